@@ -1,0 +1,58 @@
+# Helpers used by every folder: one way to declare a library and a test.
+
+# carillon_library(runtime SOURCES a.cpp b.cpp LINK other libraries)  ->  target carillon_runtime.
+# Includes are written from the repository's root; warnings are errors.
+function(carillon_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK;PRIVATE_LINK" ${ARGN})
+  add_library(carillon_${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(carillon_${name} PUBLIC ${ARG_LINK} PRIVATE ${ARG_PRIVATE_LINK} carillon_warnings)
+  target_include_directories(carillon_${name} PUBLIC ${CMAKE_SOURCE_DIR})
+  set_target_properties(carillon_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+endfunction()
+
+# carillon_test(runtime_tensor SOURCES tensor_test.cpp LINK carillon_runtime [RANKS n] [LABELS long] [TIMEOUT s])
+# RANKS n runs it under mpirun with a main that starts MPI; without it the test is one process without MPI.
+function(carillon_test name)
+  cmake_parse_arguments(ARG "" "RANKS;TIMEOUT" "SOURCES;LINK;LABELS;ENVIRONMENT" ${ARGN})
+  set(test_environment OMP_NUM_THREADS=1 ${ARG_ENVIRONMENT})
+  add_executable(${name}_test ${ARG_SOURCES})
+  if(ARG_RANKS)
+    target_link_libraries(${name}_test PRIVATE ${ARG_LINK} carillon_mpi_test_main carillon_warnings)
+    add_test(NAME ${name} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ARG_RANKS} --oversubscribe --bind-to none
+      --mca mpi_yield_when_idle 1 $<TARGET_FILE:${name}_test>)
+    list(APPEND test_environment OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1)
+    set_tests_properties(${name} PROPERTIES PROCESSORS 2)
+  else()
+    target_link_libraries(${name}_test PRIVATE ${ARG_LINK} GTest::gtest_main GTest::gmock carillon_warnings)
+    add_test(NAME ${name} COMMAND ${name}_test)
+  endif()
+  target_include_directories(${name}_test PRIVATE ${CMAKE_SOURCE_DIR})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} ENVIRONMENT "${test_environment}"
+    SKIP_REGULAR_EXPRESSION "ALL TESTS SKIPPED")
+  if(ARG_LABELS)
+    set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}")
+  endif()
+endfunction()
+
+# carillon_script_test(golden_score COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/score_test.sh ...): a test of the built
+# program, black box; the program's path is in CARILLON.
+function(carillon_script_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "COMMAND;LABELS" ${ARGN})
+  add_test(NAME ${name} COMMAND ${ARG_COMMAND})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} PROCESSORS 2 SKIP_RETURN_CODE 77 ENVIRONMENT
+    "CARILLON=$<TARGET_FILE:carillon>;OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_NUM_THREADS=1;PYTHON=${CARILLON_TEST_PYTHON};SOURCE=${CMAKE_SOURCE_DIR}")
+  if(ARG_LABELS)
+    set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}")
+  endif()
+endfunction()
+
+# -Wno-stringop-overflow: g++ 12 reports one inside fmt 9's own header at -O3 (a known false positive).
+add_library(carillon_warnings INTERFACE)
+target_compile_options(carillon_warnings INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual
+  -Wno-missing-field-initializers -Wno-stringop-overflow -Werror)

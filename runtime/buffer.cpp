@@ -1,0 +1,47 @@
+#include "runtime/buffer.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+namespace carillon {
+
+Buffer Buffer::host(size_t bytes) {
+  constexpr size_t kHugePage = size_t{2} << 20;
+  const size_t alignment = bytes >= kHugePage ? kHugePage : Arena::kAlignment;
+  const size_t rounded = (std::max<size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
+  void* data = std::aligned_alloc(alignment, rounded);
+  if (data == nullptr)
+    fail(ExitCode::kInputOutput,
+         "cannot allocate {} MiB of host memory, on this rank, use more ranks, a shorter sequence or recompute: full",
+         bytes >> 20);
+  if (alignment == kHugePage) madvise(data, rounded, MADV_HUGEPAGE);
+  std::memset(data, 0, rounded);
+  return Buffer(data, bytes, [](void* pointer) { std::free(pointer); });
+}
+
+Tensor Arena::allocate(std::string_view name, DType dtype, std::span<const int64_t> shape) {
+  const size_t begin = (used_ + kAlignment - 1) / kAlignment * kAlignment;
+  // A measuring arena gives a non-null stand-in nowhere: tensors stay without memory and only their shapes are used.
+  const Tensor sized(nullptr, dtype, shape);
+  int64_t count = 1;
+  for (int64_t size : shape) count *= size;
+  const size_t bytes = static_cast<size_t>(count) * size_of(dtype);
+  used_ = begin + bytes;
+  peak_ = std::max(peak_, used_);
+  auto it = by_name_.find(name);
+  if (it == by_name_.end()) it = by_name_.emplace(std::string(name), 0).first;
+  it->second += bytes;
+  if (measuring_) return sized;
+  CHECK(used_ <= buffer_.bytes(), "arena is too small: planned and dealt sizes differ", used_, buffer_.bytes(), name);
+  return Tensor(static_cast<char*>(buffer_.data()) + begin, dtype, shape);
+}
+
+void Arena::rewind(size_t mark) {
+  CHECK(mark <= used_, "rewind to a mark not yet reached", mark, used_);
+  used_ = mark;
+}
+
+}  // namespace carillon

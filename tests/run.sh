@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, and passes every test. The second of the README's two commands.
+#   bash tests/run.sh             everything but the tests labelled `long`
+#   LONG=1 bash tests/run.sh      those too
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash cmake/install_dependencies.sh tests
+cmake --preset release -DCARILLON_TEST_PYTHON="$PWD/.venv/bin/python"
+cmake --build --preset release
+exclude=(-LE long)
+[ "${LONG:-0}" = 1 ] && exclude=()
+ctest --test-dir build --output-on-failure -j2 "${exclude[@]}"
