@@ -1,0 +1,40 @@
+// The process grid: world = dp × cp × tp ranks, tp varying fastest (its ranks are neighbours on a node), then cp.
+//   tp  tensor parallel: the rows or columns of weights, heads, vocabulary; and, between blocks, the rows of the residual
+//   cp  context parallel: the tokens of each sequence (ring attention)
+//   dp  data parallel: the sequences of a batch
+// Weights are the same on all dp × cp ranks of one tp rank: that group ("z") reduces gradients and shares the optimizer.
+#pragma once
+
+#include <memory>
+
+#include "parallel/communicator.h"
+
+namespace carillon {
+
+struct GridShape {
+  int data = 1;
+  int context = 1;
+  int tensor = 1;
+  int size() const { return data * context * tensor; }
+};
+
+// Owns every communicator of a run; destroyed before MPI is finalised. Passed by reference, never global.
+struct ProcessGrid {
+  GridShape shape;
+  int dp_rank = 0;
+  int cp_rank = 0;
+  int tp_rank = 0;
+  std::unique_ptr<Communicator> world;  // all ranks
+  std::unique_ptr<Communicator> dp;     // same cp and tp rank
+  std::unique_ptr<Communicator> cp;     // same dp and tp rank: the ring
+  std::unique_ptr<Communicator> tp;     // same dp and cp rank
+  std::unique_ptr<Communicator> z;      // same tp rank: dp × cp, ordered by dp then cp
+  // Ranks of tp that hold the same key/value head when there are fewer heads than ranks; size 1 otherwise.
+  std::unique_ptr<Communicator> kv_replicas;
+};
+
+// Takes the world apart. kv_replicas = max(1, tensor / key/value heads). Error 64 naming the numbers when the shape's
+// product is not the world's size.
+ProcessGrid make_process_grid(std::unique_ptr<Communicator> world, GridShape shape, int kv_replicas = 1);
+
+}  // namespace carillon

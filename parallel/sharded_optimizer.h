@@ -1,0 +1,46 @@
+// AdamW over a list of parameters, its state split by rows over z (ZeRO stage 1 and 2) or whole on every rank (0).
+#pragma once
+
+#include <vector>
+
+#include "parallel/gradient_sync.h"
+
+namespace carillon {
+
+class ShardedOptimizer {
+ public:
+  struct Options {
+    int zero = 1;              // 0 | 1 | 2
+    double beta1 = 0.9;
+    double beta2 = 0.95;
+    double epsilon = 1e-8;
+    double weight_decay = 0.01;
+    double max_grad_norm = 1.0;  // 0: off
+  };
+  // Deals master weights (when T is bfloat16; otherwise the weight itself is the master where that saves memory) and
+  // moments from `arena`. Masters start as the weights.
+  ShardedOptimizer(Backend& backend, ProcessGrid& grid, std::vector<SharedParameter> parameters, const Options& options,
+                   Arena& arena);
+
+  void zero_gradients();
+  // Stage 2: call after each micro-step (collective): moves the micro-step's gradients into the owners' row shards.
+  // Other stages: nothing.
+  void after_micro_step();
+
+  struct StepResult {
+    double gradient_norm = 0;  // of the gradient divided by `divisor`, before clipping; non-finite: no update was made
+    bool updated = false;
+  };
+  // Reduces, divides by `divisor` (the sum of target weights over the whole step), clips, updates with `learning_rate`
+  // (and beta1 if the schedule moves it), gathers weights. Collective over all ranks.
+  StepResult step(double divisor, double learning_rate, double beta1);
+
+  int64_t updates() const;            // AdamW's step count (skipped steps do not count)
+  void set_updates(int64_t updates);
+
+  // Dataset paths optimizer/exp_avg/NAME, optimizer/exp_avg_sq/NAME, optimizer/master/NAME and this rank's rectangles;
+  // replicas are marked not owned. The same list serves saving and loading.
+  std::vector<NamedShard> state_shards();
+};
+
+}  // namespace carillon

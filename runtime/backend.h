@@ -1,0 +1,171 @@
+// Backend: a device, and the complete list of what the network asks of it. Each op is declared once, here, with its
+// shape contract; runtime/reference/ defines it in plain loops, runtime/cpu/ (and later runtime/cuda/) make it fast.
+//
+// Rules for every op:
+//  - Outputs first. Shapes are in the tensors and are checked. Legend of dims: runtime/tensor.h and README.md.
+//  - "compute type" T is float64, float32 or bfloat16; "accumulate type" A is float64 for float64, else float32.
+//    Statistics, sums and parameter gradients are of type A. A bfloat16 result is computed in float32, rounded once.
+//  - Activation gradients are overwritten (=); parameter gradients, and dQ, dK, dV of attention, are added to (+=).
+//  - Tensors are packed unless the op says "rows may be strided" (last dim packed, other strides free).
+//  - Deterministic: the same inputs and thread count give the same bits; no op allocates after its first call of a
+//    shape (scratch is kept by the backend).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/buffer.h"
+#include "runtime/tensor.h"
+
+namespace carillon {
+
+enum class Transpose : bool { kNo = false, kYes = true };
+
+// Which keys each query row sees: those whose sequence index lies in [first[row], query_index[row]] (an interval; empty
+// when first > query_index, as for padding). The one mask contract: causal, packed documents, sliding windows, padding,
+// and any layout of the ring are this. query_index, key_index and each row of first are non-decreasing, so whether a
+// block is skipped, full or ragged follows from comparing its corners.
+struct AttentionMask {
+  Tensor query_index;  // [Tq] int64: index in the sequence of each query row
+  Tensor first;        // [B, Tq] int64: index of the first key the row may see
+  Tensor key_index;    // [Tk] int64: index in the sequence of each key row
+};
+
+// The running state of a softmax over blocks of keys, in type A. Fold blocks in with attention_forward, any number of
+// times and in any order; attention_finish turns it into the output. Rows that saw no key: accumulator 0, sum 0.
+struct AttentionState {
+  Tensor accumulator;  // [B, Tq, NH, HD]  sum over keys of exp(score - maximum) · value
+  Tensor maximum;      // [B, NH, Tq]      largest score so far (an implementation may keep any reference near it)
+  Tensor sum;          // [B, NH, Tq]      sum over keys of exp(score - maximum)
+};
+
+// One AdamW update (Loshchilov and Hutter, 2017, decoupled decay, as PyTorch's AdamW defines it), for one rectangle.
+struct AdamWStep {
+  double learning_rate = 0;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double epsilon = 1e-8;
+  double weight_decay = 0;     // 0 for norms and biases
+  int64_t step = 1;            // 1 for the first update: bias corrections are 1 - beta^step
+  double gradient_scale = 1;   // multiplies the gradient: clip factor / number of target tokens
+};
+
+// What the device is and which of its abilities are used; printed by `carillon info`.
+struct DeviceDescription {
+  std::string name;              // "cpu", "reference"
+  std::string processor;         // "AMD EPYC …"
+  std::string instruction_set;   // chosen: "avx512_bf16", "avx512", "avx2", "baseline"
+  std::vector<std::string> available;  // all that could be chosen, best first
+  bool bfloat16_native = false;  // products of bfloat16 run in bfloat16 hardware; otherwise in float32, said aloud
+  int threads = 1;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual DeviceDescription describe() const = 0;
+  // Memory of this device, zeroed. Error 74 when there is none left.
+  virtual Buffer allocate(size_t bytes) = 0;
+  // Between host and device, same shape and dtype; synchronous. On a CPU a copy.
+  virtual void upload(Tensor device, Tensor host) = 0;
+  virtual void download(Tensor host, Tensor device) = 0;
+  virtual void synchronize() = 0;
+
+  // ---- elementwise and copies -------------------------------------------------------------------------------------
+  virtual void fill(Tensor x, double value) = 0;
+  // y = x converted to y's type; same shape, both may be strided.
+  virtual void copy(Tensor y, Tensor x) = 0;
+  // y += x; floating types of any mix, sum formed in the wider of the two (at least float32), both may be strided.
+  virtual void add(Tensor y, Tensor x) = 0;
+  virtual void scale(Tensor x, double factor) = 0;
+  // Sum of squares of all elements in float64, by a fixed tree: the same bits whatever the thread count.
+  virtual double sum_of_squares(Tensor x) = 0;
+
+  // ---- linear ------------------------------------------------------------------------------------------------------
+  // c[M, N] = op(a)[M, K] · op(b)[K, N], plus c when `accumulate`. a and b share a compute type T; c is T or A(T).
+  // Rows may be strided in all three. y = x·Wᵀ is matmul(y, x, W, kNo, kYes).
+  virtual void matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Transpose transpose_b,
+                      bool accumulate = false) = 0;
+  // y[N, C] += bias[C].  y T (rows may be strided), bias T.
+  virtual void add_bias(Tensor y, Tensor bias) = 0;
+  // dbias[C] (A) += sum over rows of dy[N, C] (T; rows may be strided).
+  virtual void bias_backward(Tensor dbias, Tensor dy) = 0;
+
+  // ---- embedding ---------------------------------------------------------------------------------------------------
+  // y[N, C] = table[id - first_row], 0 for an id outside [first_row, first_row + rows of table): vocabulary-parallel
+  // ranks then add up to the whole. ids[N] int64.
+  virtual void embedding_forward(Tensor y, Tensor ids, Tensor table, int64_t first_row) = 0;
+  // dtable[id - first_row] (A) += dy[N, C] (T), rows in order n = 0, 1, …
+  virtual void embedding_backward(Tensor dtable, Tensor ids, Tensor dy, int64_t first_row) = 0;
+
+  // ---- RMSNorm (Zhang and Sennrich, 2019) --------------------------------------------------------------------------
+  // y[N, C] = x[N, C] · rstd[N] · weight[C], rstd = 1 / sqrt(mean over C of x² + epsilon) in type A, kept for backward.
+  // x and y [N, C], rows may be strided; rank-3 [N, H, C] (heads; rstd [N, H]) works too.
+  virtual void rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon) = 0;
+  // dx = gradient by x (T); dweight[C] (A) += gradient by weight.
+  virtual void rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd) = 0;
+
+  // ---- rotation (RoPE, Su et al., 2021), half layout --------------------------------------------------------------
+  // In place on x[N, H, HD] (rows and heads may be strided). Pair j of R turns (x[j], x[j + HD/2]) by the angle whose
+  // cosine and sine, times the attention factor, stand in table row position[n]: u' = u·c - v·s, v' = u·s + v·c.
+  // `inverse` turns by the negative angle (and again times the factor): the backward pass of the rotation.
+  // cosine, sine [P, R] in type A; position[N] int64 < P. With partial rotary (2·R < HD): pairs are (x[j], x[j + R]) of the
+  // first 2·R entries, the rest passes through.
+  virtual void rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, bool inverse) = 0;
+
+  // ---- SwiGLU (Shazeer, 2020) --------------------------------------------------------------------------------------
+  // y = silu(gate) · up, silu(z) = z / (1 + exp(-z)); all [N, F], rows may be strided.
+  virtual void swiglu_forward(Tensor y, Tensor gate, Tensor up) = 0;
+  // dgate and dup may alias gate and up.
+  virtual void swiglu_backward(Tensor dgate, Tensor dup, Tensor dy, Tensor gate, Tensor up) = 0;
+
+  // ---- attention (online softmax: Milakov and Gimelshein, 2018; blocks: Dao et al., 2022) ----------------------------
+  // q [B, Tq, NH, HD], k and v [B, Tk, NKV, HD] in T, dims 0..2 may be strided; NH a multiple of NKV, query head h reads
+  // key/value head h / (NH / NKV). Never holds [Tq, Tk].
+  virtual void attention_begin(const AttentionState& state) = 0;  // accumulator 0, maximum -inf, sum 0
+  virtual void attention_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
+                                 double scale) = 0;
+  // out [B, Tq, NH, HD] (T) and lse [B, NH, Tq] (A) = log of the sum of exp(score); a row that saw no key: out 0, lse -inf.
+  virtual void attention_finish(Tensor out, Tensor lse, const AttentionState& state) = 0;
+  // delta [B, NH, Tq] (A) = row sums of dout · out.
+  virtual void attention_delta(Tensor delta, Tensor dout, Tensor out) = 0;
+  // Adds the contribution of one block of keys to dq [B, Tq, NH, HD], dk and dv [B, Tk, NKV, HD], all of type A, from the
+  // final lse over all blocks. Rows with lse = -inf contribute nothing.
+  virtual void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor lse,
+                                  Tensor delta, const AttentionMask& mask, double scale) = 0;
+
+  // ---- cross-entropy over a vocabulary that may be split over ranks ------------------------------------------------
+  // logits [N, Vl] in T or A hold columns [first_column, first_column + Vl) of the vocabulary.
+  // Step 1: maximum[N] (A) = row maximum of the local columns (-inf when Vl = 0); all-reduce max.
+  virtual void cross_entropy_maximum(Tensor maximum, Tensor logits) = 0;
+  // Step 2: sums[2, N] (A): [0] = sum over local columns of exp(logit - maximum), [1] = the target's logit - maximum
+  // where the target is local, else 0; all-reduce sum. target[N] int64, -1: no target.
+  virtual void cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, Tensor target, int64_t first_column) = 0;
+  // Step 3: loss[N] (A) = log(sums[0]) - sums[1] where target >= 0, else 0; and, if `gradient`, logits are replaced by
+  // weight[n] · (softmax - onehot(target)) (rows without target or with weight 0: exactly 0). weight[N] (A).
+  virtual void cross_entropy_finish(Tensor loss, Tensor logits, Tensor maximum, Tensor sums, Tensor target, Tensor weight,
+                                    int64_t first_column, bool gradient) = 0;
+
+  // ---- optimizer -----------------------------------------------------------------------------------------------------
+  // One pass over memory: master, exp_avg, exp_avg_sq, gradient in A, and weight (T, may be absent or alias master) =
+  // master converted. All of one shape, packed.
+  virtual void adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_avg_sq, Tensor gradient,
+                     const AdamWStep& step) = 0;
+};
+
+// How to make a backend. threads = 0: OMP_NUM_THREADS if set, else this process's affinity mask.
+// instruction_set "auto", or one of describe().available to force a lower one (tests do).
+struct BackendOptions {
+  std::string device = "auto";  // auto | cpu | reference | cuda
+  int threads = 0;
+  std::string instruction_set = "auto";
+};
+
+// Error 64 when the device is unknown or not built into this program.
+std::unique_ptr<Backend> make_backend(const BackendOptions& options);
+
+}  // namespace carillon
