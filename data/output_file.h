@@ -1,0 +1,37 @@
+// A file that appears whole or not at all: written under a temporary name in the same folder, synced and renamed by
+// commit(). Destroyed without commit(), or after an error, nothing is left and what was at `path` stays.
+// A symbolic link is followed; what exists and is no regular file (/dev/stdout, a pipe) is written straight.
+// Error 73 when the file cannot be created, 74 when writing, syncing or renaming fails (a full disk); both name the
+// path.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace carillon {
+
+class OutputFile {
+ public:
+  explicit OutputFile(std::string path);
+  ~OutputFile();
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+
+  void write(std::string_view bytes);                     // buffered, behind what was written before
+  void write_at(int64_t offset, std::string_view bytes);  // into a place already written
+  int64_t size() const { return size_; }
+  void commit();
+
+ private:
+  void flush();
+  [[noreturn]] void fail_with(const char* what) const;
+
+  std::string path_;
+  std::string temporary_;  // empty: written straight
+  std::string buffer_;
+  int64_t size_ = 0;
+  int descriptor_ = -1;
+};
+
+}  // namespace carillon
