@@ -1,0 +1,104 @@
+#include "model/activations.h"
+
+namespace carillon {
+namespace {
+
+// One set of the tensors of a layer that may be kept; `prefix` names the role in the arena.
+struct LayerDealer {
+  const ModelConfig& config;
+  const TensorShards& shards;
+  const ActivationShape& shape;
+  Arena& arena;
+  std::string prefix;
+
+  DType accumulate() const { return accumulate_type(shape.compute); }
+  int64_t qkv_width() const { return (shards.heads + 2 * shards.kv_heads) * config.head_dim; }
+  Tensor deal(const char* name, DType dtype, std::initializer_list<int64_t> sizes) {
+    return arena.allocate(prefix + name, dtype, sizes);
+  }
+
+  void input(LayerActivations& layer) { layer.input = deal("input", shape.compute, {shape.shard_rows, config.hidden_size}); }
+  void attention(LayerActivations& layer) {
+    layer.attention = deal("attention", shape.compute, {shape.rows, shards.heads * config.head_dim});
+    layer.lse = deal("lse", accumulate(), {shape.batch, shards.heads, shape.local});
+  }
+  void rest(LayerActivations& layer) {
+    layer.input_rstd = deal("input_rstd", accumulate(), {shape.shard_rows});
+    layer.qkv = deal("qkv", shape.compute, {shape.rows, qkv_width()});
+    layer.qkv_raw = layer.qkv;
+    if (config.qk_norm) {
+      layer.qkv_raw = deal("qkv_raw", shape.compute, {shape.rows, qkv_width()});
+      layer.q_rstd = deal("q_rstd", accumulate(), {shape.rows, shards.heads});
+      layer.k_rstd = deal("k_rstd", accumulate(), {shape.rows, shards.kv_heads});
+    }
+    layer.middle = deal("middle", shape.compute, {shape.shard_rows, config.hidden_size});
+    layer.middle_rstd = deal("middle_rstd", accumulate(), {shape.shard_rows});
+    layer.gate_up = deal("gate_up", shape.compute, {shape.rows, 2 * shards.mlp.size()});
+  }
+};
+
+}  // namespace
+
+Activations deal_activations(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
+                             Arena& arena) {
+  LayerDealer shared{config, shards, shape, arena, "work.layer."};
+  LayerDealer kept{config, shards, shape, arena, "activations."};
+  const bool keep_all = shape.training && shape.recompute == Recompute::kNone;
+  const bool keep_attention = shape.training && shape.recompute != Recompute::kFull;
+
+  LayerActivations common;
+  if (!keep_attention) shared.attention(common);
+  if (!keep_all) shared.rest(common);
+  // A forward pass alone needs one residual, updated from layer to layer.
+  if (!shape.training) shared.input(common);
+
+  Activations activations;
+  for (int64_t index = 0; index < config.num_hidden_layers; ++index) {
+    LayerActivations layer = common;
+    if (shape.training) kept.input(layer);
+    if (keep_attention) kept.attention(layer);
+    if (keep_all) kept.rest(layer);
+    activations.layers.push_back(layer);
+  }
+  activations.output = shape.training ? kept.deal("output", shape.compute, {shape.shard_rows, config.hidden_size}) : common.input;
+  activations.output_rstd = kept.deal("output_rstd", accumulate_type(shape.compute), {shape.shard_rows});
+  return activations;
+}
+
+WorkingMemory deal_working_memory(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
+                                  Arena& arena) {
+  const int64_t channels = config.hidden_size;
+  const int64_t width = config.head_dim;
+  auto deal = [&](const char* name, int64_t rows, int64_t columns) {
+    return arena.allocate(std::string("work.") + name, shape.compute, {rows, columns});
+  };
+  WorkingMemory work;
+  work.normed = deal("normed", shape.shard_rows, channels);
+  work.swiglu = deal("swiglu", shape.rows, shards.mlp.size());
+  if (shards.tp > 1) {
+    work.gathered = deal("gathered", shape.rows, channels);
+    work.partial = deal("partial", shape.rows, channels);
+  }
+  if (!shape.training) return work;
+  work.residual_gradient = deal("residual_gradient", shape.shard_rows, channels);
+  work.branch_gradient = deal("branch_gradient", shape.shard_rows, channels);
+  work.branch_gradient2 = deal("branch_gradient2", shape.shard_rows, channels);
+  if (shards.tp > 1) work.gathered_gradient = deal("gathered_gradient", shape.rows, channels);
+  work.swiglu_gradient = deal("swiglu_gradient", shape.rows, shards.mlp.size());
+  work.attention_gradient = deal("attention_gradient", shape.rows, shards.heads * width);
+  work.qkv_gradient = deal("qkv_gradient", shape.rows, (shards.heads + 2 * shards.kv_heads) * width);
+  if (config.qk_norm) work.head_gradient = deal("head_gradient", shape.rows, (shards.heads + shards.kv_heads) * width);
+  return work;
+}
+
+BatchOnDevice deal_batch(const ActivationShape& shape, Arena& arena) {
+  BatchOnDevice batch;
+  batch.tokens = arena.allocate("batch.tokens", DType::kInt64, {shape.rows});
+  batch.position = arena.allocate("batch.position", DType::kInt64, {shape.rows});
+  batch.first = arena.allocate("batch.first", DType::kInt64, {shape.batch, shape.local});
+  batch.target = arena.allocate("batch.target", DType::kInt64, {shape.rows});
+  batch.target_weight = arena.allocate("batch.target_weight", accumulate_type(shape.compute), {shape.rows});
+  return batch;
+}
+
+}  // namespace carillon

@@ -1,0 +1,73 @@
+// What the forward pass keeps for the backward pass, and the memory layers share. Which tensors are kept is the policy
+// `train.recompute`; those that are not kept are views of shared memory that the backward pass fills again, by the same
+// ops in the same order, so gradients are the same bits under every policy.
+#pragma once
+
+#include <vector>
+
+#include "model/config.h"
+#include "model/parameters.h"
+#include "runtime/buffer.h"
+
+namespace carillon {
+
+enum class Recompute {
+  kNone,       // keep everything: fastest, most memory
+  kSelective,  // keep the layer's input, attention output and log-sum-exp: the ring is never run twice
+  kFull,       // keep the layer's input only
+};
+
+struct LayerActivations {
+  Tensor input;           // [N/tp, C]  residual on entry                          kept: always
+  Tensor input_rstd;      // [N/tp] (A)                                            kept: none
+  Tensor qkv_raw;         // [N, (NHl+2NKVl)·HD] before q/k norms; qkv without them  kept: none
+  Tensor q_rstd, k_rstd;  // [N, NHl], [N, NKVl] (A), with q/k norms               kept: none
+  Tensor qkv;             // [N, (NHl+2NKVl)·HD] rotated                           kept: none
+  Tensor attention;       // [N, NHl·HD]                                           kept: none, selective
+  Tensor lse;             // [B, NHl, Tl] (A) over the whole ring                  kept: none, selective
+  Tensor middle;          // [N/tp, C]  residual between attention and MLP         kept: none
+  Tensor middle_rstd;     // [N/tp] (A)                                            kept: none
+  Tensor gate_up;         // [N, 2·Fl]                                             kept: none
+};
+
+struct Activations {
+  std::vector<LayerActivations> layers;
+  Tensor output;       // [N/tp, C]  residual after the last layer
+  Tensor output_rstd;  // [N/tp] (A)
+};
+
+// Memory every layer uses in turn.
+struct WorkingMemory {
+  Tensor normed;             // [N/tp, C]   output of a norm
+  Tensor gathered;           // [N, C]      the same, gathered over tp (tp > 1)
+  Tensor partial;            // [N, C]      a row-parallel product before scatter_rows (tp > 1)
+  Tensor swiglu;             // [N, Fl]
+  // training only
+  Tensor residual_gradient;  // [N/tp, C]
+  Tensor branch_gradient;    // [N/tp, C]   gradient by a norm's output, then its input
+  Tensor branch_gradient2;   // [N/tp, C]
+  Tensor gathered_gradient;  // [N, C]      (tp > 1)
+  Tensor swiglu_gradient;    // [N, Fl]
+  Tensor attention_gradient; // [N, NHl·HD]
+  Tensor qkv_gradient;       // [N, (NHl+2NKVl)·HD]
+  Tensor head_gradient;      // [N, (NHl+NKVl)·HD]  with q/k norms: gradient before the norm
+};
+
+struct BatchOnDevice {
+  Tensor tokens, position, first, target;  // [N] int64 (first: [B, Tl])
+  Tensor target_weight;                    // [N] (A)
+};
+
+struct ActivationShape {
+  int64_t batch, local, rows, shard_rows;  // B, Tl, N, N/tp
+  DType compute;
+  bool training;
+  Recompute recompute;
+};
+
+Activations deal_activations(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape, Arena& arena);
+WorkingMemory deal_working_memory(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
+                                  Arena& arena);
+BatchOnDevice deal_batch(const ActivationShape& shape, Arena& arena);
+
+}  // namespace carillon

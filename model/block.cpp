@@ -1,0 +1,151 @@
+// One block of the transformer, forward and backward; model/README.md shows the same as equations.
+//
+// Policy on gradients: parameter gradients accumulate (+=), activation gradients are overwritten (=), except
+// residual_gradient, which both branches of a block add to. Forward functions are also what recomputation calls.
+
+#include "model/transformer.h"
+
+namespace carillon {
+
+// Views of the fused rows: heads behind one another, query first.
+Tensor Transformer::heads_of(Tensor fused, int64_t first_head, int64_t heads) const {
+  const int64_t width = config_.head_dim;
+  return fused.slice(1, first_head * width, (first_head + heads) * width)
+      .split_dim(1, heads)
+      .split_dim(0, options_.batch);
+}
+
+// All rows of a row shard: the shard itself when tp is 1.
+Tensor Transformer::gathered(Tensor shard, Tensor work) {
+  if (grid_.tp->size() == 1) return shard;
+  gather_rows(backend_, *grid_.tp, work, shard);
+  return work;
+}
+
+// The sum over tp of a row-parallel product. With tp 1 the product was written to `shard` in the first place.
+void Transformer::scattered(Tensor shard, Tensor partial) {
+  if (grid_.tp->size() > 1) scatter_rows(backend_, *grid_.tp, shard, partial);
+}
+
+// input -> norm -> q, k, v -> (q/k norms) -> rotation -> (attention). `attend` is false when the policy kept its result.
+void Transformer::attention_forward(int64_t index, bool attend) {
+  const LayerParameters& weights = parameters_.layers[index];
+  LayerActivations& layer = activations_.layers[index];
+
+  backend_.rmsnorm_forward(work_.normed, layer.input_rstd, layer.input, weights.input_norm.weight, config_.rms_norm_eps);
+  const Tensor x = gathered(work_.normed, work_.gathered);
+  column_parallel_forward(backend_, layer.qkv_raw, x, weights.qkv_weight, weights.qkv_bias);
+  if (config_.qk_norm) {
+    backend_.rmsnorm_forward(query_rows(layer.qkv), layer.q_rstd, query_rows(layer.qkv_raw), weights.q_norm.weight,
+                             config_.rms_norm_eps);
+    backend_.rmsnorm_forward(key_rows(layer.qkv), layer.k_rstd, key_rows(layer.qkv_raw), weights.k_norm.weight,
+                             config_.rms_norm_eps);
+    backend_.copy(value(layer.qkv), value(layer.qkv_raw));
+  }
+  backend_.rotate(query_rows(layer.qkv), batch_.position, cosine_, sine_, /*inverse=*/false);
+  backend_.rotate(key_rows(layer.qkv), batch_.position, cosine_, sine_, /*inverse=*/false);
+  if (attend)
+    ring_.forward(attention_heads(layer.attention), layer.lse, query(layer.qkv), key(layer.qkv), value(layer.qkv), scale_);
+}
+
+// middle = input + attention · Woᵀ (+ bias)
+void Transformer::attention_output(int64_t index) {
+  const LayerParameters& weights = parameters_.layers[index];
+  LayerActivations& layer = activations_.layers[index];
+
+  const Tensor partial = partial_for(work_.normed);
+  row_parallel_forward(backend_, partial, layer.attention, weights.o_weight.weight);
+  scattered(work_.normed, partial);
+  if (weights.o_bias) backend_.add_bias(work_.normed, weights.o_bias.weight);
+  backend_.copy(layer.middle, layer.input);
+  backend_.add(layer.middle, work_.normed);
+}
+
+// middle -> norm -> gate, up
+void Transformer::mlp_input(int64_t index) {
+  const LayerParameters& weights = parameters_.layers[index];
+  LayerActivations& layer = activations_.layers[index];
+
+  backend_.rmsnorm_forward(work_.normed, layer.middle_rstd, layer.middle, weights.post_attention_norm.weight,
+                           config_.rms_norm_eps);
+  const Tensor x = gathered(work_.normed, work_.gathered);
+  column_parallel_forward(backend_, layer.gate_up, x, weights.gate_up_weight, weights.gate_up_bias);
+}
+
+// output = middle + (silu(gate) · up) · Wdownᵀ (+ bias)
+void Transformer::mlp_output(int64_t index, Tensor output) {
+  const LayerParameters& weights = parameters_.layers[index];
+  LayerActivations& layer = activations_.layers[index];
+
+  backend_.swiglu_forward(work_.swiglu, gate(layer.gate_up), up(layer.gate_up));
+  const Tensor partial = partial_for(work_.normed);
+  row_parallel_forward(backend_, partial, work_.swiglu, weights.down_weight.weight);
+  scattered(work_.normed, partial);
+  if (weights.down_bias) backend_.add_bias(work_.normed, weights.down_bias.weight);
+  backend_.copy(output, layer.middle);
+  backend_.add(output, work_.normed);
+}
+
+// Needs middle, middle_rstd and gate_up of this layer; gate_up is overwritten by its gradient.
+void Transformer::mlp_backward(int64_t index) {
+  LayerParameters& weights = parameters_.layers[index];
+  LayerActivations& layer = activations_.layers[index];
+
+  if (weights.down_bias) backend_.bias_backward(weights.down_bias.gradient, work_.residual_gradient);
+  backend_.swiglu_forward(work_.swiglu, gate(layer.gate_up), up(layer.gate_up));
+  const Tensor dy = gathered(work_.residual_gradient, work_.gathered_gradient);
+  row_parallel_backward(backend_, work_.swiglu_gradient, weights.down_weight.gradient, dy, work_.swiglu,
+                        weights.down_weight.weight);
+  backend_.swiglu_backward(gate(layer.gate_up), up(layer.gate_up), work_.swiglu_gradient, gate(layer.gate_up),
+                           up(layer.gate_up));
+
+  backend_.rmsnorm_forward(work_.normed, layer.middle_rstd, layer.middle, weights.post_attention_norm.weight,
+                           config_.rms_norm_eps);
+  const Tensor x = gathered(work_.normed, work_.gathered);
+  const Tensor partial = partial_for(work_.branch_gradient);
+  column_parallel_backward(backend_, partial, /*accumulate=*/false, weights.gate_up_weight_gradient,
+                           weights.gate_up_bias_gradient, layer.gate_up, x, weights.gate_up_weight);
+  scattered(work_.branch_gradient, partial);
+  backend_.rmsnorm_backward(work_.branch_gradient2, weights.post_attention_norm.gradient, work_.branch_gradient,
+                            layer.middle, weights.post_attention_norm.weight, layer.middle_rstd);
+  backend_.add(work_.residual_gradient, work_.branch_gradient2);
+}
+
+// Needs qkv (and qkv_raw, rstd with q/k norms), attention, lse, input and input_rstd of this layer.
+void Transformer::attention_backward(int64_t index) {
+  LayerParameters& weights = parameters_.layers[index];
+  LayerActivations& layer = activations_.layers[index];
+  const Tensor dqkv = work_.qkv_gradient;
+
+  if (weights.o_bias) backend_.bias_backward(weights.o_bias.gradient, work_.residual_gradient);
+  const Tensor dy = gathered(work_.residual_gradient, work_.gathered_gradient);
+  row_parallel_backward(backend_, work_.attention_gradient, weights.o_weight.gradient, dy, layer.attention,
+                        weights.o_weight.weight);
+  ring_.backward(query(dqkv), key(dqkv), value(dqkv), attention_heads(work_.attention_gradient), query(layer.qkv),
+                 key(layer.qkv), value(layer.qkv), attention_heads(layer.attention), layer.lse, scale_);
+  backend_.rotate(query_rows(dqkv), batch_.position, cosine_, sine_, /*inverse=*/true);
+  backend_.rotate(key_rows(dqkv), batch_.position, cosine_, sine_, /*inverse=*/true);
+  if (config_.qk_norm) {
+    // The gradients before the norms are formed beside their inputs, then take their place in the fused rows.
+    const Tensor before_query = rows_of(work_.head_gradient, 0, shards_.heads);
+    const Tensor before_key = rows_of(work_.head_gradient, shards_.heads, shards_.kv_heads);
+    backend_.rmsnorm_backward(before_query, weights.q_norm.gradient, query_rows(dqkv), query_rows(layer.qkv_raw),
+                              weights.q_norm.weight, layer.q_rstd);
+    backend_.rmsnorm_backward(before_key, weights.k_norm.gradient, key_rows(dqkv), key_rows(layer.qkv_raw),
+                              weights.k_norm.weight, layer.k_rstd);
+    backend_.copy(query_rows(dqkv), before_query);
+    backend_.copy(key_rows(dqkv), before_key);
+  }
+
+  backend_.rmsnorm_forward(work_.normed, layer.input_rstd, layer.input, weights.input_norm.weight, config_.rms_norm_eps);
+  const Tensor x = gathered(work_.normed, work_.gathered);
+  const Tensor partial = partial_for(work_.branch_gradient);
+  column_parallel_backward(backend_, partial, /*accumulate=*/false, weights.qkv_weight_gradient,
+                           weights.qkv_bias_gradient, dqkv, x, weights.qkv_weight);
+  scattered(work_.branch_gradient, partial);
+  backend_.rmsnorm_backward(work_.branch_gradient2, weights.input_norm.gradient, work_.branch_gradient, layer.input,
+                            weights.input_norm.weight, layer.input_rstd);
+  backend_.add(work_.residual_gradient, work_.branch_gradient2);
+}
+
+}  // namespace carillon

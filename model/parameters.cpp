@@ -1,0 +1,246 @@
+#include "model/parameters.h"
+
+#include "runtime/rng.h"
+
+namespace carillon {
+namespace {
+
+// Deals a weight and its gradient of one shape; gradient from the same arena, of the accumulate type.
+struct Dealer {
+  const ParameterOptions& options;
+  Arena& arena;
+  bool gradients = options.gradients;  // whether gradients are being dealt at present
+
+  Tensor weight(std::initializer_list<int64_t> shape) { return arena.allocate("weights", options.compute, shape); }
+  Tensor gradient(std::initializer_list<int64_t> shape) {
+    if (!gradients) return {};
+    return arena.allocate("gradients", accumulate_type(options.compute), shape);
+  }
+};
+
+Tensor rows_of(Tensor tensor, int64_t begin, int64_t end) { return tensor ? tensor.rows(begin, end) : Tensor(); }
+
+Parameter make_parameter(std::string name, Rectangle rectangle, Tensor weight, Tensor gradient) {
+  Parameter parameter;
+  parameter.name = std::move(name);
+  parameter.rectangle = std::move(rectangle);
+  parameter.weight = weight;
+  parameter.gradient = gradient;
+  parameter.decays = weight.rank() == 2;
+  return parameter;
+}
+
+// A replicated vector whose gradient each tp rank sees only for its own rows or heads.
+Parameter replicated(std::string name, Tensor weight, Tensor gradient, int tp, Initial initial) {
+  Parameter parameter = make_parameter(std::move(name), Rectangle::whole(weight.shape()), weight, gradient);
+  parameter.tp_replicas = tp;
+  parameter.tp_partial = tp > 1;
+  parameter.initial = initial;
+  return parameter;
+}
+
+class LayerDealer {
+ public:
+  LayerDealer(const ModelConfig& config, const TensorShards& shards, Dealer& dealer)
+      : config_(config), shards_(shards), dealer_(dealer) {}
+
+  LayerParameters weights(int64_t index) {
+    const int64_t channels = config_.hidden_size;
+    const int64_t width = config_.head_dim;
+    const int64_t qkv = (shards_.heads + 2 * shards_.kv_heads) * width;
+    const int64_t mlp = shards_.mlp.size();
+    prefix_ = fmt::format("model.layers.{}.", index);
+    LayerParameters layer;
+    layer.qkv_weight = dealer_.weight({qkv, channels});
+    if (config_.qkv_bias) layer.qkv_bias = dealer_.weight({qkv});
+    layer.gate_up_weight = dealer_.weight({2 * mlp, channels});
+    if (config_.mlp_bias) layer.gate_up_bias = dealer_.weight({2 * mlp});
+    return layer;
+  }
+
+  void gradients(LayerParameters& layer) {
+    if (!dealer_.gradients) return;
+    const int64_t channels = config_.hidden_size;
+    layer.qkv_weight_gradient = dealer_.gradient({layer.qkv_weight.size(0), channels});
+    if (layer.qkv_bias) layer.qkv_bias_gradient = dealer_.gradient({layer.qkv_bias.size(0)});
+    layer.gate_up_weight_gradient = dealer_.gradient({layer.gate_up_weight.size(0), channels});
+    if (layer.gate_up_bias) layer.gate_up_bias_gradient = dealer_.gradient({layer.gate_up_bias.size(0)});
+  }
+
+  void name_all(LayerParameters& layer) {
+    const int64_t channels = config_.hidden_size;
+    const int64_t width = config_.head_dim;
+    const int tp = shards_.tp;
+    auto norm = [&](const char* name, int64_t size) {
+      return replicated(prefix_ + name, dealer_.weight({size}), dealer_.gradient({size}), tp, Initial::kOnes);
+    };
+    auto output_bias = [&](const char* name) {
+      return replicated(prefix_ + name, dealer_.weight({channels}), dealer_.gradient({channels}), tp, Initial::kZeros);
+    };
+
+    layer.input_norm = norm("input_layernorm.weight", channels);
+    const Range heads{shards_.head_range.begin * width, shards_.head_range.end * width};
+    const Range kv_heads{shards_.kv_head_range.begin * width, shards_.kv_head_range.end * width};
+    const int64_t query_rows = config_.num_attention_heads * width;
+    const int64_t kv_rows = config_.num_key_value_heads * width;
+    const int64_t k_begin = heads.size();
+    const int64_t v_begin = k_begin + kv_heads.size();
+    layer.q_weight = slice(layer.qkv_weight, layer.qkv_weight_gradient, 0, "self_attn.q_proj.weight", query_rows, heads);
+    layer.k_weight = kv(slice(layer.qkv_weight, layer.qkv_weight_gradient, k_begin, "self_attn.k_proj.weight", kv_rows, kv_heads));
+    layer.v_weight = kv(slice(layer.qkv_weight, layer.qkv_weight_gradient, v_begin, "self_attn.v_proj.weight", kv_rows, kv_heads));
+    if (layer.qkv_bias) {
+      layer.q_bias = slice(layer.qkv_bias, layer.qkv_bias_gradient, 0, "self_attn.q_proj.bias", query_rows, heads);
+      layer.k_bias = kv(slice(layer.qkv_bias, layer.qkv_bias_gradient, k_begin, "self_attn.k_proj.bias", kv_rows, kv_heads));
+      layer.v_bias = kv(slice(layer.qkv_bias, layer.qkv_bias_gradient, v_begin, "self_attn.v_proj.bias", kv_rows, kv_heads));
+    }
+    if (config_.qk_norm) {
+      layer.q_norm = norm("self_attn.q_norm.weight", width);
+      layer.k_norm = norm("self_attn.k_norm.weight", width);
+    }
+    layer.o_weight = columns("self_attn.o_proj.weight", query_rows, heads);
+    if (config_.o_bias) layer.o_bias = output_bias("self_attn.o_proj.bias");
+    layer.post_attention_norm = norm("post_attention_layernorm.weight", channels);
+
+    const int64_t up_begin = shards_.mlp.size();
+    const int64_t mlp_rows = config_.intermediate_size;
+    layer.gate_weight = slice(layer.gate_up_weight, layer.gate_up_weight_gradient, 0, "mlp.gate_proj.weight", mlp_rows, shards_.mlp);
+    layer.up_weight = slice(layer.gate_up_weight, layer.gate_up_weight_gradient, up_begin, "mlp.up_proj.weight", mlp_rows, shards_.mlp);
+    if (layer.gate_up_bias) {
+      layer.gate_bias = slice(layer.gate_up_bias, layer.gate_up_bias_gradient, 0, "mlp.gate_proj.bias", mlp_rows, shards_.mlp);
+      layer.up_bias = slice(layer.gate_up_bias, layer.gate_up_bias_gradient, up_begin, "mlp.up_proj.bias", mlp_rows, shards_.mlp);
+    }
+    layer.down_weight = columns("mlp.down_proj.weight", mlp_rows, shards_.mlp);
+    if (config_.mlp_bias) layer.down_bias = output_bias("mlp.down_proj.bias");
+  }
+
+ private:
+  // Rows [begin, begin + part) of a fused tensor, which are rows `part` of the global parameter with `total` rows.
+  Parameter slice(Tensor fused, Tensor fused_gradient, int64_t begin, const char* name, int64_t total, Range part) {
+    const int64_t end = begin + part.size();
+    Rectangle rectangle = fused.rank() == 2
+                              ? Rectangle{{total, fused.size(1)}, {part.begin, 0}, {part.size(), fused.size(1)}}
+                              : Rectangle{{total}, {part.begin}, {part.size()}};
+    Parameter parameter = make_parameter(prefix_ + name, std::move(rectangle), rows_of(fused, begin, end),
+                                         rows_of(fused_gradient, begin, end));
+    if (fused.rank() == 1) parameter.initial = Initial::kZeros;
+    return parameter;
+  }
+
+  Parameter kv(Parameter parameter) const {
+    parameter.tp_replicas = shards_.kv_replicas;
+    parameter.tp_partial = shards_.kv_replicas > 1;
+    return parameter;
+  }
+
+  // A row-parallel weight [C, total], of which this rank holds columns `part`.
+  Parameter columns(const char* name, int64_t total, Range part) {
+    const int64_t channels = config_.hidden_size;
+    return make_parameter(prefix_ + name, Rectangle{{channels, total}, {0, part.begin}, {channels, part.size()}},
+                          dealer_.weight({channels, part.size()}), dealer_.gradient({channels, part.size()}));
+  }
+
+  const ModelConfig& config_;
+  const TensorShards& shards_;
+  Dealer& dealer_;
+  std::string prefix_;
+};
+
+// Every layer has the same shapes, so one layer's gradient memory can serve them all, one after another.
+void borrow_gradients(LayerParameters& layer, LayerParameters& lender) {
+  layer.qkv_weight_gradient = lender.qkv_weight_gradient;
+  layer.qkv_bias_gradient = lender.qkv_bias_gradient;
+  layer.gate_up_weight_gradient = lender.gate_up_weight_gradient;
+  layer.gate_up_bias_gradient = lender.gate_up_bias_gradient;
+  std::vector<Tensor> gradients;
+  lender.for_each([&](Parameter& parameter) { gradients.push_back(parameter.gradient); });
+  size_t next = 0;
+  layer.for_each([&](Parameter& parameter) { parameter.gradient = gradients[next++]; });
+}
+
+}  // namespace
+
+TensorShards::TensorShards(const ModelConfig& config, int tp_size, int rank)
+    : tp(tp_size),
+      tp_rank(rank),
+      kv_replicas(tp_size > config.num_key_value_heads ? static_cast<int>(tp_size / config.num_key_value_heads) : 1),
+      head_range(share_of(config.num_attention_heads, tp_size, rank)),
+      kv_head_range(share_of(config.num_key_value_heads, tp_size / kv_replicas, rank / kv_replicas)),
+      mlp(share_of(config.intermediate_size, tp_size, rank)),
+      vocabulary(share_of(config.vocab_size, tp_size, rank)) {
+  heads = head_range.size();
+  kv_heads = kv_head_range.size();
+  CHECK(config.num_attention_heads % tp_size == 0, "validate() lets no other tp through", config.num_attention_heads, tp_size);
+}
+
+Parameters::Parameters(const ModelConfig& config, const TensorShards& shards, const ParameterOptions& options,
+                       Arena& arena)
+    : shards_(shards) {
+  Dealer dealer{options, arena};
+  const int64_t channels = config.hidden_size;
+  auto vocabulary_rows = [&](const char* name) {
+    return make_parameter(name,
+                          Rectangle{{config.vocab_size, channels},
+                                    {shards.vocabulary.begin, 0},
+                                    {shards.vocabulary.size(), channels}},
+                          dealer.weight({shards.vocabulary.size(), channels}),
+                          dealer.gradient({shards.vocabulary.size(), channels}));
+  };
+  embedding = vocabulary_rows("model.embed_tokens.weight");
+  LayerDealer layer_dealer(config, shards, dealer);
+  for (int64_t index = 0; index < config.num_hidden_layers; ++index) {
+    const bool borrow = options.gradients && options.shared_layer_gradients && index > 0;
+    dealer.gradients = options.gradients && !borrow;
+    LayerParameters layer = layer_dealer.weights(index);
+    layer_dealer.gradients(layer);
+    layer_dealer.name_all(layer);
+    if (borrow) borrow_gradients(layer, layers.front());
+    layers.push_back(std::move(layer));
+  }
+  dealer.gradients = options.gradients;
+  norm = replicated("model.norm.weight", dealer.weight({channels}), dealer.gradient({channels}), shards.tp, Initial::kOnes);
+  if (!config.tie_word_embeddings) lm_head = vocabulary_rows("lm_head.weight");
+}
+
+void Parameters::initialize(Backend& backend, double initializer_range, uint64_t seed) {
+  for_each([&](Parameter& parameter) {
+    std::vector<double> values(static_cast<size_t>(parameter.weight.count()), parameter.initial == Initial::kOnes ? 1 : 0);
+    if (parameter.initial == Initial::kNormal) {
+      const uint64_t stream = stream_of(parameter.name);
+      const Rectangle& rectangle = parameter.rectangle;
+      const int64_t row_length = rectangle.global_shape[1];
+#pragma omp parallel for
+      for (int64_t row = 0; row < rectangle.extent[0]; ++row)
+        for (int64_t column = 0; column < rectangle.extent[1]; ++column) {
+          const int64_t index = (rectangle.offset[0] + row) * row_length + rectangle.offset[1] + column;
+          values[static_cast<size_t>(row * rectangle.extent[1] + column)] =
+              initializer_range * random_normal(seed, stream, static_cast<uint64_t>(index));
+        }
+    }
+    // Converted on the host in one step, whatever the compute type.
+    std::vector<char> converted(parameter.weight.bytes());
+    dispatch_floating(parameter.weight.dtype(), [&](auto type) {
+      using T = decltype(type);
+      T* to = reinterpret_cast<T*>(converted.data());
+      for (size_t i = 0; i < values.size(); ++i) to[i] = static_cast<T>(values[i]);
+    });
+    if (!parameter.weight.empty())
+      backend.upload(parameter.weight, Tensor(converted.data(), parameter.weight.dtype(), parameter.weight.shape()));
+  });
+}
+
+std::vector<NamedShard> Parameters::weight_shards(bool owner) {
+  std::vector<NamedShard> shards;
+  for_each([&](Parameter& parameter) {
+    const bool first_replica = shards_.tp_rank % parameter.tp_replicas == 0;
+    shards.push_back({"model/" + parameter.name, parameter.rectangle, parameter.weight, owner && first_replica});
+  });
+  return shards;
+}
+
+std::vector<SharedParameter> Parameters::shared() {
+  std::vector<SharedParameter> result;
+  for_each([&](Parameter& parameter) { result.push_back(parameter); });
+  return result;
+}
+
+}  // namespace carillon

@@ -1,0 +1,109 @@
+// The weights of this tensor-parallel rank: the only place that knows the parameters' names, shapes and shards.
+// Initialising, loading, saving, gradient reduction, the optimizer and inspection all walk for_each().
+//
+// Weights are [out, in] (y = x·Wᵀ + b) and named as in Hugging Face's state dict. Query, key and value projections lie
+// behind one another in memory, as do gate and up, so that each group is one product; the named parameters are row
+// slices of it. Over tp: query heads, key/value heads, MLP columns and vocabulary rows are split; norms are replicated.
+// With fewer key/value heads than ranks, tp / heads neighbouring ranks hold the same head.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "parallel/gradient_sync.h"
+#include "parallel/process_grid.h"
+
+namespace carillon {
+
+// A rank's place on the tensor-parallel axis and what follows from it for one model.
+struct TensorShards {
+  TensorShards(const ModelConfig& config, int tp, int tp_rank);
+
+  int tp;
+  int tp_rank;
+  int64_t heads;        // NHl
+  int64_t kv_heads;     // NKVl
+  int kv_replicas;      // tp ranks that hold the same key/value head; 1 when there are enough heads
+  Range head_range;     // query heads of this rank
+  Range kv_head_range;  // key/value heads of this rank
+  Range mlp;            // of intermediate_size
+  Range vocabulary;     // of vocab_size
+};
+
+enum class Initial { kNormal, kOnes, kZeros };
+
+// One named parameter: what the optimizer sees, and how it begins.
+struct Parameter : SharedParameter {
+  Initial initial = Initial::kNormal;
+  explicit operator bool() const { return !name.empty(); }  // false: this architecture has none
+};
+
+struct LayerParameters {
+  Tensor qkv_weight;     // [(NHl + 2·NKVl)·HD, C]   the three below, behind one another
+  Tensor qkv_bias;       // [(NHl + 2·NKVl)·HD], absent without
+  Tensor gate_up_weight; // [2·Fl, C]
+  Tensor gate_up_bias;
+  Tensor qkv_weight_gradient, qkv_bias_gradient, gate_up_weight_gradient, gate_up_bias_gradient;
+
+  Parameter input_norm;                              // [C]
+  Parameter q_weight, k_weight, v_weight;            // [NHl·HD, C], [NKVl·HD, C] twice
+  Parameter q_bias, k_bias, v_bias;
+  Parameter q_norm, k_norm;                          // [HD], qwen3
+  Parameter o_weight, o_bias;                        // [C, NHl·HD], [C]
+  Parameter post_attention_norm;                     // [C]
+  Parameter gate_weight, up_weight;                  // [Fl, C]
+  Parameter gate_bias, up_bias;
+  Parameter down_weight, down_bias;                  // [C, Fl], [C]
+
+  template <class Function>
+  void for_each(Function&& visit) {
+    for (Parameter* parameter :
+         {&input_norm, &q_weight, &q_bias, &k_weight, &k_bias, &v_weight, &v_bias, &q_norm, &k_norm, &o_weight, &o_bias,
+          &post_attention_norm, &gate_weight, &gate_bias, &up_weight, &up_bias, &down_weight, &down_bias})
+      if (*parameter) visit(*parameter);
+  }
+};
+
+struct ParameterOptions {
+  DType compute = DType::kFloat32;
+  bool gradients = true;               // false: evaluation only
+  // All layers' gradients share one layer's memory; the caller takes each layer's away as it is finished (ZeRO-2).
+  bool shared_layer_gradients = false;
+};
+
+class Parameters {
+ public:
+  // Deals weights and gradients from `arena`; touches no memory.
+  Parameters(const ModelConfig& config, const TensorShards& shards, const ParameterOptions& options, Arena& arena);
+
+  Parameter embedding;                  // [Vl, C]
+  std::vector<LayerParameters> layers;
+  Parameter norm;                       // [C]
+  Parameter lm_head;                    // [Vl, C]; absent when tied to the embedding
+
+  const Parameter& head() const { return lm_head ? lm_head : embedding; }
+
+  // Every parameter once, in the order of a state dict.
+  template <class Function>
+  void for_each(Function&& visit) {
+    visit(embedding);
+    for (LayerParameters& layer : layers) layer.for_each(visit);
+    visit(norm);
+    if (lm_head) visit(lm_head);
+  }
+
+  // Random weights (normal with standard deviation initializer_range, norms 1, biases 0): a pure function of seed, name
+  // and global index, so the same on every layout.
+  void initialize(Backend& backend, double initializer_range, uint64_t seed);
+
+  // "model/NAME" with this rank's rectangles and weights, for loading and saving. A replica that is not the first of
+  // its kind is not owned, and nothing is owned unless `owner` (one rank of z writes).
+  std::vector<NamedShard> weight_shards(bool owner);
+  std::vector<SharedParameter> shared();
+
+ private:
+  TensorShards shards_;
+};
+
+}  // namespace carillon

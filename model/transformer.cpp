@@ -1,0 +1,156 @@
+#include "model/transformer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace carillon {
+namespace {
+
+// Rows of logits alive at once: about 64 MiB of them. Fewer makes the products of the loss too thin to run fast (measured
+// below 64 rows), more only takes memory.
+int64_t default_chunk_rows(int64_t rows, int64_t vocabulary, DType compute) {
+  constexpr int64_t kBytes = int64_t{64} << 20;
+  const int64_t row_bytes = std::max<int64_t>(1, vocabulary * static_cast<int64_t>(size_of(accumulate_type(compute))));
+  return std::clamp<int64_t>(kBytes / row_bytes, std::min<int64_t>(rows, 64), rows);
+}
+
+ActivationShape shape_of(const SequenceLayout& layout, const TransformerOptions& options, int tp) {
+  const int64_t rows = options.batch * layout.local();
+  return {options.batch, layout.local(), rows, rows / tp, options.compute, options.training, options.recompute};
+}
+
+}  // namespace
+
+Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const TensorShards& shards,
+                         Parameters& parameters, const SequenceLayout& layout, const TransformerOptions& options,
+                         Arena& arena)
+    : backend_(backend),
+      grid_(grid),
+      config_(config),
+      shards_(shards),
+      parameters_(parameters),
+      layout_(layout),
+      options_(options),
+      scale_(1 / std::sqrt(static_cast<double>(config.head_dim))),
+      activations_(deal_activations(config, shards, shape_of(layout, options, shards.tp), arena)),
+      work_(deal_working_memory(config, shards, shape_of(layout, options, shards.tp), arena)),
+      batch_(deal_batch(shape_of(layout, options, shards.tp), arena)),
+      cosine_(arena.allocate("rotation.cosine", accumulate_type(options.compute), {options.positions, config.rotary_pairs()})),
+      sine_(arena.allocate("rotation.sine", accumulate_type(options.compute), {options.positions, config.rotary_pairs()})),
+      losses_(arena.allocate("loss.rows", accumulate_type(options.compute), {options.batch * layout.local()})),
+      ring_(backend, *grid.cp, layout,
+            {options.batch, shards.heads, shards.kv_heads, config.head_dim, options.compute, options.training}, arena),
+      loss_(backend, *grid.tp, options.batch * layout.local(), config.hidden_size, shards.vocabulary.size(),
+            shards.vocabulary.begin,
+            options.loss_chunk_rows > 0
+                ? options.loss_chunk_rows
+                : default_chunk_rows(options.batch * layout.local(), shards.vocabulary.size(), options.compute),
+            options.compute, arena),
+      staged_first_(static_cast<size_t>(options.batch * layout.local())),
+      staged_weight_(batch_.target_weight.bytes()),
+      staged_loss_(losses_.bytes()) {}
+
+void Transformer::set_rotation(const RopeTable& table) {
+  std::vector<int64_t> positions(static_cast<size_t>(options_.positions));
+  std::iota(positions.begin(), positions.end(), 0);
+  std::vector<char> cosine(cosine_.bytes()), sine(sine_.bytes());
+  const Tensor host_cosine(cosine.data(), cosine_.dtype(), cosine_.shape());
+  const Tensor host_sine(sine.data(), sine_.dtype(), sine_.shape());
+  fill_rotation(table, positions, host_cosine, host_sine);
+  backend_.upload(cosine_, host_cosine);
+  backend_.upload(sine_, host_sine);
+}
+
+void Transformer::load(const MicroBatch& batch) {
+  const int64_t local = layout_.local();
+  const auto first = batch.first.span<int64_t>();
+  const auto position = batch.position.span<int64_t>();
+  for (int64_t row = 0; row < static_cast<int64_t>(first.size()); ++row) {
+    CHECK(position[row] < options_.positions, "position beyond the rotation table", position[row], options_.positions);
+    const int64_t own = layout_.index_of(grid_.cp_rank, row % local);
+    // A sliding window W lets token i see j with 0 <= i - j < W; an empty interval (padding) stays empty.
+    staged_first_[row] = config_.sliding_window > 0 ? std::max(first[row], own - config_.sliding_window + 1) : first[row];
+  }
+  dispatch_floating(batch_.target_weight.dtype(), [&](auto type) {
+    using A = decltype(type);
+    A* to = reinterpret_cast<A*>(staged_weight_.data());
+    const auto from = batch.target_weight.span<double>();
+    for (size_t i = 0; i < from.size(); ++i) to[i] = static_cast<A>(from[i]);
+  });
+  const int64_t rows = batch_.tokens.count();
+  backend_.upload(batch_.tokens, batch.tokens.reshape({rows}));
+  backend_.upload(batch_.position, batch.position.reshape({rows}));
+  backend_.upload(batch_.target, batch.target.reshape({rows}));
+  backend_.upload(batch_.first, Tensor(staged_first_.data(), DType::kInt64, batch_.first.shape()));
+  backend_.upload(batch_.target_weight, Tensor(staged_weight_.data(), batch_.target_weight.dtype(), {rows}));
+  ring_.set_mask(batch_.first);
+}
+
+void Transformer::forward_layers() {
+  const int64_t layers = static_cast<int64_t>(activations_.layers.size());
+  const Tensor input = layers > 0 ? activations_.layers[0].input : activations_.output;
+  if (grid_.tp->size() == 1)
+    backend_.embedding_forward(input, batch_.tokens, parameters_.embedding.weight, shards_.vocabulary.begin);
+  else
+    embedding_parallel_forward(backend_, *grid_.tp, input, batch_.tokens, parameters_.embedding.weight,
+                               shards_.vocabulary.begin, work_.partial);
+  for (int64_t index = 0; index < layers; ++index) {
+    attention_forward(index, /*attend=*/true);
+    attention_output(index);
+    mlp_input(index);
+    mlp_output(index, index + 1 < layers ? activations_.layers[index + 1].input : activations_.output);
+  }
+  backend_.rmsnorm_forward(work_.normed, activations_.output_rstd, activations_.output, parameters_.norm.weight,
+                           config_.rms_norm_eps);
+}
+
+void Transformer::forward(const MicroBatch& batch) {
+  load(batch);
+  forward_layers();
+  loss_.run(losses_, {}, {}, work_.normed, parameters_.head().weight, batch_.target, batch_.target_weight);
+}
+
+void Transformer::forward_backward(const MicroBatch& batch, const std::function<void(int64_t)>& layer_done) {
+  CHECK(options_.training, "this transformer was built for evaluation only");
+  load(batch);
+  forward_layers();
+  loss_.run(losses_, work_.branch_gradient, parameters_.head().gradient, work_.normed, parameters_.head().weight,
+            batch_.target, batch_.target_weight);
+  backend_.rmsnorm_backward(work_.residual_gradient, parameters_.norm.gradient, work_.branch_gradient,
+                            activations_.output, parameters_.norm.weight, activations_.output_rstd);
+
+  for (int64_t index = static_cast<int64_t>(activations_.layers.size()) - 1; index >= 0; --index) {
+    if (options_.recompute != Recompute::kNone) {
+      attention_forward(index, /*attend=*/options_.recompute == Recompute::kFull);
+      attention_output(index);
+      mlp_input(index);
+    }
+    mlp_backward(index);
+    attention_backward(index);
+    if (layer_done) layer_done(index);
+  }
+
+  if (grid_.tp->size() == 1)
+    backend_.embedding_backward(parameters_.embedding.gradient, batch_.tokens, work_.residual_gradient,
+                                shards_.vocabulary.begin);
+  else
+    embedding_parallel_backward(backend_, *grid_.tp, parameters_.embedding.gradient, batch_.tokens,
+                                work_.residual_gradient, shards_.vocabulary.begin, work_.partial);
+}
+
+double Transformer::weighted_loss() const {
+  const Tensor host(staged_loss_.data(), losses_.dtype(), losses_.shape());
+  backend_.download(host, losses_);
+  return dispatch_floating(losses_.dtype(), [&](auto type) {
+    using A = decltype(type);
+    const A* loss = reinterpret_cast<const A*>(staged_loss_.data());
+    const A* weight = reinterpret_cast<const A*>(staged_weight_.data());
+    double sum = 0;
+    for (int64_t i = 0; i < losses_.count(); ++i)
+      if (weight[i] != A{0}) sum += static_cast<double>(weight[i]) * static_cast<double>(loss[i]);
+    return sum;
+  });
+}
+
+}  // namespace carillon

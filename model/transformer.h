@@ -1,0 +1,104 @@
+// The network: a stack of pre-norm blocks (attention, SwiGLU) as in the Llama family, forward and hand-written backward,
+// on any grid. model/README.md shows the block's equations with the line that computes each.
+//
+// One micro-batch is B sequences, of which this rank holds Tl = T/cp tokens each, and between blocks the row shard N/tp of
+// its N = B·Tl rows. All memory is dealt from an Arena in the constructor; a step allocates nothing.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "model/activations.h"
+#include "model/parameters.h"
+#include "model/rope.h"
+#include "parallel/ring_attention.h"
+#include "parallel/vocabulary_parallel.h"
+
+namespace carillon {
+
+// What one micro-batch looks like on this context rank; host memory. Padding rows: target -1, weight 0, and `first` past
+// their own index.
+struct MicroBatch {
+  Tensor tokens;         // [B, Tl] int64
+  Tensor position;       // [B, Tl] int64: position inside the document
+  Tensor first;          // [B, Tl] int64: sequence index of the first key the row may see, before any window
+  Tensor target;         // [B, Tl] int64: the next token, -1 none
+  Tensor target_weight;  // [B, Tl] float64
+};
+
+struct TransformerOptions {
+  DType compute = DType::kFloat32;
+  Recompute recompute = Recompute::kSelective;
+  bool training = true;        // false: forward only
+  int64_t batch = 1;           // B
+  int64_t loss_chunk_rows = 0; // rows of logits alive at once; 0: about 64 MiB of them
+  int64_t positions = 0;       // length of the rotation table: one more than the largest position
+};
+
+class Transformer {
+ public:
+  Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const TensorShards& shards,
+              Parameters& parameters, const SequenceLayout& layout, const TransformerOptions& options, Arena& arena);
+
+  // Fills the rotation table. Positions beyond it are an InternalError.
+  void set_rotation(const RopeTable& table);
+
+  // Forward pass only; then losses(). Collective over cp and tp.
+  void forward(const MicroBatch& batch);
+  // Forward and backward pass of Σ target_weight · loss; gradients are added to the parameters'. After a layer's
+  // gradients are complete `layer_done` (if any) is called with its index, last layer first.
+  void forward_backward(const MicroBatch& batch, const std::function<void(int64_t layer)>& layer_done = {});
+
+  // Of the last pass: -log p(target) of each local row [N] (A), 0 without target; the same on every tp rank.
+  Tensor losses() const { return losses_; }
+  // Σ over local rows of target_weight · loss, in float64.
+  double weighted_loss() const;
+
+ private:
+  void load(const MicroBatch& batch);
+  void forward_layers();
+  void attention_forward(int64_t layer, bool attend);
+  void attention_output(int64_t layer);
+  void mlp_input(int64_t layer);
+  void mlp_output(int64_t layer, Tensor output);
+  void mlp_backward(int64_t layer);
+  void attention_backward(int64_t layer);
+  Tensor gathered(Tensor shard, Tensor work);
+  void scattered(Tensor shard, Tensor partial);
+  Tensor partial_for(Tensor shard) { return grid_.tp->size() == 1 ? shard : work_.partial; }
+  // Views of fused rows [N, heads·HD] or [N, 2·Fl]; nothing moves.
+  Tensor heads_of(Tensor fused, int64_t first_head, int64_t heads) const;  // [B, Tl, heads, HD]
+  Tensor rows_of(Tensor fused, int64_t first_head, int64_t heads) const {  // [N, heads, HD]
+    return fused.slice(1, first_head * config_.head_dim, (first_head + heads) * config_.head_dim).split_dim(1, heads);
+  }
+  Tensor query(Tensor fused) const { return heads_of(fused, 0, shards_.heads); }
+  Tensor key(Tensor fused) const { return heads_of(fused, shards_.heads, shards_.kv_heads); }
+  Tensor value(Tensor fused) const { return heads_of(fused, shards_.heads + shards_.kv_heads, shards_.kv_heads); }
+  Tensor query_rows(Tensor fused) const { return rows_of(fused, 0, shards_.heads); }
+  Tensor key_rows(Tensor fused) const { return rows_of(fused, shards_.heads, shards_.kv_heads); }
+  Tensor attention_heads(Tensor rows) const { return heads_of(rows, 0, shards_.heads); }
+  Tensor gate(Tensor fused) const { return fused.slice(1, 0, fused.size(1) / 2); }
+  Tensor up(Tensor fused) const { return fused.slice(1, fused.size(1) / 2, fused.size(1)); }
+
+  Backend& backend_;
+  ProcessGrid& grid_;
+  const ModelConfig& config_;
+  const TensorShards shards_;
+  Parameters& parameters_;
+  SequenceLayout layout_;
+  TransformerOptions options_;
+  double scale_;  // of attention scores, 1/sqrt(HD)
+
+  Activations activations_;
+  WorkingMemory work_;
+  BatchOnDevice batch_;
+  Tensor cosine_, sine_;  // [positions, pairs] (A)
+  Tensor losses_;         // [N] (A)
+  RingAttention ring_;
+  VocabularyLoss loss_;
+  std::vector<int64_t> staged_first_;     // host staging, so that a step allocates nothing
+  std::vector<char> staged_weight_;
+  mutable std::vector<char> staged_loss_;
+};
+
+}  // namespace carillon
