@@ -9,22 +9,13 @@
 #include <vector>
 
 #include "model/activations.h"
+#include "model/micro_batch.h"
 #include "model/parameters.h"
 #include "model/rope.h"
 #include "parallel/ring_attention.h"
 #include "parallel/vocabulary_parallel.h"
 
 namespace carillon {
-
-// What one micro-batch looks like on this context rank; host memory. Padding rows: target -1, weight 0, and `first` past
-// their own index.
-struct MicroBatch {
-  Tensor tokens;         // [B, Tl] int64
-  Tensor position;       // [B, Tl] int64: position inside the document
-  Tensor first;          // [B, Tl] int64: sequence index of the first key the row may see, before any window
-  Tensor target;         // [B, Tl] int64: the next token, -1 none
-  Tensor target_weight;  // [B, Tl] float64
-};
 
 struct TransformerOptions {
   DType compute = DType::kFloat32;

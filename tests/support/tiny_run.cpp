@@ -1,0 +1,198 @@
+#include "tests/support/tiny_run.h"
+
+#include <mutex>
+#include <numeric>
+
+#include "parallel/thread_communicator.h"
+#include "runtime/rng.h"
+
+namespace carillon::testing {
+namespace {
+
+// The five tensors of whole sequences, [B, length].
+struct WholeBatch {
+  std::vector<int64_t> tokens, position, first, target;
+  std::vector<double> weight;
+
+  WholeBatch(const std::vector<const TinySequence*>& sequences) {
+    for (const TinySequence* sequence : sequences) {
+      int64_t begin = 0;
+      for (int64_t length : sequence->document_lengths) {
+        for (int64_t i = 0; i < length; ++i) {
+          const bool has_target = i + 1 < length;
+          tokens.push_back(sequence->tokens[begin + i]);
+          position.push_back(i);
+          first.push_back(begin);
+          target.push_back(has_target ? sequence->tokens[begin + i + 1] : -1);
+          weight.push_back(!has_target ? 0 : sequence->weights.empty() ? 1 : sequence->weights[begin + i + 1]);
+          if (weight.back() == 0) target.back() = has_target ? target.back() : -1;
+        }
+        begin += length;
+      }
+    }
+  }
+  MicroBatch view(int64_t batch) {
+    const int64_t length = static_cast<int64_t>(tokens.size()) / batch;
+    return {Tensor::of(tokens, {batch, length}), Tensor::of(position, {batch, length}), Tensor::of(first, {batch, length}),
+            Tensor::of(target, {batch, length}), Tensor::of(weight, {batch, length})};
+  }
+};
+
+std::vector<double> to_double(Tensor tensor) {
+  std::vector<double> result(static_cast<size_t>(tensor.count()));
+  dispatch_floating(tensor.dtype(), [&](auto type) {
+    using T = decltype(type);
+    for (int64_t i = 0; i < tensor.count(); ++i) result[i] = static_cast<double>(tensor.data<T>()[i]);
+  });
+  return result;
+}
+
+// Adds (or sets) this rank's rectangle in the global tensor.
+void put(std::vector<double>& global, const Rectangle& rectangle, Tensor part, bool add) {
+  int64_t total = 1;
+  for (int64_t size : rectangle.global_shape) total *= size;
+  global.resize(static_cast<size_t>(total));
+  const std::vector<double> values = to_double(part);
+  const int64_t columns = rectangle.extent.size() == 2 ? rectangle.extent[1] : 1;
+  const int64_t row_length = rectangle.global_shape.size() == 2 ? rectangle.global_shape[1] : 1;
+  const int64_t column_offset = rectangle.offset.size() == 2 ? rectangle.offset[1] : 0;
+  for (int64_t row = 0; row < rectangle.extent[0]; ++row)
+    for (int64_t column = 0; column < columns; ++column) {
+      double& to = global[static_cast<size_t>((rectangle.offset[0] + row) * row_length + column_offset + column)];
+      const double from = values[static_cast<size_t>(row * columns + column)];
+      to = add ? to + from : from;
+    }
+}
+
+struct Rank {
+  const TinyRun& run;
+  TinyResult& result;
+  std::mutex& mutex;
+
+  void operator()(std::unique_ptr<Communicator> world) {
+    const auto backend = make_backend({.device = run.device, .threads = 1});
+    const int kv_replicas = static_cast<int>(
+        run.grid.tensor > run.config.num_key_value_heads ? run.grid.tensor / run.config.num_key_value_heads : 1);
+    ProcessGrid grid = make_process_grid(std::move(world), run.grid, kv_replicas);
+    const int64_t length = static_cast<int64_t>(run.sequences.front().tokens.size());
+    const SequenceLayout layout(run.layout, length, run.grid.context, run.grid.tensor);
+    const TensorShards shards(run.config, run.grid.tensor, grid.tp_rank);
+    const int64_t per_step = static_cast<int64_t>(run.sequences.size()) / run.grid.data;
+    const int64_t batch = per_step / run.accumulation;
+
+    auto deal = [&](Arena& arena) {
+      auto parameters = std::make_unique<Parameters>(
+          run.config, shards, ParameterOptions{run.compute, true, run.zero == 2}, arena);
+      auto transformer = std::make_unique<Transformer>(
+          *backend, grid, run.config, shards, *parameters, layout,
+          TransformerOptions{run.compute, run.recompute, true, batch, run.loss_chunk_rows, length}, arena);
+      ShardedOptimizer::Options options;
+      options.zero = run.zero;
+      options.max_grad_norm = run.max_grad_norm;
+      auto optimizer = std::make_unique<ShardedOptimizer>(*backend, grid, parameters->shared(), options, arena);
+      return std::tuple(std::move(parameters), std::move(transformer), std::move(optimizer));
+    };
+    Arena measuring;
+    deal(measuring);
+    Arena arena(backend->allocate(measuring.peak()));
+    auto [parameters, transformer, optimizer] = deal(arena);
+    parameters->initialize(*backend, run.config.initializer_range, run.seed);
+    move(*parameters);
+    optimizer->start_from_weights();
+    transformer->set_rotation(make_rope_table(run.config.rope, run.config.head_dim, length));
+
+    ShardedBatch sharded(layout, grid.cp_rank, batch);
+    for (int step = 0; step < run.steps; ++step) {
+      optimizer->zero_gradients();
+      double loss = 0, weight = 0;
+      for (int micro = 0; micro < run.accumulation; ++micro) {
+        std::vector<const TinySequence*> mine;
+        std::vector<int64_t> numbers;
+        for (int64_t b = 0; b < batch; ++b) {
+          const int64_t number = (micro * batch + b) * run.grid.data + grid.dp_rank;
+          mine.push_back(&run.sequences[number]);
+          numbers.push_back(number);
+        }
+        WholeBatch whole(mine);
+        const MicroBatch& local = sharded.shard(whole.view(batch));
+        transformer->forward_backward(local, [&](int64_t layer) { optimizer->layer_done(layer); });
+        optimizer->after_micro_step();
+        loss += transformer->weighted_loss();
+        for (double w : local.target_weight.span<double>()) weight += w;
+        if (step == 0) collect_losses(layout, grid, *transformer, numbers);
+      }
+      loss = grid.z->sum(loss);
+      weight = grid.z->sum(weight);
+      if (step == 0 && run.zero == 0) collect_gradients(*parameters);
+      const auto outcome = optimizer->step(weight, run.learning_rate, 0.9);
+      if (grid.world->rank() == 0) {
+        result.loss.push_back(loss / weight);
+        result.gradient_norm.push_back(outcome.gradient_norm);
+      }
+    }
+    const std::lock_guard lock(mutex);
+    parameters->for_each([&](Parameter& p) { put(result.weights[p.name], p.rectangle, p.weight, false); });
+  }
+
+  // Float64 only, host memory only.
+  void move(Parameters& parameters) {
+    if (run.move.distance == 0) return;
+    parameters.for_each([&](Parameter& p) {
+      if (p.name != run.move.name) return;
+      CHECK(p.weight.count() == static_cast<int64_t>(run.move.direction.size()), "moves are for one rank");
+      for (int64_t i = 0; i < p.weight.count(); ++i) p.weight.data<double>()[i] += run.move.distance * run.move.direction[i];
+    });
+  }
+
+  // Parts over z, and over tp replicas where partial, add up; complete replicas count once.
+  void collect_gradients(Parameters& parameters) {
+    const std::lock_guard lock(mutex);
+    parameters.for_each([&](Parameter& p) {
+      CHECK(p.tp_replicas == 1 || p.tp_partial, "a complete replica would be counted twice", p.name);
+      put(result.gradients[p.name], p.rectangle, p.gradient, true);
+    });
+  }
+
+  void collect_losses(const SequenceLayout& layout, const ProcessGrid& grid, const Transformer& transformer,
+                      const std::vector<int64_t>& numbers) {
+    if (grid.tp_rank != 0) return;
+    const std::lock_guard lock(mutex);
+    const std::vector<double> losses = to_double(transformer.losses());
+    result.token_loss.resize(run.sequences.size(), std::vector<double>(static_cast<size_t>(layout.length())));
+    for (size_t b = 0; b < numbers.size(); ++b)
+      for (int64_t i = 0; i < layout.local(); ++i) {
+        const int64_t index = layout.index_of(grid.cp_rank, i);
+        if (index < layout.length())
+          result.token_loss[numbers[b]][index] = losses[b * layout.local() + i];
+      }
+  }
+};
+
+}  // namespace
+
+TinyResult run_tiny(const TinyRun& run) {
+  TinyResult result;
+  std::mutex mutex;
+  run_ranks(run.grid.size(), Rank{run, result, mutex});
+  return result;
+}
+
+ModelConfig tiny_config() {
+  return parse_model_config(R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 131,
+    "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 8, "rms_norm_eps": 1e-6, "tie_word_embeddings": true,
+    "max_position_embeddings": 64, "initializer_range": 0.3, "rope_theta": 10000.0})", "tiny");
+}
+
+std::vector<TinySequence> tiny_sequences(int count, int64_t length, int64_t vocabulary,
+                                         std::vector<int64_t> document_lengths, uint64_t seed) {
+  std::vector<TinySequence> sequences(count);
+  for (int s = 0; s < count; ++s) {
+    for (int64_t i = 0; i < length; ++i)
+      sequences[s].tokens.push_back(static_cast<int64_t>(random_below(vocabulary, seed, s, i)));
+    sequences[s].document_lengths = document_lengths.empty() ? std::vector<int64_t>{length} : document_lengths;
+  }
+  return sequences;
+}
+
+}  // namespace carillon::testing
