@@ -193,6 +193,7 @@ Parameters::Parameters(const ModelConfig& config, const TensorShards& shards, co
     LayerParameters layer = layer_dealer.weights(index);
     layer_dealer.gradients(layer);
     layer_dealer.name_all(layer);
+    layer.for_each([&](Parameter& parameter) { parameter.group = index; });
     if (borrow) borrow_gradients(layer, layers.front());
     layers.push_back(std::move(layer));
   }

@@ -17,14 +17,20 @@ class ShardedOptimizer {
     double weight_decay = 0.01;
     double max_grad_norm = 1.0;  // 0: off
   };
-  // Deals master weights (when T is bfloat16; otherwise the weight itself is the master where that saves memory) and
-  // moments from `arena`. Masters start as the weights.
+  // Deals master weights (when T is bfloat16; otherwise the weight itself is the master where that saves memory),
+  // moments and, at stage 2, gradient shards from `arena`. Touches no memory: `arena` may be measuring.
   ShardedOptimizer(Backend& backend, ProcessGrid& grid, std::vector<SharedParameter> parameters, const Options& options,
                    Arena& arena);
 
+  // Masters = the weights as they are now, moments 0, no updates yet. After initialising or importing a model.
+  void start_from_weights();
+
+  // Before the first micro-step of a step. At stage 2 the full gradients and the owners' shards, else the gradients.
   void zero_gradients();
-  // Stage 2: call after each micro-step (collective): moves the micro-step's gradients into the owners' row shards.
-  // Other stages: nothing.
+  // Stage 2: moves the gradients of the parameters of this group (SharedParameter::group, a layer) into the owners' row
+  // shards and zeroes them, so that the layers may share one layer's gradient memory. Collective; other stages: nothing.
+  void group_done(int64_t group);
+  // After each micro-step: the same for the parameters of no group (-1). Collective at stage 2.
   void after_micro_step();
 
   struct StepResult {
