@@ -1,0 +1,132 @@
+"""Interrupted training: killed, stopped by a signal, resumed on the same and on other layouts. Black box.
+Acceptance A10 of the parallelism reference: what was saved on one layout continues on any other."""
+
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import black_box as bb
+
+
+class Resume(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp())
+        cls.config = bb.tiny_run(cls.folder)
+        bb.run(1, "train", cls.config, f"output={cls.folder}/straight")
+        bb.run(2, "train", cls.config, f"output={cls.folder}/straight2", "parallel.context=2")
+        cls.straight = bb.raw_fields(cls.folder / "straight")
+        cls.straight2 = bb.raw_fields(cls.folder / "straight2")
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    def test_learns(self):
+        losses = [r["loss"] for r in bb.metrics(self.folder / "straight")]
+        self.assertEqual(len(losses), 12)
+        self.assertLess(losses[-1], losses[0])
+
+    def test_killed_at_any_moment_gives_the_same_characters(self):
+        chance = random.Random(1)
+        for ranks, straight, extra in ((1, self.straight, []), (2, self.straight2, ["parallel.context=2"])):
+            for attempt in range(2):
+                output = self.folder / f"killed-{ranks}-{attempt}"
+                process = bb.start(ranks, "train", self.config, f"output={output}", *extra)
+                bb.wait_for_steps(output, 5 + attempt * 2, process)
+                time.sleep(chance.random() * 0.02)
+                if process.poll() is None:
+                    bb.kill_all(process)
+                bb.run(ranks, "train", self.config, f"output={output}", *extra)
+                self.assertEqual(bb.raw_fields(output), straight, f"{ranks} ranks, attempt {attempt}")
+
+    def test_other_layout_continues_within_rounding(self):
+        layouts = {"tp2": (2, "parallel.tensor=2"), "cp2": (2, "parallel.context=2"),
+                   "dp2": (2, "parallel.data=2", "train.micro_batch_size=2"),
+                   "cp2tp2": (4, "parallel.context=2", "parallel.tensor=2"), "one": (1,), "tp4": (4, "parallel.tensor=4")}
+        schedule = "train.lr_scheduler=constant"
+        bb.run(1, "train", self.config, f"output={self.folder}/constant", schedule)
+        straight = [r["loss"] for r in bb.metrics(self.folder / "constant")]
+        for first, second in (("tp2", "cp2"), ("cp2", "tp2"), ("one", "cp2tp2"), ("cp2tp2", "dp2"), ("dp2", "tp4")):
+            output = self.folder / f"{first}-{second}"
+            for name, steps in ((first, 6), (second, 12)):
+                ranks, *keys = layouts[name]
+                bb.run(ranks, "train", self.config, f"output={output}", f"train.max_steps={steps}", schedule, *keys)
+            again = [r["loss"] for r in bb.metrics(output)]
+            self.assertEqual(len(again), 12)
+            for a, b in zip(again, straight):
+                self.assertAlmostEqual(a, b, delta=1e-9 * b, msg=f"{first} -> {second}")
+
+    def test_signal_to_one_rank_stops_all_after_a_checkpoint(self):
+        for number, to in ((signal.SIGUSR1, "rank"), (signal.SIGUSR2, "mpirun"), (signal.SIGTERM, "rank")):
+            output = self.folder / f"signal-{number.name}"
+            process = bb.start(2, "train", self.config, f"output={output}", "parallel.context=2", "train.max_steps=4000")
+            bb.wait_for_steps(output, 5, process)
+            os.kill(bb.ranks_of(process)[1] if to == "rank" else process.pid, number)
+            process.communicate(timeout=30)
+            self.assertEqual(process.returncode, 85, number.name)
+            last = bb.metrics(output)[-1]["step"]
+            self.assertTrue((output / f"checkpoints/step-{last:08d}/manifest.json").exists(), number.name)
+
+    def test_a_killed_rank_takes_the_others_along(self):
+        for victim in (0, 1):
+            output = self.folder / f"victim-{victim}"
+            process = bb.start(2, "train", self.config, f"output={output}", "parallel.context=2",
+                               "train.max_steps=100000")
+            bb.wait_for_steps(output, 3, process)
+            pids = bb.ranks_of(process)
+            os.kill(pids[victim], signal.SIGKILL)
+            begin = time.monotonic()
+            process.communicate(timeout=20)
+            self.assertLess(time.monotonic() - begin, 10)
+            self.assertNotEqual(process.returncode, 0)
+            for pid in pids:
+                status = pathlib.Path(f"/proc/{pid}/stat")
+                self.assertTrue(not status.exists() or status.read_text().split()[2] == "Z", "a rank outlived the job")
+
+    def test_a_damaged_checkpoint_is_passed_over_aloud(self):
+        for damage in ("payload", "manifest", "truncated"):
+            output = self.folder / f"damaged-{damage}"
+            shutil.copytree(self.folder / "straight", output)
+            newest = output / "checkpoints/step-00000012"
+            state = newest / "state.h5"
+            if damage == "payload":
+                data = bytearray(state.read_bytes())
+                data[len(data) * 3 // 4] ^= 0x10
+                state.write_bytes(data)
+            elif damage == "manifest":
+                text = (newest / "manifest.json").read_text()
+                (newest / "manifest.json").write_text(text.replace('"step"', '"stop"', 1))
+            else:
+                data = state.read_bytes()
+                state.write_bytes(data[: len(data) // 2])
+            done = bb.run(1, "train", self.config, f"output={output}")
+            self.assertIn("step-00000012", done.stderr)
+            self.assertEqual(bb.raw_fields(output), self.straight, damage)
+            self.assertTrue(any(p.name.startswith(".bad-step-00000012") for p in (output / "checkpoints").iterdir()))
+
+    def test_only_invalid_checkpoints_is_no_fresh_start(self):
+        output = self.folder / "all-bad"
+        shutil.copytree(self.folder / "straight", output)
+        for manifest in output.glob("checkpoints/step-*/manifest.json"):
+            manifest.write_text("{}")
+        done = bb.run(1, "train", self.config, f"output={output}", expect=65)
+        self.assertIn("carillon: error:", done.stderr)
+
+    def test_manifest_holds_what_the_interface_says(self):
+        manifest = json.loads((self.folder / "straight/checkpoints/step-00000012/manifest.json").read_text())
+        for key in ("step", "format_version", "tensors", "layout", "data", "config", "hash"):
+            self.assertIn(key, manifest)
+        self.assertEqual(manifest["step"], 12)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
