@@ -1,0 +1,41 @@
+// Rotary frequencies (RoPE, Su et al., 2021) under every scaling, and the tables of cosines and sines the rotation
+// reads. All in float64, cast last: at a million tokens float32 angles are wrong in the second digit.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "model/rope_config.h"
+#include "runtime/tensor.h"
+
+namespace carillon {
+
+// One head's frequencies: pair j turns by position · inverse_frequency[j]; cosine and sine are both multiplied by
+// attention_factor, so scores are by its square.
+struct RopeTable {
+  std::vector<double> inverse_frequency;  // [R] radians per token; 0: the pair does not turn
+  std::vector<double> wavelength;         // [R] 2π / inverse_frequency before rounding; infinite when it does not turn
+  std::vector<int64_t> period;            // [R] with resonance the rounded wavelength in tokens, else 0
+  double attention_factor = 1;
+};
+
+// Pairs R of a head: head_dim / 2, fewer with partial rotary.
+int64_t rotary_pairs(const RopeConfig& config, int64_t head_dim);
+
+// `length`: of the sequence, in tokens, for the types that go by it (`rope.length` wins). Error 64 when the settings do
+// not fit the head: odd widths, ntk on a single pair, factor lists of another length.
+RopeTable make_rope_table(const RopeConfig& config, int64_t head_dim, int64_t length);
+
+// Real-valued ends of YaRN's ramp as pair indices, rounded when `truncate`, clamped as every implementation does.
+struct YarnRamp {
+  double low, high;
+};
+YarnRamp yarn_ramp(const RopeConfig& config, int64_t rotary_width);
+
+// cosine, sine [positions.size(), R], float32 or float64: rows for the given positions, times the attention factor. A
+// pair with a period p reads position mod p as an integer (Wang et al., 2024, section 3.2): its values repeat bit for
+// bit whatever the table's length, rank and dtype.
+void fill_rotation(const RopeTable& table, std::span<const int64_t> positions, Tensor cosine, Tensor sine);
+
+}  // namespace carillon

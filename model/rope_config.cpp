@@ -1,0 +1,198 @@
+#include "model/rope_config.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+namespace carillon {
+namespace {
+
+constexpr std::array<std::pair<const char*, RopeType>, 9> kTypes = {{{"default", RopeType::kDefault},
+                                                                     {"linear", RopeType::kLinear},
+                                                                     {"ntk", RopeType::kNtk},
+                                                                     {"dynamic", RopeType::kDynamic},
+                                                                     {"ntk_by_parts", RopeType::kNtkByParts},
+                                                                     {"yarn", RopeType::kYarn},
+                                                                     {"llama3", RopeType::kLlama3},
+                                                                     {"longrope", RopeType::kLongRope},
+                                                                     {"proportional", RopeType::kProportional}}};
+
+// Settings in one spelling; null values stay, they mean "the method's own".
+Json canonical(const Json& settings) {
+  Json result = Json::object();
+  for (const auto& [key, value] : settings.items()) {
+    const std::string name = key == "type" ? "rope_type" : key == "base" ? "rope_theta" : key;
+    if (name == "rope_type" && result.contains("rope_type"))
+      continue;  // old files carry both; the first one is as good
+    result[name] = value;
+  }
+  if (!result.contains("rope_type") || result["rope_type"].is_null()) result["rope_type"] = "default";
+  if (result["rope_type"] == "su") result["rope_type"] = "longrope";
+  return result;
+}
+
+// Reads one value after the other, with the same message for what is wrong with them.
+class Reader {
+ public:
+  Reader(const Json& settings, const std::string& where, ExitCode code)
+      : settings_(settings), where_(where), code_(code) {}
+
+  bool has(const char* key) const { return settings_.contains(key) && !settings_[key].is_null(); }
+
+  double number(const char* key, double otherwise) const {
+    if (!has(key)) return otherwise;
+    if (!settings_[key].is_number()) wrong(key, "a number");
+    const double value = settings_[key].get<double>();
+    if (!std::isfinite(value)) wrong(key, "a finite number");
+    return value;
+  }
+  double positive(const char* key, double otherwise) const {
+    const double value = number(key, otherwise);
+    if (value <= 0) wrong(key, "above 0");
+    return value;
+  }
+  bool boolean(const char* key, bool otherwise) const {
+    if (!has(key)) return otherwise;
+    if (!settings_[key].is_boolean()) wrong(key, "true or false");
+    return settings_[key].get<bool>();
+  }
+  int64_t length(const char* key, int64_t otherwise) const {
+    if (!has(key)) return otherwise;
+    const double value = number(key, 0);
+    if (value < 1 || value != std::floor(value)) wrong(key, "a whole number of tokens");
+    return static_cast<int64_t>(value);
+  }
+  std::vector<double> list(const char* key) const {
+    require(key);
+    std::vector<double> values;
+    if (!settings_[key].is_array()) wrong(key, "a list of numbers, one a pair");
+    for (const Json& value : settings_[key]) {
+      if (!value.is_number() || value.get<double>() <= 0) wrong(key, "a list of numbers above 0, one a pair");
+      values.push_back(value.get<double>());
+    }
+    return values;
+  }
+  void require(const char* key) const {
+    if (!settings_.contains(key))
+      fail(code_, "rope type {} needs {}, in {}, add rope.{}", settings_["rope_type"].get<std::string>(), key, where_,
+           key);
+  }
+  [[noreturn]] void wrong(const char* key, const char* wanted) const {
+    fail(code_, "rope.{} is {}, in {}, give {}", key, settings_[key].dump(), where_, wanted);
+  }
+
+ private:
+  const Json& settings_;
+  const std::string& where_;
+  ExitCode code_;
+};
+
+double ratio_of_lengths(const RopeConfig& config) {
+  return static_cast<double>(config.max_position_embeddings) /
+         static_cast<double>(config.original_max_position_embeddings);
+}
+
+void read_type(RopeConfig& config, const Reader& read) {
+  switch (config.type) {
+    case RopeType::kDefault:
+      break;
+    case RopeType::kProportional:
+      read.require("partial_rotary_factor");
+      config.factor = read.positive("factor", 1);
+      break;
+    case RopeType::kLongRope:
+      config.short_factor = read.list("short_factor");
+      config.long_factor = read.list("long_factor");
+      config.factor = read.positive("factor", ratio_of_lengths(config));
+      break;
+    case RopeType::kLlama3:
+      read.require("low_freq_factor");
+      read.require("high_freq_factor");
+      config.low_freq_factor = read.positive("low_freq_factor", 1);
+      config.high_freq_factor = read.positive("high_freq_factor", 4);
+      if (config.high_freq_factor <= config.low_freq_factor)
+        read.wrong("high_freq_factor", "more than low_freq_factor");
+      [[fallthrough]];
+    default:
+      read.require("factor");
+      config.factor = read.positive("factor", ratio_of_lengths(config));
+  }
+}
+
+}  // namespace
+
+RopeConfig parse_rope_config(const Json& given, int64_t max_position_embeddings, const std::string& where,
+                             ExitCode code) {
+  if (!given.is_object()) fail(code, "rope settings are {}, in {}, give keys and values", given.dump(), where);
+  RopeConfig config;
+  config.settings = canonical(given);
+  const Json& settings = config.settings;
+  const Reader read(settings, where, code);
+
+  if (!settings["rope_type"].is_string()) read.wrong("rope_type", "the name of a method");
+  std::string type = settings["rope_type"].get<std::string>();
+  config.resonance = read.boolean("resonance", false);
+  if (type == "resonance_yarn") {
+    if (read.has("resonance") && !config.resonance) read.wrong("resonance", "true, or type yarn");
+    type = "yarn";
+    config.resonance = true;
+  }
+  if (type == "clex") fail(code, "rope type clex is not built yet, in {}, take yarn or longrope", where);
+  const auto found = std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& entry) { return type == entry.first; });
+  if (found == kTypes.end()) {
+    fail(code,
+         "unknown rope type '{}', in {}, take default, linear, ntk, dynamic, ntk_by_parts, yarn, resonance_yarn, "
+         "llama3, "
+         "longrope or proportional",
+         type, where);
+  }
+  config.type = found->second;
+
+  config.base = read.number("rope_theta", 10000);
+  if (config.base <= 1) read.wrong("rope_theta", "more than 1");
+  config.max_position_embeddings = max_position_embeddings;
+  config.original_max_position_embeddings = read.length("original_max_position_embeddings", max_position_embeddings);
+  config.partial_rotary_factor = read.number("partial_rotary_factor", 1);
+  if (config.partial_rotary_factor < 0 || config.partial_rotary_factor > 1)
+    read.wrong("partial_rotary_factor", "0 to 1");
+  if (read.has("length")) config.length = read.length("length", 0);
+  if (read.has("attention_factor")) config.attention_factor = read.positive("attention_factor", 1);
+  // As Hugging Face reads them: 0 means the default.
+  const double fast = read.number("beta_fast", 32), slow = read.number("beta_slow", 1);
+  config.beta_fast = fast == 0 ? 32 : fast;
+  config.beta_slow = slow == 0 ? 1 : slow;
+  if (config.beta_slow < 0) read.wrong("beta_slow", "above 0");
+  if (config.beta_fast <= config.beta_slow) read.wrong("beta_fast", "more than beta_slow");
+  config.truncate = read.boolean("truncate", true);
+  config.mscale = read.number("mscale", 0);
+  config.mscale_all_dim = read.number("mscale_all_dim", 0);
+  if (read.has("yarn_blend")) {
+    if (settings["yarn_blend"] != "wavelength" && settings["yarn_blend"] != "frequency")
+      read.wrong("yarn_blend", "frequency or wavelength");
+    config.wavelength_blend = settings["yarn_blend"] == "wavelength";
+  }
+  read_type(config, read);
+  return config;
+}
+
+RopeConfig merge_rope_config(const RopeConfig& base, const Json& overrides, const std::string& where) {
+  Json merged = base.settings.is_object() ? base.settings : Json{{"rope_type", "default"}};
+  const bool names_type = overrides.contains("type") || overrides.contains("rope_type");
+  const Json changes = canonical(overrides);
+  if (names_type && changes["rope_type"] != merged["rope_type"]) {
+    Json kept = Json::object();
+    for (const char* key : {"rope_theta", "resonance", "original_max_position_embeddings", "length"})
+      if (merged.contains(key)) kept[key] = merged[key];
+    merged = std::move(kept);
+  }
+  for (const auto& [key, value] : changes.items())
+    if (key != "rope_type" || names_type) merged[key] = value;
+  return parse_rope_config(merged, base.max_position_embeddings, where, ExitCode::kUsage);
+}
+
+std::string name_of(RopeType type) {
+  return std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& entry) { return type == entry.second; })->first;
+}
+
+}  // namespace carillon

@@ -1,0 +1,67 @@
+// A rotary scaling as settings: Hugging Face's `rope_parameters` (v5), `rope_scaling` (v4) and the configuration's
+// section `rope:` in one form. model/rope.h computes frequencies from it.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/error.h"
+
+namespace carillon {
+
+using Json = nlohmann::ordered_json;
+
+enum class RopeType {
+  kDefault,       // Su et al., 2021
+  kLinear,        // position interpolation, Chen et al., 2023
+  kNtk,           // NTK-aware base change (Peng et al., 2023, eq. 16)
+  kDynamic,       // the same with a base that follows the length, as Hugging Face defines it
+  kNtkByParts,    // Peng et al., 2023, eq. 18-20: ramp linear in the number of turns
+  kYarn,          // Peng et al., 2023, as every implementation has it: ramp linear in the pair index, and a temperature
+  kLlama3,        // Llama 3.1's blend by wavelength
+  kLongRope,      // Ding et al., 2024: a divisor per pair, one list for short and one for long sequences
+  kProportional,  // p-RoPE, Barbero et al., 2024: the slowest pairs do not turn at all
+};
+
+struct RopeConfig {
+  RopeType type = RopeType::kDefault;
+  bool resonance = false;  // Wang et al., 2024: wavelengths rounded to integers, after any of the types
+  double base = 10000;
+  double factor = 1;
+  int64_t original_max_position_embeddings = 0;  // L, the length the model was trained at
+  int64_t max_position_embeddings = 0;           // `dynamic` takes this one as its L
+  double beta_fast = 32;                         // yarn, ntk_by_parts: turns within L above which a pair stays as it is
+  double beta_slow = 1;                          // and below which it is interpolated whole
+  bool truncate = true;                          // yarn: round the ramp's ends outwards to whole pairs
+  bool wavelength_blend = false;                 // yarn: blend wavelengths, not frequencies (`yarn_blend: wavelength`)
+  std::optional<double> attention_factor;        // given: replaces the method's own
+  double mscale = 0, mscale_all_dim = 0;         // yarn, DeepSeek's form of the temperature
+  double low_freq_factor = 0, high_freq_factor = 0;  // llama3
+  std::vector<double> short_factor, long_factor;     // longrope, one entry a pair
+  double partial_rotary_factor = 1;
+  std::optional<int64_t> length;  // fixes the sequence length that dynamic and longrope go by
+
+  // The settings as given, in Hugging Face's v5 names (`rope_type`, `rope_theta`, …) and `resonance`; what files hold.
+  Json settings;
+
+  // Whether the frequencies depend on the sequence length.
+  bool follows_length() const { return type == RopeType::kDynamic || type == RopeType::kLongRope; }
+};
+
+// Reads settings in v5 names; `type` and `base` are taken for `rope_type` and `rope_theta`, `su` for longrope,
+// `resonance_yarn` for yarn with resonance. max_position_embeddings is the model's, and stands in for a missing
+// original_max_position_embeddings. A missing or impossible value is an Error with `code`, naming key and `where`.
+RopeConfig parse_rope_config(const Json& settings, int64_t max_position_embeddings, const std::string& where,
+                             ExitCode code);
+
+// `overrides` merged key by key over the settings of `base`. Another type drops the old type's keys; rope_theta,
+// resonance, original_max_position_embeddings and length belong to no type and stay. Errors are 64.
+RopeConfig merge_rope_config(const RopeConfig& base, const Json& overrides, const std::string& where);
+
+// "yarn", "resonance_yarn" is not one of them.
+std::string name_of(RopeType type);
+
+}  // namespace carillon

@@ -1,0 +1,66 @@
+#include "model/rope_report.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+namespace carillon {
+namespace {
+
+constexpr double kTurn = 2 * std::numbers::pi;
+
+// The point a pair shows at a position, as a fraction of a turn in [0, 1): by integers where there is a period.
+double turn_at(const RopeTable& table, size_t pair, int64_t position) {
+  const int64_t period = table.period[pair];
+  if (period > 0) return static_cast<double>(position % period) / static_cast<double>(period);
+  const double turns = static_cast<double>(position) * table.inverse_frequency[pair] / kTurn;
+  return turns - std::floor(turns);
+}
+
+double distance(double turn_a, double turn_b) {
+  return 2 * std::abs(std::sin(std::numbers::pi * (turn_a - turn_b)));
+}
+
+double feature_gap(const RopeTable& table, size_t pair, int64_t trained, int64_t length) {
+  const int64_t period = table.period[pair];
+  if (table.inverse_frequency[pair] == 0 || (period > 0 && period <= trained)) return 0;
+  std::vector<double> seen(static_cast<size_t>(trained));
+  for (int64_t m = 0; m < trained; ++m) seen[static_cast<size_t>(m)] = turn_at(table, pair, m);
+  std::sort(seen.begin(), seen.end());
+  double gap = 0;
+  // Beyond one period nothing new appears.
+  const int64_t end = period > 0 ? std::min(length, std::max(period, trained)) : length;
+  for (int64_t n = trained; n < end; ++n) {
+    const double turn = turn_at(table, pair, n);
+    const auto above = std::lower_bound(seen.begin(), seen.end(), turn);
+    const double next = above == seen.end() ? seen.front() : *above;
+    const double previous = above == seen.begin() ? seen.back() : *(above - 1);
+    gap = std::max(gap, std::min(distance(turn, next), distance(turn, previous)));
+  }
+  return gap;
+}
+
+}  // namespace
+
+RopeReport report_rope(const RopeConfig& config, int64_t head_dim, int64_t length) {
+  const RopeTable table = make_rope_table(config, head_dim, length);
+  RopeReport report;
+  report.attention_factor = table.attention_factor;
+  report.original_length = config.original_max_position_embeddings;
+  report.length = length;
+  for (size_t i = 0; i < table.inverse_frequency.size(); ++i) {
+    RopePairReport pair;
+    pair.pair = static_cast<int64_t>(i);
+    pair.inverse_frequency = table.inverse_frequency[i];
+    pair.wavelength = table.wavelength[i];
+    pair.rounded_wavelength = std::isinf(pair.wavelength) || pair.wavelength > 0x1p62
+                                  ? 0
+                                  : static_cast<int64_t>(std::max(1.0, std::nearbyint(pair.wavelength)));
+    pair.feature_gap = feature_gap(table, i, report.original_length, length);
+    if (pair.wavelength < static_cast<double>(report.original_length)) ++report.critical_dimension;
+    report.pairs.push_back(pair);
+  }
+  return report;
+}
+
+}  // namespace carillon
