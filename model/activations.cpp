@@ -17,7 +17,9 @@ struct LayerDealer {
     return arena.allocate(prefix + name, dtype, sizes);
   }
 
-  void input(LayerActivations& layer) { layer.input = deal("input", shape.compute, {shape.shard_rows, config.hidden_size}); }
+  void input(LayerActivations& layer) {
+    layer.input = deal("input", shape.compute, {shape.shard_rows, config.hidden_size});
+  }
   void attention(LayerActivations& layer) {
     layer.attention = deal("attention", shape.compute, {shape.rows, shards.heads * config.head_dim});
     layer.lse = deal("lse", accumulate(), {shape.batch, shards.heads, shape.local});
@@ -60,7 +62,8 @@ Activations deal_activations(const ModelConfig& config, const TensorShards& shar
     if (keep_all) kept.rest(layer);
     activations.layers.push_back(layer);
   }
-  activations.output = shape.training ? kept.deal("output", shape.compute, {shape.shard_rows, config.hidden_size}) : common.input;
+  activations.output =
+      shape.training ? kept.deal("output", shape.compute, {shape.shard_rows, config.hidden_size}) : common.input;
   activations.output_rstd = kept.deal("output_rstd", accumulate_type(shape.compute), {shape.shard_rows});
   return activations;
 }

@@ -38,19 +38,19 @@ struct Activations {
 
 // Memory every layer uses in turn.
 struct WorkingMemory {
-  Tensor normed;             // [N/tp, C]   output of a norm
-  Tensor gathered;           // [N, C]      the same, gathered over tp (tp > 1)
-  Tensor partial;            // [N, C]      a row-parallel product before scatter_rows (tp > 1)
-  Tensor swiglu;             // [N, Fl]
+  Tensor normed;    // [N/tp, C]   output of a norm
+  Tensor gathered;  // [N, C]      the same, gathered over tp (tp > 1)
+  Tensor partial;   // [N, C]      a row-parallel product before scatter_rows (tp > 1)
+  Tensor swiglu;    // [N, Fl]
   // training only
-  Tensor residual_gradient;  // [N/tp, C]
-  Tensor branch_gradient;    // [N/tp, C]   gradient by a norm's output, then its input
-  Tensor branch_gradient2;   // [N/tp, C]
-  Tensor gathered_gradient;  // [N, C]      (tp > 1)
-  Tensor swiglu_gradient;    // [N, Fl]
-  Tensor attention_gradient; // [N, NHl·HD]
-  Tensor qkv_gradient;       // [N, (NHl+2NKVl)·HD]
-  Tensor head_gradient;      // [N, (NHl+NKVl)·HD]  with q/k norms: gradient before the norm
+  Tensor residual_gradient;   // [N/tp, C]
+  Tensor branch_gradient;     // [N/tp, C]   gradient by a norm's output, then its input
+  Tensor branch_gradient2;    // [N/tp, C]
+  Tensor gathered_gradient;   // [N, C]      (tp > 1)
+  Tensor swiglu_gradient;     // [N, Fl]
+  Tensor attention_gradient;  // [N, NHl·HD]
+  Tensor qkv_gradient;        // [N, (NHl+2NKVl)·HD]
+  Tensor head_gradient;       // [N, (NHl+NKVl)·HD]  with q/k norms: gradient before the norm
 };
 
 struct BatchOnDevice {
@@ -65,7 +65,8 @@ struct ActivationShape {
   Recompute recompute;
 };
 
-Activations deal_activations(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape, Arena& arena);
+Activations deal_activations(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
+                             Arena& arena);
 WorkingMemory deal_working_memory(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
                                   Arena& arena);
 BatchOnDevice deal_batch(const ActivationShape& shape, Arena& arena);

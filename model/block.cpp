@@ -4,6 +4,7 @@
 // residual_gradient, which both branches of a block add to. Forward functions are also what recomputation calls.
 
 #include "model/transformer.h"
+#include "parallel/sharded_linear.h"
 
 namespace carillon {
 
@@ -27,12 +28,14 @@ void Transformer::scattered(Tensor shard, Tensor partial) {
   if (grid_.tp->size() > 1) scatter_rows(backend_, *grid_.tp, shard, partial);
 }
 
-// input -> norm -> q, k, v -> (q/k norms) -> rotation -> (attention). `attend` is false when the policy kept its result.
+// input -> norm -> q, k, v -> (q/k norms) -> rotation -> (attention). `attend` is false when the policy kept its
+// result.
 void Transformer::attention_forward(int64_t index, bool attend) {
   const LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
 
-  backend_.rmsnorm_forward(work_.normed, layer.input_rstd, layer.input, weights.input_norm.weight, config_.rms_norm_eps);
+  backend_.rmsnorm_forward(work_.normed, layer.input_rstd, layer.input, weights.input_norm.weight,
+                           config_.rms_norm_eps);
   const Tensor x = gathered(work_.normed, work_.gathered);
   column_parallel_forward(backend_, layer.qkv_raw, x, weights.qkv_weight, weights.qkv_bias);
   if (config_.qk_norm) {
@@ -45,7 +48,8 @@ void Transformer::attention_forward(int64_t index, bool attend) {
   backend_.rotate(query_rows(layer.qkv), batch_.position, cosine_, sine_, /*inverse=*/false);
   backend_.rotate(key_rows(layer.qkv), batch_.position, cosine_, sine_, /*inverse=*/false);
   if (attend)
-    ring_.forward(attention_heads(layer.attention), layer.lse, query(layer.qkv), key(layer.qkv), value(layer.qkv), scale_);
+    ring_.forward(attention_heads(layer.attention), layer.lse, query(layer.qkv), key(layer.qkv), value(layer.qkv),
+                  scale_);
 }
 
 // middle = input + attention · Woᵀ (+ bias)
@@ -137,7 +141,8 @@ void Transformer::attention_backward(int64_t index) {
     backend_.copy(key_rows(dqkv), before_key);
   }
 
-  backend_.rmsnorm_forward(work_.normed, layer.input_rstd, layer.input, weights.input_norm.weight, config_.rms_norm_eps);
+  backend_.rmsnorm_forward(work_.normed, layer.input_rstd, layer.input, weights.input_norm.weight,
+                           config_.rms_norm_eps);
   const Tensor x = gathered(work_.normed, work_.gathered);
   const Tensor partial = partial_for(work_.branch_gradient);
   column_parallel_backward(backend_, partial, /*accumulate=*/false, weights.qkv_weight_gradient,

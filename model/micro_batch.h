@@ -8,8 +8,8 @@
 
 namespace carillon {
 
-// Tl tokens of each sequence on a context rank, or all T of them before sharding. Padding rows: target -1, weight 0, and
-// `first` past their own index (the empty interval).
+// Tl tokens of each sequence on a context rank, or all T of them before sharding. Padding rows: target -1, weight 0,
+// and `first` past their own index (the empty interval).
 struct MicroBatch {
   Tensor tokens;         // [B, Tl] int64
   Tensor position;       // [B, Tl] int64: position inside the document
@@ -18,7 +18,8 @@ struct MicroBatch {
   Tensor target_weight;  // [B, Tl] float64
 };
 
-// This context rank's part of whole sequences, padded to the layout. Owns its memory and is used again every micro-step.
+// This context rank's part of whole sequences, padded to the layout. Owns its memory and is used again every
+// micro-step.
 class ShardedBatch {
  public:
   ShardedBatch(const SequenceLayout& layout, int cp_rank, int64_t batch);

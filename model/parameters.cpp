@@ -18,7 +18,9 @@ struct Dealer {
   }
 };
 
-Tensor rows_of(Tensor tensor, int64_t begin, int64_t end) { return tensor ? tensor.rows(begin, end) : Tensor(); }
+Tensor rows_of(Tensor tensor, int64_t begin, int64_t end) {
+  return tensor ? tensor.rows(begin, end) : Tensor();
+}
 
 Parameter make_parameter(std::string name, Rectangle rectangle, Tensor weight, Tensor gradient) {
   Parameter parameter;
@@ -85,13 +87,18 @@ class LayerDealer {
     const int64_t kv_rows = config_.num_key_value_heads * width;
     const int64_t k_begin = heads.size();
     const int64_t v_begin = k_begin + kv_heads.size();
-    layer.q_weight = slice(layer.qkv_weight, layer.qkv_weight_gradient, 0, "self_attn.q_proj.weight", query_rows, heads);
-    layer.k_weight = kv(slice(layer.qkv_weight, layer.qkv_weight_gradient, k_begin, "self_attn.k_proj.weight", kv_rows, kv_heads));
-    layer.v_weight = kv(slice(layer.qkv_weight, layer.qkv_weight_gradient, v_begin, "self_attn.v_proj.weight", kv_rows, kv_heads));
+    layer.q_weight =
+        slice(layer.qkv_weight, layer.qkv_weight_gradient, 0, "self_attn.q_proj.weight", query_rows, heads);
+    layer.k_weight =
+        kv(slice(layer.qkv_weight, layer.qkv_weight_gradient, k_begin, "self_attn.k_proj.weight", kv_rows, kv_heads));
+    layer.v_weight =
+        kv(slice(layer.qkv_weight, layer.qkv_weight_gradient, v_begin, "self_attn.v_proj.weight", kv_rows, kv_heads));
     if (layer.qkv_bias) {
       layer.q_bias = slice(layer.qkv_bias, layer.qkv_bias_gradient, 0, "self_attn.q_proj.bias", query_rows, heads);
-      layer.k_bias = kv(slice(layer.qkv_bias, layer.qkv_bias_gradient, k_begin, "self_attn.k_proj.bias", kv_rows, kv_heads));
-      layer.v_bias = kv(slice(layer.qkv_bias, layer.qkv_bias_gradient, v_begin, "self_attn.v_proj.bias", kv_rows, kv_heads));
+      layer.k_bias =
+          kv(slice(layer.qkv_bias, layer.qkv_bias_gradient, k_begin, "self_attn.k_proj.bias", kv_rows, kv_heads));
+      layer.v_bias =
+          kv(slice(layer.qkv_bias, layer.qkv_bias_gradient, v_begin, "self_attn.v_proj.bias", kv_rows, kv_heads));
     }
     if (config_.qk_norm) {
       layer.q_norm = norm("self_attn.q_norm.weight", width);
@@ -103,11 +110,15 @@ class LayerDealer {
 
     const int64_t up_begin = shards_.mlp.size();
     const int64_t mlp_rows = config_.intermediate_size;
-    layer.gate_weight = slice(layer.gate_up_weight, layer.gate_up_weight_gradient, 0, "mlp.gate_proj.weight", mlp_rows, shards_.mlp);
-    layer.up_weight = slice(layer.gate_up_weight, layer.gate_up_weight_gradient, up_begin, "mlp.up_proj.weight", mlp_rows, shards_.mlp);
+    layer.gate_weight =
+        slice(layer.gate_up_weight, layer.gate_up_weight_gradient, 0, "mlp.gate_proj.weight", mlp_rows, shards_.mlp);
+    layer.up_weight = slice(layer.gate_up_weight, layer.gate_up_weight_gradient, up_begin, "mlp.up_proj.weight",
+                            mlp_rows, shards_.mlp);
     if (layer.gate_up_bias) {
-      layer.gate_bias = slice(layer.gate_up_bias, layer.gate_up_bias_gradient, 0, "mlp.gate_proj.bias", mlp_rows, shards_.mlp);
-      layer.up_bias = slice(layer.gate_up_bias, layer.gate_up_bias_gradient, up_begin, "mlp.up_proj.bias", mlp_rows, shards_.mlp);
+      layer.gate_bias =
+          slice(layer.gate_up_bias, layer.gate_up_bias_gradient, 0, "mlp.gate_proj.bias", mlp_rows, shards_.mlp);
+      layer.up_bias =
+          slice(layer.gate_up_bias, layer.gate_up_bias_gradient, up_begin, "mlp.up_proj.bias", mlp_rows, shards_.mlp);
     }
     layer.down_weight = columns("mlp.down_proj.weight", mlp_rows, shards_.mlp);
     if (config_.mlp_bias) layer.down_bias = output_bias("mlp.down_proj.bias");
@@ -169,7 +180,8 @@ TensorShards::TensorShards(const ModelConfig& config, int tp_size, int rank)
       vocabulary(share_of(config.vocab_size, tp_size, rank)) {
   heads = head_range.size();
   kv_heads = kv_head_range.size();
-  CHECK(config.num_attention_heads % tp_size == 0, "validate() lets no other tp through", config.num_attention_heads, tp_size);
+  CHECK(config.num_attention_heads % tp_size == 0, "validate() lets no other tp through", config.num_attention_heads,
+        tp_size);
 }
 
 Parameters::Parameters(const ModelConfig& config, const TensorShards& shards, const ParameterOptions& options,
@@ -178,12 +190,10 @@ Parameters::Parameters(const ModelConfig& config, const TensorShards& shards, co
   Dealer dealer{options, arena};
   const int64_t channels = config.hidden_size;
   auto vocabulary_rows = [&](const char* name) {
-    return make_parameter(name,
-                          Rectangle{{config.vocab_size, channels},
-                                    {shards.vocabulary.begin, 0},
-                                    {shards.vocabulary.size(), channels}},
-                          dealer.weight({shards.vocabulary.size(), channels}),
-                          dealer.gradient({shards.vocabulary.size(), channels}));
+    return make_parameter(
+        name,
+        Rectangle{{config.vocab_size, channels}, {shards.vocabulary.begin, 0}, {shards.vocabulary.size(), channels}},
+        dealer.weight({shards.vocabulary.size(), channels}), dealer.gradient({shards.vocabulary.size(), channels}));
   };
   embedding = vocabulary_rows("model.embed_tokens.weight");
   LayerDealer layer_dealer(config, shards, dealer);
@@ -198,13 +208,15 @@ Parameters::Parameters(const ModelConfig& config, const TensorShards& shards, co
     layers.push_back(std::move(layer));
   }
   dealer.gradients = options.gradients;
-  norm = replicated("model.norm.weight", dealer.weight({channels}), dealer.gradient({channels}), shards.tp, Initial::kOnes);
+  norm = replicated("model.norm.weight", dealer.weight({channels}), dealer.gradient({channels}), shards.tp,
+                    Initial::kOnes);
   if (!config.tie_word_embeddings) lm_head = vocabulary_rows("lm_head.weight");
 }
 
 void Parameters::initialize(Backend& backend, double initializer_range, uint64_t seed) {
   for_each([&](Parameter& parameter) {
-    std::vector<double> values(static_cast<size_t>(parameter.weight.count()), parameter.initial == Initial::kOnes ? 1 : 0);
+    std::vector<double> values(static_cast<size_t>(parameter.weight.count()),
+                               parameter.initial == Initial::kOnes ? 1 : 0);
     if (parameter.initial == Initial::kNormal) {
       const uint64_t stream = stream_of(parameter.name);
       const Rectangle& rectangle = parameter.rectangle;

@@ -40,21 +40,21 @@ struct Parameter : SharedParameter {
 };
 
 struct LayerParameters {
-  Tensor qkv_weight;     // [(NHl + 2·NKVl)·HD, C]   the three below, behind one another
-  Tensor qkv_bias;       // [(NHl + 2·NKVl)·HD], absent without
-  Tensor gate_up_weight; // [2·Fl, C]
+  Tensor qkv_weight;      // [(NHl + 2·NKVl)·HD, C]   the three below, behind one another
+  Tensor qkv_bias;        // [(NHl + 2·NKVl)·HD], absent without
+  Tensor gate_up_weight;  // [2·Fl, C]
   Tensor gate_up_bias;
   Tensor qkv_weight_gradient, qkv_bias_gradient, gate_up_weight_gradient, gate_up_bias_gradient;
 
-  Parameter input_norm;                              // [C]
-  Parameter q_weight, k_weight, v_weight;            // [NHl·HD, C], [NKVl·HD, C] twice
+  Parameter input_norm;                    // [C]
+  Parameter q_weight, k_weight, v_weight;  // [NHl·HD, C], [NKVl·HD, C] twice
   Parameter q_bias, k_bias, v_bias;
-  Parameter q_norm, k_norm;                          // [HD], qwen3
-  Parameter o_weight, o_bias;                        // [C, NHl·HD], [C]
-  Parameter post_attention_norm;                     // [C]
-  Parameter gate_weight, up_weight;                  // [Fl, C]
+  Parameter q_norm, k_norm;          // [HD], qwen3
+  Parameter o_weight, o_bias;        // [C, NHl·HD], [C]
+  Parameter post_attention_norm;     // [C]
+  Parameter gate_weight, up_weight;  // [Fl, C]
   Parameter gate_bias, up_bias;
-  Parameter down_weight, down_bias;                  // [C, Fl], [C]
+  Parameter down_weight, down_bias;  // [C, Fl], [C]
 
   template <class Function>
   void for_each(Function&& visit) {
@@ -67,7 +67,7 @@ struct LayerParameters {
 
 struct ParameterOptions {
   DType compute = DType::kFloat32;
-  bool gradients = true;               // false: evaluation only
+  bool gradients = true;  // false: evaluation only
   // All layers' gradients share one layer's memory; the caller takes each layer's away as it is finished (ZeRO-2).
   bool shared_layer_gradients = false;
 };
@@ -77,10 +77,10 @@ class Parameters {
   // Deals weights and gradients from `arena`; touches no memory.
   Parameters(const ModelConfig& config, const TensorShards& shards, const ParameterOptions& options, Arena& arena);
 
-  Parameter embedding;                  // [Vl, C]
+  Parameter embedding;  // [Vl, C]
   std::vector<LayerParameters> layers;
-  Parameter norm;                       // [C]
-  Parameter lm_head;                    // [Vl, C]; absent when tied to the embedding
+  Parameter norm;     // [C]
+  Parameter lm_head;  // [Vl, C]; absent when tied to the embedding
 
   const Parameter& head() const { return lm_head ? lm_head : embedding; }
 

@@ -4,7 +4,8 @@
 //   linear     r + (1-r)(1-p)
 //   cosine     r + (1-r)(1 + cos πp)/2
 //   wsd        1 until the last decay_ratio of the steps, then linear from 1 to r over those
-//   one_cycle  PyTorch's OneCycleLR (cosine annealing, pct_start = W/steps, div_factor 25, final_div_factor 1e4), betas fixed
+//   one_cycle  PyTorch's OneCycleLR (cosine annealing, pct_start = W/steps, div_factor 25, final_div_factor 1e4), betas
+//   fixed
 #pragma once
 
 #include <algorithm>
@@ -50,7 +51,9 @@ struct Schedule {
   double one_cycle(double k) const {
     constexpr double kInitial = 1.0 / 25;
     constexpr double kFinal = kInitial / 1e4;
-    auto anneal = [](double from, double to, double p) { return to + (from - to) / 2 * (1 + std::cos(std::numbers::pi * p)); };
+    auto anneal = [](double from, double to, double p) {
+      return to + (from - to) / 2 * (1 + std::cos(std::numbers::pi * p));
+    };
     const double peak = static_cast<double>(warmup_steps) - 1;
     if (k <= peak) return anneal(kInitial, 1, ratio(k, peak));
     return anneal(1, kFinal, ratio(k - peak, static_cast<double>(steps) - 1 - peak));

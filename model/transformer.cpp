@@ -7,8 +7,8 @@
 namespace carillon {
 namespace {
 
-// Rows of logits alive at once: about 64 MiB of them. Fewer makes the products of the loss too thin to run fast (measured
-// below 64 rows), more only takes memory.
+// Rows of logits alive at once: about 64 MiB of them. Fewer makes the products of the loss too thin to run fast
+// (measured below 64 rows), more only takes memory.
 int64_t default_chunk_rows(int64_t rows, int64_t vocabulary, DType compute) {
   constexpr int64_t kBytes = int64_t{64} << 20;
   const int64_t row_bytes = std::max<int64_t>(1, vocabulary * static_cast<int64_t>(size_of(accumulate_type(compute))));
@@ -36,8 +36,10 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
       activations_(deal_activations(config, shards, shape_of(layout, options, shards.tp), arena)),
       work_(deal_working_memory(config, shards, shape_of(layout, options, shards.tp), arena)),
       batch_(deal_batch(shape_of(layout, options, shards.tp), arena)),
-      cosine_(arena.allocate("rotation.cosine", accumulate_type(options.compute), {options.positions, config.rotary_pairs()})),
-      sine_(arena.allocate("rotation.sine", accumulate_type(options.compute), {options.positions, config.rotary_pairs()})),
+      cosine_(arena.allocate("rotation.cosine", accumulate_type(options.compute),
+                             {options.positions, config.rotary_pairs()})),
+      sine_(arena.allocate("rotation.sine", accumulate_type(options.compute),
+                           {options.positions, config.rotary_pairs()})),
       losses_(arena.allocate("loss.rows", accumulate_type(options.compute), {options.batch * layout.local()})),
       ring_(backend, *grid.cp, layout,
             {options.batch, shards.heads, shards.kv_heads, config.head_dim, options.compute, options.training}, arena),
@@ -70,7 +72,8 @@ void Transformer::load(const MicroBatch& batch) {
     CHECK(position[row] < options_.positions, "position beyond the rotation table", position[row], options_.positions);
     const int64_t own = layout_.index_of(grid_.cp_rank, row % local);
     // A sliding window W lets token i see j with 0 <= i - j < W; an empty interval (padding) stays empty.
-    staged_first_[row] = config_.sliding_window > 0 ? std::max(first[row], own - config_.sliding_window + 1) : first[row];
+    staged_first_[row] =
+        config_.sliding_window > 0 ? std::max(first[row], own - config_.sliding_window + 1) : first[row];
   }
   dispatch_floating(batch_.target_weight.dtype(), [&](auto type) {
     using A = decltype(type);
@@ -148,7 +151,7 @@ double Transformer::weighted_loss() const {
     const A* weight = reinterpret_cast<const A*>(staged_weight_.data());
     double sum = 0;
     for (int64_t i = 0; i < losses_.count(); ++i)
-      if (weight[i] != A{0}) sum += static_cast<double>(weight[i]) * static_cast<double>(loss[i]);
+      if (static_cast<double>(weight[i]) != 0) sum += static_cast<double>(weight[i]) * static_cast<double>(loss[i]);
     return sum;
   });
 }

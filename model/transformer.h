@@ -1,8 +1,8 @@
-// The network: a stack of pre-norm blocks (attention, SwiGLU) as in the Llama family, forward and hand-written backward,
-// on any grid. model/README.md shows the block's equations with the line that computes each.
+// The network: a stack of pre-norm blocks (attention, SwiGLU) as in the Llama family, forward and hand-written
+// backward, on any grid. model/README.md shows the block's equations with the line that computes each.
 //
-// One micro-batch is B sequences, of which this rank holds Tl = T/cp tokens each, and between blocks the row shard N/tp of
-// its N = B·Tl rows. All memory is dealt from an Arena in the constructor; a step allocates nothing.
+// One micro-batch is B sequences, of which this rank holds Tl = T/cp tokens each, and between blocks the row shard N/tp
+// of its N = B·Tl rows. All memory is dealt from an Arena in the constructor; a step allocates nothing.
 #pragma once
 
 #include <functional>
@@ -20,10 +20,10 @@ namespace carillon {
 struct TransformerOptions {
   DType compute = DType::kFloat32;
   Recompute recompute = Recompute::kSelective;
-  bool training = true;        // false: forward only
-  int64_t batch = 1;           // B
-  int64_t loss_chunk_rows = 0; // rows of logits alive at once; 0: about 64 MiB of them
-  int64_t positions = 0;       // length of the rotation table: one more than the largest position
+  bool training = true;         // false: forward only
+  int64_t batch = 1;            // B
+  int64_t loss_chunk_rows = 0;  // rows of logits alive at once; 0: about 64 MiB of them
+  int64_t positions = 0;        // length of the rotation table: one more than the largest position
 };
 
 class Transformer {
@@ -87,7 +87,7 @@ class Transformer {
   Tensor losses_;         // [N] (A)
   RingAttention ring_;
   VocabularyLoss loss_;
-  std::vector<int64_t> staged_first_;     // host staging, so that a step allocates nothing
+  std::vector<int64_t> staged_first_;  // host staging, so that a step allocates nothing
   std::vector<char> staged_weight_;
   mutable std::vector<char> staged_loss_;
 };
