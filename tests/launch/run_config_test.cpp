@@ -1,0 +1,164 @@
+// The configuration of a run: every error a person makes gets its place and its hint, and what is written out reads
+// back.
+#include "launch/run_config.h"
+
+#include "tests/launch/near_error.h"
+#include "tests/support/temporary_folder.h"
+
+namespace carillon {
+namespace {
+
+using testing::expect_error;
+
+const char* const kTiny = R"(
+model:
+  vocab_size: 22
+  hidden_size: 32
+  intermediate_size: 48
+  num_hidden_layers: 2
+  num_attention_heads: 4
+rope: {type: yarn, resonance: true, factor: 4}
+data:
+  train: [{path: train.jsonl}]
+  sequence_length: 4k
+train: {max_steps: 12}
+output: run
+)";
+
+class RunConfigTest : public ::testing::Test {
+ protected:
+  RunConfig load(const std::vector<std::string>& overrides, const std::string& text = kTiny) {
+    path_ = folder_.write("c.yaml", text);
+    return load_run_config(path_, overrides);
+  }
+  void refuse(const std::vector<std::string>& words, const std::vector<std::string>& overrides,
+              const std::string& text = kTiny) {
+    expect_error(ExitCode::kUsage, words, [&] { load(overrides, text); });
+  }
+  testing::TemporaryFolder folder_;
+  std::string path_;
+};
+
+TEST_F(RunConfigTest, ValuesAndDefaults) {
+  const RunConfig config = load({"train.learning_rate=3e-4", "parallel.context=2", "data.packing=split"});
+  EXPECT_EQ(config.data.sequence_length, 4096);
+  EXPECT_EQ(config.data.train[0].path, "train.jsonl");
+  EXPECT_EQ(config.train.learning_rate, 3e-4);
+  EXPECT_EQ(config.train.max_steps, 12);
+  EXPECT_EQ(config.train.seed, 42);
+  EXPECT_EQ(config.parallel.context, 2);
+  EXPECT_EQ(config.parallel.data, std::nullopt);
+  EXPECT_EQ(config.data.packing, PackingMode::kSplit);
+  EXPECT_EQ(config.runtime.dtype, DType::kBFloat16);
+  EXPECT_EQ(config.checkpoint.every, 1800);
+  EXPECT_EQ(config.rope.settings.dump(), R"({"type":"yarn","resonance":true,"factor":4.0})");
+  const Json model = Json::parse(config.model.config_json());
+  EXPECT_EQ(model["model_type"], "llama");
+  EXPECT_EQ(model["num_key_value_heads"], 4);
+}
+
+TEST_F(RunConfigTest, OverridesTakeNestedListsSectionsAndNull) {
+  const RunConfig config =
+      load({"data.train=[{path: book.txt}, {path: 'a b.jsonl'}]", "train={seed: 7, warmup_steps: 2}",
+            "train.max_grad_norm=null", "checkpoint.every=~", "parallel.data=auto", "rope.long_factor=[1, 2.5]",
+            "rope.attention_factor=null", "checkpoint.keep=1k"});
+  ASSERT_EQ(config.data.train.size(), 2u);
+  EXPECT_EQ(config.data.train[1].path, "a b.jsonl");
+  EXPECT_EQ(config.train.seed, 7);
+  EXPECT_EQ(config.train.max_steps, 12);  // of the file: a section's override touches the keys it names
+  EXPECT_EQ(config.train.max_grad_norm, std::nullopt);
+  EXPECT_EQ(config.checkpoint.every, std::nullopt);
+  EXPECT_EQ(config.checkpoint.keep, 1024);
+  EXPECT_EQ(config.rope.settings["long_factor"], Json::parse("[1.0, 2.5]"));
+  EXPECT_TRUE(config.rope.settings["attention_factor"].is_null());
+}
+
+TEST_F(RunConfigTest, UnknownKeysNameTheNearest) {
+  refuse({"unknown key 'train.learning_rat'", "c.yaml:1:9", "did you mean train.learning_rate?"}, {},
+         "train: {learning_rat: 1}\n");
+  refuse({"'trian'", "c.yaml:1:1", "train"}, {}, "trian: {}\n");
+  refuse({"'learning_rate'", "here it is called train.learning_rate"}, {"learning_rate=1"});
+  refuse({"here it is called parallel.context"}, {"context_parallel_size=2"});
+  refuse({"here it is called data.sequence_length"}, {"max_seq_len=2"});
+  refuse({"here it is called train.recompute"}, {"gradient-checkpointing=true"});
+  refuse({"here it is called train.recompute"}, {"train.gradient_checkpointing=true"});
+  refuse({"unknown key 'pth' in data.train", "did you mean path?"}, {"data.train=[{pth: x}]"});
+}
+
+TEST_F(RunConfigTest, WrongValuesNameKeyPlaceAndWhatIsTaken) {
+  refuse({"train.max_steps cannot be 'many'", "c.yaml:2:20", "integer ≥ 1"}, {}, "\ntrain: {max_steps: many}\n");
+  refuse({"train.max_steps cannot be '0'"}, {"train.max_steps=0"});
+  refuse({"train.max_steps cannot be '1.5'"}, {"train.max_steps=1.5"});
+  refuse({"train.max_steps cannot be a list", "argument 'train.max_steps=[1]', it takes"}, {"train.max_steps=[1]"});
+  refuse({"train.seed cannot be null"}, {"train.seed="});
+  refuse({"train.adam_beta1 cannot be '1'", "< 1"}, {"train.adam_beta1=1"});
+  refuse({"data.shuffle cannot be 'yes'", "true | false"}, {"data.shuffle=yes"});
+  refuse({"data.shuffle cannot be the text \"true\""}, {"data.shuffle='true'"});
+  refuse({"runtime.dtype cannot be 'float36'", "nearest is float32"}, {"runtime.dtype=float36"});
+  refuse({"checkpoint.every cannot be '30'", "30m"}, {"checkpoint.every=30"});
+  refuse({"rope.type", "nearest is yarn"}, {"rope.type=yam"});
+  refuse({"data.train cannot be 'book.txt'", "[{path: train.jsonl}]"}, {"data.train=book.txt"});
+  refuse({"train is a section"}, {"train=3"});
+  refuse({"neither a file nor KEY=VALUE"}, {"resonance"});
+  refuse({"dotted key"}, {}, "train.seed: 1\n");
+  refuse({"eval.every_steps is not built"}, {"eval.every_steps=5"});
+}
+
+TEST_F(RunConfigTest, WhatNoSingleKeyCanKnow) {
+  refuse({"model.base and model.vocab_size are both given"}, {"model.base=smol.h5"});
+  refuse({"train.max_steps and train.epochs"}, {"train.epochs=1"});
+  refuse({"train.warmup_steps and train.warmup_ratio"}, {"train.warmup_steps=1", "train.warmup_ratio=0.1"});
+  refuse({"model.vocab_size is missing", "c.yaml"}, {}, "train: {max_steps: 1}\n");
+  refuse({"data.train is missing"}, {}, "model: {base: x}\n");
+  refuse({"train.max_steps is missing"}, {},
+         "model: {base: x}\ndata: {train: [{path: a}], sequence_length: 8}\noutput: o\n");
+  refuse({"output is missing"}, {},
+         "model: {base: x}\ndata: {train: [{path: a}], sequence_length: 8}\ntrain: {max_steps: 1}\n");
+  expect_error(ExitCode::kMissingInput, {"none.yaml"}, [] { load_run_config("none.yaml", {}); });
+}
+
+TEST_F(RunConfigTest, TheResolvedConfigurationReadsBack) {
+  const RunConfig config =
+      load({"train.max_grad_norm=null", "checkpoint.every_steps=null", "train.learning_rate=0.1", "output='1e5'",
+            "data.validation=[{path: \"a: 'b' \\\"c\\\" #d\"}]", "rope.attention_factor=null", "checkpoint.every=1h30m",
+            "data.packing=false", "data.tokenizer=null.json"});
+  const std::string text = resolved_yaml(config);
+  const RunConfig again = load({}, text);
+  EXPECT_EQ(resolved_yaml(again), text);
+  EXPECT_EQ(to_json(again), to_json(config));
+  EXPECT_EQ(again.train.max_grad_norm, std::nullopt);
+  EXPECT_EQ(again.output, "1e5");
+  EXPECT_EQ(again.data.validation[0].path, "a: 'b' \"c\" #d");
+  EXPECT_EQ(to_json(config)["data"]["packing"], false);
+  EXPECT_EQ(to_json(config)["train"]["max_grad_norm"], nullptr);
+  EXPECT_FALSE(to_json(config)["train"].contains("epochs"));
+}
+
+TEST_F(RunConfigTest, ResumeAllowsWarnsAndRefuses) {
+  const Json saved = to_json(load({}));
+  EXPECT_TRUE(
+      changes_since(saved, load({"train.max_steps=99", "parallel.context=2", "output=elsewhere"}), "m").empty());
+  const std::vector<std::string> warnings = changes_since(saved, load({"train.seed=7"}), "m");
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_EQ(warnings[0], "train.seed: 42 -> 7");
+  expect_error(ExitCode::kUsage, {"model.hidden_size: 32 -> 64", "manifest.json"},
+               [&] { changes_since(saved, load({"model.hidden_size=64"}), "manifest.json"); });
+}
+
+TEST(Schema, EveryDefaultIsInItsOwnBoundsAndEveryKeyHasHelp) {
+  RunConfig config;
+  Schema schema;
+  declare_run(schema, config);
+  for (const Key& key : schema.keys()) {
+    EXPECT_FALSE(key.help.empty()) << key.name;
+    EXPECT_TRUE(schema.find(key.name) == &key);
+    const std::optional<Json> value = key.get();
+    if (!value || !value->is_number() || key.default_text == "required") continue;
+    const double number = value->get<double>();
+    EXPECT_GE(number, key.minimum.value_or(number)) << key.name;
+    EXPECT_LE(number, key.maximum.value_or(number)) << key.name;
+  }
+}
+
+}  // namespace
+}  // namespace carillon
