@@ -1,0 +1,77 @@
+#include "launch/network.h"
+
+#include <algorithm>
+
+namespace carillon {
+namespace {
+
+const ModelConfig& checked(const ModelConfig& config, const ProcessGrid& grid) {
+  require_tensor_parallel(config, grid.shape.tensor);
+  return config;
+}
+
+}  // namespace
+
+Network::Network(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const NetworkOptions& options)
+    : backend_(backend),
+      grid_(grid),
+      config_(checked(config, grid)),
+      options_(options),
+      shards_(config, grid.shape.tensor, grid.tp_rank),
+      layout_(options.layout, options.sequence_length, grid.shape.context, grid.shape.tensor) {
+  Arena measuring;
+  deal(measuring);
+  arena_ = Arena(backend.allocate(measuring.peak()));
+  parts_ = deal(arena_);
+}
+
+Network::Parts Network::deal(Arena& arena) {
+  Parts parts;
+  ParameterOptions parameter_options;
+  parameter_options.compute = options_.compute;
+  parameter_options.gradients = options_.training;
+  parameter_options.shared_layer_gradients = options_.training && options_.optimizer.zero == 2;
+  parts.parameters = std::make_unique<Parameters>(config_, shards_, parameter_options, arena);
+  after_weights_ = arena.mark();
+  // The transformer keeps a reference to the parameters: those of this deal.
+  std::swap(parts_.parameters, parts.parameters);
+  parts.transformer = deal_transformer(arena);
+  std::swap(parts_.parameters, parts.parameters);
+  if (options_.training)
+    parts.optimizer =
+        std::make_unique<ShardedOptimizer>(backend_, grid_, parts.parameters->shared(), options_.optimizer, arena);
+  return parts;
+}
+
+std::unique_ptr<Transformer> Network::deal_transformer(Arena& arena) {
+  TransformerOptions options;
+  options.compute = options_.compute;
+  options.recompute = options_.recompute;
+  options.training = options_.training;
+  options.batch = options_.batch;
+  options.positions = layout_.padded();
+  return std::make_unique<Transformer>(backend_, grid_, config_, shards_, *parts_.parameters, layout_, options, arena);
+}
+
+void Network::set_sequence_length(int64_t length) {
+  CHECK(!options_.training && length <= options_.sequence_length, "only evaluation changes its length, downwards",
+        length, options_.sequence_length);
+  if (length == layout_.length()) return;
+  layout_ = SequenceLayout(options_.layout, length, grid_.shape.context, grid_.shape.tensor);
+  parts_.transformer.reset();
+  arena_.rewind(after_weights_);
+  parts_.transformer = deal_transformer(arena_);
+}
+
+std::string Network::memory_summary() const {
+  std::map<std::string, size_t> roles;
+  for (const auto& [name, bytes] : arena_.bytes_by_name()) roles[name.substr(0, name.find('.'))] += bytes;
+  std::vector<std::pair<std::string, size_t>> sorted(roles.begin(), roles.end());
+  std::sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::string text;
+  for (const auto& [role, bytes] : sorted)
+    text += fmt::format("{}{} {:.1f} MiB", text.empty() ? "" : ", ", role, static_cast<double>(bytes) / (1 << 20));
+  return text;
+}
+
+}  // namespace carillon

@@ -1,0 +1,65 @@
+// A model on this rank with everything it needs to be trained or evaluated, in one piece of memory: weights,
+// activations and, for training, gradients and the optimizer's shards. Nothing is allocated later.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/transformer.h"
+#include "parallel/sharded_optimizer.h"
+
+namespace carillon {
+
+struct NetworkOptions {
+  DType compute = DType::kBFloat16;
+  int64_t batch = 1;            // sequences at a time
+  int64_t sequence_length = 0;  // T, before padding
+  LayoutKind layout = LayoutKind::kZigzag;
+  bool training = true;
+  // Training only:
+  Recompute recompute = Recompute::kSelective;
+  ShardedOptimizer::Options optimizer;
+};
+
+class Network {
+ public:
+  // Collective in nothing; `config`, `backend` and `grid` must outlive it. Error 64 when the grid does not fit the
+  // model's heads or the sequence is too short, 74 when there is no memory.
+  Network(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const NetworkOptions& options);
+
+  const NetworkOptions& options() const { return options_; }
+  const SequenceLayout& layout() const { return layout_; }
+  Parameters& parameters() { return *parts_.parameters; }
+  Transformer& transformer() { return *parts_.transformer; }
+  ShardedOptimizer& optimizer() { return *parts_.optimizer; }
+
+  // Evaluation only: the same weights for sequences of another length; the activations' memory is used again. The
+  // length must not be above options().sequence_length.
+  void set_sequence_length(int64_t length);
+
+  size_t bytes() const { return arena_.peak(); }
+  // "weights 257 MiB, activations 1203 MiB, …": what the memory goes to, largest first, by the part before the dot.
+  std::string memory_summary() const;
+
+ private:
+  struct Parts {
+    std::unique_ptr<Parameters> parameters;
+    std::unique_ptr<Transformer> transformer;
+    std::unique_ptr<ShardedOptimizer> optimizer;
+  };
+  Parts deal(Arena& arena);
+  std::unique_ptr<Transformer> deal_transformer(Arena& arena);
+
+  Backend& backend_;
+  ProcessGrid& grid_;
+  const ModelConfig& config_;
+  NetworkOptions options_;
+  TensorShards shards_;
+  SequenceLayout layout_;
+  size_t after_weights_ = 0;
+  Arena arena_;
+  Parts parts_;
+};
+
+}  // namespace carillon

@@ -1,0 +1,120 @@
+#include "launch/scorer.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace carillon {
+namespace {
+
+NetworkOptions options_for(DType compute, LayoutKind layout, int64_t length) {
+  NetworkOptions options;
+  options.compute = compute;
+  options.layout = layout;
+  options.sequence_length = length;
+  options.training = false;
+  return options;
+}
+
+// One document as a whole micro-batch of `length` rows, the rest padding: rows that see nothing and have no target.
+struct DocumentBatch {
+  std::vector<int64_t> tokens, position, first, target;
+  std::vector<double> weight;
+
+  DocumentBatch(const std::vector<int32_t>& document, int64_t length)
+      : tokens(static_cast<size_t>(length)),
+        position(tokens.size()),
+        first(tokens.size(), length),
+        target(tokens.size(), -1),
+        weight(tokens.size()) {
+    for (size_t i = 0; i < document.size(); ++i) {
+      tokens[i] = document[i];
+      position[i] = static_cast<int64_t>(i);
+      first[i] = 0;
+      if (i + 1 == document.size()) break;
+      target[i] = document[i + 1];
+      weight[i] = 1;
+    }
+  }
+  MicroBatch view() {
+    const int64_t length = static_cast<int64_t>(tokens.size());
+    return {Tensor::of(tokens, {1, length}), Tensor::of(position, {1, length}), Tensor::of(first, {1, length}),
+            Tensor::of(target, {1, length}), Tensor::of(weight, {1, length})};
+  }
+};
+
+}  // namespace
+
+int64_t padded_score_length(int64_t tokens, int cp) {
+  const int64_t step = std::max<int64_t>(16, static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(tokens))) / 8);
+  return std::max<int64_t>((tokens + step - 1) / step * step, 2 * cp);
+}
+
+Scorer::Scorer(Backend& backend, ProcessGrid& grid, const ModelConfig& config, DType compute, LayoutKind layout,
+               int64_t longest)
+    : backend_(backend),
+      grid_(grid),
+      config_(config),
+      network_(backend, grid, config, options_for(compute, layout, padded_score_length(longest, grid.shape.context))) {}
+
+void Scorer::prepare(int64_t tokens) {
+  const int64_t length = padded_score_length(tokens, grid_.shape.context);
+  const bool other_length = length != network_.layout().length();
+  network_.set_sequence_length(length);
+  // Types that follow the length go by the document's own, not the padded one.
+  const int64_t rotation_for = config_.rope.follows_length() ? tokens : 0;
+  if (!other_length && rotation_for == rotation_for_) return;
+  network_.transformer().set_rotation(make_rope_table(config_.rope, config_.head_dim, tokens));
+  rotation_for_ = rotation_for;
+}
+
+std::vector<double> Scorer::score_own(const ScoreDocument& document) {
+  prepare(static_cast<int64_t>(document.tokens.size()));
+  const SequenceLayout& layout = network_.layout();
+  DocumentBatch whole(document.tokens, layout.length());
+  ShardedBatch sharded(layout, grid_.cp_rank, 1);
+  network_.transformer().forward(sharded.shard(whole.view()));
+
+  const Tensor device = network_.transformer().losses();
+  std::vector<double> local(static_cast<size_t>(layout.local())), gathered(static_cast<size_t>(layout.padded()));
+  if (device.dtype() == DType::kFloat64) {
+    backend_.download(Tensor::of(local, {layout.local()}), device);
+  } else {
+    std::vector<float> single(local.size());
+    backend_.download(Tensor::of(single, {layout.local()}), device);
+    std::copy(single.begin(), single.end(), local.begin());
+  }
+  grid_.cp->all_gather(Tensor::of(gathered, {layout.padded()}), Tensor::of(local, {layout.local()}));
+  std::vector<double> loss(document.tokens.size() - 1);
+  for (int rank = 0; rank < layout.cp(); ++rank)
+    for (int64_t i = 0; i < layout.local(); ++i) {
+      const int64_t index = layout.index_of(rank, i);
+      if (index < static_cast<int64_t>(loss.size()))
+        loss[static_cast<size_t>(index)] = gathered[static_cast<size_t>(rank * layout.local() + i)];
+    }
+  return loss;
+}
+
+void Scorer::score(const std::vector<ScoreDocument>& documents, const Done& done) {
+  const size_t ranks = static_cast<size_t>(grid_.shape.data);
+  for (size_t round = 0; round < documents.size(); round += ranks) {
+    const size_t mine = round + static_cast<size_t>(grid_.dp_rank);
+    std::vector<double> own;
+    if (mine < documents.size()) own = score_own(documents[mine]);
+    std::vector<int64_t> counts;
+    int64_t total = 0;
+    for (size_t index = round; index < round + ranks; ++index) {
+      counts.push_back(index < documents.size() ? static_cast<int64_t>(documents[index].tokens.size()) - 1 : 0);
+      total += counts.back();
+    }
+    std::vector<double> all(static_cast<size_t>(total));
+    grid_.dp->all_gather(Tensor::of(all, {total}), Tensor::of(own, {static_cast<int64_t>(own.size())}), counts);
+    if (grid_.world->rank() != 0) continue;
+    auto begin = all.begin();
+    for (size_t i = 0; i < ranks && round + i < documents.size(); ++i) {
+      done(round + i, std::vector<double>(begin, begin + counts[i]));
+      begin += counts[i];
+    }
+  }
+}
+
+}  // namespace carillon

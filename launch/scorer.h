@@ -1,0 +1,41 @@
+// Log-probabilities of every token of every document, on any grid; forward only.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "launch/network.h"
+#include "launch/score_documents.h"
+
+namespace carillon {
+
+class Scorer {
+ public:
+  // `longest`: tokens of the longest document to come. Weights are to be loaded into network() before the first score.
+  Scorer(Backend& backend, ProcessGrid& grid, const ModelConfig& config, DType compute, LayoutKind layout,
+         int64_t longest);
+
+  Network& network() { return network_; }
+
+  // Documents go to the data-parallel ranks in turn, one at a time. On the world's rank 0 `done(index, loss)` is called
+  // for each in order: loss[i] is -log p(token i+1 | tokens up to i) in nats, one fewer than tokens. Collective over
+  // the world; every rank gives the same documents.
+  using Done = std::function<void(size_t index, const std::vector<double>& loss)>;
+  void score(const std::vector<ScoreDocument>& documents, const Done& done);
+
+ private:
+  std::vector<double> score_own(const ScoreDocument& document);
+  void prepare(int64_t tokens);
+
+  Backend& backend_;
+  ProcessGrid& grid_;
+  const ModelConfig& config_;
+  Network network_;
+  int64_t rotation_for_ = -1;  // length the rotation table was made for; -1: none yet
+};
+
+// The sequence length a document is padded to: a few sizes instead of every one, so that kernels made for a shape are
+// used again; at most an eighth longer. Never under 2·cp.
+int64_t padded_score_length(int64_t tokens, int cp);
+
+}  // namespace carillon
