@@ -3,14 +3,22 @@
 // Keys and values travel downward, from rank r to rank r-1 (mod W): at step j rank r works on the block of source
 // s = (r + j) mod W, and at the same time sends it on and receives the next. The late half of a zigzag block is read only
 // by ranks below its source, so it stops at rank 0: 25 % fewer bytes. A forward pass makes W-1 hops. In the backward pass
-// dK and dV (type A) follow their keys one hop behind and come home after W; the late half's go from rank 0 straight home.
+// dK and dV (type A) follow their keys one hop behind, begun by the first rank that reads them and sent straight home by the
+// last: the late half's from rank 0. The owner's own part never travels.
 // The mask (runtime/backend.h) decides which pairs are computed, so packed documents, windows and padding need nothing
-// more; on one rank (W = 1) this is a plain call of the backend.
+// more; a half travels no further than the last rank whose queries see it (ring_schedule.h). On one rank (W = 1) this is a
+// plain call of the backend.
 #pragma once
 
+#include <array>
+#include <memory>
+#include <vector>
+
 #include "parallel/communicator.h"
+#include "parallel/ring_schedule.h"
 #include "parallel/sequence_layout.h"
 #include "runtime/backend.h"
+#include "runtime/buffer.h"
 
 namespace carillon {
 
@@ -29,7 +37,8 @@ class RingAttention {
   RingAttention(Backend& backend, Communicator& cp, const SequenceLayout& layout, const Shape& shape, Arena& arena);
 
   // first [B, Tl] int64: for each local row the sequence index of its first visible key (runtime/backend.h). Collective;
-  // call once per micro-batch. The rows' own indices come from the layout.
+  // call once per micro-batch. The rows' own indices come from the layout. `first` is kept as a view: its memory must stay
+  // as it is until the last pass over this micro-batch.
   void set_mask(Tensor first);
 
   // out [B, Tl, NHl, HD] (T), lse [B, NHl, Tl] (A).  q, k, v local, rotated; dims 0..2 may be strided.
@@ -38,10 +47,51 @@ class RingAttention {
   void backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse,
                 double scale);
 
-  // Bytes all ranks together put on the wire for one forward (backward) pass by the formulas of parallel/README.md;
-  // the test compares them with what was counted.
+  // Bytes all ranks together put on the wire for one forward (backward) pass of plain causal attention by the formulas of
+  // parallel/README.md; the test compares them with what was counted. Masks that hide whole halves send less.
   static int64_t forward_bytes(const SequenceLayout& layout, const Shape& shape);
   static int64_t backward_bytes(const SequenceLayout& layout, const Shape& shape);
+
+  // What travels under the mask that was set.
+  const RingSchedule& schedule() const { return schedule_; }
+
+ private:
+  // A block in flight, [2 halves, 2·B·half·NKVl·HD]: early keys, early values, late keys, late values.
+  Tensor half_of(Tensor block, int half, int which) const;  // [B, half, NKVl, HD]; which: 0 keys, 1 values
+  static Tensor part_of(Tensor block, Halves halves);       // what one message carries; absent for none
+  AttentionMask own_mask() const { return {query_index_, first_, query_index_}; }
+  AttentionMask half_mask(int source, int half) const;
+  void deal(Arena& arena);
+  void pack_own(Tensor k, Tensor v);
+  std::unique_ptr<Communicator::Transfer> start_keys(int hop);
+  void start_gradients(int step, std::vector<std::unique_ptr<Communicator::Transfer>>& transfers);
+  void backward_remote(int step, Tensor q, Tensor dout, Tensor lse, double scale);
+
+  Backend& backend_;
+  Communicator& cp_;
+  SequenceLayout layout_;
+  Shape shape_;
+  int rank_;
+  int ranks_;
+  RingSchedule schedule_;
+
+  Tensor query_index_;     // [Tl] int64
+  Tensor sequence_index_;  // [T] int64: 0, 1, 2 …; the indices of any half are a slice of it (W > 1)
+  Tensor first_;           // [B, Tl] int64, the caller's
+  bool indices_ready_ = false;
+
+  std::array<Tensor, 2> block_;  // at step j block_[j % 2] is worked on and sent while the other one is received (T)
+  AttentionState state_;         // forward only; shares memory with what follows
+  Tensor delta_;                 // [B, NHl, Tl] (A)
+  Tensor dq_;                    // [B, Tl, NHl, HD] (A)
+  Tensor dk_, dv_;               // [B, Tl, NKVl, HD] (A): this rank's queries' part for its own keys
+  Tensor part_;                  // dK, dV of the block being worked on; blocks as above, in A
+  Tensor outgoing_;              // … of the block before, being sent
+  Tensor incoming_;              // … of the ranks before, being received
+  Tensor home_;                  // … of this rank's own keys, complete, from the last ranks that read them
+
+  std::vector<int64_t> staged_first_;  // host staging of set_mask
+  std::vector<int64_t> staged_reads_, all_reads_;
 };
 
 }  // namespace carillon

@@ -1,0 +1,48 @@
+// Deliberate mistakes, for tests of the tests. Each is one that has been made in this field; a suite that still passes
+// with one of them switched on proves nothing. CARILLON_TEST_BREAK=name switches one on for a whole process, a
+// ScopedTestBreak for part of a test. Always compiled in; switched off, each costs one load and one branch.
+#pragma once
+
+#include <atomic>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace carillon {
+
+enum class TestBreak : int {
+  kNone,
+  kRingDropsLastGradientHop,     // ring_drops_last_gradient_hop: dK, dV of early halves never come home
+  kRingWrongChunkOrder,          // ring_wrong_chunk_order: late halves are taken for another rank's chunk
+  kDocumentMaskDropped,          // document_mask_dropped: attention sees across documents and windows
+  kReplicatedGradientNotSummed,  // replicated_gradient_not_summed: norms and replicated heads keep their own part over tp
+  kNormCountsReplicas,           // norm_counts_replicas: the gradient norm counts every replica
+  kGradientAveraged,             // gradient_averaged: mean over dp × cp in place of the sum (divides by a local count)
+  kLossWeightDropped,            // loss_weight_dropped: every target counts 1
+  kWeightsNotGathered,           // weights_not_gathered: the last rank keeps old weights after an update
+};
+
+// Which mistake is on; from CARILLON_TEST_BREAK at first use. Error 64 for a name there is not.
+std::atomic<int>& active_test_break();
+inline bool broken(TestBreak mistake) {
+  return active_test_break().load(std::memory_order_relaxed) == static_cast<int>(mistake);
+}
+
+// The name of the mistake that is on, empty for none; the program says it aloud at its start.
+std::string_view name_of_active_test_break();
+TestBreak test_break_of(std::string_view name);
+std::vector<std::string> test_break_names();
+
+// Switches one on until the end of the scope; for tests whose ranks are threads of this process.
+class ScopedTestBreak {
+ public:
+  explicit ScopedTestBreak(TestBreak mistake) : before_(active_test_break().exchange(static_cast<int>(mistake))) {}
+  ~ScopedTestBreak() { active_test_break().store(before_); }
+  ScopedTestBreak(const ScopedTestBreak&) = delete;
+  ScopedTestBreak& operator=(const ScopedTestBreak&) = delete;
+
+ private:
+  int before_;
+};
+
+}  // namespace carillon
