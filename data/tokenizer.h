@@ -1,0 +1,50 @@
+// Text to token ids and back. Two kinds: Hugging Face's tokenizer.json with a BPE model (hugging_face_tokenizer.h) and
+// SentencePiece models (sentence_piece.h). An opened tokenizer never changes; encode and decode may be called from many
+// threads at once.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace carillon {
+
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+
+  // path: a folder with tokenizer.json or (only if there is none) tokenizer.model, or one of these files.
+  // Error 66 when there is nothing, 65 when the file is damaged or of a kind Carillon does not know, naming it.
+  static std::unique_ptr<Tokenizer> open(const std::string& path);
+
+  // with_special: what the tokenizer's own post-processor adds around a text (Llama: a beginning-of-text token).
+  // Tokens written out in the text ("<|endoftext|>") become their ids either way. Error 65 for invalid UTF-8.
+  virtual std::vector<uint32_t> encode(std::string_view text, bool with_special) const = 0;
+
+  // Bytes that are no UTF-8 become U+FFFD. skip_special leaves out tokens the file marks as special. Error 65 for an
+  // id the tokenizer does not have.
+  virtual std::string decode(std::span<const uint32_t> ids, bool skip_special) const = 0;
+
+  // One more than the largest id: a model's vocab_size must be at least this.
+  virtual int64_t vocabulary() const = 0;
+  virtual std::optional<uint32_t> id_of(std::string_view token) const = 0;
+
+  // The end-of-document token: tokenizer_config.json's eos_token beside the tokenizer, else what a SentencePiece model
+  // declares; nothing if neither names one (then the caller takes the first of config.json's eos_token_id).
+  std::optional<uint32_t> eos() const { return eos_; }
+
+  // Hash of the tokenizer's file: two tokenizers with the same value give the same ids.
+  uint64_t hash() const { return hash_; }
+  const std::string& path() const { return path_; }
+
+ protected:
+  std::string path_;
+  uint64_t hash_ = 0;
+  std::optional<uint32_t> eos_;
+};
+
+}  // namespace carillon
