@@ -1,0 +1,64 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "runtime/reference/reference_backend.h"
+#include "runtime/reference/view.h"
+
+namespace carillon {
+
+using reference::View;
+
+void ReferenceBackend::cross_entropy_maximum(Tensor maximum, Tensor logits) {
+  reference::dispatch(logits.dtype(), [&]<class T, class A>(T, A) {
+    const View<T, 2> z(logits);
+    const View<A, 1> vm(maximum);
+    for (int64_t n = 0; n < z.size(0); ++n) {
+      A largest = -std::numeric_limits<A>::infinity();
+      for (int64_t c = 0; c < z.size(1); ++c) {
+        const A value = static_cast<A>(z(n, c));
+        if (!(value <= largest)) largest = value;  // a NaN stays
+      }
+      vm(n) = largest;
+    }
+  });
+}
+
+void ReferenceBackend::cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, Tensor target,
+                                          int64_t first_column) {
+  reference::dispatch(logits.dtype(), [&]<class T, class A>(T, A) {
+    const View<T, 2> z(logits);
+    const View<A, 1> vm(maximum);
+    const View<A, 2> vs(sums);
+    const View<int64_t, 1> vt(target);
+    for (int64_t n = 0; n < z.size(0); ++n) {
+      A sum = 0;
+      for (int64_t c = 0; c < z.size(1); ++c) sum += std::exp(static_cast<A>(z(n, c)) - vm(n));
+      const int64_t column = vt(n) - first_column;
+      const bool here = vt(n) >= 0 && 0 <= column && column < z.size(1);
+      vs(0, n) = sum;
+      vs(1, n) = here ? static_cast<A>(z(n, column)) - vm(n) : A(0);
+    }
+  });
+}
+
+void ReferenceBackend::cross_entropy_finish(Tensor loss, Tensor logits, Tensor maximum, Tensor sums, Tensor target,
+                                            Tensor weight, int64_t first_column, bool gradient) {
+  reference::dispatch(logits.dtype(), [&]<class T, class A>(T, A) {
+    const View<T, 2> z(logits);
+    const View<A, 1> vl(loss), vm(maximum), vw(weight);
+    const View<A, 2> vs(sums);
+    const View<int64_t, 1> vt(target);
+    for (int64_t n = 0; n < z.size(0); ++n) {
+      vl(n) = vt(n) >= 0 ? std::log(vs(0, n)) - vs(1, n) : A(0);
+      if (!gradient) continue;
+      const bool counts = vt(n) >= 0 && vw(n) != 0;
+      for (int64_t c = 0; c < z.size(1); ++c) {
+        const A hot = vt(n) == first_column + c ? A(1) : A(0);
+        z(n, c) = T(counts ? vw(n) * (std::exp(static_cast<A>(z(n, c)) - vm(n)) / vs(0, n) - hot) : A(0));
+      }
+    }
+  });
+}
+
+}  // namespace carillon

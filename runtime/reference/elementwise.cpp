@@ -1,0 +1,107 @@
+#include <algorithm>
+#include <span>
+
+#include "runtime/processor.h"
+#include "runtime/reference/reference_backend.h"
+#include "runtime/reference/view.h"
+
+namespace carillon {
+namespace {
+
+using reference::for_each_pair;
+
+template <class Function>
+void dispatch_any(DType dtype, Function&& function) {
+  switch (dtype) {
+    case DType::kInt64:
+      return function(int64_t{});
+    case DType::kUInt8:
+      return function(uint8_t{});
+    default:
+      return dispatch_floating(dtype, function);
+  }
+}
+
+// By halves, so that the error grows with the logarithm of the count; blocks of 128 in order.
+template <class T>
+double tree_sum_of_squares(std::span<const T> x) {
+  if (x.size() <= 128) {
+    double sum = 0;
+    for (const T value : x) sum += static_cast<double>(value) * static_cast<double>(value);
+    return sum;
+  }
+  const size_t middle = x.size() / 2;
+  return tree_sum_of_squares(x.first(middle)) + tree_sum_of_squares(x.subspan(middle));
+}
+
+}  // namespace
+
+DeviceDescription ReferenceBackend::describe() const {
+  DeviceDescription description;
+  description.name = "reference";
+  description.processor = processor_name();
+  description.instruction_set = "baseline";
+  description.available = {"baseline"};
+  return description;
+}
+
+void ReferenceBackend::fill(Tensor x, double value) {
+  dispatch_any(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    for_each_pair(x, x, [data = x.data<T>(), value](int64_t at, int64_t) { data[at] = T(value); });
+  });
+}
+
+void ReferenceBackend::copy(Tensor y, Tensor x) {
+  dispatch_any(y.dtype(), [&](auto zero_y) {
+    dispatch_any(x.dtype(), [&](auto zero_x) {
+      using Y = decltype(zero_y);
+      using X = decltype(zero_x);
+      for_each_pair(y, x, [to = y.data<Y>(), from = x.data<X>()](int64_t at_y, int64_t at_x) {
+        if constexpr (std::is_same_v<X, Y>) {
+          to[at_y] = from[at_x];
+        } else if constexpr (std::is_same_v<X, bfloat16>) {
+          to[at_y] = static_cast<Y>(static_cast<float>(from[at_x]));
+        } else if constexpr (std::is_same_v<Y, bfloat16>) {
+          to[at_y] = bfloat16(static_cast<double>(from[at_x]));
+        } else {
+          to[at_y] = static_cast<Y>(from[at_x]);
+        }
+      });
+    });
+  });
+}
+
+void ReferenceBackend::add(Tensor y, Tensor x) {
+  dispatch_floating(y.dtype(), [&](auto zero_y) {
+    dispatch_floating(x.dtype(), [&](auto zero_x) {
+      using Y = decltype(zero_y);
+      using X = decltype(zero_x);
+      using Sum = std::conditional_t<std::is_same_v<X, double> || std::is_same_v<Y, double>, double, float>;
+      for_each_pair(y, x, [to = y.data<Y>(), from = x.data<X>()](int64_t at_y, int64_t at_x) {
+        to[at_y] = Y(static_cast<Sum>(to[at_y]) + static_cast<Sum>(from[at_x]));
+      });
+    });
+  });
+}
+
+void ReferenceBackend::scale(Tensor x, double factor) {
+  reference::dispatch(x.dtype(), [&]<class T, class A>(T, A) {
+    for_each_pair(x, x, [data = x.data<T>(), by = static_cast<A>(factor)](int64_t at, int64_t) {
+      data[at] = T(static_cast<A>(data[at]) * by);
+    });
+  });
+}
+
+double ReferenceBackend::sum_of_squares(Tensor x) {
+  double sum = 0;
+  if (x.empty()) return sum;
+  dispatch_floating(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const std::span<T> values = x.span<T>();
+    sum = tree_sum_of_squares(std::span<const T>(values.data(), values.size()));
+  });
+  return sum;
+}
+
+}  // namespace carillon
