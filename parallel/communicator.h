@@ -94,6 +94,13 @@ class Communicator {
 
  protected:
   std::vector<int64_t> even(int64_t rows) const { return std::vector<int64_t>(static_cast<size_t>(size()), rows); }
+  // What a rank sends in the algorithms that send least: an all-reduce is a reduce-scatter and an all-gather of even
+  // shares; a broadcast is one copy for each other rank, from the root.
+  void count_all_reduce(int64_t elements, int64_t element_bytes);
+  void count_all_gather(int64_t own_bytes);
+  void count_reduce_scatter(int64_t all_bytes, int64_t own_bytes);
+  void count_broadcast(int64_t bytes, int root);
+  void count_exchange(int64_t sent_bytes, Kind kind);
   Traffic traffic_;
 };
 

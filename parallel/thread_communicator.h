@@ -1,0 +1,16 @@
+// Ranks as threads of one process: every layout in one test, without mpirun. The same rules as over MPI (communicator.h);
+// exchanges complete when both sides have started them, whoever comes second copies.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "parallel/communicator.h"
+
+namespace carillon {
+
+// Runs body(world) on `ranks` threads and returns when all have. If one throws, the others are woken with an error where
+// they wait, and the exception of the rank that failed first is thrown here.
+void run_ranks(int ranks, const std::function<void(std::unique_ptr<Communicator>)>& body);
+
+}  // namespace carillon

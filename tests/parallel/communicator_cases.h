@@ -1,0 +1,160 @@
+// What every communicator of several ranks must do; run over threads and over MPI. Each case is called by every rank.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "parallel/communicator.h"
+#include "runtime/rng.h"
+
+namespace carillon::testing {
+
+// A number that depends on rank and place, not exactly representable, of very different sizes: sums show their order.
+inline float part(int rank, int64_t i) {
+  return static_cast<float>(random_normal(1, static_cast<uint64_t>(rank), static_cast<uint64_t>(i)) *
+                            std::pow(10.0, static_cast<double>(random_below(9, 2, static_cast<uint64_t>(rank),
+                                                                            static_cast<uint64_t>(i)))));
+}
+
+inline void expect_all_reduce_in_rank_order(Communicator& world) {
+  for (const int64_t count : {0, 1, 3, 1000, 5000, 100003}) {
+    std::vector<float> x(static_cast<size_t>(count)), expected(x.size());
+    for (int64_t i = 0; i < count; ++i) {
+      x[static_cast<size_t>(i)] = part(world.rank(), i);
+      float sum = part(0, i);
+      for (int r = 1; r < world.size(); ++r) sum += part(r, i);
+      expected[static_cast<size_t>(i)] = sum;
+    }
+    world.all_reduce(Tensor::of(x, {count}), Reduction::kSum);
+    ASSERT_EQ(x, expected) << count << " elements";  // the same bits
+  }
+}
+
+inline void expect_bfloat16_sums_round_once(Communicator& world) {
+  std::vector<bfloat16> x(4099);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = bfloat16(part(world.rank(), static_cast<int64_t>(i)));
+  world.all_reduce(Tensor::of(x, {4099}), Reduction::kSum);
+  for (size_t i = 0; i < x.size(); ++i) {
+    float sum = 0;
+    for (int r = 0; r < world.size(); ++r) sum += static_cast<float>(bfloat16(part(r, static_cast<int64_t>(i))));
+    ASSERT_EQ(x[i].bits, bfloat16(sum).bits) << i;
+  }
+}
+
+inline void expect_extremes(Communicator& world) {
+  EXPECT_EQ(world.max(int64_t{world.rank() * 7}), (world.size() - 1) * 7);
+  EXPECT_EQ(world.min(int64_t{5 - world.rank()}), 6 - world.size());
+  EXPECT_EQ(world.sum(int64_t{1} << 60), static_cast<int64_t>(static_cast<uint64_t>(world.size()) << 60));
+  double x = world.rank() == 1 ? NAN : 1.0;
+  world.all_reduce(Tensor(&x, DType::kFloat64, {1}), Reduction::kMax);
+  EXPECT_TRUE(std::isnan(x)) << "a NaN must not get lost";
+}
+
+inline void expect_gather_and_scatter_with_uneven_rows(Communicator& world) {
+  // Rank r has r + 1 rows of 3, the last rank none.
+  std::vector<int64_t> counts;
+  for (int r = 0; r < world.size(); ++r) counts.push_back(r + 1 == world.size() ? 0 : r + 1);
+  const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+  const int64_t own = counts[static_cast<size_t>(world.rank())];
+  std::vector<int64_t> x(static_cast<size_t>(3 * own)), y(static_cast<size_t>(3 * total));
+  for (size_t i = 0; i < x.size(); ++i) x[i] = 1000 * world.rank() + static_cast<int64_t>(i);
+  world.all_gather(Tensor::of(y, {total, 3}), Tensor::of(x, {own, 3}), counts);
+  size_t at = 0;
+  for (int r = 0; r < world.size(); ++r)
+    for (int64_t i = 0; i < 3 * counts[static_cast<size_t>(r)]; ++i) ASSERT_EQ(y[at++], 1000 * r + i);
+
+  std::vector<float> whole(static_cast<size_t>(3 * total)), mine(static_cast<size_t>(3 * own));
+  for (size_t i = 0; i < whole.size(); ++i) whole[i] = part(world.rank(), static_cast<int64_t>(i));
+  world.reduce_scatter(Tensor::of(mine, {own, 3}), Tensor::of(whole, {total, 3}), counts);
+  int64_t begin = 0;
+  for (int r = 0; r < world.rank(); ++r) begin += 3 * counts[static_cast<size_t>(r)];
+  for (size_t i = 0; i < mine.size(); ++i) {
+    float sum = part(0, begin + static_cast<int64_t>(i));
+    for (int r = 1; r < world.size(); ++r) sum += part(r, begin + static_cast<int64_t>(i));
+    ASSERT_EQ(mine[i], sum) << i;
+  }
+}
+
+inline void expect_broadcast(Communicator& world) {
+  for (int root = 0; root < world.size(); ++root) {
+    const std::string text(static_cast<size_t>(1000 * root), static_cast<char>('a' + root));
+    EXPECT_EQ(broadcast_text(world, world.rank() == root ? text : "other", root), text);
+  }
+}
+
+// Two exchanges in flight, waited for in the other order; a rank may give nothing or take nothing.
+inline void expect_exchanges_match_in_order(Communicator& world) {
+  const int down = (world.rank() + world.size() - 1) % world.size(), up = (world.rank() + 1) % world.size();
+  std::vector<double> first(1000, world.rank()), second(10, 100 + world.rank()), got_first(1000), got_second(10);
+  auto a = world.start_exchange(Tensor::of(first, {1000}), down, Tensor::of(got_first, {1000}), up);
+  auto b = world.start_exchange(Tensor::of(second, {10}), down, Tensor::of(got_second, {10}), up);
+  b->poll();
+  b->wait();
+  a->wait();
+  EXPECT_EQ(got_first, std::vector<double>(1000, up));
+  EXPECT_EQ(got_second, std::vector<double>(10, 100 + up));
+  // From rank 0 to the last only.
+  std::vector<double> message(7, 3.5 * (world.rank() == 0));
+  const bool sends = world.rank() == 0, receives = world.rank() == world.size() - 1;
+  const Tensor view = Tensor::of(message, {7});
+  world.start_exchange(sends ? view : Tensor(), world.size() - 1, receives ? view : Tensor(), 0,
+                       Communicator::Kind::kMessage)
+      ->wait();
+  EXPECT_EQ(message[6], sends || receives ? 3.5 : 0);
+}
+
+inline void expect_split(Communicator& world) {
+  // Even and odd ranks, in reverse order.
+  auto half = world.split(world.rank() % 2, -world.rank(), "half");
+  EXPECT_EQ(half->name(), "half");
+  const int members = (world.size() + 1 - world.rank() % 2) / 2;
+  EXPECT_EQ(half->size(), members);
+  EXPECT_EQ(half->rank(), members - 1 - world.rank() / 2);
+  int64_t sum = 0;
+  for (int r = world.rank() % 2; r < world.size(); r += 2) sum += r;
+  EXPECT_EQ(half->sum(int64_t{world.rank()}), sum);
+}
+
+inline void expect_agreement(Communicator& world) {
+  EXPECT_NO_THROW(agree(world, [] {}));
+  const auto thrown = [&](const std::function<void()>& body) -> std::pair<int, std::string> {
+    try {
+      agree(world, body);
+    } catch (const Error& error) {
+      return {static_cast<int>(error.code()), error.what()};
+    }
+    return {0, ""};
+  };
+  // One rank fails: all learn it. Two fail: the higher code speaks; the same code: the lower rank.
+  EXPECT_EQ(thrown([&] { if (world.rank() == 1) fail(ExitCode::kInputOutput, "disk full on one"); }),
+            std::make_pair(74, std::string("disk full on one")));
+  EXPECT_EQ(thrown([&] {
+              if (world.rank() == 0) fail(ExitCode::kBadInput, "bad");
+              if (world.rank() == 1) fail(ExitCode::kCannotCreate, "worse");
+            }),
+            std::make_pair(73, std::string("worse")));
+  EXPECT_EQ(thrown([&] { fail(ExitCode::kBadInput, "rank {}", world.rank()); }), std::make_pair(65, std::string("rank 0")));
+}
+
+inline void expect_traffic_counts(Communicator& world) {
+  const int64_t ranks = world.size();
+  std::vector<float> x(static_cast<size_t>(120 * ranks)), y(static_cast<size_t>(120 * ranks * ranks));
+  const Tensor small = Tensor::of(x, {120 * ranks}), large = Tensor::of(y, {120 * ranks * ranks});
+  world.reset_traffic();
+  world.all_reduce(small, Reduction::kSum);
+  world.all_gather(large, small);
+  world.reduce_scatter(small, large);
+  EXPECT_EQ(world.traffic().all_reduce.bytes, 2 * (ranks - 1) * 120 * 4);
+  EXPECT_EQ(world.traffic().all_gather.bytes, (ranks - 1) * 120 * ranks * 4);
+  EXPECT_EQ(world.traffic().reduce_scatter.bytes, (ranks - 1) * 120 * ranks * 4);
+  world.reset_traffic();
+  const int up = (world.rank() + 1) % world.size(), down = (world.rank() + world.size() - 1) % world.size();
+  world.start_exchange(small, up, large.slice(0, 0, 120 * ranks), down)->wait();
+  EXPECT_EQ(world.traffic().shift.calls, 1);
+  EXPECT_EQ(world.traffic().total_bytes(), 120 * ranks * 4);
+}
+
+}  // namespace carillon::testing

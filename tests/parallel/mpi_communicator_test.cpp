@@ -1,0 +1,30 @@
+#include <gtest/gtest.h>
+
+#include "parallel/mpi_environment.h"
+#include "tests/parallel/communicator_cases.h"
+#include "tests/support/mpi_world.h"
+
+namespace carillon::testing {
+namespace {
+
+// With messages as they are, and cut into pieces of odd sizes as tensors beyond the limit of MPI's 32-bit counts are.
+class MpiCommunicatorTest : public ::testing::TestWithParam<size_t> {
+ protected:
+  void SetUp() override { set_mpi_message_limit(GetParam()); }
+  void TearDown() override { set_mpi_message_limit(0); }
+  std::unique_ptr<Communicator> world_ = mpi_world();
+};
+
+TEST_P(MpiCommunicatorTest, AllReduceInRankOrder) { expect_all_reduce_in_rank_order(*world_); }
+TEST_P(MpiCommunicatorTest, Bfloat16SumsRoundOnce) { expect_bfloat16_sums_round_once(*world_); }
+TEST_P(MpiCommunicatorTest, Extremes) { expect_extremes(*world_); }
+TEST_P(MpiCommunicatorTest, GatherAndScatterWithUnevenRows) { expect_gather_and_scatter_with_uneven_rows(*world_); }
+TEST_P(MpiCommunicatorTest, Broadcast) { expect_broadcast(*world_); }
+TEST_P(MpiCommunicatorTest, ExchangesMatchInOrder) { expect_exchanges_match_in_order(*world_); }
+TEST_P(MpiCommunicatorTest, Split) { expect_split(*world_); }
+TEST_P(MpiCommunicatorTest, Agreement) { expect_agreement(*world_); }
+TEST_P(MpiCommunicatorTest, TrafficCounts) { expect_traffic_counts(*world_); }
+INSTANTIATE_TEST_SUITE_P(MessageLimit, MpiCommunicatorTest, ::testing::Values(0, 1000));
+
+}  // namespace
+}  // namespace carillon::testing

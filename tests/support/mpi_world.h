@@ -1,0 +1,13 @@
+// For tests under mpirun (carillon_test(… RANKS n)): the world their main has started.
+#pragma once
+
+#include <memory>
+
+#include "parallel/communicator.h"
+
+namespace carillon::testing {
+
+// A new communicator of all ranks; collective.
+std::unique_ptr<Communicator> mpi_world();
+
+}  // namespace carillon::testing
