@@ -41,12 +41,36 @@ class ShardedOptimizer {
   // (and beta1 if the schedule moves it), gathers weights. Collective over all ranks.
   StepResult step(double divisor, double learning_rate, double beta1);
 
-  int64_t updates() const;            // AdamW's step count (skipped steps do not count)
-  void set_updates(int64_t updates);
+  int64_t updates() const { return updates_; }  // AdamW's step count (skipped steps do not count)
+  void set_updates(int64_t updates) { updates_ = updates; }
 
   // Dataset paths optimizer/exp_avg/NAME, optimizer/exp_avg_sq/NAME, optimizer/master/NAME and this rank's rectangles;
   // replicas are marked not owned. The same list serves saving and loading.
   std::vector<NamedShard> state_shards();
+
+ private:
+  // The optimizer's part of one parameter: rows `own` of this tp rank's rectangle.
+  struct State {
+    Range own;
+    Tensor master;      // A; a view of the weight's rows when T is A
+    Tensor exp_avg;     // A
+    Tensor exp_avg_sq;  // A
+    Tensor gradient;    // A: stage 2 a shard of its own, else the rows of the full gradient
+  };
+  Communicator& replicas_of(const SharedParameter& parameter);
+  bool first_replica(const SharedParameter& parameter) const;
+  void scatter_into_shard(size_t index);
+  void reduce_gradients();
+  double gradient_norm(double divisor);
+  void update(const AdamWStep& step);
+  void gather_weight(const SharedParameter& parameter, const State& state);
+
+  Backend& backend_;
+  ProcessGrid& grid_;
+  Options options_;
+  std::vector<SharedParameter> parameters_;
+  std::vector<State> states_;
+  int64_t updates_ = 0;
 };
 
 }  // namespace carillon

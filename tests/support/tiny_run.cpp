@@ -123,7 +123,13 @@ struct Rank {
       }
       loss = grid.z->sum(loss);
       weight = grid.z->sum(weight);
-      if (step == 0 && run.zero == 0) collect_gradients(*parameters);
+      if (step == 0 && run.zero == 0) {
+        // In rank order, so that the sums repeat to the bit.
+        for (int rank = 0; rank < grid.world->size(); ++rank) {
+          if (rank == grid.world->rank()) collect_gradients(*parameters);
+          grid.world->barrier();
+        }
+      }
       const auto outcome = optimizer->step(weight, run.learning_rate, 0.9);
       if (grid.world->rank() == 0) {
         result.loss.push_back(loss / weight);

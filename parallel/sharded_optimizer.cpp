@@ -1,0 +1,183 @@
+#include "parallel/sharded_optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "parallel/test_break.h"
+
+namespace carillon {
+namespace {
+
+std::vector<int64_t> row_counts(int64_t rows, const Communicator& z) {
+  std::vector<int64_t> counts;
+  for (int rank = 0; rank < z.size(); ++rank) counts.push_back(share_of(rows, z.size(), rank).size());
+  return counts;
+}
+
+// Rows `own` of a rectangle of the global tensor.
+Rectangle rows_of(Rectangle rectangle, Range own) {
+  rectangle.offset[0] += own.begin;
+  rectangle.extent[0] = own.size();
+  return rectangle;
+}
+
+}  // namespace
+
+ShardedOptimizer::ShardedOptimizer(Backend& backend, ProcessGrid& grid, std::vector<SharedParameter> parameters,
+                                   const Options& options, Arena& arena)
+    : backend_(backend), grid_(grid), options_(options), parameters_(std::move(parameters)) {
+  CHECK(0 <= options.zero && options.zero <= 2, "ZeRO stage 0, 1 or 2", options.zero);
+  for (const SharedParameter& parameter : parameters_) {
+    const int64_t rows = parameter.weight.size(0);
+    State state;
+    state.own = options.zero == 0 ? Range{0, rows} : share_of(rows, grid.z->size(), grid.z->rank());
+    const DType type = accumulate_type(parameter.weight.dtype());
+    std::vector<int64_t> shape = parameter.weight.shape();
+    shape[0] = state.own.size();
+    state.master = parameter.weight.dtype() == type ? parameter.weight.rows(state.own.begin, state.own.end)
+                                                    : arena.allocate("optimizer.master", type, shape);
+    state.exp_avg = arena.allocate("optimizer.exp_avg", type, shape);
+    state.exp_avg_sq = arena.allocate("optimizer.exp_avg_sq", type, shape);
+    state.gradient = options.zero == 2 ? arena.allocate("gradients.shard", type, shape)
+                                       : parameter.gradient.rows(state.own.begin, state.own.end);
+    states_.push_back(state);
+  }
+}
+
+void ShardedOptimizer::start_from_weights() {
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const State& state = states_[i];
+    const Tensor own = parameters_[i].weight.rows(state.own.begin, state.own.end);
+    if (own.raw() != state.master.raw()) backend_.copy(state.master, own);
+    backend_.fill(state.exp_avg, 0);
+    backend_.fill(state.exp_avg_sq, 0);
+  }
+  updates_ = 0;
+}
+
+void ShardedOptimizer::zero_gradients() {
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    backend_.fill(parameters_[i].gradient, 0);
+    if (options_.zero == 2) backend_.fill(states_[i].gradient, 0);
+  }
+}
+
+// The sum over z goes into this rank's rows of the full gradient (nobody else reads them), and from there to the shard.
+void ShardedOptimizer::scatter_into_shard(size_t index) {
+  const Tensor full = parameters_[index].gradient;
+  const State& state = states_[index];
+  const Tensor own = full.rows(state.own.begin, state.own.end);
+  grid_.z->reduce_scatter(own, full, row_counts(full.size(0), *grid_.z));
+  backend_.add(state.gradient, own);
+  backend_.fill(full, 0);
+}
+
+void ShardedOptimizer::group_done(int64_t group) {
+  if (options_.zero != 2) return;
+  for (size_t i = 0; i < parameters_.size(); ++i)
+    if (parameters_[i].group == group) scatter_into_shard(i);
+}
+
+void ShardedOptimizer::after_micro_step() { group_done(-1); }
+
+Communicator& ShardedOptimizer::replicas_of(const SharedParameter& parameter) {
+  if (parameter.tp_replicas == grid_.tp->size()) return *grid_.tp;
+  CHECK(parameter.tp_replicas == grid_.kv_replicas->size(), "no group of so many replicas", parameter.name,
+        parameter.tp_replicas);
+  return *grid_.kv_replicas;
+}
+
+bool ShardedOptimizer::first_replica(const SharedParameter& parameter) const {
+  return grid_.tp_rank % parameter.tp_replicas == 0;
+}
+
+// Over z first: the sum over tp replicas is then of the owned rows only.
+void ShardedOptimizer::reduce_gradients() {
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const SharedParameter& parameter = parameters_[i];
+    const State& state = states_[i];
+    if (options_.zero == 0)
+      grid_.z->all_reduce(parameter.gradient, Reduction::kSum);
+    else if (options_.zero == 1)
+      grid_.z->reduce_scatter(state.gradient, parameter.gradient, row_counts(parameter.gradient.size(0), *grid_.z));
+    if (parameter.tp_replicas > 1 && parameter.tp_partial && !broken(TestBreak::kReplicatedGradientNotSummed))
+      replicas_of(parameter).all_reduce(state.gradient, Reduction::kSum);
+  }
+}
+
+// Every parameter once: of its tp replicas the first counts, and at stage 0, where every z rank has all, one z rank.
+double ShardedOptimizer::gradient_norm(double divisor) {
+  double squares = 0;
+  for (size_t i = 0; i < parameters_.size(); ++i)
+    if (first_replica(parameters_[i]) || broken(TestBreak::kNormCountsReplicas))
+      squares += backend_.sum_of_squares(states_[i].gradient);
+  squares = options_.zero == 0 ? grid_.tp->sum(squares) : grid_.world->sum(squares);
+  return std::sqrt(squares) / divisor;
+}
+
+void ShardedOptimizer::update(const AdamWStep& step) {
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const SharedParameter& parameter = parameters_[i];
+    const State& state = states_[i];
+    AdamWStep own = step;
+    if (!parameter.decays) own.weight_decay = 0;
+    backend_.adamw(parameter.weight.rows(state.own.begin, state.own.end), state.master, state.exp_avg, state.exp_avg_sq,
+                   state.gradient, own);
+    if (options_.zero > 0) gather_weight(parameter, state);
+  }
+}
+
+void ShardedOptimizer::gather_weight(const SharedParameter& parameter, const State& state) {
+  Communicator& z = *grid_.z;
+  if (z.size() == 1) return;
+  const bool keeps_old = broken(TestBreak::kWeightsNotGathered) && z.rank() == z.size() - 1;
+  Buffer before;
+  if (keeps_old) {
+    before = backend_.allocate(parameter.weight.bytes());
+    backend_.copy(Tensor(before.data(), parameter.weight.dtype(), parameter.weight.shape()), parameter.weight);
+  }
+  z.all_gather(parameter.weight, parameter.weight.rows(state.own.begin, state.own.end),
+               row_counts(parameter.weight.size(0), z));
+  if (keeps_old)
+    backend_.copy(parameter.weight, Tensor(before.data(), parameter.weight.dtype(), parameter.weight.shape()));
+}
+
+ShardedOptimizer::StepResult ShardedOptimizer::step(double divisor, double learning_rate, double beta1) {
+  CHECK(divisor > 0, "a step without targets makes no update", divisor);
+  if (broken(TestBreak::kGradientAveraged)) divisor *= grid_.z->size();
+  reduce_gradients();
+  StepResult result;
+  result.gradient_norm = gradient_norm(divisor);
+  if (!std::isfinite(result.gradient_norm)) return result;
+  AdamWStep step;
+  step.learning_rate = learning_rate;
+  step.beta1 = beta1;
+  step.beta2 = options_.beta2;
+  step.epsilon = options_.epsilon;
+  step.weight_decay = options_.weight_decay;
+  step.step = ++updates_;
+  const double clip =
+      options_.max_grad_norm > 0 ? std::min(1.0, options_.max_grad_norm / (result.gradient_norm + 1e-6)) : 1.0;
+  step.gradient_scale = clip / divisor;
+  update(step);
+  result.updated = true;
+  return result;
+}
+
+std::vector<NamedShard> ShardedOptimizer::state_shards() {
+  std::vector<NamedShard> shards;
+  const bool owner_of_z = options_.zero > 0 || grid_.z->rank() == 0;
+  const auto add = [&](const char* group, size_t index, Tensor data) {
+    const SharedParameter& parameter = parameters_[index];
+    shards.push_back({std::string("optimizer/") + group + "/" + parameter.name,
+                      rows_of(parameter.rectangle, states_[index].own), data, owner_of_z && first_replica(parameter)});
+  };
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    add("exp_avg", i, states_[i].exp_avg);
+    add("exp_avg_sq", i, states_[i].exp_avg_sq);
+    if (states_[i].master.dtype() != parameters_[i].weight.dtype()) add("master", i, states_[i].master);
+  }
+  return shards;
+}
+
+}  // namespace carillon

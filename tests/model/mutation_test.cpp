@@ -1,0 +1,64 @@
+// Tests of the tests (A18): each deliberate mistake of parallel/test_break.h must show in what the layout tests compare.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "parallel/test_break.h"
+#include "tests/support/tiny_run.h"
+
+namespace carillon::testing {
+namespace {
+
+// The largest difference in anything the layout tests look at: losses, gradient norms, weights after two steps.
+double difference(const TinyResult& a, const TinyResult& b) {
+  double worst = 0;
+  for (size_t step = 0; step < a.loss.size(); ++step) {
+    worst = std::max(worst, std::abs(a.loss[step] - b.loss[step]));
+    worst = std::max(worst, std::abs(a.gradient_norm[step] - b.gradient_norm[step]));
+  }
+  for (const auto& [name, values] : a.weights)
+    for (size_t i = 0; i < values.size(); ++i) worst = std::max(worst, std::abs(values[i] - b.weights.at(name)[i]));
+  return worst;
+}
+
+struct Mutation {
+  TestBreak mistake;
+  GridShape grid;  // where it bites
+};
+
+class MutationTest : public ::testing::TestWithParam<Mutation> {};
+
+TEST_P(MutationTest, IsSeen) {
+  TinyRun run;
+  run.config = tiny_config();
+  run.steps = 2;
+  run.learning_rate = 1e-2;
+  run.sequences = tiny_sequences(2, 32, 131, {20, 12});
+  for (TinySequence& sequence : run.sequences)
+    for (int i = 0; i < 32; ++i) sequence.weights.push_back(0.25 * (i % 5));
+  const TinyResult one = run_tiny(run);
+  run.grid = GetParam().grid;
+  EXPECT_LT(difference(one, run_tiny(run)), 1e-10) << "unbroken, the layouts agree";
+  const ScopedTestBreak broken(GetParam().mistake);
+  EXPECT_GT(difference(one, run_tiny(run)), 1e-6);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Mistakes, MutationTest,
+    ::testing::Values(Mutation{TestBreak::kRingDropsLastGradientHop, {1, 2, 1}},
+                      Mutation{TestBreak::kRingDropsLastGradientHop, {1, 4, 1}},
+                      Mutation{TestBreak::kRingWrongChunkOrder, {1, 2, 1}},
+                      Mutation{TestBreak::kDocumentMaskDropped, {1, 2, 1}},
+                      Mutation{TestBreak::kReplicatedGradientNotSummed, {1, 1, 2}},
+                      Mutation{TestBreak::kReplicatedGradientNotSummed, {1, 1, 4}},
+                      Mutation{TestBreak::kNormCountsReplicas, {1, 1, 2}},
+                      Mutation{TestBreak::kGradientAveraged, {2, 1, 1}},
+                      Mutation{TestBreak::kLossWeightDropped, {1, 2, 1}},
+                      Mutation{TestBreak::kWeightsNotGathered, {1, 2, 1}}),
+    [](const auto& mutation) {
+      return std::string(test_break_names().at(static_cast<size_t>(mutation.param.mistake) - 1)) + "_" +
+             std::to_string(mutation.index);
+    });
+
+}  // namespace
+}  // namespace carillon::testing
