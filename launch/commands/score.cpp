@@ -1,0 +1,107 @@
+// carillon score: log-probability of every token of every document.
+#include <algorithm>
+
+#include "data/output_file.h"
+#include "launch/commands/commands.h"
+#include "launch/ranks.h"
+#include "launch/scorer.h"
+
+namespace carillon {
+namespace {
+
+struct ScoreConfig {
+  std::string model, input, output;
+  std::optional<std::string> tokenizer;
+  RopeSection rope;
+  ParallelSection parallel;
+  RuntimeSection runtime;
+};
+
+void declare(Schema& schema, ScoreConfig& config) {
+  schema.section("", "What to score.");
+  schema.text("model", config.model, "Model file, checkpoint, run's folder or Hugging Face folder.").required();
+  schema.text("input", config.input, "JSON lines, each with `tokens` or `text`, and any `id`.").required();
+  schema.text("output", config.output, "JSON lines in the same order: id, tokens, logprobs, loss.").required();
+  schema.text("tokenizer", config.tokenizer, "For text: folder or tokenizer.json.").default_is("the model's");
+  declare_rope(schema, config.rope);
+  declare_parallel(schema, config.parallel);
+  declare_runtime(schema, config.runtime);
+}
+
+std::string number(double value) { return std::isfinite(value) ? fmt::format("{:.17g}", value) : "null"; }
+
+// loss[i] belongs to token i + 1.
+std::string record_of(const ScoreDocument& document, const std::vector<double>& loss) {
+  std::string line = fmt::format("{{\"id\":{},\"tokens\":{},\"logprobs\":[null", document.id.dump(),
+                                 document.tokens.size());
+  double sum = 0;
+  for (const double value : loss) {
+    line += ',';
+    line += number(-value);
+    sum += value;
+  }
+  line += fmt::format("],\"loss\":{}}}\n", loss.empty() ? "null" : number(sum / static_cast<double>(loss.size())));
+  return line;
+}
+
+}  // namespace
+
+std::string help_score() {
+  ScoreConfig config;
+  Schema schema;
+  declare(schema, config);
+  return schema.help();
+}
+
+ExitCode run_score(Program& program, const CommandLine& line) {
+  ScoreConfig config;
+  Schema schema;
+  declare(schema, config);
+  for (const std::string& file : line.files)
+    fail(ExitCode::kUsage, "score takes key=value arguments only, {}, write input={}", file, file);
+  for (const std::string& argument : line.overrides) schema.apply_override(argument);
+  schema.finish("score");
+
+  std::unique_ptr<Communicator> world = program.make_world();
+  const bool main_rank = world->rank() == 0;
+  const Notice notice = [&](const std::string& text) {
+    if (main_rank) program.warning(text);
+  };
+  (void)grid_shape(config.parallel, world->size());
+  OpenedModel model = open_model(*world, config.model, config.rope.settings, notice);
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::vector<ScoreDocument> documents;
+  agree(*world, [&] {
+    const Encode encode = [&](const std::string& text) {
+      if (!tokenizer)
+        tokenizer = config.tokenizer ? Tokenizer::open(*config.tokenizer) : model.source->tokenizer();
+      if (!tokenizer)
+        fail(ExitCode::kUsage, "{} has text, but {} has no tokenizer, score, add tokenizer=PATH", config.input,
+             model.source->description());
+      const std::vector<uint32_t> ids = tokenizer->encode(text, true);
+      return std::vector<int32_t>(ids.begin(), ids.end());
+    };
+    documents = read_score_documents(config.input, model.config.vocab_size, encode);
+  });
+  std::unique_ptr<OutputFile> output;
+  agree(*world, [&] {
+    if (main_rank) output = std::make_unique<OutputFile>(config.output);
+  });
+
+  size_t longest = 1;
+  for (const ScoreDocument& document : documents) longest = std::max(longest, document.tokens.size());
+  const auto backend = make_backend(config.runtime, notice);
+  ProcessGrid grid = make_grid(std::move(world), config.parallel, model.config);
+  Scorer scorer(*backend, grid, model.config, config.runtime.dtype, config.parallel.layout,
+                static_cast<int64_t>(longest));
+  load_weights(*grid.world, *model.source, scorer.network().parameters(), notice);
+  scorer.score(documents, [&](size_t index, const std::vector<double>& loss) {
+    output->write(record_of(documents[index], loss));
+  });
+  agree(*grid.world, [&] {
+    if (output) output->commit();
+  });
+  return ExitCode::kDone;
+}
+
+}  // namespace carillon

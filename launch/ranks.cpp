@@ -1,0 +1,63 @@
+#include "launch/ranks.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+namespace carillon {
+namespace {
+
+int ranks_on_this_node() {
+  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE"})
+    if (const char* text = std::getenv(name)) return std::max(1, std::atoi(text));
+  return 1;
+}
+
+// A launcher that binds each rank to one core leaves the others idle unless somebody says so.
+void mention_idle_processors(const RuntimeSection& runtime, const DeviceDescription& device, const Notice& notice) {
+  if (runtime.threads || std::getenv("OMP_NUM_THREADS") != nullptr) return;
+  const int processors = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  const int ranks = ranks_on_this_node();
+  if (device.threads * ranks < processors)
+    notice(fmt::format("{} ranks with {} threads each leave {} of {} processors idle; mpirun --bind-to none, or "
+                       "runtime.threads={}, uses them",
+                       ranks, device.threads, processors - device.threads * ranks, processors, processors / ranks));
+}
+
+}  // namespace
+
+GridShape grid_shape(const ParallelSection& parallel, int ranks) {
+  const int64_t inner = parallel.tensor * parallel.context;
+  if (!parallel.data && ranks % inner != 0)
+    fail(ExitCode::kUsage,
+         "parallel.tensor {} · parallel.context {} = {} does not divide the {} ranks that were started, in the "
+         "configuration, start a multiple of {} ranks (mpirun -n {})",
+         parallel.tensor, parallel.context, inner, ranks, inner, (ranks + inner - 1) / inner * inner);
+  GridShape shape;
+  shape.tensor = static_cast<int>(parallel.tensor);
+  shape.context = static_cast<int>(parallel.context);
+  shape.data = static_cast<int>(parallel.data.value_or(ranks / inner));
+  return shape;
+}
+
+ProcessGrid make_grid(std::unique_ptr<Communicator> world, const ParallelSection& parallel, const ModelConfig& model) {
+  const GridShape shape = grid_shape(parallel, world->size());
+  require_tensor_parallel(model, shape.tensor);
+  return make_process_grid(std::move(world), shape, TensorShards(model, shape.tensor, 0).kv_replicas);
+}
+
+std::unique_ptr<Backend> make_backend(const RuntimeSection& runtime, const Notice& notice) {
+  BackendOptions options;
+  options.device = runtime.device;
+  options.threads = static_cast<int>(runtime.threads.value_or(0));
+  auto backend = make_backend(options);
+  const DeviceDescription device = backend->describe();
+  if (runtime.dtype == DType::kBFloat16 && !device.bfloat16_native)
+    notice(fmt::format("{} has no bfloat16 products: they are computed in float32, on the same rounded numbers",
+                       device.processor));
+  if (device.name == "cpu") mention_idle_processors(runtime, device, notice);
+  return backend;
+}
+
+}  // namespace carillon

@@ -1,0 +1,156 @@
+#include "launch/trainer.h"
+
+#include <sys/resource.h>
+
+#include <bit>
+#include <cmath>
+
+namespace carillon {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+int64_t peak_memory_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return int64_t{usage.ru_maxrss} * 1024;
+}
+
+// Five in a row: neither data nor a passing overflow, the run has diverged.
+constexpr int64_t kNonfiniteStepsAllowed = 5;
+
+}  // namespace
+
+ExitCode Trainer::run() {
+  last_save_ = Clock::now();
+  while (state_.step < max_steps_ && !stop_requested_) {
+    train_step();
+    if (save_is_due() && !stop_requested_ && state_.step < max_steps_) save(false);
+  }
+  if (saved_step_ != state_.step) save(true);
+  log_.finish();
+  if (!stop_requested_) return ExitCode::kDone;
+  log_.notice(fmt::format("stopped by a signal after step {}; the same command goes on from there", state_.step));
+  return ExitCode::kStopped;
+}
+
+Trainer::StepSums Trainer::accumulate_gradients() {
+  StepSums sums;
+  network_->optimizer().zero_gradients();
+  for (int64_t micro = 0; micro < config_.train.gradient_accumulation_steps; ++micro) {
+    const BatchLoader::Views whole = loader_->get(state_.step, micro);
+    const MicroBatch& local =
+        sharded_->shard({whole.tokens, whole.position, whole.first, whole.target, whole.target_weight});
+    network_->transformer().forward_backward(local,
+                                             [&](int64_t layer) { network_->optimizer().group_done(layer); });
+    network_->optimizer().after_micro_step();
+    sums.loss += network_->transformer().weighted_loss();
+    for (const double weight : local.target_weight.span<double>()) {
+      sums.weight += weight;
+      sums.targets += weight != 0;
+    }
+  }
+  double numbers[] = {sums.loss, sums.weight};
+  grid_.z->all_reduce(Tensor(numbers, DType::kFloat64, {2}), Reduction::kSum);
+  return {numbers[0], numbers[1], grid_.z->sum(sums.targets)};
+}
+
+void Trainer::train_step() {
+  const Clock::time_point begin = Clock::now();
+  for (Communicator* axis : {grid_.dp.get(), grid_.cp.get(), grid_.tp.get(), grid_.z.get()}) axis->reset_traffic();
+  StepRecord record;
+  record.lr = schedule_.factor(state_.step) * config_.train.learning_rate;
+  const StepSums sums = accumulate_gradients();
+  if (sums.weight > 0) {
+    const double loss = sums.loss / sums.weight;
+    bool updated = false;
+    if (std::isfinite(loss)) {
+      record.loss = loss;
+      const auto outcome = network_->optimizer().step(sums.weight, record.lr, config_.train.adam_beta1);
+      if (std::isfinite(outcome.gradient_norm)) record.grad_norm = outcome.gradient_norm;
+      updated = outcome.updated;
+    }
+    state_.nonfinite_steps = updated ? 0 : state_.nonfinite_steps + 1;
+  }
+  state_.step += 1;
+  state_.tokens_total += sums.targets;
+  state_.updates = network_->optimizer().updates();
+  record.step = state_.step;
+  record.tokens = sums.targets;
+  record.tokens_total = state_.tokens_total;
+  share_decisions(record);
+  finish_record(record, seconds_since(begin));
+  check_ranks_agree(record);
+  if (state_.nonfinite_steps >= kNonfiniteStepsAllowed)
+    fail(ExitCode::kNumeric,
+         "loss or gradient norm was not finite in {} steps in a row, {}, lower train.learning_rate or resume from an older "
+         "checkpoint",
+         kNonfiniteStepsAllowed, config_.output + "/metrics.jsonl");
+}
+
+// One exchange of whole numbers a step: who was signalled, whether rank 0's clock asks for a checkpoint, what went over
+// the wire.
+void Trainer::share_decisions(StepRecord& record) {
+  const bool timed = config_.checkpoint.every && seconds_since(last_save_) >= *config_.checkpoint.every;
+  std::vector<int64_t> sums{signals_.requested(), grid_.world->rank() == 0 && timed};
+  const std::pair<const char*, const Communicator*> axes[] = {
+      {"cp", grid_.cp.get()}, {"tp", grid_.tp.get()}, {"z", grid_.z.get()}};
+  for (const auto& [name, axis] : axes) {
+    const Traffic& traffic = axis->traffic();
+    sums.push_back(traffic.total_bytes());
+    sums.push_back(traffic.all_reduce.calls + traffic.all_gather.calls + traffic.reduce_scatter.calls +
+                   traffic.broadcast.calls + traffic.shift.calls + traffic.message.calls);
+  }
+  grid_.world->all_reduce(Tensor::of(sums, {static_cast<int64_t>(sums.size())}), Reduction::kSum);
+  stop_requested_ = sums[0] > 0;
+  timed_save_due_ = sums[1] > 0;
+  for (size_t i = 0; i < std::size(axes); ++i)
+    record.communication[axes[i].first] = {{"bytes", sums[2 + 2 * i]}, {"calls", sums[3 + 2 * i]}};
+  record.peak_memory_bytes = grid_.world->max(peak_memory_bytes());
+}
+
+void Trainer::finish_record(StepRecord& record, double seconds) {
+  record.seconds = seconds;
+  record.tokens_per_second = seconds > 0 ? static_cast<double>(record.tokens) / seconds : 0;
+  record.time = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  if (metrics_) metrics_->append(record);
+  log_.step(record, max_steps_, config_.data.sequence_length);
+}
+
+// Ranks that have drifted apart (a broken machine, a bug) must not go on as if nothing had happened.
+void Trainer::check_ranks_agree(const StepRecord& record) {
+  uint64_t fingerprint = 0;
+  for (const uint64_t word : {static_cast<uint64_t>(record.step), std::bit_cast<uint64_t>(record.loss.value_or(0)),
+                              std::bit_cast<uint64_t>(record.grad_norm.value_or(0)), std::bit_cast<uint64_t>(record.lr),
+                              static_cast<uint64_t>(record.tokens_total)})
+    fingerprint = (fingerprint ^ word) * 0x9E3779B97F4A7C15 + (fingerprint >> 29);
+  int64_t ends[] = {static_cast<int64_t>(fingerprint >> 1), -static_cast<int64_t>(fingerprint >> 1)};
+  grid_.world->all_reduce(Tensor(ends, DType::kInt64, {2}), Reduction::kMax);
+  CHECK(ends[0] == -ends[1], "the ranks disagree about this step's loss, norm or position", record.step);
+}
+
+bool Trainer::save_is_due() const {
+  const auto& every = config_.checkpoint.every_steps;
+  return timed_save_due_ || (every && state_.step % *every == 0);
+}
+
+void Trainer::save(bool must_succeed) {
+  const Clock::time_point begin = Clock::now();
+  const Manifest manifest = make_manifest(config_, model_.config, grid_, state_);
+  const SaveResult result = save_checkpoint(*grid_.world, checkpoints_folder(config_), manifest,
+                                            checkpoint_shards(*network_, grid_), config_.checkpoint.keep);
+  last_save_ = Clock::now();
+  timed_save_due_ = false;
+  if (result.saved) {
+    saved_step_ = state_.step;
+    log_.notice(fmt::format("checkpoint {} in {:.1f} s", result.path, seconds_since(begin)));
+  } else if (must_succeed) {
+    fail(ExitCode::kInputOutput, "no space for the checkpoint of step {} ({}), {}, make room and start again",
+         state_.step, result.why_not, checkpoints_folder(config_));
+  } else {
+    log_.warning(fmt::format("checkpoint of step {} skipped, tried again at the next: {}", state_.step, result.why_not));
+  }
+}
+
+}  // namespace carillon

@@ -1,0 +1,52 @@
+#include "parallel/process_grid.h"
+
+#include <gtest/gtest.h>
+
+#include "parallel/thread_communicator.h"
+
+namespace carillon::testing {
+namespace {
+
+TEST(ProcessGrid, TensorVariesFastest) {
+  run_ranks(12, [](std::unique_ptr<Communicator> world) {
+    const int rank = world->rank();
+    const ProcessGrid grid = make_process_grid(std::move(world), {2, 3, 2});
+    EXPECT_EQ(grid.tp_rank, rank % 2);
+    EXPECT_EQ(grid.cp_rank, rank / 2 % 3);
+    EXPECT_EQ(grid.dp_rank, rank / 6);
+    EXPECT_EQ(grid.tp->size(), 2);
+    EXPECT_EQ(grid.cp->size(), 3);
+    EXPECT_EQ(grid.dp->size(), 2);
+    EXPECT_EQ(grid.z->size(), 6);
+    EXPECT_EQ(grid.z->rank(), grid.dp_rank * 3 + grid.cp_rank);
+    // The members of each axis are the ranks that share the other coordinates.
+    EXPECT_EQ(grid.tp->sum(int64_t{rank}), 2 * (rank - rank % 2) + 1);
+    EXPECT_EQ(grid.cp->sum(int64_t{rank}), 3 * (grid.dp_rank * 6 + grid.tp_rank) + 2 + 4);
+    EXPECT_EQ(grid.dp->sum(int64_t{rank}), 2 * (rank % 6) + 6);
+    EXPECT_EQ(grid.kv_replicas->size(), 1);
+  });
+}
+
+TEST(ProcessGrid, ReplicasAreNeighboursOnTheTensorAxis) {
+  run_ranks(8, [](std::unique_ptr<Communicator> world) {
+    const int rank = world->rank();
+    const ProcessGrid grid = make_process_grid(std::move(world), {1, 2, 4}, 2);
+    EXPECT_EQ(grid.kv_replicas->size(), 2);
+    EXPECT_EQ(grid.kv_replicas->sum(int64_t{rank}), 2 * (rank - rank % 2) + 1);
+  });
+}
+
+TEST(ProcessGrid, AWrongProductNamesTheNumbers) {
+  run_ranks(3, [](std::unique_ptr<Communicator> world) {
+    try {
+      make_process_grid(std::move(world), {1, 2, 2});
+      ADD_FAILURE();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kUsage);
+      EXPECT_NE(std::string(error.what()).find("= 4 ranks, but 3"), std::string::npos) << error.what();
+    }
+  });
+}
+
+}  // namespace
+}  // namespace carillon::testing

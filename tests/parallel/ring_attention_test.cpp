@@ -1,0 +1,247 @@
+// Ring attention against attention written out in double precision here (A1, A4, A5), and its traffic (A16).
+#include "parallel/ring_attention.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <mutex>
+
+#include "parallel/thread_communicator.h"
+#include "runtime/rng.h"
+
+namespace carillon::testing {
+namespace {
+
+struct Case {
+  int64_t length;
+  int64_t heads, kv_heads, head_dim;
+  LayoutKind kind = LayoutKind::kZigzag;
+  std::vector<int64_t> documents = {};  // lengths; empty: one
+  int64_t window = 0;                   // 0: none
+};
+
+// Whole tensors [T, heads, HD], in double.
+struct Whole {
+  std::vector<double> q, k, v, dout, out, dq, dk, dv;
+  std::vector<int64_t> first;
+};
+
+double number(uint64_t stream, size_t index) { return random_normal(11, stream, index); }
+
+Whole inputs(const Case& c) {
+  Whole w;
+  const size_t rows = static_cast<size_t>(c.length * c.head_dim);
+  for (size_t i = 0; i < rows * c.heads; ++i) w.q.push_back(number(1, i)), w.dout.push_back(number(2, i));
+  for (size_t i = 0; i < rows * c.kv_heads; ++i) w.k.push_back(number(3, i)), w.v.push_back(number(4, i));
+  int64_t begin = 0;
+  for (const int64_t length : c.documents.empty() ? std::vector<int64_t>{c.length} : c.documents) {
+    for (int64_t i = 0; i < length; ++i)
+      w.first.push_back(c.window > 0 ? std::max(begin, begin + i - c.window + 1) : begin);
+    begin += length;
+  }
+  return w;
+}
+
+// softmax(q·kᵀ·scale) over the visible keys, and its gradients, one row after another.
+void dense(const Case& c, Whole& w) {
+  const int64_t d = c.head_dim, group = c.heads / c.kv_heads;
+  const double scale = 1 / std::sqrt(static_cast<double>(d));
+  w.out.assign(w.q.size(), 0), w.dq.assign(w.q.size(), 0), w.dk.assign(w.k.size(), 0), w.dv.assign(w.v.size(), 0);
+  std::vector<double> p(static_cast<size_t>(c.length)), dp(p.size());
+  for (int64_t h = 0; h < c.heads; ++h)
+    for (int64_t i = 0; i < c.length; ++i) {
+      const double* q = &w.q[(i * c.heads + h) * d];
+      const double* dout = &w.dout[(i * c.heads + h) * d];
+      const auto key = [&](std::vector<double>& x, int64_t j) { return &x[(j * c.kv_heads + h / group) * d]; };
+      double largest = -INFINITY, sum = 0, mean = 0;
+      for (int64_t j = w.first[i]; j <= i; ++j) {
+        p[j] = 0;
+        for (int64_t e = 0; e < d; ++e) p[j] += q[e] * key(w.k, j)[e] * scale;
+        largest = std::max(largest, p[j]);
+      }
+      for (int64_t j = w.first[i]; j <= i; ++j) sum += p[j] = std::exp(p[j] - largest);
+      for (int64_t j = w.first[i]; j <= i; ++j) {
+        p[j] /= sum;
+        dp[j] = 0;
+        for (int64_t e = 0; e < d; ++e) {
+          w.out[(i * c.heads + h) * d + e] += p[j] * key(w.v, j)[e];
+          dp[j] += dout[e] * key(w.v, j)[e];
+        }
+        mean += p[j] * dp[j];
+      }
+      for (int64_t j = w.first[i]; j <= i; ++j) {
+        const double ds = p[j] * (dp[j] - mean) * scale;
+        for (int64_t e = 0; e < d; ++e) {
+          w.dq[(i * c.heads + h) * d + e] += ds * key(w.k, j)[e];
+          key(w.dk, j)[e] += ds * q[e];
+          key(w.dv, j)[e] += p[j] * dout[e];
+        }
+      }
+    }
+}
+
+struct Traffics {
+  int64_t forward = 0, backward = 0, forward_calls = 0, backward_calls = 0;  // bytes of all ranks, calls of the busiest
+};
+
+// The same around a ring of `ranks`; whole tensors come home.
+template <class T>
+Whole ring(const Case& c, const Whole& in, int ranks, Traffics* traffics = nullptr) {
+  Whole result;
+  result.out.resize(in.q.size()), result.dq.resize(in.q.size());
+  result.dk.resize(in.k.size()), result.dv.resize(in.k.size());
+  std::mutex mutex;
+  run_ranks(ranks, [&](std::unique_ptr<Communicator> cp) {
+    using A = accumulate_t<T>;
+    const auto backend = make_backend({.device = "cpu", .threads = 1});
+    const SequenceLayout layout(c.kind, c.length, ranks, 1);
+    const RingAttention::Shape shape{1, c.heads, c.kv_heads, c.head_dim, dtype_of<T>::value};
+    Arena measuring;
+    RingAttention(*backend, *cp, layout, shape, measuring);
+    Arena arena(backend->allocate(measuring.peak()));
+    RingAttention attention(*backend, *cp, layout, shape, arena);
+
+    const int64_t local = layout.local();
+    std::vector<std::vector<T>> parts;
+    parts.reserve(8);
+    const auto local_part = [&](const std::vector<double>& whole, int64_t heads) {
+      std::vector<T> part(static_cast<size_t>(local * heads * c.head_dim));
+      const int64_t row = heads * c.head_dim;
+      for (int64_t i = 0; i < local; ++i)
+        for (int64_t e = 0; e < row; ++e) {
+          const int64_t index = layout.index_of(cp->rank(), i);
+          // Padding rows hold rubbish on purpose: nobody may read it.
+          part[i * row + e] = T(index >= c.length ? 1e3 : whole.empty() ? 0.0 : whole[index * row + e]);
+        }
+      parts.push_back(std::move(part));
+      return Tensor::of(parts.back(), {1, local, heads, c.head_dim});
+    };
+    const Tensor q = local_part(in.q, c.heads), k = local_part(in.k, c.kv_heads), v = local_part(in.v, c.kv_heads);
+    const Tensor dout = local_part(in.dout, c.heads), out = local_part({}, c.heads), dq = local_part({}, c.heads);
+    const Tensor dk = local_part({}, c.kv_heads), dv = local_part({}, c.kv_heads);
+    std::vector<A> lse(static_cast<size_t>(local * c.heads));
+    std::vector<int64_t> first(static_cast<size_t>(local));
+    for (int64_t i = 0; i < local; ++i) {
+      const int64_t index = layout.index_of(cp->rank(), i);
+      first[i] = index < c.length ? in.first[index] : layout.padded();
+    }
+    attention.set_mask(Tensor::of(first, {1, local}));
+    const double scale = 1 / std::sqrt(static_cast<double>(c.head_dim));
+    cp->reset_traffic();
+    attention.forward(out, Tensor::of(lse, {1, c.heads, local}), q, k, v, scale);
+    const Traffic forward = cp->traffic();
+    cp->reset_traffic();
+    attention.backward(dq, dk, dv, dout, q, k, v, out, Tensor::of(lse, {1, c.heads, local}), scale);
+    const Traffic backward = cp->traffic();
+
+    const std::lock_guard lock(mutex);
+    if (traffics) {
+      traffics->forward += forward.total_bytes(), traffics->backward += backward.total_bytes();
+      traffics->forward_calls = std::max(traffics->forward_calls, forward.shift.calls + forward.message.calls);
+      traffics->backward_calls = std::max(traffics->backward_calls, backward.shift.calls + backward.message.calls);
+    }
+    const auto home = [&](std::vector<double>& whole, Tensor part) {
+      const int64_t row = part.size(2) * part.size(3);
+      for (int64_t i = 0; i < local; ++i)
+        for (int64_t e = 0; e < row; ++e) {
+          const int64_t index = layout.index_of(cp->rank(), i);
+          const double value = static_cast<double>(part.data<T>()[i * row + e]);
+          if (index < c.length)
+            whole[index * row + e] = value;
+          else
+            EXPECT_EQ(value, 0) << "a padding row has a gradient or an output";
+        }
+    };
+    home(result.out, out), home(result.dq, dq), home(result.dk, dk), home(result.dv, dv);
+  });
+  return result;
+}
+
+double relative(const std::vector<double>& a, const std::vector<double>& b) {
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < a.size(); ++i) difference += (a[i] - b[i]) * (a[i] - b[i]), size += b[i] * b[i];
+  EXPECT_TRUE(std::isfinite(difference));
+  return std::sqrt(difference / size);
+}
+double worst(const Whole& a, const Whole& b) {
+  return std::max({relative(a.out, b.out), relative(a.dq, b.dq), relative(a.dk, b.dk), relative(a.dv, b.dv)});
+}
+
+void expect_equal_to_dense(const Case& c, const std::vector<int>& worlds, bool all_types) {
+  Whole expected = inputs(c);
+  dense(c, expected);
+  const double bfloat16_bound = c.heads == c.kv_heads ? 2.5e-2 : 3.5e-2;
+  double bfloat16_alone = 0;
+  for (const int ranks : worlds) {
+    SCOPED_TRACE(fmt::format("T {} heads {}/{} of {} on {} ranks, {}", c.length, c.heads, c.kv_heads, c.head_dim, ranks,
+                             c.kind == LayoutKind::kZigzag ? "zigzag" : "contiguous"));
+    EXPECT_LT(worst(ring<double>(c, expected, ranks), expected), 1e-10);
+    if (!all_types) continue;
+    EXPECT_LT(worst(ring<float>(c, expected, ranks), expected), 2e-6);
+    const double error = worst(ring<bfloat16>(c, expected, ranks), expected);
+    if (ranks == 1) bfloat16_alone = error;
+    EXPECT_LT(error, bfloat16_bound);
+    EXPECT_LT(error, 2 * bfloat16_alone);
+  }
+}
+
+TEST(RingAttention, EqualsDenseAttention) {
+  const std::vector<int> worlds{1, 2, 3, 4, 5, 8};
+  expect_equal_to_dense({256, 8, 8, 64}, worlds, true);
+  expect_equal_to_dense({256, 8, 2, 64}, worlds, true);
+  expect_equal_to_dense({256, 12, 2, 128}, {1, 3}, false);
+  expect_equal_to_dense({256, 5, 5, 128}, {1, 5}, false);
+  expect_equal_to_dense({1000, 4, 2, 32}, worlds, false);
+}
+
+TEST(RingAttention, ContiguousLayoutEqualsDenseAttention) {
+  expect_equal_to_dense({200, 4, 2, 16, LayoutKind::kContiguous}, {1, 2, 3, 4}, true);
+}
+
+TEST(RingAttention, DocumentsAndWindows) {
+  for (const LayoutKind kind : {LayoutKind::kZigzag, LayoutKind::kContiguous}) {
+    expect_equal_to_dense({59, 4, 2, 8, kind, {17, 31, 11}}, {1, 2, 3, 4}, false);
+    expect_equal_to_dense({64, 4, 2, 8, kind, std::vector<int64_t>(64, 1)}, {1, 2, 4}, false);
+    expect_equal_to_dense({61, 4, 2, 8, kind, {}, 7}, {1, 2, 3, 4, 8}, false);
+    expect_equal_to_dense({90, 4, 4, 8, kind, {50, 40}, 13}, {1, 2, 4, 5}, false);
+  }
+  expect_equal_to_dense({890, 4, 2, 16, LayoutKind::kZigzag, {509, 253, 128}}, {1, 2, 4}, false);
+}
+
+TEST(RingAttention, AnyPadding) {
+  for (int64_t length = 17; length <= 32; ++length) expect_equal_to_dense({length, 2, 1, 8}, {2, 4, 8}, false);
+}
+
+// W-1 hops forward with the late halves left out where nobody reads them; at most 2W-1 exchanges backward.
+TEST(RingAttention, TrafficIsTheFormulas) {
+  for (const LayoutKind kind : {LayoutKind::kZigzag, LayoutKind::kContiguous})
+    for (const int ranks : {2, 3, 4, 8}) {
+      const Case c{64 * ranks, 4, 2, 16, kind};
+      const Whole in = inputs(c);
+      Traffics traffics;
+      ring<float>(c, in, ranks, &traffics);
+      const SequenceLayout layout(kind, c.length, ranks, 1);
+      const RingAttention::Shape shape{1, c.heads, c.kv_heads, c.head_dim, DType::kFloat32};
+      EXPECT_EQ(traffics.forward, RingAttention::forward_bytes(layout, shape)) << ranks;
+      EXPECT_EQ(traffics.backward, RingAttention::backward_bytes(layout, shape)) << ranks;
+      EXPECT_EQ(traffics.forward_calls, ranks - 1);
+      if (kind == LayoutKind::kZigzag) {
+        // Without the trim every block, 2 halves, would go round: W · (W-1) · 2 halves. A quarter is saved.
+        const int64_t half_bytes = 2 * layout.half() * c.kv_heads * c.head_dim * 4;
+        EXPECT_EQ(traffics.forward * 4, 3 * (2 * half_bytes * ranks * (ranks - 1)));
+      }
+    }
+}
+
+// Of a contiguous layout a short window reads the late half of the rank before only: early halves stay at home.
+TEST(RingAttention, WindowsSendLess) {
+  Case c{256, 2, 1, 8, LayoutKind::kContiguous};
+  Traffics plain, windowed;
+  ring<float>(c, inputs(c), 4, &plain);
+  c.window = 8;
+  ring<float>(c, inputs(c), 4, &windowed);
+  EXPECT_EQ(2 * windowed.forward, plain.forward);
+}
+
+}  // namespace
+}  // namespace carillon::testing
