@@ -20,6 +20,9 @@ class Tokenizer {
   // path: a folder with tokenizer.json or (only if there is none) tokenizer.model, or one of these files.
   // Error 66 when there is nothing, 65 when the file is damaged or of a kind Carillon does not know, naming it.
   static std::unique_ptr<Tokenizer> open(const std::string& path);
+  // The same from the texts of tokenizer.json and tokenizer_config.json (may be empty); `where` names them in messages.
+  static std::unique_ptr<Tokenizer> from_json(const std::string& where, const std::string& tokenizer_json,
+                                              const std::string& tokenizer_config_json);
 
   // with_special: what the tokenizer's own post-processor adds around a text (Llama: a beginning-of-text token).
   // Tokens written out in the text ("<|endoftext|>") become their ids either way. Error 65 for invalid UTF-8.

@@ -15,6 +15,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "runtime/buffer.h"
@@ -61,6 +62,7 @@ struct DeviceDescription {
   std::vector<std::string> available;  // all that could be chosen, best first
   bool bfloat16_native = false;  // products of bfloat16 run in bfloat16 hardware; otherwise in float32, said aloud
   int threads = 1;
+  std::vector<std::pair<std::string, std::string>> libraries;  // name and version of what it stands on
 };
 
 class Backend {

@@ -1,0 +1,12 @@
+// Names and versions of the libraries this folder stands on, for `carillon info`.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace carillon {
+
+std::vector<std::pair<std::string, std::string>> data_libraries();
+
+}  // namespace carillon

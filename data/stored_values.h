@@ -1,0 +1,16 @@
+// Stored numbers of any floating type into the type a run computes in.
+#pragma once
+
+#include "data/hdf5_file.h"
+#include "runtime/tensor.h"
+
+namespace carillon {
+
+// to[i] = from[i] converted and rounded once; `to` packed float64, float32 or bfloat16, `from` packed elements of `type`.
+// InternalError for integer types.
+void convert_stored(Tensor to, const void* from, StoredType type);
+
+// float16 (IEEE binary16) to float, exact.
+float float16_to_float(uint16_t bits);
+
+}  // namespace carillon
