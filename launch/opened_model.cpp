@@ -6,9 +6,15 @@ namespace carillon {
 
 OpenedModel open_model(Communicator& world, const std::string& path, const Json& rope, const Notice& notice) {
   OpenedModel model;
+  // One rank finds the checkpoint that is meant and verifies it; all read that one.
+  std::string resolved;
   agree(world, [&] {
-    model.source = ModelSource::open(path, notice);
-    const std::string where = model.source->description();
+    if (world.rank() == 0) resolved = resolve_model_path(path, notice);
+  });
+  resolved = broadcast_text(world, resolved);
+  agree(world, [&] {
+    model.source = ModelSource::open(resolved);
+    const std::string where = model.source->path();
     model.config = parse_model_config(model.source->config_json(), where);
     model.config.rope = merge_rope_config(model.config.rope, rope, "rope");
   });
@@ -33,7 +39,7 @@ void load_weights(Communicator& world, ModelSource& source, Parameters& paramete
         ++more;
     }
     if (!unknown.empty())
-      notice(fmt::format("{} holds tensors this architecture has no use for: {}{}", source.description(), unknown,
+      notice(fmt::format("{} holds tensors this architecture has no use for: {}{}", source.path(), unknown,
                          more > 0 ? fmt::format(" and {} more", more) : ""));
   });
 }

@@ -113,7 +113,7 @@ void Trainer::make_network() {
 
 void Trainer::start_or_resume() {
   const Notice notice = [this](const std::string& text) { log_.warning(text); };
-  const auto resumed = load_resume_point(*grid_.world, resume_points_, *network_, notice);
+  const auto resumed = load_resume_point(grid_, resume_points_, *network_, notice);
   if (resumed) {
     state_ = resumed->state;
     saved_step_ = state_.step;

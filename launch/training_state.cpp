@@ -126,15 +126,14 @@ void prefer_masters(const Manifest& manifest, std::vector<NamedShard>& shards) {
 
 }  // namespace
 
-std::optional<ResumePoint> load_resume_point(Communicator& world, const std::vector<ResumePoint>& points,
+std::optional<ResumePoint> load_resume_point(const ProcessGrid& grid, const std::vector<ResumePoint>& points,
                                              Network& network, const Notice& notice) {
-  std::vector<NamedShard> shards = network.parameters().weight_shards(true);
-  for (NamedShard& shard : network.optimizer().state_shards()) shards.push_back(std::move(shard));
+  const std::vector<NamedShard> shards = checkpoint_shards(network, grid);
   for (size_t i = 0; i < points.size(); ++i) {
     std::vector<NamedShard> wanted = shards;
     prefer_masters(points[i].manifest, wanted);
     try {
-      load_checkpoint(world, points[i].path, wanted);
+      load_checkpoint(*grid.world, points[i].path, wanted);
       network.optimizer().set_updates(points[i].state.updates);
       return points[i];
     } catch (const Error& error) {

@@ -34,7 +34,7 @@ std::vector<ResumePoint> find_resume_points(Communicator& world, const RunConfig
 
 // Loads the first of `points` that proves whole, byte for byte; nothing when `points` is empty (a fresh start). Damaged
 // ones are named through `notice`. Error 65 when none is whole. Collective.
-std::optional<ResumePoint> load_resume_point(Communicator& world, const std::vector<ResumePoint>& points,
+std::optional<ResumePoint> load_resume_point(const ProcessGrid& grid, const std::vector<ResumePoint>& points,
                                              Network& network, const Notice& notice);
 
 // Everything a checkpoint holds of `network`, this rank's part.

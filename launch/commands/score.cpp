@@ -77,7 +77,7 @@ ExitCode run_score(Program& program, const CommandLine& line) {
         tokenizer = config.tokenizer ? Tokenizer::open(*config.tokenizer) : model.source->tokenizer();
       if (!tokenizer)
         fail(ExitCode::kUsage, "{} has text, but {} has no tokenizer, score, add tokenizer=PATH", config.input,
-             model.source->description());
+             model.source->path());
       const std::vector<uint32_t> ids = tokenizer->encode(text, true);
       return std::vector<int32_t>(ids.begin(), ids.end());
     };

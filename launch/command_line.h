@@ -1,0 +1,20 @@
+// The command line as text: which command, which files, which key=value, and what `--help` prints.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "launch/commands/commands.h"
+
+namespace carillon {
+
+struct ParsedLine {
+  const Command* command = nullptr;
+  CommandLine line;
+  std::optional<std::string> print;  // help or version: to standard output, and done
+};
+
+// Error 64 for an unknown command or option, naming the nearest known one.
+ParsedLine parse_command_line(int count, char** arguments);
+
+}  // namespace carillon

@@ -1,0 +1,43 @@
+#include "launch/commands/commands.h"
+
+namespace carillon {
+
+const std::vector<Command>& command_table() {
+  static const std::vector<Command> table = {
+      {"train", "train CONFIG.yaml [key=value…]", "train from scratch or fine-tune; resumes by itself",
+       "Alone, under mpirun -n N and under srun the same command. A folder that holds a run goes on with it.",
+       "mpirun -n 2 carillon train launch/configs/posgen_quickstart.yaml train.max_steps=400", run_train, help_train},
+      {"score", "score model=M input=F output=F [rope.*=…] [parallel.*=…] [runtime.*=…]",
+       "log-probability of every token of every document",
+       "Documents are JSON lines with `tokens` or `text`; the output has one line for each, in order, in nats.",
+       "carillon score model=runs/quickstart/run input=test.jsonl output=scores.jsonl", run_score, help_score},
+      {"import", "import SOURCE OUT.h5", "Hugging Face folder to one model file",
+       "Keeps every tensor's type and bytes; the file opens in h5py and h5dump.", "carillon import SmolLM2-135M/ smol.h5",
+       run_import},
+      {"inspect", "inspect FILE [--json]", "what is in a model, checkpoint or token file, every hash verified",
+       "Exit code 65 names the file and tensor that fail.", "carillon inspect runs/quickstart/run --json", run_inspect},
+      {"rope", "rope [rope.*=…] [length=N] [--json]", "the rotary frequency table of a setting",
+       "Wavelengths before and after rounding, the critical dimension, the feature gap beyond the trained length.",
+       "carillon rope rope.type=yarn rope.resonance=true rope.factor=4 rope.original_max_position_embeddings=4096",
+       run_rope, help_rope},
+      {"posgen", "posgen OUT.jsonl task=… count=… length=… seed=…", "PosGen sequences",
+       "Synthetic tasks whose answer depends on positions (Wang et al., 2024).",
+       "carillon posgen train.jsonl task=recursive count=1000 length=64 seed=1", run_posgen, help_posgen},
+      {"tokenize", "tokenize FILES… tokenizer=T output=OUT.h5", "text or JSON lines to a token file",
+       "Train on the token file wherever a data path is taken.", "carillon tokenize book.txt tokenizer=SmolLM2-135M/ output=book.h5",
+       run_tokenize, help_tokenize},
+      {"info", "info [--json]", "build, devices, libraries, instruction sets, MPI, threads", "", "carillon info", run_info},
+      {"eval", "eval CONFIG.yaml [key=value…]", "one evaluation: model, task, length", "", ""},
+      {"sweep", "sweep CONFIG.yaml [key=value…]", "checkpoints × lengths × rope settings × tasks", "", ""},
+      {"generate", "generate model=M prompt=…", "greedy or sampled continuation", "", ""},
+      {"export", "export MODEL OUT format=hf", "a model for transformers", "", ""},
+      {"plan", "plan CONFIG.yaml", "memory and time of a run before it is started", "", ""},
+      {"verify", "verify CONFIG.yaml", "proves that the layout changes nothing", "", ""},
+      {"report", "report RESULTS OUT.html", "one self-contained page of results", "", ""},
+      {"slurm", "slurm CONFIG.yaml", "the sbatch script for a run or a sweep", "", ""},
+      {"bench", "bench", "measures this machine", "", ""},
+  };
+  return table;
+}
+
+}  // namespace carillon

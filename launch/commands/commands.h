@@ -1,0 +1,49 @@
+// The commands: one function each in a file of its name, all in one table (command_table.cpp).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "launch/program.h"
+#include "runtime/error.h"
+
+namespace carillon {
+
+// `carillon COMMAND files… key=value…`, split.
+struct CommandLine {
+  std::string command;
+  std::vector<std::string> files;
+  std::vector<std::string> overrides;
+  bool json = false;
+  bool quiet = false;
+};
+
+ExitCode run_train(Program& program, const CommandLine& line);
+ExitCode run_score(Program& program, const CommandLine& line);
+ExitCode run_import(Program& program, const CommandLine& line);
+ExitCode run_inspect(Program& program, const CommandLine& line);
+ExitCode run_rope(Program& program, const CommandLine& line);
+ExitCode run_posgen(Program& program, const CommandLine& line);
+ExitCode run_tokenize(Program& program, const CommandLine& line);
+ExitCode run_info(Program& program, const CommandLine& line);
+
+// The keys of a command that has a configuration, for `carillon COMMAND --help`.
+std::string help_train();
+std::string help_score();
+std::string help_rope();
+std::string help_posgen();
+std::string help_tokenize();
+
+struct Command {
+  std::string name;
+  std::string usage;    // "train CONFIG.yaml [key=value…]"
+  std::string summary;  // one line
+  std::string details;  // what a person wants to know before using it
+  std::string example;  // runs as it stands
+  ExitCode (*run)(Program&, const CommandLine&) = nullptr;  // nullptr: known to the interface, not built yet
+  std::string (*keys)() = nullptr;                          // nullptr: it has none
+};
+
+const std::vector<Command>& command_table();
+
+}  // namespace carillon

@@ -1,0 +1,44 @@
+// carillon inspect: what is in a model, checkpoint or token file.
+#include "data/inspect.h"
+
+#include "launch/commands/commands.h"
+
+namespace carillon {
+namespace {
+
+void print(const Json& found) {
+  for (const auto& [key, value] : found.items()) {
+    if (key == "tensors") continue;
+    if (value.is_object()) {
+      fmt::print("{}:\n", key);
+      for (const auto& [name, item] : value.items())
+        fmt::print("  {}: {}\n", name, item.is_string() ? item.get<std::string>() : item.dump());
+    } else {
+      fmt::print("{}: {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
+    }
+  }
+  if (!found.contains("tensors")) return;
+  fmt::print("tensors: {}\n", found["tensors"].size());
+  for (const auto& [name, tensor] : found["tensors"].items())
+    fmt::print("  {:<60} {:<9} {:<16} {}\n", name, tensor["dtype"].get<std::string>(), tensor["shape"].dump(),
+               tensor.value("hash", ""));
+}
+
+}  // namespace
+
+ExitCode run_inspect(Program& program, const CommandLine& line) {
+  if (line.files.size() != 1 || !line.overrides.empty())
+    fail(ExitCode::kUsage, "inspect takes one file or folder, on the command line, carillon inspect FILE [--json]");
+  const auto world = program.make_world();
+  agree(*world, [&] {
+    if (world->rank() != 0) return;
+    const Json found = inspect(line.files[0], [&](const std::string& text) { program.warning(text); });
+    if (line.json)
+      fmt::print("{}\n", found.dump(2));
+    else
+      print(found);
+  });
+  return ExitCode::kDone;
+}
+
+}  // namespace carillon

@@ -1,0 +1,49 @@
+// metrics.jsonl: one record a step, appended and flushed; numbers with 17 significant digits, so that they come back as
+// the doubles they were.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+namespace carillon {
+
+using Json = nlohmann::ordered_json;
+
+struct StepRecord {
+  int64_t step = 0;                 // completed, from 1
+  std::optional<double> loss;       // nothing: no targets, or not finite
+  std::optional<double> grad_norm;  // before clipping
+  double lr = 0;
+  int64_t tokens = 0;  // target tokens of the step
+  int64_t tokens_total = 0;
+  double seconds = 0;
+  double tokens_per_second = 0;
+  int64_t peak_memory_bytes = 0;        // of the largest rank
+  double time = 0;                      // seconds since the epoch
+  Json communication = Json::object();  // axis -> {bytes, calls}, over all its ranks
+};
+
+// The record as its line, without the newline.
+std::string line_of(const StepRecord& record);
+
+// Cuts the records of a JSON-lines file past `step`, and an incomplete last line. A file that is not there is fine.
+// Error 74 when it cannot be written, 65 when a line before the cut is no record.
+void cut_records_after(const std::string& path, int64_t step);
+
+class MetricsFile {
+ public:
+  // FOLDER/metrics.jsonl of a run that stands after `step`; evals.jsonl beside it is cut likewise. Error 73.
+  MetricsFile(const std::string& folder, int64_t step);
+  ~MetricsFile();
+  MetricsFile(const MetricsFile&) = delete;
+
+  void append(const StepRecord& record);  // error 74
+
+ private:
+  std::string path_;
+  int descriptor_ = -1;
+};
+
+}  // namespace carillon
