@@ -1,0 +1,168 @@
+// Copies, sums and the optimizer's pass: bound by memory, so plain loops over packed rows, shared out by OpenMP. Tensors
+// with gaps go row by row; anything stranger is the reference's.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "runtime/cpu/cpu_backend.h"
+
+namespace carillon {
+namespace {
+
+constexpr int64_t kBlock = 1 << 14;  // elements a thread takes at a time
+
+// Offsets of the runs along the last dim, which must be packed in both; false when it is not.
+struct Rows {
+  int64_t count = 1;   // runs
+  int64_t length = 1;  // elements of one
+  std::vector<int64_t> size, stride_a, stride_b;
+
+  bool find(const Tensor& a, const Tensor& b) {
+    if (a.packed() && b.packed()) {
+      length = a.count();
+      return true;
+    }
+    const int last = a.rank() - 1;
+    if (a.rank() == 0 || (a.size(last) > 1 && (a.stride(last) != 1 || b.stride(last) != 1))) return false;
+    length = a.size(last);
+    for (int dim = 0; dim < last; ++dim) {
+      size.push_back(a.size(dim));
+      stride_a.push_back(a.stride(dim));
+      stride_b.push_back(b.stride(dim));
+      count *= a.size(dim);
+    }
+    return true;
+  }
+  void offsets(int64_t row, int64_t& a, int64_t& b) const {
+    a = b = 0;
+    for (size_t dim = size.size(); dim-- > 0;) {
+      a += row % size[dim] * stride_a[dim];
+      b += row % size[dim] * stride_b[dim];
+      row /= size[dim];
+    }
+  }
+};
+
+// Calls visit(offset in a, offset in b, count) for pieces of at most kBlock elements, on `threads` threads.
+template <class Visit>
+void for_each_piece(const Rows& rows, int threads, Visit visit) {
+  const int64_t pieces = std::max<int64_t>(1, (rows.length + kBlock - 1) / kBlock);
+  const bool worth_it = rows.count * rows.length > kBlock;
+#pragma omp parallel for schedule(static) num_threads(threads) if (worth_it && threads > 1)
+  for (int64_t item = 0; item < rows.count * pieces; ++item) {
+    int64_t a, b;
+    rows.offsets(item / pieces, a, b);
+    const int64_t begin = item % pieces * kBlock;
+    visit(a + begin, b + begin, std::min(kBlock, rows.length - begin));
+  }
+}
+
+template <class Y, class X>
+Y converted(X value) {
+  if constexpr (std::is_same_v<X, Y>)
+    return value;
+  else if constexpr (std::is_same_v<X, bfloat16>)
+    return static_cast<Y>(static_cast<float>(value));
+  else
+    return Y(value);
+}
+
+}  // namespace
+
+void CpuBackend::fill(Tensor x, double value) {
+  if (value != 0 || !x.packed()) return ReferenceBackend::fill(x, value);
+  char* data = static_cast<char*>(x.raw());
+  const int64_t bytes = static_cast<int64_t>(x.bytes());
+  constexpr int64_t kBytes = int64_t{1} << 20;
+#pragma omp parallel for schedule(static) num_threads(threads_) if (bytes > kBytes)
+  for (int64_t begin = 0; begin < bytes; begin += kBytes)
+    std::memset(data + begin, 0, static_cast<size_t>(std::min(kBytes, bytes - begin)));
+}
+
+void CpuBackend::copy(Tensor y, Tensor x) {
+  Rows rows;
+  const bool floating = y.dtype() <= DType::kBFloat16 && x.dtype() <= DType::kBFloat16;
+  if (!floating || y.shape() != x.shape() || !rows.find(y, x)) return ReferenceBackend::copy(y, x);
+  dispatch_floating(y.dtype(), [&](auto zero_y) {
+    dispatch_floating(x.dtype(), [&](auto zero_x) {
+      using Y = decltype(zero_y);
+      using X = decltype(zero_x);
+      for_each_piece(rows, threads_, [to = y.data<Y>(), from = x.data<X>()](int64_t a, int64_t b, int64_t count) {
+        if constexpr (std::is_same_v<X, Y>)
+          std::memmove(to + a, from + b, static_cast<size_t>(count) * sizeof(Y));
+        else
+          for (int64_t i = 0; i < count; ++i) to[a + i] = converted<Y>(from[b + i]);
+      });
+    });
+  });
+}
+
+void CpuBackend::add(Tensor y, Tensor x) {
+  Rows rows;
+  if (y.shape() != x.shape() || !rows.find(y, x)) return ReferenceBackend::add(y, x);
+  dispatch_floating(y.dtype(), [&](auto zero_y) {
+    dispatch_floating(x.dtype(), [&](auto zero_x) {
+      using Y = decltype(zero_y);
+      using X = decltype(zero_x);
+      using Sum = std::conditional_t<std::is_same_v<X, double> || std::is_same_v<Y, double>, double, float>;
+      for_each_piece(rows, threads_, [to = y.data<Y>(), from = x.data<X>()](int64_t a, int64_t b, int64_t count) {
+        for (int64_t i = 0; i < count; ++i) to[a + i] = Y(static_cast<Sum>(to[a + i]) + static_cast<Sum>(from[b + i]));
+      });
+    });
+  });
+}
+
+double CpuBackend::sum_of_squares(Tensor x) {
+  if (x.empty()) return 0;
+  const int64_t count = x.count(), blocks = (count + kBlock - 1) / kBlock;
+  std::vector<double> partial(static_cast<size_t>(blocks));
+  dispatch_floating(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T* data = x.span<T>().data();
+#pragma omp parallel for schedule(static) num_threads(threads_) if (blocks > 1)
+    for (int64_t block = 0; block < blocks; ++block) {
+      double lane[8] = {};
+      const int64_t begin = block * kBlock, end = std::min(count, begin + kBlock);
+      for (int64_t i = begin; i < end; ++i) {
+        const double value = static_cast<double>(data[i]);
+        lane[i % 8] += value * value;
+      }
+      partial[static_cast<size_t>(block)] =
+          ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+    }
+  });
+  double sum = 0;
+  for (const double value : partial) sum += value;
+  return sum;
+}
+
+void CpuBackend::adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_avg_sq, Tensor gradient,
+                       const AdamWStep& step) {
+  if (master.empty()) return;
+  const auto update = [&]<class A>(A) {
+    const auto w = master.span<A>(), m = exp_avg.span<A>(), v = exp_avg_sq.span<A>(), g = gradient.span<A>();
+    const A beta1 = A(step.beta1), beta2 = A(step.beta2), epsilon = A(step.epsilon), factor = A(step.gradient_scale);
+    const A decay = A(1 - step.learning_rate * step.weight_decay);
+    const A step_size = A(step.learning_rate / (1 - std::pow(step.beta1, static_cast<double>(step.step))));
+    const A correction2 = A(std::sqrt(1 - std::pow(step.beta2, static_cast<double>(step.step))));
+    const int64_t count = static_cast<int64_t>(w.size());
+    bfloat16* rounded = weight && weight.dtype() == DType::kBFloat16 ? weight.span<bfloat16>().data() : nullptr;
+#pragma omp parallel for schedule(static) num_threads(threads_) if (count > kBlock)
+    for (int64_t begin = 0; begin < count; begin += kBlock) {
+      const int64_t end = std::min(count, begin + kBlock);
+      for (int64_t i = begin; i < end; ++i) {
+        const A slope = g[i] * factor;
+        m[i] = beta1 * m[i] + (1 - beta1) * slope;
+        v[i] = beta2 * v[i] + (1 - beta2) * slope * slope;
+        w[i] = w[i] * decay - step_size * m[i] / (std::sqrt(v[i]) / correction2 + epsilon);
+      }
+      if (rounded != nullptr)
+        for (int64_t i = begin; i < end; ++i) rounded[i] = bfloat16(w[i]);
+    }
+  };
+  master.dtype() == DType::kFloat64 ? update(double{}) : update(float{});
+  if (weight && weight.raw() != master.raw() && weight.dtype() != DType::kBFloat16) copy(weight, master);
+}
+
+}  // namespace carillon

@@ -1,0 +1,40 @@
+#include "runtime/cpu/kernels.h"
+
+#include "runtime/error.h"
+
+namespace carillon::cpu {
+
+#define CARILLON_DECLARE(set)            \
+  namespace set {                        \
+  extern const Kernels<double> float64;  \
+  extern const Kernels<float> float32;   \
+  extern const Kernels<bfloat16> brain;  \
+  }
+CARILLON_DECLARE(baseline)
+CARILLON_DECLARE(avx2)
+CARILLON_DECLARE(avx512)
+#undef CARILLON_DECLARE
+
+namespace {
+
+template <class T>
+const Kernels<T>& pick(InstructionSet set, const Kernels<T>& low, const Kernels<T>& middle, const Kernels<T>& high) {
+  return set == InstructionSet::kBaseline ? low : set == InstructionSet::kAvx2 ? middle : high;
+}
+
+}  // namespace
+
+template <>
+const Kernels<double>& kernels<double>(InstructionSet set) {
+  return pick(set, baseline::float64, avx2::float64, avx512::float64);
+}
+template <>
+const Kernels<float>& kernels<float>(InstructionSet set) {
+  return pick(set, baseline::float32, avx2::float32, avx512::float32);
+}
+template <>
+const Kernels<bfloat16>& kernels<bfloat16>(InstructionSet set) {
+  return pick(set, baseline::brain, avx2::brain, avx512::brain);
+}
+
+}  // namespace carillon::cpu

@@ -1,0 +1,6 @@
+// The kernels for avx2; flags in runtime/CMakeLists.txt.
+#define CARILLON_KERNELS avx2
+#define CARILLON_VECTOR_BYTES 32
+#define CARILLON_TILE_ROWS 6
+#define CARILLON_TILE_VECTORS 2
+#include "runtime/cpu/kernels_body.h"

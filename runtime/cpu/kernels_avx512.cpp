@@ -1,0 +1,6 @@
+// The kernels for avx512; flags in runtime/CMakeLists.txt.
+#define CARILLON_KERNELS avx512
+#define CARILLON_VECTOR_BYTES 64
+#define CARILLON_TILE_ROWS 6
+#define CARILLON_TILE_VECTORS 4
+#include "runtime/cpu/kernels_body.h"

@@ -1,0 +1,6 @@
+// The kernels for baseline; flags in runtime/CMakeLists.txt.
+#define CARILLON_KERNELS baseline
+#define CARILLON_VECTOR_BYTES 16
+#define CARILLON_TILE_ROWS 4
+#define CARILLON_TILE_VECTORS 2
+#include "runtime/cpu/kernels_body.h"

@@ -1,0 +1,130 @@
+// Matrix products. float32 and bfloat16 through oneDNN, whose primitives are kept by shape; float64, which oneDNN does not
+// have, through OpenBLAS. bfloat16 without hardware for it: converted to float32 and multiplied there.
+#include <cblas.h>
+#include <omp.h>
+
+#include <dnnl.hpp>
+#include <map>
+#include <tuple>
+#include <vector>
+
+#include "runtime/cpu/cpu_backend.h"
+
+namespace carillon {
+namespace {
+
+using Key = std::vector<int64_t>;
+
+dnnl::memory::data_type dnnl_type(DType dtype) {
+  return dtype == DType::kBFloat16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
+}
+
+// op(x) as a matrix of rows × columns over x's memory.
+dnnl::memory::desc describe_operand(const Tensor& x, bool transposed, bool in_place) {
+  dnnl::memory::dims sizes{x.size(0), x.size(1)}, strides{x.stride(0), x.stride(1)};
+  // A dim of one element may carry any stride; oneDNN wants a sensible one.
+  if (x.size(0) == 1) strides[0] = x.size(1);
+  if (transposed) {
+    std::swap(sizes[0], sizes[1]);
+    std::swap(strides[0], strides[1]);
+  }
+  (void)in_place;
+  return {sizes, dnnl_type(x.dtype()), strides};
+}
+
+void check_rows(const Tensor& x) {
+  CHECK(x.rank() == 2 && (x.stride(1) == 1 || x.size(1) <= 1), "a matrix with packed rows", describe(x));
+}
+
+void gemm64(const Tensor& c, const Tensor& a, const Tensor& b, bool ta, bool tb, bool accumulate, int threads) {
+  const int64_t rows = c.size(0), columns = c.size(1), inner = a.size(ta ? 0 : 1);
+  const auto leading = [](const Tensor& x) { return static_cast<int>(std::max<int64_t>(x.stride(0), std::max<int64_t>(x.size(1), 1))); };
+  if (openblas_get_num_threads() != threads) openblas_set_num_threads(threads);
+  cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, static_cast<int>(rows),
+              static_cast<int>(columns), static_cast<int>(inner), 1.0, a.data<double>(), leading(a), b.data<double>(),
+              leading(b), accumulate ? 1.0 : 0.0, c.data<double>(), leading(c));
+}
+
+}  // namespace
+
+struct CpuBackend::Products {
+  dnnl::engine engine{dnnl::engine::kind::cpu, 0};
+  dnnl::stream stream{engine};
+  struct Made {
+    dnnl::matmul primitive;
+    dnnl::memory a, b, c;
+    dnnl::memory scratchpad;
+  };
+  std::map<Key, Made> made;
+  std::vector<float> a32, b32, c32;  // operands converted where bfloat16 has no hardware
+
+  Made& find(const Tensor& c, const Tensor& a, const Tensor& b, bool ta, bool tb, bool accumulate) {
+    const Key key{c.size(0),  c.size(1),   c.stride(0), a.size(0), a.size(1), a.stride(0),
+                  b.size(0),  b.size(1),   b.stride(0), ta,        tb,        accumulate,
+                  static_cast<int64_t>(a.dtype()), static_cast<int64_t>(c.dtype())};
+    const auto found = made.find(key);
+    if (found != made.end()) return found->second;
+    const auto ad = describe_operand(a, ta, false), bd = describe_operand(b, tb, false), cd = describe_operand(c, false, true);
+    dnnl::primitive_attr attributes;
+    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    if (accumulate) {
+      dnnl::post_ops sum;
+      sum.append_sum(1.0f);
+      attributes.set_post_ops(sum);
+    }
+    const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(ad, bd, cd), attributes, engine);
+    Made fresh{dnnl::matmul(description), dnnl::memory(ad, engine, nullptr), dnnl::memory(bd, engine, nullptr),
+               dnnl::memory(cd, engine, nullptr), dnnl::memory(description.scratchpad_desc(), engine)};
+    return made.emplace(key, std::move(fresh)).first->second;
+  }
+
+  void run(const Tensor& c, const Tensor& a, const Tensor& b, bool ta, bool tb, bool accumulate) {
+    Made& product = find(c, a, b, ta, tb, accumulate);
+    product.a.set_data_handle(a.raw());
+    product.b.set_data_handle(b.raw());
+    product.c.set_data_handle(c.raw());
+    product.primitive.execute(stream, {{DNNL_ARG_SRC, product.a},
+                                       {DNNL_ARG_WEIGHTS, product.b},
+                                       {DNNL_ARG_DST, product.c},
+                                       {DNNL_ARG_SCRATCHPAD, product.scratchpad}});
+    stream.wait();
+  }
+};
+
+void CpuBackend::ProductsDeleter::operator()(Products* products) const { delete products; }
+CpuBackend::Products& CpuBackend::products() {
+  if (!products_) products_.reset(new Products);
+  return *products_;
+}
+
+void CpuBackend::matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Transpose transpose_b, bool accumulate) {
+  CHECK(a.dtype() == b.dtype(), "matmul of two types", carillon::describe(a), carillon::describe(b));
+  const bool ta = transpose_a == Transpose::kYes, tb = transpose_b == Transpose::kYes;
+  const int64_t inner = a.size(ta ? 0 : 1);
+  CHECK(a.size(ta ? 1 : 0) == c.size(0) && b.size(tb ? 0 : 1) == c.size(1) && b.size(tb ? 1 : 0) == inner,
+        "matmul shapes", carillon::describe(c), carillon::describe(a), carillon::describe(b));
+  for (const Tensor& x : {c, a, b}) check_rows(x);
+  if (c.empty()) return;
+  if (inner == 0) {
+    if (!accumulate) fill(c, 0);
+    return;
+  }
+  if (a.dtype() == DType::kFloat64) return gemm64(c, a, b, ta, tb, accumulate, threads_);
+  omp_set_num_threads(threads_);
+  Products& p = products();
+  if (a.dtype() == DType::kFloat32 || instruction_set_ == InstructionSet::kAvx512Bf16)
+    return p.run(c, a, b, ta, tb, accumulate);
+  const auto widen = [&](std::vector<float>& values, const Tensor& x) {
+    if (values.size() < static_cast<size_t>(x.count())) values.resize(static_cast<size_t>(x.count()));
+    const Tensor wide(values.data(), DType::kFloat32, x.shape());
+    copy(wide, x);
+    return wide;
+  };
+  const Tensor wide_a = widen(p.a32, a), wide_b = widen(p.b32, b);
+  if (c.dtype() == DType::kFloat32) return p.run(c, wide_a, wide_b, ta, tb, accumulate);
+  const Tensor wide_c = widen(p.c32, c);
+  p.run(wide_c, wide_a, wide_b, ta, tb, accumulate);
+  copy(c, wide_c);
+}
+
+}  // namespace carillon

@@ -1,0 +1,205 @@
+// Ops that work on rows of channels: norms, rotation, SwiGLU, cross-entropy. A thread takes whole rows.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "runtime/cpu/cpu_backend.h"
+
+namespace carillon {
+namespace {
+
+using namespace cpu;
+
+Tensor as_heads(Tensor x) { return x.rank() == 3 ? x : x.split_dim(1, 1); }
+Tensor as_head_rows(Tensor rstd) { return rstd.rank() == 2 ? rstd : rstd.reshape({-1, 1}); }
+
+bool last_dim_packed(const Tensor& x) { return x.size(-1) <= 1 || x.stride(-1) == 1; }
+
+template <class T>
+T* row(const Tensor& x, int64_t n) {
+  return x.data<T>() + n * x.stride(0);
+}
+template <class T>
+T* row(const Tensor& x, int64_t n, int64_t h) {
+  return x.data<T>() + n * x.stride(0) + h * x.stride(1);
+}
+
+// Partial sums over rows are kept for so many runs of rows, whatever the threads, and added in order.
+constexpr int64_t kRuns = 16;
+
+}  // namespace
+
+void CpuBackend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon) {
+  y = as_heads(y), x = as_heads(x), rstd = as_head_rows(rstd);
+  if (!last_dim_packed(x) || !last_dim_packed(y)) return ReferenceBackend::rmsnorm_forward(y, rstd, x, weight, epsilon);
+  dispatch_floating(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    using A = accumulate_t<T>;
+    const Kernels<T>& kernel = kernels<T>(instruction_set_);
+    const T* w = weight.span<T>().data();
+    const int64_t channels = x.size(2);
+#pragma omp parallel for schedule(static) num_threads(threads_)
+    for (int64_t n = 0; n < x.size(0); ++n)
+      for (int64_t h = 0; h < x.size(1); ++h) {
+        const T* from = row<T>(x, n, h);
+        T* to = row<T>(y, n, h);
+        const A mean = kernel.row_dot(from, from, channels) / static_cast<A>(channels);
+        const A r = 1 / std::sqrt(mean + static_cast<A>(epsilon));
+        *row<A>(rstd, n, h) = r;
+        for (int64_t c = 0; c < channels; ++c) to[c] = T(static_cast<A>(from[c]) * r * static_cast<A>(w[c]));
+      }
+  });
+}
+
+void CpuBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd) {
+  dx = as_heads(dx), dy = as_heads(dy), x = as_heads(x), rstd = as_head_rows(rstd);
+  if (!last_dim_packed(x) || !last_dim_packed(dx) || !last_dim_packed(dy))
+    return ReferenceBackend::rmsnorm_backward(dx, dweight, dy, x, weight, rstd);
+  dispatch_floating(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    using A = accumulate_t<T>;
+    const T* w = weight.span<T>().data();
+    A* dw = dweight.span<A>().data();
+    const int64_t channels = x.size(2), rows = x.size(0);
+    std::vector<A> partial(static_cast<size_t>(kRuns * channels));
+#pragma omp parallel for schedule(static) num_threads(threads_)
+    for (int64_t run = 0; run < kRuns; ++run) {
+      A* sums = partial.data() + run * channels;
+      for (int64_t n = rows * run / kRuns; n < rows * (run + 1) / kRuns; ++n)
+        for (int64_t h = 0; h < x.size(1); ++h) {
+          const T* from = row<T>(x, n, h);
+          const T* slope = row<T>(dy, n, h);
+          T* to = row<T>(dx, n, h);
+          const A r = *row<A>(rstd, n, h);
+          A mean = 0;
+          for (int64_t c = 0; c < channels; ++c) {
+            const A u = static_cast<A>(from[c]) * r, d = static_cast<A>(slope[c]);
+            mean += d * static_cast<A>(w[c]) * u;
+            sums[c] += d * u;
+          }
+          mean /= static_cast<A>(channels);
+          for (int64_t c = 0; c < channels; ++c) {
+            const A u = static_cast<A>(from[c]) * r;
+            to[c] = T(r * (static_cast<A>(slope[c]) * static_cast<A>(w[c]) - u * mean));
+          }
+        }
+    }
+    for (int64_t run = 0; run < kRuns; ++run)
+      for (int64_t c = 0; c < channels; ++c) dw[c] += partial[static_cast<size_t>(run * channels + c)];
+  });
+}
+
+void CpuBackend::rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, bool inverse) {
+  const int64_t pairs = cosine.size(1), table = cosine.size(0);
+  CHECK(x.rank() == 3 && 2 * pairs <= x.size(2) && position.size(0) == x.size(0), "rotation shapes",
+        carillon::describe(x), carillon::describe(cosine));
+  if (!last_dim_packed(x) || !cosine.packed() || !sine.packed() || !position.packed())
+    return ReferenceBackend::rotate(x, position, cosine, sine, inverse);
+  const int64_t* at = position.data<int64_t>();
+  for (int64_t n = 0; n < x.size(0); ++n)
+    CHECK(0 <= at[n] && at[n] < table, "position beyond the rotation table", at[n], table);
+  dispatch_floating(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    using A = accumulate_t<T>;
+    const A sign = inverse ? A(-1) : A(1);
+#pragma omp parallel for schedule(static) num_threads(threads_)
+    for (int64_t n = 0; n < x.size(0); ++n) {
+      const A* c = cosine.data<A>() + at[n] * pairs;
+      const A* s = sine.data<A>() + at[n] * pairs;
+      for (int64_t h = 0; h < x.size(1); ++h) {
+        T* u = row<T>(x, n, h);
+        T* v = u + pairs;
+        for (int64_t j = 0; j < pairs; ++j) {
+          const A first = static_cast<A>(u[j]), second = static_cast<A>(v[j]), turn = sign * s[j];
+          u[j] = T(first * c[j] - second * turn);
+          v[j] = T(second * c[j] + first * turn);
+        }
+      }
+    }
+  });
+}
+
+void CpuBackend::swiglu_forward(Tensor y, Tensor gate, Tensor up) {
+  dispatch_floating(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const Kernels<T>& kernel = kernels<T>(instruction_set_);
+#pragma omp parallel for schedule(static) num_threads(threads_)
+    for (int64_t n = 0; n < y.size(0); ++n)
+      kernel.swiglu_forward(row<T>(y, n), row<T>(gate, n), row<T>(up, n), y.size(1));
+  });
+}
+
+void CpuBackend::swiglu_backward(Tensor dgate, Tensor dup, Tensor dy, Tensor gate, Tensor up) {
+  dispatch_floating(dy.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const Kernels<T>& kernel = kernels<T>(instruction_set_);
+#pragma omp parallel for schedule(static) num_threads(threads_)
+    for (int64_t n = 0; n < dy.size(0); ++n)
+      kernel.swiglu_backward(row<T>(dgate, n), row<T>(dup, n), row<T>(dy, n), row<T>(gate, n), row<T>(up, n), dy.size(1));
+  });
+}
+
+void CpuBackend::cross_entropy_maximum(Tensor maximum, Tensor logits) {
+  if (logits.dtype() == DType::kBFloat16) return ReferenceBackend::cross_entropy_maximum(maximum, logits);
+  dispatch_floating(logits.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    using A = accumulate_t<T>;
+    const Kernels<A>& kernel = kernels<A>(instruction_set_);
+    A* to = maximum.span<A>().data();
+#pragma omp parallel for schedule(static) num_threads(threads_)
+    for (int64_t n = 0; n < logits.size(0); ++n) to[n] = kernel.row_maximum(row<A>(logits, n), logits.size(1));
+  });
+}
+
+void CpuBackend::cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, Tensor target, int64_t first_column) {
+  if (logits.dtype() == DType::kBFloat16)
+    return ReferenceBackend::cross_entropy_sums(sums, logits, maximum, target, first_column);
+  dispatch_floating(logits.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    using A = accumulate_t<T>;
+    const Kernels<A>& kernel = kernels<A>(instruction_set_);
+    const A* largest = maximum.span<A>().data();
+    const int64_t* wanted = target.span<int64_t>().data();
+#pragma omp parallel for schedule(static) num_threads(threads_)
+    for (int64_t n = 0; n < logits.size(0); ++n) {
+      const A* z = row<A>(logits, n);
+      const int64_t column = wanted[n] - first_column;
+      const bool here = wanted[n] >= 0 && 0 <= column && column < logits.size(1);
+      *row<A>(sums, 0, n) = kernel.row_sum_exp(z, logits.size(1), largest[n]);
+      *row<A>(sums, 1, n) = here ? z[column] - largest[n] : A(0);
+    }
+  });
+}
+
+void CpuBackend::cross_entropy_finish(Tensor loss, Tensor logits, Tensor maximum, Tensor sums, Tensor target,
+                                      Tensor weight, int64_t first_column, bool gradient) {
+  if (logits.dtype() == DType::kBFloat16)
+    return ReferenceBackend::cross_entropy_finish(loss, logits, maximum, sums, target, weight, first_column, gradient);
+  dispatch_floating(logits.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    using A = accumulate_t<T>;
+    const Kernels<A>& kernel = kernels<A>(instruction_set_);
+    const A* largest = maximum.span<A>().data();
+    const A* weights = weight.span<A>().data();
+    A* losses = loss.span<A>().data();
+    const int64_t* wanted = target.span<int64_t>().data();
+    const int64_t columns = logits.size(1);
+#pragma omp parallel for schedule(static) num_threads(threads_)
+    for (int64_t n = 0; n < logits.size(0); ++n) {
+      const A sum = *row<A>(sums, 0, n);
+      losses[n] = wanted[n] >= 0 ? std::log(sum) - *row<A>(sums, 1, n) : A(0);
+      if (!gradient) continue;
+      A* z = row<A>(logits, n);
+      if (wanted[n] < 0 || weights[n] == 0) {
+        std::fill(z, z + columns, A(0));
+        continue;
+      }
+      kernel.row_softmax(z, columns, largest[n], weights[n] / sum);
+      const int64_t column = wanted[n] - first_column;
+      if (0 <= column && column < columns) z[column] -= weights[n];
+    }
+  });
+}
+
+}  // namespace carillon
