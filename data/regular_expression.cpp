@@ -3,6 +3,8 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
+
 #include "runtime/check.h"
 
 namespace carillon {
@@ -37,6 +39,12 @@ std::string translate(std::string_view pattern, const std::string& where) {
       } else {
         out += c;
         if (next != '\0') out += next;
+        // \p{L}, \x{200C}: the braces belong to the escape, they are no interval.
+        if ((next == 'p' || next == 'P' || next == 'x') && i + 1 < pattern.size() && pattern[i + 1] == '{') {
+          const size_t end = std::min(pattern.find('}', i), pattern.size() - 1);
+          out += pattern.substr(i + 1, end - i);
+          i = end;
+        }
       }
       continue;
     }

@@ -1,0 +1,104 @@
+"""transformers in float64 throughout: its norms, rotary tables and softmax compute in float32 whatever the model's type;
+here they are replaced. Frequencies are computed anew in float64 and compared with transformers' own where it has the type."""
+
+import math
+
+import numpy as np
+import torch
+import transformers
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+
+def frequencies(rope, head_dim, max_position, length):
+    """(inverse frequencies, attention factor, integer periods or None) of one setting, in float64."""
+    base, kind, factor = rope.get("rope_theta", 10000.0), rope.get("rope_type", "default"), rope.get("factor", 1.0)
+    original = rope.get("original_max_position_embeddings", max_position)
+    pair = np.arange(0, head_dim, 2, dtype=np.float64)
+    theta, attention = base ** (-pair / head_dim), 1.0
+    if kind == "linear":
+        theta = theta / factor
+    elif kind == "ntk":
+        theta = (base * factor ** (head_dim / (head_dim - 2))) ** (-pair / head_dim)
+    elif kind == "dynamic":
+        now = max(length, max_position)
+        stretched = base * (factor * now / max_position - (factor - 1)) ** (head_dim / (head_dim - 2))
+        theta = stretched ** (-pair / head_dim)
+    elif kind == "ntk_by_parts":
+        turns = original * theta / (2 * math.pi)
+        kept = np.clip((turns - 1) / (32 - 1), 0, 1)
+        theta = (1 - kept) * theta / factor + kept * theta
+    elif kind == "yarn":
+        ends = [head_dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(base))
+                for turns in (rope.get("beta_fast", 32), rope.get("beta_slow", 1))]
+        if rope.get("truncate", True):
+            ends = [math.floor(ends[0]), math.ceil(ends[1])]
+        low, high = max(ends[0], 0), min(ends[1], head_dim - 1)
+        high += 0.001 if low == high else 0
+        ramp = np.clip((np.arange(head_dim // 2) - low) / (high - low), 0, 1)
+        theta = theta / factor * ramp + theta * (1 - ramp)
+        attention = rope.get("attention_factor") or 0.1 * math.log(factor) + 1
+    elif kind == "llama3":
+        wavelength = 2 * math.pi / theta
+        low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+        smooth = (original / wavelength - low) / (high - low)
+        blended = (1 - smooth) * theta / factor + smooth * theta
+        theta = np.where(wavelength < original / high, theta,
+                         np.where(wavelength > original / low, theta / factor, blended))
+    elif kind == "longrope":
+        theta = theta / np.array(rope["long_factor" if length > original else "short_factor"])
+        attention = math.sqrt(1 + math.log(factor) / math.log(original))
+    elif kind == "proportional":
+        turning = int(rope["partial_rotary_factor"] * head_dim / 2)
+        theta = np.where(np.arange(head_dim // 2) < turning, theta / factor, 0)
+    periods = None
+    if rope.get("resonance"):
+        periods = np.rint(2 * math.pi / theta).astype(np.int64)
+        theta = 2 * math.pi / periods
+    return theta, attention, periods
+
+
+def compare_with_transformers(model, rope, head_dim, max_position, length):
+    """The same frequencies by transformers' own function, to float32's digits."""
+    kind = rope.get("rope_type", "default")
+    if rope.get("resonance") or kind not in (*ROPE_INIT_FUNCTIONS, "default"):
+        return False
+    theta, attention, _ = frequencies(rope, head_dim, max_position, length)
+    if kind == "default":
+        theirs, scaling = model.model.rotary_emb.compute_default_rope_parameters(model.config)
+    else:
+        theirs, scaling = ROPE_INIT_FUNCTIONS[kind](model.config, "cpu", seq_len=length)
+    np.testing.assert_allclose(theirs.numpy(), theta, rtol=2e-6, atol=1e-9)
+    np.testing.assert_allclose(float(scaling), attention, rtol=1e-6)
+    return True
+
+
+class Rotary(torch.nn.Module):
+    def __init__(self, rope, head_dim, max_position):
+        super().__init__()
+        self.settings = rope, head_dim, max_position
+
+    def forward(self, x, position_ids):
+        rope, head_dim, max_position = self.settings
+        theta, attention, periods = frequencies(rope, head_dim, max_position, int(position_ids.max()) + 1)
+        positions = position_ids.numpy()[..., None]
+        angle = positions * theta if periods is None else 2 * math.pi * ((positions % periods) / periods)
+        angle = torch.from_numpy(np.concatenate([angle, angle], axis=-1))
+        return (angle.cos() * attention).to(x.dtype), (angle.sin() * attention).to(x.dtype)
+
+
+def norm_forward(self, x):
+    return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
+
+
+def load(folder, rope):
+    """The model of a folder in float64 with `rope` (transformers' own names, and resonance)."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="sdpa")
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = norm_forward.__get__(module)
+    config = model.config
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    for length in (1, 50, 97):
+        compare_with_transformers(model, rope, head_dim, config.max_position_embeddings, length)
+    model.model.rotary_emb = Rotary(rope, head_dim, config.max_position_embeddings)
+    return model

@@ -1,0 +1,19 @@
+"""Puts a case's folder together: the weights that are committed, and its config.json."""
+
+import json
+import pathlib
+import shutil
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def make(temporary, name, weights, config):
+    folder = pathlib.Path(temporary) / name
+    folder.mkdir()
+    shutil.copy(HERE / "models" / weights / "model.safetensors", folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def expected(name):
+    return json.loads((HERE / "expected" / f"{name}.json").read_text())

@@ -1,0 +1,116 @@
+"""`carillon train` in float64 against PyTorch's AdamW: loss, gradient norm and learning rate of ten steps to 1e-9, with
+packing, loss masks and accumulation, on eight layouts and three ZeRO stages; gradients by parameter after one step."""
+
+import json
+import math
+import pathlib
+import sys
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
+import black_box as bb
+import cases
+import golden_folder
+
+CONFIG = """
+model: {base: %(model)s}
+data:
+  train: [{path: %(folder)s/train.jsonl}]
+  sequence_length: %(length)d
+  packing: true
+  shuffle: false
+train:
+  max_steps: %(steps)d
+  micro_batch_size: %(micro_batch_size)d
+  gradient_accumulation_steps: %(gradient_accumulation_steps)d
+  learning_rate: %(learning_rate)g
+  warmup_steps: %(warmup_steps)d
+  min_lr_ratio: %(min_lr_ratio)g
+  weight_decay: %(weight_decay)g
+  adam_beta2: 0.95
+  max_grad_norm: %(max_grad_norm)g
+runtime: {dtype: float64}
+checkpoint: {every_steps: 1, keep: 20}
+"""
+
+LAYOUTS = {"1": (1, []), "tp2": (2, ["parallel.tensor=2"]), "tp4": (4, ["parallel.tensor=4"]),
+           "cp2": (2, ["parallel.context=2"]), "cp3": (3, ["parallel.context=3"]), "cp4": (4, ["parallel.context=4"]),
+           "tp2cp2": (4, ["parallel.tensor=2", "parallel.context=2"]),
+           "dp2": (2, ["parallel.data=2", "train.micro_batch_size=1"])}
+
+
+class Training(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.temporary = tempfile.TemporaryDirectory()
+        cls.folder = pathlib.Path(cls.temporary.name)
+        (cls.folder / "train.jsonl").write_text("".join(
+            json.dumps({"tokens": tokens, "loss_mask": weights}) + "\n" for tokens, weights in cases.training_documents()))
+        for name in cases.TRAINED:
+            model = golden_folder.make(cls.folder, name, name, cases.ARCHITECTURES[name])
+            (cls.folder / f"{name}.yaml").write_text(CONFIG % {
+                "model": model, "folder": cls.folder, "length": cases.SEQUENCE_LENGTH, **cases.TRAINING})
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.temporary.cleanup()
+
+    def train(self, name, label, ranks, keys):
+        output = self.folder / f"run-{name}-{label}"
+        bb.run(ranks, "train", self.folder / f"{name}.yaml", f"output={output}", *keys)
+        return output
+
+    def compare(self, name, output, what, bound=1e-9):
+        records = golden_folder.expected(f"training_{name}")["records"]
+        got = bb.metrics(output)
+        self.assertEqual(len(got), len(records))
+        worst = 0
+        for mine, theirs in zip(got, records):
+            self.assertEqual(mine["tokens"], theirs["tokens"], what)
+            for key in ("loss", "grad_norm", "lr"):
+                worst = max(worst, abs(mine[key] - theirs[key]) / abs(theirs[key]))
+        self.assertLessEqual(worst, bound, f"{name} {what}")
+
+    def test_every_architecture_on_every_layout(self):
+        for name in cases.TRAINED:
+            for layout, (ranks, keys) in LAYOUTS.items():
+                self.compare(name, self.train(name, layout, ranks, [*keys, "checkpoint.every_steps=100"]), layout)
+
+    def test_zero_stages_and_recompute(self):
+        for zero in (0, 2):
+            for layout in ("1", "cp2", "tp2cp2"):
+                ranks, keys = LAYOUTS[layout]
+                self.compare("llama", self.train("llama", f"zero{zero}-{layout}", ranks, [*keys, f"parallel.zero={zero}"]), zero)
+        for recompute in ("none", "full"):
+            self.compare("qwen3", self.train("qwen3", recompute, 2, ["parallel.context=2", f"train.recompute={recompute}"]),
+                         recompute)
+
+    def test_gradients_by_parameter(self):
+        """After one step the first moment is a tenth of the clipped gradient."""
+        try:
+            import h5py
+            import numpy
+        except ImportError:
+            self.skipTest("h5py is not installed")
+        for name in cases.TRAINED:
+            output = self.train(name, "moments", 2, ["parallel.tensor=2"])
+            expected = golden_folder.expected(f"training_{name}")["exp_avg"]
+            with h5py.File(output / "checkpoints/step-00000001/state.h5") as file:
+                for key, (norm, projection) in expected.items():
+                    flat = numpy.array(file[f"optimizer/exp_avg/{key}"]).flatten()
+                    wave = numpy.cos(numpy.arange(flat.size, dtype=numpy.float64))
+                    self.assertLessEqual(abs(numpy.linalg.norm(flat) - norm), 1e-9 * max(norm, 1e-3), f"{name} {key}")
+                    self.assertLessEqual(abs(flat @ wave - projection), 1e-9 * max(norm, 1e-3) * math.sqrt(flat.size), key)
+
+    def test_a_dropped_weight_would_be_seen(self):
+        output = self.folder / "run-control"
+        bb.run(1, "train", self.folder / "llama.yaml", f"output={output}",
+               environment={"CARILLON_TEST_BREAK": "loss_weight_dropped"})
+        with self.assertRaises(AssertionError):
+            self.compare("llama", output, "control", bound=1e-6)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2, warnings="ignore")
