@@ -1,0 +1,128 @@
+// Attention of the CPU backend against the reference: masks of every sort, key blocks folded in any order, grouped heads.
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "runtime/backend.h"
+#include "tests/support/random_tensor.h"
+
+namespace carillon::testing {
+namespace {
+
+struct Case {
+  int64_t batch, rows, keys, heads, kv_heads, width;
+  int64_t window;    // 0: none
+  int64_t document;  // length of documents; 0: one
+  int64_t padding;   // rows at the end that see nothing
+};
+
+struct Problem {
+  const Case& c;
+  DType type, wide = accumulate_type(type);
+  RandomTensor q{type, {c.batch, c.rows, c.heads, c.width}, 1, 3};
+  RandomTensor k{type, {c.batch, c.keys, c.kv_heads, c.width}, 2, 5};
+  RandomTensor v{type, {c.batch, c.keys, c.kv_heads, c.width}, 3, 5};
+  RandomTensor dout{type, {c.batch, c.rows, c.heads, c.width}, 4};
+  std::vector<int64_t> query, key, first;
+
+  Problem(const Case& problem, DType dtype) : c(problem), type(dtype), query(c.rows), key(c.keys), first(c.batch * c.rows) {
+    // Queries are the last rows of the sequence, so that there are more keys than queries.
+    std::iota(key.begin(), key.end(), 0);
+    std::iota(query.begin(), query.end(), std::max<int64_t>(c.keys - c.rows, 0));
+    for (int64_t b = 0; b < c.batch; ++b)
+      for (int64_t i = 0; i < c.rows; ++i) {
+        int64_t from = c.document > 0 ? query[i] / c.document * c.document : 0;
+        if (c.window > 0) from = std::max(from, query[i] - c.window + 1 - b);
+        if (i >= c.rows - c.padding) from = 1 << 20;
+        first[b * c.rows + i] = from;
+      }
+  }
+  struct Result {
+    RandomTensor out, lse, dq, dk, dv;
+  };
+  // `blocks`: where the keys are cut, each folded in on its own, the last first.
+  Result run(Backend& backend, const std::vector<int64_t>& blocks) {
+    Result r{{type, {c.batch, c.rows, c.heads, c.width}, 5}, {wide, {c.batch, c.heads, c.rows}, 6},
+             {wide, {c.batch, c.rows, c.heads, c.width}, 7}, {wide, {c.batch, c.keys, c.kv_heads, c.width}, 8},
+             {wide, {c.batch, c.keys, c.kv_heads, c.width}, 9}};
+    const RandomTensor accumulator(wide, {c.batch, c.rows, c.heads, c.width}, 10), maximum(wide, {c.batch, c.heads, c.rows}, 11),
+        sum(wide, {c.batch, c.heads, c.rows}, 12), delta(wide, {c.batch, c.heads, c.rows}, 13);
+    const AttentionState state{accumulator, maximum, sum};
+    const double scale = 1 / std::sqrt(static_cast<double>(c.width));
+    const auto mask = [&](int64_t begin, int64_t end) {
+      return AttentionMask{Tensor::of(query, {c.rows}), Tensor::of(first, {c.batch, c.rows}),
+                           Tensor::of(key, {c.keys}).slice(0, begin, end)};
+    };
+    backend.attention_begin(state);
+    for (size_t i = blocks.size() - 1; i-- > 0;)
+      backend.attention_forward(state, q, k.tensor().slice(1, blocks[i], blocks[i + 1]),
+                                v.tensor().slice(1, blocks[i], blocks[i + 1]), mask(blocks[i], blocks[i + 1]), scale);
+    backend.attention_finish(r.out, r.lse, state);
+    backend.attention_delta(delta, dout, r.out);
+    for (size_t i = 0; i + 1 < blocks.size(); ++i)
+      backend.attention_backward(r.dq, r.dk.tensor().slice(1, blocks[i], blocks[i + 1]),
+                                 r.dv.tensor().slice(1, blocks[i], blocks[i + 1]), q,
+                                 k.tensor().slice(1, blocks[i], blocks[i + 1]), v.tensor().slice(1, blocks[i], blocks[i + 1]),
+                                 dout, r.lse, delta, mask(blocks[i], blocks[i + 1]), scale);
+    return r;
+  }
+};
+
+const std::vector<Case>& cases() {
+  static const std::vector<Case> list = {
+      {1, 1, 1, 1, 1, 1, 0, 0, 0},       {2, 37, 37, 4, 2, 8, 0, 0, 0},    {1, 130, 130, 2, 1, 64, 0, 0, 0},
+      {2, 100, 300, 4, 2, 20, 0, 0, 3},  {1, 97, 97, 3, 3, 72, 9, 0, 0},   {2, 200, 200, 2, 2, 16, 0, 17, 5},
+      {1, 64, 700, 2, 1, 32, 100, 0, 0}, {1, 5, 1000, 2, 2, 12, 0, 0, 5},  {1, 900, 900, 2, 1, 16, 0, 250, 0}};
+  return list;
+}
+
+class AttentionTest : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(AttentionTest, EqualsTheReference) {
+  const auto reference = make_backend({.device = "reference"});
+  const auto cpu = make_backend({.device = "cpu", .threads = 2, .instruction_set = GetParam()});
+  for (const DType type : {DType::kFloat64, DType::kFloat32, DType::kBFloat16})
+    for (const Case& c : cases()) {
+      Problem problem(c, type);
+      const auto expected = problem.run(*reference, {0, c.keys});
+      for (const std::vector<int64_t>& blocks :
+           {std::vector<int64_t>{0, c.keys}, {0, c.keys / 3, c.keys / 2, c.keys}}) {
+        const auto got = problem.run(*cpu, blocks);
+        SCOPED_TRACE(fmt::format("{} rows {} keys {} window {} document {}", name_of(type), c.rows, c.keys, c.window,
+                                 c.document));
+        const double bound = type == DType::kBFloat16 ? 4e-3 : 4 * bound_of(type);
+        EXPECT_LT(relative_distance(got.out, expected.out), bound);
+        EXPECT_LT(relative_distance(got.lse, expected.lse), bound);
+        EXPECT_LT(relative_distance(got.dq, expected.dq), bound);
+        EXPECT_LT(relative_distance(got.dk, expected.dk), bound);
+        EXPECT_LT(relative_distance(got.dv, expected.dv), bound);
+      }
+    }
+}
+
+TEST_P(AttentionTest, ThreadsChangeNoBit) {
+  for (const Case& c : {Case{2, 150, 150, 4, 2, 16, 0, 0, 0}, Case{1, 900, 900, 2, 1, 16, 0, 0, 0}}) {
+    Problem problem(c, DType::kFloat32);
+    const auto one = problem.run(*make_backend({.device = "cpu", .threads = 1, .instruction_set = GetParam()}), {0, c.keys});
+    const auto three = problem.run(*make_backend({.device = "cpu", .threads = 3, .instruction_set = GetParam()}), {0, c.keys});
+    for (const auto& [a, b] : {std::pair(&one.out, &three.out), {&one.dq, &three.dq}, {&one.dk, &three.dk}, {&one.dv, &three.dv}})
+      EXPECT_EQ(values_of(*a), values_of(*b));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(InstructionSets, AttentionTest,
+                         ::testing::ValuesIn(make_backend({.device = "cpu"})->describe().available),
+                         [](const auto& set) { return set.param; });
+
+TEST(InstructionSet, OneTheProcessorLacksIsRefused) {
+  try {
+    make_backend({.device = "cpu", .instruction_set = "avx1024"});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kUsage);
+    EXPECT_NE(std::string(error.what()).find("baseline"), std::string::npos) << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace carillon::testing

@@ -1,0 +1,200 @@
+// Every op of the CPU backend against the reference: every element type and every instruction set of this machine, sizes
+// that fill no vector and no tile, rows with gaps, nothing at all.
+#include "runtime/backend.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/support/random_tensor.h"
+
+namespace carillon::testing {
+namespace {
+
+struct Kind {
+  DType dtype;
+  std::string instruction_set;
+};
+
+std::vector<Kind> kinds() {
+  std::vector<Kind> result;
+  for (const std::string& set : make_backend({.device = "cpu"})->describe().available)
+    for (const DType dtype : {DType::kFloat64, DType::kFloat32, DType::kBFloat16}) result.push_back({dtype, set});
+  return result;
+}
+
+class BackendTest : public ::testing::TestWithParam<Kind> {
+ protected:
+  DType type_ = GetParam().dtype;
+  DType wide_ = accumulate_type(type_);
+  double bound_ = bound_of(type_);
+  std::unique_ptr<Backend> reference_ = make_backend({.device = "reference"});
+  std::unique_ptr<Backend> cpu_ =
+      make_backend({.device = "cpu", .threads = 2, .instruction_set = GetParam().instruction_set});
+};
+
+TEST_P(BackendTest, Matmul) {
+  struct Size {
+    int64_t m, n, k;
+  };
+  for (const Size s : {Size{1, 1, 1}, Size{7, 5, 3}, Size{65, 33, 17}, Size{96, 130, 64}, Size{3, 4, 0}})
+    for (const bool ta : {false, true})
+      for (const bool tb : {false, true})
+        for (const bool accumulate : {false, true})
+          for (const DType out : {type_, wide_})
+            for (const int64_t gap : {0, 5}) {
+              const RandomTensor a(type_, ta ? std::vector{s.k, s.m} : std::vector{s.m, s.k}, 1, gap);
+              const RandomTensor b(type_, tb ? std::vector{s.n, s.k} : std::vector{s.k, s.n}, 2, gap);
+              const RandomTensor c(out, {s.m, s.n}, 3, gap), d(out, {s.m, s.n}, 3, gap);
+              reference_->matmul(c, a, b, Transpose{ta}, Transpose{tb}, accumulate);
+              cpu_->matmul(d, a, b, Transpose{ta}, Transpose{tb}, accumulate);
+              ASSERT_LT(relative_distance(d, c), std::max(bound_of(out), wide_ == DType::kFloat64 ? 1e-13 : 2e-6))
+                  << s.m << " " << s.n << " " << s.k << " " << ta << tb << accumulate << gap;
+            }
+}
+
+TEST_P(BackendTest, CopiesAndSums) {
+  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{0, 3}, {3, 5}, {2, 7, 33}, {70000}})
+    for (const DType other : {DType::kFloat64, DType::kFloat32, DType::kBFloat16})
+      for (const int64_t gap : {0, 3}) {
+        const RandomTensor x(other, shape, 1, gap), y(type_, shape, 2, gap), z(type_, shape, 2, gap);
+        reference_->copy(y, x);
+        cpu_->copy(z, x);
+        ASSERT_EQ(relative_distance(z, y), 0);
+        reference_->add(y, x);
+        cpu_->add(z, x);
+        ASSERT_EQ(relative_distance(z, y), 0);
+        reference_->scale(y, -0.25);
+        cpu_->scale(z, -0.25);
+        ASSERT_EQ(relative_distance(z, y), 0);
+        cpu_->fill(z, 0);
+        ASSERT_EQ(relative_distance(z, RandomTensor(type_, shape, 2, 0, 0.0)), 0);
+      }
+  const RandomTensor x(type_, {123457}, 4);
+  EXPECT_NEAR(cpu_->sum_of_squares(x) / reference_->sum_of_squares(x), 1, 1e-12);
+  const auto alone = make_backend({.device = "cpu", .threads = 1, .instruction_set = GetParam().instruction_set});
+  EXPECT_EQ(cpu_->sum_of_squares(x), alone->sum_of_squares(x)) << "the same bits whatever the threads";
+}
+
+TEST_P(BackendTest, RmsNorm) {
+  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{1, 1}, {37, 65}, {9, 3, 20}}) {
+    const int64_t channels = shape.back();
+    const std::vector<int64_t> outer(shape.begin(), shape.end() - 1);
+    const RandomTensor x(type_, shape, 1, 2), dy(type_, shape, 2, 4), weight(type_, {channels}, 3);
+    const RandomTensor y(type_, shape, 4), z(type_, shape, 5), r(wide_, outer, 6), s(wide_, outer, 7);
+    reference_->rmsnorm_forward(y, r, x, weight, 1e-5);
+    cpu_->rmsnorm_forward(z, s, x, weight, 1e-5);
+    EXPECT_LT(relative_distance(z, y), bound_);
+    EXPECT_LT(relative_distance(s, r), bound_);
+    const RandomTensor dw(wide_, {channels}, 8), ew(wide_, {channels}, 8), dx(type_, shape, 9), ex(type_, shape, 10);
+    reference_->rmsnorm_backward(dx, dw, dy, x, weight, r);
+    cpu_->rmsnorm_backward(ex, ew, dy, x, weight, r);
+    EXPECT_LT(relative_distance(ex, dx), bound_);
+    EXPECT_LT(relative_distance(ew, dw), bound_);
+  }
+}
+
+TEST_P(BackendTest, RotateSwigluAndBias) {
+  for (const int64_t pairs : {4, 3}) {  // 3: the last two channels of a head pass through
+    const RandomTensor x(type_, {19, 3, 8}, 1, 4), y(type_, {19, 3, 8}, 1, 4);
+    const RandomTensor cosine(wide_, {50, pairs}, 2), sine(wide_, {50, pairs}, 3);
+    std::vector<int64_t> position;
+    for (int i = 0; i < 19; ++i) position.push_back((i * 17) % 50);
+    for (const bool inverse : {false, true}) {
+      reference_->rotate(x, Tensor::of(position, {19}), cosine, sine, inverse);
+      cpu_->rotate(y, Tensor::of(position, {19}), cosine, sine, inverse);
+      EXPECT_LT(relative_distance(y, x), bound_);
+    }
+    position[3] = 50;
+    EXPECT_THROW(cpu_->rotate(y, Tensor::of(position, {19}), cosine, sine, false), InternalError);
+  }
+  for (const int64_t width : {1, 63, 517}) {
+    const RandomTensor gate(type_, {11, width}, 1, 3, 4.0), up(type_, {11, width}, 2, 3), dy(type_, {11, width}, 3);
+    const RandomTensor y(type_, {11, width}, 4), z(type_, {11, width}, 5);
+    reference_->swiglu_forward(y, gate, up);
+    cpu_->swiglu_forward(z, gate, up);
+    EXPECT_LT(relative_distance(z, y), bound_);
+    const RandomTensor dg(type_, {11, width}, 6), du(type_, {11, width}, 7);
+    const RandomTensor eg(type_, {11, width}, 1, 3, 4.0), eu(type_, {11, width}, 2, 3);
+    reference_->swiglu_backward(dg, du, dy, gate, up);
+    cpu_->swiglu_backward(eg, eu, dy, eg, eu);  // in place, as the network does it
+    EXPECT_LT(relative_distance(eg, dg), bound_);
+    EXPECT_LT(relative_distance(eu, du), bound_);
+    const RandomTensor bias(type_, {width}, 8), b(wide_, {width}, 9), c(wide_, {width}, 9);
+    reference_->bias_backward(b, dy);
+    cpu_->bias_backward(c, dy);
+    EXPECT_LT(relative_distance(c, b), bound_);
+    reference_->add_bias(y, bias);
+    cpu_->add_bias(z, bias);
+    EXPECT_LT(relative_distance(z, y), bound_);
+  }
+}
+
+TEST_P(BackendTest, CrossEntropy) {
+  for (const int64_t columns : {1, 31, 1003}) {
+    const int64_t rows = 9, first = 100;
+    std::vector<int64_t> target{100, -1, 101, 100 + columns - 1, 99, 5000, 100, -1, 100};
+    const RandomTensor weight(wide_, {rows}, 2);
+    const RandomTensor logits(wide_, {rows, columns}, 1, 2, 5.0), again(wide_, {rows, columns}, 1, 2, 5.0);
+    const RandomTensor m(wide_, {rows}, 3), n(wide_, {rows}, 4), s(wide_, {2, rows}, 5), t(wide_, {2, rows}, 6);
+    const RandomTensor loss(wide_, {rows}, 7), other(wide_, {rows}, 8);
+    const Tensor targets = Tensor::of(target, {rows});
+    reference_->cross_entropy_maximum(m, logits);
+    cpu_->cross_entropy_maximum(n, again);
+    ASSERT_EQ(relative_distance(n, m), 0);
+    reference_->cross_entropy_sums(s, logits, m, targets, first);
+    cpu_->cross_entropy_sums(t, again, m, targets, first);
+    EXPECT_LT(relative_distance(t, s), bound_);
+    reference_->cross_entropy_finish(loss, logits, m, s, targets, weight, first, true);
+    cpu_->cross_entropy_finish(other, again, m, s, targets, weight, first, true);
+    EXPECT_LT(relative_distance(other, loss), bound_);
+    EXPECT_LT(relative_distance(again, logits), bound_);
+  }
+}
+
+TEST_P(BackendTest, NotANumberIsNeverLost) {
+  const RandomTensor logits(wide_, {3, 70}, 1), maximum(wide_, {3}, 2);
+  dispatch_floating(wide_, [&](auto zero) {
+    using A = decltype(zero);
+    logits.tensor().template data<A>()[70 + 64] = std::numeric_limits<A>::quiet_NaN();
+    cpu_->cross_entropy_maximum(maximum, logits);
+    const A* m = maximum.tensor().template data<A>();
+    EXPECT_TRUE(std::isfinite(m[0]) && std::isnan(m[1]) && std::isfinite(m[2]));
+  });
+  const RandomTensor gate(type_, {1, 300}, 3), y(type_, {1, 300}, 4);
+  dispatch_floating(type_, [&](auto zero) {
+    using T = decltype(zero);
+    gate.tensor().template data<T>()[299] = T(std::numeric_limits<float>::quiet_NaN());
+    cpu_->swiglu_forward(y, gate, gate);
+    EXPECT_TRUE(std::isnan(static_cast<double>(y.tensor().template data<T>()[299])));
+  });
+}
+
+TEST_P(BackendTest, AdamW) {
+  for (const int64_t count : {1, 40007}) {
+    const RandomTensor gradient(wide_, {count}, 1);
+    const RandomTensor w(wide_, {count}, 2), m(wide_, {count}, 3), v(wide_, {count}, 4), x(wide_, {count}, 2),
+        n(wide_, {count}, 3), u(wide_, {count}, 4);
+    for (const RandomTensor* second : {&v, &u})
+      dispatch_floating(wide_, [&](auto zero) {
+        using A = decltype(zero);
+        for (A& value : second->tensor().span<A>()) value = A(std::abs(static_cast<double>(value)));
+      });
+    const RandomTensor weight(type_, {count}, 5), other(type_, {count}, 6);
+    const AdamWStep step{1e-2, 0.9, 0.95, 1e-8, 0.1, 3, 0.7};
+    const bool masters = type_ == DType::kBFloat16;
+    reference_->adamw(masters ? weight.tensor() : w.tensor(), w, m, v, gradient, step);
+    cpu_->adamw(masters ? other.tensor() : x.tensor(), x, n, u, gradient, step);
+    EXPECT_LT(relative_distance(x, w), bound_of(wide_));
+    EXPECT_LT(relative_distance(n, m), bound_of(wide_));
+    EXPECT_LT(relative_distance(u, v), bound_of(wide_));
+    if (masters) {
+      EXPECT_LT(relative_distance(other, weight), 1e-4);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, BackendTest, ::testing::ValuesIn(kinds()), [](const auto& kind) {
+  return std::string(name_of(kind.param.dtype)) + "_" + kind.param.instruction_set;
+});
+
+}  // namespace
+}  // namespace carillon::testing

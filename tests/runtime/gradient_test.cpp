@@ -1,0 +1,148 @@
+// The reference's backward ops against central differences of its forward ops, in float64; and cases to check by hand.
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <numeric>
+
+#include "runtime/backend.h"
+#include "tests/support/random_tensor.h"
+
+namespace carillon::testing {
+namespace {
+
+constexpr DType kType = DType::kFloat64;
+const std::unique_ptr<Backend> reference = make_backend({.device = "reference"});
+
+double dot(Tensor a, Tensor b) {
+  const std::vector<double> x = values_of(a), y = values_of(b);
+  return std::inner_product(x.begin(), x.end(), y.begin(), 0.0);
+}
+
+// Each element of `input` is moved; `loss` must change as `gradient` says.
+void expect_gradient(Tensor gradient, Tensor input, const std::function<double()>& loss) {
+  const std::vector<double> expected = values_of(gradient);
+  double* data = input.data<double>();
+  for (int64_t i = 0; i < input.count(); ++i) {
+    const double before = data[i], h = 1e-5;
+    data[i] = before + h;
+    const double up = loss();
+    data[i] = before - h;
+    const double down = loss();
+    data[i] = before;
+    ASSERT_NEAR((up - down) / (2 * h), expected[static_cast<size_t>(i)], 1e-7) << "element " << i;
+  }
+}
+
+TEST(Gradient, RmsNorm) {
+  const RandomTensor x(kType, {5, 7}, 1), weight(kType, {7}, 2), dy(kType, {5, 7}, 3), y(kType, {5, 7}, 4), rstd(kType, {5}, 5);
+  const auto loss = [&] {
+    reference->rmsnorm_forward(y, rstd, x, weight, 1e-3);
+    return dot(y, dy);
+  };
+  loss();
+  const RandomTensor dx(kType, {5, 7}, 6), dw(kType, {7}, 7, 0, 0.0);
+  reference->rmsnorm_backward(dx, dw, dy, x, weight, rstd);
+  expect_gradient(dx, x, loss);
+  expect_gradient(dw, weight, loss);
+}
+
+TEST(Gradient, Swiglu) {
+  const RandomTensor gate(kType, {3, 4}, 1), up(kType, {3, 4}, 2), dy(kType, {3, 4}, 3), y(kType, {3, 4}, 4);
+  const auto loss = [&] {
+    reference->swiglu_forward(y, gate, up);
+    return dot(y, dy);
+  };
+  const RandomTensor dg(kType, {3, 4}, 5), du(kType, {3, 4}, 6);
+  reference->swiglu_backward(dg, du, dy, gate, up);
+  expect_gradient(dg, gate, loss);
+  expect_gradient(du, up, loss);
+}
+
+TEST(Gradient, RotationTurnsBack) {
+  const RandomTensor x(kType, {4, 2, 6}, 1), dy(kType, {4, 2, 6}, 2), cosine(kType, {9, 3}, 3), sine(kType, {9, 3}, 4);
+  std::vector<int64_t> position{0, 3, 3, 8};
+  const auto loss = [&] {
+    RandomTensor y(kType, {4, 2, 6}, 1, 0, 0.0);
+    reference->copy(y, x);
+    reference->rotate(y, Tensor::of(position, {4}), cosine, sine, false);
+    return dot(y, dy);
+  };
+  const RandomTensor dx(kType, {4, 2, 6}, 5);
+  reference->copy(dx, dy);
+  reference->rotate(dx, Tensor::of(position, {4}), cosine, sine, true);
+  expect_gradient(dx, x, loss);
+}
+
+TEST(Gradient, EmbeddingAndBias) {
+  const RandomTensor table(kType, {5, 3}, 1), dy(kType, {6, 3}, 2), y(kType, {6, 3}, 3), bias(kType, {3}, 4);
+  std::vector<int64_t> ids{10, 14, 12, 9, 10, 15};  // 9 and 15 are other ranks' rows
+  const auto loss = [&] {
+    reference->embedding_forward(y, Tensor::of(ids, {6}), table, 10);
+    reference->add_bias(y, bias);
+    return dot(y, dy);
+  };
+  const RandomTensor dtable(kType, {5, 3}, 5, 0, 0.0), dbias(kType, {3}, 6, 0, 0.0);
+  reference->embedding_backward(dtable, Tensor::of(ids, {6}), dy, 10);
+  reference->bias_backward(dbias, dy);
+  expect_gradient(dtable, table, loss);
+  expect_gradient(dbias, bias, loss);
+}
+
+TEST(Gradient, CrossEntropy) {
+  const RandomTensor logits(kType, {4, 6}, 1), weight(kType, {4}, 2), work(kType, {4, 6}, 3), maximum(kType, {4}, 4),
+      sums(kType, {2, 4}, 5), losses(kType, {4}, 6);
+  std::vector<int64_t> target{2, -1, 5, 0};
+  const Tensor targets = Tensor::of(target, {4});
+  const auto run = [&](bool gradient) {
+    reference->copy(work, logits);
+    reference->cross_entropy_maximum(maximum, work);
+    reference->cross_entropy_sums(sums, work, maximum, targets, 0);
+    reference->cross_entropy_finish(losses, work, maximum, sums, targets, weight, 0, gradient);
+    return dot(losses, weight);
+  };
+  const RandomTensor gradient(kType, {4, 6}, 7);
+  run(true);
+  reference->copy(gradient, work);
+  expect_gradient(gradient, logits, [&] { return run(false); });
+}
+
+TEST(Gradient, Attention) {
+  const int64_t rows = 6, heads = 2, width = 3;
+  const RandomTensor q(kType, {1, rows, heads, width}, 1), k(kType, {1, rows, 1, width}, 2), v(kType, {1, rows, 1, width}, 3),
+      dout(kType, {1, rows, heads, width}, 4), out(kType, {1, rows, heads, width}, 5), lse(kType, {1, heads, rows}, 6),
+      accumulator(kType, {1, rows, heads, width}, 7), maximum(kType, {1, heads, rows}, 8), sum(kType, {1, heads, rows}, 9);
+  std::vector<int64_t> index(rows), first{0, 0, 2, 2, 3, 100};  // two documents, a window, a row that sees nothing
+  std::iota(index.begin(), index.end(), 0);
+  const AttentionMask mask{Tensor::of(index, {rows}), Tensor::of(first, {1, rows}), Tensor::of(index, {rows})};
+  const AttentionState state{accumulator, maximum, sum};
+  const auto loss = [&] {
+    reference->attention_begin(state);
+    reference->attention_forward(state, q, k, v, mask, 0.6);
+    reference->attention_finish(out, lse, state);
+    return dot(out, dout);
+  };
+  loss();
+  const RandomTensor delta(kType, {1, heads, rows}, 10), dq(kType, {1, rows, heads, width}, 11, 0, 0.0),
+      dk(kType, {1, rows, 1, width}, 12, 0, 0.0), dv(kType, {1, rows, 1, width}, 13, 0, 0.0);
+  reference->attention_delta(delta, dout, out);
+  reference->attention_backward(dq, dk, dv, q, k, v, dout, lse, delta, mask, 0.6);
+  expect_gradient(dq, q, loss);
+  expect_gradient(dk, k, loss);
+  expect_gradient(dv, v, loss);
+}
+
+TEST(Reference, ByHand) {
+  std::vector<double> a{1, 2, 3, 4}, b{5, 6, 7, 8}, c(4), x{3, 4}, w{2, 1}, y(2), r(1);
+  reference->matmul(Tensor::of(c, {2, 2}), Tensor::of(a, {2, 2}), Tensor::of(b, {2, 2}), Transpose::kNo, Transpose::kYes);
+  EXPECT_EQ(c, (std::vector<double>{17, 23, 39, 53}));
+  reference->rmsnorm_forward(Tensor::of(y, {1, 2}), Tensor::of(r, {1}), Tensor::of(x, {1, 2}), Tensor::of(w, {2}), 0);
+  EXPECT_NEAR(y[0], 2 * 3 / std::sqrt(12.5), 1e-15);
+  // One step of AdamW from zero moments moves by lr · sign(gradient), after decay.
+  std::vector<double> weight{1.0}, m{0}, v{0}, g{-3};
+  const Tensor t = Tensor::of(weight, {1});
+  reference->adamw(t, t, Tensor::of(m, {1}), Tensor::of(v, {1}), Tensor::of(g, {1}), {0.1, 0.9, 0.95, 0, 0.5, 1, 1});
+  EXPECT_NEAR(weight[0], 1.0 * (1 - 0.1 * 0.5) + 0.1, 1e-15);
+}
+
+}  // namespace
+}  // namespace carillon::testing
