@@ -9,7 +9,7 @@
 namespace carillon {
 
 void fail_point(const char* name, int rank) {
-  static const char* wanted = std::getenv("CARILLON_TEST_FAIL");
+  const char* wanted = std::getenv("CARILLON_TEST_FAIL");
   if (wanted == nullptr) return;
   const std::string text = wanted;
   const size_t colon = text.find(':');

@@ -1,0 +1,161 @@
+#include "data/batch_loader.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <set>
+
+#include "parallel/thread_communicator.h"
+#include "tests/support/temporary_folder.h"
+
+namespace carillon::testing {
+namespace {
+
+// A store over JSON lines, its cache in the test's own folder.
+TokenStore store_of(const TemporaryFolder& folder, const std::string& lines, Communicator& world) {
+  setenv("CARILLON_CACHE", (folder / "cache").c_str(), 1);
+  const std::string path = folder / "train.jsonl";
+  if (world.rank() == 0 && !std::filesystem::exists(path)) folder.write("train.jsonl", lines);
+  world.barrier();
+  return TokenStore::open(world, {path}, nullptr, std::nullopt, 1000, folder.path(), [](const std::string&) {});
+}
+TokenStore store_of(const TemporaryFolder& folder, const std::string& lines) {
+  return store_of(folder, lines, *solo_communicator("world"));
+}
+
+std::vector<int64_t> row(const Tensor& x, int64_t b) {
+  const int64_t length = x.size(1);
+  return {x.data<int64_t>() + b * length, x.data<int64_t>() + (b + 1) * length};
+}
+
+TEST(BatchLoader, SaysWhatTheNetworkIsToldOfPackedDocuments) {
+  const TemporaryFolder folder;
+  const TokenStore store = store_of(folder, R"({"tokens":[1,2,3]}
+{"tokens":[10,11,12,13],"loss_mask":[1,0,0.5,1]}
+
+{"tokens":[20]}
+)");
+  BatchLoader loader(store, {.sequence_length = 9, .shuffle = false});
+  ASSERT_EQ(loader.sequences(), 1);
+  const auto views = loader.get(0, 0);
+  EXPECT_EQ(row(views.tokens, 0), (std::vector<int64_t>{1, 2, 3, 10, 11, 12, 13, 20, 0}));
+  EXPECT_EQ(row(views.position, 0), (std::vector<int64_t>{0, 1, 2, 0, 1, 2, 3, 0, 0}));
+  EXPECT_EQ(row(views.first, 0), (std::vector<int64_t>{0, 0, 0, 3, 3, 3, 3, 7, 9}));
+  // The first token of a document is never a target, nor is one of weight 0.
+  EXPECT_EQ(row(views.target, 0), (std::vector<int64_t>{2, 3, -1, -1, 12, 13, -1, -1, -1}));
+  const std::vector<double> weights(views.target_weight.data<double>(), views.target_weight.data<double>() + 9);
+  EXPECT_EQ(weights, (std::vector<double>{1, 1, 0, 0, 0.5, 1, 0, 0, 0}));
+}
+
+std::string numbered(int documents) {
+  std::string lines;
+  for (int i = 0; i < documents; ++i) lines += "{\"tokens\":[" + std::to_string(i) + "]}\n";
+  return lines;
+}
+
+// The first tokens of what a step takes, over all ranks and micro-steps.
+std::multiset<int64_t> taken(const TokenStore& store, BatchLoaderOptions options, int64_t step) {
+  std::multiset<int64_t> result;
+  for (options.dp_rank = 0; options.dp_rank < options.dp_size; ++options.dp_rank) {
+    BatchLoader loader(store, options);
+    for (int64_t micro = 0; micro < options.accumulation; ++micro) {
+      const auto views = loader.get(step, micro);
+      for (int64_t b = 0; b < options.micro_batch; ++b) result.insert(row(views.tokens, b)[0]);
+    }
+  }
+  return result;
+}
+
+TEST(BatchLoader, LayoutsOfOneProductTakeTheSameSequences) {
+  const TemporaryFolder folder;
+  const TokenStore store = store_of(folder, numbered(29));
+  for (const bool shuffle : {false, true})
+    for (int64_t step = 0; step < 5; ++step) {
+      BatchLoaderOptions options{.sequence_length = 1, .micro_batch = 12, .packing = PackingMode::kNone, .shuffle = shuffle, .seed = 4};
+      const auto one = taken(store, options, step);
+      for (const auto& [micro, accumulation, ranks] : {std::tuple{3, 2, 2}, {1, 3, 4}, {6, 1, 2}, {4, 3, 1}}) {
+        options.micro_batch = micro, options.accumulation = accumulation, options.dp_size = ranks;
+        EXPECT_EQ(taken(store, options, step), one) << micro << " " << accumulation << " " << ranks;
+      }
+    }
+}
+
+TEST(BatchLoader, RanksTakeEveryRthSequenceInFileOrderAndWrap) {
+  const TemporaryFolder folder;
+  const TokenStore store = store_of(folder, numbered(10));
+  BatchLoader loader(store, {.sequence_length = 1, .micro_batch = 2, .accumulation = 2, .packing = PackingMode::kNone,
+                             .shuffle = false, .dp_rank = 1, .dp_size = 2});
+  std::vector<int64_t> seen;
+  for (int64_t step = 0; step < 2; ++step)
+    for (int64_t micro = 0; micro < 2; ++micro) {
+      const auto views = loader.get(step, micro);
+      for (int64_t b = 0; b < 2; ++b) seen.push_back(row(views.tokens, b)[0]);
+    }
+  EXPECT_EQ(seen, (std::vector<int64_t>{1, 3, 5, 7, 9, 1, 3, 5}));
+}
+
+TEST(BatchLoader, ShufflesAnewEachEpochAndLosesNothing) {
+  const TemporaryFolder folder;
+  const TokenStore store = store_of(folder, numbered(50));
+  BatchLoaderOptions options{.sequence_length = 1, .packing = PackingMode::kNone, .shuffle = true, .seed = 4};
+  BatchLoader loader(store, options);
+  std::vector<std::vector<int64_t>> epochs(3);
+  for (int64_t step = 0; step < 150; ++step) epochs[step / 50].push_back(row(loader.get(step, 0).tokens, 0)[0]);
+  for (const auto& epoch : epochs) EXPECT_EQ(std::set<int64_t>(epoch.begin(), epoch.end()).size(), 50u);
+  EXPECT_NE(epochs[0], epochs[1]);
+  EXPECT_NE(epochs[1], epochs[2]);
+  // A loader that starts in the middle, after a resume, gives the same.
+  BatchLoader fresh(store, options);
+  for (const int64_t step : {120, 7, 60})
+    EXPECT_EQ(row(fresh.get(step, 0).tokens, 0)[0], epochs[static_cast<size_t>(step / 50)][static_cast<size_t>(step % 50)]);
+  options.seed = 5;
+  EXPECT_NE(row(BatchLoader(store, options).get(0, 0).tokens, 0), row(loader.get(0, 0).tokens, 0));
+}
+
+TEST(TokenStore, RanksShareOneCacheThatIsBuiltOnce) {
+  const TemporaryFolder folder;
+  run_ranks(3, [&](std::unique_ptr<Communicator> world) {
+    const TokenStore store = store_of(folder, numbered(7), *world);
+    EXPECT_EQ(store.documents(), 7);
+    EXPECT_EQ(store.tokens()[6], 6u);
+  });
+  int files = 0;
+  std::string cache;
+  for (const auto& entry : std::filesystem::directory_iterator(folder / "cache")) ++files, cache = entry.path();
+  EXPECT_EQ(files, 1);
+  const auto written = std::filesystem::last_write_time(cache);
+  store_of(folder, "");
+  EXPECT_EQ(std::filesystem::last_write_time(cache), written) << "found again";
+  // Cut off, by a full disk say: made again, not believed.
+  std::filesystem::resize_file(cache, 70);
+  EXPECT_EQ(store_of(folder, "").documents(), 7);
+}
+
+TEST(TokenStore, BadLinesAreNamed) {
+  struct Bad {
+    const char* line;
+    const char* says;
+    int code;
+  };
+  for (const Bad& bad :
+       {Bad{"{\"tokens\":[1,", "is no JSON", 65}, {"[1]", "no JSON object", 65}, {"{\"tokens\":[]}", "empty", 65},
+        {"{\"tokens\":[1000]}", "outside the vocabulary", 65}, {"{\"tokens\":[-1]}", "outside the vocabulary", 65},
+        {"{\"tokens\":[1.5]}", "holds 1.5", 65}, {"{\"tokens\":[99999999999]}", "holds 99999999999", 65},
+        {"{\"tokens\":[1,2],\"loss_mask\":[1]}", "1 numbers for 2 tokens", 65},
+        {"{\"tokens\":[1,2],\"loss_mask\":[1,-1]}", "holds -1", 65}, {"{\"id\":1}", "neither", 65},
+        {"{\"text\":\"a\"}", "data.tokenizer", 64}}) {
+    const TemporaryFolder folder;
+    try {
+      store_of(folder, "{\"tokens\":[1]}\n" + std::string(bad.line) + "\n");
+      ADD_FAILURE() << bad.line;
+    } catch (const Error& error) {
+      EXPECT_EQ(static_cast<int>(error.code()), bad.code) << bad.line;
+      EXPECT_THAT(error.what(), ::testing::HasSubstr(bad.says));
+      EXPECT_THAT(error.what(), ::testing::HasSubstr("train.jsonl:2")) << bad.line;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace carillon::testing
