@@ -21,7 +21,8 @@ $carillon posgen $run/test.jsonl task=recursive split=test length=256 count=20 s
 
 say "train on two ranks, and kill one of them"
 mpirun -n 2 --oversubscribe $carillon train launch/configs/posgen_quickstart.yaml & job=$!
-while kill -0 $job 2>/dev/null && [ "$(wc -l <$run/run/metrics.jsonl 2>/dev/null || echo 0)" -lt 120 ]; do sleep 0.2; done
+steps() { [ -f $run/run/metrics.jsonl ] && wc -l <$run/run/metrics.jsonl || echo 0; }
+while kill -0 $job 2>/dev/null && [ "$(steps)" -lt 250 ]; do sleep 0.2; done
 pkill -9 -P $job || true
 wait $job || echo "killed, exit code $?"
 

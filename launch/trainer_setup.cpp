@@ -51,6 +51,7 @@ void Trainer::open_model_and_data() {
     model_.config = parse_model_config(config_.model.config_json(), "the configuration's model:", ExitCode::kUsage);
     model_.config.rope = merge_rope_config(model_.config.rope, config_.rope.settings, "rope");
   }
+  require_tensor_parallel(model_.config, config_.parallel.tensor);
   backend_ = make_backend(config_.runtime, notice);
   tokenizer_ = open_tokenizer(*world_, config_.data.tokenizer.value_or(""), model_.source.get());
   std::optional<uint32_t> end_of_document;

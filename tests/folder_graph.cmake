@@ -1,0 +1,53 @@
+# The arrows between folders (README, "Code tour"): runtime <- parallel <- model, data <- launch; and which folder may know
+# which library. Run by CTest: cmake -DSOURCE=… -P folder_graph.cmake
+set(may_runtime runtime)
+cmake_minimum_required(VERSION 3.25)
+set(may_parallel runtime parallel)
+set(may_model runtime parallel model)
+set(may_data runtime parallel data)
+set(may_launch runtime parallel model data launch)
+# A library's header, and where alone it may be included (regular expressions over paths).
+set(libraries
+  "mpi.h" "^parallel/"
+  "hdf5.h" "^data/(hdf5_file|libraries)\\.cpp$"
+  "dnnl.hpp" "^runtime/cpu/"
+  "cblas.h" "^runtime/cpu/"
+  "yaml-cpp/" "^launch/"
+  "CLI/" "^launch/"
+  "sentencepiece" "^data/"
+  "pcre2.h" "^data/"
+  "cuda" "^(runtime/cuda/|runtime/backend\\.cpp$)"
+  "parallel/mpi_native.h" "^(parallel/|data/(hdf5_file|checkpoint)\\.cpp$)"
+  "gtest/" "^tests/")
+set(mistakes "")
+foreach(folder runtime parallel model data launch)
+  file(GLOB_RECURSE files RELATIVE ${SOURCE} ${SOURCE}/${folder}/*.h ${SOURCE}/${folder}/*.cpp)
+  foreach(file ${files})
+    file(STRINGS ${SOURCE}/${file} lines REGEX "^#include")
+    foreach(line ${lines})
+      string(REGEX REPLACE "^#include [\"<]([^\">]*)[\">].*" "\\1" header "${line}")
+      string(REGEX MATCH "^(runtime|parallel|model|data|launch|tests)/" place "${header}")
+      if(place)
+        string(REPLACE "/" "" place ${place})
+        if(NOT place IN_LIST may_${folder})
+          string(APPEND mistakes "  ${file} includes ${header}\n")
+        endif()
+      endif()
+      list(LENGTH libraries count)
+      math(EXPR last "${count} - 1")
+      foreach(i RANGE 0 ${last} 2)
+        math(EXPR next "${i} + 1")
+        list(GET libraries ${i} library)
+        list(GET libraries ${next} allowed)
+        string(FIND "${header}" "${library}" at)
+        string(FIND "${header}" "/${library}" inside)
+        if((at EQUAL 0 OR inside GREATER -1) AND NOT file MATCHES "${allowed}")
+          string(APPEND mistakes "  ${file} includes ${header}, which ${allowed} alone may\n")
+        endif()
+      endforeach()
+    endforeach()
+  endforeach()
+endforeach()
+if(mistakes)
+  message(FATAL_ERROR "the arrows between folders are broken:\n${mistakes}")
+endif()

@@ -1,0 +1,172 @@
+"""What a person gets for a wrong word or a bad file: one line, the right exit code, on every rank, within seconds."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import black_box as bb
+
+
+class CommandLine(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp())
+        cls.config = bb.tiny_run(cls.folder)
+        bb.run(1, "train", cls.config, "train.max_steps=4")
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    def refused(self, code, says, *arguments, ranks=1, environment=None, seconds=10):
+        begin = time.monotonic()
+        done = bb.run(ranks, *arguments, expect=code, environment=environment)
+        self.assertLess(time.monotonic() - begin, seconds, arguments)
+        lines = [line for line in done.stderr.splitlines() if line.startswith("carillon: error: ")]
+        self.assertEqual(len(lines), 1, f"one error line, not {done.stderr}")
+        for word in [says] if isinstance(says, str) else says:
+            self.assertIn(word, lines[0])
+        return done
+
+    def test_help_of_every_command(self):
+        general = bb.run(1, "--help").stdout
+        for command in ("train", "score", "import", "inspect", "rope", "posgen", "tokenize", "info"):
+            self.assertIn(command, general)
+            text = bb.run(1, command, "--help").stdout
+            self.assertIn("usage: carillon " + command, text)
+            self.assertIn("example:", text)
+        self.assertIn("train.learning_rate", bb.run(1, "train", "--help").stdout)
+        self.assertRegex(bb.run(1, "--version").stdout, r"^carillon \d")
+
+    def test_wrong_words(self):
+        self.refused(64, ["trian", "train"], "trian")
+        self.refused(64, "not built yet", "sweep", self.config)
+        self.refused(64, ["--jsn", "--json"], "info", "--jsn")
+        self.refused(64, ["max_stps", "train.max_steps"], "train", self.config, "train.max_stps=3")
+        self.refused(64, "train.max_steps", "train", self.config, "train.max_steps=many")
+        self.refused(66, "nowhere.yaml", "train", "nowhere.yaml")
+        self.refused(64, "model", "score", "input=a", "output=b")
+        bad = self.folder / "bad.yaml"
+        bad.write_text("train:\n  max_steps: 3\n  max_steps: 4\n")
+        self.refused(64, "bad.yaml:3:3", "train", bad)
+        bad.write_text("train:\n  context_parallel_size: 3\n")
+        self.refused(64, ["bad.yaml:2:3", "parallel.context"], "train", bad)
+        bad.write_text("[" * 5000)
+        self.refused(64, "bad.yaml", "train", bad)
+
+    def test_layouts_that_do_not_fit_name_the_numbers(self):
+        self.refused(64, "parallel.tensor 2", "train", self.config, "parallel.tensor=2", f"output={self.folder}/x")
+        self.refused(64, "6 ranks", "train", self.config, "parallel.data=3", "parallel.context=2", f"output={self.folder}/x",
+                     ranks=2)
+        self.refused(64, ["heads", "3"], "train", self.config, "parallel.tensor=3", f"output={self.folder}/x", ranks=3)
+        self.refused(64, "at least", "train", self.config, "parallel.context=2", "data.sequence_length=3",
+                     f"output={self.folder}/x", ranks=2)
+        self.assertFalse((self.folder / "x").exists(), "a refused run leaves nothing")
+
+    def test_bad_data_names_file_and_line(self):
+        bad = self.folder / "bad.jsonl"
+        for text, says in (('{"tokens":[1,2]}\n{"tokens":[99]}\n', ["bad.jsonl:2", "99"]),
+                           ('{"tokens":[]}\n', "empty"), ('{"tokens":', "bad.jsonl:1"), ("", "no document")):
+            bad.write_text(text)
+            for ranks in (1, 2):
+                self.refused(65, says, "train", self.config, f"data.train=[{{path: {bad}}}]", f"output={self.folder}/x",
+                             ranks=ranks)
+        self.refused(66, "none.jsonl", "train", self.config, "data.train=[{path: none.jsonl}]", f"output={self.folder}/x")
+        bad.write_text('{"tokens":[1]}\n{"tokens":[]}\n')
+        self.refused(65, "bad.jsonl:2", "score", f"model={self.folder}/run", f"input={bad}", f"output={self.folder}/s")
+        self.assertFalse((self.folder / "s").exists())
+
+    def test_bad_models(self):
+        model = self.folder / "hf"
+        model.mkdir(exist_ok=True)
+        self.refused(66, "nomodel", "score", "model=nomodel", "input=a", "output=b")
+        self.refused(65, "no model", "score", f"model={model}", "input=a", "output=b")
+        (model / "config.json").write_text(json.dumps({"model_type": "mixtral", "architectures": ["MixtralForCausalLM"]}))
+        (model / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
+        self.refused(65, "ixtral", "import", model, self.folder / "m.h5")
+        self.assertFalse((self.folder / "m.h5").exists())
+        (model / "model.safetensors").write_bytes(b"\xff\xff\0")
+        self.refused(65, "model.safetensors", "score", f"model={model}", "input=a", "output=b", ranks=2)
+
+    def test_output_that_cannot_be_made(self):
+        self.refused(73, "/proc/nothing", "posgen", "/proc/nothing/x.jsonl", "task=cot", "count=1")
+        blocked = self.folder / "blocked"
+        blocked.write_text("a file, not a folder")
+        self.refused(73, "blocked", "train", self.config, f"output={blocked}")
+        self.refused(73, "blocked", "train", self.config, f"output={blocked}", "parallel.context=2", ranks=2)
+        existing = self.folder / "scores.jsonl"
+        existing.write_text("precious\n")
+        self.refused(66, "none", "score", f"model={self.folder}/run", "input=none", f"output={existing}")
+        self.assertEqual(existing.read_text(), "precious\n", "what was there before stays")
+
+    def test_resume_rules(self):
+        self.refused(64, "never", "train", self.config, "checkpoint.resume=never")
+        bb.run(1, "train", self.config, f"output={self.folder}/two", "checkpoint.every_steps=2", "train.max_steps=4")
+        self.refused(64, "later", "train", self.config, f"output={self.folder}/two",
+                     f"checkpoint.resume={self.folder}/two/checkpoints/step-00000002")
+        self.refused(66, "nothing", "train", self.config, f"output={self.folder}/two", "checkpoint.resume=nothing")
+        self.refused(64, "model", "train", self.config, "model.hidden_size=16", "train.max_steps=8")
+        done = bb.run(1, "train", self.config, "train.learning_rate=1e-3", "train.max_steps=5")
+        self.assertIn("train.learning_rate", done.stderr)
+
+    def test_a_full_disk_keeps_what_was_there(self):
+        if os.geteuid() != 0:
+            self.skipTest("mounting a small disk needs root")
+        small = self.folder / "small"
+        small.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2600k", "tmpfs", str(small)], stderr=subprocess.DEVNULL).returncode:
+            self.skipTest("no mount here")
+        try:
+            for ranks, extra in ((1, []), (2, ["parallel.context=2"])):
+                output = small / f"run{ranks}"
+                done = bb.run(ranks, "train", self.config, f"output={output}", "checkpoint.every_steps=1", "checkpoint.keep=100",
+                              "train.max_steps=30", *extra, expect=74)
+                self.assertIn("carillon: error:", done.stderr)
+                self.assertIn("no space", done.stderr)
+                self.assertEqual(bb.metrics(output)[-1]["step"], 30, "periodic saves are skipped, training goes on")
+                newest = sorted((output / "checkpoints").glob("step-*"))[-1]
+                bb.run(1, "inspect", newest)
+                shutil.rmtree(output)
+        finally:
+            subprocess.run(["umount", str(small)], check=True)
+
+    def test_nonfinite_losses_end_the_run(self):
+        self.refused(76, "not finite", "train", self.config, f"output={self.folder}/nan", "train.learning_rate=1e300",
+                     "runtime.dtype=float32", "train.max_steps=50", "train.warmup_steps=0")
+        records = bb.metrics(self.folder / "nan")
+        self.assertTrue(all(r["loss"] is None or r["grad_norm"] is None for r in records[-5:]))
+
+    def test_steps_without_targets_change_nothing_but_the_step(self):
+        data = self.folder / "masked.jsonl"
+        data.write_text("".join('{"tokens":[1,2,3,4],"loss_mask":[0,0,0,0]}\n' for _ in range(8)))
+        bb.run(1, "train", self.config, f"data.train=[{{path: {data}}}]", f"output={self.folder}/masked", "train.max_steps=2")
+        for record in bb.metrics(self.folder / "masked"):
+            self.assertIsNone(record["loss"])
+            self.assertEqual(record["tokens"], 0)
+
+    def test_a_start_takes_well_under_half_a_second(self):
+        begin = time.monotonic()
+        bb.run(1, "train", self.config, f"output={self.folder}/quick", "train.max_steps=1")
+        self.assertLess(time.monotonic() - begin, 2, "and this bound is for a loaded machine")
+
+    def test_rope_and_inspect_print_one_object(self):
+        rope = json.loads(bb.run(1, "rope", "--json", "rope.type=yarn", "rope.resonance=true", "rope.factor=4",
+                                 "rope.original_max_position_embeddings=64", "model.head_dim=16").stdout)
+        self.assertEqual([p["rounded_wavelength"] for p in rope["pairs"]][:3], [6, 26, 126])
+        self.assertEqual(rope["critical_dimension"], 2)
+        found = json.loads(bb.run(1, "inspect", self.folder / "run", "--json").stdout)
+        self.assertEqual(found["kind"], "checkpoint")
+        self.assertIn("model/model.embed_tokens.weight", found["tensors"])
+        info = json.loads(bb.run(1, "info", "--json").stdout)
+        self.assertIn("instruction_set", info["devices"][0])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2, warnings="ignore")
