@@ -38,6 +38,7 @@ GridShape grid_shape(const ParallelSection& parallel, int ranks) {
   shape.tensor = static_cast<int>(parallel.tensor);
   shape.context = static_cast<int>(parallel.context);
   shape.data = static_cast<int>(parallel.data.value_or(ranks / inner));
+  require_ranks(shape, ranks);
   return shape;
 }
 

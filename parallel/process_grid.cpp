@@ -2,11 +2,16 @@
 
 namespace carillon {
 
+void require_ranks(GridShape shape, int ranks) {
+  if (shape.data >= 1 && shape.context >= 1 && shape.tensor >= 1 && shape.size() == ranks) return;
+  fail(ExitCode::kUsage,
+       "parallel.data {} · parallel.context {} · parallel.tensor {} = {} ranks, but {} were started, in the configuration, "
+       "start {} ranks or leave parallel.data at auto",
+       shape.data, shape.context, shape.tensor, shape.size(), ranks, shape.size());
+}
+
 ProcessGrid make_process_grid(std::unique_ptr<Communicator> world, GridShape shape, int kv_replicas) {
-  if (shape.data < 1 || shape.context < 1 || shape.tensor < 1 || shape.size() != world->size())
-    fail(ExitCode::kUsage, "parallel.data {} · parallel.context {} · parallel.tensor {} = {} ranks, but {} were started, "
-         "in the configuration, start {} ranks or leave parallel.data at auto",
-         shape.data, shape.context, shape.tensor, shape.size(), world->size(), shape.size());
+  require_ranks(shape, world->size());
   CHECK(kv_replicas >= 1 && shape.tensor % kv_replicas == 0, "replicas divide the tensor axis", kv_replicas,
         shape.tensor);
   ProcessGrid grid;

@@ -33,8 +33,10 @@ struct ProcessGrid {
   std::unique_ptr<Communicator> kv_replicas;
 };
 
-// Takes the world apart. kv_replicas = max(1, tensor / key/value heads). Error 64 naming the numbers when the shape's
-// product is not the world's size.
+// Error 64 naming the numbers when the shape's product is not `ranks`.
+void require_ranks(GridShape shape, int ranks);
+
+// Takes the world apart. kv_replicas = max(1, tensor / key/value heads). Error 64 as require_ranks.
 ProcessGrid make_process_grid(std::unique_ptr<Communicator> world, GridShape shape, int kv_replicas = 1);
 
 }  // namespace carillon
