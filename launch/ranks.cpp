@@ -49,6 +49,9 @@ ProcessGrid make_grid(std::unique_ptr<Communicator> world, const ParallelSection
 }
 
 std::unique_ptr<Backend> make_backend(const RuntimeSection& runtime, const Notice& notice) {
+  if (runtime.attention == "cudnn")
+    fail(ExitCode::kUsage, "cudnn's attention needs CUDA, which this carillon was built without, in runtime.attention, use "
+         "auto or own");
   BackendOptions options;
   options.device = runtime.device;
   options.threads = static_cast<int>(runtime.threads.value_or(0));

@@ -40,6 +40,9 @@ Trainer::Trainer(std::unique_ptr<Communicator> world, RunConfig config, bool qui
 
 void Trainer::open_model_and_data() {
   const Notice notice = [this](const std::string& text) { log_.warning(text); };
+  const EvalSection& eval = config_.eval;
+  if (!config_.data.validation.empty() || eval.every_steps || eval.every || !eval.at.empty() || eval.at_end)
+    notice("evaluation inside training is not built yet: data.validation and eval are left out of this run");
   // Cheap and telling: before anything is read that could take long.
   (void)grid_shape(config_.parallel, world_->size());
   SequenceLayout(config_.parallel.layout, config_.data.sequence_length, static_cast<int>(config_.parallel.context),

@@ -3,6 +3,21 @@
 #include "launch/trainer.h"
 
 namespace carillon {
+namespace {
+
+// mpirun can start ranks with different command lines; they must not train together.
+void require_same_configuration(Communicator& world, const RunConfig& config) {
+  const std::string mine = to_json(config).dump();
+  const std::string first = broadcast_text(world, mine);
+  agree(world, [&] {
+    if (mine == first) return;
+    const std::vector<std::string> differences = changes_since(Json::parse(first), config, "rank 0's configuration");
+    fail(ExitCode::kInternal, "rank {} was given another configuration than rank 0{}, on the command line, start all alike",
+         world.rank(), differences.empty() ? "" : " (" + differences.front() + ")");
+  });
+}
+
+}  // namespace
 
 std::string help_train() {
   RunConfig config;
@@ -16,7 +31,9 @@ ExitCode run_train(Program& program, const CommandLine& line) {
     fail(ExitCode::kUsage, "train takes one configuration file, not {}, on the command line, carillon train CONFIG.yaml "
          "[key=value …]", line.files.size());
   RunConfig config = load_run_config(line.files[0], line.overrides);
-  Trainer trainer(program.make_world(), std::move(config), line.quiet);
+  std::unique_ptr<Communicator> world = program.make_world();
+  require_same_configuration(*world, config);
+  Trainer trainer(std::move(world), std::move(config), line.quiet);
   return trainer.run();
 }
 

@@ -156,6 +156,24 @@ class CommandLine(unittest.TestCase):
         bb.run(1, "train", self.config, f"output={self.folder}/quick", "train.max_steps=1")
         self.assertLess(time.monotonic() - begin, 2, "and this bound is for a loaded machine")
 
+    def test_ranks_of_different_configurations_do_not_train_together(self):
+        words = [*bb.MPIRUN, "-n", "1", bb.CARILLON, "train", str(self.config), f"output={self.folder}/y", "parallel.context=2",
+                 ":", "-n", "1", bb.CARILLON, "train", str(self.config), f"output={self.folder}/y", "parallel.context=2",
+                 "train.learning_rate=1"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20)
+        self.assertEqual(done.returncode, 70, done.stderr)
+        self.assertIn("train.learning_rate", done.stderr)
+
+    def test_tokens_from_files_of_every_kind_train_alike(self):
+        source = self.folder / "kinds.jsonl"
+        source.write_text("".join(f'{{"tokens":{[(i * j) % 22 for j in range(20)]}}}\n' for i in range(1, 30)))
+        printed = bb.run(1, "tokenize", source, f"output={self.folder}/kinds.h5", "vocab_size=22").stdout
+        self.assertIn("29 documents, 580 tokens", printed)
+        for kind in ("jsonl", "h5"):
+            bb.run(1, "train", self.config, f"data.train=[{{path: {self.folder}/kinds.{kind}}}]",
+                   f"output={self.folder}/run-{kind}", "train.max_steps=3", "data.packing=split")
+        self.assertEqual(bb.raw_fields(self.folder / "run-jsonl"), bb.raw_fields(self.folder / "run-h5"))
+
     def test_rope_and_inspect_print_one_object(self):
         rope = json.loads(bb.run(1, "rope", "--json", "rope.type=yarn", "rope.resonance=true", "rope.factor=4",
                                  "rope.original_max_position_embeddings=64", "model.head_dim=16").stdout)
