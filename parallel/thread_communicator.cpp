@@ -7,6 +7,7 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <random>
 #include <thread>
 
 #include "parallel/rank_order.h"
@@ -14,6 +15,15 @@
 
 namespace carillon {
 namespace {
+
+std::atomic<int> longest_delay{0};
+
+void delay() {
+  const int longest = longest_delay.load(std::memory_order_relaxed);
+  if (longest == 0) return;
+  thread_local std::minstd_rand numbers(std::random_device{}());
+  std::this_thread::sleep_for(std::chrono::microseconds(numbers() % static_cast<unsigned>(longest)));
+}
 
 // Thrown in ranks that wait for one that has failed.
 struct PeerFailed : Error {
@@ -74,6 +84,7 @@ class ThreadTransfer : public Communicator::Transfer {
   explicit ThreadTransfer(std::shared_ptr<Group> group) : group_(std::move(group)) {}
   void add(std::shared_ptr<Pending> pending) { pending_.push_back(std::move(pending)); }
   void wait() override {
+    delay();
     std::unique_lock lock(group_->mutex);
     group_->wait(lock, [&] { return std::all_of(pending_.begin(), pending_.end(), [](auto& p) { return p->done; }); });
   }
@@ -142,6 +153,7 @@ class ThreadCommunicator : public Communicator {
   void barrier() override { group_->barrier(); }
 
   std::unique_ptr<Transfer> start_exchange(Tensor send, int to, Tensor receive, int from, Kind kind) override {
+    delay();
     auto transfer = std::make_unique<ThreadTransfer>(group_);
     const bool sends = send && to >= 0, receives = receive && from >= 0;
     if (sends) count_exchange(to == rank_ ? 0 : static_cast<int64_t>(send.bytes()), kind);
@@ -215,6 +227,9 @@ class ThreadCommunicator : public Communicator {
 };
 
 }  // namespace
+
+ScopedExchangeDelay::ScopedExchangeDelay(int microseconds) { longest_delay.store(microseconds); }
+ScopedExchangeDelay::~ScopedExchangeDelay() { longest_delay.store(0); }
 
 void run_ranks(int ranks, const std::function<void(std::unique_ptr<Communicator>)>& body) {
   const auto failed = std::make_shared<std::atomic<bool>>(false);

@@ -13,4 +13,13 @@ namespace carillon {
 // they wait, and the exception of the rank that failed first is thrown here.
 void run_ranks(int ranks, const std::function<void(std::unique_ptr<Communicator>)>& body);
 
+// Test only: until it is destroyed, exchanges are started and waited for up to `microseconds` late, differently each
+// time. What is computed must not change by a bit.
+class ScopedExchangeDelay {
+ public:
+  explicit ScopedExchangeDelay(int microseconds);
+  ~ScopedExchangeDelay();
+  ScopedExchangeDelay(const ScopedExchangeDelay&) = delete;
+};
+
 }  // namespace carillon

@@ -92,6 +92,28 @@ class Resume(unittest.TestCase):
                 status = pathlib.Path(f"/proc/{pid}/stat")
                 self.assertTrue(not status.exists() or status.read_text().split()[2] == "Z", "a rank outlived the job")
 
+    def test_an_error_of_one_rank_alone_takes_the_others_along(self):
+        output = self.folder / "one-fails"
+        begin = time.monotonic()
+        done = bb.run(2, "train", self.config, f"output={output}", "parallel.context=2", expect=74,
+                      environment={"CARILLON_TEST_FAIL": "tensors_written:1:io"})
+        self.assertLess(time.monotonic() - begin, 10)
+        self.assertIn("carillon: error: made to fail", done.stderr)
+        self.assertIn("[rank 1]", done.stderr)
+        bb.run(2, "train", self.config, f"output={output}", "parallel.context=2")
+        self.assertEqual(bb.raw_fields(output), self.straight2)
+
+    def test_killed_while_saving_loses_no_committed_step(self):
+        for point in ("folder_made", "tensors_written:1", "tensors_synced", "manifest_written", "committed"):
+            output = self.folder / f"saving-{point.replace(':', '-')}"
+            bb.run(2, "train", self.config, f"output={output}", "parallel.context=2", "train.max_steps=4",
+                   "train.lr_scheduler=constant")
+            bb.run(2, "train", self.config, f"output={output}", "parallel.context=2", "train.lr_scheduler=constant", expect=None,
+                   environment={"CARILLON_TEST_FAIL": point})
+            self.assertTrue((output / "checkpoints/step-00000004/manifest.json").exists(), point)
+            bb.run(2, "train", self.config, f"output={output}", "parallel.context=2", "train.lr_scheduler=constant")
+            self.assertEqual([r["step"] for r in bb.metrics(output)], list(range(1, 13)), point)
+
     def test_a_damaged_checkpoint_is_passed_over_aloud(self):
         for damage in ("payload", "manifest", "truncated"):
             output = self.folder / f"damaged-{damage}"
