@@ -15,6 +15,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kTokenizerFiles[] = {"tokenizer.json",          "tokenizer_config.json", "tokenizer.model",
+                                           "special_tokens_map.json", "added_tokens.json",     "chat_template.jinja",
+                                           "generation_config.json",  "vocab.json",            "merges.txt"};
+
 constexpr std::string_view kModelGroup = "model/";
 
 std::string without_group(const std::string& name) {
@@ -63,6 +67,14 @@ class Hdf5Model : public ModelSource {
     }
   }
 
+  Hdf5File::Dataset stored(const std::string& name) const override { return datasets_.at(std::string(kModelGroup) + name); }
+  void read_stored(const std::string& name, std::vector<char>& bytes) const override {
+    const Hdf5File::Dataset dataset = stored(name);
+    const Rectangle whole = Rectangle::whole(dataset.shape);
+    bytes.resize(static_cast<size_t>(whole.count() * size_of(dataset.type)));
+    file_.read(dataset.name, whole, bytes.data());
+  }
+
  protected:
   Hdf5File file_;
   std::string named_;
@@ -82,6 +94,12 @@ class ModelFile : public Hdf5Model {
     if (!text) return nullptr;
     return Tokenizer::from_json(named_, *text, file_.attribute("tokenizer_config_json").value_or(""));
   }
+  std::map<std::string, std::string> tokenizer_files() const override {
+    std::map<std::string, std::string> files;
+    if (const auto text = file_.attribute("tokenizer_json")) files["tokenizer.json"] = *text;
+    if (const auto text = file_.attribute("tokenizer_config_json")) files["tokenizer_config.json"] = *text;
+    return files;
+  }
 
  private:
   std::string config_;
@@ -96,16 +114,27 @@ class CheckpointModel : public Hdf5Model {
   }
   std::string config_json() const override { return manifest_.config["model"].dump(2); }
   std::unique_ptr<Tokenizer> tokenizer() const override {
-    const Json run = manifest_.config.value("run", Json::object());
-    const Json data = run.value("data", Json::object()), model = run.value("model", Json::object());
+    const Json data = run().value("data", Json::object());
     if (data.contains("tokenizer") && data["tokenizer"].is_string())
       return Tokenizer::open(data["tokenizer"].get<std::string>());
-    if (!model.contains("base") || !model["base"].is_string()) return nullptr;
-    const std::string base = model["base"].get<std::string>();
-    return fs::exists(base) ? ModelSource::open(resolve_model_path(base, [](const std::string&) {}))->tokenizer() : nullptr;
+    const auto base = base_model();
+    return base ? base->tokenizer() : nullptr;
+  }
+  std::map<std::string, std::string> tokenizer_files() const override {
+    const auto base = base_model();
+    return base ? base->tokenizer_files() : std::map<std::string, std::string>{};
   }
 
  private:
+  Json run() const { return manifest_.config.value("run", Json::object()); }
+  // What the run was fine-tuned from, where it is still there.
+  std::unique_ptr<ModelSource> base_model() const {
+    const Json model = run().value("model", Json::object());
+    if (!model.contains("base") || !model["base"].is_string()) return nullptr;
+    const std::string base = model["base"].get<std::string>();
+    return fs::exists(base) ? ModelSource::open(resolve_model_path(base, [](const std::string&) {})) : nullptr;
+  }
+
   Manifest manifest_;
 };
 
@@ -127,6 +156,21 @@ class HuggingFaceModel : public ModelSource {
       copy_rectangle(*tensor, shard.rectangle, bytes);
       convert_stored(shard.data, bytes.data(), tensor->type);
     }
+  }
+  Hdf5File::Dataset stored(const std::string& name) const override {
+    const auto tensor = folder_.find(name);
+    return {name, tensor->type, tensor->shape};
+  }
+  void read_stored(const std::string& name, std::vector<char>& bytes) const override {
+    const auto tensor = folder_.find(name);
+    const char* from = reinterpret_cast<const char*>(tensor->data);
+    bytes.assign(from, from + Rectangle::whole(tensor->shape).count() * size_of(tensor->type));
+  }
+  std::map<std::string, std::string> tokenizer_files() const override {
+    std::map<std::string, std::string> files;
+    for (const char* name : kTokenizerFiles)
+      if (fs::exists(fs::path(path()) / name)) files[name] = read_text_file((fs::path(path()) / name).string());
+    return files;
   }
   std::unique_ptr<Tokenizer> tokenizer() const override {
     const fs::path folder(path());

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "data/hdf5_file.h"
 #include "data/tokenizer.h"
 #include "parallel/shard.h"
 
@@ -27,6 +29,11 @@ class ModelSource {
   // Fills each shard, whose name is "model/NAME", from its rectangle, converted to the shard's type. Error 65 naming a
   // tensor that is missing, of another shape, quantised or not a number; 65 naming all the missing ones at once.
   virtual void read(std::vector<NamedShard>& shards) const = 0;
+  // One tensor as it is stored: for copying without conversion.
+  virtual Hdf5File::Dataset stored(const std::string& name) const = 0;
+  virtual void read_stored(const std::string& name, std::vector<char>& bytes) const = 0;
+  // The texts of tokenizer.json and the like, by file name; empty when there are none.
+  virtual std::map<std::string, std::string> tokenizer_files() const = 0;
   // The tokenizer that goes with it; null when there is none.
   virtual std::unique_ptr<Tokenizer> tokenizer() const = 0;
 };

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -36,5 +37,15 @@ class SafetensorsFile {
   MappedFile file_;
   std::map<std::string, Entry> entries_;
 };
+
+// Writes one file: `list` in file order, `read` gives each tensor's bytes. Whole or not at all; metadata {"format": "pt"}.
+struct SafetensorsItem {
+  std::string name;
+  std::string dtype;
+  std::vector<int64_t> shape;
+  int64_t bytes = 0;
+};
+void write_safetensors(const std::string& path, std::vector<SafetensorsItem> list,
+                       const std::function<void(const std::string& name, std::vector<char>& bytes)>& read);
 
 }  // namespace carillon

@@ -183,6 +183,8 @@ class ConfigReader {
   // v5's rope_parameters, else v4's rope_scaling with the top level's rope_theta; in v5 names.
   Json rope_settings() const {
     Json settings = Json::object();
+    // What `carillon export` wrote beside the form other programs read: the exact definition.
+    if (has("carillon_rope") && json_["carillon_rope"].is_object()) return json_["carillon_rope"];
     if (has("rope_parameters"))
       settings = rope_parameters();
     else if (has("rope_scaling"))
@@ -257,6 +259,7 @@ std::string write_model_config(const ModelConfig& config) {
   json.erase("rope_scaling");
   json.erase("original_max_position_embeddings");
   json.erase("resonance_rope");
+  json.erase("carillon_rope");
   json["rope_parameters"] = config.rope.settings;
   json["rope_parameters"]["rope_theta"] = config.rope.base;
   json["rope_theta"] = config.rope.base;

@@ -1,6 +1,7 @@
 #include "parallel/rank_order.h"
 
 #include <algorithm>
+#include <type_traits>
 
 namespace carillon {
 namespace {
@@ -13,7 +14,10 @@ void reduce(T* y, int64_t count, const std::vector<const void*>& parts, Reductio
     for (size_t r = 1; r < parts.size(); ++r) {
       const A next = static_cast<A>(static_cast<const T*>(parts[r])[i]);
       if (reduction == Reduction::kSum) {
-        value += next;
+        if constexpr (std::is_integral_v<A>)
+          value = static_cast<A>(static_cast<uint64_t>(value) + static_cast<uint64_t>(next));  // hashes wrap round
+        else
+          value += next;
       } else if (value == value && (next != next || (reduction == Reduction::kMax ? next > value : next < value))) {
         value = next;  // a NaN wins and stays
       }

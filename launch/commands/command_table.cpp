@@ -14,6 +14,10 @@ const std::vector<Command>& command_table() {
       {"import", "import SOURCE OUT.h5", "Hugging Face folder to one model file",
        "Keeps every tensor's type and bytes; the file opens in h5py and h5dump.", "carillon import SmolLM2-135M/ smol.h5",
        run_import},
+      {"export", "export MODEL OUT [format=hf]", "a model, checkpoint or run as a Hugging Face folder",
+       "Loads in transformers without a patch: YaRN, NTK-by-parts and everything with resonance are written as longrope "
+       "factors, which hold any frequencies exactly.",
+       "carillon export runs/quickstart/run exported/", run_export},
       {"inspect", "inspect FILE [--json]", "what is in a model, checkpoint or token file, every hash verified",
        "Exit code 65 names the file and tensor that fail.", "carillon inspect runs/quickstart/run --json", run_inspect},
       {"rope", "rope [rope.*=…] [length=N] [--json]", "the rotary frequency table of a setting",
@@ -30,7 +34,6 @@ const std::vector<Command>& command_table() {
       {"eval", "eval CONFIG.yaml [key=value…]", "one evaluation: model, task, length", "", ""},
       {"sweep", "sweep CONFIG.yaml [key=value…]", "checkpoints × lengths × rope settings × tasks", "", ""},
       {"generate", "generate model=M prompt=…", "greedy or sampled continuation", "", ""},
-      {"export", "export MODEL OUT format=hf", "a model for transformers", "", ""},
       {"plan", "plan CONFIG.yaml", "memory and time of a run before it is started", "", ""},
       {"verify", "verify CONFIG.yaml", "proves that the layout changes nothing", "", ""},
       {"report", "report RESULTS OUT.html", "one self-contained page of results", "", ""},

@@ -21,6 +21,7 @@ struct CommandLine {
 ExitCode run_train(Program& program, const CommandLine& line);
 ExitCode run_score(Program& program, const CommandLine& line);
 ExitCode run_import(Program& program, const CommandLine& line);
+ExitCode run_export(Program& program, const CommandLine& line);
 ExitCode run_inspect(Program& program, const CommandLine& line);
 ExitCode run_rope(Program& program, const CommandLine& line);
 ExitCode run_posgen(Program& program, const CommandLine& line);

@@ -1,0 +1,62 @@
+// carillon export: the way back to a Hugging Face folder.
+#include "data/export.h"
+
+#include <algorithm>
+
+#include "data/model_source.h"
+#include "launch/commands/commands.h"
+#include "launch/config_schema.h"
+#include "model/export_config.h"
+
+namespace carillon {
+namespace {
+
+// The type most of the weights have.
+std::string weight_type(const ModelSource& source) {
+  std::map<std::string, int64_t> elements;
+  for (const std::string& name : source.tensor_names()) {
+    const Hdf5File::Dataset stored = source.stored(name);
+    elements[name_of(stored.type)] += Rectangle::whole(stored.shape).count();
+  }
+  return std::max_element(elements.begin(), elements.end(), [](auto& a, auto& b) { return a.second < b.second; })->first;
+}
+
+// The exported config.json as another program reads it: without our own key.
+ModelConfig as_others_read(const std::string& text, const std::string& where) {
+  Json json = Json::parse(text);
+  json.erase("carillon_rope");
+  return parse_model_config(json.dump(), where);
+}
+
+}  // namespace
+
+ExitCode run_export(Program& program, const CommandLine& line) {
+  std::string format = "hf";
+  Schema schema;
+  schema.section("", "How.");
+  schema.text("format", format, "hf");
+  for (const std::string& argument : line.overrides) schema.apply_override(argument);
+  if (format != "hf") fail(ExitCode::kUsage, "format {} is not built yet, on the command line, use format=hf", format);
+  if (line.files.size() != 2)
+    fail(ExitCode::kUsage, "export takes a model and a folder, on the command line, carillon export MODEL OUT [format=hf]");
+  const auto world = program.make_world();
+  agree(*world, [&] {
+    if (world->rank() != 0) return;
+    const std::string path = resolve_model_path(line.files[0], [&](const std::string& text) { program.warning(text); });
+    const auto source = ModelSource::open(path);
+    const ModelConfig config = parse_model_config(source->config_json(), path);
+    const std::string text = export_model_config(config, weight_type(*source));
+    const ExportCounts counts = export_model(*source, text, line.files[1]);
+    // Read again, as somebody else would.
+    const auto again = ModelSource::open(line.files[1]);
+    const ModelConfig theirs = as_others_read(again->config_json(), line.files[1]);
+    const int64_t length = theirs.max_position_embeddings;
+    fmt::print("{}: {} tensors, {:.1f} MiB in {} file{}; rotation {} as transformers computes it, largest deviation {:.2g} over {} "
+               "positions\n",
+               line.files[1], counts.tensors, static_cast<double>(counts.bytes) / (1 << 20), counts.files,
+               counts.files == 1 ? "" : "s", name_of(theirs.rope.type), largest_rotation_deviation(config, theirs, length), length);
+  });
+  return ExitCode::kDone;
+}
+
+}  // namespace carillon
