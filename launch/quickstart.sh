@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From a fresh Debian 12 to a trained long-context model: installs what is missing, builds, trains on two ranks with ring
-# attention, is killed in the middle, resumes, and scores sequences four times as long as those trained on.
+# attention, is killed in the middle, resumes, scores sequences four times as long as those trained on, and ends with a sweep.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1   # needed by root only
@@ -33,4 +33,7 @@ say "score on one rank"
 $carillon score model=$run/run input=$run/test.jsonl output=$run/scores.jsonl
 awk '{ if (match($0, /"loss":[ ]*[0-9.eE+-]+/)) { split(substr($0, RSTART, RLENGTH), a, ":"); sum += a[2]; n++ } }
      END { printf "mean loss on %d sequences of 256 tokens: %.4f nats a token (guessing: %.4f)\n", n, sum / n, log(17) }' $run/scores.jsonl
-tail -n 1 $run/run/metrics.jsonl
+
+say "accuracy at one to four times the training length, under four rope settings"
+mpirun -n 2 --oversubscribe $carillon sweep launch/configs/sweep_posgen.yaml
+echo "the same as a page: $run/sweep/report.html"

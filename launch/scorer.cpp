@@ -54,6 +54,7 @@ Scorer::Scorer(Backend& backend, ProcessGrid& grid, const ModelConfig& config, D
     : backend_(backend),
       grid_(grid),
       config_(config),
+      rope_(config.rope),
       network_(backend, grid, config, options_for(compute, layout, padded_score_length(longest, grid.shape.context))) {}
 
 void Scorer::prepare(int64_t tokens) {
@@ -61,49 +62,69 @@ void Scorer::prepare(int64_t tokens) {
   const bool other_length = length != network_.layout().length();
   network_.set_sequence_length(length);
   // Types that follow the length go by the document's own, not the padded one.
-  const int64_t rotation_for = config_.rope.follows_length() ? tokens : 0;
+  const int64_t rotation_for = rope_.follows_length() ? tokens : 0;
   if (!other_length && rotation_for == rotation_for_) return;
-  network_.transformer().set_rotation(make_rope_table(config_.rope, config_.head_dim, tokens));
+  network_.transformer().set_rotation(make_rope_table(rope_, config_.head_dim, tokens));
   rotation_for_ = rotation_for;
 }
 
-std::vector<double> Scorer::score_own(const ScoreDocument& document) {
+TokenScores Scorer::score_own(const ScoreDocument& document) {
   prepare(static_cast<int64_t>(document.tokens.size()));
   const SequenceLayout& layout = network_.layout();
   DocumentBatch whole(document.tokens, layout.length());
   ShardedBatch sharded(layout, grid_.cp_rank, 1);
   network_.transformer().forward(sharded.shard(whole.view()));
 
-  const Tensor device = network_.transformer().losses();
+  const size_t scored = document.tokens.size() - 1;
+  return {in_sequence_order(network_.transformer().losses(), scored),
+          in_sequence_order(network_.transformer().margins(), scored)};
+}
+
+// The first `count` of the rows of all context ranks.
+std::vector<double> Scorer::in_sequence_order(Tensor rows, size_t count) {
+  const SequenceLayout& layout = network_.layout();
   std::vector<double> local(static_cast<size_t>(layout.local())), gathered(static_cast<size_t>(layout.padded()));
-  if (device.dtype() == DType::kFloat64) {
-    backend_.download(Tensor::of(local, {layout.local()}), device);
+  if (rows.dtype() == DType::kFloat64) {
+    backend_.download(Tensor::of(local, {layout.local()}), rows);
   } else {
     std::vector<float> single(local.size());
-    backend_.download(Tensor::of(single, {layout.local()}), device);
+    backend_.download(Tensor::of(single, {layout.local()}), rows);
     std::copy(single.begin(), single.end(), local.begin());
   }
   grid_.cp->all_gather(Tensor::of(gathered, {layout.padded()}), Tensor::of(local, {layout.local()}));
-  std::vector<double> loss(document.tokens.size() - 1);
+  std::vector<double> values(count);
   for (int rank = 0; rank < layout.cp(); ++rank)
     for (int64_t i = 0; i < layout.local(); ++i) {
       const int64_t index = layout.index_of(rank, i);
-      if (index < static_cast<int64_t>(loss.size()))
-        loss[static_cast<size_t>(index)] = gathered[static_cast<size_t>(rank * layout.local() + i)];
+      if (index < static_cast<int64_t>(count))
+        values[static_cast<size_t>(index)] = gathered[static_cast<size_t>(rank * layout.local() + i)];
     }
-  return loss;
+  return values;
+}
+
+void Scorer::set_rope(const RopeConfig& rope) {
+  if (rotary_pairs(rope, config_.head_dim) != rotary_pairs(rope_, config_.head_dim))
+    fail(ExitCode::kUsage, "this rope turns {} pairs of a head, the model's {}, in rope, keep partial_rotary_factor",
+         rotary_pairs(rope, config_.head_dim), rotary_pairs(rope_, config_.head_dim));
+  rope_ = rope;
+  rotation_for_ = -1;
 }
 
 void Scorer::score(const std::vector<ScoreDocument>& documents, const Done& done) {
   const size_t ranks = static_cast<size_t>(grid_.shape.data);
   for (size_t round = 0; round < documents.size(); round += ranks) {
     const size_t mine = round + static_cast<size_t>(grid_.dp_rank);
+    // Losses, then margins of a document behind one another.
     std::vector<double> own;
-    if (mine < documents.size()) own = score_own(documents[mine]);
+    if (mine < documents.size()) {
+      const TokenScores scores = score_own(documents[mine]);
+      own = scores.loss;
+      own.insert(own.end(), scores.margin.begin(), scores.margin.end());
+    }
     std::vector<int64_t> counts;
     int64_t total = 0;
     for (size_t index = round; index < round + ranks; ++index) {
-      counts.push_back(index < documents.size() ? static_cast<int64_t>(documents[index].tokens.size()) - 1 : 0);
+      counts.push_back(index < documents.size() ? 2 * (static_cast<int64_t>(documents[index].tokens.size()) - 1) : 0);
       total += counts.back();
     }
     std::vector<double> all(static_cast<size_t>(total));
@@ -111,7 +132,8 @@ void Scorer::score(const std::vector<ScoreDocument>& documents, const Done& done
     if (grid_.world->rank() != 0) continue;
     auto begin = all.begin();
     for (size_t i = 0; i < ranks && round + i < documents.size(); ++i) {
-      done(round + i, std::vector<double>(begin, begin + counts[i]));
+      const auto middle = begin + counts[i] / 2;
+      done(round + i, {{begin, middle}, {middle, begin + counts[i]}});
       begin += counts[i];
     }
   }

@@ -9,6 +9,12 @@
 
 namespace carillon {
 
+// Of one document, entry i about token i + 1; one entry fewer than tokens.
+struct TokenScores {
+  std::vector<double> loss;    // -log p(token i+1 | tokens up to i), nats
+  std::vector<double> margin;  // its logit less the largest one: 0 where it is the greedy choice
+};
+
 class Scorer {
  public:
   // `longest`: tokens of the longest document to come. Weights are to be loaded into network() before the first score.
@@ -17,19 +23,23 @@ class Scorer {
 
   Network& network() { return network_; }
 
-  // Documents go to the data-parallel ranks in turn, one at a time. On the world's rank 0 `done(index, loss)` is called
-  // for each in order: loss[i] is -log p(token i+1 | tokens up to i) in nats, one fewer than tokens. Collective over
-  // the world; every rank gives the same documents.
-  using Done = std::function<void(size_t index, const std::vector<double>& loss)>;
+  // Another rotation for the same weights. Error 64 when it turns another number of pairs.
+  void set_rope(const RopeConfig& rope);
+
+  // Documents go to the data-parallel ranks in turn, one at a time. On the world's rank 0 `done(index, scores)` is
+  // called for each in order. Collective over the world; every rank gives the same documents.
+  using Done = std::function<void(size_t index, const TokenScores& scores)>;
   void score(const std::vector<ScoreDocument>& documents, const Done& done);
 
  private:
-  std::vector<double> score_own(const ScoreDocument& document);
+  TokenScores score_own(const ScoreDocument& document);
+  std::vector<double> in_sequence_order(Tensor rows, size_t count);
   void prepare(int64_t tokens);
 
   Backend& backend_;
   ProcessGrid& grid_;
   const ModelConfig& config_;
+  RopeConfig rope_;
   Network network_;
   int64_t rotation_for_ = -1;  // length the rotation table was made for; -1: none yet
 };

@@ -41,6 +41,9 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
       sine_(arena.allocate("rotation.sine", accumulate_type(options.compute),
                            {options.positions, config.rotary_pairs()})),
       losses_(arena.allocate("loss.rows", accumulate_type(options.compute), {options.batch * layout.local()})),
+      margins_(options.training ? Tensor()
+                                : arena.allocate("loss.rows", accumulate_type(options.compute),
+                                                 {options.batch * layout.local()})),
       ring_(backend, *grid.cp, layout,
             {options.batch, shards.heads, shards.kv_heads, config.head_dim, options.compute, options.training}, arena),
       loss_(backend, *grid.tp, options.batch * layout.local(), config.hidden_size, shards.vocabulary.size(),
@@ -48,7 +51,7 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
             options.loss_chunk_rows > 0
                 ? options.loss_chunk_rows
                 : default_chunk_rows(options.batch * layout.local(), shards.vocabulary.size(), options.compute),
-            options.compute, arena),
+            options.compute, arena, /*with_margins=*/!options.training),
       staged_first_(static_cast<size_t>(options.batch * layout.local())),
       staged_weight_(batch_.target_weight.bytes()),
       staged_loss_(losses_.bytes()) {}
@@ -140,6 +143,12 @@ void Transformer::forward_backward(const MicroBatch& batch, const std::function<
   else
     embedding_parallel_backward(backend_, *grid_.tp, parameters_.embedding.gradient, batch_.tokens,
                                 work_.residual_gradient, shards_.vocabulary.begin, work_.partial);
+}
+
+Tensor Transformer::margins() {
+  CHECK(!options_.training, "margins are for evaluation");
+  loss_.margins(margins_);
+  return margins_;
 }
 
 double Transformer::weighted_loss() const {

@@ -42,6 +42,9 @@ class Transformer {
 
   // Of the last pass: -log p(target) of each local row [N] (A), 0 without target; the same on every tp rank.
   Tensor losses() const { return losses_; }
+  // Of the last forward(), evaluation only: [N] (A), the target's logit less the row's largest; 0 where the target is the
+  // greedy choice, and without target. Collective over tp; its memory is overwritten by the next call.
+  Tensor margins();
   // Σ over local rows of target_weight · loss, in float64.
   double weighted_loss() const;
 
@@ -85,6 +88,7 @@ class Transformer {
   BatchOnDevice batch_;
   Tensor cosine_, sine_;  // [positions, pairs] (A)
   Tensor losses_;         // [N] (A)
+  Tensor margins_;        // [N] (A), evaluation only
   RingAttention ring_;
   VocabularyLoss loss_;
   std::vector<int64_t> staged_first_;  // host staging, so that a step allocates nothing

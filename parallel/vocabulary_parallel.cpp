@@ -21,7 +21,7 @@ void embedding_parallel_backward(Backend& backend, Communicator& tp, Tensor dtab
 }
 
 VocabularyLoss::VocabularyLoss(Backend& backend, Communicator& tp, int64_t rows, int64_t channels, int64_t vocabulary_local,
-                               int64_t first_row, int64_t chunk_rows, DType compute, Arena& arena)
+                               int64_t first_row, int64_t chunk_rows, DType compute, Arena& arena, bool with_margins)
     : backend_(backend),
       tp_(tp),
       rows_(rows),
@@ -42,6 +42,7 @@ VocabularyLoss::VocabularyLoss(Backend& backend, Communicator& tp, int64_t rows,
   target_ = arena.allocate("loss.statistics", DType::kInt64, {rows});
   weight_ = arena.allocate("loss.statistics", wide, {rows});
   loss_ = arena.allocate("loss.statistics", wide, {rows});
+  if (with_margins) margin_ = arena.allocate("loss.statistics", wide, {rows});
   place_ = arena.allocate("loss.statistics", DType::kInt64, {rows});
   pick_ = arena.allocate("loss.statistics", DType::kInt64, {shard_});
   unpick_ = arena.allocate("loss.statistics", DType::kInt64, {shard_});
@@ -145,6 +146,8 @@ void VocabularyLoss::run_chunk(const Chunk& chunk, Tensor x, Tensor dweight, Ten
   tp_.all_reduce(sums, Reduction::kSum);
   backend_.cross_entropy_finish(loss_.rows(chunk.begin, chunk.begin + chunk.rows), logits, maximum, sums, target,
                                 weight_.rows(chunk.begin, chunk.begin + chunk.rows), first_row_, gradients);
+  if (margin_)
+    backend_.copy(margin_.rows(chunk.begin, chunk.begin + chunk.rows), sums.rows(1, 2).reshape({chunk.rows}));
   if (!gradients) return;
 
   const Tensor dx = gradient_.rows(0, chunk.rows);
@@ -194,10 +197,20 @@ void VocabularyLoss::run(Tensor loss, Tensor dx_shard, Tensor dweight, Tensor x_
     if (gradients) scatter_gradient(chunk, index, dx_shard);
   }
   if (gradients && active_[static_cast<size_t>(tp_.rank())].empty()) backend_.fill(dx_shard, 0);
+  spread(loss, loss_);
+}
+
+void VocabularyLoss::margins(Tensor margin) {
+  CHECK(margin_ && margin.count() == rows_, "this loss was built without margins");
+  spread(margin, margin_);
+}
+
+// From the compacted rows to where they belong; rows without a target are 0.
+void VocabularyLoss::spread(Tensor rows, Tensor compacted) {
   if (compacted_ == 0)
-    backend_.fill(loss, 0);
+    backend_.fill(rows, 0);
   else
-    backend_.embedding_forward(loss.reshape({rows_, 1}), place_, loss_.rows(0, compacted_).reshape({compacted_, 1}), 0);
+    backend_.embedding_forward(rows.reshape({rows_, 1}), place_, compacted.rows(0, compacted_).reshape({compacted_, 1}), 0);
 }
 
 }  // namespace carillon

@@ -24,7 +24,7 @@ class VocabularyLoss {
   // chunk_rows: rows of logits alive at once, rounded up to a multiple of tp. Memory chunk_rows · Vl · 4 bytes, float64 8,
   // bfloat16 6 (its gradient by the logits is rounded into a second copy for the product with the weight).
   VocabularyLoss(Backend& backend, Communicator& tp, int64_t rows, int64_t channels, int64_t vocabulary_local,
-                 int64_t first_row, int64_t chunk_rows, DType compute, Arena& arena);
+                 int64_t first_row, int64_t chunk_rows, DType compute, Arena& arena, bool with_margins = false);
 
   // x_shard[N/tp, C] (after the final norm), weight[Vl, C] (lm_head or the tied embedding), target[N] int64 (-1 none),
   // target_weight[N] (A). loss[N] (A) = -log p(target) per row, 0 without target: the same on every tp rank.
@@ -32,6 +32,10 @@ class VocabularyLoss {
   // out (evaluation).
   void run(Tensor loss, Tensor dx_shard, Tensor dweight, Tensor x_shard, Tensor weight, Tensor target,
            Tensor target_weight);
+
+  // After run() without gradients, on a loss built with `margins`: margin[N] (A) = the target's logit less the largest logit
+  // of the row, so 0 where the target is the greedy choice; 0 without target. The same on every tp rank.
+  void margins(Tensor margin);
 
  private:
   // Where the rows with a target stand; the same on every tp rank, because targets are.
@@ -44,6 +48,7 @@ class VocabularyLoss {
   Chunk chunk_at(int64_t index) const;
   Tensor gather_chunk(const Chunk& chunk, int64_t index, Tensor x_shard);
   void run_chunk(const Chunk& chunk, Tensor x, Tensor dweight, Tensor weight, bool gradients);
+  void spread(Tensor rows, Tensor compacted);
   void scatter_gradient(const Chunk& chunk, int64_t index, Tensor dx_shard);
 
   Backend& backend_;
@@ -64,6 +69,7 @@ class VocabularyLoss {
   Tensor target_;      // [N] int64  compacted: chunk by chunk, in each the ranks one after another
   Tensor weight_;      // [N] (A)    compacted
   Tensor loss_;        // [N] (A)    compacted
+  Tensor margin_;      // [N] (A)    compacted; only with margins
   Tensor place_;       // [N] int64  row -> compacted row, -1 without target
   Tensor pick_;        // [N/tp] int64  n-th row with target of this shard -> row of the shard
   Tensor unpick_;      // [N/tp] int64  row of the shard -> row among the rank's rows of its chunk, -1 without target

@@ -30,9 +30,12 @@ const std::vector<Command>& command_table() {
       {"tokenize", "tokenize FILES… tokenizer=T output=OUT.h5", "text or JSON lines to a token file",
        "Train on the token file wherever a data path is taken.", "carillon tokenize book.txt tokenizer=SmolLM2-135M/ output=book.h5",
        run_tokenize, help_tokenize},
+      {"sweep", "sweep CONFIG.yaml [key=value…]", "checkpoints × lengths × rope settings × tasks",
+       "Started again it does what is missing; several processes on one output share the points. Leaves evals.jsonl, "
+       "table.csv, lm_eval.json and report.html.",
+       "mpirun -n 2 carillon sweep launch/configs/sweep_posgen.yaml", run_sweep, help_sweep},
       {"info", "info [--json]", "build, devices, libraries, instruction sets, MPI, threads", "", "carillon info", run_info},
       {"eval", "eval CONFIG.yaml [key=value…]", "one evaluation: model, task, length", "", ""},
-      {"sweep", "sweep CONFIG.yaml [key=value…]", "checkpoints × lengths × rope settings × tasks", "", ""},
       {"generate", "generate model=M prompt=…", "greedy or sampled continuation", "", ""},
       {"plan", "plan CONFIG.yaml", "memory and time of a run before it is started", "", ""},
       {"verify", "verify CONFIG.yaml", "proves that the layout changes nothing", "", ""},

@@ -25,6 +25,7 @@ ExitCode run_export(Program& program, const CommandLine& line);
 ExitCode run_inspect(Program& program, const CommandLine& line);
 ExitCode run_rope(Program& program, const CommandLine& line);
 ExitCode run_posgen(Program& program, const CommandLine& line);
+ExitCode run_sweep(Program& program, const CommandLine& line);
 ExitCode run_tokenize(Program& program, const CommandLine& line);
 ExitCode run_info(Program& program, const CommandLine& line);
 
@@ -32,6 +33,7 @@ ExitCode run_info(Program& program, const CommandLine& line);
 std::string help_train();
 std::string help_score();
 std::string help_rope();
+std::string help_sweep();
 std::string help_posgen();
 std::string help_tokenize();
 

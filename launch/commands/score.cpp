@@ -95,8 +95,8 @@ ExitCode run_score(Program& program, const CommandLine& line) {
   Scorer scorer(*backend, grid, model.config, config.runtime.dtype, config.parallel.layout,
                 static_cast<int64_t>(longest));
   load_weights(*grid.world, *model.source, scorer.network().parameters(), notice);
-  scorer.score(documents, [&](size_t index, const std::vector<double>& loss) {
-    output->write(record_of(documents[index], loss));
+  scorer.score(documents, [&](size_t index, const TokenScores& scores) {
+    output->write(record_of(documents[index], scores.loss));
   });
   agree(*grid.world, [&] {
     if (output) output->commit();

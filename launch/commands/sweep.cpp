@@ -1,0 +1,184 @@
+// carillon sweep: models × rope settings × lengths × tasks; started again, it does what is missing.
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <set>
+
+#include "launch/commands/commands.h"
+#include "launch/ranks.h"
+#include "launch/sweep_claims.h"
+#include "launch/sweep_results.h"
+#include "launch/sweep_tasks.h"
+
+namespace carillon {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+// A model with weights loaded, for all points of one path.
+struct LoadedModel {
+  std::string path;
+  OpenedModel opened;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<ProcessGrid> grid;
+  std::unique_ptr<Scorer> scorer;
+};
+
+class Sweep {
+ public:
+  Sweep(Program& program, SweepConfig config, bool quiet)
+      : program_(program), config_(std::move(config)), quiet_(quiet), world_(program.make_world()), results_(config_.output) {
+    (void)grid_shape(config_.parallel, world_->size());
+    agree(*world_, [&] {
+      points_ = sweep_points(config_);
+      if (world_->rank() != 0) return;
+      std::error_code error;
+      fs::create_directories(config_.output, error);
+      if (error)
+        fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, name another output", error.message(), config_.output);
+      claims_ = std::make_unique<SweepClaims>(config_.output);
+      results_.read();
+    });
+    backend_ = make_backend(config_.runtime, [&](const std::string& text) { warn(text); });
+  }
+
+  ExitCode run() {
+    for (size_t index = next(); index < points_.size(); index = next()) evaluate(points_[index]);
+    int64_t failed = 0;
+    agree(*world_, [&] {
+      if (world_->rank() != 0) return;
+      const auto records = results_.read();
+      for (const SweepPoint& point : points_) failed += records.at(point.id)["status"] == "failed";
+      results_.write_files(config_, points_);
+      fmt::print("{}", results_.table(config_, points_));
+      std::fflush(stdout);
+    });
+    failed = world_->max(failed);
+    if (failed > 0)
+      fail(ExitCode::kBadInput, "{} of {} points failed, {}/evals.jsonl, each record names its reason; start again to try them again",
+           failed, points_.size(), config_.output);
+    return ExitCode::kDone;
+  }
+
+ private:
+  // The next point that is neither done nor somebody else's; points_.size() when all are done. Rank 0 decides.
+  size_t next() {
+    int64_t chosen = 0;
+    agree(*world_, [&] {
+      if (world_->rank() == 0) chosen = static_cast<int64_t>(choose());
+    });
+    world_->broadcast(Tensor(&chosen, DType::kInt64, {1}), 0);
+    return static_cast<size_t>(chosen);
+  }
+
+  size_t choose() {
+    for (;;) {
+      const auto records = results_.read();
+      bool others = false;
+      for (size_t i = 0; i < points_.size(); ++i) {
+        const auto record = records.find(points_[i].id);
+        const bool settled = record != records.end() && (record->second["status"] == "ok" || failed_.contains(points_[i].id));
+        if (settled) continue;
+        if (!claims_->take(points_[i].id)) {
+          others = true;
+          continue;
+        }
+        // Somebody may have finished it between our reading and our claim.
+        const auto now = results_.read();
+        const auto finished = now.find(points_[i].id);
+        if (finished != now.end() && finished->second["status"] == "ok") {
+          claims_->give_back();
+          continue;
+        }
+        return i;
+      }
+      if (!others) return points_.size();
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    }
+  }
+
+  void evaluate(const SweepPoint& point) {
+    const Clock::time_point begin = Clock::now();
+    const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - begin).count(); };
+    Json record;
+    try {
+      load(point);
+      const RopeConfig rope = merge_rope_config(model_->opened.config.rope, point.rope, "rope." + point.rope_name);
+      model_->scorer->set_rope(rope);
+      const Json metrics = run_task(*world_, *model_->scorer, point, config_, model_->tokenizer.get(), model_->opened.config.vocab_size);
+      record = record_of(point, metrics, seconds());
+    } catch (const Error& error) {
+      // The same error on every rank, or this process would not have come here alone: see agree().
+      if (error.code() == ExitCode::kInternal || error.code() == ExitCode::kLostPeer) throw;
+      record = failure_of(point, error.what(), seconds());
+    }
+    agree(*world_, [&] {
+      if (world_->rank() != 0) return;
+      if (record["status"] == "failed") failed_.insert(point.id);
+      results_.append(record);
+      claims_->give_back();
+      if (!quiet_) fmt::print(stderr, "{}\n", progress(point, record));
+    });
+  }
+
+  std::string progress(const SweepPoint& point, const Json& record) const {
+    std::string text = fmt::format("{}{} {} {} {}: ", point.model, point.step ? fmt::format(" step {}", *point.step) : "",
+                                   point.rope_name, point.length, point.task["name"].get<std::string>());
+    if (record["status"] == "failed") return text + "failed: " + record["error"].get<std::string>();
+    const std::string metric = main_metric(point.task);
+    return text + fmt::format("{} {} in {:.1f} s", metric, record["metrics"][metric].dump(), record["seconds"].get<double>());
+  }
+
+  void load(const SweepPoint& point) {
+    if (model_ && model_->path == point.path) return;
+    model_.reset();
+    auto model = std::make_unique<LoadedModel>();
+    model->path = point.path;
+    const Notice notice = [&](const std::string& text) { warn(text); };
+    model->opened = open_model(*world_, point.path, Json::object(), notice);
+    agree(*world_, [&] {
+      model->tokenizer = config_.data.tokenizer ? Tokenizer::open(*config_.data.tokenizer) : model->opened.source->tokenizer();
+    });
+    // One token more than the longest window: PosGen's leading EOS.
+    const int64_t longest = *std::max_element(config_.lengths.begin(), config_.lengths.end()) + 1;
+    model->grid = std::make_unique<ProcessGrid>(
+        make_grid(world_->split(0, world_->rank(), "world"), config_.parallel, model->opened.config));
+    model->scorer = std::make_unique<Scorer>(*backend_, *model->grid, model->opened.config, config_.runtime.dtype,
+                                             config_.parallel.layout, longest);
+    load_weights(*world_, *model->opened.source, model->scorer->network().parameters(), notice);
+    model_ = std::move(model);
+  }
+
+  void warn(const std::string& text) const {
+    if (world_->rank() == 0) program_.warning(text);
+  }
+
+  Program& program_;
+  SweepConfig config_;
+  bool quiet_;
+  std::unique_ptr<Communicator> world_;
+  SweepResults results_;
+  std::vector<SweepPoint> points_;
+  std::unique_ptr<SweepClaims> claims_;  // rank 0
+  std::set<std::string> failed_;         // in this start: not tried again until the next
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<LoadedModel> model_;
+};
+
+}  // namespace
+
+std::string help_sweep() {
+  SweepConfig config;
+  Schema schema;
+  declare_sweep(schema, config);
+  return schema.help();
+}
+
+ExitCode run_sweep(Program& program, const CommandLine& line) {
+  if (line.files.size() != 1)
+    fail(ExitCode::kUsage, "sweep takes one configuration file, not {}, on the command line, carillon sweep CONFIG.yaml", line.files.size());
+  return Sweep(program, load_sweep_config(line.files[0], line.overrides), line.quiet).run();
+}
+
+}  // namespace carillon

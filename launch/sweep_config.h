@@ -1,0 +1,44 @@
+// What `carillon sweep` is told: models × rope settings × lengths × tasks.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launch/run_config.h"
+
+namespace carillon {
+
+struct SweepConfig {
+  std::vector<std::string> models;     // as written
+  Json checkpoints = "all";            // all | newest | list of steps
+  Json rope = {{"own", Json::object()}};  // name -> settings merged over the model's own
+  std::vector<int64_t> lengths;
+  Json tasks = Json::array();  // each an object with `task`, its own keys, and a `name`
+  DataSection data;            // validation: what a task without `data` reads; tokenizer
+  ParallelSection parallel;
+  RuntimeSection runtime;
+  std::string output;
+};
+
+void declare_sweep(Schema& schema, SweepConfig& config);
+// File, overrides, then what no single key can know: every task's keys, unique names. Errors 64 and 66.
+SweepConfig load_sweep_config(const std::string& path, const std::vector<std::string>& overrides);
+
+// One model × rope × length × task.
+struct SweepPoint {
+  std::string id;     // 16 hexadecimal digits of model, step, rope settings, length and task; not of the output
+  std::string model;  // the entry as written
+  std::optional<int64_t> step;
+  std::string path;  // what is read
+  std::string rope_name;
+  Json rope;
+  int64_t length = 0;
+  Json task;
+};
+
+// All points, the heaviest change outermost: model, then rope, length, task. A run's folder stands for its checkpoints
+// (those that are there now). Errors 66 for a model that is not there.
+std::vector<SweepPoint> sweep_points(const SweepConfig& config);
+
+}  // namespace carillon

@@ -1,0 +1,201 @@
+"""`carillon sweep`: numbers as computed from `carillon score` in plain Python; killed and restarted; shared by workers."""
+
+import json
+import math
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent / part) for part in ("support", "golden")]
+import black_box as bb
+import cases
+import golden_folder
+
+LAYOUTS = {"1": (1, []), "cp2": (2, ["parallel.context=2"]), "cp4": (4, ["parallel.context=4"]),
+           "tp2cp2": (4, ["parallel.tensor=2", "parallel.context=2"]), "dp2": (2, ["parallel.data=2"])}
+
+
+class Sweep(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp())
+        cls.model = golden_folder.make(cls.folder, "model", "llama", cases.ARCHITECTURES["llama"])
+        cls.documents = [d for d in cases.documents() if len(d) > 1]
+        (cls.folder / "data.jsonl").write_text("".join(json.dumps({"tokens": d}) + "\n" for d in cases.documents()))
+        cls.run_config = bb.tiny_run(cls.folder / "run", count=200)
+        bb.run(1, "train", cls.run_config, "train.max_steps=6", "checkpoint.every_steps=2")
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    def config(self, name, **changes):
+        settings = {"models": [str(self.model)], "lengths": [16, 40], "runtime": {"dtype": "float64"},
+                    "rope": {"own": {}, "yarn": {"type": "yarn", "factor": 2, "resonance": True}},
+                    "tasks": [{"task": "perplexity", "data": [{"path": str(self.folder / "data.jsonl")}]}],
+                    "output": str(self.folder / name), **changes}
+        path = self.folder / f"{name}.yaml"
+        path.write_text(json.dumps(settings))
+        return path
+
+    def records(self, name):
+        lines = (self.folder / name / "evals.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    def score(self, model, documents, rope=()):
+        source, output = self.folder / "windows.jsonl", self.folder / "scores.jsonl"
+        source.write_text("".join(json.dumps({"tokens": d}) + "\n" for d in documents))
+        bb.run(1, "score", f"model={model}", f"input={source}", f"output={output}", "runtime.dtype=float64", *rope)
+        return [json.loads(line)["logprobs"] for line in output.read_text().splitlines()]
+
+    def test_perplexity_is_what_python_computes_from_scores(self):
+        """Windows written out as documents of their own, scored, added up here."""
+        def windows(n, kind, length, stride):
+            if kind == "full":
+                return [(0, min(n, length), 1)]
+            result, done, begin = [], 0, 0
+            while done < n:
+                end = min(begin + length, n)
+                result.append((begin, end, max(done, begin + 1)))
+                done, begin = end, begin + (stride if kind == "sliding" else length)
+            return result
+
+        tasks = [{"task": "perplexity", "name": f"{kind}-{aggregation}", "window": kind, "stride": 7, "aggregation": aggregation,
+                  "data": [{"path": str(self.folder / "data.jsonl")}]}
+                 for kind in ("full", "blocks", "sliding") for aggregation in ("token", "window_mean")]
+        for layout, (ranks, keys) in LAYOUTS.items():
+            name = f"perplexity-{layout}"
+            bb.run(ranks, "sweep", self.config(name, tasks=tasks), *keys)
+            records = self.records(name)
+            self.assertEqual(len(records), 2 * 2 * len(tasks))
+            for record in records:
+                kind, aggregation = record["task"].split("-")
+                rope = ["rope.type=yarn", "rope.factor=2", "rope.resonance=true"] if record["rope_name"] == "yarn" else []
+                cut = [(d, w) for d in cases.documents() for w in windows(len(d), kind, record["length"], 7)]
+                scores = self.score(self.model, [d[b:e] for d, (b, e, _) in cut], rope)
+                total, tokens, means, by_position = 0.0, 0, [], {}
+                for (d, (b, e, scored)), logprobs in zip(cut, scores):
+                    losses = [-logprobs[i - b] for i in range(scored, e)]
+                    total, tokens = total + sum(losses), tokens + len(losses)
+                    if losses:
+                        means.append(sum(losses) / len(losses))
+                    for i in range(scored, e):
+                        by_position.setdefault((i - b).bit_length() - 1, []).append(-logprobs[i - b])
+                loss = total / tokens if aggregation == "token" else sum(means) / len(means)
+                metrics = record["metrics"]
+                self.assertAlmostEqual(metrics["loss"], loss, delta=1e-9, msg=f"{layout} {record['task']}")
+                self.assertAlmostEqual(metrics["perplexity"], math.exp(loss), delta=1e-6)
+                self.assertEqual(metrics["tokens"], tokens)
+                for bin_ in metrics["loss_by_position"]:
+                    losses = by_position[bin_["from"].bit_length() - 1]
+                    self.assertEqual(bin_["tokens"], len(losses))
+                    self.assertAlmostEqual(bin_["loss"], sum(losses) / len(losses), delta=1e-9)
+
+    def test_posgen_accuracy_is_the_argmax(self):
+        """Every candidate scored behind every prefix: the largest must be the right one."""
+        model, count, length, trained = self.folder / "run/run", 3, 18, 10
+        bb.run(1, "posgen", self.folder / "test.jsonl", "task=semi_recursive", "split=test", f"length={length}", f"count={count}",
+               "seed=1")
+        sequences = [json.loads(line)["tokens"] for line in (self.folder / "test.jsonl").read_text().splitlines()]
+        candidates = [(s, l, c) for s in sequences for l in range(5, length + 1) for c in range(22)]
+        scores = [row[-1] for row in self.score(model, [s[:l] + [c] for s, l, c in candidates])]
+        right = {"id": [], "ood": []}
+        for at in range(0, len(scores), 22):
+            s, l, _ = candidates[at]
+            best = max(range(22), key=lambda c: scores[at + c])
+            right["id" if l - 1 < trained else "ood"].append(best == s[l])
+        for layout, (ranks, keys) in LAYOUTS.items():
+            name = f"posgen-{layout}"
+            bb.run(ranks, "sweep", self.config(name, models=[str(model)], checkpoints="newest", rope={"own": {}}, lengths=[length], tasks=[
+                {"task": "posgen", "subtask": "semi_recursive", "train_length": trained, "count": count, "seed": 1}]), *keys)
+            (record,) = self.records(name)
+            self.assertEqual(record["step"], 6)
+            for kind in ("id", "ood"):
+                self.assertAlmostEqual(record["metrics"][f"{kind}_accuracy"], sum(right[kind]) / len(right[kind]), places=12)
+
+    def many(self, name):
+        return self.config(name, models=[str(self.folder / "run/run")], lengths=[8, 12, 16, 20], rope={"own": {}, "plain": {
+            "type": "default", "resonance": False}}, tasks=[{"task": "posgen", "train_length": 10, "count": 300},
+                                                           {"task": "posgen", "name": "cot", "subtask": "cot", "train_length": 10}])
+
+    def metrics_by_point(self, name):
+        records = self.records(name)
+        self.assertEqual(len({r["point"] for r in records}), len(records), "every point exactly once")
+        self.assertTrue(all(r["status"] == "ok" for r in records))
+        return {r["point"]: r["metrics"] for r in records}
+
+    def test_killed_and_restarted_gives_the_same_once(self):
+        bb.run(1, "sweep", self.many("straight"))
+        straight = self.metrics_by_point("straight")
+        self.assertEqual(len(straight), 3 * 2 * 4 * 2)
+        config, chance = self.many("killed"), random.Random(3)
+        for _ in range(10):
+            process = bb.start(1, "sweep", config)
+            time.sleep(0.05 + 0.15 * chance.random())
+            process.kill()
+            process.wait()
+            for pipe in (process.stdout, process.stderr):
+                pipe.close()
+        bb.run(1, "sweep", config)
+        self.assertEqual(self.metrics_by_point("killed"), straight)
+        again = bb.run(1, "sweep", config)
+        self.assertEqual(again.stderr, "", "nothing is left to do")
+
+    def test_four_workers_share_one_grid(self):
+        bb.run(1, "sweep", self.many("alone"))
+        config = self.many("shared")
+        workers = [bb.start(1, "sweep", config) for _ in range(4)]
+        for worker in workers:
+            worker.communicate(timeout=60)
+            self.assertEqual(worker.returncode, 0)
+        self.assertEqual(self.metrics_by_point("shared"), self.metrics_by_point("alone"))
+
+    def test_a_failing_point_is_recorded_and_the_others_go_on(self):
+        missing = self.folder / "later.jsonl"
+        config = self.config("failing", rope={"own": {}}, lengths=[16], tasks=[
+            {"task": "perplexity", "name": "bad", "data": [{"path": str(missing)}]},
+            {"task": "perplexity", "name": "good", "data": [{"path": str(self.folder / "data.jsonl")}]}])
+        for ranks, keys in ((1, []), (2, ["parallel.context=2"])):
+            done = bb.run(ranks, "sweep", config, *keys, expect=65)
+            self.assertIn("carillon: error: 1 of 2 points failed", done.stderr)
+        status = {r["task"]: r for r in self.records("failing")}
+        self.assertEqual((status["bad"]["status"], status["good"]["status"]), ("failed", "ok"))
+        self.assertIn("later.jsonl", status["bad"]["error"])
+        missing.write_text('{"tokens":[1,2,3]}\n')
+        bb.run(1, "sweep", config)
+        self.assertEqual({r["task"]: r["status"] for r in self.records("failing")}, {"bad": "ok", "good": "ok"})
+
+    def test_files_and_names(self):
+        name = "<script>alert(1)</script>"
+        config = self.config("files", rope={name: {}}, lengths=[8, 16])
+        done = bb.run(1, "sweep", config)
+        self.assertIn("perplexity", done.stdout)
+        report = (self.folder / "files/report.html").read_text()
+        self.assertNotIn("<script", report)
+        self.assertIn("&lt;script&gt;", report)
+        self.assertIn("<polyline", report)
+        table = (self.folder / "files/table.csv").read_text().splitlines()
+        self.assertEqual(table[0], "model,step,rope,length,task,metric,value")
+        self.assertIn("results", json.loads((self.folder / "files/lm_eval.json").read_text()))
+
+    def test_bad_configurations(self):
+        def refused(says, **changes):
+            done = bb.run(1, "sweep", self.config("refused", **changes), expect=64)
+            self.assertIn(says, done.stderr)
+        refused("not built", tasks=[{"task": "passkey"}])
+        refused("aggregation", tasks=[{"task": "perplexity", "agregation": "token"}])
+        refused("stride 300", tasks=[{"task": "perplexity", "window": "sliding", "stride": 300, "data": []}])
+        refused("names no data", tasks=[{"task": "perplexity"}])
+        refused("two tasks", tasks=[{"task": "posgen"}, {"task": "posgen"}])
+        refused("lengths", lengths=[1])
+        bb.run(1, "sweep", self.config("refused", models=["nowhere"]), expect=66)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2, warnings="ignore")
