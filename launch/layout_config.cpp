@@ -95,7 +95,6 @@ void declare_checkpoint(Schema& schema, CheckpointSection& checkpoint) {
 }
 
 void declare_eval(Schema& schema, EvalSection& eval) {
-  const std::string instead = "remove it; `carillon score` reads the run's checkpoints";
   schema.section("eval", "Evaluations during training.");
   const auto sizes = [&](const std::string& name, std::vector<int64_t>& target, const char* help) -> Key& {
     const auto set = [&schema, name, &target](const YamlNode& node) {
@@ -116,16 +115,14 @@ void declare_eval(Schema& schema, EvalSection& eval) {
   schema.integer("eval.every_steps", eval.every_steps, "Steps from one to the next.")
       .at_least(1)
       .may_change()
-      .not_built(instead)
       .habits({"eval_steps", "eval_interval"});
-  schema.duration("eval.every", eval.every, "Time from one to the next.").above(0).may_change().not_built(instead);
-  sizes("eval.at", eval.at, "Steps after which to evaluate.").at_least(1).may_change().not_built(instead);
-  schema.boolean("eval.at_end", eval.at_end, "After the last step.").may_change().not_built(instead);
-  sizes("eval.lengths", eval.lengths, "Lengths in tokens.").at_least(2).may_change().not_built(instead);
+  schema.duration("eval.every", eval.every, "Time from one to the next.").above(0).may_change();
+  sizes("eval.at", eval.at, "Steps after which to evaluate.").at_least(1).may_change();
+  schema.boolean("eval.at_end", eval.at_end, "After the last step.").may_change();
+  sizes("eval.lengths", eval.lengths, "Lengths in tokens.").at_least(2).may_change();
   free("eval.rope", "mapping", eval.rope, "Named rope settings, merged over the run's.")
-      .may_change()
-      .not_built(instead);
-  free("eval.tasks", "list", eval.tasks, "What to evaluate.").may_change().not_built(instead);
+      .may_change();
+  free("eval.tasks", "list", eval.tasks, "What to evaluate.").may_change();
 }
 
 }  // namespace carillon

@@ -19,9 +19,26 @@ Network::Network(Backend& backend, ProcessGrid& grid, const ModelConfig& config,
       options_(options),
       shards_(config, grid.shape.tensor, grid.tp_rank),
       layout_(options.layout, options.sequence_length, grid.shape.context, grid.shape.tensor) {
+  deal_twice();
+}
+
+Network::Network(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const NetworkOptions& options,
+                 Parameters& shared)
+    : backend_(backend),
+      grid_(grid),
+      config_(checked(config, grid)),
+      options_(options),
+      shared_(&shared),
+      shards_(config, grid.shape.tensor, grid.tp_rank),
+      layout_(options.layout, options.sequence_length, grid.shape.context, grid.shape.tensor) {
+  CHECK(!options.training, "weights are shared for evaluation only");
+  deal_twice();
+}
+
+void Network::deal_twice() {
   Arena measuring;
   deal(measuring);
-  arena_ = Arena(backend.allocate(measuring.peak()));
+  arena_ = Arena(backend_.allocate(measuring.peak()));
   parts_ = deal(arena_);
 }
 
@@ -31,7 +48,7 @@ Network::Parts Network::deal(Arena& arena) {
   parameter_options.compute = options_.compute;
   parameter_options.gradients = options_.training;
   parameter_options.shared_layer_gradients = options_.training && options_.optimizer.zero == 2;
-  parts.parameters = std::make_unique<Parameters>(config_, shards_, parameter_options, arena);
+  if (shared_ == nullptr) parts.parameters = std::make_unique<Parameters>(config_, shards_, parameter_options, arena);
   after_weights_ = arena.mark();
   // The transformer keeps a reference to the parameters: those of this deal.
   std::swap(parts_.parameters, parts.parameters);
@@ -50,7 +67,7 @@ std::unique_ptr<Transformer> Network::deal_transformer(Arena& arena) {
   options.training = options_.training;
   options.batch = options_.batch;
   options.positions = layout_.padded();
-  return std::make_unique<Transformer>(backend_, grid_, config_, shards_, *parts_.parameters, layout_, options, arena);
+  return std::make_unique<Transformer>(backend_, grid_, config_, shards_, parameters(), layout_, options, arena);
 }
 
 void Network::set_sequence_length(int64_t length) {

@@ -28,9 +28,12 @@ class Network {
   // model's heads or the sequence is too short, 74 when there is no memory.
   Network(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const NetworkOptions& options);
 
+  // For evaluation beside training: the activations are its own, the weights are those of `shared`, which must outlive it.
+  Network(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const NetworkOptions& options, Parameters& shared);
+
   const NetworkOptions& options() const { return options_; }
   const SequenceLayout& layout() const { return layout_; }
-  Parameters& parameters() { return *parts_.parameters; }
+  Parameters& parameters() { return shared_ != nullptr ? *shared_ : *parts_.parameters; }
   Transformer& transformer() { return *parts_.transformer; }
   ShardedOptimizer& optimizer() { return *parts_.optimizer; }
 
@@ -43,6 +46,7 @@ class Network {
   std::string memory_summary() const;
 
  private:
+  void deal_twice();
   struct Parts {
     std::unique_ptr<Parameters> parameters;
     std::unique_ptr<Transformer> transformer;
@@ -55,6 +59,7 @@ class Network {
   ProcessGrid& grid_;
   const ModelConfig& config_;
   NetworkOptions options_;
+  Parameters* shared_ = nullptr;
   TensorShards shards_;
   SequenceLayout layout_;
   size_t after_weights_ = 0;

@@ -57,6 +57,14 @@ Scorer::Scorer(Backend& backend, ProcessGrid& grid, const ModelConfig& config, D
       rope_(config.rope),
       network_(backend, grid, config, options_for(compute, layout, padded_score_length(longest, grid.shape.context))) {}
 
+Scorer::Scorer(Backend& backend, ProcessGrid& grid, const ModelConfig& config, DType compute, LayoutKind layout,
+               int64_t longest, Parameters& shared)
+    : backend_(backend),
+      grid_(grid),
+      config_(config),
+      rope_(config.rope),
+      network_(backend, grid, config, options_for(compute, layout, padded_score_length(longest, grid.shape.context)), shared) {}
+
 void Scorer::prepare(int64_t tokens) {
   const int64_t length = padded_score_length(tokens, grid_.shape.context);
   const bool other_length = length != network_.layout().length();

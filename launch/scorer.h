@@ -21,6 +21,10 @@ class Scorer {
   Scorer(Backend& backend, ProcessGrid& grid, const ModelConfig& config, DType compute, LayoutKind layout,
          int64_t longest);
 
+  // The same over weights that somebody else trains.
+  Scorer(Backend& backend, ProcessGrid& grid, const ModelConfig& config, DType compute, LayoutKind layout, int64_t longest,
+         Parameters& shared);
+
   Network& network() { return network_; }
 
   // Another rotation for the same weights. Error 64 when it turns another number of pairs.

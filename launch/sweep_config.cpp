@@ -158,6 +158,26 @@ SweepConfig load_sweep_config(const std::string& path, const std::vector<std::st
   schema.apply_file(path);
   for (const std::string& argument : overrides) schema.apply_override(argument);
   schema.finish("sweep");
+  resolve_tasks(config);
+  return config;
+}
+
+SweepConfig training_sweep(const RunConfig& run) {
+  SweepConfig config;
+  config.lengths = run.eval.lengths.empty() ? std::vector<int64_t>{run.data.sequence_length} : run.eval.lengths;
+  if (!run.eval.rope.empty()) config.rope = run.eval.rope;
+  for (auto& [name, settings] : config.rope.items())
+    if (settings.is_null()) settings = Json::object();
+  config.tasks = run.eval.tasks.empty() ? Json::array({{{"task", "perplexity"}}}) : run.eval.tasks;
+  config.data = run.data;
+  config.parallel = run.parallel;
+  config.runtime = run.runtime;
+  config.output = run.output;
+  resolve_tasks(config);
+  return config;
+}
+
+void resolve_tasks(SweepConfig& config) {
   for (const int64_t length : config.lengths)
     if (length < 2) fail(ExitCode::kUsage, "a length is {}, in lengths, give at least 2", length);
   std::set<std::string> names;
@@ -167,7 +187,6 @@ SweepConfig load_sweep_config(const std::string& path, const std::vector<std::st
     if (!names.insert(task["name"].get<std::string>()).second)
       fail(ExitCode::kUsage, "two tasks are called {}, in tasks, give them names", task["name"].get<std::string>());
   }
-  return config;
 }
 
 std::vector<SweepPoint> sweep_points(const SweepConfig& config) {

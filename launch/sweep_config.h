@@ -25,6 +25,11 @@ void declare_sweep(Schema& schema, SweepConfig& config);
 // File, overrides, then what no single key can know: every task's keys, unique names. Errors 64 and 66.
 SweepConfig load_sweep_config(const std::string& path, const std::vector<std::string>& overrides);
 
+// Gives every task its defaults and a name. Error 64 naming what is wrong with one.
+void resolve_tasks(SweepConfig& config);
+// What a run evaluates while it trains: `eval`, with the run's own data, layout and type.
+SweepConfig training_sweep(const RunConfig& run);
+
 // One model × rope × length × task.
 struct SweepPoint {
   std::string id;     // 16 hexadecimal digits of model, step, rope settings, length and task; not of the output

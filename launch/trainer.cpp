@@ -26,6 +26,8 @@ ExitCode Trainer::run() {
   last_save_ = Clock::now();
   while (state_.step < max_steps_ && !stop_requested_) {
     train_step();
+    // Before the checkpoint of the same step: whoever resumes from that finds the evaluation done.
+    if (evaluation_is_due() && !stop_requested_) evaluate();
     if (save_is_due() && !stop_requested_ && state_.step < max_steps_) save(false);
   }
   if (saved_step_ != state_.step) save(true);
@@ -93,7 +95,8 @@ void Trainer::train_step() {
 // the wire.
 void Trainer::share_decisions(StepRecord& record) {
   const bool timed = config_.checkpoint.every && seconds_since(last_save_) >= *config_.checkpoint.every;
-  std::vector<int64_t> sums{signals_.requested(), grid_.world->rank() == 0 && timed};
+  const bool main_rank = grid_.world->rank() == 0;
+  std::vector<int64_t> sums{signals_.requested(), main_rank && timed, main_rank && evaluator_ && evaluator_->due_by_clock()};
   const std::pair<const char*, const Communicator*> axes[] = {
       {"cp", grid_.cp.get()}, {"tp", grid_.tp.get()}, {"z", grid_.z.get()}};
   for (const auto& [name, axis] : axes) {
@@ -105,8 +108,9 @@ void Trainer::share_decisions(StepRecord& record) {
   grid_.world->all_reduce(Tensor::of(sums, {static_cast<int64_t>(sums.size())}), Reduction::kSum);
   stop_requested_ = sums[0] > 0;
   timed_save_due_ = sums[1] > 0;
+  timed_evaluation_due_ = sums[2] > 0;
   for (size_t i = 0; i < std::size(axes); ++i)
-    record.communication[axes[i].first] = {{"bytes", sums[2 + 2 * i]}, {"calls", sums[3 + 2 * i]}};
+    record.communication[axes[i].first] = {{"bytes", sums[3 + 2 * i]}, {"calls", sums[4 + 2 * i]}};
   record.peak_memory_bytes = grid_.world->max(peak_memory_bytes());
 }
 
@@ -128,6 +132,19 @@ void Trainer::check_ranks_agree(const StepRecord& record) {
   int64_t ends[] = {static_cast<int64_t>(fingerprint >> 1), -static_cast<int64_t>(fingerprint >> 1)};
   grid_.world->all_reduce(Tensor(ends, DType::kInt64, {2}), Reduction::kMax);
   CHECK(ends[0] == -ends[1], "the ranks disagree about this step's loss, norm or position", record.step);
+}
+
+bool Trainer::evaluation_is_due() const {
+  return evaluator_ && (timed_evaluation_due_ || evaluator_->due(state_.step, state_.step == max_steps_));
+}
+
+void Trainer::evaluate() {
+  timed_evaluation_due_ = false;
+  const auto stop = [this] {
+    stop_requested_ = grid_.world->max(int64_t{signals_.requested()}) > 0;
+    return stop_requested_;
+  };
+  evaluator_->run(state_.step, stop, [this](const std::string& text) { log_.notice(text); });
 }
 
 bool Trainer::save_is_due() const {

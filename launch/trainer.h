@@ -11,6 +11,7 @@
 #include "launch/metrics_file.h"
 #include "launch/run_log.h"
 #include "launch/signals.h"
+#include "launch/training_evaluator.h"
 #include "launch/training_state.h"
 #include "model/schedule.h"
 
@@ -46,6 +47,8 @@ class Trainer {
   void check_ranks_agree(const StepRecord& record);
   bool save_is_due() const;
   void save(bool must_succeed);
+  bool evaluation_is_due() const;
+  void evaluate();
 
   RunConfig config_;
   std::unique_ptr<Communicator> world_;  // until the grid takes it
@@ -59,6 +62,7 @@ class Trainer {
   std::optional<BatchLoader> loader_;
   std::unique_ptr<Network> network_;
   std::unique_ptr<ShardedBatch> sharded_;
+  std::unique_ptr<TrainingEvaluator> evaluator_;  // null: nothing is asked for
   std::optional<MetricsFile> metrics_;  // rank 0 only
   std::vector<ResumePoint> resume_points_;
 
@@ -68,6 +72,7 @@ class Trainer {
   int64_t saved_step_ = 0;
   bool stop_requested_ = false;
   bool timed_save_due_ = false;
+  bool timed_evaluation_due_ = false;
   std::chrono::steady_clock::time_point last_save_;
 };
 

@@ -40,9 +40,7 @@ Trainer::Trainer(std::unique_ptr<Communicator> world, RunConfig config, bool qui
 
 void Trainer::open_model_and_data() {
   const Notice notice = [this](const std::string& text) { log_.warning(text); };
-  const EvalSection& eval = config_.eval;
-  if (!config_.data.validation.empty() || eval.every_steps || eval.every || !eval.at.empty() || eval.at_end)
-    notice("evaluation inside training is not built yet: data.validation and eval are left out of this run");
+  if (evaluates(config_.eval)) (void)training_sweep(config_);
   // Cheap and telling: before anything is read that could take long.
   (void)grid_shape(config_.parallel, world_->size());
   SequenceLayout(config_.parallel.layout, config_.data.sequence_length, static_cast<int>(config_.parallel.context),
@@ -110,6 +108,11 @@ void Trainer::make_network() {
   options.optimizer.weight_decay = config_.train.weight_decay;
   options.optimizer.max_grad_norm = config_.train.max_grad_norm.value_or(0);
   agree(*grid_.world, [&] { network_ = std::make_unique<Network>(*backend_, grid_, model_.config, options); });
+  if (evaluates(config_.eval))
+    agree(*grid_.world, [&] {
+      evaluator_ = std::make_unique<TrainingEvaluator>(*backend_, grid_, model_.config, config_, network_->parameters(),
+                                                       tokenizer_.get());
+    });
   sharded_ = std::make_unique<ShardedBatch>(network_->layout(), grid_.cp_rank, options.batch);
   network_->transformer().set_rotation(
       make_rope_table(model_.config.rope, model_.config.head_dim, config_.data.sequence_length));

@@ -101,7 +101,6 @@ TEST_F(RunConfigTest, WrongValuesNameKeyPlaceAndWhatIsTaken) {
   refuse({"train is a section"}, {"train=3"});
   refuse({"neither a file nor KEY=VALUE"}, {"resonance"});
   refuse({"dotted key"}, {}, "train.seed: 1\n");
-  refuse({"eval.every_steps is not built"}, {"eval.every_steps=5"});
 }
 
 TEST_F(RunConfigTest, WhatNoSingleKeyCanKnow) {

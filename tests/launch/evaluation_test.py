@@ -1,0 +1,100 @@
+"""Evaluation inside training: records at the steps asked for, equal to a sweep's, and a training that does not notice it."""
+
+import json
+import pathlib
+import shutil
+import signal
+import os
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import black_box as bb
+
+TASKS = ("eval.tasks=[{task: perplexity, window: blocks}, {task: posgen, train_length: 16, count: 20, seed: 1}]")
+
+
+class Evaluation(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp())
+        cls.config = bb.tiny_run(cls.folder)
+        cls.keys = [f"data.validation=[{{path: {cls.folder}/train.jsonl}}]", TASKS, "eval.lengths=[16, 64]",
+                    "eval.rope={own: {}, plain: {type: default, resonance: false}}"]
+        bb.run(1, "train", cls.config, f"output={cls.folder}/without")
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    def records(self, name):
+        return [json.loads(line) for line in (self.folder / name / "evals.jsonl").read_text().splitlines()]
+
+    def test_training_does_not_notice(self):
+        manifest = lambda name: json.loads((self.folder / name / "checkpoints/step-00000012/manifest.json").read_text())
+        for ranks, layout in ((1, []), (2, ["parallel.context=2"]), (2, ["parallel.tensor=2"])):
+            bb.run(ranks, "train", self.config, f"output={self.folder}/a{layout}", *layout)
+            bb.run(ranks, "train", self.config, f"output={self.folder}/b{layout}", *layout, *self.keys, "eval.every_steps=5",
+                   "eval.at=[1]", "eval.at_end=true")
+            self.assertEqual(bb.raw_fields(self.folder / f"a{layout}"), bb.raw_fields(self.folder / f"b{layout}"))
+            self.assertEqual(manifest(f"a{layout}")["tensors"], manifest(f"b{layout}")["tensors"], "the same bits")
+            records = self.records(f"b{layout}")
+            self.assertEqual(sorted({r["step"] for r in records}), [1, 5, 10, 12])
+            self.assertEqual(len(records), 4 * 2 * 2 * 2)
+            self.assertTrue(all(r["status"] == "ok" for r in records))
+
+    def test_the_numbers_are_a_sweeps(self):
+        bb.run(1, "train", self.config, f"output={self.folder}/seen", *self.keys, "eval.every_steps=4")
+        sweep = self.folder / "sweep.yaml"
+        sweep.write_text(json.dumps({
+            "models": [str(self.folder / "seen")], "lengths": [16, 64], "runtime": {"dtype": "float64"},
+            "rope": {"own": {}, "plain": {"type": "default", "resonance": False}},
+            "data": {"validation": [{"path": str(self.folder / "train.jsonl")}]},
+            "tasks": [{"task": "perplexity", "window": "blocks"}, {"task": "posgen", "train_length": 16, "count": 20, "seed": 1}],
+            "output": str(self.folder / "sweep")}))
+        bb.run(1, "sweep", sweep)
+        key = lambda r: (r["step"], r["rope_name"], r["length"], r["task"])
+        inside = {key(r): r["metrics"] for r in self.records("seen")}
+        outside = {key(r): r["metrics"] for r in self.records("sweep")}
+        self.assertEqual(inside, outside)
+        self.assertEqual(len(inside), 3 * 2 * 2 * 2)
+
+    def test_killed_and_resumed_every_evaluation_is_there_once(self):
+        output = self.folder / "killed"
+        process = bb.start(1, "train", self.config, f"output={output}", *self.keys, "eval.every_steps=2", "train.max_steps=40")
+        bb.wait_for_steps(output, 17, process)
+        bb.kill_all(process)
+        bb.run(1, "train", self.config, f"output={output}", *self.keys, "eval.every_steps=2", "train.max_steps=40")
+        steps = [r["step"] for r in self.records("killed")]
+        self.assertEqual(steps, sorted(steps))
+        self.assertEqual({s: steps.count(s) for s in steps}, {s: 8 for s in range(2, 41, 2)})
+
+    def test_a_signal_does_not_wait_for_evaluations(self):
+        output = self.folder / "signal"
+        process = bb.start(2, "train", self.config, f"output={output}", "parallel.context=2", *self.keys, "eval.every_steps=1",
+                           "train.max_steps=4000")
+        bb.wait_for_steps(output, 3, process)
+        os.kill(bb.ranks_of(process)[1], signal.SIGUSR1)
+        process.communicate(timeout=20)
+        self.assertEqual(process.returncode, 85)
+
+    def test_mistakes_are_found_before_the_first_step(self):
+        done = bb.run(1, "train", self.config, f"output={self.folder}/x", "eval.every_steps=2", expect=64)
+        self.assertIn("data", done.stderr)
+        done = bb.run(1, "train", self.config, f"output={self.folder}/x", "eval.every_steps=2", "eval.tasks=[{task: nonsense}]",
+                      expect=64)
+        self.assertIn("nonsense", done.stderr)
+        self.assertFalse((self.folder / "x").exists())
+
+    def test_a_failing_evaluation_is_recorded_and_training_goes_on(self):
+        bb.run(1, "train", self.config, f"output={self.folder}/missing", "eval.at_end=true",
+               "eval.tasks=[{task: perplexity, data: [{path: nowhere.jsonl}]}]")
+        (record,) = self.records("missing")
+        self.assertEqual(record["status"], "failed")
+        self.assertIn("nowhere.jsonl", record["error"])
+        self.assertEqual(bb.metrics(self.folder / "missing")[-1]["step"], 12)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2, warnings="ignore")
