@@ -1,0 +1,52 @@
+// carillon slurm: the sbatch script for a run or a sweep, to standard output.
+#include "launch/slurm_script.h"
+
+#include "launch/commands/commands.h"
+#include "launch/run_config.h"
+#include "launch/sweep_config.h"
+
+namespace carillon {
+namespace {
+
+// A sweep names models; a run does not.
+bool is_sweep(const std::string& path) {
+  const YamlNode document = parse_yaml_file(path);
+  return document.kind == YamlNode::Kind::kMapping && document.find("models") != nullptr;
+}
+
+}  // namespace
+
+std::string help_slurm() {
+  SlurmSection slurm;
+  Schema schema;
+  declare_slurm(schema, slurm);
+  return schema.help();
+}
+
+ExitCode run_slurm(Program& program, const CommandLine& line) {
+  if (line.files.size() != 1)
+    fail(ExitCode::kUsage, "slurm takes one configuration file, on the command line, carillon slurm CONFIG.yaml [slurm.*=…]");
+  SlurmSection slurm;
+  Schema schema;
+  declare_slurm(schema, slurm);
+  // What is not Slurm's is the command's own, and checked as such before a job waits a day to find out.
+  std::vector<std::string> arguments{line.files[0]}, overrides;
+  for (const std::string& argument : line.overrides) {
+    if (argument.starts_with("slurm.")) {
+      schema.apply_override(argument);
+    } else {
+      arguments.push_back(argument);
+      overrides.push_back(argument);
+    }
+  }
+  const bool sweep = is_sweep(line.files[0]);
+  if (sweep)
+    (void)load_sweep_config(line.files[0], overrides);
+  else
+    (void)load_run_config(line.files[0], overrides);
+  const std::string text = slurm_script(slurm, sweep ? "sweep" : "train", arguments);
+  if (program.main_rank()) fmt::print("{}", text);
+  return ExitCode::kDone;
+}
+
+}  // namespace carillon
