@@ -39,8 +39,8 @@ void AddedTokenMatcher::split(std::string_view text, const std::function<void(st
   size_t done = 0;
   for (size_t at = 0; at < text.size() && !tokens_.empty();) {
     uint32_t found = kNone;
-    const size_t end = first_byte_[static_cast<unsigned char>(text[at])] ? longest(text, at, found)
-                                                                         : std::string_view::npos;
+    const size_t end =
+        first_byte_[static_cast<unsigned char>(text[at])] ? longest(text, at, found) : std::string_view::npos;
     if (end == std::string_view::npos) {
       ++at;
       continue;

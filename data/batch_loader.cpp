@@ -29,8 +29,7 @@ const std::vector<uint32_t>& BatchLoader::order_of(int64_t epoch) {
   order.resize(static_cast<size_t>(sequences()));
   std::iota(order.begin(), order.end(), 0u);
   const uint64_t stream = stream_of("data.shuffle") + static_cast<uint64_t>(epoch);
-  for (size_t i = order.size(); i > 1; --i)
-    std::swap(order[i - 1], order[random_below(i, options_.seed, stream, i)]);
+  for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random_below(i, options_.seed, stream, i)]);
   return order;
 }
 

@@ -1,9 +1,9 @@
-// Which sequences a step trains on, and what the network is told about them. A pure function of the step: the whole state
-// of the data is one number, the same samples come on every layout and after every resume.
+// Which sequences a step trains on, and what the network is told about them. A pure function of the step: the whole
+// state of the data is one number, the same samples come on every layout and after every resume.
 //
 // The sequences of an epoch are those of the packing, in file order or shuffled anew each epoch. Step k takes the next
-// `block` = micro_batch · data-parallel ranks · accumulation of them, on across the end of an epoch; data-parallel rank r of
-// D takes sequences r, r + D, … of that block, micro_batch of them a micro-step.
+// `block` = micro_batch · data-parallel ranks · accumulation of them, on across the end of an epoch; data-parallel rank
+// r of D takes sequences r, r + D, … of that block, micro_batch of them a micro-step.
 #pragma once
 
 #include <cstdint>

@@ -13,7 +13,8 @@ uint64_t pair_key(uint32_t left, uint32_t right) { return uint64_t{left} << 32 |
 
 bool absent_or_empty(const nlohmann::json& model, const char* key) {
   const auto found = model.find(key);
-  return found == model.end() || found->is_null() || (found->is_string() && found->get_ref<const std::string&>().empty());
+  return found == model.end() || found->is_null() ||
+         (found->is_string() && found->get_ref<const std::string&>().empty());
 }
 
 struct Symbol {
@@ -72,8 +73,7 @@ BytePairModel::BytePairModel(const nlohmann::json& model, const std::string& whe
 
   if (!absent_or_empty(model, "unk_token")) {
     unknown_ = id_of(model.at("unk_token").get<std::string>());
-    if (!unknown_)
-      fail(ExitCode::kBadInput, "model.unk_token is not in the vocabulary, {}, mend the file", where);
+    if (!unknown_) fail(ExitCode::kBadInput, "model.unk_token is not in the vocabulary, {}, mend the file", where);
   }
   fuse_unknown_ = model.value("fuse_unk", false);
   byte_fallback_ = model.value("byte_fallback", false);

@@ -1,5 +1,5 @@
-// Saving. The order of the steps is the protocol (data/README.md, "How a checkpoint is committed"); each is agreed upon by
-// all ranks before the next begins.
+// Saving. The order of the steps is the protocol (data/README.md, "How a checkpoint is committed"); each is agreed upon
+// by all ranks before the next begins.
 #include "data/checkpoint.h"
 
 #include <fcntl.h>
@@ -110,9 +110,10 @@ void write_tensors(Communicator& world, const std::string& path, const std::vect
 std::vector<int64_t> add_up_hashes(Communicator& world, const std::vector<NamedShard>& shards) {
   std::vector<int64_t> hashes;
   for (const NamedShard& shard : shards)
-    hashes.push_back(shard.owned ? static_cast<int64_t>(hash_rectangle(shard.name, shard.rectangle, shard.data.raw(),
-                                                                       static_cast<int64_t>(size_of(shard.data.dtype()))))
-                                 : 0);
+    hashes.push_back(shard.owned
+                         ? static_cast<int64_t>(hash_rectangle(shard.name, shard.rectangle, shard.data.raw(),
+                                                               static_cast<int64_t>(size_of(shard.data.dtype()))))
+                         : 0);
   world.all_reduce(Tensor::of(hashes, {static_cast<int64_t>(hashes.size())}), Reduction::kSum);
   return hashes;
 }

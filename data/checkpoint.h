@@ -1,8 +1,9 @@
-// Checkpoints: folders checkpoints/step-00000100 with manifest.json and state.h5 (data/README.md shows both). Any layout
-// writes them and any other resumes, because everything in them is at global shape.
+// Checkpoints: folders checkpoints/step-00000100 with manifest.json and state.h5 (data/README.md shows both). Any
+// layout writes them and any other resumes, because everything in them is at global shape.
 //
 // A folder has its final name only when everything in it is on the disk: written under .tmp-…, every rank syncs, the
-// manifest with the hash of every tensor comes last, then the rename. Whoever is killed when, the checkpoints before stand.
+// manifest with the hash of every tensor comes last, then the rename. Whoever is killed when, the checkpoints before
+// stand.
 #pragma once
 
 #include <cstdint>
@@ -56,7 +57,8 @@ std::vector<CheckpointFolder> list_checkpoints(const std::string& folder);
 // The step in a folder's name; -1 when it has none.
 int64_t step_of_folder(const std::string& path);
 
-// Parses and checks the manifest: its own hash, its format, its step against the folder's name. Error 65 (66: not there).
+// Parses and checks the manifest: its own hash, its format, its step against the folder's name. Error 65 (66: not
+// there).
 Manifest read_manifest(const std::string& path);
 
 // Fills every shard from the dataset of its name, converted to its type; all bytes of the checkpoint are read once over

@@ -20,7 +20,8 @@ Hdf5File::Dataset expect_dataset(const Hdf5File& file, const std::string& name, 
   if (!dataset) fail(ExitCode::kBadInput, "tensor {} is missing, {}, use another checkpoint", name, file.path());
   if (name_of(dataset->type) != entry.dtype || dataset->shape != entry.shape)
     fail(ExitCode::kBadInput, "tensor {} is {} [{}], the manifest says {} [{}], {}, use another checkpoint", name,
-         name_of(dataset->type), fmt::join(dataset->shape, ", "), entry.dtype, fmt::join(entry.shape, ", "), file.path());
+         name_of(dataset->type), fmt::join(dataset->shape, ", "), entry.dtype, fmt::join(entry.shape, ", "),
+         file.path());
   return *dataset;
 }
 
@@ -37,7 +38,8 @@ uint64_t hash_rows(const Hdf5File& file, const Hdf5File::Dataset& dataset, Range
   std::vector<char> bytes;
   uint64_t sum = 0;
   Rectangle rectangle = Rectangle::whole(dataset.shape);
-  const int64_t row = dataset.shape[0] == 0 ? 1 : std::max<int64_t>(1, rectangle.count() / dataset.shape[0] * size_of(dataset.type));
+  const int64_t row =
+      dataset.shape[0] == 0 ? 1 : std::max<int64_t>(1, rectangle.count() / dataset.shape[0] * size_of(dataset.type));
   const int64_t at_once = std::max<int64_t>(1, kBytesAtOnce / row);
   for (int64_t begin = rows.begin; begin < rows.end; begin += at_once) {
     rectangle.offset[0] = begin;
@@ -53,8 +55,8 @@ void compare(const Manifest& manifest, const std::string& path, const std::vecto
     const std::string found = hash_text(static_cast<uint64_t>(hashes[i]));
     const std::string& expected = manifest.tensors.at(names[i]).hash;
     if (found != expected)
-      fail(ExitCode::kBadInput, "tensor {} has hash {}, the manifest says {}, {}/state.h5, use another checkpoint", names[i],
-           found, expected, path);
+      fail(ExitCode::kBadInput, "tensor {} has hash {}, the manifest says {}, {}/state.h5, use another checkpoint",
+           names[i], found, expected, path);
   }
 }
 
@@ -99,8 +101,8 @@ void load_checkpoint(Communicator& world, const std::string& path, std::vector<N
       if (seen.contains(name)) continue;
       const Hdf5File::Dataset dataset = expect_dataset(*file, name, entry);
       names.push_back(name);
-      hashes.push_back(static_cast<int64_t>(
-          hash_rows(*file, dataset, share_of(dataset.shape.empty() ? 0 : dataset.shape[0], world.size(), world.rank()))));
+      hashes.push_back(static_cast<int64_t>(hash_rows(
+          *file, dataset, share_of(dataset.shape.empty() ? 0 : dataset.shape[0], world.size(), world.rank()))));
     }
   });
   world.all_reduce(Tensor::of(hashes, {static_cast<int64_t>(hashes.size())}), Reduction::kSum);

@@ -57,7 +57,8 @@ ExportCounts export_model(const ModelSource& source, const std::string& config, 
     shards.back().push_back(std::move(item));
   }
   const auto read = [&](const std::string& name, std::vector<char>& bytes) { source.read_stored(name, bytes); };
-  nlohmann::ordered_json index = {{"metadata", {{"total_size", counts.bytes}}}, {"weight_map", nlohmann::ordered_json::object()}};
+  nlohmann::ordered_json index = {{"metadata", {{"total_size", counts.bytes}}},
+                                  {"weight_map", nlohmann::ordered_json::object()}};
   for (size_t i = 0; i < shards.size(); ++i) {
     const std::string name = shards.size() == 1 ? "model.safetensors"
                                                 : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());

@@ -24,7 +24,7 @@ std::recursive_mutex& library_mutex() {
 void prepare_library() {
   static const bool once = [] {
     setenv("HDF5_USE_FILE_LOCKING", "FALSE", 0);  // committed files are read-only; locks fail on some network mounts
-    H5dont_atexit();                               // after an error nothing collective may be called any more
+    H5dont_atexit();                              // after an error nothing collective may be called any more
     return true;
   }();
   (void)once;
@@ -83,8 +83,8 @@ Handle type_id(StoredType type) {
   throw InternalError("no such stored type");
 }
 
-constexpr StoredType kAllTypes[] = {StoredType::kFloat64, StoredType::kFloat32, StoredType::kFloat16,
-                                    StoredType::kBFloat16, StoredType::kInt64,  StoredType::kUInt32,
+constexpr StoredType kAllTypes[] = {StoredType::kFloat64,  StoredType::kFloat32, StoredType::kFloat16,
+                                    StoredType::kBFloat16, StoredType::kInt64,   StoredType::kUInt32,
                                     StoredType::kUInt8};
 
 std::optional<StoredType> known_type(hid_t type) {
@@ -167,12 +167,12 @@ const std::string& Hdf5File::path() const { return state_->path; }
 Hdf5File Hdf5File::open(const std::string& path) {
   const std::lock_guard lock(library_mutex());
   prepare_library();
-  if (!std::filesystem::exists(path)) fail(ExitCode::kMissingInput, "there is no such file, {}, correct the path", path);
+  if (!std::filesystem::exists(path))
+    fail(ExitCode::kMissingInput, "there is no such file, {}, correct the path", path);
   auto state = std::make_unique<State>();
   state->path = path;
   state->file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
-  if (state->file < 0)
-    fail(ExitCode::kBadInput, "is no HDF5 file or is cut short, {}, restore it", path);
+  if (state->file < 0) fail(ExitCode::kBadInput, "is no HDF5 file or is cut short, {}, restore it", path);
   return Hdf5File(std::move(state));
 }
 
@@ -199,8 +199,7 @@ Hdf5File Hdf5File::create(const std::string& path, Communicator& group) {
     state->collective = true;
   }
   state->file = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access);
-  if (state->file < 0)
-    fail(ExitCode::kCannotCreate, "cannot be created, {}, check that the folder is writable", path);
+  if (state->file < 0) fail(ExitCode::kCannotCreate, "cannot be created, {}, check that the folder is writable", path);
   return Hdf5File(std::move(state));
 }
 
@@ -213,8 +212,9 @@ void Hdf5File::create_dataset(const Dataset& dataset) {
   H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER);
   const std::vector<hsize_t> shape = as_sizes(dataset.shape);
   const Handle space(H5Screate_simple(static_cast<int>(shape.size()), shape.data(), nullptr), H5Sclose);
-  const Handle id(H5Dcreate2(state_->file, dataset.name.c_str(), type_id(dataset.type), space, links, creation, H5P_DEFAULT),
-                  H5Dclose);
+  const Handle id(
+      H5Dcreate2(state_->file, dataset.name.c_str(), type_id(dataset.type), space, links, creation, H5P_DEFAULT),
+      H5Dclose);
   if (!id.valid())
     fail(ExitCode::kInputOutput, "dataset {} cannot be made, {}, check the disk", dataset.name, state_->path);
   if (dataset.type == StoredType::kBFloat16) put_text(id, "dtype", "bfloat16", state_->path);
@@ -364,7 +364,8 @@ void Hdf5File::close() {
   const bool closed = H5Fclose(state_->file) >= 0;
   state_->file = -1;
   if (!flushed || !closed)
-    fail(ExitCode::kInputOutput, "cannot be written to its end, {}, check space and disk and start again", state_->path);
+    fail(ExitCode::kInputOutput, "cannot be written to its end, {}, check space and disk and start again",
+         state_->path);
 }
 
 }  // namespace carillon

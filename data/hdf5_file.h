@@ -1,10 +1,10 @@
 // HDF5 files as this project uses them: named datasets of one element type at their global shape, read and written by
 // rectangles, and text attributes. The only file that includes HDF5; every call's result is checked.
 //
-// Written with library version bounds V110, so that all metadata carries checksums; payload has none, its hashes stand in
-// the manifest (checkpoint.h). Files open in h5py and h5dump without help; bfloat16 is a 16-bit float type (1 sign, 8
-// exponent, 7 mantissa bits) with the attribute dtype = "bfloat16".
-// Not thread-safe: HDF5 itself is not (Debian's build); threads that are ranks take turns.
+// Written with library version bounds V110, so that all metadata carries checksums; payload has none, its hashes stand
+// in the manifest (checkpoint.h). Files open in h5py and h5dump without help; bfloat16 is a 16-bit float type (1 sign,
+// 8 exponent, 7 mantissa bits) with the attribute dtype = "bfloat16". Not thread-safe: HDF5 itself is not (Debian's
+// build); threads that are ranks take turns.
 #pragma once
 
 #include <cstdint>
@@ -55,7 +55,7 @@ class Hdf5File {
   void write(const std::string& name, const Rectangle& rectangle, const void* data);
   void read(const std::string& name, const Rectangle& rectangle, void* data) const;
 
-  void set_attribute(const std::string& name, const std::string& text);                           // on the root
+  void set_attribute(const std::string& name, const std::string& text);  // on the root
   void set_dataset_attribute(const std::string& dataset, const std::string& name, const std::string& text);
   std::optional<std::string> attribute(const std::string& name) const;
 

@@ -42,7 +42,8 @@ class HuggingFaceFolder {
 };
 
 // The rectangle's elements, packed, as stored.
-void copy_rectangle(const HuggingFaceFolder::StoredTensor& tensor, const Rectangle& rectangle, std::vector<char>& bytes);
+void copy_rectangle(const HuggingFaceFolder::StoredTensor& tensor, const Rectangle& rectangle,
+                    std::vector<char>& bytes);
 
 // The whole of a small text file. Errors 66 and 74.
 std::string read_text_file(const std::string& path);

@@ -61,6 +61,6 @@ class HuggingFaceTokenizer : public Tokenizer {
 
 // The "decoder" of tokenizer.json as steps over the tokens' texts, whose results are joined (token_decoder.cpp).
 std::vector<std::function<void(std::vector<std::string>&)>> make_token_decoder(const nlohmann::json& description,
-                                                                              const std::string& where);
+                                                                               const std::string& where);
 
 }  // namespace carillon

@@ -34,8 +34,8 @@ ImportCounts import_model(const std::string& source, const std::string& path,
   Hdf5File file = Hdf5File::create(temporary, *alone);
   file.set_attribute("config", folder.config_json());
   file.set_attribute("format_version", std::to_string(kCheckpointFormat));
-  for (const auto& [text_file, attribute] : {std::pair("tokenizer.json", "tokenizer_json"),
-                                             std::pair("tokenizer_config.json", "tokenizer_config_json")})
+  for (const auto& [text_file, attribute] :
+       {std::pair("tokenizer.json", "tokenizer_json"), std::pair("tokenizer_config.json", "tokenizer_config_json")})
     if (fs::exists(fs::path(source) / text_file))
       file.set_attribute(attribute, read_text_file((fs::path(source) / text_file).string()));
   for (const std::string& name : folder.tensor_names()) {

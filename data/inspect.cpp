@@ -21,9 +21,8 @@ Json inspect_checkpoint(const std::string& path) {
   Json tensors = Json::object();
   for (const auto& [name, entry] : manifest.tensors)
     tensors[name] = {{"dtype", entry.dtype}, {"shape", entry.shape}, {"hash", entry.hash}};
-  return {{"kind", "checkpoint"},      {"path", path},
-          {"step", manifest.step},     {"layout", manifest.layout},
-          {"data", manifest.data},     {"config", manifest.config},
+  return {{"kind", "checkpoint"},      {"path", path},          {"step", manifest.step},
+          {"layout", manifest.layout}, {"data", manifest.data}, {"config", manifest.config},
           {"tensors", tensors},        {"verified", true}};
 }
 
@@ -34,9 +33,10 @@ Json inspect_model_file(const std::string& path, const Hdf5File& file) {
     const Rectangle whole = Rectangle::whole(dataset.shape);
     bytes.resize(static_cast<size_t>(whole.count() * size_of(dataset.type)));
     file.read(dataset.name, whole, bytes.data());
-    tensors[dataset.name] = {{"dtype", name_of(dataset.type)},
-                             {"shape", dataset.shape},
-                             {"hash", hash_text(hash_rectangle(dataset.name, whole, bytes.data(), size_of(dataset.type)))}};
+    tensors[dataset.name] = {
+        {"dtype", name_of(dataset.type)},
+        {"shape", dataset.shape},
+        {"hash", hash_text(hash_rectangle(dataset.name, whole, bytes.data(), size_of(dataset.type)))}};
   }
   const auto config = file.attribute("config");
   return {{"kind", "model file"},

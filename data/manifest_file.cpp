@@ -23,8 +23,8 @@ Json to_json(const Manifest& manifest) {
   Json tensors = Json::object();
   for (const auto& [name, entry] : manifest.tensors)
     tensors[name] = {{"dtype", entry.dtype}, {"shape", entry.shape}, {"hash", entry.hash}};
-  return {{"step", manifest.step},     {"format_version", kCheckpointFormat}, {"layout", manifest.layout},
-          {"data", manifest.data},     {"config", manifest.config},           {"tensors", tensors},
+  return {{"step", manifest.step}, {"format_version", kCheckpointFormat}, {"layout", manifest.layout},
+          {"data", manifest.data}, {"config", manifest.config},           {"tensors", tensors},
           {"hash", kZeros}};
 }
 
@@ -95,7 +95,8 @@ Manifest read_manifest(const std::string& folder) {
       manifest.tensors[name] = {entry.at("dtype").get<std::string>(), entry.at("shape").get<std::vector<int64_t>>(),
                                 entry.at("hash").get<std::string>()};
   } catch (const Json::exception& problem) {
-    fail(ExitCode::kBadInput, "the manifest lacks what it must hold ({}), {}, use another checkpoint", problem.what(), path);
+    fail(ExitCode::kBadInput, "the manifest lacks what it must hold ({}), {}, use another checkpoint", problem.what(),
+         path);
   }
   if (const int64_t named = step_of_folder(folder); named >= 0 && named != manifest.step)
     fail(ExitCode::kBadInput, "the manifest is of step {}, {}, the folder was renamed or copied wrongly", manifest.step,

@@ -15,9 +15,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kTokenizerFiles[] = {"tokenizer.json",          "tokenizer_config.json", "tokenizer.model",
-                                           "special_tokens_map.json", "added_tokens.json",     "chat_template.jinja",
-                                           "generation_config.json",  "vocab.json",            "merges.txt"};
+constexpr const char* kTokenizerFiles[] = {
+    "tokenizer.json",    "tokenizer_config.json", "tokenizer.model",        "special_tokens_map.json",
+    "added_tokens.json", "chat_template.jinja",   "generation_config.json", "vocab.json",
+    "merges.txt"};
 
 constexpr std::string_view kModelGroup = "model/";
 
@@ -67,7 +68,9 @@ class Hdf5Model : public ModelSource {
     }
   }
 
-  Hdf5File::Dataset stored(const std::string& name) const override { return datasets_.at(std::string(kModelGroup) + name); }
+  Hdf5File::Dataset stored(const std::string& name) const override {
+    return datasets_.at(std::string(kModelGroup) + name);
+  }
   void read_stored(const std::string& name, std::vector<char>& bytes) const override {
     const Hdf5File::Dataset dataset = stored(name);
     const Rectangle whole = Rectangle::whole(dataset.shape);
@@ -190,7 +193,8 @@ std::unique_ptr<ModelSource> ModelSource::open(const std::string& path) {
   if (fs::exists(fs::path(path) / "manifest.json")) return std::make_unique<CheckpointModel>(path);
   if (fs::exists(fs::path(path) / "config.json")) return std::make_unique<HuggingFaceModel>(path);
   fail(ExitCode::kBadInput,
-       "is no model: neither a model file nor a folder with manifest.json, checkpoints or config.json, {}, correct the path",
+       "is no model: neither a model file nor a folder with manifest.json, checkpoints or config.json, {}, correct the "
+       "path",
        path);
 }
 

@@ -1,5 +1,5 @@
-// Where weights come from: a Carillon model file, a checkpoint folder, a run's folder (its newest whole checkpoint) or a
-// Hugging Face folder. One face for all four.
+// Where weights come from: a Carillon model file, a checkpoint folder, a run's folder (its newest whole checkpoint) or
+// a Hugging Face folder. One face for all four.
 #pragma once
 
 #include <functional>
@@ -39,7 +39,8 @@ class ModelSource {
 };
 
 // What `model=` means: a run's folder becomes the path of its newest checkpoint that verifies (damaged ones are named
-// through `notice`), a checkpoint is verified, other paths stay. One process alone reads everything: call it on one rank.
+// through `notice`), a checkpoint is verified, other paths stay. One process alone reads everything: call it on one
+// rank.
 std::string resolve_model_path(const std::string& path, const std::function<void(const std::string&)>& notice);
 
 }  // namespace carillon

@@ -12,8 +12,7 @@ namespace carillon {
 namespace {
 
 // GPT-2's pattern (openai/gpt-2, encoder.py), which ByteLevel uses unless told otherwise.
-constexpr const char* kGpt2Pattern =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+constexpr const char* kGpt2Pattern = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 enum class Behavior { kIsolated, kRemoved, kMergedWithPrevious, kMergedWithNext, kContiguous };
 
@@ -172,7 +171,7 @@ class Metaspace : public PreTokenizer {
  public:
   Metaspace(const nlohmann::json& description, const std::string& where)
       : replacement_(description.value("replacement", "\u2581")),
-        scheme_(description.contains("prepend_scheme") ? description["prepend_scheme"].get<std::string>()
+        scheme_(description.contains("prepend_scheme")        ? description["prepend_scheme"].get<std::string>()
                 : description.value("add_prefix_space", true) ? "always"
                                                               : "never"),
         split_(description.value("split", true)),

@@ -117,9 +117,9 @@ RegularExpression::RegularExpression(std::string_view pattern, std::string where
   int error = 0;
   PCRE2_SIZE offset = 0;
   // MULTILINE: ^ and $ match at lines in the dialect of the files.
-  code_->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                              PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset,
-                              nullptr);
+  code_->code =
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
+                    PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr);
   if (code_->code == nullptr)
     fail(ExitCode::kBadInput, "the pattern '{}' does not compile ({} at {}), {}, mend the file", translated,
          message_of(error), offset, where_);

@@ -18,9 +18,10 @@ constexpr size_t kLargestRank = 8;
 
 const std::map<std::string, int64_t>& bits_by_dtype() {
   static const std::map<std::string, int64_t> bits = {
-      {"BOOL", 8}, {"F4", 4},   {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8},   {"I8", 8},   {"F8_E5M2", 8},
-      {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16}, {"U16", 16},
-      {"F16", 16}, {"BF16", 16}, {"I32", 32}, {"U32", 32}, {"F32", 32}, {"C64", 64}, {"F64", 64}, {"I64", 64}, {"U64", 64}};
+      {"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6},     {"U8", 8},          {"I8", 8},
+      {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
+      {"U16", 16},    {"F16", 16},    {"BF16", 16},   {"I32", 32},        {"U32", 32},        {"F32", 32},
+      {"C64", 64},    {"F64", 64},    {"I64", 64},    {"U64", 64}};
   return bits;
 }
 
@@ -50,7 +51,8 @@ Json parse_strict(std::string_view text, const std::string& path) {
 
 int64_t unsigned_of(const Json& value, const std::string& name, const std::string& path) {
   if (!value.is_number_unsigned() || value.get<uint64_t>() > uint64_t{INT64_MAX})
-    fail(ExitCode::kBadInput, "tensor {} has {} where a size belongs, {}, the file is damaged", name, value.dump(), path);
+    fail(ExitCode::kBadInput, "tensor {} has {} where a size belongs, {}, the file is damaged", name, value.dump(),
+         path);
   return value.get<int64_t>();
 }
 
@@ -61,7 +63,8 @@ SafetensorsFile::Entry read_entry(const std::string& name, const Json& json, con
   SafetensorsFile::Entry entry;
   if (!json.is_object() || !json.contains("dtype") || !json.contains("shape") || !json.contains("data_offsets"))
     bad("dtype, shape or data_offsets is missing");
-  if (!json["dtype"].is_string() || !bits_by_dtype().contains(json["dtype"].get<std::string>())) bad("its dtype is unknown");
+  if (!json["dtype"].is_string() || !bits_by_dtype().contains(json["dtype"].get<std::string>()))
+    bad("its dtype is unknown");
   entry.dtype = json["dtype"].get<std::string>();
   if (!json["shape"].is_array() || json["shape"].size() > kLargestRank) bad("its shape is no list of at most 8 sizes");
   if (!json["data_offsets"].is_array() || json["data_offsets"].size() != 2) bad("data_offsets are not two numbers");
@@ -103,8 +106,8 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
   int64_t next = 0;
   for (auto& [name, entry] : sorted) {
     if (entry.begin != next)
-      fail(ExitCode::kBadInput, "tensor {} begins at {}, not at {}: a hole or an overlap, {}, the file is damaged", name,
-           entry.begin, next, path);
+      fail(ExitCode::kBadInput, "tensor {} begins at {}, not at {}: a hole or an overlap, {}, the file is damaged",
+           name, entry.begin, next, path);
     next += entry.bytes;
     entry.begin += data_begin;
     entries_.emplace(name, entry);

@@ -1,5 +1,5 @@
-// The safetensors format: a JSON header with names, types, shapes and offsets, then the bytes. Read-only, memory-mapped;
-// a hostile header is refused before anything is believed.
+// The safetensors format: a JSON header with names, types, shapes and offsets, then the bytes. Read-only,
+// memory-mapped; a hostile header is refused before anything is believed.
 #pragma once
 
 #include <cstddef>
@@ -23,8 +23,9 @@ class SafetensorsFile {
     int64_t bytes = 0;
   };
 
-  // Errors: 66 not there; 65, naming file and tensor, for a file that is cut short or too long, a header that is no JSON
-  // of the format's form, duplicate names, unknown types, holes, overlaps, and sizes that are not shape times type.
+  // Errors: 66 not there; 65, naming file and tensor, for a file that is cut short or too long, a header that is no
+  // JSON of the format's form, duplicate names, unknown types, holes, overlaps, and sizes that are not shape times
+  // type.
   explicit SafetensorsFile(const std::string& path);
 
   const std::string& path() const { return file_.path(); }
@@ -38,7 +39,8 @@ class SafetensorsFile {
   std::map<std::string, Entry> entries_;
 };
 
-// Writes one file: `list` in file order, `read` gives each tensor's bytes. Whole or not at all; metadata {"format": "pt"}.
+// Writes one file: `list` in file order, `read` gives each tensor's bytes. Whole or not at all; metadata {"format":
+// "pt"}.
 struct SafetensorsItem {
   std::string name;
   std::string dtype;

@@ -11,7 +11,8 @@ namespace {
 
 // The format's own order of types; larger ones first keep every tensor aligned.
 int rank_of(const std::string& dtype) {
-  constexpr const char* kOrder[] = {"BOOL", "U8", "I8", "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "F64", "I64", "U64"};
+  constexpr const char* kOrder[] = {"BOOL", "U8",  "I8",  "I16", "U16", "F16", "BF16",
+                                    "I32",  "U32", "F32", "F64", "I64", "U64"};
   for (size_t i = 0; i < std::size(kOrder); ++i)
     if (dtype == kOrder[i]) return static_cast<int>(i);
   throw InternalError("no such safetensors type: " + dtype);

@@ -35,7 +35,8 @@ std::vector<uint32_t> SentencePieceTokenizer::encode(std::string_view text, bool
     fail(ExitCode::kBadInput, "byte {} of the text is not UTF-8, text, convert it to UTF-8", bad);
   std::vector<int> ids;
   const auto status = model_->processor.Encode({text.data(), text.size()}, &ids);
-  if (!status.ok()) fail(ExitCode::kBadInput, "a text cannot be split ({}), {}, look at it", status.ToString(), model_->path);
+  if (!status.ok())
+    fail(ExitCode::kBadInput, "a text cannot be split ({}), {}, look at it", status.ToString(), model_->path);
   std::vector<uint32_t> result;
   if (with_special && model_->processor.bos_id() >= 0)
     result.push_back(static_cast<uint32_t>(model_->processor.bos_id()));
@@ -53,7 +54,8 @@ std::string SentencePieceTokenizer::decode(std::span<const uint32_t> ids, bool s
   }
   std::string text;
   const auto status = model_->processor.Decode(known, &text);
-  if (!status.ok()) fail(ExitCode::kBadInput, "tokens cannot be joined ({}), {}, look at them", status.ToString(), model_->path);
+  if (!status.ok())
+    fail(ExitCode::kBadInput, "tokens cannot be joined ({}), {}, look at them", status.ToString(), model_->path);
   return replace_invalid_utf8(text);
 }
 

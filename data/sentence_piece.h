@@ -1,4 +1,5 @@
-// SentencePiece models (tokenizer.model of Llama 2, Mistral and others), by their own library (Kudo and Richardson, 2018).
+// SentencePiece models (tokenizer.model of Llama 2, Mistral and others), by their own library (Kudo and Richardson,
+// 2018).
 #pragma once
 
 #include <memory>

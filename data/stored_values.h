@@ -6,8 +6,8 @@
 
 namespace carillon {
 
-// to[i] = from[i] converted and rounded once; `to` packed float64, float32 or bfloat16, `from` packed elements of `type`.
-// InternalError for integer types.
+// to[i] = from[i] converted and rounded once; `to` packed float64, float32 or bfloat16, `from` packed elements of
+// `type`. InternalError for integer types.
 void convert_stored(Tensor to, const void* from, StoredType type);
 
 // float16 (IEEE binary16) to float, exact.

@@ -1,5 +1,6 @@
-// A tensor's hash that does not depend on how it was split: the sum over its elements of a 64-bit mix of the tensor's name,
-// the element's index in the global tensor and its stored bits, modulo 2^64. Ranks hash their own rectangles and add up.
+// A tensor's hash that does not depend on how it was split: the sum over its elements of a 64-bit mix of the tensor's
+// name, the element's index in the global tensor and its stored bits, modulo 2^64. Ranks hash their own rectangles and
+// add up.
 //   h = Σ_i fmix64(bits_i + (i + 1) · 0x9E3779B97F4A7C15 + XXH3_64(name))
 // fmix64 is MurmurHash3's finaliser. Fixed for format version 1; data/README.md has a worked example.
 #pragma once

@@ -20,8 +20,8 @@ Rectangle run_of(int64_t total, int64_t begin, int64_t count) { return {{total},
 TokenFile::TokenFile(const std::string& path) : file_(Hdf5File::open(path)) {
   const auto tokens = file_.find("tokens"), begin = file_.find("document_begin"), weights = file_.find("weights");
   if (file_.attribute("kind") != kKind || !tokens || !begin || tokens->type != StoredType::kUInt32 ||
-      begin->type != StoredType::kInt64 || tokens->shape.size() != 1 || begin->shape.size() != 1 || begin->shape[0] < 1 ||
-      (weights && (weights->type != StoredType::kFloat64 || weights->shape != tokens->shape)))
+      begin->type != StoredType::kInt64 || tokens->shape.size() != 1 || begin->shape.size() != 1 ||
+      begin->shape[0] < 1 || (weights && (weights->type != StoredType::kFloat64 || weights->shape != tokens->shape)))
     fail(ExitCode::kBadInput, "is no token file, {}, make it with carillon tokenize", path);
   document_begin_.resize(static_cast<size_t>(begin->shape[0]));
   file_.read("document_begin", Rectangle::whole(begin->shape), document_begin_.data());

@@ -19,7 +19,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Little-endian, 64 bytes, then tokens uint32, weights float64 (if any), document_begin int64, each from a multiple of 8.
+// Little-endian, 64 bytes, then tokens uint32, weights float64 (if any), document_begin int64, each from a multiple
+// of 8.
 struct Header {
   char magic[8] = {'C', 'A', 'R', 'T', 'O', 'K', '0', '1'};
   int64_t tokens = 0;
@@ -144,12 +145,13 @@ void build_token_cache(const std::string& path, DocumentReader& reader,
     const auto now = std::chrono::steady_clock::now();
     if (now - spoken > std::chrono::seconds(5)) {
       spoken = now;
-      notice(fmt::format("reading data: {} documents, {} tokens, {:.0f} %", begin.size() - 1, header.tokens,
-                         100.0 * static_cast<double>(reader.position()) /
-                             static_cast<double>(std::max<int64_t>(reader.size(), 1))));
+      notice(fmt::format(
+          "reading data: {} documents, {} tokens, {:.0f} %", begin.size() - 1, header.tokens,
+          100.0 * static_cast<double>(reader.position()) / static_cast<double>(std::max<int64_t>(reader.size(), 1))));
     }
   }
-  if (begin.size() == 1) fail(ExitCode::kBadInput, "there is no document in the data, {}, name a file with some", "data.train");
+  if (begin.size() == 1)
+    fail(ExitCode::kBadInput, "there is no document in the data, {}, name a file with some", "data.train");
   const std::string padding(static_cast<size_t>(round_up(4 * header.tokens) - 4 * header.tokens), '\0');
   output.write(padding);
   header.documents = static_cast<int64_t>(begin.size()) - 1;

@@ -18,10 +18,11 @@ class TokenStore {
  public:
   // The cache lies in $CARILLON_CACHE, else $XDG_CACHE_HOME/carillon, else ~/.cache/carillon, else (none of them
   // writable) in `fallback_folder`/.cache; its name is a hash of the files' names, sizes and times, the tokenizer, the
-  // vocabulary and the end-of-document token. Collective; errors as DocumentReader's, and 73 when no folder is writable.
+  // vocabulary and the end-of-document token. Collective; errors as DocumentReader's, and 73 when no folder is
+  // writable.
   static TokenStore open(Communicator& world, const std::vector<std::string>& paths, const Tokenizer* tokenizer,
-                         std::optional<uint32_t> end_of_document, int64_t vocabulary, const std::string& fallback_folder,
-                         const std::function<void(const std::string&)>& notice);
+                         std::optional<uint32_t> end_of_document, int64_t vocabulary,
+                         const std::string& fallback_folder, const std::function<void(const std::string&)>& notice);
 
   int64_t documents() const { return static_cast<int64_t>(document_begin_.size()) - 1; }
   int64_t token_count() const { return static_cast<int64_t>(tokens_.size()); }

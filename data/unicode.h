@@ -25,7 +25,8 @@ enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
 // `text` itself when it is ASCII, else its normal form in `storage`.
 std::string_view normalize(std::string_view text, NormalForm form, std::string& storage);
 
-// Each maximal ill-formed part becomes one U+FFFD, as the Unicode standard recommends (and Rust's from_utf8_lossy does).
+// Each maximal ill-formed part becomes one U+FFFD, as the Unicode standard recommends (and Rust's from_utf8_lossy
+// does).
 std::string replace_invalid_utf8(std::string_view bytes);
 
 }  // namespace carillon

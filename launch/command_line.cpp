@@ -29,10 +29,11 @@ std::string general_help() {
   list(true);
   text += "\nnot built yet:\n";
   list(false);
-  return text + "\noptions:\n  --help       this, or after a command its keys with their defaults\n"
-                "  --version    which carillon this is\n"
-                "  --json       one JSON object instead of a table (inspect, rope, info)\n"
-                "  --quiet      no progress on standard error\n";
+  return text +
+         "\noptions:\n  --help       this, or after a command its keys with their defaults\n"
+         "  --version    which carillon this is\n"
+         "  --json       one JSON object instead of a table (inspect, rope, info)\n"
+         "  --quiet      no progress on standard error\n";
 }
 
 std::string help_of(const Command& command) {
@@ -48,8 +49,9 @@ const Command& known(const std::string& name) {
   if (const Command* command = find(name)) return *command;
   std::vector<std::string> names;
   for (const Command& command : command_table()) names.push_back(command.name);
-  fail(ExitCode::kUsage, "there is no command \"{}\", on the command line, did you mean {}? (carillon --help lists all)",
-       printable(name), nearest(name, names));
+  fail(ExitCode::kUsage,
+       "there is no command \"{}\", on the command line, did you mean {}? (carillon --help lists all)", printable(name),
+       nearest(name, names));
 }
 
 }  // namespace
@@ -72,7 +74,8 @@ ParsedLine parse_command_line(int count, char** arguments) {
   std::vector<std::string> words = app.remaining();
   for (const std::string& word : words)
     if (word.size() > 1 && word[0] == '-')
-      fail(ExitCode::kUsage, "there is no option {}, on the command line, did you mean {}? (settings are written key=value)",
+      fail(ExitCode::kUsage,
+           "there is no option {}, on the command line, did you mean {}? (settings are written key=value)",
            printable(word), nearest(word, {"--help", "--version", "--json", "--quiet"}));
   if (version) {
     parsed.print = fmt::format("carillon {}\n", kVersion);

@@ -11,9 +11,7 @@
 namespace carillon {
 namespace {
 
-std::string leaf_of(std::string_view name) {
-  return std::string(name.substr(name.rfind('.') + 1));
-}
+std::string leaf_of(std::string_view name) { return std::string(name.substr(name.rfind('.') + 1)); }
 
 }  // namespace
 
@@ -93,9 +91,7 @@ std::string read_word(const Key& key, const YamlNode& node, const std::vector<st
   return node.text;
 }
 
-Json duration_json(double seconds) {
-  return Json(format_duration(seconds));
-}
+Json duration_json(double seconds) { return Json(format_duration(seconds)); }
 
 Json word_json(const std::string& word) {
   const std::optional<bool> boolean = parse_boolean(word);

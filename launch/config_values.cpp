@@ -9,9 +9,7 @@
 namespace carillon {
 namespace {
 
-bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 // Numbers as people write them; from_chars alone would also take `inf`, `nan` and leading zeros (octal to some
 // readers).

@@ -242,8 +242,6 @@ std::string read_small_file(const std::string& path, size_t maximum_bytes) {
   }
 }
 
-YamlNode parse_yaml_file(const std::string& path) {
-  return parse_yaml(read_small_file(path, kYamlMaximumBytes), path);
-}
+YamlNode parse_yaml_file(const std::string& path) { return parse_yaml(read_small_file(path, kYamlMaximumBytes), path); }
 
 }  // namespace carillon

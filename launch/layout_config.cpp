@@ -120,8 +120,7 @@ void declare_eval(Schema& schema, EvalSection& eval) {
   sizes("eval.at", eval.at, "Steps after which to evaluate.").at_least(1).may_change();
   schema.boolean("eval.at_end", eval.at_end, "After the last step.").may_change();
   sizes("eval.lengths", eval.lengths, "Lengths in tokens.").at_least(2).may_change();
-  free("eval.rope", "mapping", eval.rope, "Named rope settings, merged over the run's.")
-      .may_change();
+  free("eval.rope", "mapping", eval.rope, "Named rope settings, merged over the run's.").may_change();
   free("eval.tasks", "list", eval.tasks, "What to evaluate.").may_change();
 }
 

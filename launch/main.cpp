@@ -22,8 +22,9 @@ int run(Program& program, int count, char** arguments) {
   } catch (const Error& error) {
     return program.leave_with_error(static_cast<int>(error.code()), error.what());
   } catch (const std::bad_alloc&) {
-    return program.leave_with_error(static_cast<int>(ExitCode::kInputOutput),
-                                    "out of memory, on this machine, use more ranks, shorter sequences or train.recompute=full");
+    return program.leave_with_error(
+        static_cast<int>(ExitCode::kInputOutput),
+        "out of memory, on this machine, use more ranks, shorter sequences or train.recompute=full");
   } catch (const std::exception& error) {
     return program.leave_with_error(static_cast<int>(ExitCode::kInternal),
                                     fmt::format("{}, inside carillon, please report this", error.what()));

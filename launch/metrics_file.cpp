@@ -62,7 +62,8 @@ void MetricsFile::append(const StepRecord& record) {
     const ssize_t count = write(descriptor_, line.data() + written, line.size() - written);
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0)
-      fail(ExitCode::kInputOutput, "cannot be written ({}), {}, make room and start again", std::strerror(errno), path_);
+      fail(ExitCode::kInputOutput, "cannot be written ({}), {}, make room and start again", std::strerror(errno),
+           path_);
     written += static_cast<size_t>(count);
   }
 }

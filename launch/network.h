@@ -28,8 +28,10 @@ class Network {
   // model's heads or the sequence is too short, 74 when there is no memory.
   Network(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const NetworkOptions& options);
 
-  // For evaluation beside training: the activations are its own, the weights are those of `shared`, which must outlive it.
-  Network(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const NetworkOptions& options, Parameters& shared);
+  // For evaluation beside training: the activations are its own, the weights are those of `shared`, which must outlive
+  // it.
+  Network(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const NetworkOptions& options,
+          Parameters& shared);
 
   const NetworkOptions& options() const { return options_; }
   const SequenceLayout& layout() const { return layout_; }

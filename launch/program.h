@@ -1,4 +1,5 @@
-// What main() owns and a command is handed: MPI, if a launcher started several ranks, and the way to speak to the person.
+// What main() owns and a command is handed: MPI, if a launcher started several ranks, and the way to speak to the
+// person.
 #pragma once
 
 #include <memory>

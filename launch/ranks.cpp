@@ -20,9 +20,10 @@ void mention_idle_processors(const RuntimeSection& runtime, const DeviceDescript
   const int processors = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   const int ranks = ranks_on_this_node();
   if (device.threads * ranks < processors)
-    notice(fmt::format("{} ranks with {} threads each leave {} of {} processors idle; mpirun --bind-to none, or "
-                       "runtime.threads={}, uses them",
-                       ranks, device.threads, processors - device.threads * ranks, processors, processors / ranks));
+    notice(
+        fmt::format("{} ranks with {} threads each leave {} of {} processors idle; mpirun --bind-to none, or "
+                    "runtime.threads={}, uses them",
+                    ranks, device.threads, processors - device.threads * ranks, processors, processors / ranks));
 }
 
 }  // namespace
@@ -50,7 +51,8 @@ ProcessGrid make_grid(std::unique_ptr<Communicator> world, const ParallelSection
 
 std::unique_ptr<Backend> make_backend(const RuntimeSection& runtime, const Notice& notice) {
   if (runtime.attention == "cudnn")
-    fail(ExitCode::kUsage, "cudnn's attention needs CUDA, which this carillon was built without, in runtime.attention, use "
+    fail(ExitCode::kUsage,
+         "cudnn's attention needs CUDA, which this carillon was built without, in runtime.attention, use "
          "auto or own");
   BackendOptions options;
   options.device = runtime.device;

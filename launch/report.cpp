@@ -13,12 +13,23 @@ namespace {
 std::string escaped(const std::string& text) {
   std::string result;
   for (const char c : printable(text)) switch (c) {
-      case '&': result += "&amp;"; break;
-      case '<': result += "&lt;"; break;
-      case '>': result += "&gt;"; break;
-      case '"': result += "&quot;"; break;
-      case '\'': result += "&#39;"; break;
-      default: result += c;
+      case '&':
+        result += "&amp;";
+        break;
+      case '<':
+        result += "&lt;";
+        break;
+      case '>':
+        result += "&gt;";
+        break;
+      case '"':
+        result += "&quot;";
+        break;
+      case '\'':
+        result += "&#39;";
+        break;
+      default:
+        result += c;
     }
   return result;
 }
@@ -31,7 +42,8 @@ table{border-collapse:collapse;display:block;overflow-x:auto}td,th{border-bottom
 white-space:nowrap}td:first-child,th:first-child,td:nth-child(2),th:nth-child(2){text-align:left}svg{width:100%;height:auto;max-width:46rem}
 text{fill:var(--ink);font:12px system-ui,sans-serif}.axis{stroke:var(--line)}</style>)";
 
-constexpr const char* kColours[] = {"#3b7dd8", "#d8743b", "#3ba55d", "#a05ad6", "#c94f7c", "#8a8a2a", "#2aa5a5", "#777777"};
+constexpr const char* kColours[] = {"#3b7dd8", "#d8743b", "#3ba55d", "#a05ad6",
+                                    "#c94f7c", "#8a8a2a", "#2aa5a5", "#777777"};
 
 struct Curve {
   std::string label;
@@ -58,23 +70,26 @@ std::string chart(const std::vector<Curve>& curves, const std::string& metric, c
                                 kHeight + 18 * static_cast<double>(curves.size()), escaped(metric));
   for (int i = 0; i <= 4; ++i) {
     const double value = low + (high - low) * i / 4;
-    svg += fmt::format("<line class=\"axis\" x1=\"{}\" x2=\"{}\" y1=\"{:.1f}\" y2=\"{:.1f}\"/><text x=\"{}\" y=\"{:.1f}\" "
-                       "text-anchor=\"end\">{}</text>\n",
-                       kLeft, kWidth - kRight, y_of(value), y_of(value), kLeft - 6, y_of(value) + 4, number(value));
+    svg += fmt::format(
+        "<line class=\"axis\" x1=\"{}\" x2=\"{}\" y1=\"{:.1f}\" y2=\"{:.1f}\"/><text x=\"{}\" y=\"{:.1f}\" "
+        "text-anchor=\"end\">{}</text>\n",
+        kLeft, kWidth - kRight, y_of(value), y_of(value), kLeft - 6, y_of(value) + 4, number(value));
   }
   for (const int64_t length : std::set<int64_t>(lengths.begin(), lengths.end()))
-    svg += fmt::format("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n", x_of(static_cast<double>(length)),
-                       kHeight - kBottom + 20, length);
+    svg += fmt::format("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n",
+                       x_of(static_cast<double>(length)), kHeight - kBottom + 20, length);
   for (size_t i = 0; i < curves.size(); ++i) {
     const char* colour = kColours[i % std::size(kColours)];
     std::string path;
-    for (const auto& [x, y] : curves[i].points) path += fmt::format("{}{:.1f},{:.1f}", path.empty() ? "" : " ", x_of(x), y_of(y));
+    for (const auto& [x, y] : curves[i].points)
+      path += fmt::format("{}{:.1f},{:.1f}", path.empty() ? "" : " ", x_of(x), y_of(y));
     svg += fmt::format("<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"2\" points=\"{}\"/>\n", colour, path);
     for (const auto& [x, y] : curves[i].points)
       svg += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\" fill=\"{}\"/>", x_of(x), y_of(y), colour);
     const double y = kHeight + 18 * static_cast<double>(i);
-    svg += fmt::format("<rect x=\"{}\" y=\"{}\" width=\"14\" height=\"4\" fill=\"{}\"/><text x=\"{}\" y=\"{}\">{}</text>\n", kLeft,
-                       y - 6, colour, kLeft + 22, y, escaped(curves[i].label));
+    svg += fmt::format(
+        "<rect x=\"{}\" y=\"{}\" width=\"14\" height=\"4\" fill=\"{}\"/><text x=\"{}\" y=\"{}\">{}</text>\n", kLeft,
+        y - 6, colour, kLeft + 22, y, escaped(curves[i].label));
   }
   return svg + "</svg>\n";
 }
@@ -83,9 +98,10 @@ std::string chart(const std::vector<Curve>& curves, const std::string& metric, c
 
 std::string report_html(const SweepConfig& config, const std::vector<SweepPoint>& points,
                         const std::map<std::string, Json>& records) {
-  std::string html = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
-                     "content=\"width=device-width\"><title>Carillon sweep</title>" + std::string(kStyle) +
-                     "</head><body>\n<h1>Sweep</h1>\n";
+  std::string html =
+      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+      "content=\"width=device-width\"><title>Carillon sweep</title>" +
+      std::string(kStyle) + "</head><body>\n<h1>Sweep</h1>\n";
   int64_t done = 0, failed = 0;
   for (const SweepPoint& point : points) {
     const auto record = records.find(point.id);
@@ -104,7 +120,8 @@ std::string report_html(const SweepConfig& config, const std::vector<SweepPoint>
       const std::string label = model + ", " + point.rope_name;
       if (curves.empty() || curves.back().label != label) {
         curves.push_back({label, {}});
-        rows += fmt::format("{}<tr><td>{}</td><td>{}</td>", rows.empty() ? "" : "</tr>\n", escaped(model), escaped(point.rope_name));
+        rows += fmt::format("{}<tr><td>{}</td><td>{}</td>", rows.empty() ? "" : "</tr>\n", escaped(model),
+                            escaped(point.rope_name));
       }
       const auto record = records.find(point.id);
       std::string cell = "";

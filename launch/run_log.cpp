@@ -92,9 +92,9 @@ void RunLog::step(const StepRecord& record, int64_t max_steps, int64_t context) 
   const double left =
       elapsed / static_cast<double>(record.step - first_step_ + 1) * static_cast<double>(max_steps - record.step);
   const std::string figures =
-      fmt::format("step {}/{}  loss {}  lr {:.3g}  norm {}  {:.0f} tok/s  context {}  {}  {} left", record.step, max_steps,
-                  value(record.loss, "{:.4f}"), record.lr, value(record.grad_norm, "{:.3g}"), record.tokens_per_second,
-                  context, readable_bytes(record.peak_memory_bytes), readable_seconds(left));
+      fmt::format("step {}/{}  loss {}  lr {:.3g}  norm {}  {:.0f} tok/s  context {}  {}  {} left", record.step,
+                  max_steps, value(record.loss, "{:.4f}"), record.lr, value(record.grad_norm, "{:.3g}"),
+                  record.tokens_per_second, context, readable_bytes(record.peak_memory_bytes), readable_seconds(left));
   const bool line = first || record.step == max_steps ||
                     std::chrono::duration<double>(now - last_line_).count() >= kSecondsBetweenLines;
   if (line) {
@@ -103,7 +103,8 @@ void RunLog::step(const StepRecord& record, int64_t max_steps, int64_t context) 
   }
   if (quiet_ || !terminal_) return;
   const size_t filled = static_cast<size_t>(20 * record.step / std::max<int64_t>(max_steps, 1));
-  std::string bar = "[" + std::string(filled, '=') + std::string(20 - std::min<size_t>(filled, 20), ' ') + "] " + figures;
+  std::string bar =
+      "[" + std::string(filled, '=') + std::string(20 - std::min<size_t>(filled, 20), ' ') + "] " + figures;
   bar.resize(std::min(bar.size(), terminal_width() - 1));
   std::fprintf(stderr, "\r\x1b[K%s", bar.c_str());
   std::fflush(stderr);

@@ -63,7 +63,8 @@ Scorer::Scorer(Backend& backend, ProcessGrid& grid, const ModelConfig& config, D
       grid_(grid),
       config_(config),
       rope_(config.rope),
-      network_(backend, grid, config, options_for(compute, layout, padded_score_length(longest, grid.shape.context)), shared) {}
+      network_(backend, grid, config, options_for(compute, layout, padded_score_length(longest, grid.shape.context)),
+               shared) {}
 
 void Scorer::prepare(int64_t tokens) {
   const int64_t length = padded_score_length(tokens, grid_.shape.context);

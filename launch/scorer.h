@@ -22,8 +22,8 @@ class Scorer {
          int64_t longest);
 
   // The same over weights that somebody else trains.
-  Scorer(Backend& backend, ProcessGrid& grid, const ModelConfig& config, DType compute, LayoutKind layout, int64_t longest,
-         Parameters& shared);
+  Scorer(Backend& backend, ProcessGrid& grid, const ModelConfig& config, DType compute, LayoutKind layout,
+         int64_t longest, Parameters& shared);
 
   Network& network() { return network_; }
 

@@ -1,7 +1,7 @@
 #include "launch/signals.h"
 
-#include <csignal>
 #include <unistd.h>
+#include <csignal>
 
 namespace carillon {
 namespace {

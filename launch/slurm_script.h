@@ -23,6 +23,7 @@ struct SlurmSection {
 void declare_slurm(Schema& schema, SlurmSection& section);
 
 // `command`: train or sweep; `arguments` behind it as they are to stand in the shell.
-std::string slurm_script(const SlurmSection& slurm, const std::string& command, const std::vector<std::string>& arguments);
+std::string slurm_script(const SlurmSection& slurm, const std::string& command,
+                         const std::vector<std::string>& arguments);
 
 }  // namespace carillon

@@ -1,5 +1,6 @@
 // Who works on which point, where several processes share one sweep's folder. A claim is a file created exclusively; on
-// the same host it is free again exactly when its process is dead, on another host when nobody has touched it for a while.
+// the same host it is free again exactly when its process is dead, on another host when nobody has touched it for a
+// while.
 #pragma once
 
 #include <atomic>

@@ -19,8 +19,15 @@ const std::map<std::string, Json>& known_tasks() {
   static const std::map<std::string, Json> tasks = {
       {"perplexity", {{"data", nullptr}, {"window", "full"}, {"stride", 256}, {"aggregation", "token"}}},
       {"posgen",
-       {{"subtask", "recursive"}, {"modulus", 17}, {"far", 1}, {"near", 3}, {"train_length", 64}, {"count", 1000},
-        {"seed", 42}, {"split", "test"}, {"prefixes", "random"}}}};
+       {{"subtask", "recursive"},
+        {"modulus", 17},
+        {"far", 1},
+        {"near", 3},
+        {"train_length", 64},
+        {"count", 1000},
+        {"seed", 42},
+        {"split", "test"},
+        {"prefixes", "random"}}}};
   return tasks;
 }
 
@@ -44,7 +51,8 @@ Json resolve_task(const Json& given) {
   for (const auto& [key, value] : given.items()) {
     if (key == "task" || key == "name") continue;
     if (!found->second.contains(key))
-      fail(ExitCode::kUsage, "task {} has no key {}, in tasks, did you mean {}?", type, printable(key), nearest(key, keys));
+      fail(ExitCode::kUsage, "task {} has no key {}, in tasks, did you mean {}?", type, printable(key),
+           nearest(key, keys));
     const Json& otherwise = found->second[key];
     const bool fits = otherwise.is_null() || (otherwise.is_string() && value.is_string()) ||
                       (otherwise.is_number() && value.is_number_integer());
@@ -59,8 +67,8 @@ Json resolve_task(const Json& given) {
 void check_choice(const Json& task, const char* key, const std::vector<std::string>& choices) {
   const std::string value = task[key].get<std::string>();
   if (std::find(choices.begin(), choices.end(), value) == choices.end())
-    fail(ExitCode::kUsage, "{} of task {} is {}, in tasks, give {}", key, task["name"].get<std::string>(), printable(value),
-         join(choices, " or "));
+    fail(ExitCode::kUsage, "{} of task {} is {}, in tasks, give {}", key, task["name"].get<std::string>(),
+         printable(value), join(choices, " or "));
 }
 
 void check_task(const Json& task, const SweepConfig& config) {
@@ -71,7 +79,8 @@ void check_task(const Json& task, const SweepConfig& config) {
     if (task["window"] == "sliding")
       for (const int64_t length : config.lengths)
         if (task["stride"].get<int64_t>() > length)
-          fail(ExitCode::kUsage, "stride {} is above the length {}, in tasks, some tokens would never be scored: make it smaller",
+          fail(ExitCode::kUsage,
+               "stride {} is above the length {}, in tasks, some tokens would never be scored: make it smaller",
                task["stride"].get<int64_t>(), length);
     if (task["data"].is_null() && config.data.validation.empty())
       fail(ExitCode::kUsage, "task {} names no data, in tasks, add data: [{{path: FILE}}] or data.validation",
@@ -92,7 +101,8 @@ std::vector<CheckpointFolder> chosen(const SweepConfig& config, const std::strin
   std::vector<CheckpointFolder> some;
   for (const Json& step : config.checkpoints) {
     const auto found = std::find_if(all.begin(), all.end(), [&](const auto& c) { return step == c.step; });
-    if (found == all.end()) fail(ExitCode::kMissingInput, "there is no checkpoint of step {}, {}, correct checkpoints", step.dump(), model);
+    if (found == all.end())
+      fail(ExitCode::kMissingInput, "there is no checkpoint of step {}, {}, correct checkpoints", step.dump(), model);
     some.push_back(*found);
   }
   return some;
@@ -107,13 +117,15 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
     if (!json.is_array() || json.empty()) fail(ExitCode::kUsage, "{} is no list, {}, write [a, b]", what, node.where);
     return json;
   };
-  schema.custom(
-            "models", "list", "Model files, checkpoints, runs' folders or Hugging Face folders.",
-            [&config, list](const YamlNode& node) {
-              config.models.clear();
-              for (const Json& entry : list("models", node)) config.models.push_back(entry.is_string() ? entry.get<std::string>() : entry.dump());
-            },
-            [&config] { return std::optional<Json>(config.models); })
+  schema
+      .custom(
+          "models", "list", "Model files, checkpoints, runs' folders or Hugging Face folders.",
+          [&config, list](const YamlNode& node) {
+            config.models.clear();
+            for (const Json& entry : list("models", node))
+              config.models.push_back(entry.is_string() ? entry.get<std::string>() : entry.dump());
+          },
+          [&config] { return std::optional<Json>(config.models); })
       .required();
   schema.custom(
       "checkpoints", "all | newest | list of steps", "Which checkpoints of a run.",
@@ -129,23 +141,27 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
           if (settings.is_null()) settings = Json::object();
       },
       [&config] { return std::optional<Json>(config.rope); });
-  schema.custom(
-            "lengths", "list of integers", "Tokens of a window; 4k means 4096.",
-            [&config](const YamlNode& node) {
-              config.lengths.clear();
-              Key key;
-              key.name = "lengths";
-              if (node.kind != YamlNode::Kind::kSequence) fail(ExitCode::kUsage, "lengths is no list, {}, write [4k, 8k]", node.where);
-              for (const YamlNode& item : node.items) config.lengths.push_back(detail::read_integer(key, item));
-            },
-            [&config] { return std::optional<Json>(config.lengths); })
+  schema
+      .custom(
+          "lengths", "list of integers", "Tokens of a window; 4k means 4096.",
+          [&config](const YamlNode& node) {
+            config.lengths.clear();
+            Key key;
+            key.name = "lengths";
+            if (node.kind != YamlNode::Kind::kSequence)
+              fail(ExitCode::kUsage, "lengths is no list, {}, write [4k, 8k]", node.where);
+            for (const YamlNode& item : node.items) config.lengths.push_back(detail::read_integer(key, item));
+          },
+          [&config] { return std::optional<Json>(config.lengths); })
       .required();
-  schema.custom(
-            "tasks", "list", "{task: perplexity | posgen, …}.",
-            [&config, list](const YamlNode& node) { config.tasks = list("tasks", node); },
-            [&config] { return std::optional<Json>(config.tasks); })
+  schema
+      .custom(
+          "tasks", "list", "{task: perplexity | posgen, …}.",
+          [&config, list](const YamlNode& node) { config.tasks = list("tasks", node); },
+          [&config] { return std::optional<Json>(config.tasks); })
       .required();
-  schema.text("output", config.output, "The sweep's folder: evals.jsonl, table.csv, lm_eval.json, report.html.").required();
+  schema.text("output", config.output, "The sweep's folder: evals.jsonl, table.csv, lm_eval.json, report.html.")
+      .required();
   declare_data(schema, config.data);
   declare_parallel(schema, config.parallel);
   declare_runtime(schema, config.runtime);
@@ -205,8 +221,11 @@ std::vector<SweepPoint> sweep_points(const SweepConfig& config) {
         for (const int64_t length : config.lengths)
           for (const Json& task : config.tasks) {
             SweepPoint point{"", model, step, path, name, settings, length, task};
-            const Json identity = {{"model", model}, {"step", step ? Json(*step) : Json()}, {"rope", settings},
-                                   {"length", length}, {"task", task}};
+            const Json identity = {{"model", model},
+                                   {"step", step ? Json(*step) : Json()},
+                                   {"rope", settings},
+                                   {"length", length},
+                                   {"task", task}};
             point.id = text_hash(identity.dump()).substr(0, 16);
             points.push_back(std::move(point));
           }

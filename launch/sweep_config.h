@@ -10,8 +10,8 @@
 namespace carillon {
 
 struct SweepConfig {
-  std::vector<std::string> models;     // as written
-  Json checkpoints = "all";            // all | newest | list of steps
+  std::vector<std::string> models;        // as written
+  Json checkpoints = "all";               // all | newest | list of steps
   Json rope = {{"own", Json::object()}};  // name -> settings merged over the model's own
   std::vector<int64_t> lengths;
   Json tasks = Json::array();  // each an object with `task`, its own keys, and a `name`

@@ -69,7 +69,8 @@ std::map<std::string, Json> SweepResults::read() const {
     if (file.eof()) break;  // no newline: of a process that died, or one that is writing
     const Json record = Json::parse(line, nullptr, false);
     if (record.is_discarded() || !record.is_object() || !record.contains("point") || !record["point"].is_string())
-      fail(ExitCode::kBadInput, "this line is no record, {}/evals.jsonl:{}, mend it or name another output", folder_, number);
+      fail(ExitCode::kBadInput, "this line is no record, {}/evals.jsonl:{}, mend it or name another output", folder_,
+           number);
     records[record["point"].get<std::string>()] = record;
   }
   return records;
@@ -90,7 +91,8 @@ void SweepResults::append(const Json& record) const {
                     fsync(descriptor) == 0;
   const int reason = errno;
   close(descriptor);
-  if (!good) fail(ExitCode::kInputOutput, "cannot be written ({}), {}, make room and start again", std::strerror(reason), path);
+  if (!good)
+    fail(ExitCode::kInputOutput, "cannot be written ({}), {}, make room and start again", std::strerror(reason), path);
 }
 
 std::string SweepResults::table(const SweepConfig& config, const std::vector<SweepPoint>& points) const {
@@ -126,11 +128,12 @@ void SweepResults::write_files(const SweepConfig& config, const std::vector<Swee
     const auto found = records.find(point.id);
     if (found == records.end() || found->second["status"] != "ok") continue;
     const std::string task = point.task["name"].get<std::string>();
-    const std::string place = point.model + (point.step ? "@" + std::to_string(*point.step) : "") + "/" + point.rope_name;
+    const std::string place =
+        point.model + (point.step ? "@" + std::to_string(*point.step) : "") + "/" + point.rope_name;
     for (const auto& [metric, value] : found->second["metrics"].items()) {
       if (!value.is_number()) continue;
-      rows += fmt::format("{},{},{},{},{},{},{}\n", csv(point.model), step_text(point), csv(point.rope_name), point.length,
-                          csv(task), metric, value.dump());
+      rows += fmt::format("{},{},{},{},{},{},{}\n", csv(point.model), step_text(point), csv(point.rope_name),
+                          point.length, csv(task), metric, value.dump());
       // As lm-eval names length-dependent tasks: the length stands before the filter.
       lm["results"][place + "/" + task]["alias"] = task;
       lm["results"][place + "/" + task][fmt::format("{}@{},none", metric, point.length)] = value;

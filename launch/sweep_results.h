@@ -1,5 +1,5 @@
-// What a sweep leaves: evals.jsonl, one record a finished point (the last of a point counts), and from it a table on the
-// screen, table.csv, lm_eval.json and report.html.
+// What a sweep leaves: evals.jsonl, one record a finished point (the last of a point counts), and from it a table on
+// the screen, table.csv, lm_eval.json and report.html.
 #pragma once
 
 #include <map>
@@ -32,7 +32,8 @@ Json record_of(const SweepPoint& point, const Json& metrics, double seconds);
 Json failure_of(const SweepPoint& point, const std::string& error, double seconds);
 
 // Self-contained HTML: a table and a chart (metric by length, a line a rope setting) for each task. report.cpp.
-std::string report_html(const SweepConfig& config, const std::vector<SweepPoint>& points, const std::map<std::string, Json>& records);
+std::string report_html(const SweepConfig& config, const std::vector<SweepPoint>& points,
+                        const std::map<std::string, Json>& records);
 
 // The metric a task is read by ("perplexity", "ood_accuracy").
 std::string main_metric(const Json& task);

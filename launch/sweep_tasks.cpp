@@ -55,18 +55,24 @@ class Perplexity {
     window_means_ += sum / static_cast<double>(count);
     ++windows_;
     if (tokenizer_ == nullptr) return;
-    std::vector<uint32_t> ids(item.document.tokens.begin() + (item.window.scored - item.window.begin), item.document.tokens.end());
+    std::vector<uint32_t> ids(item.document.tokens.begin() + (item.window.scored - item.window.begin),
+                              item.document.tokens.end());
     bytes_ += static_cast<int64_t>(tokenizer_->decode(ids, true).size());
   }
 
   Json metrics() const {
-    if (tokens_ == 0) fail(ExitCode::kBadInput, "no token can be scored, in the data of {}, give longer documents", point_.task["name"].get<std::string>());
+    if (tokens_ == 0)
+      fail(ExitCode::kBadInput, "no token can be scored, in the data of {}, give longer documents",
+           point_.task["name"].get<std::string>());
     const double mean = point_.task["aggregation"] == "token" ? loss_ / static_cast<double>(tokens_)
                                                               : window_means_ / static_cast<double>(windows_);
     Json by_position = Json::array();
     for (const Bin& bin : bins_)
       if (bin.tokens > 0)
-        by_position.push_back({{"from", bin.from}, {"to", bin.to}, {"loss", bin.loss / static_cast<double>(bin.tokens)}, {"tokens", bin.tokens}});
+        by_position.push_back({{"from", bin.from},
+                               {"to", bin.to},
+                               {"loss", bin.loss / static_cast<double>(bin.tokens)},
+                               {"tokens", bin.tokens}});
     Json metrics = {{"loss", mean}, {"perplexity", std::exp(mean)}, {"tokens", tokens_}, {"windows", windows_}};
     if (bytes_ > 0) metrics["bits_per_byte"] = loss_ / std::log(2.0) / static_cast<double>(bytes_);
     metrics["loss_by_position"] = by_position;
@@ -89,7 +95,8 @@ std::vector<std::string> data_paths(const SweepPoint& point, const SweepConfig& 
   }
   for (const Json& source : point.task["data"]) {
     if (!source.is_object() || !source.contains("path") || !source["path"].is_string())
-      fail(ExitCode::kUsage, "data of task {} is {}, in tasks, write [{{path: FILE}}]", point.task["name"].get<std::string>(), source.dump());
+      fail(ExitCode::kUsage, "data of task {} is {}, in tasks, write [{{path: FILE}}]",
+           point.task["name"].get<std::string>(), source.dump());
     paths.push_back(source["path"].get<std::string>());
   }
   return paths;
@@ -99,7 +106,8 @@ Json run_perplexity(Communicator& world, Scorer& scorer, const SweepPoint& point
                     const Tokenizer* tokenizer, int64_t vocabulary) {
   std::unique_ptr<DocumentReader> reader;
   agree(world, [&] {
-    reader = std::make_unique<DocumentReader>(data_paths(point, config), DocumentReaderOptions{tokenizer, std::nullopt, vocabulary});
+    reader = std::make_unique<DocumentReader>(data_paths(point, config),
+                                              DocumentReaderOptions{tokenizer, std::nullopt, vocabulary});
   });
   Perplexity result(point, tokenizer);
   std::vector<WindowTokens> batch;
@@ -113,9 +121,10 @@ Json run_perplexity(Communicator& world, Scorer& scorer, const SweepPoint& point
   for (bool more = true; more;) {
     agree(world, [&] { more = reader->next(document); });
     if (!more) break;
-    for (const Window& window : windows_of(static_cast<int64_t>(document.tokens.size()), point.task["window"], point.length,
-                                           point.task["stride"])) {
-      batch.push_back({window, {Json(), {document.tokens.begin() + window.begin, document.tokens.begin() + window.end}}});
+    for (const Window& window : windows_of(static_cast<int64_t>(document.tokens.size()), point.task["window"],
+                                           point.length, point.task["stride"])) {
+      batch.push_back(
+          {window, {Json(), {document.tokens.begin() + window.begin, document.tokens.begin() + window.end}}});
       if (batch.size() == kBatch) flush();
     }
   }
@@ -147,7 +156,8 @@ Json run_posgen(Communicator& world, Scorer& scorer, const SweepPoint& point, in
     options.length = point.length, options.count = task["count"], options.seed = task["seed"].get<uint64_t>();
     generator.emplace(options);
     if (posgen_vocabulary(options.modulus) > vocabulary)
-      fail(ExitCode::kUsage, "PosGen of modulus {} has {} tokens, the model {}, in tasks, use the modulus it was trained on",
+      fail(ExitCode::kUsage,
+           "PosGen of modulus {} has {} tokens, the model {}, in tasks, use the modulus it was trained on",
            options.modulus, posgen_vocabulary(options.modulus), vocabulary);
   });
   const int64_t first = options.far + options.near, trained = task["train_length"];
@@ -200,8 +210,8 @@ std::vector<Window> windows_of(int64_t tokens, const std::string& kind, int64_t 
   return windows;
 }
 
-Json run_task(Communicator& world, Scorer& scorer, const SweepPoint& point, const SweepConfig& config, const Tokenizer* tokenizer,
-              int64_t vocabulary) {
+Json run_task(Communicator& world, Scorer& scorer, const SweepPoint& point, const SweepConfig& config,
+              const Tokenizer* tokenizer, int64_t vocabulary) {
   return point.task["task"] == "perplexity" ? run_perplexity(world, scorer, point, config, tokenizer, vocabulary)
                                             : run_posgen(world, scorer, point, vocabulary);
 }

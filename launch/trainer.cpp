@@ -44,8 +44,7 @@ Trainer::StepSums Trainer::accumulate_gradients() {
     const BatchLoader::Views whole = loader_->get(state_.step, micro);
     const MicroBatch& local =
         sharded_->shard({whole.tokens, whole.position, whole.first, whole.target, whole.target_weight});
-    network_->transformer().forward_backward(local,
-                                             [&](int64_t layer) { network_->optimizer().group_done(layer); });
+    network_->transformer().forward_backward(local, [&](int64_t layer) { network_->optimizer().group_done(layer); });
     network_->optimizer().after_micro_step();
     sums.loss += network_->transformer().weighted_loss();
     for (const double weight : local.target_weight.span<double>()) {
@@ -86,7 +85,8 @@ void Trainer::train_step() {
   check_ranks_agree(record);
   if (state_.nonfinite_steps >= kNonfiniteStepsAllowed)
     fail(ExitCode::kNumeric,
-         "loss or gradient norm was not finite in {} steps in a row, {}, lower train.learning_rate or resume from an older "
+         "loss or gradient norm was not finite in {} steps in a row, {}, lower train.learning_rate or resume from an "
+         "older "
          "checkpoint",
          kNonfiniteStepsAllowed, config_.output + "/metrics.jsonl");
 }
@@ -96,7 +96,8 @@ void Trainer::train_step() {
 void Trainer::share_decisions(StepRecord& record) {
   const bool timed = config_.checkpoint.every && seconds_since(last_save_) >= *config_.checkpoint.every;
   const bool main_rank = grid_.world->rank() == 0;
-  std::vector<int64_t> sums{signals_.requested(), main_rank && timed, main_rank && evaluator_ && evaluator_->due_by_clock()};
+  std::vector<int64_t> sums{signals_.requested(), main_rank && timed,
+                            main_rank && evaluator_ && evaluator_->due_by_clock()};
   const std::pair<const char*, const Communicator*> axes[] = {
       {"cp", grid_.cp.get()}, {"tp", grid_.tp.get()}, {"z", grid_.z.get()}};
   for (const auto& [name, axis] : axes) {
@@ -166,7 +167,8 @@ void Trainer::save(bool must_succeed) {
     fail(ExitCode::kInputOutput, "no space for the checkpoint of step {} ({}), {}, make room and start again",
          state_.step, result.why_not, checkpoints_folder(config_));
   } else {
-    log_.warning(fmt::format("checkpoint of step {} skipped, tried again at the next: {}", state_.step, result.why_not));
+    log_.warning(
+        fmt::format("checkpoint of step {} skipped, tried again at the next: {}", state_.step, result.why_not));
   }
 }
 

@@ -63,7 +63,7 @@ class Trainer {
   std::unique_ptr<Network> network_;
   std::unique_ptr<ShardedBatch> sharded_;
   std::unique_ptr<TrainingEvaluator> evaluator_;  // null: nothing is asked for
-  std::optional<MetricsFile> metrics_;  // rank 0 only
+  std::optional<MetricsFile> metrics_;            // rank 0 only
   std::vector<ResumePoint> resume_points_;
 
   TrainingState state_;

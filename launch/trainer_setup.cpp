@@ -1,5 +1,5 @@
-// The trainer's construction: folder, model, data, network, checkpoint, in that order, so that what is cheap to find wrong
-// is found first.
+// The trainer's construction: folder, model, data, network, checkpoint, in that order, so that what is cheap to find
+// wrong is found first.
 #include <sys/stat.h>
 
 #include <cmath>
@@ -145,8 +145,9 @@ std::string Trainer::describe_run() const {
   return fmt::format(
       "{} parameters, {}, {} tokens a sequence; {} ranks (data {}, context {}, tensor {}), ZeRO {}, {} on {}; {}; "
       "{:.1f} MiB a rank: {}",
-      model_.config.parameter_count(), model_.config.rope.resonance ? "resonance " + name_of(model_.config.rope.type)
-                                                                     : name_of(model_.config.rope.type) + " rope",
+      model_.config.parameter_count(),
+      model_.config.rope.resonance ? "resonance " + name_of(model_.config.rope.type)
+                                   : name_of(model_.config.rope.type) + " rope",
       config_.data.sequence_length, shape.size(), shape.data, shape.context, shape.tensor, config_.parallel.zero,
       name_of(config_.runtime.dtype), backend_->describe().instruction_set, describe(loader_->packing()),
       static_cast<double>(network_->bytes()) / (1 << 20), network_->memory_summary());

@@ -8,8 +8,8 @@ namespace carillon {
 
 bool evaluates(const EvalSection& eval) { return eval.every_steps || eval.every || !eval.at.empty() || eval.at_end; }
 
-TrainingEvaluator::TrainingEvaluator(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const RunConfig& run,
-                                     Parameters& weights, const Tokenizer* tokenizer)
+TrainingEvaluator::TrainingEvaluator(Backend& backend, ProcessGrid& grid, const ModelConfig& config,
+                                     const RunConfig& run, Parameters& weights, const Tokenizer* tokenizer)
     : grid_(grid),
       config_(config),
       schedule_(run.eval),
@@ -39,7 +39,9 @@ void TrainingEvaluator::run(int64_t step, const std::function<bool()>& stop,
         if (stop()) return;
         const auto begin = std::chrono::steady_clock::now();
         const SweepPoint point{"", sweep_.output, step, "", name, settings, length, task};
-        const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
+        const auto seconds = [&] {
+          return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+        };
         Json record;
         try {
           scorer_.set_rope(merge_rope_config(config_.rope, settings, "eval.rope." + name));

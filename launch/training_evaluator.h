@@ -1,5 +1,5 @@
-// Evaluations while a run trains: the tasks, lengths and rope settings of `eval`, with the weights as they are. The training
-// state is not touched: weights are read, activations are this one's own, nothing random is drawn.
+// Evaluations while a run trains: the tasks, lengths and rope settings of `eval`, with the weights as they are. The
+// training state is not touched: weights are read, activations are this one's own, nothing random is drawn.
 #pragma once
 
 #include <chrono>
@@ -16,10 +16,10 @@ namespace carillon {
 
 class TrainingEvaluator {
  public:
-  // Memory for the longest of `eval.lengths` is taken here, before the first step. `tokenizer` may be null; everything given
-  // must outlive it. Error 64 for tasks that make no sense.
-  TrainingEvaluator(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const RunConfig& run, Parameters& weights,
-                    const Tokenizer* tokenizer);
+  // Memory for the longest of `eval.lengths` is taken here, before the first step. `tokenizer` may be null; everything
+  // given must outlive it. Error 64 for tasks that make no sense.
+  TrainingEvaluator(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const RunConfig& run,
+                    Parameters& weights, const Tokenizer* tokenizer);
 
   // Whether the schedule asks for one after step `step` (from 1): every_steps, at, at_end.
   bool due(int64_t step, bool last) const;

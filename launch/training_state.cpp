@@ -38,18 +38,19 @@ std::vector<ResumePoint> look(const RunConfig& config, const Notice& notice) {
   const std::string& resume = config.checkpoint.resume;
   if (resume == "never") {
     if (!present.empty())
-      fail(ExitCode::kUsage, "checkpoint.resume is never, but there are checkpoints, {}, name another output or remove them",
+      fail(ExitCode::kUsage,
+           "checkpoint.resume is never, but there are checkpoints, {}, name another output or remove them",
            present.front().path);
     return {};
   }
   if (resume != "auto") {
-    if (!fs::exists(resume))
-      fail(ExitCode::kMissingInput, "no such checkpoint, {}, correct checkpoint.resume", resume);
+    if (!fs::exists(resume)) fail(ExitCode::kMissingInput, "no such checkpoint, {}, correct checkpoint.resume", resume);
     for (const CheckpointFolder& other : present) {
-      const bool own_folder = fs::exists(folder) && fs::equivalent(fs::path(resume).lexically_normal().parent_path().empty()
-                                                                       ? fs::path(".")
-                                                                       : fs::path(resume).lexically_normal().parent_path(),
-                                                                   folder);
+      const bool own_folder =
+          fs::exists(folder) && fs::equivalent(fs::path(resume).lexically_normal().parent_path().empty()
+                                                   ? fs::path(".")
+                                                   : fs::path(resume).lexically_normal().parent_path(),
+                                               folder);
       if (own_folder && other.step > step_of_folder(resume))
         fail(ExitCode::kUsage,
              "checkpoint.resume names a step with later ones beside it ({}), {}, remove those or name another output",

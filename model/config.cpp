@@ -234,9 +234,7 @@ std::string nearest_divisors(int64_t number, int64_t wanted) {
 
 }  // namespace
 
-int64_t ModelConfig::rotary_pairs() const {
-  return carillon::rotary_pairs(rope, head_dim);
-}
+int64_t ModelConfig::rotary_pairs() const { return carillon::rotary_pairs(rope, head_dim); }
 
 int64_t ModelConfig::parameter_count() const {
   const int64_t q = num_attention_heads * head_dim, kv = num_key_value_heads * head_dim;

@@ -56,11 +56,13 @@ std::string export_model_config(const ModelConfig& config, const std::string& dt
   const RopeConfig& rope = config.rope;
   if (rope.resonance && (rope.type == RopeType::kDynamic || rope.type == RopeType::kProportional))
     fail(ExitCode::kUsage,
-         "resonance over {} has no form that transformers reads, export, train with another rope.type or without resonance",
+         "resonance over {} has no form that transformers reads, export, train with another rope.type or without "
+         "resonance",
          name_of(rope.type));
   Json json = Json::parse(write_model_config(config));
   if (!json.contains("architectures")) {
-    constexpr const char* kClasses[] = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"};
+    constexpr const char* kClasses[] = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM",
+                                        "Qwen3ForCausalLM"};
     json["architectures"] = {kClasses[static_cast<int>(config.architecture)]};
   }
   json["torch_dtype"] = json["dtype"] = dtype;
@@ -100,7 +102,8 @@ double largest_rotation_deviation(const ModelConfig& original, const ModelConfig
   for (int64_t position = 0; position < length;) {
     std::vector<int64_t> at{position};
     std::vector<double> cosine(pairs), sine(pairs);
-    fill_rotation(ours, at, Tensor::of(cosine, {1, static_cast<int64_t>(pairs)}), Tensor::of(sine, {1, static_cast<int64_t>(pairs)}));
+    fill_rotation(ours, at, Tensor::of(cosine, {1, static_cast<int64_t>(pairs)}),
+                  Tensor::of(sine, {1, static_cast<int64_t>(pairs)}));
     for (size_t i = 0; i < pairs; ++i) {
       // As transformers does it: frequency and angle in float32.
       const float angle = static_cast<float>(position) * static_cast<float>(theirs.inverse_frequency[i]);

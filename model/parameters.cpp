@@ -18,9 +18,7 @@ struct Dealer {
   }
 };
 
-Tensor rows_of(Tensor tensor, int64_t begin, int64_t end) {
-  return tensor ? tensor.rows(begin, end) : Tensor();
-}
+Tensor rows_of(Tensor tensor, int64_t begin, int64_t end) { return tensor ? tensor.rows(begin, end) : Tensor(); }
 
 Parameter make_parameter(std::string name, Rectangle rectangle, Tensor weight, Tensor gradient) {
   Parameter parameter;

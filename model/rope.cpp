@@ -27,9 +27,7 @@ double ntk_base(const RopeConfig& config, double stretch, int64_t width) {
   return config.base * std::pow(stretch, static_cast<double>(width) / static_cast<double>(width - 2));
 }
 
-double original(const RopeConfig& config) {
-  return static_cast<double>(config.original_max_position_embeddings);
-}
+double original(const RopeConfig& config) { return static_cast<double>(config.original_max_position_embeddings); }
 
 void yarn(const RopeConfig& config, int64_t width, std::vector<double>& theta) {
   const YarnRamp ramp = yarn_ramp(config, width);
@@ -74,9 +72,7 @@ void longrope(const RopeConfig& config, int64_t length, std::vector<double>& the
   for (size_t i = 0; i < theta.size(); ++i) theta[i] /= divisor[i];
 }
 
-double temperature(double factor, double scale) {
-  return factor <= 1 ? 1 : 0.1 * scale * std::log(factor) + 1;
-}
+double temperature(double factor, double scale) { return factor <= 1 ? 1 : 0.1 * scale * std::log(factor) + 1; }
 
 double attention_factor(const RopeConfig& config) {
   if (config.type == RopeType::kYarn) {
@@ -131,9 +127,7 @@ int64_t rotary_width(const RopeConfig& config, int64_t head_dim) {
 
 }  // namespace
 
-int64_t rotary_pairs(const RopeConfig& config, int64_t head_dim) {
-  return rotary_width(config, head_dim) / 2;
-}
+int64_t rotary_pairs(const RopeConfig& config, int64_t head_dim) { return rotary_width(config, head_dim) / 2; }
 
 YarnRamp yarn_ramp(const RopeConfig& config, int64_t width) {
   const double d = static_cast<double>(width);

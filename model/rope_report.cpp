@@ -17,9 +17,7 @@ double turn_at(const RopeTable& table, size_t pair, int64_t position) {
   return turns - std::floor(turns);
 }
 
-double distance(double turn_a, double turn_b) {
-  return 2 * std::abs(std::sin(std::numbers::pi * (turn_a - turn_b)));
-}
+double distance(double turn_a, double turn_b) { return 2 * std::abs(std::sin(std::numbers::pi * (turn_a - turn_b))); }
 
 double feature_gap(const RopeTable& table, size_t pair, int64_t trained, int64_t length) {
   const int64_t period = table.period[pair];

@@ -41,9 +41,9 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
       sine_(arena.allocate("rotation.sine", accumulate_type(options.compute),
                            {options.positions, config.rotary_pairs()})),
       losses_(arena.allocate("loss.rows", accumulate_type(options.compute), {options.batch * layout.local()})),
-      margins_(options.training ? Tensor()
-                                : arena.allocate("loss.rows", accumulate_type(options.compute),
-                                                 {options.batch * layout.local()})),
+      margins_(options.training
+                   ? Tensor()
+                   : arena.allocate("loss.rows", accumulate_type(options.compute), {options.batch * layout.local()})),
       ring_(backend, *grid.cp, layout,
             {options.batch, shards.heads, shards.kv_heads, config.head_dim, options.compute, options.training}, arena),
       loss_(backend, *grid.tp, options.batch * layout.local(), config.hidden_size, shards.vocabulary.size(),

@@ -42,8 +42,8 @@ class Transformer {
 
   // Of the last pass: -log p(target) of each local row [N] (A), 0 without target; the same on every tp rank.
   Tensor losses() const { return losses_; }
-  // Of the last forward(), evaluation only: [N] (A), the target's logit less the row's largest; 0 where the target is the
-  // greedy choice, and without target. Collective over tp; its memory is overwritten by the next call.
+  // Of the last forward(), evaluation only: [N] (A), the target's logit less the row's largest; 0 where the target is
+  // the greedy choice, and without target. Collective over tp; its memory is overwritten by the next call.
   Tensor margins();
   // Σ over local rows of target_weight · loss, in float64.
   double weighted_loss() const;

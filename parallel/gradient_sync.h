@@ -3,11 +3,13 @@
 //
 //   1. within tp: a parameter whose gradient is partial over tp (norms and row-parallel biases under sequence
 //      parallelism; replicated key/value heads) is summed over its replicas.
-//   2. over z = dp × cp: summed. Stage 0: all-reduce, every rank has all. Stage 1: reduce-scatter by rows at the end of the
-//      step. Stage 2: reduce-scatter by rows after each micro-step and parameter, so a full gradient lives only briefly.
+//   2. over z = dp × cp: summed. Stage 0: all-reduce, every rank has all. Stage 1: reduce-scatter by rows at the end of
+//   the
+//      step. Stage 2: reduce-scatter by rows after each micro-step and parameter, so a full gradient lives only
+//      briefly.
 //   3. the global norm, each parameter counted once; clipping; AdamW on the rows owned; all-gather of the new weights.
-// Optimizer shards are rows (leading dim) of this tp rank's rectangle, share_of(rows, z, rank): rectangles of the global
-// tensor, so any checkpoint can be read on any layout.
+// Optimizer shards are rows (leading dim) of this tp rank's rectangle, share_of(rows, z, rank): rectangles of the
+// global tensor, so any checkpoint can be read on any layout.
 #pragma once
 
 #include <string>
@@ -21,14 +23,14 @@ namespace carillon {
 
 // One parameter of this tp rank, as the optimizer sees it.
 struct SharedParameter {
-  std::string name;          // Hugging Face's name
-  Rectangle rectangle;       // this tp rank's part of the global tensor
-  Tensor weight;             // T, [rows, columns] or [rows]
-  Tensor gradient;           // A, same shape; accumulated over micro-steps
-  int tp_replicas = 1;       // how many tp ranks hold this same rectangle: 1, kv_replicas, or tp
-  bool tp_partial = false;   // its gradient on each replica is a part, to be summed over the replicas
-  bool decays = true;        // matrices decay, norms and biases never
-  int64_t group = -1;        // parameters whose gradients are complete together (a layer's index); -1: at the end
+  std::string name;         // Hugging Face's name
+  Rectangle rectangle;      // this tp rank's part of the global tensor
+  Tensor weight;            // T, [rows, columns] or [rows]
+  Tensor gradient;          // A, same shape; accumulated over micro-steps
+  int tp_replicas = 1;      // how many tp ranks hold this same rectangle: 1, kv_replicas, or tp
+  bool tp_partial = false;  // its gradient on each replica is a part, to be summed over the replicas
+  bool decays = true;       // matrices decay, norms and biases never
+  int64_t group = -1;       // parameters whose gradients are complete together (a layer's index); -1: at the end
 };
 
 }  // namespace carillon

@@ -36,7 +36,8 @@ class MpiTransfer : public Communicator::Transfer {
     }
   }
   void wait() override {
-    check_mpi(MPI_Waitall(static_cast<int>(requests_.size()), requests_.data(), MPI_STATUSES_IGNORE), "waiting", where_);
+    check_mpi(MPI_Waitall(static_cast<int>(requests_.size()), requests_.data(), MPI_STATUSES_IGNORE), "waiting",
+              where_);
     requests_.clear();
   }
   void poll() override {
@@ -102,8 +103,8 @@ void MpiCommunicator::gather_bytes(char* y, const char* x, const std::vector<int
     std::vector<int> counts(bytes.begin(), bytes.end()), begin(bytes.size());
     for (size_t r = 1; r < bytes.size(); ++r) begin[r] = begin[r - 1] + counts[r - 1];
     const bool in_place = y + begin[static_cast<size_t>(rank_)] == x;
-    check_mpi(MPI_Allgatherv(in_place ? MPI_IN_PLACE : x, counts[static_cast<size_t>(rank_)], MPI_BYTE, y, counts.data(),
-                             begin.data(), MPI_BYTE, communicator_),
+    check_mpi(MPI_Allgatherv(in_place ? MPI_IN_PLACE : x, counts[static_cast<size_t>(rank_)], MPI_BYTE, y,
+                             counts.data(), begin.data(), MPI_BYTE, communicator_),
               "an all-gather", name_);
     return;
   }
@@ -158,8 +159,8 @@ void MpiCommunicator::reduce_shares(char* y, const char* x, DType dtype, const s
       const int r = (rank_ + step) % size_;
       const int64_t there = std::clamp<int64_t>(counts[static_cast<size_t>(r)] - at, 0, block);
       if (there > 0)
-        check_mpi(MPI_Isend(x + (begin[static_cast<size_t>(r)] + at) * width, static_cast<int>(there * width), MPI_BYTE, r,
-                            1, communicator_, transfer.add()),
+        check_mpi(MPI_Isend(x + (begin[static_cast<size_t>(r)] + at) * width, static_cast<int>(there * width), MPI_BYTE,
+                            r, 1, communicator_, transfer.add()),
                   "a reduction", name_);
     }
     transfer.wait();

@@ -12,8 +12,8 @@
 namespace carillon {
 
 bool started_under_mpi() {
-  // Open MPI's mpirun; PMI-2 and PMIx of srun and other launchers. srun without an MPI plugin sets SLURM_ variables only,
-  // and then a Slurm batch step of one task is a lone process.
+  // Open MPI's mpirun; PMI-2 and PMIx of srun and other launchers. srun without an MPI plugin sets SLURM_ variables
+  // only, and then a Slurm batch step of one task is a lone process.
   if (std::getenv("OMPI_COMM_WORLD_SIZE") || std::getenv("PMIX_RANK") || std::getenv("PMI_RANK")) return true;
   const char* tasks = std::getenv("SLURM_STEP_NUM_TASKS");
   return tasks != nullptr && std::atoi(tasks) > 1;

@@ -5,7 +5,8 @@ namespace carillon {
 void require_ranks(GridShape shape, int ranks) {
   if (shape.data >= 1 && shape.context >= 1 && shape.tensor >= 1 && shape.size() == ranks) return;
   fail(ExitCode::kUsage,
-       "parallel.data {} · parallel.context {} · parallel.tensor {} = {} ranks, but {} were started, in the configuration, "
+       "parallel.data {} · parallel.context {} · parallel.tensor {} = {} ranks, but {} were started, in the "
+       "configuration, "
        "start {} ranks or leave parallel.data at auto",
        shape.data, shape.context, shape.tensor, shape.size(), ranks, shape.size());
 }

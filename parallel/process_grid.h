@@ -1,8 +1,9 @@
 // The process grid: world = dp × cp × tp ranks, tp varying fastest (its ranks are neighbours on a node), then cp.
-//   tp  tensor parallel: the rows or columns of weights, heads, vocabulary; and, between blocks, the rows of the residual
-//   cp  context parallel: the tokens of each sequence (ring attention)
-//   dp  data parallel: the sequences of a batch
-// Weights are the same on all dp × cp ranks of one tp rank: that group ("z") reduces gradients and shares the optimizer.
+//   tp  tensor parallel: the rows or columns of weights, heads, vocabulary; and, between blocks, the rows of the
+//   residual cp  context parallel: the tokens of each sequence (ring attention) dp  data parallel: the sequences of a
+//   batch
+// Weights are the same on all dp × cp ranks of one tp rank: that group ("z") reduces gradients and shares the
+// optimizer.
 #pragma once
 
 #include <memory>

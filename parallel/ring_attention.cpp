@@ -26,8 +26,8 @@ struct CausalHalves {
 CausalHalves causal_halves(const SequenceLayout& layout) {
   const int64_t ranks = layout.cp();
   if (layout.kind() == LayoutKind::kZigzag) return {3 * ranks * (ranks - 1) / 2, 3 * ranks * (ranks - 1) / 2};
-  // Contiguous: the last rank's keys are read by nobody else; those of rank s by the ranks above it only, which lie at the
-  // end of the way down and round.
+  // Contiguous: the last rank's keys are read by nobody else; those of rank s by the ranks above it only, which lie at
+  // the end of the way down and round.
   return {2 * (ranks - 1) * (ranks - 1), ranks * (ranks - 1)};
 }
 
@@ -84,7 +84,8 @@ void RingAttention::deal(Arena& arena) {
 
 void RingAttention::set_mask(Tensor first) {
   const int64_t local = layout_.local();
-  CHECK(first.rank() == 2 && first.size(0) == shape_.batch && first.size(1) == local, "first is [B, Tl]", describe(first));
+  CHECK(first.rank() == 2 && first.size(0) == shape_.batch && first.size(1) == local, "first is [B, Tl]",
+        describe(first));
   if (!indices_ready_) {
     std::vector<int64_t> own = layout_.indices(rank_);
     backend_.upload(query_index_, Tensor::of(own, {local}));
@@ -105,7 +106,8 @@ void RingAttention::set_mask(Tensor first) {
   }
   if (ranks_ == 1) return;
 
-  // A half's keys are the run [begin, begin + half); a row sees some of them unless its interval ends before or starts after.
+  // A half's keys are the run [begin, begin + half); a row sees some of them unless its interval ends before or starts
+  // after.
   backend_.download(host, first_);
   const int64_t half = layout_.half();
   for (int source = 0; source < ranks_; ++source)
@@ -177,7 +179,8 @@ void RingAttention::forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v
         backend_.attention_forward(state_, q, half_of(block, half, 0), half_of(block, half, 1),
                                    half_mask(schedule_.source(rank_, step), half), scale);
       }
-    if (!transfers.empty()) backend_.synchronize();  // the sent block was read by the work above, the next hop overwrites it
+    if (!transfers.empty())
+      backend_.synchronize();  // the sent block was read by the work above, the next hop overwrites it
     for (const auto& transfer : transfers) transfer->wait();
   }
   backend_.attention_finish(out, lse, state_);
@@ -251,7 +254,8 @@ void RingAttention::backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tenso
     for (int half = 0; half < 2; ++half) {
       Halves came;
       for (int step = 1; step < ranks_; ++step)
-        if (schedule_.gradient_finished(schedule_.reader(rank_, step), step).has(half)) (half == 0 ? came.early : came.late) = true;
+        if (schedule_.gradient_finished(schedule_.reader(rank_, step), step).has(half))
+          (half == 0 ? came.early : came.late) = true;
       if (!came.has(half) || (half == 0 && broken(TestBreak::kRingDropsLastGradientHop))) continue;
       const int64_t begin = half * layout_.half();
       backend_.add(dk_.slice(1, begin, begin + layout_.half()), half_of(home_, half, 0));

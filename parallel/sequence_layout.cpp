@@ -42,7 +42,8 @@ SequenceLayout::SequenceLayout(LayoutKind kind, int64_t length, int cp, int tp)
   CHECK(cp > 0 && tp > 0, "a grid has at least one rank on each axis", cp, tp);
   if (length < int64_t{2} * cp)
     fail(ExitCode::kUsage,
-         "a sequence of {} tokens cannot be cut into {} pieces, in data.sequence_length with parallel.context = {}, take at "
+         "a sequence of {} tokens cannot be cut into {} pieces, in data.sequence_length with parallel.context = {}, "
+         "take at "
          "least {} tokens or fewer context ranks",
          length, 2 * cp, cp, 2 * cp);
 }
@@ -56,8 +57,7 @@ int64_t SequenceLayout::index_of(int cp_rank, int64_t position) const {
 
 SequenceLayout::Place SequenceLayout::place_of(int64_t sequence_index) const {
   CHECK(0 <= sequence_index && sequence_index < padded_, "no such token", sequence_index, padded_);
-  if (kind_ == LayoutKind::kContiguous)
-    return {static_cast<int>(sequence_index / local()), sequence_index % local()};
+  if (kind_ == LayoutKind::kContiguous) return {static_cast<int>(sequence_index / local()), sequence_index % local()};
   const int64_t chunk = sequence_index / half();
   const int64_t inside = sequence_index % half();
   if (chunk < cp_) return {static_cast<int>(chunk), inside};
@@ -71,14 +71,16 @@ std::vector<int64_t> SequenceLayout::indices(int cp_rank) const {
 }
 
 void SequenceLayout::shard(Tensor local_part, Tensor whole, int cp_rank, double padding) const {
-  CHECK(local_part.rank() == 2 && local_part.size(1) == local(), "local part is [B, Tl]", describe(local_part), local());
+  CHECK(local_part.rank() == 2 && local_part.size(1) == local(), "local part is [B, Tl]", describe(local_part),
+        local());
   CHECK(whole.rank() == 2 && whole.size(1) == length_, "whole is [B, length]", describe(whole), length_);
   CHECK(whole.size(0) == local_part.size(0) && whole.dtype() == local_part.dtype(), "parts differ", describe(whole),
         describe(local_part));
   if (whole.dtype() == DType::kInt64)
     pick<int64_t>(*this, local_part, whole, cp_rank, padding);
   else
-    dispatch_floating(whole.dtype(), [&](auto type) { pick<decltype(type)>(*this, local_part, whole, cp_rank, padding); });
+    dispatch_floating(whole.dtype(),
+                      [&](auto type) { pick<decltype(type)>(*this, local_part, whole, cp_rank, padding); });
 }
 
 }  // namespace carillon

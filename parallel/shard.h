@@ -30,9 +30,7 @@ struct Rectangle {
   std::vector<int64_t> offset;
   std::vector<int64_t> extent;
 
-  static Rectangle whole(std::vector<int64_t> shape) {
-    return {shape, std::vector<int64_t>(shape.size(), 0), shape};
-  }
+  static Rectangle whole(std::vector<int64_t> shape) { return {shape, std::vector<int64_t>(shape.size(), 0), shape}; }
   int64_t count() const {
     int64_t product = 1;
     for (int64_t size : extent) product *= size;
@@ -44,9 +42,9 @@ struct Rectangle {
 // One rank's part of one named global tensor. Over all ranks, the rectangles with `owned` set cover the global tensor
 // exactly once; a rank that merely holds a replica has it unset (it reads, but does not write or hash, the rectangle).
 struct NamedShard {
-  std::string name;     // dataset path, "model/model.layers.0.self_attn.q_proj.weight"
+  std::string name;  // dataset path, "model/model.layers.0.self_attn.q_proj.weight"
   Rectangle rectangle;
-  Tensor data;          // packed host memory of the rectangle's extent
+  Tensor data;  // packed host memory of the rectangle's extent
   bool owned = true;
 };
 

@@ -3,7 +3,8 @@
 namespace carillon {
 
 void gather_rows(Backend& backend, Communicator& tp, Tensor rows, Tensor shard) {
-  CHECK(rows.size(0) == shard.size(0) * tp.size(), "every tp rank holds as many rows", rows.size(0), shard.size(0), tp.size());
+  CHECK(rows.size(0) == shard.size(0) * tp.size(), "every tp rank holds as many rows", rows.size(0), shard.size(0),
+        tp.size());
   if (tp.size() > 1)
     tp.all_gather(rows, shard);
   else if (rows.raw() != shard.raw())
@@ -11,8 +12,8 @@ void gather_rows(Backend& backend, Communicator& tp, Tensor rows, Tensor shard) 
 }
 
 void scatter_rows(Backend& backend, Communicator& tp, Tensor shard, Tensor partial) {
-  CHECK(partial.size(0) == shard.size(0) * tp.size(), "every tp rank holds as many rows", partial.size(0), shard.size(0),
-        tp.size());
+  CHECK(partial.size(0) == shard.size(0) * tp.size(), "every tp rank holds as many rows", partial.size(0),
+        shard.size(0), tp.size());
   if (tp.size() > 1)
     tp.reduce_scatter(shard, partial);
   else if (partial.raw() != shard.raw())
@@ -24,8 +25,8 @@ void column_parallel_forward(Backend& backend, Tensor y, Tensor x, Tensor weight
   if (bias) backend.add_bias(y, bias);
 }
 
-void column_parallel_backward(Backend& backend, Tensor dx_partial, bool accumulate, Tensor dweight, Tensor dbias, Tensor dy,
-                              Tensor x, Tensor weight) {
+void column_parallel_backward(Backend& backend, Tensor dx_partial, bool accumulate, Tensor dweight, Tensor dbias,
+                              Tensor dy, Tensor x, Tensor weight) {
   backend.matmul(dx_partial, dy, weight, Transpose::kNo, Transpose::kNo, accumulate);
   backend.matmul(dweight, dy, x, Transpose::kYes, Transpose::kNo, /*accumulate=*/true);
   if (dbias) backend.bias_backward(dbias, dy);

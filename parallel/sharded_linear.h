@@ -1,6 +1,6 @@
-// Linear layers split over tp, with sequence parallelism between them (Korthikanti et al., 2205.05198): the residual lives
-// as row shards [N/tp, C]; a column-parallel layer gathers the rows first, a row-parallel layer scatters them afterwards.
-// Weights are [out, in]. A tp group of one costs nothing.
+// Linear layers split over tp, with sequence parallelism between them (Korthikanti et al., 2205.05198): the residual
+// lives as row shards [N/tp, C]; a column-parallel layer gathers the rows first, a row-parallel layer scatters them
+// afterwards. Weights are [out, in]. A tp group of one costs nothing.
 #pragma once
 
 #include "parallel/communicator.h"
@@ -17,11 +17,11 @@ void scatter_rows(Backend& backend, Communicator& tp, Tensor shard, Tensor parti
 void column_parallel_forward(Backend& backend, Tensor y, Tensor x, Tensor weight, Tensor bias);
 // dx_partial[N, in] (=, or += with `accumulate`) is this rank's part, to be summed over tp by scatter_rows;
 // dweight and dbias (A, +=) are complete for this rank's rows of the weight.
-void column_parallel_backward(Backend& backend, Tensor dx_partial, bool accumulate, Tensor dweight, Tensor dbias, Tensor dy,
-                              Tensor x, Tensor weight);
+void column_parallel_backward(Backend& backend, Tensor dx_partial, bool accumulate, Tensor dweight, Tensor dbias,
+                              Tensor dy, Tensor x, Tensor weight);
 
-// partial[N, out] = x[N, inl] · weight[out, inl]ᵀ, to be summed over tp by scatter_rows. A bias is added by the caller to
-// the scattered rows; its gradient is then partial over tp.
+// partial[N, out] = x[N, inl] · weight[out, inl]ᵀ, to be summed over tp by scatter_rows. A bias is added by the caller
+// to the scattered rows; its gradient is then partial over tp.
 void row_parallel_forward(Backend& backend, Tensor partial, Tensor x, Tensor weight);
 // dy[N, out] is whole (gathered); dx[N, inl] =, dweight[out, inl] (A) +=.
 void row_parallel_backward(Backend& backend, Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight);

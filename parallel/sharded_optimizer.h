@@ -10,7 +10,7 @@ namespace carillon {
 class ShardedOptimizer {
  public:
   struct Options {
-    int zero = 1;              // 0 | 1 | 2
+    int zero = 1;  // 0 | 1 | 2
     double beta1 = 0.9;
     double beta2 = 0.95;
     double epsilon = 1e-8;
@@ -28,7 +28,8 @@ class ShardedOptimizer {
   // Before the first micro-step of a step. At stage 2 the full gradients and the owners' shards, else the gradients.
   void zero_gradients();
   // Stage 2: moves the gradients of the parameters of this group (SharedParameter::group, a layer) into the owners' row
-  // shards and zeroes them, so that the layers may share one layer's gradient memory. Collective; other stages: nothing.
+  // shards and zeroes them, so that the layers may share one layer's gradient memory. Collective; other stages:
+  // nothing.
   void group_done(int64_t group);
   // After each micro-step: the same for the parameters of no group (-1). Collective at stage 2.
   void after_micro_step();

@@ -42,8 +42,9 @@ std::string_view name_of_active_test_break() {
 TestBreak test_break_of(std::string_view name) {
   for (const auto& [mistake, known] : kNames)
     if (known == name) return mistake;
-  fail(ExitCode::kUsage, "there is no test break \"{}\", in the environment variable CARILLON_TEST_BREAK, unset it or take {}",
-       name, fmt::join(test_break_names(), " | "));
+  fail(ExitCode::kUsage,
+       "there is no test break \"{}\", in the environment variable CARILLON_TEST_BREAK, unset it or take {}", name,
+       fmt::join(test_break_names(), " | "));
 }
 
 std::vector<std::string> test_break_names() {

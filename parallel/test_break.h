@@ -15,7 +15,8 @@ enum class TestBreak : int {
   kRingDropsLastGradientHop,     // ring_drops_last_gradient_hop: dK, dV of early halves never come home
   kRingWrongChunkOrder,          // ring_wrong_chunk_order: late halves are taken for another rank's chunk
   kDocumentMaskDropped,          // document_mask_dropped: attention sees across documents and windows
-  kReplicatedGradientNotSummed,  // replicated_gradient_not_summed: norms and replicated heads keep their own part over tp
+  kReplicatedGradientNotSummed,  // replicated_gradient_not_summed: norms and replicated heads keep their own part over
+                                 // tp
   kNormCountsReplicas,           // norm_counts_replicas: the gradient norm counts every replica
   kGradientAveraged,             // gradient_averaged: mean over dp × cp in place of the sum (divides by a local count)
   kLossWeightDropped,            // loss_weight_dropped: every target counts 1

@@ -39,7 +39,10 @@ struct Pending {
 
 struct Group {
   Group(int ranks, std::shared_ptr<std::atomic<bool>> failed_flag)
-      : size(ranks), failed(std::move(failed_flag)), slot(static_cast<size_t>(ranks)), mail(slot.size() * slot.size()) {}
+      : size(ranks),
+        failed(std::move(failed_flag)),
+        slot(static_cast<size_t>(ranks)),
+        mail(slot.size() * slot.size()) {}
 
   // Waits until condition() holds, or a rank has failed. `lock` is held.
   template <class Condition>

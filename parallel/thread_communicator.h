@@ -1,5 +1,5 @@
-// Ranks as threads of one process: every layout in one test, without mpirun. The same rules as over MPI (communicator.h);
-// exchanges complete when both sides have started them, whoever comes second copies.
+// Ranks as threads of one process: every layout in one test, without mpirun. The same rules as over MPI
+// (communicator.h); exchanges complete when both sides have started them, whoever comes second copies.
 #pragma once
 
 #include <functional>
@@ -9,8 +9,8 @@
 
 namespace carillon {
 
-// Runs body(world) on `ranks` threads and returns when all have. If one throws, the others are woken with an error where
-// they wait, and the exception of the rank that failed first is thrown here.
+// Runs body(world) on `ranks` threads and returns when all have. If one throws, the others are woken with an error
+// where they wait, and the exception of the rank that failed first is thrown here.
 void run_ranks(int ranks, const std::function<void(std::unique_ptr<Communicator>)>& body);
 
 // Test only: until it is destroyed, exchanges are started and waited for up to `microseconds` late, differently each

@@ -20,8 +20,9 @@ void embedding_parallel_backward(Backend& backend, Communicator& tp, Tensor dtab
   backend.embedding_backward(dtable, ids, work, first_row);
 }
 
-VocabularyLoss::VocabularyLoss(Backend& backend, Communicator& tp, int64_t rows, int64_t channels, int64_t vocabulary_local,
-                               int64_t first_row, int64_t chunk_rows, DType compute, Arena& arena, bool with_margins)
+VocabularyLoss::VocabularyLoss(Backend& backend, Communicator& tp, int64_t rows, int64_t channels,
+                               int64_t vocabulary_local, int64_t first_row, int64_t chunk_rows, DType compute,
+                               Arena& arena, bool with_margins)
     : backend_(backend),
       tp_(tp),
       rows_(rows),
@@ -60,8 +61,7 @@ void VocabularyLoss::find_rows(Tensor target, Tensor target_weight) {
   const size_t weight_bytes = size_of(wide);
   backend_.download(Tensor::of(host_target_, {rows_}), target);
   backend_.download(Tensor(host_weight_.data(), wide, {rows_}), target_weight);
-  if (broken(TestBreak::kLossWeightDropped))
-    backend_.fill(Tensor(host_weight_.data(), wide, {rows_}), 1);
+  if (broken(TestBreak::kLossWeightDropped)) backend_.fill(Tensor(host_weight_.data(), wide, {rows_}), 1);
 
   int64_t longest = 0;
   for (int rank = 0; rank < tp_.size(); ++rank) {
@@ -83,8 +83,8 @@ void VocabularyLoss::find_rows(Tensor target, Tensor target_weight) {
       for (int64_t n = index * chunk_per_rank_; n < end; ++n) {
         const size_t row = static_cast<size_t>(rank * shard_ + shard_rows[static_cast<size_t>(n)]);
         host_compact_target_[static_cast<size_t>(compacted_)] = host_target_[row];
-        std::memcpy(&host_compact_weight_[static_cast<size_t>(compacted_) * weight_bytes], &host_weight_[row * weight_bytes],
-                    weight_bytes);
+        std::memcpy(&host_compact_weight_[static_cast<size_t>(compacted_) * weight_bytes],
+                    &host_weight_[row * weight_bytes], weight_bytes);
         host_place_[row] = compacted_++;
         if (rank == tp_.rank()) {
           host_pick_[static_cast<size_t>(n)] = shard_rows[static_cast<size_t>(n)];
@@ -165,7 +165,8 @@ void VocabularyLoss::run_chunk(const Chunk& chunk, Tensor x, Tensor dweight, Ten
 }
 
 // Brings the chunk's gradient to the rows it belongs to; those between them have no target and become 0. Chunk `index`
-// answers for the rows from its first one (chunk 0: from 0) up to the next chunk's first one (the last chunk: to the end).
+// answers for the rows from its first one (chunk 0: from 0) up to the next chunk's first one (the last chunk: to the
+// end).
 void VocabularyLoss::scatter_gradient(const Chunk& chunk, int64_t index, Tensor dx_shard) {
   const auto& mine = active_[static_cast<size_t>(tp_.rank())];
   const int64_t count = chunk.counts[static_cast<size_t>(tp_.rank())];
@@ -210,7 +211,8 @@ void VocabularyLoss::spread(Tensor rows, Tensor compacted) {
   if (compacted_ == 0)
     backend_.fill(rows, 0);
   else
-    backend_.embedding_forward(rows.reshape({rows_, 1}), place_, compacted.rows(0, compacted_).reshape({compacted_, 1}), 0);
+    backend_.embedding_forward(rows.reshape({rows_, 1}), place_, compacted.rows(0, compacted_).reshape({compacted_, 1}),
+                               0);
 }
 
 }  // namespace carillon

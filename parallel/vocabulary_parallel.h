@@ -1,6 +1,6 @@
 // Embedding and cross-entropy with the vocabulary's rows split over tp (Shoeybi et al., 1909.08053, §3). The loss works
-// in chunks of rows, so [N, V] logits never exist, and leaves out the rows without a target: a chunk is the next so many
-// rows with one from every rank's row shard, gathered.
+// in chunks of rows, so [N, V] logits never exist, and leaves out the rows without a target: a chunk is the next so
+// many rows with one from every rank's row shard, gathered.
 #pragma once
 
 #include <vector>
@@ -21,8 +21,8 @@ void embedding_parallel_backward(Backend& backend, Communicator& tp, Tensor dtab
 
 class VocabularyLoss {
  public:
-  // chunk_rows: rows of logits alive at once, rounded up to a multiple of tp. Memory chunk_rows · Vl · 4 bytes, float64 8,
-  // bfloat16 6 (its gradient by the logits is rounded into a second copy for the product with the weight).
+  // chunk_rows: rows of logits alive at once, rounded up to a multiple of tp. Memory chunk_rows · Vl · 4 bytes, float64
+  // 8, bfloat16 6 (its gradient by the logits is rounded into a second copy for the product with the weight).
   VocabularyLoss(Backend& backend, Communicator& tp, int64_t rows, int64_t channels, int64_t vocabulary_local,
                  int64_t first_row, int64_t chunk_rows, DType compute, Arena& arena, bool with_margins = false);
 
@@ -33,8 +33,8 @@ class VocabularyLoss {
   void run(Tensor loss, Tensor dx_shard, Tensor dweight, Tensor x_shard, Tensor weight, Tensor target,
            Tensor target_weight);
 
-  // After run() without gradients, on a loss built with `margins`: margin[N] (A) = the target's logit less the largest logit
-  // of the row, so 0 where the target is the greedy choice; 0 without target. The same on every tp rank.
+  // After run() without gradients, on a loss built with `margins`: margin[N] (A) = the target's logit less the largest
+  // logit of the row, so 0 where the target is the greedy choice; 0 without target. The same on every tp rank.
   void margins(Tensor margin);
 
  private:
@@ -53,26 +53,26 @@ class VocabularyLoss {
 
   Backend& backend_;
   Communicator& tp_;
-  int64_t rows_;           // N
-  int64_t shard_;          // N/tp
+  int64_t rows_;   // N
+  int64_t shard_;  // N/tp
   int64_t first_row_;
-  int64_t chunk_per_rank_; // rows of one chunk that one tp rank gives at most
+  int64_t chunk_per_rank_;  // rows of one chunk that one tp rank gives at most
   DType compute_;
 
-  Tensor picked_;      // [chunk/tp, C] (T)  this rank's rows of a chunk; then their gradient
-  Tensor gathered_;    // [chunk, C] (T)     all ranks' rows; then the gradient's part (tp > 1: summed into picked_)
-  Tensor gradient_;    // [chunk, C] (T)
-  Tensor logits_;      // [chunk, Vl] (A)
-  Tensor rounded_;     // [chunk, Vl] (T), when T is not A
-  Tensor maximum_;     // [chunk] (A)
-  Tensor sums_;        // [2·chunk] (A)
-  Tensor target_;      // [N] int64  compacted: chunk by chunk, in each the ranks one after another
-  Tensor weight_;      // [N] (A)    compacted
-  Tensor loss_;        // [N] (A)    compacted
-  Tensor margin_;      // [N] (A)    compacted; only with margins
-  Tensor place_;       // [N] int64  row -> compacted row, -1 without target
-  Tensor pick_;        // [N/tp] int64  n-th row with target of this shard -> row of the shard
-  Tensor unpick_;      // [N/tp] int64  row of the shard -> row among the rank's rows of its chunk, -1 without target
+  Tensor picked_;    // [chunk/tp, C] (T)  this rank's rows of a chunk; then their gradient
+  Tensor gathered_;  // [chunk, C] (T)     all ranks' rows; then the gradient's part (tp > 1: summed into picked_)
+  Tensor gradient_;  // [chunk, C] (T)
+  Tensor logits_;    // [chunk, Vl] (A)
+  Tensor rounded_;   // [chunk, Vl] (T), when T is not A
+  Tensor maximum_;   // [chunk] (A)
+  Tensor sums_;      // [2·chunk] (A)
+  Tensor target_;    // [N] int64  compacted: chunk by chunk, in each the ranks one after another
+  Tensor weight_;    // [N] (A)    compacted
+  Tensor loss_;      // [N] (A)    compacted
+  Tensor margin_;    // [N] (A)    compacted; only with margins
+  Tensor place_;     // [N] int64  row -> compacted row, -1 without target
+  Tensor pick_;      // [N/tp] int64  n-th row with target of this shard -> row of the shard
+  Tensor unpick_;    // [N/tp] int64  row of the shard -> row among the rank's rows of its chunk, -1 without target
 
   // The same on the host; kept, so that a step allocates nothing.
   std::vector<int64_t> host_target_, host_compact_target_, host_place_, host_pick_, host_unpick_;

@@ -49,16 +49,16 @@ struct AdamWStep {
   double beta1 = 0.9;
   double beta2 = 0.95;
   double epsilon = 1e-8;
-  double weight_decay = 0;     // 0 for norms and biases
-  int64_t step = 1;            // 1 for the first update: bias corrections are 1 - beta^step
-  double gradient_scale = 1;   // multiplies the gradient: clip factor / number of target tokens
+  double weight_decay = 0;    // 0 for norms and biases
+  int64_t step = 1;           // 1 for the first update: bias corrections are 1 - beta^step
+  double gradient_scale = 1;  // multiplies the gradient: clip factor / number of target tokens
 };
 
 // What the device is and which of its abilities are used; printed by `carillon info`.
 struct DeviceDescription {
-  std::string name;              // "cpu", "reference"
-  std::string processor;         // "AMD EPYC …"
-  std::string instruction_set;   // chosen: "avx512_bf16", "avx512", "avx2", "baseline"
+  std::string name;                    // "cpu", "reference"
+  std::string processor;               // "AMD EPYC …"
+  std::string instruction_set;         // chosen: "avx512_bf16", "avx512", "avx2", "baseline"
   std::vector<std::string> available;  // all that could be chosen, best first
   bool bfloat16_native = false;  // products of bfloat16 run in bfloat16 hardware; otherwise in float32, said aloud
   int threads = 1;
@@ -115,8 +115,8 @@ class Backend {
   // In place on x[N, H, HD] (rows and heads may be strided). Pair j of R turns (x[j], x[j + HD/2]) by the angle whose
   // cosine and sine, times the attention factor, stand in table row position[n]: u' = u·c - v·s, v' = u·s + v·c.
   // `inverse` turns by the negative angle (and again times the factor): the backward pass of the rotation.
-  // cosine, sine [P, R] in type A; position[N] int64 < P. With partial rotary (2·R < HD): pairs are (x[j], x[j + R]) of the
-  // first 2·R entries, the rest passes through.
+  // cosine, sine [P, R] in type A; position[N] int64 < P. With partial rotary (2·R < HD): pairs are (x[j], x[j + R]) of
+  // the first 2·R entries, the rest passes through.
   virtual void rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, bool inverse) = 0;
 
   // ---- SwiGLU (Shazeer, 2020) --------------------------------------------------------------------------------------
@@ -125,20 +125,21 @@ class Backend {
   // dgate and dup may alias gate and up.
   virtual void swiglu_backward(Tensor dgate, Tensor dup, Tensor dy, Tensor gate, Tensor up) = 0;
 
-  // ---- attention (online softmax: Milakov and Gimelshein, 2018; blocks: Dao et al., 2022) ----------------------------
-  // q [B, Tq, NH, HD], k and v [B, Tk, NKV, HD] in T, dims 0..2 may be strided; NH a multiple of NKV, query head h reads
-  // key/value head h / (NH / NKV). Never holds [Tq, Tk].
+  // ---- attention (online softmax: Milakov and Gimelshein, 2018; blocks: Dao et al., 2022)
+  // ---------------------------- q [B, Tq, NH, HD], k and v [B, Tk, NKV, HD] in T, dims 0..2 may be strided; NH a
+  // multiple of NKV, query head h reads key/value head h / (NH / NKV). Never holds [Tq, Tk].
   virtual void attention_begin(const AttentionState& state) = 0;  // accumulator 0, maximum -inf, sum 0
   virtual void attention_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
                                  double scale) = 0;
-  // out [B, Tq, NH, HD] (T) and lse [B, NH, Tq] (A) = log of the sum of exp(score); a row that saw no key: out 0, lse -inf.
+  // out [B, Tq, NH, HD] (T) and lse [B, NH, Tq] (A) = log of the sum of exp(score); a row that saw no key: out 0, lse
+  // -inf.
   virtual void attention_finish(Tensor out, Tensor lse, const AttentionState& state) = 0;
   // delta [B, NH, Tq] (A) = row sums of dout · out.
   virtual void attention_delta(Tensor delta, Tensor dout, Tensor out) = 0;
-  // Adds the contribution of one block of keys to dq [B, Tq, NH, HD], dk and dv [B, Tk, NKV, HD], all of type A, from the
-  // final lse over all blocks. Rows with lse = -inf contribute nothing.
-  virtual void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor lse,
-                                  Tensor delta, const AttentionMask& mask, double scale) = 0;
+  // Adds the contribution of one block of keys to dq [B, Tq, NH, HD], dk and dv [B, Tk, NKV, HD], all of type A, from
+  // the final lse over all blocks. Rows with lse = -inf contribute nothing.
+  virtual void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout,
+                                  Tensor lse, Tensor delta, const AttentionMask& mask, double scale) = 0;
 
   // ---- cross-entropy over a vocabulary that may be split over ranks ------------------------------------------------
   // logits [N, Vl] in T or A hold columns [first_column, first_column + Vl) of the vocabulary.
@@ -149,12 +150,13 @@ class Backend {
   virtual void cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, Tensor target, int64_t first_column) = 0;
   // Step 3: loss[N] (A) = log(sums[0]) - sums[1] where target >= 0, else 0; and, if `gradient`, logits are replaced by
   // weight[n] · (softmax - onehot(target)) (rows without target or with weight 0: exactly 0). weight[N] (A).
-  virtual void cross_entropy_finish(Tensor loss, Tensor logits, Tensor maximum, Tensor sums, Tensor target, Tensor weight,
-                                    int64_t first_column, bool gradient) = 0;
+  virtual void cross_entropy_finish(Tensor loss, Tensor logits, Tensor maximum, Tensor sums, Tensor target,
+                                    Tensor weight, int64_t first_column, bool gradient) = 0;
 
-  // ---- optimizer -----------------------------------------------------------------------------------------------------
-  // One pass over memory: master, exp_avg, exp_avg_sq, gradient in A, and weight (T, may be absent or alias master) =
-  // master converted. All of one shape, packed.
+  // ---- optimizer
+  // ----------------------------------------------------------------------------------------------------- One pass over
+  // memory: master, exp_avg, exp_avg_sq, gradient in A, and weight (T, may be absent or alias master) = master
+  // converted. All of one shape, packed.
   virtual void adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_avg_sq, Tensor gradient,
                      const AdamWStep& step) = 0;
 };

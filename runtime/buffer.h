@@ -52,7 +52,7 @@ class Arena {
  public:
   static constexpr size_t kAlignment = 64;
 
-  Arena() = default;                                           // measuring: tensors have no memory
+  Arena() = default;  // measuring: tensors have no memory
   explicit Arena(Buffer buffer) : buffer_(std::move(buffer)), measuring_(false) {}
 
   bool measuring() const { return measuring_; }

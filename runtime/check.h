@@ -10,8 +10,8 @@ namespace carillon::detail {
 
 [[noreturn]] inline void check_failed(const char* file, int line, const char* condition, const std::string& why,
                                       const std::string& values) {
-  throw InternalError(fmt::format("{}:{}: {}: {}{}", file, line, condition, why,
-                                  values.empty() ? "" : " (" + values + ")"));
+  throw InternalError(
+      fmt::format("{}:{}: {}: {}{}", file, line, condition, why, values.empty() ? "" : " (" + values + ")"));
 }
 
 template <class... Values>
@@ -23,9 +23,9 @@ std::string join_values(const char* names, const Values&... values) {
 
 }  // namespace carillon::detail
 
-#define CHECK(condition, why, ...)                                                                   \
-  do {                                                                                               \
-    if (!(condition)) [[unlikely]]                                                                   \
-      ::carillon::detail::check_failed(__FILE__, __LINE__, #condition, why,                          \
+#define CHECK(condition, why, ...)                                                                                \
+  do {                                                                                                            \
+    if (!(condition)) [[unlikely]]                                                                                \
+      ::carillon::detail::check_failed(__FILE__, __LINE__, #condition, why,                                       \
                                        ::carillon::detail::join_values(#__VA_ARGS__ __VA_OPT__(, ) __VA_ARGS__)); \
   } while (false)

@@ -28,7 +28,8 @@ constexpr std::array<uint32_t, 4> philox(uint64_t key, uint64_t counter_low, uin
   return word;
 }
 
-// A stream's number from its name ("model.layers.0.mlp.up_proj.weight"): FNV-1a, fixed for ever, part of reproducibility.
+// A stream's number from its name ("model.layers.0.mlp.up_proj.weight"): FNV-1a, fixed for ever, part of
+// reproducibility.
 constexpr uint64_t stream_of(std::string_view name) {
   uint64_t hash = 0xcbf29ce484222325;
   for (char c : name) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;

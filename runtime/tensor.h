@@ -17,7 +17,8 @@
 namespace carillon {
 
 // The legend of dims used in every comment: B sequences, T tokens of a sequence, Tl tokens on this rank, N = B·Tl rows,
-// C channels, NH query heads, NKV key/value heads, HD head size, F MLP width, V vocabulary, L layers; l = "on this rank".
+// C channels, NH query heads, NKV key/value heads, HD head size, F MLP width, V vocabulary, L layers; l = "on this
+// rank".
 class Tensor {
  public:
   static constexpr int kMaxRank = 5;  // [B, T, heads, HD] and one to spare; raising it costs 16 bytes a view

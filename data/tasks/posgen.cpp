@@ -13,9 +13,7 @@ namespace {
 constexpr int64_t kMostPrefixes = int64_t{1} << 62;
 
 // a·b, or kMostPrefixes if it would be more.
-int64_t saturating_product(int64_t a, int64_t b) {
-  return a != 0 && b > kMostPrefixes / a ? kMostPrefixes : a * b;
-}
+int64_t saturating_product(int64_t a, int64_t b) { return a != 0 && b > kMostPrefixes / a ? kMostPrefixes : a * b; }
 
 // Binomial coefficient n over k, saturating.
 int64_t binomial(int64_t n, int64_t k) {

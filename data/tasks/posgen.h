@@ -55,12 +55,8 @@ std::vector<int64_t> posgen_sequence(PosGenTask task, int64_t modulus, int64_t f
 // Whether sequence token `index` (≥ far + near) needs its far tokens: they cannot be inferred from the tokens before.
 bool posgen_is_fresh(PosGenTask task, int64_t far, int64_t near, int64_t index);
 
-inline int64_t posgen_eos(int64_t modulus) {
-  return modulus + 4;
-}
-inline int64_t posgen_vocabulary(int64_t modulus) {
-  return modulus + 5;
-}
+inline int64_t posgen_eos(int64_t modulus) { return modulus + 4; }
+inline int64_t posgen_vocabulary(int64_t modulus) { return modulus + 5; }
 
 // Random access to the sequences of one split. Error 64: modulus < 2, far or near < 1, length ≤ far + near, more
 // sequences than the split has prefixes (random), more than 2^62 prefixes, or no ascending prefix (reference).

@@ -21,6 +21,7 @@ struct CommandLine {
 ExitCode run_train(Program& program, const CommandLine& line);
 ExitCode run_score(Program& program, const CommandLine& line);
 ExitCode run_import(Program& program, const CommandLine& line);
+ExitCode run_eval(Program& program, const CommandLine& line);
 ExitCode run_export(Program& program, const CommandLine& line);
 ExitCode run_inspect(Program& program, const CommandLine& line);
 ExitCode run_rope(Program& program, const CommandLine& line);
@@ -33,6 +34,7 @@ ExitCode run_info(Program& program, const CommandLine& line);
 // The keys of a command that has a configuration, for `carillon COMMAND --help`.
 std::string help_train();
 std::string help_score();
+std::string help_eval();
 std::string help_rope();
 std::string help_slurm();
 std::string help_sweep();
@@ -41,10 +43,10 @@ std::string help_tokenize();
 
 struct Command {
   std::string name;
-  std::string usage;    // "train CONFIG.yaml [key=value…]"
-  std::string summary;  // one line
-  std::string details;  // what a person wants to know before using it
-  std::string example;  // runs as it stands
+  std::string usage;                                        // "train CONFIG.yaml [key=value…]"
+  std::string summary;                                      // one line
+  std::string details;                                      // what a person wants to know before using it
+  std::string example;                                      // runs as it stands
   ExitCode (*run)(Program&, const CommandLine&) = nullptr;  // nullptr: known to the interface, not built yet
   std::string (*keys)() = nullptr;                          // nullptr: it has none
 };

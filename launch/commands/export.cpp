@@ -18,7 +18,8 @@ std::string weight_type(const ModelSource& source) {
     const Hdf5File::Dataset stored = source.stored(name);
     elements[name_of(stored.type)] += Rectangle::whole(stored.shape).count();
   }
-  return std::max_element(elements.begin(), elements.end(), [](auto& a, auto& b) { return a.second < b.second; })->first;
+  return std::max_element(elements.begin(), elements.end(), [](auto& a, auto& b) { return a.second < b.second; })
+      ->first;
 }
 
 // The exported config.json as another program reads it: without our own key.
@@ -38,7 +39,8 @@ ExitCode run_export(Program& program, const CommandLine& line) {
   for (const std::string& argument : line.overrides) schema.apply_override(argument);
   if (format != "hf") fail(ExitCode::kUsage, "format {} is not built yet, on the command line, use format=hf", format);
   if (line.files.size() != 2)
-    fail(ExitCode::kUsage, "export takes a model and a folder, on the command line, carillon export MODEL OUT [format=hf]");
+    fail(ExitCode::kUsage,
+         "export takes a model and a folder, on the command line, carillon export MODEL OUT [format=hf]");
   const auto world = program.make_world();
   agree(*world, [&] {
     if (world->rank() != 0) return;
@@ -51,10 +53,13 @@ ExitCode run_export(Program& program, const CommandLine& line) {
     const auto again = ModelSource::open(line.files[1]);
     const ModelConfig theirs = as_others_read(again->config_json(), line.files[1]);
     const int64_t length = theirs.max_position_embeddings;
-    fmt::print("{}: {} tensors, {:.1f} MiB in {} file{}; rotation {} as transformers computes it, largest deviation {:.2g} over {} "
-               "positions\n",
-               line.files[1], counts.tensors, static_cast<double>(counts.bytes) / (1 << 20), counts.files,
-               counts.files == 1 ? "" : "s", name_of(theirs.rope.type), largest_rotation_deviation(config, theirs, length), length);
+    fmt::print(
+        "{}: {} tensors, {:.1f} MiB in {} file{}; rotation {} as transformers computes it, largest deviation {:.2g} "
+        "over {} "
+        "positions\n",
+        line.files[1], counts.tensors, static_cast<double>(counts.bytes) / (1 << 20), counts.files,
+        counts.files == 1 ? "" : "s", name_of(theirs.rope.type), largest_rotation_deviation(config, theirs, length),
+        length);
   });
   return ExitCode::kDone;
 }

@@ -30,8 +30,8 @@ Json collect(Program& program) {
   for (const auto& [name, version] : parallel_libraries()) libraries[name] = version;
   for (const auto& [name, version] : data_libraries()) libraries[name] = version;
   libraries["CLI11"] = CLI11_VERSION;
-  libraries["nlohmann-json"] = fmt::format("{}.{}.{}", NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
-                                           NLOHMANN_JSON_VERSION_PATCH);
+  libraries["nlohmann-json"] =
+      fmt::format("{}.{}.{}", NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH);
   info["libraries"] = libraries;
   info["mpi"] = {{"started", program.ranks() > 1 || started_under_mpi()}, {"ranks", program.ranks()}};
   return info;

@@ -20,7 +20,8 @@ void declare(Schema& schema, RopeCommandConfig& config) {
       .default_is("factor times the original length");
   schema.section("model", "The head.");
   schema.integer("model.head_dim", config.head_dim, "Width of a head.").at_least(2);
-  schema.integer("model.max_position_embeddings", config.max_position_embeddings, "The model's own length.").at_least(1);
+  schema.integer("model.max_position_embeddings", config.max_position_embeddings, "The model's own length.")
+      .at_least(1);
   declare_rope(schema, config.rope);
 }
 

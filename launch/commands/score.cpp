@@ -32,8 +32,8 @@ std::string number(double value) { return std::isfinite(value) ? fmt::format("{:
 
 // loss[i] belongs to token i + 1.
 std::string record_of(const ScoreDocument& document, const std::vector<double>& loss) {
-  std::string line = fmt::format("{{\"id\":{},\"tokens\":{},\"logprobs\":[null", document.id.dump(),
-                                 document.tokens.size());
+  std::string line =
+      fmt::format("{{\"id\":{},\"tokens\":{},\"logprobs\":[null", document.id.dump(), document.tokens.size());
   double sum = 0;
   for (const double value : loss) {
     line += ',';
@@ -73,8 +73,7 @@ ExitCode run_score(Program& program, const CommandLine& line) {
   std::vector<ScoreDocument> documents;
   agree(*world, [&] {
     const Encode encode = [&](const std::string& text) {
-      if (!tokenizer)
-        tokenizer = config.tokenizer ? Tokenizer::open(*config.tokenizer) : model.source->tokenizer();
+      if (!tokenizer) tokenizer = config.tokenizer ? Tokenizer::open(*config.tokenizer) : model.source->tokenizer();
       if (!tokenizer)
         fail(ExitCode::kUsage, "{} has text, but {} has no tokenizer, score, add tokenizer=PATH", config.input,
              model.source->path());

@@ -25,7 +25,8 @@ std::string help_slurm() {
 
 ExitCode run_slurm(Program& program, const CommandLine& line) {
   if (line.files.size() != 1)
-    fail(ExitCode::kUsage, "slurm takes one configuration file, on the command line, carillon slurm CONFIG.yaml [slurm.*=…]");
+    fail(ExitCode::kUsage,
+         "slurm takes one configuration file, on the command line, carillon slurm CONFIG.yaml [slurm.*=…]");
   SlurmSection slurm;
   Schema schema;
   declare_slurm(schema, slurm);

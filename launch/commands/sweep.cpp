@@ -1,14 +1,13 @@
 // carillon sweep: models × rope settings × lengths × tasks; started again, it does what is missing.
-#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <set>
 
 #include "launch/commands/commands.h"
+#include "launch/evaluator.h"
 #include "launch/ranks.h"
 #include "launch/sweep_claims.h"
 #include "launch/sweep_results.h"
-#include "launch/sweep_tasks.h"
 
 namespace carillon {
 namespace {
@@ -16,19 +15,14 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-// A model with weights loaded, for all points of one path.
-struct LoadedModel {
-  std::string path;
-  OpenedModel opened;
-  std::unique_ptr<Tokenizer> tokenizer;
-  std::unique_ptr<ProcessGrid> grid;
-  std::unique_ptr<Scorer> scorer;
-};
-
 class Sweep {
  public:
   Sweep(Program& program, SweepConfig config, bool quiet)
-      : program_(program), config_(std::move(config)), quiet_(quiet), world_(program.make_world()), results_(config_.output) {
+      : program_(program),
+        config_(std::move(config)),
+        quiet_(quiet),
+        world_(program.make_world()),
+        results_(config_.output) {
     (void)grid_shape(config_.parallel, world_->size());
     agree(*world_, [&] {
       points_ = sweep_points(config_);
@@ -36,11 +30,14 @@ class Sweep {
       std::error_code error;
       fs::create_directories(config_.output, error);
       if (error)
-        fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, name another output", error.message(), config_.output);
+        fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, name another output", error.message(),
+             config_.output);
       claims_ = std::make_unique<SweepClaims>(config_.output);
       results_.read();
     });
-    backend_ = make_backend(config_.runtime, [&](const std::string& text) { warn(text); });
+    const Notice notice = [this](const std::string& text) { warn(text); };
+    backend_ = make_backend(config_.runtime, notice);
+    evaluator_ = std::make_unique<Evaluator>(*backend_, *world_, config_, notice);
   }
 
   ExitCode run() {
@@ -56,7 +53,8 @@ class Sweep {
     });
     failed = world_->max(failed);
     if (failed > 0)
-      fail(ExitCode::kBadInput, "{} of {} points failed, {}/evals.jsonl, each record names its reason; start again to try them again",
+      fail(ExitCode::kBadInput,
+           "{} of {} points failed, {}/evals.jsonl, each record names its reason; start again to try them again",
            failed, points_.size(), config_.output);
     return ExitCode::kDone;
   }
@@ -78,7 +76,8 @@ class Sweep {
       bool others = false;
       for (size_t i = 0; i < points_.size(); ++i) {
         const auto record = records.find(points_[i].id);
-        const bool settled = record != records.end() && (record->second["status"] == "ok" || failed_.contains(points_[i].id));
+        const bool settled =
+            record != records.end() && (record->second["status"] == "ok" || failed_.contains(points_[i].id));
         if (settled) continue;
         if (!claims_->take(points_[i].id)) {
           others = true;
@@ -103,11 +102,7 @@ class Sweep {
     const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - begin).count(); };
     Json record;
     try {
-      load(point);
-      const RopeConfig rope = merge_rope_config(model_->opened.config.rope, point.rope, "rope." + point.rope_name);
-      model_->scorer->set_rope(rope);
-      const Json metrics = run_task(*world_, *model_->scorer, point, config_, model_->tokenizer.get(), model_->opened.config.vocab_size);
-      record = record_of(point, metrics, seconds());
+      record = record_of(point, evaluator_->run(point), seconds());
     } catch (const Error& error) {
       // The same error on every rank, or this process would not have come here alone: see agree().
       if (error.code() == ExitCode::kInternal || error.code() == ExitCode::kLostPeer) throw;
@@ -123,31 +118,13 @@ class Sweep {
   }
 
   std::string progress(const SweepPoint& point, const Json& record) const {
-    std::string text = fmt::format("{}{} {} {} {}: ", point.model, point.step ? fmt::format(" step {}", *point.step) : "",
-                                   point.rope_name, point.length, point.task["name"].get<std::string>());
+    std::string text =
+        fmt::format("{}{} {} {} {}: ", point.model, point.step ? fmt::format(" step {}", *point.step) : "",
+                    point.rope_name, point.length, point.task["name"].get<std::string>());
     if (record["status"] == "failed") return text + "failed: " + record["error"].get<std::string>();
     const std::string metric = main_metric(point.task);
-    return text + fmt::format("{} {} in {:.1f} s", metric, record["metrics"][metric].dump(), record["seconds"].get<double>());
-  }
-
-  void load(const SweepPoint& point) {
-    if (model_ && model_->path == point.path) return;
-    model_.reset();
-    auto model = std::make_unique<LoadedModel>();
-    model->path = point.path;
-    const Notice notice = [&](const std::string& text) { warn(text); };
-    model->opened = open_model(*world_, point.path, Json::object(), notice);
-    agree(*world_, [&] {
-      model->tokenizer = config_.data.tokenizer ? Tokenizer::open(*config_.data.tokenizer) : model->opened.source->tokenizer();
-    });
-    // One token more than the longest window: PosGen's leading EOS.
-    const int64_t longest = *std::max_element(config_.lengths.begin(), config_.lengths.end()) + 1;
-    model->grid = std::make_unique<ProcessGrid>(
-        make_grid(world_->split(0, world_->rank(), "world"), config_.parallel, model->opened.config));
-    model->scorer = std::make_unique<Scorer>(*backend_, *model->grid, model->opened.config, config_.runtime.dtype,
-                                             config_.parallel.layout, longest);
-    load_weights(*world_, *model->opened.source, model->scorer->network().parameters(), notice);
-    model_ = std::move(model);
+    return text +
+           fmt::format("{} {} in {:.1f} s", metric, record["metrics"][metric].dump(), record["seconds"].get<double>());
   }
 
   void warn(const std::string& text) const {
@@ -163,7 +140,7 @@ class Sweep {
   std::unique_ptr<SweepClaims> claims_;  // rank 0
   std::set<std::string> failed_;         // in this start: not tried again until the next
   std::unique_ptr<Backend> backend_;
-  std::unique_ptr<LoadedModel> model_;
+  std::unique_ptr<Evaluator> evaluator_;
 };
 
 }  // namespace
@@ -177,7 +154,9 @@ std::string help_sweep() {
 
 ExitCode run_sweep(Program& program, const CommandLine& line) {
   if (line.files.size() != 1)
-    fail(ExitCode::kUsage, "sweep takes one configuration file, not {}, on the command line, carillon sweep CONFIG.yaml", line.files.size());
+    fail(ExitCode::kUsage,
+         "sweep takes one configuration file, not {}, on the command line, carillon sweep CONFIG.yaml",
+         line.files.size());
   return Sweep(program, load_sweep_config(line.files[0], line.overrides), line.quiet).run();
 }
 

@@ -16,7 +16,8 @@ struct TokenizeConfig {
 
 void declare(Schema& schema, TokenizeConfig& config) {
   schema.section("", "What to write.");
-  schema.text("tokenizer", config.tokenizer, "Folder, tokenizer.json or tokenizer.model; for text.").default_is("not set");
+  schema.text("tokenizer", config.tokenizer, "Folder, tokenizer.json or tokenizer.model; for text.")
+      .default_is("not set");
   schema.text("output", config.output, "The token file (.h5).").required();
   schema.boolean("end_of_document", config.end_of_document, "Put the tokenizer's end-of-document token behind a text.");
   schema.integer("vocab_size", config.vocab_size, "Ids must be below it.").at_least(1).default_is("the tokenizer's");
@@ -49,7 +50,8 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
     run_tokenizer = run.data.tokenizer ? run.data.tokenizer : run.model.base;
   }
   if (files.empty())
-    fail(ExitCode::kUsage, "tokenize takes files or a configuration, on the command line, carillon tokenize FILES… output=OUT.h5");
+    fail(ExitCode::kUsage,
+         "tokenize takes files or a configuration, on the command line, carillon tokenize FILES… output=OUT.h5");
   if (!config.tokenizer) config.tokenizer = run_tokenizer;
   const auto world = program.make_world();
   agree(*world, [&] {

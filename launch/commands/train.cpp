@@ -12,8 +12,9 @@ void require_same_configuration(Communicator& world, const RunConfig& config) {
   agree(world, [&] {
     if (mine == first) return;
     const std::vector<std::string> differences = changes_since(Json::parse(first), config, "rank 0's configuration");
-    fail(ExitCode::kInternal, "rank {} was given another configuration than rank 0{}, on the command line, start all alike",
-         world.rank(), differences.empty() ? "" : " (" + differences.front() + ")");
+    fail(ExitCode::kInternal,
+         "rank {} was given another configuration than rank 0{}, on the command line, start all alike", world.rank(),
+         differences.empty() ? "" : " (" + differences.front() + ")");
   });
 }
 
@@ -28,8 +29,10 @@ std::string help_train() {
 
 ExitCode run_train(Program& program, const CommandLine& line) {
   if (line.files.size() != 1)
-    fail(ExitCode::kUsage, "train takes one configuration file, not {}, on the command line, carillon train CONFIG.yaml "
-         "[key=value …]", line.files.size());
+    fail(ExitCode::kUsage,
+         "train takes one configuration file, not {}, on the command line, carillon train CONFIG.yaml "
+         "[key=value …]",
+         line.files.size());
   RunConfig config = load_run_config(line.files[0], line.overrides);
   std::unique_ptr<Communicator> world = program.make_world();
   require_same_configuration(*world, config);

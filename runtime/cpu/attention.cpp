@@ -1,5 +1,6 @@
-// Blocked attention (Dao et al., 2022; online softmax of Milakov and Gimelshein, 2018): cuts the work into blocks that fit
-// the cache, packs operands once and hands both to the kernels. Memory grows with the tokens, never with their square.
+// Blocked attention (Dao et al., 2022; online softmax of Milakov and Gimelshein, 2018): cuts the work into blocks that
+// fit the cache, packs operands once and hands both to the kernels. Memory grows with the tokens, never with their
+// square.
 #include <omp.h>
 
 #include <algorithm>
@@ -37,8 +38,8 @@ class Grow {
   size_t bytes_ = 0;
 };
 
-// Interleaved sets of key blocks that are worked on side by side in the backward pass, each with gradients by the queries
-// of its own; a number of its own right, so that sums do not depend on the threads.
+// Interleaved sets of key blocks that are worked on side by side in the backward pass, each with gradients by the
+// queries of its own; a number of its own right, so that sums do not depend on the threads.
 constexpr int kSets = 8;
 // Up to so many key blocks a head is one thread's work, and heads are shared out.
 constexpr int64_t kBlocksOfOneThread = 8;
@@ -71,13 +72,13 @@ T* at_mutable(const Tensor& x, int64_t b, int64_t row, int64_t head) {
 
 struct CpuBackend::Scratch {
   std::vector<Visible> visible;
-  Grow k, v;                                    // forward: packed keys and values of all heads
-  struct Thread {                               // one thread's blocks
-    Grow q, out, scores, numbers;               // forward
-    Grow p, ds, dk, dv;                         // backward
+  Grow k, v;                       // forward: packed keys and values of all heads
+  struct Thread {                  // one thread's blocks
+    Grow q, out, scores, numbers;  // forward
+    Grow p, ds, dk, dv;            // backward
     std::vector<Visible> visible;
   };
-  struct Head {                                 // backward: one key/value head and one query head of it
+  struct Head {  // backward: one key/value head and one query head of it
     Grow k, v, q, dout, q_panels, dout_panels, rows, dq;
   };
   std::vector<Thread> threads;
@@ -111,9 +112,12 @@ void CpuBackend::attention_forward(const AttentionState& state, Tensor q, Tensor
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads_)
     for (int64_t bg = 0; bg < batch * kv_heads; ++bg)
       for (int64_t panel = 0; panel < panels; ++panel) {
-        const int64_t b = bg / kv_heads, g = bg % kv_heads, first = panel * kPanel, count = std::min(kPanel, keys - first);
-        kernel.pack_panel(packed_k + (bg * all_keys + first) * width, at<T>(k, b, first, g), k.stride(1), count, width, A(1));
-        kernel.pack_rows(packed_v + (bg * all_keys + first) * padded, at<T>(v, b, first, g), v.stride(1), count, width, A(1));
+        const int64_t b = bg / kv_heads, g = bg % kv_heads, first = panel * kPanel,
+                      count = std::min(kPanel, keys - first);
+        kernel.pack_panel(packed_k + (bg * all_keys + first) * width, at<T>(k, b, first, g), k.stride(1), count, width,
+                          A(1));
+        kernel.pack_rows(packed_v + (bg * all_keys + first) * padded, at<T>(v, b, first, g), v.stride(1), count, width,
+                         A(1));
       }
     const int64_t blocks = (rows + kForwardRows - 1) / kForwardRows;
     // Late blocks see most keys and go first; every block is independent, so who takes it does not matter.
@@ -141,8 +145,9 @@ void CpuBackend::attention_forward(const AttentionState& state, Tensor q, Tensor
       std::copy(maximum, maximum + count, numbers);
       std::copy(sum, sum + count, numbers + kForwardRows);
       const int64_t bg = b * kv_heads + h / group;
-      kernel.attention_forward({count, width, block_q, packed_k + bg * all_keys * width, packed_v + bg * all_keys * padded,
-                                visible, out, numbers, numbers + kForwardRows, scores});
+      kernel.attention_forward({count, width, block_q, packed_k + bg * all_keys * width,
+                                packed_v + bg * all_keys * padded, visible, out, numbers, numbers + kForwardRows,
+                                scores});
       std::copy(numbers, numbers + count, maximum);
       std::copy(numbers + kForwardRows, numbers + kForwardRows + count, sum);
       for (int64_t r = 0; r < count; ++r)
@@ -260,11 +265,13 @@ struct Backward {
         any = true;
         kernel.attention_backward(BackwardBlock<A>{
             count, queries, width, head.k.template get<A>(keys * padded) + key * padded,
-            head.v.template get<A>(keys * padded) + key * padded, head.q_panels.template get<A>(all_rows * width) + row * width,
+            head.v.template get<A>(keys * padded) + key * padded,
+            head.q_panels.template get<A>(all_rows * width) + row * width,
             head.dout_panels.template get<A>(all_rows * width) + row * width,
-            head.q.template get<A>(rows * padded) + row * padded, head.dout.template get<A>(rows * padded) + row * padded,
-            head.rows.template get<A>(2 * all_rows) + row, head.rows.template get<A>(2 * all_rows) + all_rows + row,
-            own.visible.data(), block_dk, block_dv, set_dq + row * padded, p, ds});
+            head.q.template get<A>(rows * padded) + row * padded,
+            head.dout.template get<A>(rows * padded) + row * padded, head.rows.template get<A>(2 * all_rows) + row,
+            head.rows.template get<A>(2 * all_rows) + all_rows + row, own.visible.data(), block_dk, block_dv,
+            set_dq + row * padded, p, ds});
       }
       if (!any) continue;
       for (int64_t j = 0; j < count; ++j) {
@@ -308,15 +315,16 @@ void CpuBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, T
   find_visible(mask, work.visible);
   dispatch_floating(q.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    const Backward<T> backward{kernels<T>(instruction_set_), dq, dk, dv, q, k, v, dout, lse, delta, work.visible.data(),
-                               static_cast<accumulate_t<T>>(scale)};
+    const Backward<T> backward{
+        kernels<T>(instruction_set_),       dq, dk, dv, q, k, v, dout, lse, delta, work.visible.data(),
+        static_cast<accumulate_t<T>>(scale)};
     const int64_t groups = q.size(0) * k.size(2), kv_heads = k.size(2);
     if (backward.key_blocks <= kBlocksOfOneThread) {
 #pragma omp parallel for schedule(dynamic) num_threads(threads_)
       for (int64_t item = 0; item < groups; ++item) {
         const int64_t thread = omp_get_thread_num();
-        backward.run_group(work.heads[static_cast<size_t>(thread)], work.threads, thread, item / kv_heads, item % kv_heads, 1,
-                           1);
+        backward.run_group(work.heads[static_cast<size_t>(thread)], work.threads, thread, item / kv_heads,
+                           item % kv_heads, 1, 1);
       }
     } else {
       for (int64_t item = 0; item < groups; ++item)

@@ -1,8 +1,8 @@
 #include "runtime/cpu/cpu_backend.h"
 
 #include <cblas.h>
-#include <dnnl.hpp>
 #include <sched.h>
+#include <dnnl.hpp>
 
 #include <cstdlib>
 

@@ -1,5 +1,5 @@
-// The fast backend for CPUs: matrix products through oneDNN (float64 through OpenBLAS), the rest by kernels chosen at run
-// time for the processor's instruction set, threads by OpenMP. What is not overridden is the reference's.
+// The fast backend for CPUs: matrix products through oneDNN (float64 through OpenBLAS), the rest by kernels chosen at
+// run time for the processor's instruction set, threads by OpenMP. What is not overridden is the reference's.
 //
 // Deterministic: sums are formed in an order that depends on shapes alone, not on the number of threads (products: on
 // theirs too, since oneDNN and OpenBLAS split the work by it).

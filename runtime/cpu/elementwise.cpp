@@ -1,5 +1,5 @@
-// Copies, sums and the optimizer's pass: bound by memory, so plain loops over packed rows, shared out by OpenMP. Tensors
-// with gaps go row by row; anything stranger is the reference's.
+// Copies, sums and the optimizer's pass: bound by memory, so plain loops over packed rows, shared out by OpenMP.
+// Tensors with gaps go row by row; anything stranger is the reference's.
 #include <algorithm>
 #include <cmath>
 #include <cstring>

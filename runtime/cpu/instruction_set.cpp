@@ -32,8 +32,8 @@ InstructionSet choose_instruction_set(const std::string& wanted) {
     if (name_of(set) == name) return set;
     names += (names.empty() ? "" : ", ") + name_of(set);
   }
-  fail(ExitCode::kUsage, "instruction set \"{}\" cannot be used on this processor, in CARILLON_ISA, use one of {}", name,
-       names);
+  fail(ExitCode::kUsage, "instruction set \"{}\" cannot be used on this processor, in CARILLON_ISA, use one of {}",
+       name, names);
 }
 
 }  // namespace carillon

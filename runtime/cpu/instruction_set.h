@@ -14,8 +14,8 @@ std::string name_of(InstructionSet set);  // "baseline", "avx2", "avx512", "avx5
 // What this processor can, best first.
 std::vector<InstructionSet> available_instruction_sets();
 
-// "auto": the best, or what the environment variable CARILLON_ISA names. Error 64 for a name that is unknown or that this
-// processor cannot run, listing those it can.
+// "auto": the best, or what the environment variable CARILLON_ISA names. Error 64 for a name that is unknown or that
+// this processor cannot run, listing those it can.
 InstructionSet choose_instruction_set(const std::string& wanted);
 
 }  // namespace carillon

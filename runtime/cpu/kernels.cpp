@@ -4,11 +4,11 @@
 
 namespace carillon::cpu {
 
-#define CARILLON_DECLARE(set)            \
-  namespace set {                        \
-  extern const Kernels<double> float64;  \
-  extern const Kernels<float> float32;   \
-  extern const Kernels<bfloat16> brain;  \
+#define CARILLON_DECLARE(set)           \
+  namespace set {                       \
+  extern const Kernels<double> float64; \
+  extern const Kernels<float> float32;  \
+  extern const Kernels<bfloat16> brain; \
   }
 CARILLON_DECLARE(baseline)
 CARILLON_DECLARE(avx2)

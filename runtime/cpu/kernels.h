@@ -1,9 +1,9 @@
 // The inner loops that are compiled once for each instruction set (kernels_avx512.cpp …, all from kernels_body.h), and
-// the table through which the rest of this folder calls them. Plain pointers and counts: blocks are cut, and threads are
-// started, by the callers.
+// the table through which the rest of this folder calls them. Plain pointers and counts: blocks are cut, and threads
+// are started, by the callers.
 //
-// Vectors of A are float or double. Matrices "padded" have rows of head_dim rounded up to kPanel, zeros behind; "panels" are
-// [rows / kPanel][head_dim][kPanel]: transposed, so that rows stand side by side in the lanes.
+// Vectors of A are float or double. Matrices "padded" have rows of head_dim rounded up to kPanel, zeros behind;
+// "panels" are [rows / kPanel][head_dim][kPanel]: transposed, so that rows stand side by side in the lanes.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ struct Visible {
 
 template <class A>
 struct ForwardBlock {
-  int64_t rows;            // queries of the block
+  int64_t rows;  // queries of the block
   int64_t head_dim;
   const A* q;              // [rows][round_to_panel(head_dim)], times scale
   const A* k_panels;       // panels of all keys
@@ -39,22 +39,22 @@ struct ForwardBlock {
 
 template <class A>
 struct BackwardBlock {
-  int64_t keys, queries;         // both at most the constants below
+  int64_t keys, queries;  // both at most the constants below
   int64_t head_dim;
-  const A* k;                    // [keys][padded], untouched
-  const A* v;                    // [keys][padded]
-  const A* q_panels;             // panels of these queries, times scale
-  const A* dout_panels;          // panels
-  const A* q;                    // [queries][padded], times scale
-  const A* dout;                 // [queries][padded]
-  const A* lse;                  // [queries rounded to panel], +inf where a row saw nothing or is padding
-  const A* delta;                // [queries rounded to panel]
-  const Visible* visible;        // [queries], relative to this block's first key
-  A* dk;                         // [keys][padded] += (of unscaled k: q carries the scale)
-  A* dv;                         // [keys][padded] +=
-  A* dq;                         // [queries][padded] += without the scale: the caller multiplies
-  A* p;                          // [keys][kBackwardQueries] scratch
-  A* ds;                         // [keys][kBackwardQueries] scratch
+  const A* k;              // [keys][padded], untouched
+  const A* v;              // [keys][padded]
+  const A* q_panels;       // panels of these queries, times scale
+  const A* dout_panels;    // panels
+  const A* q;              // [queries][padded], times scale
+  const A* dout;           // [queries][padded]
+  const A* lse;            // [queries rounded to panel], +inf where a row saw nothing or is padding
+  const A* delta;          // [queries rounded to panel]
+  const Visible* visible;  // [queries], relative to this block's first key
+  A* dk;                   // [keys][padded] += (of unscaled k: q carries the scale)
+  A* dv;                   // [keys][padded] +=
+  A* dq;                   // [queries][padded] += without the scale: the caller multiplies
+  A* p;                    // [keys][kBackwardQueries] scratch
+  A* ds;                   // [keys][kBackwardQueries] scratch
 };
 
 inline constexpr int64_t kForwardRows = 96;

@@ -1,7 +1,7 @@
-// The kernels, written with the compiler's vector types. Included once by each kernels_*.cpp, which sets the width in bytes
-// CARILLON_VECTOR_BYTES, the register tile's rows CARILLON_TILE_ROWS and vectors CARILLON_TILE_VECTORS, and the namespace
-// CARILLON_KERNELS. Nothing here may call a function template of the standard library: the linker would keep one copy of
-// it, perhaps the one with instructions another machine lacks.
+// The kernels, written with the compiler's vector types. Included once by each kernels_*.cpp, which sets the width in
+// bytes CARILLON_VECTOR_BYTES, the register tile's rows CARILLON_TILE_ROWS and vectors CARILLON_TILE_VECTORS, and the
+// namespace CARILLON_KERNELS. Nothing here may call a function template of the standard library: the linker would keep
+// one copy of it, perhaps the one with instructions another machine lacks.
 #include <cstdint>
 
 #include "runtime/cpu/kernels.h"
@@ -43,8 +43,8 @@ inline Vector<A> larger(Vector<A> a, Vector<A> b) {
   return a > b ? a : b;
 }
 
-// exp, by 2^n · e^r with |r| <= ln2/2 in two parts and Taylor's polynomial: relative error 2e-7 (float), 4e-16 (double).
-// Arguments below the smallest normal's logarithm give about that, not 0; a NaN stays.
+// exp, by 2^n · e^r with |r| <= ln2/2 in two parts and Taylor's polynomial: relative error 2e-7 (float), 4e-16
+// (double). Arguments below the smallest normal's logarithm give about that, not 0; a NaN stays.
 inline Vector<float> exponential(Vector<float> x) {
   const Vector<float> low = splat(-87.0f), high = splat(88.0f);
   x = x < low ? low : x;
@@ -99,8 +99,8 @@ inline double load_as(const double* from) { return *from; }
 
 // c[R][Vectors·lanes] (+)= Σ_k a[r·row + k·depth] · b[k·stride + …]
 template <class A, int R>
-inline void tile(const A* a, int64_t a_row, int64_t a_depth, const A* b, int64_t b_stride, A* c, int64_t c_stride, int64_t depth,
-                 bool accumulate) {
+inline void tile(const A* a, int64_t a_row, int64_t a_depth, const A* b, int64_t b_stride, A* c, int64_t c_stride,
+                 int64_t depth, bool accumulate) {
   constexpr int kVectors = CARILLON_TILE_VECTORS, kLanes = Lanes<A>::kCount;
   Vector<A> sum[R][kVectors];
   for (int r = 0; r < R; ++r)
@@ -121,15 +121,15 @@ inline void tile(const A* a, int64_t a_row, int64_t a_depth, const A* b, int64_t
 
 // c[rows][kPanel] (+)= a · b, b of one panel's width.
 template <class A>
-void product(const A* a, int64_t a_row, int64_t a_depth, const A* b, int64_t b_stride, A* c, int64_t c_stride, int64_t rows,
-             int64_t depth, bool accumulate) {
+void product(const A* a, int64_t a_row, int64_t a_depth, const A* b, int64_t b_stride, A* c, int64_t c_stride,
+             int64_t rows, int64_t depth, bool accumulate) {
   constexpr int64_t kWidth = CARILLON_TILE_VECTORS * Lanes<A>::kCount;
   static_assert(kPanel % kWidth == 0);
   for (int64_t column = 0; column < kPanel; column += kWidth) {
     int64_t r = 0;
     for (; r + CARILLON_TILE_ROWS <= rows; r += CARILLON_TILE_ROWS)
-      tile<A, CARILLON_TILE_ROWS>(a + r * a_row, a_row, a_depth, b + column, b_stride, c + r * c_stride + column, c_stride,
-                                  depth, accumulate);
+      tile<A, CARILLON_TILE_ROWS>(a + r * a_row, a_row, a_depth, b + column, b_stride, c + r * c_stride + column,
+                                  c_stride, depth, accumulate);
     for (; r < rows; ++r)
       tile<A, 1>(a + r * a_row, a_row, a_depth, b + column, b_stride, c + r * c_stride + column, c_stride, depth,
                  accumulate);
@@ -231,8 +231,8 @@ void attention_backward(const BackwardBlock<A>& block) {
   for (int64_t panel = 0; panel < wide; panel += kPanel) {
     product<A>(block.k, padded, 1, block.q_panels + panel * block.head_dim, kPanel, block.p + panel, kBackwardQueries,
                block.keys, block.head_dim, false);
-    product<A>(block.v, padded, 1, block.dout_panels + panel * block.head_dim, kPanel, block.ds + panel, kBackwardQueries,
-               block.keys, block.head_dim, false);
+    product<A>(block.v, padded, 1, block.dout_panels + panel * block.head_dim, kPanel, block.ds + panel,
+               kBackwardQueries, block.keys, block.head_dim, false);
   }
   // Is the block whole? Intervals are non-decreasing in both ends.
   const bool full = block.visible[block.queries - 1].begin <= 0 && block.visible[0].end >= block.keys;
@@ -241,8 +241,7 @@ void attention_backward(const BackwardBlock<A>& block) {
     A* ds = block.ds + j * kBackwardQueries;
     for (int64_t i = 0; i < wide; i += kLanes) {
       const Vector<A> lse = load(block.lse + i);
-      const Vector<A> value =
-          lse == splat(A(__builtin_inf())) ? Vector<A>{} : exponential(load(p + i) - lse);
+      const Vector<A> value = lse == splat(A(__builtin_inf())) ? Vector<A>{} : exponential(load(p + i) - lse);
       store(p + i, value);
     }
     if (!full)
@@ -255,9 +254,12 @@ void attention_backward(const BackwardBlock<A>& block) {
     }
   }
   for (int64_t d = 0; d < padded; d += kPanel) {
-    product<A>(block.p, kBackwardQueries, 1, block.dout + d, padded, block.dv + d, padded, block.keys, block.queries, true);
-    product<A>(block.ds, kBackwardQueries, 1, block.q + d, padded, block.dk + d, padded, block.keys, block.queries, true);
-    product<A>(block.ds, 1, kBackwardQueries, block.k + d, padded, block.dq + d, padded, block.queries, block.keys, true);
+    product<A>(block.p, kBackwardQueries, 1, block.dout + d, padded, block.dv + d, padded, block.keys, block.queries,
+               true);
+    product<A>(block.ds, kBackwardQueries, 1, block.q + d, padded, block.dk + d, padded, block.keys, block.queries,
+               true);
+    product<A>(block.ds, 1, kBackwardQueries, block.k + d, padded, block.dq + d, padded, block.queries, block.keys,
+               true);
   }
 }
 
@@ -378,8 +380,8 @@ A row_dot(const T* x, const T* y, int64_t count) {
 template <class T>
 constexpr Kernels<T> make_table() {
   using A = accumulate_t<T>;
-  return {pack_rows<T, A>,      pack_panel<T, A>,      attention_forward<A>, attention_backward<A>, swiglu_forward<T, A>,
-          swiglu_backward<T, A>, row_maximum<A>,        row_sum_exp<A>,       row_softmax<A>,        row_dot<T, A>};
+  return {pack_rows<T, A>,       pack_panel<T, A>, attention_forward<A>, attention_backward<A>, swiglu_forward<T, A>,
+          swiglu_backward<T, A>, row_maximum<A>,   row_sum_exp<A>,       row_softmax<A>,        row_dot<T, A>};
 }
 
 }  // namespace

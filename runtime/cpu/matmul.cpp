@@ -1,5 +1,5 @@
-// Matrix products. float32 and bfloat16 through oneDNN, whose primitives are kept by shape; float64, which oneDNN does not
-// have, through OpenBLAS. bfloat16 without hardware for it: converted to float32 and multiplied there.
+// Matrix products. float32 and bfloat16 through oneDNN, whose primitives are kept by shape; float64, which oneDNN does
+// not have, through OpenBLAS. bfloat16 without hardware for it: converted to float32 and multiplied there.
 #include <cblas.h>
 #include <omp.h>
 
@@ -38,7 +38,9 @@ void check_rows(const Tensor& x) {
 
 void gemm64(const Tensor& c, const Tensor& a, const Tensor& b, bool ta, bool tb, bool accumulate, int threads) {
   const int64_t rows = c.size(0), columns = c.size(1), inner = a.size(ta ? 0 : 1);
-  const auto leading = [](const Tensor& x) { return static_cast<int>(std::max<int64_t>(x.stride(0), std::max<int64_t>(x.size(1), 1))); };
+  const auto leading = [](const Tensor& x) {
+    return static_cast<int>(std::max<int64_t>(x.stride(0), std::max<int64_t>(x.size(1), 1)));
+  };
   if (openblas_get_num_threads() != threads) openblas_set_num_threads(threads);
   cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, static_cast<int>(rows),
               static_cast<int>(columns), static_cast<int>(inner), 1.0, a.data<double>(), leading(a), b.data<double>(),
@@ -59,12 +61,24 @@ struct CpuBackend::Products {
   std::vector<float> a32, b32, c32;  // operands converted where bfloat16 has no hardware
 
   Made& find(const Tensor& c, const Tensor& a, const Tensor& b, bool ta, bool tb, bool accumulate) {
-    const Key key{c.size(0),  c.size(1),   c.stride(0), a.size(0), a.size(1), a.stride(0),
-                  b.size(0),  b.size(1),   b.stride(0), ta,        tb,        accumulate,
-                  static_cast<int64_t>(a.dtype()), static_cast<int64_t>(c.dtype())};
+    const Key key{c.size(0),
+                  c.size(1),
+                  c.stride(0),
+                  a.size(0),
+                  a.size(1),
+                  a.stride(0),
+                  b.size(0),
+                  b.size(1),
+                  b.stride(0),
+                  ta,
+                  tb,
+                  accumulate,
+                  static_cast<int64_t>(a.dtype()),
+                  static_cast<int64_t>(c.dtype())};
     const auto found = made.find(key);
     if (found != made.end()) return found->second;
-    const auto ad = describe_operand(a, ta, false), bd = describe_operand(b, tb, false), cd = describe_operand(c, false, true);
+    const auto ad = describe_operand(a, ta, false), bd = describe_operand(b, tb, false),
+               cd = describe_operand(c, false, true);
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     if (accumulate) {

@@ -136,7 +136,8 @@ void CpuBackend::swiglu_backward(Tensor dgate, Tensor dup, Tensor dy, Tensor gat
     const Kernels<T>& kernel = kernels<T>(instruction_set_);
 #pragma omp parallel for schedule(static) num_threads(threads_)
     for (int64_t n = 0; n < dy.size(0); ++n)
-      kernel.swiglu_backward(row<T>(dgate, n), row<T>(dup, n), row<T>(dy, n), row<T>(gate, n), row<T>(up, n), dy.size(1));
+      kernel.swiglu_backward(row<T>(dgate, n), row<T>(dup, n), row<T>(dy, n), row<T>(gate, n), row<T>(up, n),
+                             dy.size(1));
   });
 }
 

@@ -32,8 +32,7 @@ void ReferenceBackend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor w
         for (int64_t c = 0; c < channels; ++c) sum += static_cast<A>(vx(n, h, c)) * static_cast<A>(vx(n, h, c));
         const A r = 1 / std::sqrt(sum / static_cast<A>(channels) + static_cast<A>(epsilon));
         vr(n, h) = r;
-        for (int64_t c = 0; c < channels; ++c)
-          vy(n, h, c) = T(static_cast<A>(vx(n, h, c)) * r * static_cast<A>(w(c)));
+        for (int64_t c = 0; c < channels; ++c) vy(n, h, c) = T(static_cast<A>(vx(n, h, c)) * r * static_cast<A>(w(c)));
       }
   });
 }

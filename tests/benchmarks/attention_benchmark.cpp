@@ -44,8 +44,8 @@ void attention(benchmark::State& state, DType type, bool backward) {
       forward();
   }
   const double useful = 2.0 * static_cast<double>(tokens * tokens * heads * width) * (backward ? 2.5 : 1.0);
-  state.counters["GFLOP/s"] = benchmark::Counter(useful * static_cast<double>(state.iterations()) * 1e-9,
-                                                 benchmark::Counter::kIsRate);
+  state.counters["GFLOP/s"] =
+      benchmark::Counter(useful * static_cast<double>(state.iterations()) * 1e-9, benchmark::Counter::kIsRate);
 }
 
 BENCHMARK_CAPTURE(attention, float32_forward, DType::kFloat32, false)->Arg(2048)->Arg(8192)->UseRealTime();

@@ -72,7 +72,8 @@ TEST(BatchLoader, LayoutsOfOneProductTakeTheSameSequences) {
   const TokenStore store = store_of(folder, numbered(29));
   for (const bool shuffle : {false, true})
     for (int64_t step = 0; step < 5; ++step) {
-      BatchLoaderOptions options{.sequence_length = 1, .micro_batch = 12, .packing = PackingMode::kNone, .shuffle = shuffle, .seed = 4};
+      BatchLoaderOptions options{
+          .sequence_length = 1, .micro_batch = 12, .packing = PackingMode::kNone, .shuffle = shuffle, .seed = 4};
       const auto one = taken(store, options, step);
       for (const auto& [micro, accumulation, ranks] : {std::tuple{3, 2, 2}, {1, 3, 4}, {6, 1, 2}, {4, 3, 1}}) {
         options.micro_batch = micro, options.accumulation = accumulation, options.dp_size = ranks;
@@ -84,8 +85,13 @@ TEST(BatchLoader, LayoutsOfOneProductTakeTheSameSequences) {
 TEST(BatchLoader, RanksTakeEveryRthSequenceInFileOrderAndWrap) {
   const TemporaryFolder folder;
   const TokenStore store = store_of(folder, numbered(10));
-  BatchLoader loader(store, {.sequence_length = 1, .micro_batch = 2, .accumulation = 2, .packing = PackingMode::kNone,
-                             .shuffle = false, .dp_rank = 1, .dp_size = 2});
+  BatchLoader loader(store, {.sequence_length = 1,
+                             .micro_batch = 2,
+                             .accumulation = 2,
+                             .packing = PackingMode::kNone,
+                             .shuffle = false,
+                             .dp_rank = 1,
+                             .dp_size = 2});
   std::vector<int64_t> seen;
   for (int64_t step = 0; step < 2; ++step)
     for (int64_t micro = 0; micro < 2; ++micro) {
@@ -108,7 +114,8 @@ TEST(BatchLoader, ShufflesAnewEachEpochAndLosesNothing) {
   // A loader that starts in the middle, after a resume, gives the same.
   BatchLoader fresh(store, options);
   for (const int64_t step : {120, 7, 60})
-    EXPECT_EQ(row(fresh.get(step, 0).tokens, 0)[0], epochs[static_cast<size_t>(step / 50)][static_cast<size_t>(step % 50)]);
+    EXPECT_EQ(row(fresh.get(step, 0).tokens, 0)[0],
+              epochs[static_cast<size_t>(step / 50)][static_cast<size_t>(step % 50)]);
   options.seed = 5;
   EXPECT_NE(row(BatchLoader(store, options).get(0, 0).tokens, 0), row(loader.get(0, 0).tokens, 0));
 }
@@ -138,13 +145,17 @@ TEST(TokenStore, BadLinesAreNamed) {
     const char* says;
     int code;
   };
-  for (const Bad& bad :
-       {Bad{"{\"tokens\":[1,", "is no JSON", 65}, {"[1]", "no JSON object", 65}, {"{\"tokens\":[]}", "empty", 65},
-        {"{\"tokens\":[1000]}", "outside the vocabulary", 65}, {"{\"tokens\":[-1]}", "outside the vocabulary", 65},
-        {"{\"tokens\":[1.5]}", "holds 1.5", 65}, {"{\"tokens\":[99999999999]}", "holds 99999999999", 65},
-        {"{\"tokens\":[1,2],\"loss_mask\":[1]}", "1 numbers for 2 tokens", 65},
-        {"{\"tokens\":[1,2],\"loss_mask\":[1,-1]}", "holds -1", 65}, {"{\"id\":1}", "neither", 65},
-        {"{\"text\":\"a\"}", "data.tokenizer", 64}}) {
+  for (const Bad& bad : {Bad{"{\"tokens\":[1,", "is no JSON", 65},
+                         {"[1]", "no JSON object", 65},
+                         {"{\"tokens\":[]}", "empty", 65},
+                         {"{\"tokens\":[1000]}", "outside the vocabulary", 65},
+                         {"{\"tokens\":[-1]}", "outside the vocabulary", 65},
+                         {"{\"tokens\":[1.5]}", "holds 1.5", 65},
+                         {"{\"tokens\":[99999999999]}", "holds 99999999999", 65},
+                         {"{\"tokens\":[1,2],\"loss_mask\":[1]}", "1 numbers for 2 tokens", 65},
+                         {"{\"tokens\":[1,2],\"loss_mask\":[1,-1]}", "holds -1", 65},
+                         {"{\"id\":1}", "neither", 65},
+                         {"{\"text\":\"a\"}", "data.tokenizer", 64}}) {
     const TemporaryFolder folder;
     try {
       store_of(folder, "{\"tokens\":[1]}\n" + std::string(bad.line) + "\n");

@@ -40,23 +40,26 @@ struct Parts {
       }
       std::vector<float> data(static_cast<size_t>(rectangle.count()));
       const int64_t width = shape.size() == 2 ? rectangle.extent[1] : 1;
-      for (size_t i = 0; i < data.size() && filled; ++i) data[i] = static_cast<float>(value(name, index(rectangle, i, width)));
+      for (size_t i = 0; i < data.size() && filled; ++i)
+        data[i] = static_cast<float>(value(name, index(rectangle, i, width)));
       memory.push_back(std::move(data));
-      shards.push_back({name, rectangle, Tensor(memory.back().data(), DType::kFloat32, rectangle.extent),
-                        !replicas || rank == 0});
+      shards.push_back(
+          {name, rectangle, Tensor(memory.back().data(), DType::kFloat32, rectangle.extent), !replicas || rank == 0});
     }
   }
   static int64_t index(const Rectangle& rectangle, size_t i, int64_t width) {
     const int64_t row = static_cast<int64_t>(i) / width, column = static_cast<int64_t>(i) % width;
     const bool matrix = rectangle.extent.size() == 2;
-    return (rectangle.offset[0] + row) * (matrix ? rectangle.global_shape[1] : 1) + (matrix ? rectangle.offset[1] : 0) + column;
+    return (rectangle.offset[0] + row) * (matrix ? rectangle.global_shape[1] : 1) + (matrix ? rectangle.offset[1] : 0) +
+           column;
   }
   void expect_right() const {
     for (size_t s = 0; s < shards.size(); ++s) {
       const Rectangle& rectangle = shards[s].rectangle;
       const int64_t width = rectangle.extent.size() == 2 ? rectangle.extent[1] : 1;
       for (size_t i = 0; i < memory[s].size(); ++i)
-        ASSERT_EQ(memory[s][i], static_cast<float>(value(shards[s].name, index(rectangle, i, width)))) << shards[s].name;
+        ASSERT_EQ(memory[s][i], static_cast<float>(value(shards[s].name, index(rectangle, i, width))))
+            << shards[s].name;
     }
   }
 };
@@ -160,7 +163,8 @@ TEST(Checkpoint, TheNewestWholeOneIsFoundAndOthersAreNamed) {
   EXPECT_EQ(newest_valid_checkpoint(folder.path(), [&](const std::string& text) { notices.push_back(text); }),
             folder / "step-00000002");
   ASSERT_EQ(notices.size(), 1u);
-  EXPECT_THAT(notices[0], ::testing::AllOf(::testing::HasSubstr("step-00000003"), ::testing::HasSubstr("model/a.weight")));
+  EXPECT_THAT(notices[0],
+              ::testing::AllOf(::testing::HasSubstr("step-00000003"), ::testing::HasSubstr("model/a.weight")));
   fs::rename(folder / "step-00000002", folder / "step-00000007");
   EXPECT_THROW(verify_checkpoint(folder / "step-00000007"), Error) << "the manifest's step is not the folder's";
 }

@@ -24,10 +24,12 @@ std::string file_of(const std::string& header, size_t data_bytes) {
 
 TEST(Safetensors, ReadsWhatIsThere) {
   const TemporaryFolder folder;
-  const SafetensorsFile file(folder.write(
-      "a.safetensors", file_of(R"({"__metadata__":{"format":"pt"},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]},)"
-                               R"("a":{"dtype":"BF16","shape":[1,2],"data_offsets":[0,4]},)"
-                               R"("none":{"dtype":"F32","shape":[0,3],"data_offsets":[12,12]}}  )", 12)));
+  const SafetensorsFile file(
+      folder.write("a.safetensors",
+                   file_of(R"({"__metadata__":{"format":"pt"},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]},)"
+                           R"("a":{"dtype":"BF16","shape":[1,2],"data_offsets":[0,4]},)"
+                           R"("none":{"dtype":"F32","shape":[0,3],"data_offsets":[12,12]}}  )",
+                           12)));
   ASSERT_EQ(file.entries().size(), 3u);
   EXPECT_EQ(file.entries().at("a").shape, (std::vector<int64_t>{1, 2}));
   EXPECT_EQ(static_cast<int>(file.bytes_of(file.entries().at("b"))[0]), 4);
@@ -47,13 +49,18 @@ TEST(Safetensors, HostileFilesAreRefusedByName) {
       {entry("[]"), "no JSON object"},
       {entry("{\"a\":"), "no JSON"},
       {entry("{\"\xff\":1}"), "UTF-8"},
-      {entry(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})"), "twice"},
+      {entry(
+           R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})"),
+       "twice"},
       {entry(R"({"a":{"dtype":"Q4","shape":[2],"data_offsets":[0,8]}})"), "dtype"},
       {entry(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})"), "size is not its shape"},
       {entry(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})"), "-2"},
-      {entry(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4611686018427387904],"data_offsets":[0,8]}})"), "overflows"},
+      {entry(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4611686018427387904],"data_offsets":[0,8]}})"),
+       "overflows"},
       {entry(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})"), "ends before"},
-      {entry(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}})"), "overlap"},
+      {entry(
+           R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}})"),
+       "overlap"},
       {entry(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})"), "hole"},
       {entry(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 12), "its header says"},
       {entry(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 7), "its header says"},
@@ -66,7 +73,8 @@ TEST(Safetensors, HostileFilesAreRefusedByName) {
       ADD_FAILURE() << "accepted: " << file.says;
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ExitCode::kBadInput);
-      EXPECT_THAT(error.what(), ::testing::AllOf(::testing::HasSubstr(file.says), ::testing::HasSubstr("bad.safetensors")));
+      EXPECT_THAT(error.what(),
+                  ::testing::AllOf(::testing::HasSubstr(file.says), ::testing::HasSubstr("bad.safetensors")));
     }
   }
 }
@@ -81,7 +89,8 @@ TEST(HuggingFaceFolder, ReadsRectanglesOfShardedFiles) {
   }
   std::string one = file_of(R"({"w":{"dtype":"F32","shape":[3,4],"data_offsets":[0,48]}})", 0) + values;
   folder.write("model-00001-of-00002.safetensors", one);
-  folder.write("model-00002-of-00002.safetensors", file_of(R"({"n":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}})", 0) + std::string("\x00\x3e", 2));
+  folder.write("model-00002-of-00002.safetensors",
+               file_of(R"({"n":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}})", 0) + std::string("\x00\x3e", 2));
   folder.write("model.safetensors.index.json",
                R"({"weight_map":{"w":"model-00001-of-00002.safetensors","n":"model-00002-of-00002.safetensors"}})");
   const auto source = ModelSource::open(folder.path());

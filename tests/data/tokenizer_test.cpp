@@ -21,7 +21,8 @@ TEST_P(TokenizerTest, EncodesAndDecodesAsHuggingFace) {
   const auto expected = nlohmann::json::parse(read_whole(kGolden + GetParam() + "/expected.json"));
   for (const auto& item : expected) {
     const std::string text = item["text"];
-    const auto ids = item["ids"].get<std::vector<uint32_t>>(), special = item["with_special"].get<std::vector<uint32_t>>();
+    const auto ids = item["ids"].get<std::vector<uint32_t>>(),
+               special = item["with_special"].get<std::vector<uint32_t>>();
     EXPECT_EQ(tokenizer->encode(text, false), ids) << ::testing::PrintToString(text);
     EXPECT_EQ(tokenizer->encode(text, true), special) << ::testing::PrintToString(text);
     EXPECT_EQ(tokenizer->decode(special, true), item["decoded"].get<std::string>());

@@ -119,6 +119,16 @@ class Sweep(unittest.TestCase):
             for kind in ("id", "ood"):
                 self.assertAlmostEqual(record["metrics"][f"{kind}_accuracy"], sum(right[kind]) / len(right[kind]), places=12)
 
+    def test_eval_gives_one_point(self):
+        bb.run(1, "sweep", self.config("one", rope={"own": {}}, lengths=[16]))
+        (record,) = self.records("one")
+        for ranks, keys in ((1, []), (2, ["parallel.context=2"])):
+            done = bb.run(ranks, "eval", f"model={self.model}", "length=16", "runtime.dtype=float64",
+                          f"task={{task: perplexity, data: [{{path: {self.folder}/data.jsonl}}]}}", *keys)
+            metrics = json.loads(done.stdout)["metrics"]
+            self.assertAlmostEqual(metrics["loss"], record["metrics"]["loss"], delta=1e-12)
+        bb.run(1, "eval", f"model={self.model}", "length=16", expect=64)
+
     def many(self, name):
         return self.config(name, models=[str(self.folder / "run/run")], lengths=[8, 12, 16, 20], rope={"own": {}, "plain": {
             "type": "default", "resonance": False}}, tasks=[{"task": "posgen", "train_length": 10, "count": 300},

@@ -19,9 +19,7 @@ Json llama() {
     "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "eos_token_id": [2, 3],
     "something_else": {"kept": true}})");
 }
-ModelConfig parse(const Json& json) {
-  return parse_model_config(json.dump(), "config.json");
-}
+ModelConfig parse(const Json& json) { return parse_model_config(json.dump(), "config.json"); }
 Json with(Json json, const char* key, const Json& value) {
   json[key] = value;
   return json;

@@ -1,4 +1,5 @@
-// Tests of the tests (A18): each deliberate mistake of parallel/test_break.h must show in what the layout tests compare.
+// Tests of the tests (A18): each deliberate mistake of parallel/test_break.h must show in what the layout tests
+// compare.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -43,22 +44,21 @@ TEST_P(MutationTest, IsSeen) {
   EXPECT_GT(difference(one, run_tiny(run)), 1e-6);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Mistakes, MutationTest,
-    ::testing::Values(Mutation{TestBreak::kRingDropsLastGradientHop, {1, 2, 1}},
-                      Mutation{TestBreak::kRingDropsLastGradientHop, {1, 4, 1}},
-                      Mutation{TestBreak::kRingWrongChunkOrder, {1, 2, 1}},
-                      Mutation{TestBreak::kDocumentMaskDropped, {1, 2, 1}},
-                      Mutation{TestBreak::kReplicatedGradientNotSummed, {1, 1, 2}},
-                      Mutation{TestBreak::kReplicatedGradientNotSummed, {1, 1, 4}},
-                      Mutation{TestBreak::kNormCountsReplicas, {1, 1, 2}},
-                      Mutation{TestBreak::kGradientAveraged, {2, 1, 1}},
-                      Mutation{TestBreak::kLossWeightDropped, {1, 2, 1}},
-                      Mutation{TestBreak::kWeightsNotGathered, {1, 2, 1}}),
-    [](const auto& mutation) {
-      return std::string(test_break_names().at(static_cast<size_t>(mutation.param.mistake) - 1)) + "_" +
-             std::to_string(mutation.index);
-    });
+INSTANTIATE_TEST_SUITE_P(Mistakes, MutationTest,
+                         ::testing::Values(Mutation{TestBreak::kRingDropsLastGradientHop, {1, 2, 1}},
+                                           Mutation{TestBreak::kRingDropsLastGradientHop, {1, 4, 1}},
+                                           Mutation{TestBreak::kRingWrongChunkOrder, {1, 2, 1}},
+                                           Mutation{TestBreak::kDocumentMaskDropped, {1, 2, 1}},
+                                           Mutation{TestBreak::kReplicatedGradientNotSummed, {1, 1, 2}},
+                                           Mutation{TestBreak::kReplicatedGradientNotSummed, {1, 1, 4}},
+                                           Mutation{TestBreak::kNormCountsReplicas, {1, 1, 2}},
+                                           Mutation{TestBreak::kGradientAveraged, {2, 1, 1}},
+                                           Mutation{TestBreak::kLossWeightDropped, {1, 2, 1}},
+                                           Mutation{TestBreak::kWeightsNotGathered, {1, 2, 1}}),
+                         [](const auto& mutation) {
+                           return std::string(test_break_names().at(static_cast<size_t>(mutation.param.mistake) - 1)) +
+                                  "_" + std::to_string(mutation.index);
+                         });
 
 }  // namespace
 }  // namespace carillon::testing

@@ -130,9 +130,7 @@ TEST(Rope, YarnRampEnds) {
 using testing::ElementsAre;
 using testing::ElementsAreArray;
 
-std::vector<int64_t> tail(const std::vector<int64_t>& all, size_t begin) {
-  return {all.begin() + begin, all.end()};
-}
+std::vector<int64_t> tail(const std::vector<int64_t>& all, size_t begin) { return {all.begin() + begin, all.end()}; }
 
 TEST(Resonance, IntegerWavelengths) {
   const std::vector<int64_t> plain = {

@@ -71,8 +71,8 @@ TEST(Transformer, EveryLayoutGivesOneRanksLossesAndGradients) {
                                  GridShape{1, 1, 2}, GridShape{1, 1, 4}, GridShape{1, 2, 2}, GridShape{2, 2, 2}}) {
       run.grid = grid;
       const TinyResult many = run_tiny(run);
-      SCOPED_TRACE(fmt::format("{} dp {} cp {} tp {}", write_model_config(config).substr(0, 60), grid.data, grid.context,
-                               grid.tensor));
+      SCOPED_TRACE(fmt::format("{} dp {} cp {} tp {}", write_model_config(config).substr(0, 60), grid.data,
+                               grid.context, grid.tensor));
       EXPECT_NEAR(many.loss[0], one.loss[0], 1e-12 * one.loss[0]);
       EXPECT_NEAR(many.gradient_norm[0], one.gradient_norm[0], 1e-10 * one.gradient_norm[0]);
       EXPECT_LT(worst_difference(one.gradients, many.gradients), 1e-10);
@@ -165,9 +165,9 @@ TEST(Transformer, LossMasksUnevenOverRanks) {
   const std::vector<std::vector<double>> masks = [] {
     std::vector<std::vector<double>> result(5, std::vector<double>(32, 0));
     result[0].assign(32, 1);
-    result[1][5] = 1;                                           // one valid token
-    for (int i = 16; i < 32; ++i) result[2][i] = 1;             // none on some rank
-    for (int i = 0; i < 32; i += 2) result[3][i] = 1;           // alternating
+    result[1][5] = 1;                                            // one valid token
+    for (int i = 16; i < 32; ++i) result[2][i] = 1;              // none on some rank
+    for (int i = 0; i < 32; i += 2) result[3][i] = 1;            // alternating
     for (int i = 0; i < 32; ++i) result[4][i] = 0.25 * (i % 5);  // weights
     return result;
   }();

@@ -14,9 +14,9 @@ namespace carillon::testing {
 
 // A number that depends on rank and place, not exactly representable, of very different sizes: sums show their order.
 inline float part(int rank, int64_t i) {
-  return static_cast<float>(random_normal(1, static_cast<uint64_t>(rank), static_cast<uint64_t>(i)) *
-                            std::pow(10.0, static_cast<double>(random_below(9, 2, static_cast<uint64_t>(rank),
-                                                                            static_cast<uint64_t>(i)))));
+  return static_cast<float>(
+      random_normal(1, static_cast<uint64_t>(rank), static_cast<uint64_t>(i)) *
+      std::pow(10.0, static_cast<double>(random_below(9, 2, static_cast<uint64_t>(rank), static_cast<uint64_t>(i)))));
 }
 
 inline void expect_all_reduce_in_rank_order(Communicator& world) {
@@ -100,8 +100,9 @@ inline void expect_exchanges_match_in_order(Communicator& world) {
   std::vector<double> message(7, 3.5 * (world.rank() == 0));
   const bool sends = world.rank() == 0, receives = world.rank() == world.size() - 1;
   const Tensor view = Tensor::of(message, {7});
-  world.start_exchange(sends ? view : Tensor(), world.size() - 1, receives ? view : Tensor(), 0,
-                       Communicator::Kind::kMessage)
+  world
+      .start_exchange(sends ? view : Tensor(), world.size() - 1, receives ? view : Tensor(), 0,
+                      Communicator::Kind::kMessage)
       ->wait();
   EXPECT_EQ(message[6], sends || receives ? 3.5 : 0);
 }
@@ -129,14 +130,17 @@ inline void expect_agreement(Communicator& world) {
     return {0, ""};
   };
   // One rank fails: all learn it. Two fail: the higher code speaks; the same code: the lower rank.
-  EXPECT_EQ(thrown([&] { if (world.rank() == 1) fail(ExitCode::kInputOutput, "disk full on one"); }),
+  EXPECT_EQ(thrown([&] {
+              if (world.rank() == 1) fail(ExitCode::kInputOutput, "disk full on one");
+            }),
             std::make_pair(74, std::string("disk full on one")));
   EXPECT_EQ(thrown([&] {
               if (world.rank() == 0) fail(ExitCode::kBadInput, "bad");
               if (world.rank() == 1) fail(ExitCode::kCannotCreate, "worse");
             }),
             std::make_pair(73, std::string("worse")));
-  EXPECT_EQ(thrown([&] { fail(ExitCode::kBadInput, "rank {}", world.rank()); }), std::make_pair(65, std::string("rank 0")));
+  EXPECT_EQ(thrown([&] { fail(ExitCode::kBadInput, "rank {}", world.rank()); }),
+            std::make_pair(65, std::string("rank 0")));
 }
 
 inline void expect_traffic_counts(Communicator& world) {

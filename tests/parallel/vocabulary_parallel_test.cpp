@@ -65,7 +65,8 @@ Result split(const Case& c, const Inputs& in) {
     const auto backend = make_backend({.device = "cpu", .threads = 1});
     const Range part = share_of(c.vocabulary, c.tp, tp->rank());
     const auto make = [&](Arena& arena) {
-      return VocabularyLoss(*backend, *tp, c.rows, c.channels, part.size(), part.begin, c.chunk, DType::kFloat64, arena);
+      return VocabularyLoss(*backend, *tp, c.rows, c.channels, part.size(), part.begin, c.chunk, DType::kFloat64,
+                            arena);
     };
     Arena measuring;
     make(measuring);

@@ -1,4 +1,5 @@
-// Attention of the CPU backend against the reference: masks of every sort, key blocks folded in any order, grouped heads.
+// Attention of the CPU backend against the reference: masks of every sort, key blocks folded in any order, grouped
+// heads.
 #include <gtest/gtest.h>
 
 #include <numeric>
@@ -25,7 +26,8 @@ struct Problem {
   RandomTensor dout{type, {c.batch, c.rows, c.heads, c.width}, 4};
   std::vector<int64_t> query, key, first;
 
-  Problem(const Case& problem, DType dtype) : c(problem), type(dtype), query(c.rows), key(c.keys), first(c.batch * c.rows) {
+  Problem(const Case& problem, DType dtype)
+      : c(problem), type(dtype), query(c.rows), key(c.keys), first(c.batch * c.rows) {
     // Queries are the last rows of the sequence, so that there are more keys than queries.
     std::iota(key.begin(), key.end(), 0);
     std::iota(query.begin(), query.end(), std::max<int64_t>(c.keys - c.rows, 0));
@@ -42,11 +44,14 @@ struct Problem {
   };
   // `blocks`: where the keys are cut, each folded in on its own, the last first.
   Result run(Backend& backend, const std::vector<int64_t>& blocks) {
-    Result r{{type, {c.batch, c.rows, c.heads, c.width}, 5}, {wide, {c.batch, c.heads, c.rows}, 6},
-             {wide, {c.batch, c.rows, c.heads, c.width}, 7}, {wide, {c.batch, c.keys, c.kv_heads, c.width}, 8},
+    Result r{{type, {c.batch, c.rows, c.heads, c.width}, 5},
+             {wide, {c.batch, c.heads, c.rows}, 6},
+             {wide, {c.batch, c.rows, c.heads, c.width}, 7},
+             {wide, {c.batch, c.keys, c.kv_heads, c.width}, 8},
              {wide, {c.batch, c.keys, c.kv_heads, c.width}, 9}};
-    const RandomTensor accumulator(wide, {c.batch, c.rows, c.heads, c.width}, 10), maximum(wide, {c.batch, c.heads, c.rows}, 11),
-        sum(wide, {c.batch, c.heads, c.rows}, 12), delta(wide, {c.batch, c.heads, c.rows}, 13);
+    const RandomTensor accumulator(wide, {c.batch, c.rows, c.heads, c.width}, 10),
+        maximum(wide, {c.batch, c.heads, c.rows}, 11), sum(wide, {c.batch, c.heads, c.rows}, 12),
+        delta(wide, {c.batch, c.heads, c.rows}, 13);
     const AttentionState state{accumulator, maximum, sum};
     const double scale = 1 / std::sqrt(static_cast<double>(c.width));
     const auto mask = [&](int64_t begin, int64_t end) {
@@ -60,19 +65,19 @@ struct Problem {
     backend.attention_finish(r.out, r.lse, state);
     backend.attention_delta(delta, dout, r.out);
     for (size_t i = 0; i + 1 < blocks.size(); ++i)
-      backend.attention_backward(r.dq, r.dk.tensor().slice(1, blocks[i], blocks[i + 1]),
-                                 r.dv.tensor().slice(1, blocks[i], blocks[i + 1]), q,
-                                 k.tensor().slice(1, blocks[i], blocks[i + 1]), v.tensor().slice(1, blocks[i], blocks[i + 1]),
-                                 dout, r.lse, delta, mask(blocks[i], blocks[i + 1]), scale);
+      backend.attention_backward(
+          r.dq, r.dk.tensor().slice(1, blocks[i], blocks[i + 1]), r.dv.tensor().slice(1, blocks[i], blocks[i + 1]), q,
+          k.tensor().slice(1, blocks[i], blocks[i + 1]), v.tensor().slice(1, blocks[i], blocks[i + 1]), dout, r.lse,
+          delta, mask(blocks[i], blocks[i + 1]), scale);
     return r;
   }
 };
 
 const std::vector<Case>& cases() {
   static const std::vector<Case> list = {
-      {1, 1, 1, 1, 1, 1, 0, 0, 0},       {2, 37, 37, 4, 2, 8, 0, 0, 0},    {1, 130, 130, 2, 1, 64, 0, 0, 0},
-      {2, 100, 300, 4, 2, 20, 0, 0, 3},  {1, 97, 97, 3, 3, 72, 9, 0, 0},   {2, 200, 200, 2, 2, 16, 0, 17, 5},
-      {1, 64, 700, 2, 1, 32, 100, 0, 0}, {1, 5, 1000, 2, 2, 12, 0, 0, 5},  {1, 900, 900, 2, 1, 16, 0, 250, 0}};
+      {1, 1, 1, 1, 1, 1, 0, 0, 0},       {2, 37, 37, 4, 2, 8, 0, 0, 0},   {1, 130, 130, 2, 1, 64, 0, 0, 0},
+      {2, 100, 300, 4, 2, 20, 0, 0, 3},  {1, 97, 97, 3, 3, 72, 9, 0, 0},  {2, 200, 200, 2, 2, 16, 0, 17, 5},
+      {1, 64, 700, 2, 1, 32, 100, 0, 0}, {1, 5, 1000, 2, 2, 12, 0, 0, 5}, {1, 900, 900, 2, 1, 16, 0, 250, 0}};
   return list;
 }
 
@@ -103,9 +108,12 @@ TEST_P(AttentionTest, EqualsTheReference) {
 TEST_P(AttentionTest, ThreadsChangeNoBit) {
   for (const Case& c : {Case{2, 150, 150, 4, 2, 16, 0, 0, 0}, Case{1, 900, 900, 2, 1, 16, 0, 0, 0}}) {
     Problem problem(c, DType::kFloat32);
-    const auto one = problem.run(*make_backend({.device = "cpu", .threads = 1, .instruction_set = GetParam()}), {0, c.keys});
-    const auto three = problem.run(*make_backend({.device = "cpu", .threads = 3, .instruction_set = GetParam()}), {0, c.keys});
-    for (const auto& [a, b] : {std::pair(&one.out, &three.out), {&one.dq, &three.dq}, {&one.dk, &three.dk}, {&one.dv, &three.dv}})
+    const auto one =
+        problem.run(*make_backend({.device = "cpu", .threads = 1, .instruction_set = GetParam()}), {0, c.keys});
+    const auto three =
+        problem.run(*make_backend({.device = "cpu", .threads = 3, .instruction_set = GetParam()}), {0, c.keys});
+    for (const auto& [a, b] :
+         {std::pair(&one.out, &three.out), {&one.dq, &three.dq}, {&one.dk, &three.dk}, {&one.dv, &three.dv}})
       EXPECT_EQ(values_of(*a), values_of(*b));
   }
 }

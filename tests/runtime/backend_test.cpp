@@ -1,5 +1,5 @@
-// Every op of the CPU backend against the reference: every element type and every instruction set of this machine, sizes
-// that fill no vector and no tile, rows with gaps, nothing at all.
+// Every op of the CPU backend against the reference: every element type and every instruction set of this machine,
+// sizes that fill no vector and no tile, rows with gaps, nothing at all.
 #include "runtime/backend.h"
 
 #include <gtest/gtest.h>

@@ -34,7 +34,8 @@ void expect_gradient(Tensor gradient, Tensor input, const std::function<double()
 }
 
 TEST(Gradient, RmsNorm) {
-  const RandomTensor x(kType, {5, 7}, 1), weight(kType, {7}, 2), dy(kType, {5, 7}, 3), y(kType, {5, 7}, 4), rstd(kType, {5}, 5);
+  const RandomTensor x(kType, {5, 7}, 1), weight(kType, {7}, 2), dy(kType, {5, 7}, 3), y(kType, {5, 7}, 4),
+      rstd(kType, {5}, 5);
   const auto loss = [&] {
     reference->rmsnorm_forward(y, rstd, x, weight, 1e-3);
     return dot(y, dy);
@@ -108,9 +109,10 @@ TEST(Gradient, CrossEntropy) {
 
 TEST(Gradient, Attention) {
   const int64_t rows = 6, heads = 2, width = 3;
-  const RandomTensor q(kType, {1, rows, heads, width}, 1), k(kType, {1, rows, 1, width}, 2), v(kType, {1, rows, 1, width}, 3),
-      dout(kType, {1, rows, heads, width}, 4), out(kType, {1, rows, heads, width}, 5), lse(kType, {1, heads, rows}, 6),
-      accumulator(kType, {1, rows, heads, width}, 7), maximum(kType, {1, heads, rows}, 8), sum(kType, {1, heads, rows}, 9);
+  const RandomTensor q(kType, {1, rows, heads, width}, 1), k(kType, {1, rows, 1, width}, 2),
+      v(kType, {1, rows, 1, width}, 3), dout(kType, {1, rows, heads, width}, 4), out(kType, {1, rows, heads, width}, 5),
+      lse(kType, {1, heads, rows}, 6), accumulator(kType, {1, rows, heads, width}, 7),
+      maximum(kType, {1, heads, rows}, 8), sum(kType, {1, heads, rows}, 9);
   std::vector<int64_t> index(rows), first{0, 0, 2, 2, 3, 100};  // two documents, a window, a row that sees nothing
   std::iota(index.begin(), index.end(), 0);
   const AttentionMask mask{Tensor::of(index, {rows}), Tensor::of(first, {1, rows}), Tensor::of(index, {rows})};
@@ -133,7 +135,8 @@ TEST(Gradient, Attention) {
 
 TEST(Reference, ByHand) {
   std::vector<double> a{1, 2, 3, 4}, b{5, 6, 7, 8}, c(4), x{3, 4}, w{2, 1}, y(2), r(1);
-  reference->matmul(Tensor::of(c, {2, 2}), Tensor::of(a, {2, 2}), Tensor::of(b, {2, 2}), Transpose::kNo, Transpose::kYes);
+  reference->matmul(Tensor::of(c, {2, 2}), Tensor::of(a, {2, 2}), Tensor::of(b, {2, 2}), Transpose::kNo,
+                    Transpose::kYes);
   EXPECT_EQ(c, (std::vector<double>{17, 23, 39, 53}));
   reference->rmsnorm_forward(Tensor::of(y, {1, 2}), Tensor::of(r, {1}), Tensor::of(x, {1, 2}), Tensor::of(w, {2}), 0);
   EXPECT_NEAR(y[0], 2 * 3 / std::sqrt(12.5), 1e-15);

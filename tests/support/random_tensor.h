@@ -26,8 +26,7 @@ class RandomTensor {
     dispatch_floating(dtype, [&](auto zero) {
       using T = decltype(zero);
       T* data = all.data<T>();
-      for (int64_t i = 0; i < count; ++i)
-        data[i] = T(scale * random_normal(17, stream, static_cast<uint64_t>(i)));
+      for (int64_t i = 0; i < count; ++i) data[i] = T(scale * random_normal(17, stream, static_cast<uint64_t>(i)));
     });
   }
   operator Tensor() const { return tensor_; }

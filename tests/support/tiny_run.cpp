@@ -33,8 +33,9 @@ struct WholeBatch {
   }
   MicroBatch view(int64_t batch) {
     const int64_t length = static_cast<int64_t>(tokens.size()) / batch;
-    return {Tensor::of(tokens, {batch, length}), Tensor::of(position, {batch, length}), Tensor::of(first, {batch, length}),
-            Tensor::of(target, {batch, length}), Tensor::of(weight, {batch, length})};
+    return {Tensor::of(tokens, {batch, length}), Tensor::of(position, {batch, length}),
+            Tensor::of(first, {batch, length}), Tensor::of(target, {batch, length}),
+            Tensor::of(weight, {batch, length})};
   }
 };
 
@@ -81,8 +82,8 @@ struct Rank {
     const int64_t batch = per_step / run.accumulation;
 
     auto deal = [&](Arena& arena) {
-      auto parameters = std::make_unique<Parameters>(
-          run.config, shards, ParameterOptions{run.compute, true, run.zero == 2}, arena);
+      auto parameters =
+          std::make_unique<Parameters>(run.config, shards, ParameterOptions{run.compute, true, run.zero == 2}, arena);
       auto transformer = std::make_unique<Transformer>(
           *backend, grid, run.config, shards, *parameters, layout,
           TransformerOptions{run.compute, run.recompute, true, batch, run.loss_chunk_rows, length}, arena);
@@ -146,7 +147,8 @@ struct Rank {
     parameters.for_each([&](Parameter& p) {
       if (p.name != run.move.name) return;
       CHECK(p.weight.count() == static_cast<int64_t>(run.move.direction.size()), "moves are for one rank");
-      for (int64_t i = 0; i < p.weight.count(); ++i) p.weight.data<double>()[i] += run.move.distance * run.move.direction[i];
+      for (int64_t i = 0; i < p.weight.count(); ++i)
+        p.weight.data<double>()[i] += run.move.distance * run.move.direction[i];
     });
   }
 
@@ -168,8 +170,7 @@ struct Rank {
     for (size_t b = 0; b < numbers.size(); ++b)
       for (int64_t i = 0; i < layout.local(); ++i) {
         const int64_t index = layout.index_of(grid.cp_rank, i);
-        if (index < layout.length())
-          result.token_loss[numbers[b]][index] = losses[b * layout.local() + i];
+        if (index < layout.length()) result.token_loss[numbers[b]][index] = losses[b * layout.local() + i];
       }
   }
 };
@@ -187,7 +188,8 @@ ModelConfig tiny_config() {
   return parse_model_config(R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 131,
     "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 8, "rms_norm_eps": 1e-6, "tie_word_embeddings": true,
-    "max_position_embeddings": 64, "initializer_range": 0.3, "rope_theta": 10000.0})", "tiny");
+    "max_position_embeddings": 64, "initializer_range": 0.3, "rope_theta": 10000.0})",
+                            "tiny");
 }
 
 std::vector<TinySequence> tiny_sequences(int count, int64_t length, int64_t vocabulary,

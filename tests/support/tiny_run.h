@@ -46,8 +46,8 @@ struct TinyRun {
 };
 
 struct TinyResult {
-  std::vector<double> loss;           // per step: Σ weight·loss / Σ weight over everything
-  std::vector<double> gradient_norm;  // per step, before clipping
+  std::vector<double> loss;                              // per step: Σ weight·loss / Σ weight over everything
+  std::vector<double> gradient_norm;                     // per step, before clipping
   std::map<std::string, std::vector<double>> gradients;  // of the first step, summed over everything, undivided
   std::map<std::string, std::vector<double>> weights;    // after the last step
   std::vector<std::vector<double>> token_loss;           // first step: [sequence][index], 0 without target
