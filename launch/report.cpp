@@ -52,6 +52,14 @@ struct Curve {
 
 std::string number(double value) { return fmt::format("{:.4g}", value); }
 
+// The nearest 1, 2 or 5 times a power of ten, not below `step`.
+double round_step(double step) {
+  const double power = std::pow(10, std::floor(std::log10(step)));
+  for (const double factor : {1.0, 2.0, 5.0})
+    if (factor * power >= step) return factor * power;
+  return 10 * power;
+}
+
 // Length on a logarithmic axis, value on a plain one.
 std::string chart(const std::vector<Curve>& curves, const std::string& metric, const std::vector<int64_t>& lengths) {
   constexpr double kWidth = 640, kHeight = 300, kLeft = 60, kRight = 20, kTop = 20, kBottom = 40;
@@ -60,6 +68,10 @@ std::string chart(const std::vector<Curve>& curves, const std::string& metric, c
     for (const auto& [x, y] : curve.points) low = std::min(low, y), high = std::max(high, y);
   if (!(low <= high)) return "<p>No point is done yet.</p>\n";
   if (high - low < 1e-9) low -= 0.5, high += 0.5;
+  // Round ends and ticks.
+  const double step = round_step((high - low) / 4);
+  low = std::floor(low / step + 1e-9) * step;
+  high = std::ceil(high / step - 1e-9) * step;
   const auto [shortest, longest] = std::minmax_element(lengths.begin(), lengths.end());
   const double first = std::log2(static_cast<double>(*shortest)), last = std::log2(static_cast<double>(*longest));
   const auto x_of = [&](double length) {
@@ -68,8 +80,8 @@ std::string chart(const std::vector<Curve>& curves, const std::string& metric, c
   const auto y_of = [&](double value) { return kTop + (high - value) / (high - low) * (kHeight - kTop - kBottom); };
   std::string svg = fmt::format("<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{} by length\">\n", kWidth,
                                 kHeight + 18 * static_cast<double>(curves.size()), escaped(metric));
-  for (int i = 0; i <= 4; ++i) {
-    const double value = low + (high - low) * i / 4;
+  for (int i = 0; low + i * step <= high + step / 2; ++i) {
+    const double value = low + i * step;
     svg += fmt::format(
         "<line class=\"axis\" x1=\"{}\" x2=\"{}\" y1=\"{:.1f}\" y2=\"{:.1f}\"/><text x=\"{}\" y=\"{:.1f}\" "
         "text-anchor=\"end\">{}</text>\n",
@@ -78,6 +90,7 @@ std::string chart(const std::vector<Curve>& curves, const std::string& metric, c
   for (const int64_t length : std::set<int64_t>(lengths.begin(), lengths.end()))
     svg += fmt::format("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n",
                        x_of(static_cast<double>(length)), kHeight - kBottom + 20, length);
+  svg += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"end\">tokens</text>\n", kWidth - kRight, kHeight - 6);
   for (size_t i = 0; i < curves.size(); ++i) {
     const char* colour = kColours[i % std::size(kColours)];
     std::string path;
@@ -124,7 +137,7 @@ std::string report_html(const SweepConfig& config, const std::vector<SweepPoint>
                             escaped(point.rope_name));
       }
       const auto record = records.find(point.id);
-      std::string cell = "";
+      std::string cell = "&ndash;";
       if (record != records.end() && record->second["status"] == "failed")
         cell = "failed: " + escaped(record->second.value("error", ""));
       else if (record != records.end() && record->second["metrics"][metric].is_number()) {

@@ -53,8 +53,8 @@ void gemm64(const Tensor& c, const Tensor& a, const Tensor& b, bool ta, bool tb,
 
 namespace {
 
-// CARILLON_ISA lowers oneDNN's instructions with ours. For the whole process, and only before its first product: a later
-// change is refused by oneDNN and would be none.
+// CARILLON_ISA lowers oneDNN's instructions with ours. For the whole process, and only before its first product: a
+// later change is refused by oneDNN and would be none.
 bool lower_library() {
   const char* text = std::getenv("CARILLON_ISA");
   const std::string name = text == nullptr ? "" : text;
