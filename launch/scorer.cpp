@@ -112,9 +112,7 @@ std::vector<double> Scorer::in_sequence_order(Tensor rows, size_t count) {
 }
 
 void Scorer::set_rope(const RopeConfig& rope) {
-  if (rotary_pairs(rope, config_.head_dim) != rotary_pairs(rope_, config_.head_dim))
-    fail(ExitCode::kUsage, "this rope turns {} pairs of a head, the model's {}, in rope, keep partial_rotary_factor",
-         rotary_pairs(rope, config_.head_dim), rotary_pairs(rope_, config_.head_dim));
+  require_same_pairs(rope, rope_, config_.head_dim);
   rope_ = rope;
   rotation_for_ = -1;
 }

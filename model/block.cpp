@@ -47,9 +47,15 @@ void Transformer::attention_forward(int64_t index, bool attend) {
   }
   backend_.rotate(query_rows(layer.qkv), batch_.position, cosine_, sine_, /*inverse=*/false);
   backend_.rotate(key_rows(layer.qkv), batch_.position, cosine_, sine_, /*inverse=*/false);
-  if (attend)
-    ring_.forward(attention_heads(layer.attention), layer.lse, query(layer.qkv), key(layer.qkv), value(layer.qkv),
-                  scale_);
+  if (!attend) return;
+  if (options_.one_token) {
+    options_.cache->attend(index, attention_heads(layer.attention), query(layer.qkv), key(layer.qkv), value(layer.qkv),
+                           scale_);
+    return;
+  }
+  if (options_.cache != nullptr) options_.cache->store(index, key(layer.qkv), value(layer.qkv));
+  ring_->forward(attention_heads(layer.attention), layer.lse, query(layer.qkv), key(layer.qkv), value(layer.qkv),
+                 scale_);
 }
 
 // middle = input + attention · Woᵀ (+ bias)
@@ -125,8 +131,8 @@ void Transformer::attention_backward(int64_t index) {
   const Tensor dy = gathered(work_.residual_gradient, work_.gathered_gradient);
   row_parallel_backward(backend_, work_.attention_gradient, weights.o_weight.gradient, dy, layer.attention,
                         weights.o_weight.weight);
-  ring_.backward(query(dqkv), key(dqkv), value(dqkv), attention_heads(work_.attention_gradient), query(layer.qkv),
-                 key(layer.qkv), value(layer.qkv), attention_heads(layer.attention), layer.lse, scale_);
+  ring_->backward(query(dqkv), key(dqkv), value(dqkv), attention_heads(work_.attention_gradient), query(layer.qkv),
+                  key(layer.qkv), value(layer.qkv), attention_heads(layer.attention), layer.lse, scale_);
   backend_.rotate(query_rows(dqkv), batch_.position, cosine_, sine_, /*inverse=*/true);
   backend_.rotate(key_rows(dqkv), batch_.position, cosine_, sine_, /*inverse=*/true);
   if (config_.qk_norm) {

@@ -15,9 +15,13 @@ int64_t default_chunk_rows(int64_t rows, int64_t vocabulary, DType compute) {
   return std::clamp<int64_t>(kBytes / row_bytes, std::min<int64_t>(rows, 64), rows);
 }
 
+int64_t local_rows(const SequenceLayout& layout, const TransformerOptions& options) {
+  return options.one_token ? 1 : layout.local();
+}
+
 ActivationShape shape_of(const SequenceLayout& layout, const TransformerOptions& options, int tp) {
-  const int64_t rows = options.batch * layout.local();
-  return {options.batch, layout.local(), rows, rows / tp, options.compute, options.training, options.recompute};
+  const int64_t local = local_rows(layout, options), rows = options.batch * local;
+  return {options.batch, local, rows, rows / tp, options.compute, options.training, options.recompute};
 }
 
 }  // namespace
@@ -32,6 +36,7 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
       parameters_(parameters),
       layout_(layout),
       options_(options),
+      local_(local_rows(layout, options)),
       scale_(1 / std::sqrt(static_cast<double>(config.head_dim))),
       activations_(deal_activations(config, shards, shape_of(layout, options, shards.tp), arena)),
       work_(deal_working_memory(config, shards, shape_of(layout, options, shards.tp), arena)),
@@ -40,21 +45,29 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
                              {options.positions, config.rotary_pairs()})),
       sine_(arena.allocate("rotation.sine", accumulate_type(options.compute),
                            {options.positions, config.rotary_pairs()})),
-      losses_(arena.allocate("loss.rows", accumulate_type(options.compute), {options.batch * layout.local()})),
-      margins_(options.training
-                   ? Tensor()
-                   : arena.allocate("loss.rows", accumulate_type(options.compute), {options.batch * layout.local()})),
-      ring_(backend, *grid.cp, layout,
-            {options.batch, shards.heads, shards.kv_heads, config.head_dim, options.compute, options.training}, arena),
-      loss_(backend, *grid.tp, options.batch * layout.local(), config.hidden_size, shards.vocabulary.size(),
-            shards.vocabulary.begin,
-            options.loss_chunk_rows > 0
-                ? options.loss_chunk_rows
-                : default_chunk_rows(options.batch * layout.local(), shards.vocabulary.size(), options.compute),
-            options.compute, arena, /*with_margins=*/!options.training),
-      staged_first_(static_cast<size_t>(options.batch * layout.local())),
-      staged_weight_(batch_.target_weight.bytes()),
-      staged_loss_(losses_.bytes()) {}
+      staged_first_(static_cast<size_t>(options.batch * local_)),
+      staged_weight_(batch_.target_weight.bytes()) {
+  CHECK(options.cache == nullptr || !options.training, "a cache is for generation");
+  CHECK(options.cache != nullptr || !options.one_token, "one token needs a cache");
+  CHECK(options.batch * local_ % shards.tp == 0, "rows are shared evenly over tp", options.batch, local_, shards.tp);
+  const int64_t rows = options.batch * local_;
+  const DType wide = accumulate_type(options.compute);
+  if (!options.one_token)
+    ring_.emplace(backend, *grid.cp, layout,
+                  RingAttention::Shape{options.batch, shards.heads, shards.kv_heads, config.head_dim, options.compute,
+                                       options.training},
+                  arena);
+  if (options.one_token) logits_ = arena.allocate("loss.logits", wide, {rows, shards.vocabulary.size()});
+  if (options.cache != nullptr) return;
+  losses_ = arena.allocate("loss.rows", wide, {rows});
+  if (!options.training) margins_ = arena.allocate("loss.rows", wide, {rows});
+  const int64_t chunk = options.loss_chunk_rows > 0
+                            ? options.loss_chunk_rows
+                            : default_chunk_rows(rows, shards.vocabulary.size(), options.compute);
+  loss_.emplace(backend, *grid.tp, rows, config.hidden_size, shards.vocabulary.size(), shards.vocabulary.begin, chunk,
+                options.compute, arena, /*with_margins=*/!options.training);
+  staged_loss_.resize(losses_.bytes());
+}
 
 void Transformer::set_rotation(const RopeTable& table) {
   std::vector<int64_t> positions(static_cast<size_t>(options_.positions));
@@ -67,13 +80,12 @@ void Transformer::set_rotation(const RopeTable& table) {
   backend_.upload(sine_, host_sine);
 }
 
-void Transformer::load(const MicroBatch& batch) {
-  const int64_t local = layout_.local();
+void Transformer::load(const MicroBatch& batch, int64_t index) {
   const auto first = batch.first.span<int64_t>();
   const auto position = batch.position.span<int64_t>();
   for (int64_t row = 0; row < static_cast<int64_t>(first.size()); ++row) {
     CHECK(position[row] < options_.positions, "position beyond the rotation table", position[row], options_.positions);
-    const int64_t own = layout_.index_of(grid_.cp_rank, row % local);
+    const int64_t own = options_.one_token ? index : layout_.index_of(grid_.cp_rank, row % local_);
     // A sliding window W lets token i see j with 0 <= i - j < W; an empty interval (padding) stays empty.
     staged_first_[row] =
         config_.sliding_window > 0 ? std::max(first[row], own - config_.sliding_window + 1) : first[row];
@@ -90,7 +102,10 @@ void Transformer::load(const MicroBatch& batch) {
   backend_.upload(batch_.target, batch.target.reshape({rows}));
   backend_.upload(batch_.first, Tensor(staged_first_.data(), DType::kInt64, batch_.first.shape()));
   backend_.upload(batch_.target_weight, Tensor(staged_weight_.data(), batch_.target_weight.dtype(), {rows}));
-  ring_.set_mask(batch_.first);
+  if (options_.one_token)
+    options_.cache->set_token(index, batch_.first);
+  else
+    ring_->set_mask(batch_.first);
 }
 
 void Transformer::forward_layers() {
@@ -114,15 +129,30 @@ void Transformer::forward_layers() {
 void Transformer::forward(const MicroBatch& batch) {
   load(batch);
   forward_layers();
-  loss_.run(losses_, {}, {}, work_.normed, parameters_.head().weight, batch_.target, batch_.target_weight);
+  loss_->run(losses_, {}, {}, work_.normed, parameters_.head().weight, batch_.target, batch_.target_weight);
+}
+
+void Transformer::fill_cache(const MicroBatch& prompt) {
+  CHECK(options_.cache != nullptr && !options_.one_token, "this transformer was not built for prompts");
+  load(prompt);
+  forward_layers();
+}
+
+Tensor Transformer::next_logits(const MicroBatch& token, int64_t index) {
+  CHECK(options_.one_token, "this transformer was not built for one token");
+  load(token, index);
+  forward_layers();
+  const Tensor x = gathered(work_.normed, work_.gathered);
+  backend_.matmul(logits_, x, parameters_.head().weight, Transpose::kNo, Transpose::kYes);
+  return logits_;
 }
 
 void Transformer::forward_backward(const MicroBatch& batch, const std::function<void(int64_t)>& layer_done) {
   CHECK(options_.training, "this transformer was built for evaluation only");
   load(batch);
   forward_layers();
-  loss_.run(losses_, work_.branch_gradient, parameters_.head().gradient, work_.normed, parameters_.head().weight,
-            batch_.target, batch_.target_weight);
+  loss_->run(losses_, work_.branch_gradient, parameters_.head().gradient, work_.normed, parameters_.head().weight,
+             batch_.target, batch_.target_weight);
   backend_.rmsnorm_backward(work_.residual_gradient, parameters_.norm.gradient, work_.branch_gradient,
                             activations_.output, parameters_.norm.weight, activations_.output_rstd);
 
@@ -147,7 +177,7 @@ void Transformer::forward_backward(const MicroBatch& batch, const std::function<
 
 Tensor Transformer::margins() {
   CHECK(!options_.training, "margins are for evaluation");
-  loss_.margins(margins_);
+  loss_->margins(margins_);
   return margins_;
 }
 

@@ -6,12 +6,14 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "model/activations.h"
 #include "model/micro_batch.h"
 #include "model/parameters.h"
 #include "model/rope.h"
+#include "parallel/key_value_cache.h"
 #include "parallel/ring_attention.h"
 #include "parallel/vocabulary_parallel.h"
 
@@ -24,6 +26,10 @@ struct TransformerOptions {
   int64_t batch = 1;            // B
   int64_t loss_chunk_rows = 0;  // rows of logits alive at once; 0: about 64 MiB of them
   int64_t positions = 0;        // length of the rotation table: one more than the largest position
+  // Generation, forward only: whose keys and values are kept. Two transformers share the weights and one cache: one
+  // takes the prompt (fill_cache), the other (`one_token`) has rows for one token of each sequence (next_logits).
+  KeyValueCache* cache = nullptr;
+  bool one_token = false;
 };
 
 class Transformer {
@@ -40,6 +46,13 @@ class Transformer {
   // gradients are complete `layer_done` (if any) is called with its index, last layer first.
   void forward_backward(const MicroBatch& batch, const std::function<void(int64_t layer)>& layer_done = {});
 
+  // Generation: the prompt's keys and values into the cache. No loss. Collective over cp and tp.
+  void fill_cache(const MicroBatch& prompt);
+  // Generation: takes the token at `index` of each sequence ([B, 1] each; targets are not looked at), whose
+  // predecessors are in the cache, and puts it there; returns this tp rank's columns of the logits of the token after
+  // it, [B, Vl] (A), in memory of the transformer's. Collective over cp and tp; the same on every cp rank.
+  Tensor next_logits(const MicroBatch& token, int64_t index);
+
   // Of the last pass: -log p(target) of each local row [N] (A), 0 without target; the same on every tp rank.
   Tensor losses() const { return losses_; }
   // Of the last forward(), evaluation only: [N] (A), the target's logit less the row's largest; 0 where the target is
@@ -49,7 +62,7 @@ class Transformer {
   double weighted_loss() const;
 
  private:
-  void load(const MicroBatch& batch);
+  void load(const MicroBatch& batch, int64_t index = -1);
   void forward_layers();
   void attention_forward(int64_t layer, bool attend);
   void attention_output(int64_t layer);
@@ -81,17 +94,19 @@ class Transformer {
   Parameters& parameters_;
   SequenceLayout layout_;
   TransformerOptions options_;
-  double scale_;  // of attention scores, 1/sqrt(HD)
+  int64_t local_;  // rows of a sequence on this rank: Tl, or 1
+  double scale_;   // of attention scores, 1/sqrt(HD)
 
   Activations activations_;
   WorkingMemory work_;
   BatchOnDevice batch_;
-  Tensor cosine_, sine_;  // [positions, pairs] (A)
-  Tensor losses_;         // [N] (A)
-  Tensor margins_;        // [N] (A), evaluation only
-  RingAttention ring_;
-  VocabularyLoss loss_;
-  std::vector<int64_t> staged_first_;  // host staging, so that a step allocates nothing
+  Tensor cosine_, sine_;                // [positions, pairs] (A)
+  Tensor losses_;                       // [N] (A)
+  Tensor margins_;                      // [N] (A), evaluation only
+  Tensor logits_;                       // [N, Vl] (A), one_token only
+  std::optional<RingAttention> ring_;   // not with one_token
+  std::optional<VocabularyLoss> loss_;  // not with a cache
+  std::vector<int64_t> staged_first_;   // host staging, so that a step allocates nothing
   std::vector<char> staged_weight_;
   mutable std::vector<char> staged_loss_;
 };

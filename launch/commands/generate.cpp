@@ -1,0 +1,149 @@
+// carillon generate: continues a prompt, or every prompt of a file.
+#include "data/output_file.h"
+#include "launch/commands/commands.h"
+#include "launch/generator.h"
+#include "launch/model_weights.h"
+#include "launch/opened_model.h"
+#include "launch/ranks.h"
+#include "launch/score_documents.h"
+
+namespace carillon {
+namespace {
+
+struct GenerateConfig {
+  std::string model;
+  std::optional<std::string> prompt, input, output, tokenizer;
+  std::optional<std::vector<int32_t>> tokens;
+  int64_t max_new_tokens = 64;
+  double temperature = 0, top_p = 1;
+  int64_t top_k = 0, seed = 42;
+  std::vector<int64_t> stop;
+  bool stop_at_end = true;
+  RopeSection rope;
+  ParallelSection parallel;
+  RuntimeSection runtime;
+};
+
+std::vector<int64_t> read_ids(const char* name, const YamlNode& node) {
+  Key key;
+  key.name = name;
+  if (node.kind != YamlNode::Kind::kSequence)
+    fail(ExitCode::kUsage, "{} is no list, {}, write [1, 2]", name, node.where);
+  std::vector<int64_t> ids;
+  for (const YamlNode& item : node.items) ids.push_back(detail::read_integer(key, item));
+  return ids;
+}
+
+void declare(Schema& schema, GenerateConfig& config) {
+  schema.section("", "What to continue, and how.");
+  schema.text("model", config.model, "Model file, checkpoint, run's folder or Hugging Face folder.").required();
+  schema.text("prompt", config.prompt, "The text to continue.").verbatim();
+  schema.custom(
+      "tokens", "list of integers", "The prompt as token ids, in place of text.",
+      [&config](const YamlNode& node) {
+        const std::vector<int64_t> ids = read_ids("tokens", node);
+        config.tokens = std::vector<int32_t>(ids.begin(), ids.end());
+      },
+      [&config] { return config.tokens ? std::optional<Json>(*config.tokens) : std::nullopt; });
+  schema.text("input", config.input, "Many prompts: JSON lines, each with `tokens` or `text`, and any `id`.");
+  schema.text("output", config.output, "JSON lines in the same order: id, tokens (the new ones), text.")
+      .default_is("standard output");
+  schema.text("tokenizer", config.tokenizer, "Folder or tokenizer.json.").default_is("the model's");
+  schema.integer("max_new_tokens", config.max_new_tokens, "How many tokens at most.").at_least(1);
+  schema.number("temperature", config.temperature, "0 is greedy: the likeliest token every time.").at_least(0);
+  schema.integer("top_k", config.top_k, "Sample among so many likeliest tokens; 0 is all.").at_least(0);
+  schema.number("top_p", config.top_p, "Sample among the likeliest tokens that make up this much.").above(0).at_most(1);
+  schema.integer("seed", config.seed, "Of the sampling; the same on every layout.");
+  schema.custom(
+      "stop", "list of integers", "Token ids that end a continuation, beside the end-of-text token.",
+      [&config](const YamlNode& node) { config.stop = read_ids("stop", node); },
+      [&config] { return std::optional<Json>(config.stop); });
+  schema.boolean("stop_at_end", config.stop_at_end, "Whether the tokenizer's end-of-text token ends it.");
+  declare_rope(schema, config.rope);
+  declare_parallel(schema, config.parallel);
+  declare_runtime(schema, config.runtime);
+}
+
+// The prompts with their ids. Errors 64 to 66.
+std::vector<ScoreDocument> read_prompts(const GenerateConfig& config, int64_t vocabulary, const Encode& encode) {
+  if (config.input) return read_score_documents(*config.input, vocabulary, encode);
+  const std::vector<int32_t> tokens = config.tokens ? *config.tokens : encode(*config.prompt);
+  if (tokens.empty()) fail(ExitCode::kUsage, "the prompt is empty, generate, give at least one token");
+  for (const int32_t token : tokens)
+    if (token < 0 || token >= vocabulary)
+      fail(ExitCode::kUsage, "token {} is not below {}, tokens, the model's vocabulary is smaller", token, vocabulary);
+  return {{0, tokens}};
+}
+
+}  // namespace
+
+std::string help_generate() {
+  GenerateConfig config;
+  Schema schema;
+  declare(schema, config);
+  return schema.help();
+}
+
+ExitCode run_generate(Program& program, const CommandLine& line) {
+  GenerateConfig config;
+  Schema schema;
+  declare(schema, config);
+  for (const std::string& file : line.files)
+    fail(ExitCode::kUsage, "generate takes key=value arguments only, {}, write prompt=…", file);
+  for (const std::string& argument : line.overrides) schema.apply_override(argument);
+  schema.finish("generate");
+  if (config.prompt.has_value() + config.tokens.has_value() + config.input.has_value() != 1)
+    fail(ExitCode::kUsage, "generate takes one of prompt, tokens and input, on the command line, give exactly one");
+
+  std::unique_ptr<Communicator> world = program.make_world();
+  const bool main_rank = world->rank() == 0;
+  const Notice notice = [&](const std::string& text) {
+    if (main_rank) program.warning(text);
+  };
+  (void)grid_shape(config.parallel, world->size());
+  OpenedModel model = open_model(*world, config.model, config.rope.settings, notice);
+  const auto tokenizer = open_tokenizer(*world, config.tokenizer.value_or(""), model.source.get());
+  std::vector<ScoreDocument> documents;
+  std::vector<std::vector<int32_t>> prompts;
+  std::unique_ptr<OutputFile> output;
+  agree(*world, [&] {
+    documents = read_prompts(config, model.config.vocab_size, [&](const std::string& text) {
+      if (!tokenizer)
+        fail(ExitCode::kUsage,
+             "the prompt is text, but {} has no tokenizer, generate, add tokenizer=PATH or give tokens",
+             model.source->path());
+      const std::vector<uint32_t> ids = tokenizer->encode(text, true);
+      return std::vector<int32_t>(ids.begin(), ids.end());
+    });
+    for (const ScoreDocument& document : documents) prompts.push_back(document.tokens);
+    if (config.output && main_rank) output = std::make_unique<OutputFile>(*config.output);
+  });
+
+  const auto backend = make_backend(config.runtime, notice);
+  ProcessGrid grid = make_grid(std::move(world), config.parallel, model.config);
+  ModelWeights weights(*backend, grid, model.config, config.runtime.dtype);
+  load_weights(*grid.world, *model.source, weights.parameters(), notice);
+  Generator generator(*backend, grid, model.config, config.runtime.dtype, config.parallel.layout, weights.parameters());
+  Generator::Request request{config.max_new_tokens,
+                             config.stop,
+                             {config.temperature, config.top_k, config.top_p, static_cast<uint64_t>(config.seed)}};
+  if (config.stop_at_end && tokenizer && tokenizer->eos()) request.stop.push_back(*tokenizer->eos());
+  generator.generate(prompts, request, [&](size_t index, const std::vector<int64_t>& tokens) {
+    Json record = {{"id", documents[index].id}, {"tokens", tokens}};
+    if (tokenizer)
+      record["text"] = tokenizer->decode(std::vector<uint32_t>(tokens.begin(), tokens.end()), /*skip_special=*/true);
+    const std::string text = record.dump(-1, ' ', false, Json::error_handler_t::replace);
+    if (output)
+      output->write(text + "\n");
+    else if (config.prompt && !line.json)
+      fmt::print("{}{}\n", *config.prompt, record["text"].get<std::string>());
+    else
+      fmt::print("{}\n", text);
+  });
+  agree(*grid.world, [&] {
+    if (output) output->commit();
+  });
+  return ExitCode::kDone;
+}
+
+}  // namespace carillon
