@@ -5,8 +5,7 @@
 #include <string>
 
 #include "launch/opened_model.h"
-#include "launch/scorer.h"
-#include "launch/sweep_config.h"
+#include "launch/tasks/task.h"
 #include "parallel/process_grid.h"
 
 namespace carillon {
@@ -27,14 +26,25 @@ class Evaluator {
     std::unique_ptr<Tokenizer> tokenizer;
     std::unique_ptr<ProcessGrid> grid;
     std::unique_ptr<Scorer> scorer;
+    std::unique_ptr<Generator> generator;
   };
   void load(const std::string& path);
+  // LongPPL's key tokens for the point's length. What is not known yet is found for all lengths of the sweep at once,
+  // with the task's evaluator in the model's place.
+  const KeyTokens& key_tokens(const SweepPoint& point);
+  void require_same_tokens(const Json& task) const;
+  TaskContext context(const SweepPoint& point);
 
   Backend& backend_;
   Communicator& world_;
   const SweepConfig& config_;
   Notice notice_;
   std::unique_ptr<Loaded> loaded_;
+  struct Chosen {
+    std::optional<uint64_t> tokenizer;  // hash of the evaluator's
+    std::map<int64_t, KeyTokens> by_length;
+  };
+  std::map<std::string, Chosen> chosen_;  // by the task
 };
 
 }  // namespace carillon

@@ -5,8 +5,8 @@
 #include <set>
 
 #include "data/checkpoint.h"
-#include "data/tasks/posgen.h"
 #include "data/tensor_hash.h"
+#include "launch/tasks/task.h"
 #include "launch/text.h"
 
 namespace carillon {
@@ -14,82 +14,44 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The keys of each task beside `task` and `name`, with their defaults (null: none).
-const std::map<std::string, Json>& known_tasks() {
-  static const std::map<std::string, Json> tasks = {
-      {"perplexity", {{"data", nullptr}, {"window", "full"}, {"stride", 256}, {"aggregation", "token"}}},
-      {"posgen",
-       {{"subtask", "recursive"},
-        {"modulus", 17},
-        {"far", 1},
-        {"near", 3},
-        {"train_length", 64},
-        {"count", 1000},
-        {"seed", 42},
-        {"split", "test"},
-        {"prefixes", "random"}}}};
-  return tasks;
-}
-
 // The task with its defaults, or error 64 naming what is wrong.
 Json resolve_task(const Json& given) {
   if (!given.is_object() || !given.contains("task") || !given["task"].is_string())
     fail(ExitCode::kUsage, "a task is {}, in tasks, write {{task: perplexity, …}}", given.dump());
   const std::string type = given["task"].get<std::string>();
-  const auto found = known_tasks().find(type);
-  if (found == known_tasks().end()) {
+  const auto found = task_kinds().find(type);
+  if (found == task_kinds().end()) {
     std::vector<std::string> names;
-    for (const auto& [name, keys] : known_tasks()) names.push_back(name);
-    fail(ExitCode::kUsage, "task {} is not built, in tasks, this version has {}", printable(type), join(names));
+    for (const auto& [name, kind] : task_kinds()) names.push_back(name);
+    fail(ExitCode::kUsage, "there is no task {}, in tasks, did you mean {}? There are {}", printable(type),
+         nearest(type, names), join(names));
   }
+  const Json& known = found->second.keys;
   Json task = {{"task", type}, {"name", given.value("name", type)}};
   std::vector<std::string> keys;
-  for (const auto& [key, value] : found->second.items()) {
+  for (const auto& [key, value] : known.items()) {
     keys.push_back(key);
     task[key] = value;
   }
   for (const auto& [key, value] : given.items()) {
     if (key == "task" || key == "name") continue;
-    if (!found->second.contains(key))
+    if (!known.contains(key))
       fail(ExitCode::kUsage, "task {} has no key {}, in tasks, did you mean {}?", type, printable(key),
            nearest(key, keys));
-    const Json& otherwise = found->second[key];
+    const Json& otherwise = known[key];
     const bool fits = otherwise.is_null() || (otherwise.is_string() && value.is_string()) ||
-                      (otherwise.is_number() && value.is_number_integer());
+                      (otherwise.is_boolean() && value.is_boolean()) ||
+                      (otherwise.is_number_float() && value.is_number()) ||
+                      (otherwise.is_number_integer() && value.is_number_integer());
     if (!fits)
       fail(ExitCode::kUsage, "{} of task {} is {}, in tasks, give {}", key, type, value.dump(),
-           otherwise.is_string() ? "a word" : "a whole number");
+           otherwise.is_string()         ? "a word"
+           : otherwise.is_boolean()      ? "true or false"
+           : otherwise.is_number_float() ? "a number"
+                                         : "a whole number");
     task[key] = value;
   }
   return task;
-}
-
-void check_choice(const Json& task, const char* key, const std::vector<std::string>& choices) {
-  const std::string value = task[key].get<std::string>();
-  if (std::find(choices.begin(), choices.end(), value) == choices.end())
-    fail(ExitCode::kUsage, "{} of task {} is {}, in tasks, give {}", key, task["name"].get<std::string>(),
-         printable(value), join(choices, " or "));
-}
-
-void check_task(const Json& task, const SweepConfig& config) {
-  if (task["task"] == "perplexity") {
-    check_choice(task, "window", {"sliding", "full", "blocks"});
-    check_choice(task, "aggregation", {"token", "window_mean"});
-    if (task["stride"].get<int64_t>() < 1) fail(ExitCode::kUsage, "stride is below 1, in tasks, give at least 1");
-    if (task["window"] == "sliding")
-      for (const int64_t length : config.lengths)
-        if (task["stride"].get<int64_t>() > length)
-          fail(ExitCode::kUsage,
-               "stride {} is above the length {}, in tasks, some tokens would never be scored: make it smaller",
-               task["stride"].get<int64_t>(), length);
-    if (task["data"].is_null() && config.data.validation.empty())
-      fail(ExitCode::kUsage, "task {} names no data, in tasks, add data: [{{path: FILE}}] or data.validation",
-           task["name"].get<std::string>());
-  } else {
-    parse_posgen_task(task["subtask"].get<std::string>());
-    parse_posgen_split(task["split"].get<std::string>());
-    parse_posgen_prefixes(task["prefixes"].get<std::string>());
-  }
 }
 
 std::vector<CheckpointFolder> chosen(const SweepConfig& config, const std::string& model) {
@@ -156,7 +118,7 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
       .required();
   schema
       .custom(
-          "tasks", "list", "{task: perplexity | posgen, …}.",
+          "tasks", "list", "{task: perplexity | longppl | posgen | passkey | needle | ruler, …}.",
           [&config, list](const YamlNode& node) { config.tasks = list("tasks", node); },
           [&config] { return std::optional<Json>(config.tasks); })
       .required();
@@ -199,7 +161,7 @@ void resolve_tasks(SweepConfig& config) {
   std::set<std::string> names;
   for (Json& task : config.tasks) {
     task = resolve_task(task);
-    check_task(task, config);
+    task_kinds().at(task["task"].get<std::string>()).check(task, config);
     if (!names.insert(task["name"].get<std::string>()).second)
       fail(ExitCode::kUsage, "two tasks are called {}, in tasks, give them names", task["name"].get<std::string>());
   }

@@ -10,6 +10,7 @@
 
 #include "data/output_file.h"
 #include "launch/sweep_claims.h"
+#include "launch/tasks/task.h"
 #include "launch/text.h"
 
 namespace carillon {
@@ -58,7 +59,7 @@ Json failure_of(const SweepPoint& point, const std::string& error, double second
   return record;
 }
 
-std::string main_metric(const Json& task) { return task["task"] == "perplexity" ? "perplexity" : "ood_accuracy"; }
+std::string main_metric(const Json& task) { return task_kinds().at(task["task"].get<std::string>()).main_metric; }
 
 std::map<std::string, Json> SweepResults::read() const {
   std::map<std::string, Json> records;

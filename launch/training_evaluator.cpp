@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "launch/sweep_tasks.h"
-
 namespace carillon {
 
 bool evaluates(const EvalSection& eval) { return eval.every_steps || eval.every || !eval.at.empty() || eval.at_end; }
@@ -18,6 +16,7 @@ TrainingEvaluator::TrainingEvaluator(Backend& backend, ProcessGrid& grid, const 
       // One token more: PosGen's leading EOS.
       scorer_(backend, grid, config, run.runtime.dtype, run.parallel.layout,
               *std::max_element(sweep_.lengths.begin(), sweep_.lengths.end()) + 1, weights),
+      generator_(backend, grid, config, run.runtime.dtype, run.parallel.layout, weights),
       results_(run.output) {}
 
 bool TrainingEvaluator::due(int64_t step, bool last) const {
@@ -44,8 +43,10 @@ void TrainingEvaluator::run(int64_t step, const std::function<bool()>& stop,
         };
         Json record;
         try {
-          scorer_.set_rope(merge_rope_config(config_.rope, settings, "eval.rope." + name));
-          const Json metrics = run_task(*grid_.world, scorer_, point, sweep_, tokenizer_, config_.vocab_size);
+          const RopeConfig rope = merge_rope_config(config_.rope, settings, "eval.rope." + name);
+          scorer_.set_rope(rope);
+          generator_.set_rope(rope);
+          const Json metrics = run_task({*grid_.world, scorer_, generator_, point, sweep_, tokenizer_, config_});
           record = record_of(point, metrics, seconds());
         } catch (const Error& error) {
           if (error.code() == ExitCode::kInternal || error.code() == ExitCode::kLostPeer) throw;

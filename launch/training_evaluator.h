@@ -8,9 +8,8 @@
 #include <vector>
 
 #include "data/tokenizer.h"
-#include "launch/scorer.h"
-#include "launch/sweep_config.h"
 #include "launch/sweep_results.h"
+#include "launch/tasks/task.h"
 
 namespace carillon {
 
@@ -37,6 +36,7 @@ class TrainingEvaluator {
   SweepConfig sweep_;
   const Tokenizer* tokenizer_;
   Scorer scorer_;
+  Generator generator_;
   SweepResults results_;
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };

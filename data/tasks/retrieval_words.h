@@ -1,0 +1,19 @@
+// Words and sentences for prompts: our own.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace carillon {
+
+// A name for each number in [0, 262144): "amber-harbour", "amber-quiet-harbour" …
+std::string word_of(int64_t number);
+inline constexpr int64_t kWords = 64 * 64 * 64;
+
+// Five short sentences; repeated they make a haystack without information.
+const std::vector<std::string>& plain_sentences();
+// A sentence for each pair of numbers, for haystacks that do not repeat.
+std::string sentence_of(int64_t a, int64_t b);
+
+}  // namespace carillon
