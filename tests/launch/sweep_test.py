@@ -198,7 +198,7 @@ class Sweep(unittest.TestCase):
         def refused(says, **changes):
             done = bb.run(1, "sweep", self.config("refused", **changes), expect=64)
             self.assertIn(says, done.stderr)
-        refused("not built", tasks=[{"task": "passkey"}])
+        refused("no task passkay", tasks=[{"task": "passkay"}])
         refused("aggregation", tasks=[{"task": "perplexity", "agregation": "token"}])
         refused("stride 300", tasks=[{"task": "perplexity", "window": "sliding", "stride": 300, "data": []}])
         refused("names no data", tasks=[{"task": "perplexity"}])
