@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From a fresh Debian 12 to a trained long-context model: installs what is missing, builds, trains on two ranks with ring
-# attention, is killed in the middle, resumes, scores sequences four times as long as those trained on, and ends with a sweep.
+# attention, is killed in the middle, resumes, scores sequences four times as long as those trained on; then trains four
+# rotations shortly and ends with a sweep and a report. A fresh folder every time: runs/quickstart is removed first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1   # needed by root only
@@ -34,6 +35,9 @@ $carillon score model=$run/run input=$run/test.jsonl output=$run/scores.jsonl
 awk '{ if (match($0, /"loss":[ ]*[0-9.eE+-]+/)) { split(substr($0, RSTART, RLENGTH), a, ":"); sum += a[2]; n++ } }
      END { printf "mean loss on %d sequences of 256 tokens: %.4f nats a token (guessing: %.4f)\n", n, sum / n, log(17) }' $run/scores.jsonl
 
-say "accuracy at one to four times the training length, under four rope settings"
-mpirun -n 2 --oversubscribe $carillon sweep launch/configs/sweep_posgen.yaml
+say "RoPE, Resonance RoPE, YaRN, Resonance YaRN on PosGen's semi-recursive task; SEEDS=3 shows the spread"
+SEEDS=${SEEDS:-1} STEPS=400 COUNT=100 TASKS=semi_recursive OUT=$run/posgen bash launch/reproduce_posgen.sh
+
+say "a sweep: the four models at one to four times the training length"
+mpirun -n 2 --oversubscribe $carillon sweep launch/configs/sweep_posgen.yaml --quiet
 echo "the same as a page: $run/sweep/report.html"

@@ -64,10 +64,10 @@ published() {
 }
 table() {
   echo "Accuracy in percent, mean ± standard deviation over $seeds seeds; trained at 64 tokens."
-  echo "| subtask | trained with | evaluated with | ID, at 64 | OOD, at 128 | OOD, at 256 | OOD at 256, fresh | published OOD at 256 |"
-  echo "|---|---|---|---|---|---|---|---|"
+  echo "| subtask | trained with | evaluated with | ID, at 64 | OOD, at 128 | OOD, at 256 | OOD at 256, leaky | OOD at 256, fresh | published OOD at 256 |"
+  echo "|---|---|---|---|---|---|---|---|---|"
   local task rope setting
-  for task in $tasks; do for setting in rope/own resonance/own yarn/own resonance_yarn/own rope/yarn_in_evaluation rope/resonance_yarn_in_evaluation; do
+  for task in $tasks; do for setting in rope/own resonance/own yarn/own resonance_yarn/own rope/yarn_in_evaluation resonance/resonance_yarn_in_evaluation; do
     rope=${setting%/*}
     cat "$out/$task-$rope"-*/sweep/table.csv | awk -F, -v task="$task" -v rope="$rope" -v with="${setting#*/}" \
       -v paper="$([ "${setting#*/}" = own ] && published "$task" "$rope" || echo -)" '
@@ -78,8 +78,10 @@ table() {
       $(NF-1) == "id_accuracy" && $(NF-3) == 64 { keep("id") }
       $(NF-1) == "ood_accuracy" && $(NF-3) == 128 { keep("128") }
       $(NF-1) == "ood_accuracy" && $(NF-3) == 256 { keep("256") }
+      $(NF-1) == "ood_accuracy_leaky" && $(NF-3) == 256 { keep("leaky") }
       $(NF-1) == "ood_accuracy_fresh" && $(NF-3) == 256 { keep("fresh") }
-      END { printf "| %s | %s | %s | %s | %s | %s | %s | %s |\n", task, rope, with, show("id"), show("128"), show("256"), show("fresh"), paper }'
+      END { printf "| %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", task, rope, with, show("id"), show("128"), show("256"),
+            show("leaky"), show("fresh"), paper }'
   done; done
 }
 echo

@@ -99,7 +99,11 @@ RetrievalSample Retrieval::sample(int64_t index, double depth) const {
   for (int64_t size = size_;; --size) {
     RetrievalSample sample;
     sample.prompt = tokens_of(script(index, depth, size, sample));
-    if (size == 0 || static_cast<int64_t>(sample.prompt.size()) + options_.new_tokens <= options_.length) return sample;
+    const int64_t needed = static_cast<int64_t>(sample.prompt.size()) + options_.new_tokens;
+    if (needed <= options_.length) return sample;
+    if (size == 0)
+      fail(ExitCode::kUsage, "length {} has no room for task {}, in lengths, it takes {} tokens", options_.length,
+           options_.task, needed);
   }
 }
 

@@ -51,7 +51,7 @@ class Retrieval {
   // `tokenizer` null: token ids. Error 64 when the length has no room for the task, or the vocabulary is under 9.
   Retrieval(RetrievalOptions options, const Tokenizer* tokenizer, int64_t vocabulary);
 
-  // depth in [0, 1] for passkey and needle; the others draw their places.
+  // depth in [0, 1] for passkey and needle; the others draw their places. Error 64 when this sample does not fit.
   RetrievalSample sample(int64_t index, double depth) const;
   // In [0, 1]. passkey: whether the answer begins with the key (text: its first run of digits is the key); needle: the
   // share of the value's tokens (text: of the keywords) that are right; others: the share of references contained in

@@ -11,18 +11,23 @@ namespace {
 
 constexpr int64_t kBatch = 64;
 
-// In and out of distribution, all positions and the fresh ones.
+// In and out of distribution: all positions, those that need the far token (fresh), those that do not (leaky).
 struct Accuracy {
-  Share id, ood, id_fresh, ood_fresh;
+  Share id, ood, id_fresh, ood_fresh, id_leaky, ood_leaky;
   void add(bool inside, bool fresh, bool right) {
     (inside ? id : ood).add(right);
-    if (fresh) (inside ? id_fresh : ood_fresh).add(right);
+    if (fresh)
+      (inside ? id_fresh : ood_fresh).add(right);
+    else
+      (inside ? id_leaky : ood_leaky).add(right);
   }
   void write(Json& metrics, const std::string& suffix) const {
     metrics["id_accuracy" + suffix] = id.json();
     metrics["ood_accuracy" + suffix] = ood.json();
     metrics["id_accuracy_fresh" + suffix] = id_fresh.json();
     metrics["ood_accuracy_fresh" + suffix] = ood_fresh.json();
+    metrics["id_accuracy_leaky" + suffix] = id_leaky.json();
+    metrics["ood_accuracy_leaky" + suffix] = ood_leaky.json();
   }
 };
 
