@@ -91,4 +91,10 @@ void OutputFile::commit() {
   if (!closed) fail_with("closing");
 }
 
+void write_whole_file(const std::string& path, std::string_view text) {
+  OutputFile file(path);
+  file.write(text);
+  file.commit();
+}
+
 }  // namespace carillon

@@ -34,4 +34,7 @@ class OutputFile {
   int descriptor_ = -1;
 };
 
+// The whole of a small file, or nothing of it. Errors as OutputFile's.
+void write_whole_file(const std::string& path, std::string_view text);
+
 }  // namespace carillon

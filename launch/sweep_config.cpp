@@ -56,6 +56,7 @@ Json resolve_task(const Json& given) {
 
 std::vector<CheckpointFolder> chosen(const SweepConfig& config, const std::string& model) {
   std::vector<CheckpointFolder> all = list_checkpoints(model + "/checkpoints");
+  if (all.empty() && config.watch) return {};
   if (all.empty()) fail(ExitCode::kMissingInput, "there is no checkpoint, {}, train first", model);
   if (config.checkpoints == "newest") all.resize(1);
   std::reverse(all.begin(), all.end());
@@ -63,6 +64,7 @@ std::vector<CheckpointFolder> chosen(const SweepConfig& config, const std::strin
   std::vector<CheckpointFolder> some;
   for (const Json& step : config.checkpoints) {
     const auto found = std::find_if(all.begin(), all.end(), [&](const auto& c) { return step == c.step; });
+    if (found == all.end() && config.watch) continue;
     if (found == all.end())
       fail(ExitCode::kMissingInput, "there is no checkpoint of step {}, {}, correct checkpoints", step.dump(), model);
     some.push_back(*found);
@@ -122,6 +124,7 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
           [&config, list](const YamlNode& node) { config.tasks = list("tasks", node); },
           [&config] { return std::optional<Json>(config.tasks); })
       .required();
+  schema.boolean("watch", config.watch, "Whether to wait for more checkpoints until every run says it has ended.");
   schema.text("output", config.output, "The sweep's folder: evals.jsonl, table.csv, lm_eval.json, report.html.")
       .required();
   declare_data(schema, config.data);
@@ -167,6 +170,26 @@ void resolve_tasks(SweepConfig& config) {
   }
 }
 
+bool all_ended(const SweepConfig& config) {
+  return std::all_of(config.models.begin(), config.models.end(), [](const std::string& model) {
+    return fs::is_directory(fs::path(model) / "checkpoints") ? fs::exists(fs::path(model) / "ended")
+                                                             : fs::exists(model);
+  });
+}
+
+Json to_json(const SweepPoint& point) {
+  return {{"id", point.id},         {"model", point.model},    {"step", point.step ? Json(*point.step) : Json()},
+          {"path", point.path},     {"name", point.rope_name}, {"rope", point.rope},
+          {"length", point.length}, {"task", point.task}};
+}
+
+SweepPoint sweep_point_of(const Json& json) {
+  SweepPoint point{json["id"],   json["model"], std::nullopt,   json["path"],
+                   json["name"], json["rope"],  json["length"], json["task"]};
+  if (!json["step"].is_null()) point.step = json["step"].get<int64_t>();
+  return point;
+}
+
 std::vector<SweepPoint> sweep_points(const SweepConfig& config) {
   std::vector<SweepPoint> points;
   for (const std::string& model : config.models) {
@@ -174,6 +197,7 @@ std::vector<SweepPoint> sweep_points(const SweepConfig& config) {
     if (fs::is_directory(fs::path(model) / "checkpoints")) {
       for (const CheckpointFolder& found : chosen(config, model)) paths.emplace_back(found.step, found.path);
     } else {
+      if (!fs::exists(model) && config.watch) continue;
       if (!fs::exists(model)) fail(ExitCode::kMissingInput, "there is no model, {}, correct models", model);
       const int64_t step = step_of_folder(model);
       paths.emplace_back(step >= 0 ? std::optional(step) : std::nullopt, model);

@@ -18,6 +18,7 @@ struct SweepConfig {
   DataSection data;            // validation: what a task without `data` reads; tokenizer
   ParallelSection parallel;
   RuntimeSection runtime;
+  bool watch = false;  // whether to wait for checkpoints of runs that have not ended
   std::string output;
 };
 
@@ -42,8 +43,14 @@ struct SweepPoint {
   Json task;
 };
 
+Json to_json(const SweepPoint& point);
+SweepPoint sweep_point_of(const Json& json);
+
 // All points, the heaviest change outermost: model, then rope, length, task. A run's folder stands for its checkpoints
-// (those that are there now). Errors 66 for a model that is not there.
+// (those that are there now). Errors 66 for a model that is not there; with `watch` it has no points yet.
 std::vector<SweepPoint> sweep_points(const SweepConfig& config);
+
+// Whether no more checkpoints will come: every model is a file or folder that stands, or a run that says it has ended.
+bool all_ended(const SweepConfig& config);
 
 }  // namespace carillon

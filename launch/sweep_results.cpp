@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "data/output_file.h"
+#include "launch/report/report.h"
 #include "launch/sweep_claims.h"
 #include "launch/tasks/task.h"
 #include "launch/text.h"
@@ -26,12 +27,6 @@ Json common(const SweepPoint& point, double seconds) {
           {"task", point.task["name"]},
           {"status", "ok"},
           {"seconds", seconds}};
-}
-
-void write_whole(const std::string& path, const std::string& text) {
-  OutputFile file(path);
-  file.write(text);
-  file.commit();
 }
 
 // A field of a CSV file; quoted where it must be.
@@ -121,7 +116,7 @@ std::string SweepResults::table(const SweepConfig& config, const std::vector<Swe
   return text;
 }
 
-void SweepResults::write_files(const SweepConfig& config, const std::vector<SweepPoint>& points) const {
+void SweepResults::write_files(const std::vector<SweepPoint>& points) const {
   const auto records = read();
   std::string rows = "model,step,rope,length,task,metric,value\n";
   Json lm = {{"results", Json::object()}, {"configs", Json::object()}, {"versions", Json::object()}};
@@ -142,9 +137,9 @@ void SweepResults::write_files(const SweepConfig& config, const std::vector<Swee
     lm["configs"][task] = point.task;
     lm["versions"][task] = 1;
   }
-  write_whole(folder_ + "/table.csv", rows);
-  write_whole(folder_ + "/lm_eval.json", lm.dump(2) + "\n");
-  write_whole(folder_ + "/report.html", report_html(config, points, records));
+  write_whole_file(folder_ + "/table.csv", rows);
+  write_whole_file(folder_ + "/lm_eval.json", lm.dump(2) + "\n");
+  write_whole_file(folder_ + "/report.html", report_html(read_results(folder_)));
 }
 
 }  // namespace carillon

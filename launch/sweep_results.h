@@ -20,7 +20,7 @@ class SweepResults {
   void append(const Json& record) const;
 
   // For the points of `config` that are done. Each file whole or not at all.
-  void write_files(const SweepConfig& config, const std::vector<SweepPoint>& points) const;
+  void write_files(const std::vector<SweepPoint>& points) const;
   // Tasks × (models, rope) × lengths, the main metric of each task.
   std::string table(const SweepConfig& config, const std::vector<SweepPoint>& points) const;
 
@@ -30,10 +30,6 @@ class SweepResults {
 
 Json record_of(const SweepPoint& point, const Json& metrics, double seconds);
 Json failure_of(const SweepPoint& point, const std::string& error, double seconds);
-
-// Self-contained HTML: a table and a chart (metric by length, a line a rope setting) for each task. report.cpp.
-std::string report_html(const SweepConfig& config, const std::vector<SweepPoint>& points,
-                        const std::map<std::string, Json>& records);
 
 // The metric a task is read by ("perplexity", "ood_accuracy").
 std::string main_metric(const Json& task);

@@ -5,6 +5,9 @@
 #include <bit>
 #include <cmath>
 
+#include "data/output_file.h"
+#include "launch/report/report.h"
+
 namespace carillon {
 namespace {
 
@@ -32,7 +35,15 @@ ExitCode Trainer::run() {
   }
   if (saved_step_ != state_.step) save(true);
   log_.finish();
-  if (!stop_requested_) return ExitCode::kDone;
+  if (!stop_requested_) {
+    agree(*grid_.world, [&] {
+      if (grid_.world->rank() != 0) return;
+      write_whole_file(config_.output + "/report.html", report_html(read_results(config_.output)));
+      // `sweep watch=true` goes on until it sees this; a run that is continued takes it away.
+      write_whole_file(config_.output + "/ended", fmt::format("{}\n", state_.step));
+    });
+    return ExitCode::kDone;
+  }
   log_.notice(fmt::format("stopped by a signal after step {}; the same command goes on from there", state_.step));
   return ExitCode::kStopped;
 }

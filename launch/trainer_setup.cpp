@@ -71,6 +71,7 @@ void Trainer::open_run_folder() {
     if (error)
       fail(ExitCode::kCannotCreate, "the run's folder cannot be created ({}), {}, name another output", error.message(),
            config_.output);
+    fs::remove(config_.output + "/ended", error);
     write_resolved(config_);
     log_.open_file();
   });

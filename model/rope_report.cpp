@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numbers>
 
 namespace carillon {
@@ -38,10 +39,29 @@ double feature_gap(const RopeTable& table, size_t pair, int64_t trained, int64_t
   return gap;
 }
 
+// log10 of the least common multiple, by the largest power of each prime: the number itself does not fit any integer.
+double log10_of_common_multiple(const std::vector<int64_t>& numbers) {
+  std::map<int64_t, int> largest;
+  for (int64_t number : numbers)
+    for (int64_t prime = 2; number > 1; ++prime) {
+      if (prime * prime > number) prime = number;
+      int power = 0;
+      for (; number % prime == 0; number /= prime) ++power;
+      if (power > 0) largest[prime] = std::max(largest[prime], power);
+    }
+  double sum = 0;
+  for (const auto& [prime, power] : largest) sum += power * std::log10(static_cast<double>(prime));
+  return sum;
+}
+
 }  // namespace
 
 RopeReport report_rope(const RopeConfig& config, int64_t head_dim, int64_t length) {
   const RopeTable table = make_rope_table(config, head_dim, length);
+  RopeConfig unrounded = config;
+  unrounded.resonance = false;
+  const RopeTable plain = make_rope_table(unrounded, head_dim, length);
+  std::vector<int64_t> periods;
   RopeReport report;
   report.attention_factor = table.attention_factor;
   report.original_length = config.original_max_position_embeddings;
@@ -55,9 +75,14 @@ RopeReport report_rope(const RopeConfig& config, int64_t head_dim, int64_t lengt
                                   ? 0
                                   : static_cast<int64_t>(std::max(1.0, std::nearbyint(pair.wavelength)));
     pair.feature_gap = feature_gap(table, i, report.original_length, length);
-    if (pair.wavelength < static_cast<double>(report.original_length)) ++report.critical_dimension;
+    pair.unrounded_feature_gap = feature_gap(plain, i, report.original_length, length);
+    if (pair.wavelength < static_cast<double>(report.original_length)) {
+      ++report.critical_dimension;
+      if (table.period[i] > 0) periods.push_back(table.period[i]);
+    }
     report.pairs.push_back(pair);
   }
+  report.log10_common_period = log10_of_common_multiple(periods);
   return report;
 }
 

@@ -16,6 +16,7 @@ struct RopePairReport {
   // max over n in [L, length) of min over m in [0, L) of the distance between the pair's (cos, sin) at m and n, without
   // the attention factor. Exactly 0 for a pair whose integer period is at most L.
   double feature_gap = 0;
+  double unrounded_feature_gap = 0;  // the same without resonance
 };
 
 struct RopeReport {
@@ -24,6 +25,9 @@ struct RopeReport {
   int64_t original_length = 0;     // L
   int64_t length = 0;              // L′
   int64_t critical_dimension = 0;  // pairs with wavelength < L, before rounding
+  // log10 of the least common multiple of the integer periods of those pairs: after so many tokens they all stand as at the
+  // beginning. 0 without resonance.
+  double log10_common_period = 0;
 };
 
 RopeReport report_rope(const RopeConfig& config, int64_t head_dim, int64_t length);

@@ -39,6 +39,10 @@ const std::vector<Command>& command_table() {
        "Started again it does what is missing; several processes on one output share the points. Leaves evals.jsonl, "
        "table.csv, lm_eval.json and report.html.",
        "mpirun -n 2 carillon sweep launch/configs/sweep_posgen.yaml", run_sweep, help_sweep},
+      {"report", "report RESULTS OUT.html", "one self-contained page of results",
+       "RESULTS is the folder of a sweep or a run: training curves, metrics by length and position, heat maps, "
+       "rotations.",
+       "carillon report runs/quickstart/run run.html", run_report},
       {"slurm", "slurm CONFIG.yaml [slurm.*=…] [key=value…]", "the sbatch script for a run or a sweep",
        "Before the job's limit a checkpoint is written and the job queued again; a sweep's array shares its points.",
        "carillon slurm launch/configs/finetune_8k_cpu.yaml slurm.nodes=4 slurm.time=12h > train.sbatch", run_slurm,
@@ -52,7 +56,6 @@ const std::vector<Command>& command_table() {
        help_generate},
       {"plan", "plan CONFIG.yaml", "memory and time of a run before it is started", "", ""},
       {"verify", "verify CONFIG.yaml", "proves that the layout changes nothing", "", ""},
-      {"report", "report RESULTS OUT.html", "one self-contained page of results", "", ""},
       {"bench", "bench", "measures this machine", "", ""},
   };
   return table;

@@ -25,6 +25,7 @@ ExitCode run_eval(Program& program, const CommandLine& line);
 ExitCode run_generate(Program& program, const CommandLine& line);
 ExitCode run_export(Program& program, const CommandLine& line);
 ExitCode run_inspect(Program& program, const CommandLine& line);
+ExitCode run_report(Program& program, const CommandLine& line);
 ExitCode run_rope(Program& program, const CommandLine& line);
 ExitCode run_posgen(Program& program, const CommandLine& line);
 ExitCode run_slurm(Program& program, const CommandLine& line);

@@ -1,4 +1,5 @@
 // carillon sweep: models × rope settings × lengths × tasks; started again, it does what is missing.
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <set>
@@ -41,13 +42,13 @@ class Sweep {
   }
 
   ExitCode run() {
-    for (size_t index = next(); index < points_.size(); index = next()) evaluate(points_[index]);
+    for (auto point = next(); point; point = next()) evaluate(*point);
     int64_t failed = 0;
     agree(*world_, [&] {
       if (world_->rank() != 0) return;
       const auto records = results_.read();
       for (const SweepPoint& point : points_) failed += records.at(point.id)["status"] == "failed";
-      results_.write_files(config_, points_);
+      results_.write_files(points_);
       fmt::print("{}", results_.table(config_, points_));
       std::fflush(stdout);
     });
@@ -60,41 +61,56 @@ class Sweep {
   }
 
  private:
-  // The next point that is neither done nor somebody else's; points_.size() when all are done. Rank 0 decides.
-  size_t next() {
-    int64_t chosen = 0;
+  // The next point that is neither done nor somebody else's; nothing when all are done. Rank 0 decides.
+  std::optional<SweepPoint> next() {
+    std::string chosen;
     agree(*world_, [&] {
-      if (world_->rank() == 0) chosen = static_cast<int64_t>(choose());
+      if (world_->rank() != 0) return;
+      if (const auto point = choose()) chosen = to_json(*point).dump();
     });
-    world_->broadcast(Tensor(&chosen, DType::kInt64, {1}), 0);
-    return static_cast<size_t>(chosen);
+    chosen = broadcast_text(*world_, chosen);
+    return chosen.empty() ? std::nullopt : std::optional(sweep_point_of(Json::parse(chosen)));
   }
 
-  size_t choose() {
+  std::optional<SweepPoint> choose() {
     for (;;) {
+      // Asked before the list is made: the last checkpoint stands before its run says it has ended.
+      const bool last_look = !config_.watch || all_ended(config_);
+      if (config_.watch) look_again();
       const auto records = results_.read();
       bool others = false;
-      for (size_t i = 0; i < points_.size(); ++i) {
-        const auto record = records.find(points_[i].id);
+      for (const SweepPoint& point : points_) {
+        const auto record = records.find(point.id);
         const bool settled =
-            record != records.end() && (record->second["status"] == "ok" || failed_.contains(points_[i].id));
+            record != records.end() && (record->second["status"] == "ok" || failed_.contains(point.id));
         if (settled) continue;
-        if (!claims_->take(points_[i].id)) {
+        if (!claims_->take(point.id)) {
           others = true;
           continue;
         }
         // Somebody may have finished it between our reading and our claim.
         const auto now = results_.read();
-        const auto finished = now.find(points_[i].id);
+        const auto finished = now.find(point.id);
         if (finished != now.end() && finished->second["status"] == "ok") {
           claims_->give_back();
           continue;
         }
-        return i;
+        return point;
       }
-      if (!others) return points_.size();
-      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+      if (!others && last_look) return std::nullopt;
+      std::this_thread::sleep_for(std::chrono::milliseconds(others ? 200 : 1000));
     }
+  }
+
+  // New checkpoints; those that were done stay in the table when their run removes them.
+  void look_again() {
+    std::vector<SweepPoint> now = sweep_points(config_);
+    const auto records = results_.read();
+    for (SweepPoint& known : points_)
+      if (records.contains(known.id) &&
+          std::none_of(now.begin(), now.end(), [&](const SweepPoint& point) { return point.id == known.id; }))
+        now.push_back(std::move(known));
+    points_ = std::move(now);
   }
 
   void evaluate(const SweepPoint& point) {

@@ -166,6 +166,37 @@ class Sweep(unittest.TestCase):
             self.assertEqual(worker.returncode, 0)
         self.assertEqual(self.metrics_by_point("shared"), self.metrics_by_point("alone"))
 
+    def test_watching_a_run_until_it_ends(self):
+        """Started before the run is, it evaluates every checkpoint as it comes and leaves when the run has ended."""
+        folder = self.folder / "watched"
+        config = self.config("watching", models=[str(folder / "run")], lengths=[12], rope={"own": {}}, watch=True,
+                             tasks=[{"task": "posgen", "train_length": 10, "count": 20}])
+        watcher = bb.start(1, "sweep", config)
+        run = bb.tiny_run(folder, count=200)
+        bb.run(1, "train", run, "train.max_steps=8", "checkpoint.every_steps=2", "checkpoint.keep=10")
+        watcher.communicate(timeout=30)
+        self.assertEqual(watcher.returncode, 0)
+        self.assertEqual([r["step"] for r in self.records("watching")], [2, 4, 6, 8])
+        self.assertIn("<polyline", (folder / "run/report.html").read_text())
+        bb.run(1, "train", run, "train.max_steps=12", "checkpoint.every_steps=2", "checkpoint.keep=10")
+        bb.run(1, "sweep", config)
+        self.assertEqual([r["step"] for r in self.records("watching")], [2, 4, 6, 8, 10, 12])
+
+    def test_a_page_of_any_folder(self):
+        bb.run(1, "sweep", self.config("heat", lengths=[40, 60], rope={"own": {}}, tasks=[
+            {"task": "passkey", "trials": 2, "depths": 3}, {"task": "posgen", "train_length": 10, "count": 5}]))
+        page = self.folder / "heat.html"
+        bb.run(1, "report", self.folder / "heat", page)
+        self.assertEqual(page.read_text(), (self.folder / "heat/report.html").read_text())
+        for part in ('class="heat"', "50 %", "critical dimension", "accuracy", "by position"):
+            self.assertIn(part, page.read_text())
+        bb.run(1, "report", self.folder / "run/run", page)
+        for part in ("Training", "configuration of", "wavelength", "gradient norm"):
+            self.assertIn(part, page.read_text())
+        self.assertNotIn("<script", page.read_text())
+        bb.run(1, "report", self.folder / "nowhere", page, expect=66)
+        bb.run(1, "report", self.folder / "heat", expect=64)
+
     def test_a_failing_point_is_recorded_and_the_others_go_on(self):
         missing = self.folder / "later.jsonl"
         config = self.config("failing", rope={"own": {}}, lengths=[16], tasks=[

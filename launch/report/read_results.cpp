@@ -1,0 +1,105 @@
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+#include <sstream>
+
+#include "data/checkpoint.h"
+#include "data/model_source.h"
+#include "launch/report/report.h"
+#include "model/config.h"
+
+namespace carillon {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<Json> read_lines(const fs::path& path) {
+  std::vector<Json> records;
+  std::ifstream file(path, std::ios::binary);
+  int64_t number = 0;
+  for (std::string line; std::getline(file, line);) {
+    ++number;
+    if (file.eof()) break;  // cut: its writer died, or is still writing
+    Json record = Json::parse(line, nullptr, false);
+    if (!record.is_object())
+      fail(ExitCode::kBadInput, "this line is no record, {}:{}, mend or remove it", path.string(), number);
+    records.push_back(std::move(record));
+  }
+  return records;
+}
+
+std::string read_text(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+// A record's point: named, or in training what identifies it.
+std::string key_of(const Json& record) {
+  if (record.contains("point")) return record["point"].dump();
+  return Json{record.value("step", Json()), record.value("rope_name", Json()), record.value("length", Json()),
+              record.value("task", Json())}
+      .dump();
+}
+
+// Which rotation a model has under a record's settings; nothing where it cannot be read any more.
+void add_rope(ReportInput& input, const std::string& model, const Json& record, int64_t length) {
+  try {
+    std::string path = model;
+    if (const auto checkpoints = list_checkpoints(model + "/checkpoints"); !checkpoints.empty())
+      path = checkpoints.front().path;
+    const auto source = ModelSource::open(path);
+    const ModelConfig config = parse_model_config(source->config_json(), path);
+    const RopeConfig rope = merge_rope_config(config.rope, record.value("rope", Json::object()), "the record");
+    input.ropes.emplace_back(
+        model + ", " + record.value("rope_name", "own"),
+        report_rope(rope, config.head_dim, std::max(length, rope.original_max_position_embeddings)));
+  } catch (const std::exception&) {
+    // The page is about what was recorded; a model that has gone takes only its drawing along.
+  }
+}
+
+}  // namespace
+
+ReportInput read_results(const std::string& given) {
+  if (!fs::exists(given))
+    fail(ExitCode::kMissingInput, "there are no results, {}, name a sweep's or a run's folder", given);
+  const fs::path folder = fs::is_directory(given) ? fs::path(given) : fs::path(given).parent_path();
+  ReportInput input;
+  input.title = folder.empty() ? given : folder.string();
+  std::map<std::string, size_t> place;
+  for (Json& record : read_lines(folder / "evals.jsonl")) {
+    const auto [at, fresh] = place.emplace(key_of(record), input.records.size());
+    if (fresh)
+      input.records.push_back(std::move(record));
+    else
+      input.records[at->second] = std::move(record);
+  }
+  std::vector<std::string> runs;
+  if (fs::exists(folder / "metrics.jsonl")) runs.push_back(folder.string());
+  int64_t longest = 0;
+  for (const Json& record : input.records) {
+    longest = std::max<int64_t>(longest, record.value("length", int64_t{0}));
+    const std::string model = record.value("model", folder.string());
+    if (std::find(runs.begin(), runs.end(), model) == runs.end() && fs::exists(fs::path(model) / "metrics.jsonl"))
+      runs.push_back(model);
+  }
+  if (input.records.empty() && runs.empty())
+    fail(ExitCode::kMissingInput,
+         "there is neither evals.jsonl nor metrics.jsonl, {}, name a sweep's or a run's folder", given);
+  for (const std::string& run : runs)
+    input.runs.push_back({run, read_lines(fs::path(run) / "metrics.jsonl"), read_text(fs::path(run) / "config.yaml")});
+  std::set<std::string> drawn;
+  for (const Json& record : input.records) {
+    const std::string model = record.value("model", folder.string());
+    if (drawn.size() < 8 && drawn.insert(model + record.value("rope", Json::object()).dump()).second)
+      add_rope(input, model, record, longest);
+  }
+  if (drawn.empty() && !runs.empty()) add_rope(input, runs.front(), Json::object(), 0);
+  return input;
+}
+
+}  // namespace carillon
