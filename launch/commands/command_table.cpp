@@ -22,7 +22,9 @@ const std::vector<Command>& command_table() {
       {"inspect", "inspect FILE [--json]", "what is in a model, checkpoint or token file, every hash verified",
        "Exit code 65 names the file and tensor that fail.", "carillon inspect runs/quickstart/run --json", run_inspect},
       {"rope", "rope [rope.*=…] [length=N] [--json]", "the rotary frequency table of a setting",
-       "Wavelengths before and after rounding, the critical dimension, the feature gap beyond the trained length.",
+       "Wavelengths before and after rounding, the critical dimension, the feature gap beyond the trained length, and "
+       "what "
+       "the scaling laws say of the base; svg=FILE draws it.",
        "carillon rope rope.type=yarn rope.resonance=true rope.factor=4 rope.original_max_position_embeddings=4096",
        run_rope, help_rope},
       {"posgen", "posgen OUT.jsonl task=… count=… length=… seed=…", "PosGen sequences",

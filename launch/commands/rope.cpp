@@ -1,6 +1,12 @@
 // carillon rope: what a rotary setting does to every pair.
+#include <algorithm>
+#include <cmath>
 #include "launch/commands/commands.h"
+
+#include "data/output_file.h"
+#include "launch/report/rope_chart.h"
 #include "launch/run_config.h"
+#include "model/rope_laws.h"
 #include "model/rope_report.h"
 
 namespace carillon {
@@ -9,6 +15,7 @@ namespace {
 struct RopeCommandConfig {
   RopeSection rope;
   std::optional<int64_t> length;
+  std::optional<std::string> svg;
   int64_t head_dim = 128;
   int64_t max_position_embeddings = 2048;
 };
@@ -18,6 +25,7 @@ void declare(Schema& schema, RopeCommandConfig& config) {
   schema.integer("length", config.length, "The length to look at, L'.")
       .at_least(1)
       .default_is("factor times the original length");
+  schema.text("svg", config.svg, "A file for the wavelengths as a picture.");
   schema.section("model", "The head.");
   schema.integer("model.head_dim", config.head_dim, "Width of a head.").at_least(2);
   schema.integer("model.max_position_embeddings", config.max_position_embeddings, "The model's own length.")
@@ -25,7 +33,30 @@ void declare(Schema& schema, RopeCommandConfig& config) {
   declare_rope(schema, config.rope);
 }
 
-Json to_json(const RopeReport& report, const RopeConfig& config) {
+// What 2310.05209 and 2405.14591 say of plain RoPE of this base, trained at L and used at `length`.
+struct Laws {
+  int64_t dimensions;
+  double critical_base, bound, base_needed;
+  SmallBases small;
+  std::optional<int64_t> negative;
+};
+Laws laws_of(const RopeConfig& config, int64_t head_dim, int64_t length) {
+  const auto trained = static_cast<double>(config.original_max_position_embeddings), used = static_cast<double>(length);
+  return {critical_dimensions(head_dim, config.base, trained),
+          critical_base(config.base, trained, std::max(trained, used)),
+          extrapolation_bound(head_dim, config.base, trained, config.base, trained),
+          base_for_length(head_dim, config.base, trained, used),
+          small_bases(trained),
+          first_negative_similarity(head_dim, config.base, std::max(length, config.original_max_position_embeddings))};
+}
+
+Json to_json(const RopeReport& report, const RopeConfig& config, const Laws& found) {
+  const Json laws = {{"critical_dimensions", found.dimensions},
+                     {"critical_base", found.critical_base},
+                     {"extrapolation_bound", found.bound},
+                     {"base_for_length", found.base_needed},
+                     {"small_bases", {found.small.quarter, found.small.half, found.small.full}},
+                     {"first_negative_similarity", found.negative ? Json(*found.negative) : Json()}};
   Json pairs = Json::array();
   for (const RopePairReport& pair : report.pairs) {
     const bool turns = pair.rounded_wavelength > 0;
@@ -33,7 +64,8 @@ Json to_json(const RopeReport& report, const RopeConfig& config) {
                      {"theta", pair.inverse_frequency},
                      {"wavelength", turns ? Json(pair.wavelength) : Json()},
                      {"rounded_wavelength", turns ? Json(pair.rounded_wavelength) : Json()},
-                     {"feature_gap", pair.feature_gap}});
+                     {"feature_gap", pair.feature_gap},
+                     {"feature_gap_without_resonance", pair.unrounded_feature_gap}});
   }
   return {{"type", name_of(config.type)},
           {"resonance", config.resonance},
@@ -43,19 +75,53 @@ Json to_json(const RopeReport& report, const RopeConfig& config) {
           {"original_max_position_embeddings", report.original_length},
           {"length", report.length},
           {"critical_dimension", report.critical_dimension},
+          {"log10_common_period", report.log10_common_period},
+          {"laws", laws},
           {"pairs", pairs}};
 }
 
-void print(const RopeReport& report, const RopeConfig& config) {
+// A bar from 1 to the wavelength, on a logarithmic scale that ends at the longest.
+std::string bar_of(double wavelength, double longest) {
+  constexpr double kCells = 24;
+  if (!std::isfinite(wavelength)) return "does not turn";
+  const auto cells = static_cast<size_t>(std::lround(kCells * std::log(wavelength) / std::log(std::max(longest, 2.0))));
+  std::string bar;
+  for (size_t i = 0; i < cells; ++i) bar += "▪";
+  return bar;
+}
+
+void print(const RopeReport& report, const RopeConfig& config, const Laws& laws) {
   fmt::print("{}{}: base {}, factor {}, attention factor {:.6f}\n", config.resonance ? "resonance " : "",
              name_of(config.type), config.base, config.factor, report.attention_factor);
   fmt::print("trained at {} tokens, looked at up to {}; critical dimension {} of {} pairs\n\n", report.original_length,
              report.length, report.critical_dimension, report.pairs.size());
-  fmt::print("{:>5} {:>14} {:>14} {:>12} {:>12}\n", "pair", "theta", "wavelength", "rounded", "feature gap");
+  fmt::print("{:>5} {:>14} {:>14} {:>12} {:>12} {:>12}\n", "pair", "theta", "wavelength", "rounded", "feature gap",
+             config.resonance ? "unrounded" : "");
+  double longest = 2;
   for (const RopePairReport& pair : report.pairs)
-    fmt::print("{:>5} {:>14.8g} {:>14.6g} {:>12} {:>12.6g}{}\n", pair.pair, pair.inverse_frequency, pair.wavelength,
-               pair.rounded_wavelength, pair.feature_gap,
+    if (std::isfinite(pair.wavelength)) longest = std::max(longest, pair.wavelength);
+  for (const RopePairReport& pair : report.pairs)
+    fmt::print("{:>5} {:>14.8g} {:>14.6g} {:>12} {:>12.6g} {:>12} {}{}\n", pair.pair, pair.inverse_frequency,
+               pair.wavelength, pair.rounded_wavelength, pair.feature_gap,
+               config.resonance ? fmt::format("{:.6g}", pair.unrounded_feature_gap) : "",
+               bar_of(pair.wavelength, longest),
                pair.pair == report.critical_dimension ? "  <- from here on longer than the training" : "");
+  if (report.log10_common_period > 0)
+    fmt::print("\nthe pairs before the critical dimension all stand as at the beginning after 10^{:.2f} tokens\n",
+               report.log10_common_period);
+  fmt::print("\nscaling laws (2310.05209), plain RoPE of this base trained at {}: critical dimension {}\n",
+             report.original_length, laws.dimensions);
+  fmt::print(
+      "  it holds up to {:.6g} tokens; {} tokens take a base of {:.6g} (critical base when tuned there {:.6g})\n",
+      laws.bound, report.length, laws.base_needed, laws.critical_base);
+  fmt::print("  gradual failure below the bases {:.6g}, {:.6g}, {:.6g} (a quarter, half, full turn of every pair)\n",
+             laws.small.quarter, laws.small.half, laws.small.full);
+  if (laws.negative)
+    fmt::print("base bound (2405.14591): from {} tokens away a like key can score below a random one\n",
+               *laws.negative);
+  else
+    fmt::print("base bound (2405.14591): like keys score above random ones at every distance up to {}\n",
+               report.length);
 }
 
 }  // namespace
@@ -81,12 +147,18 @@ ExitCode run_rope(Program& program, const CommandLine& line) {
   const RopeConfig rope = merge_rope_config(base, config.rope.settings, "the command line");
   const int64_t length = config.length.value_or(
       static_cast<int64_t>(rope.factor * static_cast<double>(rope.original_max_position_embeddings)));
-  const RopeReport report = report_rope(rope, config.head_dim, length);
   if (!program.main_rank()) return ExitCode::kDone;
+  const RopeReport report = report_rope(rope, config.head_dim, length);
+  const Laws laws = laws_of(rope, config.head_dim, length);
+  if (config.svg) {
+    std::vector<std::pair<std::string, RopeReport>> settings = {{name_of(rope.type), report}};
+    if (rope.resonance) settings.front().first = "resonance " + settings.front().first;
+    write_whole_file(*config.svg, rope_wavelength_chart(settings));
+  }
   if (line.json)
-    fmt::print("{}\n", to_json(report, rope).dump(2));
+    fmt::print("{}\n", to_json(report, rope, laws).dump(2));
   else
-    print(report, rope);
+    print(report, rope, laws);
   return ExitCode::kDone;
 }
 

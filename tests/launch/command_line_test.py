@@ -1,6 +1,7 @@
 """What a person gets for a wrong word or a bad file: one line, the right exit code, on every rank, within seconds."""
 
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -179,6 +180,12 @@ class CommandLine(unittest.TestCase):
                                  "rope.original_max_position_embeddings=64", "model.head_dim=16").stdout)
         self.assertEqual([p["rounded_wavelength"] for p in rope["pairs"]][:3], [6, 26, 126])
         self.assertEqual(rope["critical_dimension"], 2)
+        self.assertAlmostEqual(rope["laws"]["critical_base"] / 10000 ** (math.log(256 / math.tau) / math.log(64 / math.tau)), 1, places=12)
+        drawn = bb.run(1, "rope", "rope.resonance=true", "rope.original_max_position_embeddings=4096", "length=8192",
+                       f"svg={self.folder / 'rope.svg'}").stdout
+        self.assertIn("after 10^51.85 tokens", drawn)
+        self.assertIn("from 1707 tokens away", drawn)
+        self.assertTrue((self.folder / "rope.svg").read_text().startswith("<svg"))
         found = json.loads(bb.run(1, "inspect", self.folder / "run", "--json").stdout)
         self.assertEqual(found["kind"], "checkpoint")
         self.assertIn("model/model.embed_tokens.weight", found["tensors"])

@@ -2,6 +2,10 @@
 // back.
 #include "launch/run_config.h"
 
+#include <filesystem>
+
+#include "launch/sweep_config.h"
+
 #include "tests/launch/near_error.h"
 #include "tests/support/temporary_folder.h"
 
@@ -157,6 +161,20 @@ TEST(Schema, EveryDefaultIsInItsOwnBoundsAndEveryKeyHasHelp) {
     EXPECT_GE(number, key.minimum.value_or(number)) << key.name;
     EXPECT_LE(number, key.maximum.value_or(number)) << key.name;
   }
+}
+
+TEST(Configs, EveryOneThatShipsIsRead) {
+  int read = 0;
+  for (const auto& entry :
+       std::filesystem::recursive_directory_iterator(std::string(CARILLON_SOURCE) + "/launch/configs")) {
+    if (entry.path().extension() != ".yaml") continue;
+    if (entry.path().filename().string().starts_with("sweep"))
+      EXPECT_NO_THROW(load_sweep_config(entry.path(), {})) << entry.path();
+    else
+      EXPECT_NO_THROW(load_run_config(entry.path(), {})) << entry.path();
+    ++read;
+  }
+  EXPECT_GE(read, 8);
 }
 
 }  // namespace
