@@ -63,7 +63,8 @@ published() {
   esac
 }
 table() {
-  echo "Accuracy in percent, mean ± standard deviation over $seeds seeds; trained at 64 tokens."
+  if [ "$seeds" -gt 1 ]; then echo "Accuracy in percent, mean ± standard deviation over $seeds seeds; trained at 64 tokens."
+  else echo "Accuracy in percent, one seed; trained at 64 tokens."; fi
   echo "| subtask | trained with | evaluated with | ID, at 64 | OOD, at 128 | OOD, at 256 | OOD at 256, leaky | OOD at 256, fresh | published OOD at 256 |"
   echo "|---|---|---|---|---|---|---|---|---|"
   local task rope setting
@@ -74,7 +75,7 @@ table() {
       $(NF-4) != with { next }
       function keep(name) { n[name]++; s[name] += 100 * $NF; q[name] += 10000 * $NF * $NF }
       function show(name,   m, v) { if (!n[name]) return "-"; m = s[name] / n[name]; v = q[name] - n[name] * m * m
-        return sprintf("%.2f ± %.2f", m, n[name] > 1 && v > 0 ? sqrt(v / (n[name] - 1)) : 0) }
+        return n[name] < 2 ? sprintf("%.2f", m) : sprintf("%.2f ± %.2f", m, v > 0 ? sqrt(v / (n[name] - 1)) : 0) }
       $(NF-1) == "id_accuracy" && $(NF-3) == 64 { keep("id") }
       $(NF-1) == "ood_accuracy" && $(NF-3) == 128 { keep("128") }
       $(NF-1) == "ood_accuracy" && $(NF-3) == 256 { keep("256") }
