@@ -119,14 +119,7 @@ std::vector<int64_t> Generator::next_tokens(const std::vector<int64_t>& tokens, 
        Tensor::of(target, {batch, 1}), Tensor::of(weight, {batch, 1})},
       index);
 
-  std::vector<char> staged(own.bytes());
-  backend_.download(Tensor(staged.data(), own.dtype(), own.shape()), own);
-  std::vector<double> mine(static_cast<size_t>(own.count()));
-  dispatch_floating(own.dtype(), [&](auto type) {
-    using A = decltype(type);
-    const A* values = reinterpret_cast<const A*>(staged.data());
-    for (size_t i = 0; i < mine.size(); ++i) mine[i] = static_cast<double>(values[i]);
-  });
+  std::vector<double> mine = download_as_double(backend_, own);
   std::vector<int64_t> counts;
   for (const int64_t columns : vocabulary_counts_) counts.push_back(batch * columns);
   std::vector<double> all(static_cast<size_t>(batch * config_.vocab_size));

@@ -5,11 +5,9 @@
 #include <filesystem>
 #include <map>
 
-#include "data/batch_loader.h"
-#include "data/token_store.h"
-#include "launch/network.h"
 #include "launch/ranks.h"
 #include "launch/training_state.h"
+#include "launch/training_step.h"
 
 namespace carillon {
 namespace {
@@ -19,64 +17,27 @@ class Steps {
  public:
   Steps(Backend& backend, std::unique_ptr<Communicator> world, const RunConfig& config, OpenedModel& model,
         const TokenStore& store, const Notice& notice)
-      : config_(config), grid_(make_grid(std::move(world), config.parallel, model.config)) {
-    const int64_t micro = config.train.micro_batch_size;
-    loader_.emplace(
-        store, BatchLoaderOptions{config.data.sequence_length, micro, config.train.gradient_accumulation_steps,
-                                  config.data.packing, config.data.shuffle, static_cast<uint64_t>(config.train.seed),
-                                  grid_.dp_rank, grid_.shape.data});
-    NetworkOptions options;
-    options.compute = config.runtime.dtype;
-    options.batch = micro;
-    options.sequence_length = config.data.sequence_length;
-    options.layout = config.parallel.layout;
-    options.recompute = config.train.recompute;
-    options.optimizer = {};
-    options.optimizer.zero = static_cast<int>(config.parallel.zero);
-    options.optimizer.beta1 = config.train.adam_beta1;
-    options.optimizer.beta2 = config.train.adam_beta2;
-    options.optimizer.epsilon = config.train.adam_epsilon;
-    options.optimizer.weight_decay = config.train.weight_decay;
-    options.optimizer.max_grad_norm = config.train.max_grad_norm.value_or(0);
-    network_ = std::make_unique<Network>(backend, grid_, model.config, options);
-    sharded_ = std::make_unique<ShardedBatch>(network_->layout(), grid_.cp_rank, micro);
-    network_->transformer().set_rotation(
-        make_rope_table(model.config.rope, model.config.head_dim, config.data.sequence_length));
-    if (model.source)
-      load_weights(*grid_.world, *model.source, network_->parameters(), notice);
-    else
-      network_->parameters().initialize(backend, model.config.initializer_range,
-                                        static_cast<uint64_t>(config.train.seed));
-    network_->optimizer().start_from_weights();
+      : config_(config),
+        grid_(make_grid(std::move(world), config.parallel, model.config)),
+        training_(backend, grid_, model.config, config, store) {
+    training_.start_fresh(model, notice);
   }
 
   // Loss and gradient norm of step `step`.
   std::pair<double, double> take(int64_t step) {
-    network_->optimizer().zero_gradients();
-    double sums[] = {0, 0};
-    for (int64_t micro = 0; micro < config_.train.gradient_accumulation_steps; ++micro) {
-      const BatchLoader::Views whole = loader_->get(step, micro);
-      const MicroBatch& local =
-          sharded_->shard({whole.tokens, whole.position, whole.first, whole.target, whole.target_weight});
-      network_->transformer().forward_backward(local, [&](int64_t layer) { network_->optimizer().group_done(layer); });
-      network_->optimizer().after_micro_step();
-      sums[0] += network_->transformer().weighted_loss();
-      for (const double weight : local.target_weight.span<double>()) sums[1] += weight;
-    }
-    grid_.z->all_reduce(Tensor(sums, DType::kFloat64, {2}), Reduction::kSum);
-    const auto outcome = network_->optimizer().step(sums[1], config_.train.learning_rate, config_.train.adam_beta1);
-    return {sums[0] / sums[1], outcome.gradient_norm};
+    const TrainingStep::Sums sums = training_.accumulate(step);
+    const auto outcome =
+        training_.network().optimizer().step(sums.weight, config_.train.learning_rate, config_.train.adam_beta1);
+    return {sums.loss / sums.weight, outcome.gradient_norm};
   }
 
-  std::vector<NamedShard> shards() { return checkpoint_shards(*network_, grid_); }
+  std::vector<NamedShard> shards() { return checkpoint_shards(training_.network(), grid_); }
   Communicator& world() { return *grid_.world; }
 
  private:
   const RunConfig& config_;
   ProcessGrid grid_;
-  std::unique_ptr<Network> network_;
-  std::optional<BatchLoader> loader_;
-  std::unique_ptr<ShardedBatch> sharded_;
+  TrainingStep training_;
 };
 
 double value_at(const Tensor& tensor, int64_t index) {
@@ -136,29 +97,18 @@ LayoutCheck check_layout(std::unique_ptr<Communicator> world, RunConfig config, 
                          const Notice& notice) {
   if (options.dtype) config.runtime.dtype = *options.dtype;
   const GridShape shape = grid_shape(config.parallel, world->size());
-  OpenedModel model;
-  if (config.model.base) {
-    model = open_model(*world, *config.model.base, config.rope.settings, notice);
-  } else {
-    model.config = parse_model_config(config.model.config_json(), "the configuration's model:", ExitCode::kUsage);
-    model.config.rope = merge_rope_config(model.config.rope, config.rope.settings, "rope");
-  }
+  OpenedModel model = open_run_model(*world, config, notice);
   const auto tokenizer = open_tokenizer(*world, config.data.tokenizer.value_or(""), model.source.get());
   if (options.shrink) {
     model.config.num_hidden_layers = std::min<int64_t>(model.config.num_hidden_layers, 2);
     model.source.reset();
   }
   const auto backend = make_backend(config.runtime, notice);
-  std::vector<std::string> paths;
-  for (const DataSource& source : config.data.train) paths.push_back(source.path);
-  std::optional<uint32_t> end_of_document;
-  if (tokenizer) end_of_document = tokenizer->eos();
   agree(*world, [&] {
     std::error_code error;
     if (world->rank() == 0) std::filesystem::create_directories(config.output, error);
   });
-  const TokenStore store =
-      TokenStore::open(*world, paths, tokenizer.get(), end_of_document, model.config.vocab_size, config.output, notice);
+  const TokenStore store = open_training_data(*world, config, model.config, tokenizer.get(), notice);
 
   // The same sequences in a step: what data-parallel ranks take side by side, one rank takes in one micro-batch.
   RunConfig alone = config;

@@ -2,11 +2,11 @@
 # The experiment of Resonance RoPE (Wang et al., 2403.00071, section 6.1), scaled to two cores: three PosGen subtasks × {RoPE,
 # Resonance, YaRN, Resonance YaRN} × seeds, trained at 64 tokens, accuracy in and out of distribution up to 256, on leaky and
 # on fresh positions; then a table beside the published one. The scale: launch/configs/paper/posgen_two_cores.yaml.
-#   SEEDS=3 STEPS=500 TASKS="recursive cot semi_recursive" COUNT=1000 OUT=runs/posgen bash launch/reproduce_posgen.sh
+#   SEEDS=3 STEPS=500 TASKS="recursive cot semi_recursive" COUNT=500 OUT=runs/posgen bash launch/reproduce_posgen.sh
 # Stopped and started again it goes on. 36 runs of a minute each, one a core.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-seeds=${SEEDS:-3} steps=${STEPS:-500} tasks=${TASKS:-"recursive cot semi_recursive"} count=${COUNT:-1000} out=${OUT:-runs/posgen}
+seeds=${SEEDS:-3} steps=${STEPS:-500} tasks=${TASKS:-"recursive cot semi_recursive"} count=${COUNT:-500} out=${OUT:-runs/posgen}
 carillon=$(realpath "${CARILLON:-build/carillon}")
 export OMP_NUM_THREADS=1
 mkdir -p "$out"

@@ -92,14 +92,7 @@ TokenScores Scorer::score_own(const ScoreDocument& document) {
 // The first `count` of the rows of all context ranks.
 std::vector<double> Scorer::in_sequence_order(Tensor rows, size_t count) {
   const SequenceLayout& layout = network_.layout();
-  std::vector<double> local(static_cast<size_t>(layout.local())), gathered(static_cast<size_t>(layout.padded()));
-  if (rows.dtype() == DType::kFloat64) {
-    backend_.download(Tensor::of(local, {layout.local()}), rows);
-  } else {
-    std::vector<float> single(local.size());
-    backend_.download(Tensor::of(single, {layout.local()}), rows);
-    std::copy(single.begin(), single.end(), local.begin());
-  }
+  std::vector<double> local = download_as_double(backend_, rows), gathered(static_cast<size_t>(layout.padded()));
   grid_.cp->all_gather(Tensor::of(gathered, {layout.padded()}), Tensor::of(local, {layout.local()}));
   std::vector<double> values(count);
   for (int rank = 0; rank < layout.cp(); ++rank)

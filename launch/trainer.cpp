@@ -36,36 +36,23 @@ ExitCode Trainer::run() {
   if (saved_step_ != state_.step) save(true);
   log_.finish();
   if (!stop_requested_) {
-    agree(*grid_.world, [&] {
-      if (grid_.world->rank() != 0) return;
-      write_whole_file(config_.output + "/report.html", report_html(read_results(config_.output)));
-      // `sweep watch=true` goes on until it sees this; a run that is continued takes it away.
-      write_whole_file(config_.output + "/ended", fmt::format("{}\n", state_.step));
-    });
+    finish_folder();
     return ExitCode::kDone;
   }
   log_.notice(fmt::format("stopped by a signal after step {}; the same command goes on from there", state_.step));
   return ExitCode::kStopped;
 }
 
-Trainer::StepSums Trainer::accumulate_gradients() {
-  StepSums sums;
-  network_->optimizer().zero_gradients();
-  for (int64_t micro = 0; micro < config_.train.gradient_accumulation_steps; ++micro) {
-    const BatchLoader::Views whole = loader_->get(state_.step, micro);
-    const MicroBatch& local =
-        sharded_->shard({whole.tokens, whole.position, whole.first, whole.target, whole.target_weight});
-    network_->transformer().forward_backward(local, [&](int64_t layer) { network_->optimizer().group_done(layer); });
-    network_->optimizer().after_micro_step();
-    sums.loss += network_->transformer().weighted_loss();
-    for (const double weight : local.target_weight.span<double>()) {
-      sums.weight += weight;
-      sums.targets += weight != 0;
-    }
+// The page, and for `sweep watch=true` the word that no more checkpoints will come. The run's work stands already: what
+// goes wrong here is said, and costs the page only.
+void Trainer::finish_folder() {
+  if (grid_.world->rank() != 0) return;
+  try {
+    write_whole_file(config_.output + "/ended", fmt::format("{}\n", state_.step));
+    write_whole_file(config_.output + "/report.html", report_html(read_results(config_.output)));
+  } catch (const Error& error) {
+    log_.warning(fmt::format("the run is complete, but its page is not: {}", error.what()));
   }
-  double numbers[] = {sums.loss, sums.weight};
-  grid_.z->all_reduce(Tensor(numbers, DType::kFloat64, {2}), Reduction::kSum);
-  return {numbers[0], numbers[1], grid_.z->sum(sums.targets)};
 }
 
 void Trainer::train_step() {
@@ -73,13 +60,13 @@ void Trainer::train_step() {
   for (Communicator* axis : {grid_.dp.get(), grid_.cp.get(), grid_.tp.get(), grid_.z.get()}) axis->reset_traffic();
   StepRecord record;
   record.lr = schedule_.factor(state_.step) * config_.train.learning_rate;
-  const StepSums sums = accumulate_gradients();
+  const TrainingStep::Sums sums = training_->accumulate(state_.step);
   if (sums.weight > 0) {
     const double loss = sums.loss / sums.weight;
     bool updated = false;
     if (std::isfinite(loss)) {
       record.loss = loss;
-      const auto outcome = network_->optimizer().step(sums.weight, record.lr, config_.train.adam_beta1);
+      const auto outcome = network().optimizer().step(sums.weight, record.lr, config_.train.adam_beta1);
       if (std::isfinite(outcome.gradient_norm)) record.grad_norm = outcome.gradient_norm;
       updated = outcome.updated;
     }
@@ -87,7 +74,7 @@ void Trainer::train_step() {
   }
   state_.step += 1;
   state_.tokens_total += sums.targets;
-  state_.updates = network_->optimizer().updates();
+  state_.updates = network().optimizer().updates();
   record.step = state_.step;
   record.tokens = sums.targets;
   record.tokens_total = state_.tokens_total;
@@ -168,7 +155,7 @@ void Trainer::save(bool must_succeed) {
   const Clock::time_point begin = Clock::now();
   const Manifest manifest = make_manifest(config_, model_.config, grid_, state_);
   const SaveResult result = save_checkpoint(*grid_.world, checkpoints_folder(config_), manifest,
-                                            checkpoint_shards(*network_, grid_), config_.checkpoint.keep);
+                                            checkpoint_shards(network(), grid_), config_.checkpoint.keep);
   last_save_ = Clock::now();
   timed_save_due_ = false;
   if (result.saved) {

@@ -6,13 +6,12 @@
 #include <optional>
 #include <string>
 
-#include "data/batch_loader.h"
-#include "data/token_store.h"
 #include "launch/metrics_file.h"
 #include "launch/run_log.h"
 #include "launch/signals.h"
 #include "launch/training_evaluator.h"
 #include "launch/training_state.h"
+#include "launch/training_step.h"
 #include "model/schedule.h"
 
 namespace carillon {
@@ -28,12 +27,6 @@ class Trainer {
   ExitCode run();
 
  private:
-  // What one step adds up to over all ranks.
-  struct StepSums {
-    double loss = 0;    // Σ weight · loss
-    double weight = 0;  // Σ weight
-    int64_t targets = 0;
-  };
   void open_run_folder();
   void open_model_and_data();
   void make_network();
@@ -41,14 +34,17 @@ class Trainer {
   std::string describe_run() const;
 
   void train_step();
-  StepSums accumulate_gradients();
   void finish_record(StepRecord& record, double seconds);
   void share_decisions(StepRecord& record);
   void check_ranks_agree(const StepRecord& record);
+  void finish_folder();
   bool save_is_due() const;
   void save(bool must_succeed);
   bool evaluation_is_due() const;
   void evaluate();
+
+  Network& network() const { return training_->network(); }
+  BatchLoader& loader() const { return training_->loader(); }
 
   RunConfig config_;
   std::unique_ptr<Communicator> world_;  // until the grid takes it
@@ -59,9 +55,7 @@ class Trainer {
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::optional<TokenStore> store_;
-  std::optional<BatchLoader> loader_;
-  std::unique_ptr<Network> network_;
-  std::unique_ptr<ShardedBatch> sharded_;
+  std::unique_ptr<TrainingStep> training_;
   std::unique_ptr<TrainingEvaluator> evaluator_;  // null: nothing is asked for
   std::optional<MetricsFile> metrics_;            // rank 0 only
   std::vector<ResumePoint> resume_points_;

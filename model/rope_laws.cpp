@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <vector>
 
 namespace carillon {
 namespace {
@@ -10,6 +11,19 @@ namespace {
 constexpr double kTurn = 2 * std::numbers::pi;
 
 double log_base(double base, double value) { return std::log(value) / std::log(base); }
+
+std::vector<double> frequencies(int64_t head_dim, double base) {
+  std::vector<double> result;
+  for (int64_t pair = 0; pair < head_dim / 2; ++pair)
+    result.push_back(std::pow(base, -2 * static_cast<double>(pair) / static_cast<double>(head_dim)));
+  return result;
+}
+
+double sum_of_cosines(const std::vector<double>& frequencies, int64_t distance) {
+  double sum = 0;
+  for (const double frequency : frequencies) sum += std::cos(static_cast<double>(distance) * frequency);
+  return sum;
+}
 
 }  // namespace
 
@@ -41,16 +55,13 @@ SmallBases small_bases(double tuned) {
 }
 
 double similarity_score(int64_t head_dim, double base, int64_t distance) {
-  double sum = 0;
-  for (int64_t pair = 0; pair < head_dim / 2; ++pair)
-    sum += std::cos(static_cast<double>(distance) *
-                    std::pow(base, -2 * static_cast<double>(pair) / static_cast<double>(head_dim)));
-  return sum;
+  return sum_of_cosines(frequencies(head_dim, base), distance);
 }
 
 std::optional<int64_t> first_negative_similarity(int64_t head_dim, double base, int64_t length) {
+  const std::vector<double> pairs = frequencies(head_dim, base);
   for (int64_t distance = 0; distance < length; ++distance)
-    if (similarity_score(head_dim, base, distance) < 0) return distance;
+    if (sum_of_cosines(pairs, distance) < 0) return distance;
   return std::nullopt;
 }
 

@@ -75,7 +75,8 @@ RopeReport report_rope(const RopeConfig& config, int64_t head_dim, int64_t lengt
                                   ? 0
                                   : static_cast<int64_t>(std::max(1.0, std::nearbyint(pair.wavelength)));
     pair.feature_gap = feature_gap(table, i, report.original_length, length);
-    pair.unrounded_feature_gap = feature_gap(plain, i, report.original_length, length);
+    pair.unrounded_feature_gap =
+        config.resonance ? feature_gap(plain, i, report.original_length, length) : pair.feature_gap;
     if (pair.wavelength < static_cast<double>(report.original_length)) {
       ++report.critical_dimension;
       if (table.period[i] > 0) periods.push_back(table.period[i]);

@@ -14,4 +14,16 @@ std::unique_ptr<Backend> make_backend(const BackendOptions& options) {
        options.device);
 }
 
+std::vector<double> download_as_double(Backend& backend, Tensor x) {
+  std::vector<char> staged(x.bytes());
+  backend.download(Tensor(staged.data(), x.dtype(), x.shape()), x);
+  std::vector<double> values(static_cast<size_t>(x.count()));
+  dispatch_floating(x.dtype(), [&](auto type) {
+    using T = decltype(type);
+    const T* source = reinterpret_cast<const T*>(staged.data());
+    for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<double>(source[i]);
+  });
+  return values;
+}
+
 }  // namespace carillon

@@ -172,4 +172,7 @@ struct BackendOptions {
 // Error 64 when the device is unknown or not built into this program.
 std::unique_ptr<Backend> make_backend(const BackendOptions& options);
 
+// The elements of x (packed, any floating type) in their order, on the host, as float64.
+std::vector<double> download_as_double(Backend& backend, Tensor x);
+
 }  // namespace carillon

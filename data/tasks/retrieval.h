@@ -73,10 +73,10 @@ class Retrieval {
   Script words(Draw& draw, int64_t size, RetrievalSample& sample) const;
   Script haystack(Draw& draw, int64_t size) const;
   Script hidden(Draw& draw, Script needles, int64_t size) const;
+  static bool taken(const std::vector<Part>& parts, const Part& part);
   Part number(Draw& draw) const;
-  Part name(Draw& draw, std::vector<Part>& taken) const;
+  Part name(Draw& draw, std::vector<Part>& names) const;
   Part word(int64_t number) const;
-  Part part(std::string text, std::vector<int64_t> tokens) const { return {std::move(text), std::move(tokens)}; }
   void expect(RetrievalSample& sample, const Part& part) const;
   std::vector<int32_t> tokens_of(const Script& script) const;
 

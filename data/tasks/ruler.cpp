@@ -57,15 +57,17 @@ Retrieval::Part Retrieval::number(Draw& draw) const {
   return part;
 }
 
-// A name unlike those taken; two symbols.
-Retrieval::Part Retrieval::name(Draw& draw, std::vector<Part>& taken) const {
+bool Retrieval::taken(const std::vector<Part>& parts, const Part& part) {
+  return std::any_of(parts.begin(), parts.end(),
+                     [&](const Part& other) { return other.text == part.text || other.tokens == part.tokens; });
+}
+
+// A name unlike those before, which it joins; two symbols.
+Retrieval::Part Retrieval::name(Draw& draw, std::vector<Part>& names) const {
   for (;;) {
     Part part{word_of(draw.below(4096)), {draw.below(symbols_), draw.below(symbols_)}};
-    const bool known = std::any_of(taken.begin(), taken.end(), [&](const Part& other) {
-      return other.text == part.text || other.tokens == part.tokens;
-    });
-    if (known) continue;
-    taken.push_back(part);
+    if (taken(names, part)) continue;
+    names.push_back(part);
     return part;
   }
 }
@@ -111,23 +113,20 @@ Retrieval::Script Retrieval::variables(Draw& draw, int64_t size, RetrievalSample
   const Part value = number(draw);
   std::vector<Part> names;
   Script needles;
-  const Part* from = nullptr;
   for (int64_t hop = 0; hop <= kHops; ++hop) {
     Part part;
-    for (bool known = true; known;) {
+    do {
       part = {};
       for (int i = 0; i < 5; ++i) part.text += static_cast<char>('A' + draw.below(26));
       for (int i = 0; i < 2; ++i) part.tokens.push_back(draw.below(symbols_));
-      known = std::any_of(names.begin(), names.end(),
-                          [&](const Part& other) { return other.text == part.text || other.tokens == part.tokens; });
-    }
+    } while (taken(names, part));
+    const Part assigned = hop == 0 ? value : Part{"VAR " + names.back().text, names.back().tokens};
     names.push_back(part);
-    from = hop == 0 ? nullptr : &names[names.size() - 2];
     std::vector<int64_t> tokens = {needle_};
     append(tokens, part.tokens);
     tokens.push_back(is_);
-    append(tokens, from ? from->tokens : value.tokens);
-    needles.push_back({"VAR " + part.text + " = " + (from ? "VAR " + from->text : value.text) + ".", tokens});
+    append(tokens, assigned.tokens);
+    needles.push_back({"VAR " + part.text + " = " + assigned.text + ".", tokens});
     expect(sample, part);
   }
   std::vector<int64_t> question = {question_};

@@ -44,6 +44,16 @@ class Evaluation(unittest.TestCase):
             self.assertEqual(len(records), 4 * 2 * 2 * 2)
             self.assertTrue(all(r["status"] == "ok" for r in records))
 
+    def test_training_does_not_notice_generation(self):
+        """Tasks that generate have networks and a cache of their own."""
+        tasks = ("eval.tasks=[{task: passkey, depths: 2, trials: 1}, "
+                 "{task: posgen, train_length: 16, count: 4, seed: 1, free_running: true}]")
+        bb.run(2, "train", self.config, f"output={self.folder}/generating", "parallel.context=2", tasks, "eval.lengths=[64]",
+               "eval.every_steps=5")
+        bb.run(2, "train", self.config, f"output={self.folder}/silent", "parallel.context=2")
+        self.assertEqual(bb.raw_fields(self.folder / "generating"), bb.raw_fields(self.folder / "silent"))
+        self.assertEqual([r["status"] for r in self.records("generating")], ["ok"] * 4)
+
     def test_the_numbers_are_a_sweeps(self):
         bb.run(1, "train", self.config, f"output={self.folder}/seen", *self.keys, "eval.every_steps=4")
         sweep = self.folder / "sweep.yaml"

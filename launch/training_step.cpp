@@ -1,0 +1,96 @@
+#include "launch/training_step.h"
+
+namespace carillon {
+namespace {
+
+BatchLoaderOptions batches_of(const RunConfig& config, const ProcessGrid& grid) {
+  BatchLoaderOptions batches;
+  batches.sequence_length = config.data.sequence_length;
+  batches.micro_batch = config.train.micro_batch_size;
+  batches.accumulation = config.train.gradient_accumulation_steps;
+  batches.packing = config.data.packing;
+  batches.shuffle = config.data.shuffle;
+  batches.seed = static_cast<uint64_t>(config.train.seed);
+  batches.dp_rank = grid.dp_rank;
+  batches.dp_size = grid.shape.data;
+  return batches;
+}
+
+NetworkOptions network_of(const RunConfig& config) {
+  NetworkOptions options;
+  options.compute = config.runtime.dtype;
+  options.batch = config.train.micro_batch_size;
+  options.sequence_length = config.data.sequence_length;
+  options.layout = config.parallel.layout;
+  options.recompute = config.train.recompute;
+  options.optimizer.zero = static_cast<int>(config.parallel.zero);
+  options.optimizer.beta1 = config.train.adam_beta1;
+  options.optimizer.beta2 = config.train.adam_beta2;
+  options.optimizer.epsilon = config.train.adam_epsilon;
+  options.optimizer.weight_decay = config.train.weight_decay;
+  options.optimizer.max_grad_norm = config.train.max_grad_norm.value_or(0);
+  return options;
+}
+
+}  // namespace
+
+OpenedModel open_run_model(Communicator& world, const RunConfig& config, const Notice& notice) {
+  if (config.model.base) return open_model(world, *config.model.base, config.rope.settings, notice);
+  OpenedModel model;
+  model.config = parse_model_config(config.model.config_json(), "the configuration's model:", ExitCode::kUsage);
+  model.config.rope = merge_rope_config(model.config.rope, config.rope.settings, "rope");
+  return model;
+}
+
+TokenStore open_training_data(Communicator& world, const RunConfig& config, const ModelConfig& model,
+                              const Tokenizer* tokenizer, const Notice& notice) {
+  std::optional<uint32_t> end_of_document;
+  if (tokenizer != nullptr) end_of_document = tokenizer->eos();
+  if (!end_of_document && !model.eos_token_id.empty())
+    end_of_document = static_cast<uint32_t>(model.eos_token_id.front());
+  std::vector<std::string> paths;
+  for (const DataSource& source : config.data.train) paths.push_back(source.path);
+  return TokenStore::open(world, paths, tokenizer, end_of_document, model.vocab_size, config.output, notice);
+}
+
+TrainingStep::TrainingStep(Backend& backend, ProcessGrid& grid, const ModelConfig& model, const RunConfig& config,
+                           const TokenStore& store)
+    : backend_(backend),
+      grid_(grid),
+      config_(config),
+      loader_(store, batches_of(config, grid)),
+      network_(backend, grid, model, network_of(config)),
+      sharded_(network_.layout(), grid.cp_rank, config.train.micro_batch_size) {
+  network_.transformer().set_rotation(make_rope_table(model.rope, model.head_dim, config.data.sequence_length));
+}
+
+void TrainingStep::start_fresh(OpenedModel& model, const Notice& notice) {
+  if (model.source)
+    load_weights(*grid_.world, *model.source, network_.parameters(), notice);
+  else
+    network_.parameters().initialize(backend_, model.config.initializer_range,
+                                     static_cast<uint64_t>(config_.train.seed));
+  network_.optimizer().start_from_weights();
+}
+
+TrainingStep::Sums TrainingStep::accumulate(int64_t step) {
+  Sums sums;
+  network_.optimizer().zero_gradients();
+  for (int64_t micro = 0; micro < config_.train.gradient_accumulation_steps; ++micro) {
+    const BatchLoader::Views whole = loader_.get(step, micro);
+    const MicroBatch& local =
+        sharded_.shard({whole.tokens, whole.position, whole.first, whole.target, whole.target_weight});
+    network_.transformer().forward_backward(local, [&](int64_t layer) { network_.optimizer().group_done(layer); });
+    network_.optimizer().after_micro_step();
+    sums.loss += network_.transformer().weighted_loss();
+    for (const double weight : local.target_weight.span<double>()) {
+      sums.weight += weight;
+      sums.targets += weight != 0;
+    }
+  }
+  double numbers[] = {sums.loss, sums.weight};
+  grid_.z->all_reduce(Tensor(numbers, DType::kFloat64, {2}), Reduction::kSum);
+  return {numbers[0], numbers[1], grid_.z->sum(sums.targets)};
+}
+
+}  // namespace carillon
