@@ -71,13 +71,15 @@ Y converted(X value) {
 }  // namespace
 
 void CpuBackend::fill(Tensor x, double value) {
-  if (value != 0 || !x.packed()) return ReferenceBackend::fill(x, value);
-  char* data = static_cast<char*>(x.raw());
-  const int64_t bytes = static_cast<int64_t>(x.bytes());
-  constexpr int64_t kBytes = int64_t{1} << 20;
-#pragma omp parallel for schedule(static) num_threads(threads_) if (bytes > kBytes)
-  for (int64_t begin = 0; begin < bytes; begin += kBytes)
-    std::memset(data + begin, 0, static_cast<size_t>(std::min(kBytes, bytes - begin)));
+  Rows rows;
+  if (x.dtype() > DType::kBFloat16 || !rows.find(x, x)) return ReferenceBackend::fill(x, value);
+  dispatch_floating(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T repeated = T(static_cast<accumulate_t<T>>(value));
+    for_each_piece(rows, threads_, [to = x.data<T>(), repeated](int64_t a, int64_t, int64_t count) {
+      std::fill(to + a, to + a + count, repeated);
+    });
+  });
 }
 
 void CpuBackend::copy(Tensor y, Tensor x) {

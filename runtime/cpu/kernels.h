@@ -1,9 +1,13 @@
-// The inner loops that are compiled once for each instruction set (kernels_avx512.cpp …, all from kernels_body.h), and
+// The inner loops that are compiled once for each instruction set (kernels/avx512.cpp …), and
 // the table through which the rest of this folder calls them. Plain pointers and counts: blocks are cut, and threads
 // are started, by the callers.
 //
-// Vectors of A are float or double. Matrices "padded" have rows of head_dim rounded up to kPanel, zeros behind;
-// "panels" are [rows / kPanel][head_dim][kPanel]: transposed, so that rows stand side by side in the lanes.
+// Operands of products are packed into words as wide as A (accumulate_t<T>): one element each, or, where the processor
+// multiplies pairs of bfloat16, two neighbours along the inner dim (Kernels::depth = 2). words(n) = n / depth, rounded
+// up. Of a matrix [rows][head_dim] there are three packings:
+//   rows    [rows][words(head_dim)]                 inner dim head_dim, read row by row
+//   panels  [rows / kPanel][words(head_dim)][kPanel]   the same transposed: rows side by side in the lanes
+//   lanes   [words(rows)][padded head_dim]          inner dim rows; padded to kPanel columns, zeros behind
 #pragma once
 
 #include <cstdint>
@@ -27,12 +31,13 @@ template <class A>
 struct ForwardBlock {
   int64_t rows;  // queries of the block
   int64_t head_dim;
-  const A* q;              // [rows][round_to_panel(head_dim)], times scale
-  const A* k_panels;       // panels of all keys
-  const A* v;              // padded rows of all keys
-  const Visible* visible;  // [rows], non-decreasing
-  A* out;                  // [rows][round_to_panel(head_dim)]  accumulator, in and out
-  A* maximum;              // [rows] in and out
+  A scale;                 // of scores, > 0
+  const void* q;           // rows of this block
+  const void* k_panels;    // panels of all keys
+  const void* v_lanes;     // lanes of all keys
+  const Visible* visible;  // [rows], both ends non-decreasing
+  A* out;                  // [rows][padded] accumulator, in and out
+  A* maximum;              // [rows] of scores times scale, in and out
   A* sum;                  // [rows] in and out
   A* scores;               // [rows][kForwardKeys] scratch
 };
@@ -41,35 +46,37 @@ template <class A>
 struct BackwardBlock {
   int64_t keys, queries;  // both at most the constants below
   int64_t head_dim;
-  const A* k;              // [keys][padded], untouched
-  const A* v;              // [keys][padded]
-  const A* q_panels;       // panels of these queries, times scale
-  const A* dout_panels;    // panels
-  const A* q;              // [queries][padded], times scale
-  const A* dout;           // [queries][padded]
-  const A* lse;            // [queries rounded to panel], +inf where a row saw nothing or is padding
-  const A* delta;          // [queries rounded to panel]
-  const Visible* visible;  // [queries], relative to this block's first key
-  A* dk;                   // [keys][padded] += (of unscaled k: q carries the scale)
-  A* dv;                   // [keys][padded] +=
-  A* dq;                   // [queries][padded] += without the scale: the caller multiplies
-  A* p;                    // [keys][kBackwardQueries] scratch
-  A* ds;                   // [keys][kBackwardQueries] scratch
+  A scale;
+  int64_t first_key;                   // what `visible` calls this block's first key
+  const void *k_rows, *v_rows;         // rows of these keys
+  const void* k_lanes;                 // lanes of these keys, which begin at an even one
+  const void *q_panels, *dout_panels;  // panels of these queries
+  const void *q_lanes, *dout_lanes;    // lanes of these queries, which begin at an even one
+  const A* lse;                        // [queries rounded to panel], in powers of two: lse · log2(e)
+  const A* delta;                      // [queries rounded to panel]
+  const Visible* visible;              // [queries], both ends non-decreasing
+  A *dk, *dv;                          // [keys][padded] +=, without the scale: the caller multiplies
+  A* dq;                               // [queries][padded] +=, likewise
+  void *p, *ds, *ds_across;            // [keys][kBackwardQueries] words of scratch each
 };
 
 inline constexpr int64_t kForwardRows = 96;
 inline constexpr int64_t kForwardKeys = 256;
+inline constexpr int64_t kForwardGroup = 4;  // strips of rows
 inline constexpr int64_t kBackwardKeys = 96;
 inline constexpr int64_t kBackwardQueries = 192;
-static_assert(kForwardKeys % kPanel == 0 && kBackwardQueries % kPanel == 0);
+static_assert(kForwardKeys % kPanel == 0 && kBackwardQueries % kPanel == 0 && kBackwardKeys % 2 == 0);
 
 template <class T>
 struct Kernels {
   using A = accumulate_t<T>;
-  // to[r][0 … padded) = from[r·stride + …]·factor, zeros behind head_dim.
-  void (*pack_rows)(A* to, const T* from, int64_t stride, int64_t rows, int64_t head_dim, A factor);
-  // One panel [head_dim][kPanel] of up to kPanel rows; lanes behind are zero.
-  void (*pack_panel)(A* to, const T* from, int64_t stride, int64_t rows, int64_t head_dim, A factor);
+  int64_t depth;  // elements in a word
+  int64_t words(int64_t elements) const { return (elements + depth - 1) / depth; }
+
+  void (*pack_rows)(void* to, const T* from, int64_t stride, int64_t rows, int64_t head_dim);
+  // One panel of up to kPanel rows; lanes behind are zero.
+  void (*pack_panel)(void* to, const T* from, int64_t stride, int64_t rows, int64_t head_dim);
+  void (*pack_lanes)(void* to, const T* from, int64_t stride, int64_t rows, int64_t head_dim);
   void (*attention_forward)(const ForwardBlock<A>& block);
   void (*attention_backward)(const BackwardBlock<A>& block);
 
@@ -79,6 +86,8 @@ struct Kernels {
   A (*row_maximum)(const A* x, int64_t count);
   A (*row_sum_exp)(const A* x, int64_t count, A maximum);
   void (*row_softmax)(A* x, int64_t count, A maximum, A factor);
+  // to[i] = from[i] · factor, rounded to T.
+  void (*round_scaled)(T* to, const A* from, A factor, int64_t count);
   A (*row_dot)(const T* x, const T* y, int64_t count);
 };
 

@@ -2,6 +2,7 @@
 // heads.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <numeric>
 
 #include "runtime/backend.h"
@@ -75,9 +76,11 @@ struct Problem {
 
 const std::vector<Case>& cases() {
   static const std::vector<Case> list = {
-      {1, 1, 1, 1, 1, 1, 0, 0, 0},       {2, 37, 37, 4, 2, 8, 0, 0, 0},   {1, 130, 130, 2, 1, 64, 0, 0, 0},
-      {2, 100, 300, 4, 2, 20, 0, 0, 3},  {1, 97, 97, 3, 3, 72, 9, 0, 0},  {2, 200, 200, 2, 2, 16, 0, 17, 5},
-      {1, 64, 700, 2, 1, 32, 100, 0, 0}, {1, 5, 1000, 2, 2, 12, 0, 0, 5}, {1, 900, 900, 2, 1, 16, 0, 250, 0}};
+      {1, 1, 1, 1, 1, 1, 0, 0, 0},       {2, 37, 37, 4, 2, 8, 0, 0, 0},    {1, 130, 130, 2, 1, 64, 0, 0, 0},
+      {2, 100, 300, 4, 2, 20, 0, 0, 3},  {1, 97, 97, 3, 3, 72, 9, 0, 0},   {2, 200, 200, 2, 2, 16, 0, 17, 5},
+      {1, 64, 700, 2, 1, 32, 100, 0, 0}, {1, 5, 1000, 2, 2, 12, 0, 0, 5},  {1, 900, 900, 2, 1, 16, 0, 250, 0},
+      {1, 131, 131, 2, 1, 80, 0, 0, 0},  {1, 77, 150, 2, 2, 96, 0, 40, 1}, {1, 333, 333, 1, 1, 128, 64, 0, 0},
+      {1, 61, 61, 1, 1, 33, 0, 7, 0}};
   return list;
 }
 
@@ -103,6 +106,23 @@ TEST_P(AttentionTest, EqualsTheReference) {
         EXPECT_LT(relative_distance(got.dv, expected.dv), bound);
       }
     }
+}
+
+// One NaN among the queries: its row must show it, the rows of others must not.
+TEST_P(AttentionTest, NotANumberIsNotLost) {
+  const auto cpu = make_backend({.device = "cpu", .threads = 2, .instruction_set = GetParam()});
+  const Case c{1, 100, 100, 2, 1, 64, 0, 0, 0};
+  for (const DType type : {DType::kFloat64, DType::kFloat32, DType::kBFloat16}) {
+    Problem problem(c, type);
+    cpu->fill(problem.q.tensor().slice(1, 70, 71).slice(2, 0, 1).slice(3, 5, 6), std::nan(""));
+    const auto got = problem.run(*cpu, {0, c.keys});
+    const std::vector<double> out = values_of(got.out), dv = values_of(got.dv);
+    for (int64_t i = 0; i < c.rows; ++i)
+      for (int64_t h = 0; h < c.heads; ++h)
+        EXPECT_EQ(std::isnan(out[static_cast<size_t>((i * c.heads + h) * c.width)]), i == 70 && h == 0) << i << h;
+    EXPECT_TRUE(std::isnan(dv[0])) << "every key up to it gets a gradient from it";
+    EXPECT_FALSE(std::isnan(dv[static_cast<size_t>(99 * c.width)]));
+  }
 }
 
 TEST_P(AttentionTest, ThreadsChangeNoBit) {

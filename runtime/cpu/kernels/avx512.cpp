@@ -3,4 +3,7 @@
 #define CARILLON_VECTOR_BYTES 64
 #define CARILLON_TILE_ROWS 6
 #define CARILLON_TILE_VECTORS 4
-#include "runtime/cpu/kernels_body.h"
+#include "runtime/cpu/kernels/operand_widened.h"
+#include "runtime/cpu/kernels/power_of_two_avx512.h"
+
+#include "runtime/cpu/kernels/table.h"

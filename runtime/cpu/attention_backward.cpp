@@ -1,0 +1,192 @@
+// Blocked attention, backward. A thread takes a block of keys and walks the blocks of queries that see it: the
+// gradients by keys and values stay with it, those by the queries belong to everybody.
+//
+// Deterministic without a copy of them for each thread: blocks of keys are taken in increasing order, and one may add
+// to a block of queries only after the block of keys before it has. Threads so follow one another through the queries,
+// a block behind; sums are formed in the order of the keys, whatever the number of threads.
+#include <omp.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "runtime/cpu/attention_scratch.h"
+
+namespace carillon {
+
+using namespace cpu;
+
+namespace {
+
+// Up to so many blocks of keys a head may be one thread's work, when there are heads enough for all threads.
+constexpr int64_t kBlocksOfOneThread = 16;
+
+// One call of attention_backward, typed.
+template <class T>
+struct Backward {
+  using A = accumulate_t<T>;
+  const Kernels<T>& kernel;
+  Tensor dq, dk, dv, q, k, v, dout, lse, delta;
+  const Visible* visible;  // [b][row]
+  A scale;
+  int64_t rows = q.size(1), keys = k.size(1), width = q.size(3), group = q.size(2) / std::max<int64_t>(k.size(2), 1);
+  int64_t padded = round_to_panel(width), all_rows = round_to_panel(rows), all_keys = round_to_panel(keys);
+  int64_t depth = kernel.words(width);
+  int64_t key_blocks = (keys + kBackwardKeys - 1) / kBackwardKeys;
+  int64_t query_blocks = (rows + kBackwardQueries - 1) / kBackwardQueries;
+
+  // The packed operands of a head; the same sizes each time, so that asking again finds the same memory.
+  template <class Head>
+  struct Packed {
+    Packed(Head& head, const Backward& b)
+        : k_rows(head.k_rows.template get<A>(b.keys * b.depth)),
+          v_rows(head.v_rows.template get<A>(b.keys * b.depth)),
+          k_lanes(head.k_lanes.template get<A>(b.all_keys / b.kernel.depth * b.padded)),
+          q_panels(head.q_panels.template get<A>(b.all_rows * b.depth)),
+          q_lanes(head.q_lanes.template get<A>(b.all_rows / b.kernel.depth * b.padded)),
+          dout_panels(head.dout_panels.template get<A>(b.all_rows * b.depth)),
+          dout_lanes(head.dout_lanes.template get<A>(b.all_rows / b.kernel.depth * b.padded)),
+          lse(head.rows.template get<A>(2 * b.all_rows)),
+          delta(lse + b.all_rows),
+          dq(head.dq.template get<A>(b.rows * b.padded)) {}
+    A *k_rows, *v_rows, *k_lanes, *q_panels, *q_lanes, *dout_panels, *dout_lanes, *lse, *delta, *dq;
+  };
+
+  template <class P>
+  void pack_keys(const P& to, int64_t b, int64_t g, int threads) const {
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (int64_t first = 0; first < keys; first += kPanel) {
+      const int64_t count = std::min(kPanel, keys - first);
+      const T* from_k = element_at<T>(k, b, first, g);
+      kernel.pack_rows(to.k_rows + first * depth, from_k, k.stride(1), count, width);
+      kernel.pack_lanes(to.k_lanes + first / kernel.depth * padded, from_k, k.stride(1), count, width);
+      kernel.pack_rows(to.v_rows + first * depth, element_at<T>(v, b, first, g), v.stride(1), count, width);
+    }
+  }
+
+  template <class P>
+  void pack_queries(const P& to, int64_t b, int64_t h, int threads) const {
+    constexpr A kInfinity = std::numeric_limits<A>::infinity();
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (int64_t first = 0; first < rows; first += kPanel) {
+      const int64_t count = std::min(kPanel, rows - first);
+      const T* from_q = element_at<T>(q, b, first, h);
+      const T* from_dout = element_at<T>(dout, b, first, h);
+      kernel.pack_panel(to.q_panels + first * depth, from_q, q.stride(1), count, width);
+      kernel.pack_lanes(to.q_lanes + first / kernel.depth * padded, from_q, q.stride(1), count, width);
+      kernel.pack_panel(to.dout_panels + first * depth, from_dout, dout.stride(1), count, width);
+      kernel.pack_lanes(to.dout_lanes + first / kernel.depth * padded, from_dout, dout.stride(1), count, width);
+      for (int64_t i = first; i < first + kPanel; ++i) {
+        const A value = i < rows ? *element_at<A>(lse, b, h, i) : -kInfinity;
+        to.lse[i] = value == -kInfinity ? kInfinity : value * A(1.4426950408889634);
+        to.delta[i] = i < rows ? *element_at<A>(delta, b, h, i) : A(0);
+      }
+      std::fill(to.dq + first * padded, to.dq + (first + count) * padded, A(0));
+    }
+  }
+
+  // One block of keys against all queries of head h.
+  template <class P, class Thread>
+  void run_keys(const P& packed, Thread& own, Progress& progress, int64_t b, int64_t g, int64_t block) const {
+    A* block_dk = own.dk.template get<A>(kBackwardKeys * padded);
+    A* block_dv = own.dv.template get<A>(kBackwardKeys * padded);
+    void* p = own.p.template get<A>(kBackwardKeys * kBackwardQueries);
+    void* ds = own.ds.template get<A>(kBackwardKeys * kBackwardQueries);
+    void* ds_across = own.ds_across.template get<A>(kBackwardKeys * kBackwardQueries);
+    const Visible* mine = visible + b * rows;
+    const int64_t key = block * kBackwardKeys, count = std::min(kBackwardKeys, keys - key);
+    std::fill(block_dk, block_dk + count * padded, A(0));
+    std::fill(block_dv, block_dv + count * padded, A(0));
+    bool any = false;
+    for (int64_t row = 0; row < rows; row += kBackwardQueries) {
+      const int64_t queries = std::min(kBackwardQueries, rows - row), at = row / kernel.depth * padded;
+      progress.wait(block, row / kBackwardQueries);
+      // Both ends of the intervals are non-decreasing: the last row reaches furthest, the first begins earliest.
+      if (mine[row + queries - 1].end > key && mine[row].begin < key + count) {
+        any = true;
+        kernel.attention_backward({count,
+                                   queries,
+                                   width,
+                                   scale,
+                                   key,
+                                   packed.k_rows + key * depth,
+                                   packed.v_rows + key * depth,
+                                   packed.k_lanes + key / kernel.depth * padded,
+                                   packed.q_panels + row * depth,
+                                   packed.dout_panels + row * depth,
+                                   packed.q_lanes + at,
+                                   packed.dout_lanes + at,
+                                   packed.lse + row,
+                                   packed.delta + row,
+                                   mine + row,
+                                   block_dk,
+                                   block_dv,
+                                   packed.dq + row * padded,
+                                   p,
+                                   ds,
+                                   ds_across});
+      }
+      progress.pass(block, row / kBackwardQueries);
+    }
+    if (!any) return;
+    for (int64_t j = 0; j < count; ++j) {
+      A* to_dk = element_at<A>(dk, b, key + j, g);
+      A* to_dv = element_at<A>(dv, b, key + j, g);
+      for (int64_t d = 0; d < width; ++d) to_dk[d] += block_dk[j * padded + d] * scale;
+      for (int64_t d = 0; d < width; ++d) to_dv[d] += block_dv[j * padded + d];
+    }
+  }
+
+  // All query heads of key/value head g, one after another, by `threads` threads whose scratch begins at `own`.
+  template <class Head, class Thread>
+  void run_group(Head& head, Thread* own, Progress& progress, int64_t b, int64_t g, int threads) const {
+    const Packed<Head> packed(head, *this);
+    pack_keys(packed, b, g, threads);
+    for (int64_t h = g * group; h < (g + 1) * group; ++h) {
+      pack_queries(packed, b, h, threads);
+      progress.reset(key_blocks);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+      {
+        Thread& mine = own[threads > 1 ? omp_get_thread_num() : 0];
+        for (int64_t block = progress.take(); block < key_blocks; block = progress.take())
+          run_keys(packed, mine, progress, b, g, block);
+      }
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+      for (int64_t i = 0; i < rows; ++i) {
+        A* to = element_at<A>(dq, b, i, h);
+        for (int64_t d = 0; d < width; ++d) to[d] += packed.dq[i * padded + d] * scale;
+      }
+    }
+  }
+};
+
+}  // namespace
+
+void CpuBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout,
+                                    Tensor lse, Tensor delta, const AttentionMask& mask, double scale) {
+  if (q.empty() || k.empty()) return;
+  CHECK(scale > 0, "scores are scaled by a positive number", scale);
+  Scratch& work = scratch();
+  find_visible(mask, threads_, work.visible);
+  dispatch_floating(q.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const Backward<T> backward{
+        kernels<T>(instruction_set_),       dq, dk, dv, q, k, v, dout, lse, delta, work.visible.data(),
+        static_cast<accumulate_t<T>>(scale)};
+    const int64_t groups = q.size(0) * k.size(2), kv_heads = k.size(2);
+    // Either way sums are formed in the same order.
+    if (groups >= 2 * threads_ && backward.key_blocks <= kBlocksOfOneThread) {
+#pragma omp parallel for schedule(dynamic) num_threads(threads_)
+      for (int64_t item = 0; item < groups; ++item) {
+        const size_t thread = static_cast<size_t>(omp_get_thread_num());
+        backward.run_group(work.heads[thread], &work.threads[thread], work.progress[thread], item / kv_heads,
+                           item % kv_heads, 1);
+      }
+    } else {
+      for (int64_t item = 0; item < groups; ++item)
+        backward.run_group(work.heads[0], work.threads.data(), work.progress[0], item / kv_heads, item % kv_heads,
+                           threads_);
+    }
+  });
+}
+
+}  // namespace carillon

@@ -1,0 +1,94 @@
+// What the two passes of blocked attention share: kept working memory, and the keys each row sees.
+#pragma once
+
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "runtime/cpu/cpu_backend.h"
+
+namespace carillon {
+
+// A buffer that grows and keeps its memory; contents are lost when it grows.
+class Grow {
+ public:
+  Grow() = default;
+  Grow(Grow&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  ~Grow() { std::free(data_); }
+  template <class A>
+  A* get(int64_t count) {
+    const size_t bytes = (static_cast<size_t>(std::max<int64_t>(count, 1)) * sizeof(A) + 63) / 64 * 64;
+    if (bytes > bytes_) {
+      std::free(data_);
+      data_ = std::aligned_alloc(64, bytes);
+      if (data_ == nullptr) throw std::bad_alloc();
+      bytes_ = bytes;
+    }
+    return static_cast<A*>(data_);
+  }
+
+ private:
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+// How far each block of keys has come through the blocks of queries in a backward pass (attention_backward.cpp).
+class Progress {
+ public:
+  void reset(int64_t key_blocks) {
+    if (static_cast<int64_t>(passed_.size()) < key_blocks) passed_ = std::vector<Mark>(static_cast<size_t>(key_blocks));
+    for (int64_t i = 0; i < key_blocks; ++i) passed_[static_cast<size_t>(i)].count.store(0, std::memory_order_relaxed);
+    next_.store(0, std::memory_order_relaxed);
+  }
+  int64_t take() { return next_.fetch_add(1, std::memory_order_relaxed); }
+  void wait(int64_t key_block, int64_t query_block) const {
+    if (key_block == 0) return;
+    const auto& before = passed_[static_cast<size_t>(key_block - 1)].count;
+    for (int spins = 0; before.load(std::memory_order_acquire) <= query_block; ++spins)
+      if (spins < kSpins)
+        __builtin_ia32_pause();
+      else
+        sched_yield();
+  }
+  void pass(int64_t key_block, int64_t query_block) {
+    passed_[static_cast<size_t>(key_block)].count.store(query_block + 1, std::memory_order_release);
+  }
+
+ private:
+  static constexpr int kSpins = 2000;
+  struct alignas(64) Mark {
+    std::atomic<int64_t> count{0};
+  };
+  std::vector<Mark> passed_;
+  std::atomic<int64_t> next_{0};
+};
+
+struct CpuBackend::Scratch {
+  std::vector<cpu::Visible> visible;  // [b][row]
+  Grow k, v;                          // forward: packed keys and values of all heads
+  struct Thread {                     // one thread's blocks
+    Grow q, out, numbers, scores;     // forward
+    Grow p, ds, ds_across, dk, dv;    // backward
+  };
+  struct Head {  // backward: one key/value head and one query head of it
+    Grow k_rows, k_lanes, v_rows, q_panels, q_lanes, dout_panels, dout_lanes, rows, dq;
+  };
+  std::vector<Thread> threads;
+  std::vector<Head> heads;         // of each thread, or the first for all
+  std::vector<Progress> progress;  // likewise
+};
+
+// For each row [b][i] the keys it sees, as a run of the block's keys.
+void find_visible(const AttentionMask& mask, int threads, std::vector<cpu::Visible>& visible);
+
+template <class T>
+T* element_at(const Tensor& x, int64_t b, int64_t row, int64_t head) {
+  return x.data<T>() + b * x.stride(0) + row * x.stride(1) + head * x.stride(2);
+}
+
+}  // namespace carillon

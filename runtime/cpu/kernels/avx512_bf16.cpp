@@ -1,0 +1,9 @@
+// The kernels for avx512_bf16; flags in runtime/CMakeLists.txt.
+#define CARILLON_KERNELS avx512_bf16
+#define CARILLON_VECTOR_BYTES 64
+#define CARILLON_TILE_ROWS 6
+#define CARILLON_TILE_VECTORS 4
+#include "runtime/cpu/kernels/operand_pairs.h"
+#include "runtime/cpu/kernels/power_of_two_avx512.h"
+
+#include "runtime/cpu/kernels/table.h"

@@ -1,0 +1,48 @@
+// 2^x for softmax, with the instructions every processor has; power_of_two_avx512.h is the same with fewer.
+#pragma once
+
+#include "runtime/cpu/kernels/vectors.h"
+
+namespace carillon::cpu::CARILLON_KERNELS {
+namespace {
+
+// x is at most about 0: what costs time there is the number of multiplications, so there are as few as
+// the type of the result needs. Below the smallest normal about that is given, not 0 (callers mask by themselves); a
+// NaN stays.
+//
+// float for a result kept in float: minimax of degree 5, relative error 2.1e-7.
+inline Vector<float> power_of_two(Vector<float> x, float) {
+  const Vector<float> low = splat(-125.0f);
+  x = low > x ? low : x;
+  const Vector<float> shifted = x + 12582912.0f;
+  const Vector<float> r = x - (shifted - 12582912.0f);
+  Vector<float> p = splat(1.327647198e-3f);
+  p = p * r + 9.675541334e-3f;
+  p = p * r + 5.550713274e-2f;
+  p = p * r + 2.402211972e-1f;
+  p = p * r + 6.931469671e-1f;
+  p = p * r + 1.000000072f;
+  return (Vector<float>)((Lanes<float>::Integers)p + ((Lanes<float>::Integers)shifted << 23));
+}
+// For a result rounded to bfloat16 (relative 2e-3): degree 3, 7.5e-5.
+inline Vector<float> power_of_two(Vector<float> x, bfloat16) {
+  const Vector<float> low = splat(-125.0f);
+  x = low > x ? low : x;
+  const Vector<float> shifted = x + 12582912.0f;
+  const Vector<float> r = x - (shifted - 12582912.0f);
+  Vector<float> p = splat(5.517166907e-2f);
+  p = p * r + 2.426111222e-1f;
+  p = p * r + 6.932609855e-1f;
+  p = p * r + 9.999280735e-1f;
+  return (Vector<float>)((Lanes<float>::Integers)p + ((Lanes<float>::Integers)shifted << 23));
+}
+inline Vector<double> power_of_two(Vector<double> x, double) { return exponential(x * 0.69314718055994530942); }
+
+// Whether any lane is larger than `bound`; a NaN is not.
+template <class A>
+inline bool any_larger(Vector<A> v, A bound) {
+  return horizontal_maximum<A>(v) > bound;
+}
+
+}  // namespace
+}  // namespace carillon::cpu::CARILLON_KERNELS
