@@ -33,7 +33,8 @@ std::string general_help() {
          "\noptions:\n  --help       this, or after a command its keys with their defaults\n"
          "  --version    which carillon this is\n"
          "  --json       one JSON object instead of a table (inspect, rope, info)\n"
-         "  --quiet      no progress on standard error\n";
+         "  --quiet      no progress on standard error\n"
+         "  --profile    where the time went, as a table at the end (train)\n";
 }
 
 std::string help_of(const Command& command) {
@@ -66,6 +67,7 @@ ParsedLine parse_command_line(int count, char** arguments) {
   app.add_flag("--version", version);
   app.add_flag("--json", parsed.line.json);
   app.add_flag("--quiet", parsed.line.quiet);
+  app.add_flag("--profile", parsed.line.profile);
   try {
     app.parse(count, arguments);
   } catch (const CLI::ParseError& error) {
@@ -76,7 +78,7 @@ ParsedLine parse_command_line(int count, char** arguments) {
     if (word.size() > 1 && word[0] == '-')
       fail(ExitCode::kUsage,
            "there is no option {}, on the command line, did you mean {}? (settings are written key=value)",
-           printable(word), nearest(word, {"--help", "--version", "--json", "--quiet"}));
+           printable(word), nearest(word, {"--help", "--version", "--json", "--quiet", "--profile"}));
   if (version) {
     parsed.print = fmt::format("carillon {}\n", kVersion);
     return parsed;

@@ -67,6 +67,21 @@ void declare_runtime(Schema& schema, RuntimeSection& runtime) {
               "Whose attention kernel.")
       .may_change()
       .habits({"attn_implementation", "flash_attention", "attention_backend"});
+  schema
+      .choice("runtime.isa", runtime.isa,
+              {{"auto", "auto"},
+               {"avx512_bf16", "avx512_bf16"},
+               {"avx512", "avx512"},
+               {"avx2", "avx2"},
+               {"baseline", "baseline"}},
+              "Instructions of the CPU kernels. auto: the best this processor has, or CARILLON_ISA.")
+      .may_change()
+      .habits({"instruction_set", "cpu_isa"});
+  schema
+      .text("runtime.trace", runtime.trace,
+            "A file of every operation, hop and wait by rank, for Perfetto or chrome://tracing. Some 100 kB a step.")
+      .may_change()
+      .habits({"profiler", "trace_path", "profile_path"});
 }
 
 void declare_checkpoint(Schema& schema, CheckpointSection& checkpoint) {

@@ -57,6 +57,9 @@ std::unique_ptr<Backend> make_backend(const RuntimeSection& runtime, const Notic
   BackendOptions options;
   options.device = runtime.device;
   options.threads = static_cast<int>(runtime.threads.value_or(0));
+  options.instruction_set = runtime.isa;
+  options.lower_libraries = runtime.isa != "auto";
+  options.traced = runtime.profile || runtime.trace;
   auto backend = make_backend(options);
   const DeviceDescription device = backend->describe();
   if (runtime.dtype == DType::kBFloat16 && !device.bfloat16_native)

@@ -82,6 +82,9 @@ struct RuntimeSection {
   DType dtype = DType::kBFloat16;
   std::optional<int64_t> threads;
   std::string attention = "auto";
+  std::string isa = "auto";  // as BackendOptions::instruction_set
+  std::optional<std::string> trace;
+  bool profile = false;  // --profile; no key
 };
 
 struct CheckpointSection {

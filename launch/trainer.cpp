@@ -27,14 +27,17 @@ constexpr int64_t kNonfiniteStepsAllowed = 5;
 
 ExitCode Trainer::run() {
   last_save_ = Clock::now();
+  RunTrace trace(*grid_.world, config_.runtime.trace, config_.runtime.profile);
   while (state_.step < max_steps_ && !stop_requested_) {
     train_step();
+    trace.flush();
     // Before the checkpoint of the same step: whoever resumes from that finds the evaluation done.
     if (evaluation_is_due() && !stop_requested_) evaluate();
     if (save_is_due() && !stop_requested_ && state_.step < max_steps_) save(false);
   }
   if (saved_step_ != state_.step) save(true);
   log_.finish();
+  for (const std::string& line : trace.finish(*grid_.world)) log_.notice(line);
   if (!stop_requested_) {
     finish_folder();
     return ExitCode::kDone;
@@ -138,6 +141,7 @@ bool Trainer::evaluation_is_due() const {
 }
 
 void Trainer::evaluate() {
+  const TraceSpan span("evaluation");
   timed_evaluation_due_ = false;
   const auto stop = [this] {
     stop_requested_ = grid_.world->max(int64_t{signals_.requested()}) > 0;
@@ -152,6 +156,7 @@ bool Trainer::save_is_due() const {
 }
 
 void Trainer::save(bool must_succeed) {
+  const TraceSpan span("checkpoint");
   const Clock::time_point begin = Clock::now();
   const Manifest manifest = make_manifest(config_, model_.config, grid_, state_);
   const SaveResult result = save_checkpoint(*grid_.world, checkpoints_folder(config_), manifest,

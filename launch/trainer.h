@@ -8,6 +8,7 @@
 
 #include "launch/metrics_file.h"
 #include "launch/run_log.h"
+#include "launch/run_trace.h"
 #include "launch/signals.h"
 #include "launch/training_evaluator.h"
 #include "launch/training_state.h"

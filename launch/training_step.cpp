@@ -1,5 +1,7 @@
 #include "launch/training_step.h"
 
+#include "runtime/trace.h"
+
 namespace carillon {
 namespace {
 
@@ -77,9 +79,11 @@ TrainingStep::Sums TrainingStep::accumulate(int64_t step) {
   Sums sums;
   network_.optimizer().zero_gradients();
   for (int64_t micro = 0; micro < config_.train.gradient_accumulation_steps; ++micro) {
-    const BatchLoader::Views whole = loader_.get(step, micro);
-    const MicroBatch& local =
-        sharded_.shard({whole.tokens, whole.position, whole.first, whole.target, whole.target_weight});
+    const MicroBatch& local = [&]() -> const MicroBatch& {
+      const TraceSpan span("load batch");
+      const BatchLoader::Views whole = loader_.get(step, micro);
+      return sharded_.shard({whole.tokens, whole.position, whole.first, whole.target, whole.target_weight});
+    }();
     network_.transformer().forward_backward(local, [&](int64_t layer) { network_.optimizer().group_done(layer); });
     network_.optimizer().after_micro_step();
     sums.loss += network_.transformer().weighted_loss();

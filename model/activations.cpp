@@ -85,7 +85,6 @@ WorkingMemory deal_working_memory(const ModelConfig& config, const TensorShards&
   if (!shape.training) return work;
   work.residual_gradient = deal("residual_gradient", shape.shard_rows, channels);
   work.branch_gradient = deal("branch_gradient", shape.shard_rows, channels);
-  work.branch_gradient2 = deal("branch_gradient2", shape.shard_rows, channels);
   if (shards.tp > 1) work.gathered_gradient = deal("gathered_gradient", shape.rows, channels);
   work.swiglu_gradient = deal("swiglu_gradient", shape.rows, shards.mlp.size());
   work.attention_gradient = deal("attention_gradient", shape.rows, shards.heads * width);

@@ -44,8 +44,7 @@ struct WorkingMemory {
   Tensor swiglu;    // [N, Fl]
   // training only
   Tensor residual_gradient;   // [N/tp, C]
-  Tensor branch_gradient;     // [N/tp, C]   gradient by a norm's output, then its input
-  Tensor branch_gradient2;    // [N/tp, C]
+  Tensor branch_gradient;     // [N/tp, C]   gradient by a norm's output
   Tensor gathered_gradient;   // [N, C]      (tp > 1)
   Tensor swiglu_gradient;     // [N, Fl]
   Tensor attention_gradient;  // [N, NHl·HD]

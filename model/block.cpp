@@ -67,8 +67,7 @@ void Transformer::attention_output(int64_t index) {
   row_parallel_forward(backend_, partial, layer.attention, weights.o_weight.weight);
   scattered(work_.normed, partial);
   if (weights.o_bias) backend_.add_bias(work_.normed, weights.o_bias.weight);
-  backend_.copy(layer.middle, layer.input);
-  backend_.add(layer.middle, work_.normed);
+  backend_.sum(layer.middle, layer.input, work_.normed);
 }
 
 // middle -> norm -> gate, up
@@ -92,8 +91,7 @@ void Transformer::mlp_output(int64_t index, Tensor output) {
   row_parallel_forward(backend_, partial, work_.swiglu, weights.down_weight.weight);
   scattered(work_.normed, partial);
   if (weights.down_bias) backend_.add_bias(work_.normed, weights.down_bias.weight);
-  backend_.copy(output, layer.middle);
-  backend_.add(output, work_.normed);
+  backend_.sum(output, layer.middle, work_.normed);
 }
 
 // Needs middle, middle_rstd and gate_up of this layer; gate_up is overwritten by its gradient.
@@ -116,9 +114,8 @@ void Transformer::mlp_backward(int64_t index) {
   column_parallel_backward(backend_, partial, /*accumulate=*/false, weights.gate_up_weight_gradient,
                            weights.gate_up_bias_gradient, layer.gate_up, x, weights.gate_up_weight);
   scattered(work_.branch_gradient, partial);
-  backend_.rmsnorm_backward(work_.branch_gradient2, weights.post_attention_norm.gradient, work_.branch_gradient,
-                            layer.middle, weights.post_attention_norm.weight, layer.middle_rstd);
-  backend_.add(work_.residual_gradient, work_.branch_gradient2);
+  backend_.rmsnorm_backward(work_.residual_gradient, weights.post_attention_norm.gradient, work_.branch_gradient,
+                            layer.middle, weights.post_attention_norm.weight, layer.middle_rstd, /*accumulate=*/true);
 }
 
 // Needs qkv (and qkv_raw, rstd with q/k norms), attention, lse, input and input_rstd of this layer.
@@ -154,9 +151,8 @@ void Transformer::attention_backward(int64_t index) {
   column_parallel_backward(backend_, partial, /*accumulate=*/false, weights.qkv_weight_gradient,
                            weights.qkv_bias_gradient, dqkv, x, weights.qkv_weight);
   scattered(work_.branch_gradient, partial);
-  backend_.rmsnorm_backward(work_.branch_gradient2, weights.input_norm.gradient, work_.branch_gradient, layer.input,
-                            weights.input_norm.weight, layer.input_rstd);
-  backend_.add(work_.residual_gradient, work_.branch_gradient2);
+  backend_.rmsnorm_backward(work_.residual_gradient, weights.input_norm.gradient, work_.branch_gradient, layer.input,
+                            weights.input_norm.weight, layer.input_rstd, /*accumulate=*/true);
 }
 
 }  // namespace carillon

@@ -25,8 +25,8 @@ struct RopeReport {
   int64_t original_length = 0;     // L
   int64_t length = 0;              // L′
   int64_t critical_dimension = 0;  // pairs with wavelength < L, before rounding
-  // log10 of the least common multiple of the integer periods of those pairs: after so many tokens they all stand as at the
-  // beginning. 0 without resonance.
+  // log10 of the least common multiple of the integer periods of those pairs: after so many tokens they all stand as at
+  // the beginning. 0 without resonance.
   double log10_common_period = 0;
 };
 

@@ -8,6 +8,7 @@
 #include "parallel/mpi_native.h"
 #include "parallel/rank_order.h"
 #include "parallel/shard.h"
+#include "runtime/trace.h"
 
 namespace carillon {
 namespace {
@@ -36,6 +37,7 @@ class MpiTransfer : public Communicator::Transfer {
     }
   }
   void wait() override {
+    const TraceSpan span("wait " + where_);
     check_mpi(MPI_Waitall(static_cast<int>(requests_.size()), requests_.data(), MPI_STATUSES_IGNORE), "waiting",
               where_);
     requests_.clear();
@@ -172,6 +174,7 @@ void MpiCommunicator::all_reduce(Tensor x, Reduction reduction) {
   CHECK(x.packed(), "all_reduce of a tensor with gaps", describe(x));
   count_all_reduce(x.count(), static_cast<int64_t>(size_of(x.dtype())));
   if (size_ == 1 || x.empty()) return;
+  const TraceSpan span("all_reduce " + name_);
   if (x.bytes() <= 4096) return all_reduce_small(x, reduction);
   const int64_t width = static_cast<int64_t>(size_of(x.dtype()));
   std::vector<int64_t> begin, counts, bytes;
@@ -201,6 +204,7 @@ void MpiCommunicator::reduce_scatter(Tensor y, Tensor x, const std::vector<int64
   }
   CHECK(at == x.size(0), "rows announced and given differ", at, x.size(0));
   if (x.empty()) return;
+  const TraceSpan span("reduce_scatter " + name_);
   reduce_shares(static_cast<char*>(y.raw()), static_cast<const char*>(x.raw()), x.dtype(), begin, elements,
                 Reduction::kSum);
 }
@@ -213,6 +217,7 @@ void MpiCommunicator::all_gather(Tensor y, Tensor x, const std::vector<int64_t>&
   for (int64_t count : counts) rows += count;
   CHECK(rows == y.size(0), "rows announced and received differ", rows, y.size(0));
   if (y.empty()) return;
+  const TraceSpan span("all_gather " + name_);
   const int64_t row_bytes = static_cast<int64_t>(y.bytes()) / y.size(0);
   std::vector<int64_t> bytes;
   for (int64_t count : counts) bytes.push_back(count * row_bytes);

@@ -28,16 +28,16 @@ VocabularyLoss::VocabularyLoss(Backend& backend, Communicator& tp, int64_t rows,
       rows_(rows),
       shard_(rows / tp.size()),
       first_row_(first_row),
-      chunk_per_rank_((std::clamp<int64_t>(chunk_rows, 1, rows) + tp.size() - 1) / tp.size()),
+      most_per_rank_((std::clamp<int64_t>(chunk_rows, 1, rows) + tp.size() - 1) / tp.size()),
+      chunk_per_rank_(most_per_rank_),
       compute_(compute) {
   CHECK(rows % tp.size() == 0, "rows are shared evenly over tp", rows, tp.size());
   const DType wide = accumulate_type(compute);
-  const int64_t chunk = chunk_per_rank_ * tp.size();
-  picked_ = arena.allocate("loss.rows", compute, {chunk_per_rank_, channels});
+  const int64_t chunk = most_per_rank_ * tp.size();
+  picked_ = arena.allocate("loss.rows", compute, {most_per_rank_, channels});
   if (tp.size() > 1) gathered_ = arena.allocate("loss.rows", compute, {chunk, channels});
   gradient_ = arena.allocate("loss.rows", compute, {chunk, channels});
   logits_ = arena.allocate("loss.logits", wide, {chunk, vocabulary_local});
-  if (wide != compute) rounded_ = arena.allocate("loss.logits", compute, {chunk, vocabulary_local});
   maximum_ = arena.allocate("loss.statistics", wide, {chunk});
   sums_ = arena.allocate("loss.statistics", wide, {2 * chunk});
   target_ = arena.allocate("loss.statistics", DType::kInt64, {rows});
@@ -71,7 +71,9 @@ void VocabularyLoss::find_rows(Tensor target, Tensor target_weight) {
       if (host_target_[static_cast<size_t>(rank * shard_ + row)] >= 0) shard_rows.push_back(row);
     longest = std::max(longest, static_cast<int64_t>(shard_rows.size()));
   }
-  chunks_ = (longest + chunk_per_rank_ - 1) / chunk_per_rank_;
+  // As many chunks as needed and all about as long: a last one of a few rows would be a product too thin to run fast.
+  chunks_ = (longest + most_per_rank_ - 1) / most_per_rank_;
+  chunk_per_rank_ = chunks_ == 0 ? most_per_rank_ : (longest + chunks_ - 1) / chunks_;
 
   std::fill(host_place_.begin(), host_place_.end(), -1);
   std::fill(host_unpick_.begin(), host_unpick_.end(), -1);
@@ -144,8 +146,14 @@ void VocabularyLoss::run_chunk(const Chunk& chunk, Tensor x, Tensor dweight, Ten
   tp_.all_reduce(maximum, Reduction::kMax);
   backend_.cross_entropy_sums(sums, logits, maximum, target, first_row_);
   tp_.all_reduce(sums, Reduction::kSum);
-  backend_.cross_entropy_finish(loss_.rows(chunk.begin, chunk.begin + chunk.rows), logits, maximum, sums, target,
-                                weight_.rows(chunk.begin, chunk.begin + chunk.rows), first_row_, gradients);
+  // The gradient by the logits takes their place, rounded to T, with rows that begin where theirs do.
+  Tensor dlogits;
+  if (gradients && any_columns) {
+    const int64_t width = logits.size(1) * static_cast<int64_t>(size_of(logits.dtype()) / size_of(compute_));
+    dlogits = Tensor(logits.raw(), compute_, {chunk.rows, width}).slice(1, 0, logits.size(1));
+  }
+  backend_.cross_entropy_finish(loss_.rows(chunk.begin, chunk.begin + chunk.rows), dlogits, logits, maximum, sums,
+                                target, weight_.rows(chunk.begin, chunk.begin + chunk.rows), first_row_);
   if (margin_)
     backend_.copy(margin_.rows(chunk.begin, chunk.begin + chunk.rows), sums.rows(1, 2).reshape({chunk.rows}));
   if (!gradients) return;
@@ -154,11 +162,6 @@ void VocabularyLoss::run_chunk(const Chunk& chunk, Tensor x, Tensor dweight, Ten
   if (!any_columns) {
     backend_.fill(dx, 0);
     return;
-  }
-  Tensor dlogits = logits;
-  if (rounded_) {
-    dlogits = rounded_.rows(0, chunk.rows);
-    backend_.copy(dlogits, logits);
   }
   backend_.matmul(dx, dlogits, weight, Transpose::kNo, Transpose::kNo);
   backend_.matmul(dweight, dlogits, x, Transpose::kYes, Transpose::kNo, /*accumulate=*/true);

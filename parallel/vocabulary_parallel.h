@@ -21,8 +21,8 @@ void embedding_parallel_backward(Backend& backend, Communicator& tp, Tensor dtab
 
 class VocabularyLoss {
  public:
-  // chunk_rows: rows of logits alive at once, rounded up to a multiple of tp. Memory chunk_rows · Vl · 4 bytes, float64
-  // 8, bfloat16 6 (its gradient by the logits is rounded into a second copy for the product with the weight).
+  // chunk_rows: rows of logits alive at once, rounded up to a multiple of tp. Memory chunk_rows · Vl · 4 bytes,
+  // float64 8.
   VocabularyLoss(Backend& backend, Communicator& tp, int64_t rows, int64_t channels, int64_t vocabulary_local,
                  int64_t first_row, int64_t chunk_rows, DType compute, Arena& arena, bool with_margins = false);
 
@@ -56,14 +56,14 @@ class VocabularyLoss {
   int64_t rows_;   // N
   int64_t shard_;  // N/tp
   int64_t first_row_;
-  int64_t chunk_per_rank_;  // rows of one chunk that one tp rank gives at most
+  int64_t most_per_rank_;   // rows of a chunk that one tp rank may give
+  int64_t chunk_per_rank_;  // … that it does give at present, so that chunks are about equal
   DType compute_;
 
   Tensor picked_;    // [chunk/tp, C] (T)  this rank's rows of a chunk; then their gradient
   Tensor gathered_;  // [chunk, C] (T)     all ranks' rows; then the gradient's part (tp > 1: summed into picked_)
   Tensor gradient_;  // [chunk, C] (T)
-  Tensor logits_;    // [chunk, Vl] (A)
-  Tensor rounded_;   // [chunk, Vl] (T), when T is not A
+  Tensor logits_;    // [chunk, Vl] (A); their gradient (T) takes their place
   Tensor maximum_;   // [chunk] (A)
   Tensor sums_;      // [2·chunk] (A)
   Tensor target_;    // [N] int64  compacted: chunk by chunk, in each the ranks one after another

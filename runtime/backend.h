@@ -83,6 +83,8 @@ class Backend {
   virtual void copy(Tensor y, Tensor x) = 0;
   // y += x; floating types of any mix, sum formed in the wider of the two (at least float32), both may be strided.
   virtual void add(Tensor y, Tensor x) = 0;
+  // y = a + b; one shape and type. y may be a or b.
+  virtual void sum(Tensor y, Tensor a, Tensor b) = 0;
   virtual void scale(Tensor x, double factor) = 0;
   // Sum of squares of all elements in float64, by a fixed tree: the same bits whatever the thread count.
   virtual double sum_of_squares(Tensor x) = 0;
@@ -108,8 +110,9 @@ class Backend {
   // y[N, C] = x[N, C] · rstd[N] · weight[C], rstd = 1 / sqrt(mean over C of x² + epsilon) in type A, kept for backward.
   // x and y [N, C], rows may be strided; rank-3 [N, H, C] (heads; rstd [N, H]) works too.
   virtual void rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon) = 0;
-  // dx = gradient by x (T); dweight[C] (A) += gradient by weight.
-  virtual void rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd) = 0;
+  // dx (T) = gradient by x, or += with `accumulate` (rounded once); dweight[C] (A) += gradient by weight.
+  virtual void rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
+                                bool accumulate = false) = 0;
 
   // ---- rotation (RoPE, Su et al., 2021), half layout --------------------------------------------------------------
   // In place on x[N, H, HD] (rows and heads may be strided). Pair j of R turns (x[j], x[j + HD/2]) by the angle whose
@@ -148,10 +151,11 @@ class Backend {
   // Step 2: sums[2, N] (A): [0] = sum over local columns of exp(logit - maximum), [1] = the target's logit - maximum
   // where the target is local, else 0; all-reduce sum. target[N] int64, -1: no target.
   virtual void cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, Tensor target, int64_t first_column) = 0;
-  // Step 3: loss[N] (A) = log(sums[0]) - sums[1] where target >= 0, else 0; and, if `gradient`, logits are replaced by
-  // weight[n] · (softmax - onehot(target)) (rows without target or with weight 0: exactly 0). weight[N] (A).
-  virtual void cross_entropy_finish(Tensor loss, Tensor logits, Tensor maximum, Tensor sums, Tensor target,
-                                    Tensor weight, int64_t first_column, bool gradient) = 0;
+  // Step 3: loss[N] (A) = log(sums[0]) - sums[1] where target >= 0, else 0; and, unless absent, gradient [N, Vl] (T or
+  // A) = weight[n] · (softmax - onehot(target)), rows without target or with weight 0 exactly 0. weight[N] (A).
+  // `gradient` may be `logits`, or lie over them with its rows beginning where theirs do.
+  virtual void cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums,
+                                    Tensor target, Tensor weight, int64_t first_column) = 0;
 
   // ---- optimizer
   // ----------------------------------------------------------------------------------------------------- One pass over
@@ -167,6 +171,9 @@ struct BackendOptions {
   std::string device = "auto";  // auto | cpu | reference | cuda
   int threads = 0;
   std::string instruction_set = "auto";
+  // Keep the libraries underneath to `instruction_set` too: for the whole process, and only before their first use.
+  bool lower_libraries = false;
+  bool traced = false;  // record every op as a span (trace.h)
 };
 
 // Error 64 when the device is unknown or not built into this program.

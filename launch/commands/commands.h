@@ -16,6 +16,7 @@ struct CommandLine {
   std::vector<std::string> overrides;
   bool json = false;
   bool quiet = false;
+  bool profile = false;
 };
 
 ExitCode run_train(Program& program, const CommandLine& line);

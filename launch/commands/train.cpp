@@ -34,6 +34,7 @@ ExitCode run_train(Program& program, const CommandLine& line) {
          "[key=value …]",
          line.files.size());
   RunConfig config = load_run_config(line.files[0], line.overrides);
+  config.runtime.profile = line.profile;
   std::unique_ptr<Communicator> world = program.make_world();
   require_same_configuration(*world, config);
   Trainer trainer(std::move(world), std::move(config), line.quiet);

@@ -24,7 +24,9 @@ int default_threads() {
 
 CpuBackend::CpuBackend(const BackendOptions& options)
     : instruction_set_(choose_instruction_set(options.instruction_set)),
-      threads_(options.threads > 0 ? options.threads : default_threads()) {}
+      threads_(options.threads > 0 ? options.threads : default_threads()) {
+  if (options.lower_libraries || std::getenv("CARILLON_ISA") != nullptr) lower_libraries(instruction_set_);
+}
 
 CpuBackend::~CpuBackend() = default;
 

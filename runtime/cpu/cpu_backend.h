@@ -23,12 +23,14 @@ class CpuBackend : public ReferenceBackend {
   void fill(Tensor x, double value) override;
   void copy(Tensor y, Tensor x) override;
   void add(Tensor y, Tensor x) override;
+  void sum(Tensor y, Tensor a, Tensor b) override;
   double sum_of_squares(Tensor x) override;
 
   void matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Transpose transpose_b, bool accumulate) override;
 
   void rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon) override;
-  void rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd) override;
+  void rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
+                        bool accumulate) override;
   void rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, bool inverse) override;
   void swiglu_forward(Tensor y, Tensor gate, Tensor up) override;
   void swiglu_backward(Tensor dgate, Tensor dup, Tensor dy, Tensor gate, Tensor up) override;
@@ -42,13 +44,16 @@ class CpuBackend : public ReferenceBackend {
 
   void cross_entropy_maximum(Tensor maximum, Tensor logits) override;
   void cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, Tensor target, int64_t first_column) override;
-  void cross_entropy_finish(Tensor loss, Tensor logits, Tensor maximum, Tensor sums, Tensor target, Tensor weight,
-                            int64_t first_column, bool gradient) override;
+  void cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums, Tensor target,
+                            Tensor weight, int64_t first_column) override;
 
   void adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_avg_sq, Tensor gradient,
              const AdamWStep& step) override;
 
  private:
+  // Keeps oneDNN to the instructions of `set`: for the whole process, and only before its first product; a later change
+  // is refused by oneDNN and would be none.
+  static void lower_libraries(InstructionSet set);
   struct Products;  // oneDNN's engine, stream and primitives by shape (matmul.cpp)
   struct Scratch;   // attention's packed operands; grows, never shrinks (attention.cpp)
   struct ScratchDeleter {

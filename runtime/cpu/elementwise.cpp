@@ -8,6 +8,9 @@
 #include "runtime/cpu/cpu_backend.h"
 
 namespace carillon {
+
+using namespace cpu;
+
 namespace {
 
 constexpr int64_t kBlock = 1 << 14;  // elements a thread takes at a time
@@ -86,13 +89,18 @@ void CpuBackend::copy(Tensor y, Tensor x) {
   Rows rows;
   const bool floating = y.dtype() <= DType::kBFloat16 && x.dtype() <= DType::kBFloat16;
   if (!floating || y.shape() != x.shape() || !rows.find(y, x)) return ReferenceBackend::copy(y, x);
+  const InstructionSet set = instruction_set_;
   dispatch_floating(y.dtype(), [&](auto zero_y) {
     dispatch_floating(x.dtype(), [&](auto zero_x) {
       using Y = decltype(zero_y);
       using X = decltype(zero_x);
-      for_each_piece(rows, threads_, [to = y.data<Y>(), from = x.data<X>()](int64_t a, int64_t b, int64_t count) {
+      for_each_piece(rows, threads_, [to = y.data<Y>(), from = x.data<X>(), set](int64_t a, int64_t b, int64_t count) {
         if constexpr (std::is_same_v<X, Y>)
           std::memmove(to + a, from + b, static_cast<size_t>(count) * sizeof(Y));
+        else if constexpr (std::is_same_v<X, bfloat16> && std::is_same_v<Y, float>)
+          kernels<bfloat16>(set).widen(to + a, from + b, count);
+        else if constexpr (std::is_same_v<Y, bfloat16> && std::is_same_v<X, float>)
+          kernels<bfloat16>(set).round_scaled(to + a, from + b, 1, count);
         else
           for (int64_t i = 0; i < count; ++i) to[a + i] = converted<Y>(from[b + i]);
       });
@@ -103,13 +111,18 @@ void CpuBackend::copy(Tensor y, Tensor x) {
 void CpuBackend::add(Tensor y, Tensor x) {
   Rows rows;
   if (y.shape() != x.shape() || !rows.find(y, x)) return ReferenceBackend::add(y, x);
+  const InstructionSet set = instruction_set_;
   dispatch_floating(y.dtype(), [&](auto zero_y) {
     dispatch_floating(x.dtype(), [&](auto zero_x) {
       using Y = decltype(zero_y);
       using X = decltype(zero_x);
       using Sum = std::conditional_t<std::is_same_v<X, double> || std::is_same_v<Y, double>, double, float>;
-      for_each_piece(rows, threads_, [to = y.data<Y>(), from = x.data<X>()](int64_t a, int64_t b, int64_t count) {
-        for (int64_t i = 0; i < count; ++i) to[a + i] = Y(static_cast<Sum>(to[a + i]) + static_cast<Sum>(from[b + i]));
+      for_each_piece(rows, threads_, [to = y.data<Y>(), from = x.data<X>(), set](int64_t a, int64_t b, int64_t count) {
+        if constexpr (std::is_same_v<X, Y>)
+          kernels<Y>(set).add_rows(to + a, to + a, from + b, count);
+        else
+          for (int64_t i = 0; i < count; ++i)
+            to[a + i] = Y(static_cast<Sum>(to[a + i]) + static_cast<Sum>(from[b + i]));
       });
     });
   });
@@ -121,17 +134,12 @@ double CpuBackend::sum_of_squares(Tensor x) {
   std::vector<double> partial(static_cast<size_t>(blocks));
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
+    const Kernels<T>& kernel = kernels<T>(instruction_set_);
     const T* data = x.span<T>().data();
 #pragma omp parallel for schedule(static) num_threads(threads_) if (blocks > 1)
     for (int64_t block = 0; block < blocks; ++block) {
-      double lane[8] = {};
-      const int64_t begin = block * kBlock, end = std::min(count, begin + kBlock);
-      for (int64_t i = begin; i < end; ++i) {
-        const double value = static_cast<double>(data[i]);
-        lane[i % 8] += value * value;
-      }
-      partial[static_cast<size_t>(block)] =
-          ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+      const int64_t begin = block * kBlock;
+      partial[static_cast<size_t>(block)] = kernel.sum_of_squares(data + begin, std::min(kBlock, count - begin));
     }
   });
   double sum = 0;
@@ -139,32 +147,47 @@ double CpuBackend::sum_of_squares(Tensor x) {
   return sum;
 }
 
+// y = a + b in one pass, for the residual.
+void CpuBackend::sum(Tensor y, Tensor a, Tensor b) {
+  CHECK(y.shape() == a.shape() && y.shape() == b.shape() && y.dtype() == a.dtype() && y.dtype() == b.dtype(),
+        "a sum of tensors of one shape and type", carillon::describe(y), carillon::describe(a), carillon::describe(b));
+  if (!y.packed() || !a.packed() || !b.packed()) return ReferenceBackend::sum(y, a, b);
+  Rows rows;
+  rows.find(y, a);
+  dispatch_floating(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const Kernels<T>& kernel = kernels<T>(instruction_set_);
+    for_each_piece(rows, threads_, [&](int64_t at, int64_t, int64_t count) {
+      kernel.add_rows(y.data<T>() + at, a.data<T>() + at, b.data<T>() + at, count);
+    });
+  });
+}
+
 void CpuBackend::adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_avg_sq, Tensor gradient,
                        const AdamWStep& step) {
   if (master.empty()) return;
-  const auto update = [&]<class A>(A) {
-    const auto w = master.span<A>(), m = exp_avg.span<A>(), v = exp_avg_sq.span<A>(), g = gradient.span<A>();
-    const A beta1 = A(step.beta1), beta2 = A(step.beta2), epsilon = A(step.epsilon), factor = A(step.gradient_scale);
-    const A decay = A(1 - step.learning_rate * step.weight_decay);
-    const A step_size = A(step.learning_rate / (1 - std::pow(step.beta1, static_cast<double>(step.step))));
-    const A correction2 = A(std::sqrt(1 - std::pow(step.beta2, static_cast<double>(step.step))));
-    const int64_t count = static_cast<int64_t>(w.size());
-    bfloat16* rounded = weight && weight.dtype() == DType::kBFloat16 ? weight.span<bfloat16>().data() : nullptr;
+  const bool in_pass = weight && weight.raw() != master.raw() && weight.dtype() == DType::kBFloat16;
+  dispatch_floating(in_pass ? DType::kBFloat16 : master.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    using A = accumulate_t<T>;
+    const Kernels<T>& kernel = kernels<T>(instruction_set_);
+    A *w = master.span<A>().data(), *m = exp_avg.span<A>().data(), *v = exp_avg_sq.span<A>().data();
+    const A* g = gradient.span<A>().data();
+    T* rounded = in_pass ? weight.span<T>().data() : nullptr;
+    const AdamWNumbers<A> numbers{A(step.beta1),
+                                  A(step.beta2),
+                                  A(step.epsilon),
+                                  A(step.gradient_scale),
+                                  A(1 - step.learning_rate * step.weight_decay),
+                                  A(step.learning_rate / (1 - std::pow(step.beta1, static_cast<double>(step.step)))),
+                                  A(std::sqrt(1 - std::pow(step.beta2, static_cast<double>(step.step))))};
+    const int64_t count = master.count();
 #pragma omp parallel for schedule(static) num_threads(threads_) if (count > kBlock)
-    for (int64_t begin = 0; begin < count; begin += kBlock) {
-      const int64_t end = std::min(count, begin + kBlock);
-      for (int64_t i = begin; i < end; ++i) {
-        const A slope = g[i] * factor;
-        m[i] = beta1 * m[i] + (1 - beta1) * slope;
-        v[i] = beta2 * v[i] + (1 - beta2) * slope * slope;
-        w[i] = w[i] * decay - step_size * m[i] / (std::sqrt(v[i]) / correction2 + epsilon);
-      }
-      if (rounded != nullptr)
-        for (int64_t i = begin; i < end; ++i) rounded[i] = bfloat16(w[i]);
-    }
-  };
-  master.dtype() == DType::kFloat64 ? update(double{}) : update(float{});
-  if (weight && weight.raw() != master.raw() && weight.dtype() != DType::kBFloat16) copy(weight, master);
+    for (int64_t begin = 0; begin < count; begin += kBlock)
+      kernel.adamw(rounded == nullptr ? nullptr : rounded + begin, w + begin, m + begin, v + begin, g + begin,
+                   std::min(kBlock, count - begin), numbers);
+  });
+  if (weight && weight.raw() != master.raw() && !in_pass) copy(weight, master);
 }
 
 }  // namespace carillon

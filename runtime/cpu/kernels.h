@@ -67,6 +67,16 @@ inline constexpr int64_t kBackwardKeys = 96;
 inline constexpr int64_t kBackwardQueries = 192;
 static_assert(kForwardKeys % kPanel == 0 && kBackwardQueries % kPanel == 0 && kBackwardKeys % 2 == 0);
 
+// One AdamW update as the loop needs it (backend.h, AdamWStep).
+template <class A>
+struct AdamWNumbers {
+  A beta1, beta2, epsilon;
+  A gradient_scale;
+  A decay;        // 1 - learning rate · weight decay
+  A step_size;    // learning rate / (1 - beta1^step)
+  A correction2;  // sqrt(1 - beta2^step)
+};
+
 template <class T>
 struct Kernels {
   using A = accumulate_t<T>;
@@ -80,15 +90,30 @@ struct Kernels {
   void (*attention_forward)(const ForwardBlock<A>& block);
   void (*attention_backward)(const BackwardBlock<A>& block);
 
+  // One row each. rmsnorm_forward returns 1/rms; backward adds to dweight and, if `add`, to dx.
+  A (*rmsnorm_forward)(T* y, const T* x, const T* weight, int64_t count, A epsilon);
+  void (*rmsnorm_backward)(T* dx, A* dweight, const T* dy, const T* x, const T* weight, A rstd, int64_t count,
+                           bool add);
+  // Every head of a row; sign -1 turns back.
+  void (*rotate)(T* x, int64_t head_stride, int64_t heads, const A* cosine, const A* sine, A sign, int64_t pairs);
   void (*swiglu_forward)(T* y, const T* gate, const T* up, int64_t count);
   void (*swiglu_backward)(T* dgate, T* dup, const T* dy, const T* gate, const T* up, int64_t count);
-  // Of a row of logits in A: its maximum (a NaN stays); Σ exp(x - maximum); and x = weight · exp(x - maximum) / sum.
-  A (*row_maximum)(const A* x, int64_t count);
-  A (*row_sum_exp)(const A* x, int64_t count, A maximum);
-  void (*row_softmax)(A* x, int64_t count, A maximum, A factor);
+  void (*add_rows)(T* y, const T* a, const T* b, int64_t count);  // y may be a or b
+  void (*widen)(A* to, const T* from, int64_t count);
   // to[i] = from[i] · factor, rounded to T.
   void (*round_scaled)(T* to, const A* from, A factor, int64_t count);
   A (*row_dot)(const T* x, const T* y, int64_t count);
+
+  // Of a row of logits in A: its maximum (a NaN stays); Σ exp(x - maximum); and to = factor · exp(x - maximum), where
+  // `to` may lie over x from the same address on.
+  A (*row_maximum)(const A* x, int64_t count);
+  A (*row_sum_exp)(const A* x, int64_t count, A maximum);
+  void (*row_softmax)(T* to, const A* x, int64_t count, A maximum, A factor);
+
+  double (*sum_of_squares)(const T* x, int64_t count);
+  // rounded (may be null) = master in T. None of them overlap.
+  void (*adamw)(T* rounded, A* master, A* exp_avg, A* exp_avg_sq, const A* gradient, int64_t count,
+                const AdamWNumbers<A>& step);
 };
 
 // The table of an instruction set.

@@ -3,10 +3,8 @@
 #include <cblas.h>
 #include <omp.h>
 
-#include <cstdlib>
 #include <dnnl.hpp>
 #include <map>
-#include <string>
 #include <tuple>
 #include <vector>
 
@@ -51,26 +49,23 @@ void gemm64(const Tensor& c, const Tensor& a, const Tensor& b, bool ta, bool tb,
 
 }  // namespace
 
-namespace {
-
-// CARILLON_ISA lowers oneDNN's instructions with ours. For the whole process, and only before its first product: a
-// later change is refused by oneDNN and would be none.
-bool lower_library() {
-  const char* text = std::getenv("CARILLON_ISA");
-  const std::string name = text == nullptr ? "" : text;
-  if (name == "baseline") return dnnl::set_max_cpu_isa(dnnl::cpu_isa::sse41) == dnnl::status::success;
-  if (name == "avx2") return dnnl::set_max_cpu_isa(dnnl::cpu_isa::avx2) == dnnl::status::success;
-  if (name == "avx512") return dnnl::set_max_cpu_isa(dnnl::cpu_isa::avx512_core) == dnnl::status::success;
-  return true;
+void CpuBackend::lower_libraries(InstructionSet set) {
+  switch (set) {
+    case InstructionSet::kBaseline:
+      dnnl::set_max_cpu_isa(dnnl::cpu_isa::sse41);
+      break;
+    case InstructionSet::kAvx2:
+      dnnl::set_max_cpu_isa(dnnl::cpu_isa::avx2);
+      break;
+    case InstructionSet::kAvx512:
+      dnnl::set_max_cpu_isa(dnnl::cpu_isa::avx512_core);
+      break;
+    case InstructionSet::kAvx512Bf16:
+      break;
+  }
 }
 
-}  // namespace
-
 struct CpuBackend::Products {
-  Products() {
-    static const bool once = lower_library();
-    (void)once;
-  }
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
   struct Made {

@@ -41,24 +41,21 @@ void CpuBackend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight,
     const int64_t channels = x.size(2);
 #pragma omp parallel for schedule(static) num_threads(threads_)
     for (int64_t n = 0; n < x.size(0); ++n)
-      for (int64_t h = 0; h < x.size(1); ++h) {
-        const T* from = row<T>(x, n, h);
-        T* to = row<T>(y, n, h);
-        const A mean = kernel.row_dot(from, from, channels) / static_cast<A>(channels);
-        const A r = 1 / std::sqrt(mean + static_cast<A>(epsilon));
-        *row<A>(rstd, n, h) = r;
-        for (int64_t c = 0; c < channels; ++c) to[c] = T(static_cast<A>(from[c]) * r * static_cast<A>(w[c]));
-      }
+      for (int64_t h = 0; h < x.size(1); ++h)
+        *row<A>(rstd, n, h) =
+            kernel.rmsnorm_forward(row<T>(y, n, h), row<T>(x, n, h), w, channels, static_cast<A>(epsilon));
   });
 }
 
-void CpuBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd) {
+void CpuBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
+                                  bool accumulate) {
   dx = as_heads(dx), dy = as_heads(dy), x = as_heads(x), rstd = as_head_rows(rstd);
   if (!last_dim_packed(x) || !last_dim_packed(dx) || !last_dim_packed(dy))
-    return ReferenceBackend::rmsnorm_backward(dx, dweight, dy, x, weight, rstd);
+    return ReferenceBackend::rmsnorm_backward(dx, dweight, dy, x, weight, rstd, accumulate);
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     using A = accumulate_t<T>;
+    const Kernels<T>& kernel = kernels<T>(instruction_set_);
     const T* w = weight.span<T>().data();
     A* dw = dweight.span<A>().data();
     const int64_t channels = x.size(2), rows = x.size(0);
@@ -67,23 +64,9 @@ void CpuBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x
     for (int64_t run = 0; run < kRuns; ++run) {
       A* sums = partial.data() + run * channels;
       for (int64_t n = rows * run / kRuns; n < rows * (run + 1) / kRuns; ++n)
-        for (int64_t h = 0; h < x.size(1); ++h) {
-          const T* from = row<T>(x, n, h);
-          const T* slope = row<T>(dy, n, h);
-          T* to = row<T>(dx, n, h);
-          const A r = *row<A>(rstd, n, h);
-          A mean = 0;
-          for (int64_t c = 0; c < channels; ++c) {
-            const A u = static_cast<A>(from[c]) * r, d = static_cast<A>(slope[c]);
-            mean += d * static_cast<A>(w[c]) * u;
-            sums[c] += d * u;
-          }
-          mean /= static_cast<A>(channels);
-          for (int64_t c = 0; c < channels; ++c) {
-            const A u = static_cast<A>(from[c]) * r;
-            to[c] = T(r * (static_cast<A>(slope[c]) * static_cast<A>(w[c]) - u * mean));
-          }
-        }
+        for (int64_t h = 0; h < x.size(1); ++h)
+          kernel.rmsnorm_backward(row<T>(dx, n, h), sums, row<T>(dy, n, h), row<T>(x, n, h), w, *row<A>(rstd, n, h),
+                                  channels, accumulate);
     }
     for (int64_t run = 0; run < kRuns; ++run)
       for (int64_t c = 0; c < channels; ++c) dw[c] += partial[static_cast<size_t>(run * channels + c)];
@@ -102,20 +85,12 @@ void CpuBackend::rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, b
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     using A = accumulate_t<T>;
+    const Kernels<T>& kernel = kernels<T>(instruction_set_);
     const A sign = inverse ? A(-1) : A(1);
 #pragma omp parallel for schedule(static) num_threads(threads_)
     for (int64_t n = 0; n < x.size(0); ++n) {
-      const A* c = cosine.data<A>() + at[n] * pairs;
-      const A* s = sine.data<A>() + at[n] * pairs;
-      for (int64_t h = 0; h < x.size(1); ++h) {
-        T* u = row<T>(x, n, h);
-        T* v = u + pairs;
-        for (int64_t j = 0; j < pairs; ++j) {
-          const A first = static_cast<A>(u[j]), second = static_cast<A>(v[j]), turn = sign * s[j];
-          u[j] = T(first * c[j] - second * turn);
-          v[j] = T(second * c[j] + first * turn);
-        }
-      }
+      kernel.rotate(row<T>(x, n), x.stride(1), x.size(1), cosine.data<A>() + at[n] * pairs,
+                    sine.data<A>() + at[n] * pairs, sign, pairs);
     }
   });
 }
@@ -173,14 +148,14 @@ void CpuBackend::cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, 
   });
 }
 
-void CpuBackend::cross_entropy_finish(Tensor loss, Tensor logits, Tensor maximum, Tensor sums, Tensor target,
-                                      Tensor weight, int64_t first_column, bool gradient) {
+void CpuBackend::cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums,
+                                      Tensor target, Tensor weight, int64_t first_column) {
   if (logits.dtype() == DType::kBFloat16)
-    return ReferenceBackend::cross_entropy_finish(loss, logits, maximum, sums, target, weight, first_column, gradient);
-  dispatch_floating(logits.dtype(), [&](auto zero) {
+    return ReferenceBackend::cross_entropy_finish(loss, gradient, logits, maximum, sums, target, weight, first_column);
+  dispatch_floating(gradient ? gradient.dtype() : logits.dtype(), [&](auto zero) {
     using T = decltype(zero);
     using A = accumulate_t<T>;
-    const Kernels<A>& kernel = kernels<A>(instruction_set_);
+    const Kernels<T>& kernel = kernels<T>(instruction_set_);
     const A* largest = maximum.span<A>().data();
     const A* weights = weight.span<A>().data();
     A* losses = loss.span<A>().data();
@@ -191,14 +166,18 @@ void CpuBackend::cross_entropy_finish(Tensor loss, Tensor logits, Tensor maximum
       const A sum = *row<A>(sums, 0, n);
       losses[n] = wanted[n] >= 0 ? std::log(sum) - *row<A>(sums, 1, n) : A(0);
       if (!gradient) continue;
-      A* z = row<A>(logits, n);
+      const A* z = row<A>(logits, n);
+      T* to = row<T>(gradient, n);
       if (wanted[n] < 0 || weights[n] == 0) {
-        std::fill(z, z + columns, A(0));
+        std::fill(to, to + columns, T(A(0)));
         continue;
       }
-      kernel.row_softmax(z, columns, largest[n], weights[n] / sum);
       const int64_t column = wanted[n] - first_column;
-      if (0 <= column && column < columns) z[column] -= weights[n];
+      const bool here = 0 <= column && column < columns;
+      // In A, before rounding, and before the gradient takes the logits' place.
+      const A at_target = here ? weights[n] * (std::exp(z[column] - largest[n]) / sum - 1) : A(0);
+      kernel.row_softmax(to, z, columns, largest[n], weights[n] / sum);
+      if (here) to[column] = T(at_target);
     }
   });
 }

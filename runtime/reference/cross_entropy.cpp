@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "runtime/reference/reference_backend.h"
 #include "runtime/reference/view.h"
@@ -42,22 +43,28 @@ void ReferenceBackend::cross_entropy_sums(Tensor sums, Tensor logits, Tensor max
   });
 }
 
-void ReferenceBackend::cross_entropy_finish(Tensor loss, Tensor logits, Tensor maximum, Tensor sums, Tensor target,
-                                            Tensor weight, int64_t first_column, bool gradient) {
+void ReferenceBackend::cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums,
+                                            Tensor target, Tensor weight, int64_t first_column) {
   reference::dispatch(logits.dtype(), [&]<class T, class A>(T, A) {
     const View<T, 2> z(logits);
     const View<A, 1> vl(loss), vm(maximum), vw(weight);
     const View<A, 2> vs(sums);
     const View<int64_t, 1> vt(target);
-    for (int64_t n = 0; n < z.size(0); ++n) {
-      vl(n) = vt(n) >= 0 ? std::log(vs(0, n)) - vs(1, n) : A(0);
-      if (!gradient) continue;
-      const bool counts = vt(n) >= 0 && vw(n) != 0;
-      for (int64_t c = 0; c < z.size(1); ++c) {
-        const A hot = vt(n) == first_column + c ? A(1) : A(0);
-        z(n, c) = T(counts ? vw(n) * (std::exp(static_cast<A>(z(n, c)) - vm(n)) / vs(0, n) - hot) : A(0));
+    for (int64_t n = 0; n < z.size(0); ++n) vl(n) = vt(n) >= 0 ? std::log(vs(0, n)) - vs(1, n) : A(0);
+    if (!gradient) return;
+    reference::dispatch(gradient.dtype(), [&]<class G, class GA>(G, GA) {
+      const View<G, 2> g(gradient);
+      std::vector<A> row(static_cast<size_t>(z.size(1)));  // the gradient may lie over the logits
+      for (int64_t n = 0; n < z.size(0); ++n) {
+        const bool counts = vt(n) >= 0 && vw(n) != 0;
+        for (int64_t c = 0; c < z.size(1); ++c) {
+          const A hot = vt(n) == first_column + c ? A(1) : A(0);
+          row[static_cast<size_t>(c)] =
+              counts ? vw(n) * (std::exp(static_cast<A>(z(n, c)) - vm(n)) / vs(0, n) - hot) : A(0);
+        }
+        for (int64_t c = 0; c < z.size(1); ++c) g(n, c) = G(row[static_cast<size_t>(c)]);
       }
-    }
+    });
   });
 }
 

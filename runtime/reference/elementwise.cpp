@@ -85,6 +85,19 @@ void ReferenceBackend::add(Tensor y, Tensor x) {
   });
 }
 
+void ReferenceBackend::sum(Tensor y, Tensor a, Tensor b) {
+  reference::dispatch(y.dtype(), [&]<class T, class A>(T, A) {
+    CHECK(y.shape() == b.shape(), "shapes differ", carillon::describe(y), carillon::describe(b));
+    std::vector<A> first(static_cast<size_t>(y.count()));
+    size_t n = 0;
+    for_each_pair(a, a, [&](int64_t at, int64_t) { first[n++] = static_cast<A>(a.data<T>()[at]); });
+    n = 0;
+    for_each_pair(y, b, [&](int64_t at_y, int64_t at_b) {
+      y.data<T>()[at_y] = T(first[n++] + static_cast<A>(b.data<T>()[at_b]));
+    });
+  });
+}
+
 void ReferenceBackend::scale(Tensor x, double factor) {
   reference::dispatch(x.dtype(), [&]<class T, class A>(T, A) {
     for_each_pair(x, x, [data = x.data<T>(), by = static_cast<A>(factor)](int64_t at, int64_t) {

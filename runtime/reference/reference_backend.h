@@ -17,6 +17,7 @@ class ReferenceBackend : public Backend {
   void fill(Tensor x, double value) override;
   void copy(Tensor y, Tensor x) override;
   void add(Tensor y, Tensor x) override;
+  void sum(Tensor y, Tensor a, Tensor b) override;
   void scale(Tensor x, double factor) override;
   double sum_of_squares(Tensor x) override;
 
@@ -28,7 +29,8 @@ class ReferenceBackend : public Backend {
   void embedding_backward(Tensor dtable, Tensor ids, Tensor dy, int64_t first_row) override;
 
   void rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon) override;
-  void rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd) override;
+  void rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
+                        bool accumulate) override;
 
   void rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, bool inverse) override;
 
@@ -45,8 +47,8 @@ class ReferenceBackend : public Backend {
 
   void cross_entropy_maximum(Tensor maximum, Tensor logits) override;
   void cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, Tensor target, int64_t first_column) override;
-  void cross_entropy_finish(Tensor loss, Tensor logits, Tensor maximum, Tensor sums, Tensor target, Tensor weight,
-                            int64_t first_column, bool gradient) override;
+  void cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums, Tensor target,
+                            Tensor weight, int64_t first_column) override;
 
   void adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_avg_sq, Tensor gradient,
              const AdamWStep& step) override;

@@ -38,7 +38,8 @@ void ReferenceBackend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor w
 }
 
 // With u = x·rstd: y = u·w, so dw = Σ dy·u and dx = rstd · (dy·w − u · mean(dy·w·u)).
-void ReferenceBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd) {
+void ReferenceBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
+                                        bool accumulate) {
   reference::dispatch(x.dtype(), [&]<class T, class A>(T, A) {
     const View<T, 3> vdx(as_heads(dx)), vdy(as_heads(dy)), vx(as_heads(x));
     const View<A, 2> vr(as_head_rows(rstd));
@@ -57,7 +58,8 @@ void ReferenceBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Te
         mean /= static_cast<A>(channels);
         for (int64_t c = 0; c < channels; ++c) {
           const A u = static_cast<A>(vx(n, h, c)) * r;
-          vdx(n, h, c) = T(r * (static_cast<A>(vdy(n, h, c)) * static_cast<A>(w(c)) - u * mean));
+          const A before = accumulate ? static_cast<A>(vdx(n, h, c)) : A(0);
+          vdx(n, h, c) = T(before + r * (static_cast<A>(vdy(n, h, c)) * static_cast<A>(w(c)) - u * mean));
         }
       }
   });

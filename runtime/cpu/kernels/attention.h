@@ -218,8 +218,9 @@ void attention_forward(const ForwardBlock<accumulate_t<T>>& block) {
         if (low >= end) continue;
         for (int64_t i = r; i < r + rows; ++i) {
           const int64_t high = round_to_panel(end), first = visible[i].begin - key, last = visible[i].end - key;
-          (low < first || last < high ? fold_row<T, true> : fold_row<T, false>)(
-              block, i, block.scores + i * kForwardKeys, low, high, first, last, sums[i]);
+          (low < first || last < high ? fold_row<T, true> : fold_row<T, false>)(block, i,
+                                                                                block.scores + i * kForwardKeys, low,
+                                                                                high, first, last, sums[i]);
         }
         const Word<T>* p = reinterpret_cast<const Word<T>*>(block.scores + r * kForwardKeys) + low / kDepth;
         for (int64_t d = 0; d < padded; d += kPanel)

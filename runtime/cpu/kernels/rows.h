@@ -1,0 +1,188 @@
+// The kernels on rows of channels: norms, rotation, SwiGLU, sums of two rows, rounding.
+#pragma once
+
+#include "runtime/cpu/kernels/vectors.h"
+
+namespace carillon::cpu::CARILLON_KERNELS {
+namespace {
+
+// Rows are worked on in blocks of the accumulate type, whole vectors at a time: what stands behind the row's end is 0.
+template <class T, class A>
+struct Block {
+  static constexpr int64_t kCount = 256;
+  A values[kCount];
+  void read(const T* from, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) values[i] = load_as(from + i);
+    for (int64_t i = count; i % Lanes<A>::kCount != 0; ++i) values[i] = 0;
+  }
+  void write(T* to, int64_t count) const {
+    for (int64_t i = 0; i < count; ++i) to[i] = T(values[i]);
+  }
+};
+// Rounding written out: the constructor of bfloat16 tests for NaN element by element.
+template <>
+inline void Block<bfloat16, float>::write(bfloat16* to, int64_t count) const {
+  for (int64_t i = 0; i < count; ++i) {
+    uint32_t word;
+    __builtin_memcpy(&word, values + i, 4);
+    const uint32_t rounded = (word + 0x7fff + ((word >> 16) & 1)) >> 16;
+    const uint32_t quiet = (word >> 16) | 0x40;
+    to[i].bits = static_cast<uint16_t>((word & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
+  }
+}
+
+// Calls visit(begin, count) for the blocks of a row.
+template <class Visit>
+inline void for_blocks(int64_t count, Visit visit) {
+  constexpr int64_t kCount = Block<float, float>::kCount;
+  for (int64_t begin = 0; begin < count; begin += kCount) visit(begin, count - begin < kCount ? count - begin : kCount);
+}
+
+template <class T, class A>
+A row_dot(const T* x, const T* y, int64_t count) {
+  constexpr int kLanes = Lanes<A>::kCount;
+  Block<T, A> u, v;
+  Vector<A> sum{};
+  for_blocks(count, [&](int64_t begin, int64_t here) {
+    u.read(x + begin, here);
+    v.read(y + begin, here);
+    for (int64_t i = 0; i < here; i += kLanes) sum += load(u.values + i) * load(v.values + i);
+  });
+  return horizontal_sum<A>(sum);
+}
+
+template <class T, class A>
+A rmsnorm_forward(T* y, const T* x, const T* weight, int64_t count, A epsilon) {
+  constexpr int kLanes = Lanes<A>::kCount;
+  const A rstd = 1 / static_cast<A>(__builtin_sqrt(row_dot<T, A>(x, x, count) / static_cast<A>(count) + epsilon));
+  Block<T, A> u, w;
+  for_blocks(count, [&](int64_t begin, int64_t here) {
+    u.read(x + begin, here);
+    w.read(weight + begin, here);
+    for (int64_t i = 0; i < here; i += kLanes) store(u.values + i, load(u.values + i) * rstd * load(w.values + i));
+    u.write(y + begin, here);
+  });
+  return rstd;
+}
+
+// dx (+)= rstd · (dy·w − u · mean(dy·w·u)), dweight += dy·u with u = x·rstd.
+template <class T, class A>
+void rmsnorm_backward(T* dx, A* dweight, const T* dy, const T* x, const T* weight, A rstd, int64_t count, bool add) {
+  constexpr int kLanes = Lanes<A>::kCount;
+  Block<T, A> u, w, d;
+  Block<A, A> sums;
+  Vector<A> sum{};
+  for_blocks(count, [&](int64_t begin, int64_t here) {
+    u.read(x + begin, here);
+    w.read(weight + begin, here);
+    d.read(dy + begin, here);
+    sums.read(dweight + begin, here);
+    for (int64_t i = 0; i < here; i += kLanes) {
+      const Vector<A> slope = load(d.values + i) * (load(u.values + i) * rstd);
+      sum += slope * load(w.values + i);
+      store(sums.values + i, load(sums.values + i) + slope);
+    }
+    sums.write(dweight + begin, here);
+  });
+  const A mean = horizontal_sum<A>(sum) / static_cast<A>(count);
+  Block<T, A> before;
+  for_blocks(count, [&](int64_t begin, int64_t here) {
+    u.read(x + begin, here);
+    w.read(weight + begin, here);
+    d.read(dy + begin, here);
+    for (int64_t i = 0; i < here; i += kLanes)
+      store(d.values + i, (load(d.values + i) * load(w.values + i) - load(u.values + i) * (rstd * mean)) * rstd);
+    if (add) {
+      before.read(dx + begin, here);
+      for (int64_t i = 0; i < here; i += kLanes) store(d.values + i, load(d.values + i) + load(before.values + i));
+    }
+    d.write(dx + begin, here);
+  });
+}
+
+// Every head of a row, in place; pair j is (x[j], x[j + pairs]).
+template <class T, class A>
+void rotate(T* x, int64_t head_stride, int64_t heads, const A* cosine, const A* sine, A sign, int64_t pairs) {
+  constexpr int kLanes = Lanes<A>::kCount;
+  Block<T, A> u, v;
+  Block<A, A> c, s;
+  for_blocks(pairs, [&](int64_t begin, int64_t here) {
+    c.read(cosine + begin, here);
+    s.read(sine + begin, here);
+    for (int64_t h = 0; h < heads; ++h) {
+      T* first = x + h * head_stride + begin;
+      u.read(first, here);
+      v.read(first + pairs, here);
+      for (int64_t i = 0; i < here; i += kLanes) {
+        const Vector<A> a = load(u.values + i), b = load(v.values + i), turn = load(s.values + i) * sign;
+        store(u.values + i, a * load(c.values + i) - b * turn);
+        store(v.values + i, b * load(c.values + i) + a * turn);
+      }
+      u.write(first, here);
+      v.write(first + pairs, here);
+    }
+  });
+}
+
+template <class T, class A>
+void swiglu_forward(T* y, const T* gate, const T* up, int64_t count) {
+  Block<T, A> g, u;
+  for (int64_t begin = 0; begin < count; begin += g.kCount) {
+    const int64_t here = count - begin < g.kCount ? count - begin : g.kCount;
+    g.read(gate + begin, here);
+    u.read(up + begin, here);
+    for (int64_t i = 0; i < here; i += Lanes<A>::kCount) {
+      const Vector<A> z = load(g.values + i);
+      store(g.values + i, z / (A(1) + exponential(-z)) * load(u.values + i));
+    }
+    g.write(y + begin, here);
+  }
+}
+
+template <class T, class A>
+void swiglu_backward(T* dgate, T* dup, const T* dy, const T* gate, const T* up, int64_t count) {
+  Block<T, A> g, u, d;
+  for (int64_t begin = 0; begin < count; begin += g.kCount) {
+    const int64_t here = count - begin < g.kCount ? count - begin : g.kCount;
+    g.read(gate + begin, here);
+    u.read(up + begin, here);
+    d.read(dy + begin, here);
+    for (int64_t i = 0; i < here; i += Lanes<A>::kCount) {
+      const Vector<A> z = load(g.values + i), slope = load(d.values + i);
+      const Vector<A> s = A(1) / (A(1) + exponential(-z));
+      store(g.values + i, slope * load(u.values + i) * s * (A(1) + z * (A(1) - s)));
+      store(u.values + i, slope * z * s);
+    }
+    g.write(dgate + begin, here);
+    u.write(dup + begin, here);
+  }
+}
+
+template <class T, class A>
+void add_rows(T* y, const T* a, const T* b, int64_t count) {
+  constexpr int kLanes = Lanes<A>::kCount;
+  Block<T, A> u, v;
+  for_blocks(count, [&](int64_t begin, int64_t here) {
+    u.read(a + begin, here);
+    v.read(b + begin, here);
+    for (int64_t i = 0; i < here; i += kLanes) store(u.values + i, load(u.values + i) + load(v.values + i));
+    u.write(y + begin, here);
+  });
+}
+
+template <class T, class A>
+void widen(A* to, const T* from, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) to[i] = load_as(from + i);
+}
+
+template <class T, class A>
+void round_scaled(T* to, const A* from, A factor, int64_t count) {
+  Block<T, A> block;
+  for_blocks(count, [&](int64_t begin, int64_t here) {
+    for (int64_t i = 0; i < here; ++i) block.values[i] = from[begin + i] * factor;
+    block.write(to + begin, here);
+  });
+}
+
+}  // namespace
+}  // namespace carillon::cpu::CARILLON_KERNELS

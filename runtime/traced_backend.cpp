@@ -1,0 +1,166 @@
+#include "runtime/traced_backend.h"
+
+#include <algorithm>
+
+#include "runtime/trace.h"
+
+namespace carillon {
+namespace {
+
+// Pairs of query and key that see each other, over the batch.
+double visible_pairs(const AttentionMask& mask) {
+  const int64_t batch = mask.first.size(0), rows = mask.first.size(1), keys = mask.key_index.size(0);
+  const int64_t* key = mask.key_index.data<int64_t>();
+  int64_t pairs = 0;
+  for (int64_t b = 0; b < batch; ++b)
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t first = mask.first.data<int64_t>()[b * mask.first.stride(0) + i * mask.first.stride(1)];
+      const int64_t begin = std::lower_bound(key, key + keys, first) - key;
+      const int64_t end = std::upper_bound(key, key + keys, mask.query_index.data<int64_t>()[i]) - key;
+      pairs += std::max<int64_t>(0, end - begin);
+    }
+  return static_cast<double>(pairs);
+}
+
+class TracedBackend : public Backend {
+ public:
+  explicit TracedBackend(std::unique_ptr<Backend> backend) : inner_(std::move(backend)) {}
+
+  DeviceDescription describe() const override { return inner_->describe(); }
+  Buffer allocate(size_t bytes) override { return inner_->allocate(bytes); }
+  void upload(Tensor device, Tensor host) override {
+    const TraceSpan span("upload");
+    inner_->upload(device, host);
+  }
+  void download(Tensor host, Tensor device) override {
+    const TraceSpan span("download");
+    inner_->download(host, device);
+  }
+  void synchronize() override { inner_->synchronize(); }
+
+  void fill(Tensor x, double value) override {
+    const TraceSpan span("fill");
+    inner_->fill(x, value);
+  }
+  void copy(Tensor y, Tensor x) override {
+    const TraceSpan span("copy");
+    inner_->copy(y, x);
+  }
+  void add(Tensor y, Tensor x) override {
+    const TraceSpan span("add");
+    inner_->add(y, x);
+  }
+  void sum(Tensor y, Tensor a, Tensor b) override {
+    const TraceSpan span("sum");
+    inner_->sum(y, a, b);
+  }
+  void scale(Tensor x, double factor) override {
+    const TraceSpan span("scale");
+    inner_->scale(x, factor);
+  }
+  double sum_of_squares(Tensor x) override {
+    const TraceSpan span("sum_of_squares");
+    return inner_->sum_of_squares(x);
+  }
+
+  void matmul(Tensor c, Tensor a, Tensor b, Transpose ta, Transpose tb, bool accumulate) override {
+    const int64_t rows = c.size(0), columns = c.size(1), inner = a.size(ta == Transpose::kYes ? 0 : 1);
+    const TraceSpan span(fmt::format("matmul {} [{} {} {}]",
+                                     tb == Transpose::kYes   ? "x*W'"
+                                     : ta == Transpose::kYes ? "dy'*x"
+                                                             : "dy*W",
+                                     rows, columns, inner),
+                         2.0 * static_cast<double>(rows * columns) * static_cast<double>(inner));
+    inner_->matmul(c, a, b, ta, tb, accumulate);
+  }
+  void add_bias(Tensor y, Tensor bias) override {
+    const TraceSpan span("add_bias");
+    inner_->add_bias(y, bias);
+  }
+  void bias_backward(Tensor dbias, Tensor dy) override {
+    const TraceSpan span("bias_backward");
+    inner_->bias_backward(dbias, dy);
+  }
+  void embedding_forward(Tensor y, Tensor ids, Tensor table, int64_t first_row) override {
+    const TraceSpan span("embedding_forward");
+    inner_->embedding_forward(y, ids, table, first_row);
+  }
+  void embedding_backward(Tensor dtable, Tensor ids, Tensor dy, int64_t first_row) override {
+    const TraceSpan span("embedding_backward");
+    inner_->embedding_backward(dtable, ids, dy, first_row);
+  }
+  void rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon) override {
+    const TraceSpan span("rmsnorm_forward");
+    inner_->rmsnorm_forward(y, rstd, x, weight, epsilon);
+  }
+  void rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
+                        bool accumulate) override {
+    const TraceSpan span("rmsnorm_backward");
+    inner_->rmsnorm_backward(dx, dweight, dy, x, weight, rstd, accumulate);
+  }
+  void rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, bool inverse) override {
+    const TraceSpan span("rotate");
+    inner_->rotate(x, position, cosine, sine, inverse);
+  }
+  void swiglu_forward(Tensor y, Tensor gate, Tensor up) override {
+    const TraceSpan span("swiglu_forward");
+    inner_->swiglu_forward(y, gate, up);
+  }
+  void swiglu_backward(Tensor dgate, Tensor dup, Tensor dy, Tensor gate, Tensor up) override {
+    const TraceSpan span("swiglu_backward");
+    inner_->swiglu_backward(dgate, dup, dy, gate, up);
+  }
+
+  void attention_begin(const AttentionState& state) override {
+    const TraceSpan span("attention_begin");
+    inner_->attention_begin(state);
+  }
+  void attention_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
+                         double scale) override {
+    const TraceSpan span("attention_forward", 4 * visible_pairs(mask) * static_cast<double>(q.size(2) * q.size(3)));
+    inner_->attention_forward(state, q, k, v, mask, scale);
+  }
+  void attention_finish(Tensor out, Tensor lse, const AttentionState& state) override {
+    const TraceSpan span("attention_finish");
+    inner_->attention_finish(out, lse, state);
+  }
+  void attention_delta(Tensor delta, Tensor dout, Tensor out) override {
+    const TraceSpan span("attention_delta");
+    inner_->attention_delta(delta, dout, out);
+  }
+  void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor lse,
+                          Tensor delta, const AttentionMask& mask, double scale) override {
+    const TraceSpan span("attention_backward", 10 * visible_pairs(mask) * static_cast<double>(q.size(2) * q.size(3)));
+    inner_->attention_backward(dq, dk, dv, q, k, v, dout, lse, delta, mask, scale);
+  }
+
+  void cross_entropy_maximum(Tensor maximum, Tensor logits) override {
+    const TraceSpan span("cross_entropy_maximum");
+    inner_->cross_entropy_maximum(maximum, logits);
+  }
+  void cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, Tensor target, int64_t first_column) override {
+    const TraceSpan span("cross_entropy_sums");
+    inner_->cross_entropy_sums(sums, logits, maximum, target, first_column);
+  }
+  void cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums, Tensor target,
+                            Tensor weight, int64_t first_column) override {
+    const TraceSpan span("cross_entropy_finish");
+    inner_->cross_entropy_finish(loss, gradient, logits, maximum, sums, target, weight, first_column);
+  }
+  void adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_avg_sq, Tensor gradient,
+             const AdamWStep& step) override {
+    const TraceSpan span("adamw");
+    inner_->adamw(weight, master, exp_avg, exp_avg_sq, gradient, step);
+  }
+
+ private:
+  std::unique_ptr<Backend> inner_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_traced_backend(std::unique_ptr<Backend> backend) {
+  return std::make_unique<TracedBackend>(std::move(backend));
+}
+
+}  // namespace carillon
