@@ -1,0 +1,66 @@
+// What a machine reaches: the figures `carillon plan` computes with. `carillon bench` measures them here and writes them
+// as JSON; profiles of GPUs nobody has at hand (h100-sxm, a100, b200) are built in, from their makers' figures and the
+// efficiencies of published kernels.
+//
+// Rates are what one rank reaches with its own threads while its neighbours work too, not a processor's peak.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "runtime/dtype.h"
+
+namespace carillon {
+
+// A matrix product [rows, inner] · [inner, columns] as it was measured. FLOP: 2 · rows · inner · columns.
+struct ProductRate {
+  int64_t rows = 0, inner = 0, columns = 0;
+  double flops_per_second = 0;
+};
+
+// Causal attention over `length` tokens, as it was measured. Useful FLOP for a query head: 2·S²·HD forward, 5·S²·HD
+// backward (its products, the recomputed scores not counted as work twice).
+struct AttentionRate {
+  int64_t head_dim = 0, length = 0;
+  double forward_flops_per_second = 0, backward_flops_per_second = 0;
+};
+
+struct Link {
+  double bytes_per_second = 0;  // one direction, both directions busy
+  double latency_seconds = 0;
+};
+
+struct MachineProfile {
+  std::string name;             // "this", "h100-sxm", …
+  std::string device = "cpu";   // cpu | cuda
+  std::string processor;        // "AMD EPYC …", "NVIDIA H100 SXM 80GB"
+  std::string instruction_set;  // CPU only
+  int threads = 1;              // of the rank that was measured; CPU only
+  int ranks_per_node = 1;       // cores / threads, or GPUs
+  int64_t memory_bytes = 0;     // of one rank: a GPU's, or the node's divided by its ranks
+  int64_t host_memory_bytes = 0;      // of a node
+  int64_t library_bytes = 0;          // taken by a rank before its first tensor: libraries, MPI, contexts
+  std::map<DType, std::vector<ProductRate>> products;
+  std::map<DType, std::vector<AttentionRate>> attention;
+  double memory_bytes_per_second = 0;  // reading and writing together, streams longer than the caches
+  double op_seconds = 0;               // what an op costs that has nothing to do
+  Link within_node, between_nodes, host;  // between ranks of a node; of different nodes; device and host (0: the same)
+  double disk_write_bytes_per_second = 0, disk_read_bytes_per_second = 0;  // of a node, synchronised
+
+  // By nearest measured shape (logarithms of the dims); 0 when nothing of this type was measured.
+  double product_rate(DType dtype, int64_t rows, int64_t inner, int64_t columns) const;
+  double attention_rate(DType dtype, int64_t head_dim, int64_t length, bool backward) const;
+};
+
+// "this" (or a path): the file `carillon bench` wrote; else a built-in name. Errors 64 (unknown name, listing those
+// there are), 65 (not such a file), 66 (no file: run `carillon bench`).
+MachineProfile load_machine_profile(const std::string& name_or_path);
+void write_machine_profile(const MachineProfile& profile, const std::string& path);
+std::vector<std::string> built_in_profiles();
+
+// Where `carillon bench` leaves the profile called "this": $CARILLON_PROFILE, else ~/.config/carillon/profile.json.
+std::string default_profile_path();
+
+}  // namespace carillon
