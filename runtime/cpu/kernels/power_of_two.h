@@ -6,14 +6,17 @@
 namespace carillon::cpu::CARILLON_KERNELS {
 namespace {
 
-// x is at most about 0: what costs time there is the number of multiplications, so there are as few as
-// the type of the result needs. Below the smallest normal about that is given, not 0 (callers mask by themselves); a
-// NaN stays.
+// What costs time there is the number of multiplications, so there are as few as the type of the result needs. Below
+// the smallest normal about that is given, not 0 (callers mask by themselves); above 2^126 that; a NaN stays.
 //
+inline Vector<float> clamped(Vector<float> x) {
+  const Vector<float> low = splat(-125.0f), high = splat(126.0f);
+  x = low > x ? low : x;
+  return high < x ? high : x;
+}
 // float for a result kept in float: minimax of degree 5, relative error 2.1e-7.
 inline Vector<float> power_of_two(Vector<float> x, float) {
-  const Vector<float> low = splat(-125.0f);
-  x = low > x ? low : x;
+  x = clamped(x);
   const Vector<float> shifted = x + 12582912.0f;
   const Vector<float> r = x - (shifted - 12582912.0f);
   Vector<float> p = splat(1.327647198e-3f);
@@ -26,8 +29,7 @@ inline Vector<float> power_of_two(Vector<float> x, float) {
 }
 // For a result rounded to bfloat16 (relative 2e-3): degree 3, 7.5e-5.
 inline Vector<float> power_of_two(Vector<float> x, bfloat16) {
-  const Vector<float> low = splat(-125.0f);
-  x = low > x ? low : x;
+  x = clamped(x);
   const Vector<float> shifted = x + 12582912.0f;
   const Vector<float> r = x - (shifted - 12582912.0f);
   Vector<float> p = splat(5.517166907e-2f);
@@ -38,11 +40,17 @@ inline Vector<float> power_of_two(Vector<float> x, bfloat16) {
 }
 inline Vector<double> power_of_two(Vector<double> x, double) { return exponential(x * 0.69314718055994530942); }
 
-// Whether any lane is larger than `bound`; a NaN is not.
+// Collects whether any vector tested had a lane that was not at most its bound: larger, or NaN.
 template <class A>
-inline bool any_larger(Vector<A> v, A bound) {
-  return horizontal_maximum<A>(v) > bound;
-}
+struct Above {
+  typename Lanes<A>::Integers lanes{};
+  void test(Vector<A> v, Vector<A> bound) { lanes |= ~(typename Lanes<A>::Integers)(v <= bound); }
+  bool any() const {
+    int64_t all = 0;
+    for (int i = 0; i < Lanes<A>::kCount; ++i) all |= lanes[i];
+    return all != 0;
+  }
+};
 
 }  // namespace
 }  // namespace carillon::cpu::CARILLON_KERNELS

@@ -1,6 +1,7 @@
-// 2^x for softmax, x at most about 0, by AVX-512's own scaling by a power of two. Polynomials as in power_of_two.h. Far
-// below the smallest normal the result is 0; -inf gives a NaN, so callers mask by themselves; a NaN stays. (The masked
-// form of the intrinsic, all lanes on: g++ 12 warns about the other one's own header.)
+// 2^x for softmax by AVX-512's own instructions: one takes the whole part off x, one scales by 2 to it (rounded down),
+// so that only the polynomial for [0, 1) is left. Far below the smallest normal the result is 0, -inf included; too
+// large an x gives inf; a NaN stays. (The masked forms of the intrinsics, all lanes on: g++ 12 warns about the other
+// ones' own header.)
 #pragma once
 
 #include <immintrin.h>
@@ -10,34 +11,55 @@
 namespace carillon::cpu::CARILLON_KERNELS {
 namespace {
 
-inline Vector<float> power_of_two(Vector<float> x, float) {
-  const Vector<float> n = (x + 12582912.0f) - 12582912.0f;
-  const Vector<float> r = x - n;
-  Vector<float> p = splat(1.327647198e-3f);
-  p = p * r + 9.675541334e-3f;
-  p = p * r + 5.550713274e-2f;
-  p = p * r + 2.402211972e-1f;
-  p = p * r + 6.931469671e-1f;
-  p = p * r + 1.000000072f;
-  return (Vector<float>)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)n);
+// x less the largest whole number that is not above it.
+inline Vector<float> fraction(Vector<float> x) {
+  constexpr int kDownQuietly = 0x9;
+  return (Vector<float>)_mm512_maskz_reduce_ps(0xffff, (__m512)x, kDownQuietly);
 }
+inline Vector<float> scaled(Vector<float> p, Vector<float> x) {
+  return (Vector<float>)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)x);
+}
+// Minimax of degree 5: relative error 1.5e-7, rounding included.
+inline Vector<float> power_of_two(Vector<float> x, float) {
+  const Vector<float> r = fraction(x);
+  Vector<float> p = splat(1.877576675e-3f);
+  p = p * r + 8.989340090e-3f;
+  p = p * r + 5.582631805e-2f;
+  p = p * r + 2.401536170e-1f;
+  p = p * r + 6.931530732e-1f;
+  p = p * r + 9.999999251e-1f;
+  return scaled(p, x);
+}
+// For a result rounded to bfloat16 (relative 2e-3): degree 3, 7.5e-5.
 inline Vector<float> power_of_two(Vector<float> x, bfloat16) {
-  const Vector<float> n = (x + 12582912.0f) - 12582912.0f;
-  const Vector<float> r = x - n;
-  Vector<float> p = splat(5.517166907e-2f);
-  p = p * r + 2.426111222e-1f;
-  p = p * r + 6.932609855e-1f;
-  p = p * r + 9.999280735e-1f;
-  return (Vector<float>)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)n);
+  const Vector<float> r = fraction(x);
+  Vector<float> p = splat(7.802452264e-2f);
+  p = p * r + 2.260671554e-1f;
+  p = p * r + 6.958335405e-1f;
+  p = p * r + 9.999252186e-1f;
+  return scaled(p, x);
 }
 inline Vector<double> power_of_two(Vector<double> x, double) { return exponential(x * 0.69314718055994530942); }
 
-inline bool any_larger(Vector<float> v, float bound) {
-  return _mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(bound), _CMP_GT_OQ) != 0;
-}
-inline bool any_larger(Vector<double> v, double bound) {
-  return _mm512_cmp_pd_mask((__m512d)v, _mm512_set1_pd(bound), _CMP_GT_OQ) != 0;
-}
+// Collects whether any vector tested had a lane that was not at most its bound: larger, or NaN.
+template <class A>
+struct Above;
+template <>
+struct Above<float> {
+  __mmask16 lanes = 0;
+  void test(Vector<float> v, Vector<float> bound) {
+    lanes |= _mm512_cmp_ps_mask((__m512)v, (__m512)bound, _CMP_NLE_UQ);
+  }
+  bool any() const { return lanes != 0; }
+};
+template <>
+struct Above<double> {
+  __mmask8 lanes = 0;
+  void test(Vector<double> v, Vector<double> bound) {
+    lanes |= _mm512_cmp_pd_mask((__m512d)v, (__m512d)bound, _CMP_NLE_UQ);
+  }
+  bool any() const { return lanes != 0; }
+};
 
 }  // namespace
 }  // namespace carillon::cpu::CARILLON_KERNELS

@@ -1,7 +1,9 @@
 // The table of all kernels of an instruction set. Included once by each .cpp file of this folder, which sets the width
 // in bytes CARILLON_VECTOR_BYTES, the register tile's rows CARILLON_TILE_ROWS (even) and vectors CARILLON_TILE_VECTORS,
 // the namespace CARILLON_KERNELS, and has included one of the operand_*.h and of the power_of_two*.h.
-#include "runtime/cpu/kernels/attention.h"
+#include "runtime/cpu/kernels/attention_backward.h"
+#include "runtime/cpu/kernels/attention_forward.h"
+#include "runtime/cpu/kernels/packing.h"
 #include "runtime/cpu/kernels/rows.h"
 #include "runtime/cpu/kernels/sums.h"
 

@@ -1,0 +1,55 @@
+// How the operands of attention's products are packed; kernels.h says what lies where.
+#pragma once
+
+#include "runtime/cpu/kernels/tile.h"
+
+namespace carillon::cpu::CARILLON_KERNELS {
+namespace {
+
+template <class T>
+void pack_rows(void* packed, const T* from, int64_t stride, int64_t rows, int64_t head_dim) {
+  using O = Operand<T>;
+  Word<T>* to = static_cast<Word<T>*>(packed);
+  const int64_t whole = head_dim / O::kDepth;
+  for (int64_t r = 0; r < rows; ++r, from += stride) {
+    for (int64_t d = 0; d < whole; ++d) *to++ = O::make(from + d * O::kDepth, from + d * O::kDepth + O::kDepth - 1);
+    if (whole * O::kDepth < head_dim) *to++ = O::make(from + head_dim - 1, nullptr);
+  }
+}
+
+template <class T>
+void pack_panel(void* packed, const T* from, int64_t stride, int64_t rows, int64_t head_dim) {
+  using O = Operand<T>;
+  Word<T>* to = static_cast<Word<T>*>(packed);
+  const int64_t depth = words<T>(head_dim), whole = head_dim / O::kDepth;
+  if (rows < kPanel)
+    for (int64_t i = 0; i < depth * kPanel; ++i) to[i] = O::zero();
+  // By blocks of lines: reads and writes both stay in a few cache lines.
+  for (int64_t first = 0; first < depth; first += 16)
+    for (int64_t r = 0; r < rows; ++r) {
+      const T* row = from + r * stride;
+      const int64_t end = least(first + 16, whole);
+      for (int64_t d = first; d < end; ++d)
+        to[d * kPanel + r] = O::make(row + d * O::kDepth, row + d * O::kDepth + O::kDepth - 1);
+      if (first + 16 >= depth && whole < depth) to[whole * kPanel + r] = O::make(row + head_dim - 1, nullptr);
+    }
+}
+
+template <class T>
+void pack_lanes(void* packed, const T* from, int64_t stride, int64_t rows, int64_t head_dim) {
+  using O = Operand<T>;
+  Word<T>* to = static_cast<Word<T>*>(packed);
+  const int64_t padded = round_to_panel(head_dim);
+  for (int64_t r = 0; r < rows; r += O::kDepth, to += padded) {
+    const T* first = from + r * stride;
+    const T* second = r + O::kDepth - 1 < rows ? first + (O::kDepth - 1) * stride : nullptr;
+    if (second != nullptr)
+      for (int64_t d = 0; d < head_dim; ++d) to[d] = O::make(first + d, second + d);
+    else
+      for (int64_t d = 0; d < head_dim; ++d) to[d] = O::make(first + d, nullptr);
+    for (int64_t d = head_dim; d < padded; ++d) to[d] = O::zero();
+  }
+}
+
+}  // namespace
+}  // namespace carillon::cpu::CARILLON_KERNELS
