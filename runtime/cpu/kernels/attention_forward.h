@@ -12,25 +12,41 @@ namespace {
 // to the reference, add up to this. Rarely more after the first tile, and it costs no accuracy.
 constexpr double kLargest = 256;
 
+// Words of a row of probabilities.
+template <class T>
+constexpr int64_t kProbabilityWords = kForwardKeys / Operand<T>::kDepth;
+
+// Lanes [begin, end) of v, 0 in the others.
+template <class A>
+inline Vector<A> within(Vector<A> v, int64_t begin, int64_t end) {
+  using Integers = typename Lanes<A>::Integers;
+  Integers lane;
+#pragma GCC unroll 16
+  for (int i = 0; i < Lanes<A>::kCount; ++i) lane[i] = i;
+  const auto low = static_cast<decltype(lane[0] + 0)>(most(begin, -1)),
+             high = static_cast<decltype(lane[0] + 0)>(least(end, 64));
+  return (lane >= low) & (lane < high) ? v : Vector<A>{};
+}
+
 // The softmax of a block's rows as its loops see it.
 template <class T>
 struct ForwardRows {
   using A = accumulate_t<T>;
   alignas(64) Vector<A> sum[kForwardRows];  // by lanes, until the end
   A reference[kForwardRows];  // the maximum in powers of two; a NaN, which spoils every sum, until something was seen
-  int64_t pending[kForwardRows];  // of each strip's first row: keys from here on have probabilities not yet multiplied
-  A factor;                       // of scores, in powers of two
+  A factor;                   // of scores, in powers of two
 
   void set(int64_t r, A maximum) {
     reference[r] = maximum == -A(__builtin_inf()) ? A(__builtin_nan("")) : maximum * A(kLog2E);
   }
 };
 
-// Scores of one tile to probabilities at p, packed along the keys. False, and nothing of use at p, when a row's
-// reference must move first.
-template <class T, int R>
+// Scores of one tile to probabilities at p, packed along the keys; with `cut`, row r's outside of [begin, end) of
+// visible[r], counted from key `at` on, become 0. False, and nothing of use at p, when a row's reference must move
+// first.
+template <class T, int R, bool cut>
 __attribute__((noinline)) bool score_tile(const Word<T>* q, const Word<T>* k, int64_t depth, ForwardRows<T>& rows,
-                                          int64_t row, Word<T>* p) {
+                                          int64_t row, Word<T>* p, const Visible* visible, int64_t at) {
   using A = accumulate_t<T>;
   constexpr int kLanes = Lanes<A>::kCount;
   bool folded = true;
@@ -42,10 +58,15 @@ __attribute__((noinline)) bool score_tile(const Word<T>* q, const Word<T>* k, in
         for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
           for (int v = 0; v < kTileVectors; v += 2) {
-            const Vector<A> first = power_of_two(sum[r][v] * rows.factor - rows.reference[row + r], T{});
-            const Vector<A> second = power_of_two(sum[r][v + 1] * rows.factor - rows.reference[row + r], T{});
+            Vector<A> first = power_of_two(sum[r][v] * rows.factor - rows.reference[row + r], T{});
+            Vector<A> second = power_of_two(sum[r][v + 1] * rows.factor - rows.reference[row + r], T{});
+            if constexpr (cut) {
+              const int64_t begin = visible[r].begin - at - v * kLanes, end = visible[r].end - at - v * kLanes;
+              first = within<A>(first, begin, end);
+              second = within<A>(second, begin - kLanes, end - kLanes);
+            }
             total[r] = v == 0 ? first + second : total[r] + (first + second);
-            Operand<T>::put(p + r * kForwardKeys + v * kLanes / Operand<T>::kDepth, first, second);
+            Operand<T>::put(p + r * kProbabilityWords<T> + v * kLanes / Operand<T>::kDepth, first, second);
           }
           above.test(total[r], splat(A(kLargest)));
         }
@@ -107,54 +128,88 @@ struct Forward {
   const Word<T>* q = static_cast<const Word<T>*>(block.q);
   const Word<T>* k_panels = static_cast<const Word<T>*>(block.k_panels);
   const Word<T>* v_lanes = static_cast<const Word<T>*>(block.v_lanes);
-  Word<T>* probabilities = reinterpret_cast<Word<T>*>(block.scores);  // [rows][kForwardKeys]
+  Word<T>* probabilities = reinterpret_cast<Word<T>*>(block.scores);  // [rows][kProbabilityWords]
 
-  // Adds what the probabilities of keys [pending, end) of the `count` rows from r on weigh; `key` is the first the
-  // probabilities' memory stands for.
-  void multiply(int64_t r, int64_t count, int64_t key, int64_t end) const {
-    const int64_t begin = rows.pending[r];
-    if (begin < end)
-      for (int64_t d = 0; d < padded; d += kPanel)
-        strip<T>(count, {probabilities + r * kForwardKeys + (begin - key) / kDepth, kForwardKeys, 1},
-                 v_lanes + begin / kDepth * padded + d, padded, block.out + r * padded + d, padded,
-                 words<T>(end - begin), true);
-    rows.pending[r] = end;
+  // `count` rows from `row` on, and the keys they see of those in work.
+  struct Strip {
+    int64_t row, count;
+    int64_t low, end;                // some row sees something: from a whole panel on, and exactly
+    int64_t whole_begin, whole_end;  // every row sees all
+    int64_t pending;                 // keys from here on have probabilities not yet multiplied
+  };
+
+  Strip make_strip(int64_t row, int64_t group_end, int64_t key, int64_t keys) const {
+    Strip strip;
+    strip.row = row;
+    strip.count = least(kStrip, group_end - row);
+    // Both ends of the intervals are non-decreasing.
+    const Visible first = block.visible[row], last = block.visible[row + strip.count - 1];
+    strip.low = strip.pending = most(first.begin, key) / kPanel * kPanel;
+    strip.end = least(last.end, key + keys);
+    strip.whole_begin = last.begin;
+    strip.whole_end = first.end;
+    return strip;
   }
 
-  // One tile of `count` <= R rows from r on against keys [at, at + width). whole: every row sees all of them.
+  // Adds what the probabilities of the pending keys up to `end` weigh; `key` is the first their memory stands for.
+  void multiply(Strip& s, int64_t key, int64_t end) const {
+    if (s.pending < end)
+      for (int64_t d = 0; d < padded; d += kPanel)
+        strip<T>(s.count,
+                 {probabilities + s.row * kProbabilityWords<T> + (s.pending - key) / kDepth, kProbabilityWords<T>, 1},
+                 v_lanes + s.pending / kDepth * padded + d, padded, block.out + s.row * padded + d, padded,
+                 words<T>(end - s.pending), true);
+    s.pending = end;
+  }
+
+  // One tile against keys [at, at + width).
   template <int R = kStrip>
-  void fold(int64_t r, int64_t count, int64_t key, int64_t at, bool whole) const {
+  __attribute__((always_inline)) void fold(Strip& s, int64_t key, int64_t at) const {
     if constexpr (R > 1)
-      if (count < R) return fold<R - 1>(r, count, key, at, whole);
+      if (s.count < R) return fold<R - 1>(s, key, at);
     constexpr int64_t kWidth = kTileWidth<A>;
+    const Word<T>* left = q + s.row * depth;
     const Word<T>* panel = k_panels + at / kPanel * kPanel * depth + at % kPanel;
-    Word<T>* p = probabilities + r * kForwardKeys + (at - key) / kDepth;
-    if (whole && score_tile<T, R>(q + r * depth, panel, depth, rows, r, p)) return;
+    Word<T>* p = probabilities + s.row * kProbabilityWords<T> + (at - key) / kDepth;
+    const Visible* visible = block.visible + s.row;
+    const A reference = rows.reference[s.row];
+    if (reference == reference) {  // else something must be seen first
+      const bool whole = s.whole_begin <= at && at + kWidth <= s.whole_end;
+      if (whole ? score_tile<T, R, false>(left, panel, depth, rows, s.row, p, visible, at)
+                : score_tile<T, R, true>(left, panel, depth, rows, s.row, p, visible, at))
+        return;
+    }
+    fold_anew<R>(s, key, at, left, panel, p);
+  }
+
+  // The same, and the rows' references move.
+  template <int R>
+  __attribute__((noinline)) void fold_anew(Strip& s, int64_t key, int64_t at, const Word<T>* left, const Word<T>* panel,
+                                           Word<T>* p) const {
+    constexpr int64_t kWidth = kTileWidth<A>;
     A scores[R * kWidth];
-    tile_product<T, R>(q + r * depth, depth, 1, panel, kPanel, scores, kWidth, depth, false);
-    multiply(r, count, key, at);  // under the references as they are
-    for (int64_t i = r; i < r + count; ++i)
-      fold_row<T>(block, rows, i, scores + (i - r) * kWidth, block.visible[i].begin - at, block.visible[i].end - at,
-                  p + (i - r) * kForwardKeys);
+    tile_product<T, R>(left, depth, 1, panel, kPanel, scores, kWidth, depth, false);
+    multiply(s, key, at);  // under the references as they are
+    for (int64_t i = 0; i < R; ++i) {
+      const Visible visible = block.visible[s.row + i];
+      fold_row<T>(block, rows, s.row + i, scores + i * kWidth, visible.begin - at, visible.end - at,
+                  p + i * kProbabilityWords<T>);
+    }
   }
 
   // Rows [group, group_end), so few that their probabilities stay in the first cache from one product to the next,
   // against keys [key, key + keys).
   void run_group(int64_t group, int64_t group_end, int64_t key, int64_t keys) const {
-    const Visible* visible = block.visible;
-    // What a strip sees of these keys, in whole panels and exactly: both ends of the intervals are non-decreasing.
-    const auto strip_end = [&](int64_t r) { return least(r + kStrip, group_end); };
-    const auto low_of = [&](int64_t r) { return most(visible[r].begin, key) / kPanel * kPanel; };
-    const auto end_of = [&](int64_t r) { return least(visible[strip_end(r) - 1].end, key + keys); };
-    for (int64_t r = group; r < group_end; r += kStrip) rows.pending[r] = low_of(r);
-    for (int64_t panel = low_of(group); panel < key + keys; panel += kPanel)
-      for (int64_t r = group; r < group_end; r += kStrip) {
-        if (panel < low_of(r) || panel >= end_of(r)) continue;
-        const bool whole = visible[strip_end(r) - 1].begin <= panel && visible[r].end >= panel + kPanel;
-        for (int64_t at = panel; at < least(panel + kPanel, end_of(r)); at += kTileWidth<A>)
-          fold(r, strip_end(r) - r, key, at, whole);
+    Strip strips[kForwardGroup];
+    int64_t count = 0;
+    for (int64_t row = group; row < group_end; row += kStrip) strips[count++] = make_strip(row, group_end, key, keys);
+    for (int64_t panel = strips[0].low; panel < key + keys; panel += kPanel)
+      for (int64_t i = 0; i < count; ++i) {
+        if (panel < strips[i].low) continue;
+        const int64_t end = least(panel + kPanel, strips[i].end);
+        for (int64_t at = panel; at < end; at += kTileWidth<A>) fold(strips[i], key, at);
       }
-    for (int64_t r = group; r < group_end; r += kStrip) multiply(r, strip_end(r) - r, key, end_of(r));
+    for (int64_t i = 0; i < count; ++i) multiply(strips[i], key, strips[i].end);
   }
 };
 
