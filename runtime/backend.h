@@ -36,9 +36,9 @@ struct AttentionMask {
 };
 
 // The running state of a softmax over blocks of keys, in type A. Fold blocks in with attention_forward, any number of
-// times and in any order; attention_finish turns it into the output. Rows that saw no key: accumulator 0, sum 0.
+// times and in any order; attention_finish turns it into the output. Rows that saw no key: maximum -inf, sum 0.
 struct AttentionState {
-  Tensor accumulator;  // [B, Tq, NH, HD]  sum over keys of exp(score - maximum) · value
+  Tensor accumulator;  // [B, Tq, NH, HD]  sum over keys of exp(score - maximum) · value; anything while sum is 0
   Tensor maximum;      // [B, NH, Tq]      largest score so far (an implementation may keep any reference near it)
   Tensor sum;          // [B, NH, Tq]      sum over keys of exp(score - maximum)
 };
@@ -131,7 +131,7 @@ class Backend {
   // ---- attention (online softmax: Milakov and Gimelshein, 2018; blocks: Dao et al., 2022)
   // ---------------------------- q [B, Tq, NH, HD], k and v [B, Tk, NKV, HD] in T, dims 0..2 may be strided; NH a
   // multiple of NKV, query head h reads key/value head h / (NH / NKV). Never holds [Tq, Tk].
-  virtual void attention_begin(const AttentionState& state) = 0;  // accumulator 0, maximum -inf, sum 0
+  virtual void attention_begin(const AttentionState& state) = 0;  // maximum -inf, sum 0
   virtual void attention_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
                                  double scale) = 0;
   // out [B, Tq, NH, HD] (T) and lse [B, NH, Tq] (A) = log of the sum of exp(score); a row that saw no key: out 0, lse

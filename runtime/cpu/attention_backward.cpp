@@ -1,9 +1,10 @@
 // Blocked attention, backward. A thread takes a block of keys and walks the blocks of queries that see it: the
 // gradients by keys and values stay with it, those by the queries belong to everybody.
 //
-// Deterministic without a copy of them for each thread: blocks of keys are taken in increasing order, and one may add
-// to a block of queries only after the block of keys before it has. Threads so follow one another through the queries,
-// a block behind; sums are formed in the order of the keys, whatever the number of threads.
+// Deterministic without a copy of them for each thread: blocks of keys are taken in increasing order and add to one of
+// two sums in turn, and one may add to a block of queries only after the one before it of the same sum has. Two threads
+// hardly ever wait for each other; more of them follow one another through the queries, a block behind. Sums are formed
+// in the order of the keys, whatever the number of threads.
 #include <omp.h>
 
 #include <algorithm>
@@ -19,6 +20,8 @@ namespace {
 
 // Up to so many blocks of keys a head may be one thread's work, when there are heads enough for all threads.
 constexpr int64_t kBlocksOfOneThread = 16;
+constexpr int64_t kSums = Progress::kSums;
+static_assert(kSums == 2, "run_group adds two");
 
 // One call of attention_backward, typed.
 template <class T>
@@ -47,8 +50,9 @@ struct Backward {
           dout_lanes(head.dout_lanes.template get<A>(b.all_rows / b.kernel.depth * b.padded)),
           lse(head.rows.template get<A>(2 * b.all_rows)),
           delta(lse + b.all_rows),
-          dq(head.dq.template get<A>(b.rows * b.padded)) {}
-    A *k_rows, *v_rows, *k_lanes, *q_panels, *q_lanes, *dout_panels, *dout_lanes, *lse, *delta, *dq;
+          dq(head.dq.template get<A>(kSums * b.rows * b.padded)) {}
+    A *k_rows, *v_rows, *k_lanes, *q_panels, *q_lanes, *dout_panels, *dout_lanes, *lse, *delta;
+    A* dq;  // [kSums][rows][padded]
   };
 
   template <class P>
@@ -80,7 +84,8 @@ struct Backward {
         to.lse[i] = value == -kInfinity ? kInfinity : value * A(1.4426950408889634);
         to.delta[i] = i < rows ? *element_at<A>(delta, b, h, i) : A(0);
       }
-      std::fill(to.dq + first * padded, to.dq + (first + count) * padded, A(0));
+      for (int64_t sum = 0; sum < kSums; ++sum)
+        std::fill(to.dq + (sum * rows + first) * padded, to.dq + (sum * rows + first + count) * padded, A(0));
     }
   }
 
@@ -120,7 +125,7 @@ struct Backward {
                                    mine + row,
                                    block_dk,
                                    block_dv,
-                                   packed.dq + row * padded,
+                                   packed.dq + (block % kSums * rows + row) * padded,
                                    p,
                                    ds,
                                    ds_across});
@@ -153,7 +158,8 @@ struct Backward {
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
       for (int64_t i = 0; i < rows; ++i) {
         A* to = element_at<A>(dq, b, i, h);
-        for (int64_t d = 0; d < width; ++d) to[d] += packed.dq[i * padded + d] * scale;
+        const A *even = packed.dq + i * padded, *odd = even + rows * padded;
+        for (int64_t d = 0; d < width; ++d) to[d] += (even[d] + odd[d]) * scale;
       }
     }
   }

@@ -53,13 +53,15 @@ void CpuBackend::attention_forward(const AttentionState& state, Tensor q, Tensor
       A* numbers = own.numbers.get<A>(2 * kForwardRows);
       A* scores = own.scores.get<A>(kForwardRows * kForwardKeys);
       kernel.pack_rows(block_q, element_at<T>(q, b, first, h), q.stride(1), count, width);
-      for (int64_t r = 0; r < count; ++r) {
-        const A* from = element_at<A>(state.accumulator, b, first + r, h);
-        std::copy(from, from + width, out + r * padded);
-        std::fill(out + r * padded + width, out + (r + 1) * padded, A(0));
-      }
       A* maximum = element_at<A>(state.maximum, b, h, first);
       A* sum = element_at<A>(state.sum, b, h, first);
+      A* accumulator = element_at<A>(state.accumulator, b, first, h);
+      const int64_t stride = state.accumulator.stride(1);
+      for (int64_t r = 0; r < count; ++r) {
+        const bool begun = sum[r] != 0;  // else nothing stands there yet
+        if (begun) std::copy(accumulator + r * stride, accumulator + r * stride + width, out + r * padded);
+        std::fill(out + r * padded + (begun ? width : 0), out + (r + 1) * padded, A(0));
+      }
       std::copy(maximum, maximum + count, numbers);
       std::copy(sum, sum + count, numbers + kForwardRows);
       const int64_t bg = b * kv_heads + h / group;
@@ -69,9 +71,16 @@ void CpuBackend::attention_forward(const AttentionState& state, Tensor q, Tensor
       std::copy(numbers, numbers + count, maximum);
       std::copy(numbers + kForwardRows, numbers + kForwardRows + count, sum);
       for (int64_t r = 0; r < count; ++r)
-        std::copy(out + r * padded, out + r * padded + width, element_at<A>(state.accumulator, b, first + r, h));
+        std::copy(out + r * padded, out + r * padded + width, accumulator + r * stride);
     }
   });
+}
+
+// The accumulator stays as it is: rows that saw nothing are known by their sum.
+void CpuBackend::attention_begin(const AttentionState& state) {
+  dispatch_floating(state.maximum.dtype(),
+                    [&](auto zero) { fill(state.maximum, -std::numeric_limits<decltype(zero)>::infinity()); });
+  fill(state.sum, 0);
 }
 
 void CpuBackend::attention_finish(Tensor out, Tensor lse, const AttentionState& state) {
@@ -86,8 +95,11 @@ void CpuBackend::attention_finish(Tensor out, Tensor lse, const AttentionState& 
         for (int64_t h = 0; h < heads; ++h) {
           const A sum = *element_at<A>(state.sum, b, h, i), maximum = *element_at<A>(state.maximum, b, h, i);
           *element_at<A>(lse, b, h, i) = sum == 0 ? -std::numeric_limits<A>::infinity() : maximum + std::log(sum);
-          kernel.round_scaled(element_at<T>(out, b, i, h), element_at<A>(state.accumulator, b, i, h),
-                              sum == 0 ? A(0) : 1 / sum, width);
+          T* to = element_at<T>(out, b, i, h);
+          if (sum == 0)
+            std::fill(to, to + width, T(A(0)));
+          else
+            kernel.round_scaled(to, element_at<A>(state.accumulator, b, i, h), 1 / sum, width);
         }
   });
 }

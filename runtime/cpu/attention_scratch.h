@@ -40,6 +40,7 @@ class Grow {
 // How far each block of keys has come through the blocks of queries in a backward pass (attention_backward.cpp).
 class Progress {
  public:
+  static constexpr int64_t kSums = 2;  // block i follows block i - kSums
   void reset(int64_t key_blocks) {
     if (static_cast<int64_t>(passed_.size()) < key_blocks) passed_ = std::vector<Mark>(static_cast<size_t>(key_blocks));
     for (int64_t i = 0; i < key_blocks; ++i) passed_[static_cast<size_t>(i)].count.store(0, std::memory_order_relaxed);
@@ -47,8 +48,8 @@ class Progress {
   }
   int64_t take() { return next_.fetch_add(1, std::memory_order_relaxed); }
   void wait(int64_t key_block, int64_t query_block) const {
-    if (key_block == 0) return;
-    const auto& before = passed_[static_cast<size_t>(key_block - 1)].count;
+    if (key_block < kSums) return;
+    const auto& before = passed_[static_cast<size_t>(key_block - kSums)].count;
     for (int spins = 0; before.load(std::memory_order_acquire) <= query_block; ++spins)
       if (spins < kSpins)
         __builtin_ia32_pause();
@@ -87,7 +88,7 @@ struct CpuBackend::Scratch {
 void find_visible(const AttentionMask& mask, int threads, std::vector<cpu::Visible>& visible);
 
 template <class T>
-T* element_at(const Tensor& x, int64_t b, int64_t row, int64_t head) {
+__attribute__((always_inline)) inline T* element_at(const Tensor& x, int64_t b, int64_t row, int64_t head) {
   return x.data<T>() + b * x.stride(0) + row * x.stride(1) + head * x.stride(2);
 }
 

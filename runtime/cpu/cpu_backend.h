@@ -35,6 +35,7 @@ class CpuBackend : public ReferenceBackend {
   void swiglu_forward(Tensor y, Tensor gate, Tensor up) override;
   void swiglu_backward(Tensor dgate, Tensor dup, Tensor dy, Tensor gate, Tensor up) override;
 
+  void attention_begin(const AttentionState& state) override;
   void attention_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
                          double scale) override;
   void attention_finish(Tensor out, Tensor lse, const AttentionState& state) override;

@@ -100,7 +100,7 @@ void fold_row(const ForwardBlock<accumulate_t<T>>& block, ForwardRows<T>& rows, 
     for (int64_t d = 0; d < padded; d += kLanes)
       store(block.out + r * padded + d, load(block.out + r * padded + d) * shrink);
   }
-  // Nothing seen yet (or NaN only): every entry counts as zero, but not a NaN.
+  // Nothing seen yet (or NaN only): every entry counts as zero, but a NaN as such.
   const bool nothing = block.maximum[r] == negative;
   for (int64_t j = 0; j < kWidth; j += 2 * kLanes) {
     Vector<A> probability[2];
@@ -112,7 +112,7 @@ void fold_row(const ForwardBlock<accumulate_t<T>>& block, ForwardRows<T>& rows, 
         probability[i] =
             value == splat(negative) ? Vector<A>{} : power_of_two(value * rows.factor - rows.reference[r], T{});
     }
-    if (!nothing) rows.sum[r] += probability[0] + probability[1];
+    rows.sum[r] += probability[0] + probability[1];
     Operand<T>::put(p + j / Operand<T>::kDepth, probability[0], probability[1]);
   }
 }

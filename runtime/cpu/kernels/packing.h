@@ -12,7 +12,12 @@ void pack_rows(void* packed, const T* from, int64_t stride, int64_t rows, int64_
   Word<T>* to = static_cast<Word<T>*>(packed);
   const int64_t whole = head_dim / O::kDepth;
   for (int64_t r = 0; r < rows; ++r, from += stride) {
-    for (int64_t d = 0; d < whole; ++d) *to++ = O::make(from + d * O::kDepth, from + d * O::kDepth + O::kDepth - 1);
+    if constexpr (sizeof(T) * O::kDepth == sizeof(Word<T>)) {  // words as they lie there
+      __builtin_memcpy(to, from, static_cast<size_t>(whole) * sizeof(Word<T>));
+      to += whole;
+    } else {
+      for (int64_t d = 0; d < whole; ++d) *to++ = O::make(from + d * O::kDepth, from + d * O::kDepth + O::kDepth - 1);
+    }
     if (whole * O::kDepth < head_dim) *to++ = O::make(from + head_dim - 1, nullptr);
   }
 }
