@@ -18,8 +18,9 @@ using namespace cpu;
 
 namespace {
 
-// Up to so many blocks of keys a head may be one thread's work, when there are heads enough for all threads.
-constexpr int64_t kBlocksOfOneThread = 16;
+// Up to so many blocks of keys a key/value head is one thread's work, as far as heads go round evenly: no barriers, but
+// packed operands for each thread.
+constexpr int64_t kBlocksOfOneThread = 128;
 constexpr int64_t kSums = Progress::kSums;
 static_assert(kSums == 2, "run_group adds two");
 
@@ -134,10 +135,8 @@ struct Backward {
     }
     if (!any) return;
     for (int64_t j = 0; j < count; ++j) {
-      A* to_dk = element_at<A>(dk, b, key + j, g);
-      A* to_dv = element_at<A>(dv, b, key + j, g);
-      for (int64_t d = 0; d < width; ++d) to_dk[d] += block_dk[j * padded + d] * scale;
-      for (int64_t d = 0; d < width; ++d) to_dv[d] += block_dv[j * padded + d];
+      kernel.add_scaled(element_at<A>(dk, b, key + j, g), block_dk + j * padded, nullptr, scale, width);
+      kernel.add_scaled(element_at<A>(dv, b, key + j, g), block_dv + j * padded, nullptr, A(1), width);
     }
   }
 
@@ -156,11 +155,9 @@ struct Backward {
           run_keys(packed, mine, progress, b, g, block);
       }
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-      for (int64_t i = 0; i < rows; ++i) {
-        A* to = element_at<A>(dq, b, i, h);
-        const A *even = packed.dq + i * padded, *odd = even + rows * padded;
-        for (int64_t d = 0; d < width; ++d) to[d] += (even[d] + odd[d]) * scale;
-      }
+      for (int64_t i = 0; i < rows; ++i)
+        kernel.add_scaled(element_at<A>(dq, b, i, h), packed.dq + i * padded, packed.dq + (rows + i) * padded, scale,
+                          width);
     }
   }
 };
@@ -180,18 +177,16 @@ void CpuBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, T
         static_cast<accumulate_t<T>>(scale)};
     const int64_t groups = q.size(0) * k.size(2), kv_heads = k.size(2);
     // Either way sums are formed in the same order.
-    if (groups >= 2 * threads_ && backward.key_blocks <= kBlocksOfOneThread) {
-#pragma omp parallel for schedule(dynamic) num_threads(threads_)
-      for (int64_t item = 0; item < groups; ++item) {
-        const size_t thread = static_cast<size_t>(omp_get_thread_num());
-        backward.run_group(work.heads[thread], &work.threads[thread], work.progress[thread], item / kv_heads,
-                           item % kv_heads, 1);
-      }
-    } else {
-      for (int64_t item = 0; item < groups; ++item)
-        backward.run_group(work.heads[0], work.threads.data(), work.progress[0], item / kv_heads, item % kv_heads,
-                           threads_);
+    const int64_t whole = backward.key_blocks <= kBlocksOfOneThread ? groups / threads_ * threads_ : 0;
+#pragma omp parallel for schedule(dynamic) num_threads(threads_) if (whole > 0)
+    for (int64_t item = 0; item < whole; ++item) {
+      const size_t thread = static_cast<size_t>(omp_get_thread_num());
+      backward.run_group(work.heads[thread], &work.threads[thread], work.progress[thread], item / kv_heads,
+                         item % kv_heads, 1);
     }
+    for (int64_t item = whole; item < groups; ++item)
+      backward.run_group(work.heads[0], work.threads.data(), work.progress[0], item / kv_heads, item % kv_heads,
+                         threads_);
   });
 }
 

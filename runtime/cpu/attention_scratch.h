@@ -3,39 +3,13 @@
 
 #include <sched.h>
 
-#include <algorithm>
 #include <atomic>
-#include <cstdlib>
-#include <new>
-#include <utility>
 #include <vector>
 
 #include "runtime/cpu/cpu_backend.h"
+#include "runtime/cpu/grow.h"
 
 namespace carillon {
-
-// A buffer that grows and keeps its memory; contents are lost when it grows.
-class Grow {
- public:
-  Grow() = default;
-  Grow(Grow&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
-  ~Grow() { std::free(data_); }
-  template <class A>
-  A* get(int64_t count) {
-    const size_t bytes = (static_cast<size_t>(std::max<int64_t>(count, 1)) * sizeof(A) + 63) / 64 * 64;
-    if (bytes > bytes_) {
-      std::free(data_);
-      data_ = std::aligned_alloc(64, bytes);
-      if (data_ == nullptr) throw std::bad_alloc();
-      bytes_ = bytes;
-    }
-    return static_cast<A*>(data_);
-  }
-
- private:
-  void* data_ = nullptr;
-  size_t bytes_ = 0;
-};
 
 // How far each block of keys has come through the blocks of queries in a backward pass (attention_backward.cpp).
 class Progress {

@@ -102,6 +102,8 @@ struct Kernels {
   void (*widen)(A* to, const T* from, int64_t count);
   // to[i] = from[i] · factor, rounded to T.
   void (*round_scaled)(T* to, const A* from, A factor, int64_t count);
+  // to += (a + b) · factor; b may be null.
+  void (*add_scaled)(A* to, const A* a, const A* b, A factor, int64_t count);
   A (*row_dot)(const T* x, const T* y, int64_t count);
 
   // Of a row of logits in A: its maximum (a NaN stays); Σ exp(x - maximum); and to = factor · exp(x - maximum), where

@@ -170,6 +170,11 @@ void add_rows(T* y, const T* a, const T* b, int64_t count) {
   });
 }
 
+template <class A>
+void add_scaled(A* to, const A* a, const A* b, A factor, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) to[i] += (b == nullptr ? a[i] : a[i] + b[i]) * factor;
+}
+
 template <class T, class A>
 void widen(A* to, const T* from, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] = load_as(from + i);

@@ -28,6 +28,7 @@ constexpr Kernels<T> make_table() {
   table.add_rows = add_rows<T, A>;
   table.widen = widen<T, A>;
   table.round_scaled = round_scaled<T, A>;
+  table.add_scaled = add_scaled<A>;
   table.row_dot = row_dot<T, A>;
   table.row_maximum = row_maximum<A>;
   table.row_sum_exp = row_sum_exp<A>;
