@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
+#include <numeric>
 
 #include "runtime/check.h"
 
@@ -78,9 +80,17 @@ size_t measure_in_order(Communicator& world, double seconds, const std::vector<d
   CHECK(std::is_sorted(costs.begin(), costs.end()), "cases come in the order of their cost");
   double left = seconds, cost_per_second = 0;
   for (size_t i = 0; i < costs.size(); ++i) {
-    if (i > 0 && costs[i] / cost_per_second > left) return i;
+    const auto cases = static_cast<double>(costs.size() - i);
+    double share = std::max(left, 0.0) / cases;
+    if (i > 0) {
+      if (costs[i] / cost_per_second > left) return i;
+      // Small cases repeat only in time the large ones do not need, unless those would not fit anyway.
+      const double once =
+          std::accumulate(costs.begin() + static_cast<std::ptrdiff_t>(i), costs.end(), 0.0) / cost_per_second;
+      if (const double spare = left - 1.2 * once; spare > left / 4) share = spare / cases;
+    }
     const double begin = now_seconds();
-    const double took = measure(i, std::max(left, 0.0) / static_cast<double>(costs.size() - i));
+    const double took = measure(i, share);
     cost_per_second = costs[i] / took;
     left -= largest(world, now_seconds() - begin);  // the same on all ranks, and so every decision above
   }
