@@ -9,10 +9,9 @@ namespace {
 constexpr double kGiga = 1e9, kTera = 1e12;
 constexpr int64_t kGiB = int64_t{1} << 30;
 
-// Shares of the peak. Large bfloat16 products in training reach about two thirds (Megatron-LM reports 50 to 65 % for
-// whole steps). Attention: FlashAttention-3 (arXiv 2407.08608), causal, heads of 128, 16k tokens on an H100, 620 to 650
-// TFLOP/s forward, 65 % of 989; its backward pass 52 %. FlashAttention-2 (arXiv 2307.08691) reaches as much on an A100.
-// For the B200 they are assumed to be the same.
+// Shares of the peak: the planning defaults. Attention's are FlashAttention-3's (arXiv 2407.08608), causal, heads of
+// 128, 16k tokens on an H100: 620 to 650 TFLOP/s forward, 65 % of 989. That the products, the backward pass, the A100
+// and the B200 reach the shares below is assumed.
 constexpr double kProducts = 0.65, kForward = 0.65, kBackward = 0.52;
 // NVLink and InfiniBand under a ring of large messages, and HBM under a copy: assumptions of the same kind.
 constexpr double kNvLink = 0.8, kInfiniBand = 0.9, kMemory = 0.9;
