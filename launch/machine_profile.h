@@ -1,8 +1,9 @@
-// What a machine reaches: the figures `carillon plan` computes with. `carillon bench` measures them here and writes them
-// as JSON; profiles of GPUs nobody has at hand (h100-sxm, a100, b200) are built in, from their makers' figures and the
-// efficiencies of published kernels.
+// What a machine reaches: the figures `carillon plan` computes with. `carillon bench` measures them here and writes
+// them as JSON; profiles of GPUs nobody has at hand (h100-sxm, a100, b200) are built in, from their makers' figures and
+// the efficiencies of published kernels.
 //
-// Rates are what one rank reaches with its own threads while its neighbours work too, not a processor's peak.
+// Rates are what one rank reaches with its own threads while its neighbours work too, not a processor's peak. A rate of
+// 0 was not measured: the link between nodes on one node, the host's link on a CPU.
 #pragma once
 
 #include <cstdint>
@@ -33,19 +34,19 @@ struct Link {
 };
 
 struct MachineProfile {
-  std::string name;             // "this", "h100-sxm", …
-  std::string device = "cpu";   // cpu | cuda
-  std::string processor;        // "AMD EPYC …", "NVIDIA H100 SXM 80GB"
-  std::string instruction_set;  // CPU only
-  int threads = 1;              // of the rank that was measured; CPU only
-  int ranks_per_node = 1;       // cores / threads, or GPUs
-  int64_t memory_bytes = 0;     // of one rank: a GPU's, or the node's divided by its ranks
-  int64_t host_memory_bytes = 0;      // of a node
-  int64_t library_bytes = 0;          // taken by a rank before its first tensor: libraries, MPI, contexts
+  std::string name;               // "this", "h100-sxm", …
+  std::string device = "cpu";     // cpu | cuda
+  std::string processor;          // "AMD EPYC …", "NVIDIA H100 SXM 80GB"
+  std::string instruction_set;    // CPU only
+  int threads = 1;                // of the rank that was measured; CPU only
+  int ranks_per_node = 1;         // cores / threads, or GPUs
+  int64_t memory_bytes = 0;       // of one rank: a GPU's, or the node's divided by its ranks
+  int64_t host_memory_bytes = 0;  // of a node
+  int64_t library_bytes = 0;      // taken by a rank before its first tensor: libraries, MPI, contexts
   std::map<DType, std::vector<ProductRate>> products;
   std::map<DType, std::vector<AttentionRate>> attention;
-  double memory_bytes_per_second = 0;  // reading and writing together, streams longer than the caches
-  double op_seconds = 0;               // what an op costs that has nothing to do
+  double memory_bytes_per_second = 0;     // reading and writing together, streams longer than the caches
+  double op_seconds = 0;                  // what an op costs that has nothing to do
   Link within_node, between_nodes, host;  // between ranks of a node; of different nodes; device and host (0: the same)
   double disk_write_bytes_per_second = 0, disk_read_bytes_per_second = 0;  // of a node, synchronised
 
@@ -57,8 +58,14 @@ struct MachineProfile {
 // "this" (or a path): the file `carillon bench` wrote; else a built-in name. Errors 64 (unknown name, listing those
 // there are), 65 (not such a file), 66 (no file: run `carillon bench`).
 MachineProfile load_machine_profile(const std::string& name_or_path);
+// The file's folder is made if it is not there. Errors 73, 74.
 void write_machine_profile(const MachineProfile& profile, const std::string& path);
+std::string machine_profile_json(const MachineProfile& profile);  // what that file holds
+// Back from it; `path` is for messages. Error 65 naming the field.
+MachineProfile parse_machine_profile(const std::string& text, const std::string& path);
+
 std::vector<std::string> built_in_profiles();
+MachineProfile built_in_profile(const std::string& name);  // name: one of built_in_profiles()
 
 // Where `carillon bench` leaves the profile called "this": $CARILLON_PROFILE, else ~/.config/carillon/profile.json.
 std::string default_profile_path();

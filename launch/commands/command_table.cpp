@@ -59,8 +59,12 @@ const std::vector<Command>& command_table() {
        "The cache of keys and values is sharded like the sequence: a prompt may be longer than one rank holds.",
        "carillon generate model=SmolLM2-135M/ prompt=\"In the beginning\" max_new_tokens=32", run_generate,
        help_generate},
+      {"bench", "bench [bench.*=…] [runtime.*=…] [--json]",
+       "measures this machine: matrix products, attention, memory, links, disk",
+       "The figures `carillon plan` computes with. Under mpirun all ranks measure at once, as they will work: start as "
+       "many as a run will have on a node.",
+       "mpirun -n 2 carillon bench", run_bench, help_bench},
       {"plan", "plan CONFIG.yaml", "memory and time of a run before it is started", "", ""},
-      {"bench", "bench", "measures this machine", "", ""},
   };
   return table;
 }

@@ -1,0 +1,79 @@
+#include "launch/bench/bench.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+
+namespace carillon {
+namespace {
+
+// How the time is dealt. Attention's long cases take longest, and there is nothing to guess them from.
+constexpr double kProducts = 0.40, kAttention = 0.40, kMemory = 0.04, kLinks = 0.08, kDisk = 0.08;
+
+// Memory this process holds now. In pages, the second number of statm.
+int64_t resident_bytes() {
+  int64_t total = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> total >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
+}
+
+// Of the node, or what a container or job is allowed of it.
+int64_t host_memory_bytes() {
+  int64_t bytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+  if (int64_t limit = 0; std::ifstream("/sys/fs/cgroup/memory.max") >> limit && limit > 0)  // "max": no number
+    bytes = std::min(bytes, limit);
+  return bytes;
+}
+
+// The smallest work that brings up everything an op stands on: libraries' code, threads, their tables.
+void tiny_products(Backend& backend, const std::vector<DType>& dtypes) {
+  for (const DType dtype : dtypes) {
+    Arena arena(backend.allocate(4096));
+    const auto make = [&] { return arena.allocate("bench", dtype, {8, 8}); };
+    const Tensor a = make(), b = make(), c = make();
+    backend.matmul(c, a, b, Transpose::kNo, Transpose::kYes);
+  }
+  backend.synchronize();
+}
+
+}  // namespace
+
+BenchResult run_bench(Backend& backend, Communicator& world, const BenchOptions& options, const Progress& progress) {
+  BenchResult result;
+  MachineProfile& profile = result.profile;
+  tiny_products(backend, options.dtypes);
+  profile.library_bytes = world.max(resident_bytes());
+  const DeviceDescription device = backend.describe();
+  const NodePlace place = find_node(world);
+  profile.name = "this";
+  profile.device = device.name;
+  profile.processor = device.processor;
+  profile.instruction_set = device.instruction_set;
+  profile.threads = static_cast<int>(world.max(static_cast<int64_t>(device.threads)));
+  // As many as have cores of their own, or as were started if those are more.
+  const auto cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  profile.ranks_per_node =
+      static_cast<int>(world.max(static_cast<int64_t>(std::max(cores / profile.threads, place.ranks))));
+  profile.host_memory_bytes = world.min(host_memory_bytes());
+  profile.memory_bytes = profile.host_memory_bytes / profile.ranks_per_node;
+
+  const auto part = [&](const std::string& what, double share) {
+    progress(fmt::format("measuring {}, about {:.1f} s", what, share * options.seconds));
+    return share * options.seconds;
+  };
+  // The disk first: a folder that cannot be written is said at once.
+  bench_disk(world, place, options.folder, part("the disk of " + options.folder, kDisk), result);
+  bench_memory(backend, world, part("memory", kMemory), result);
+  bench_links(world, place, part("links", kLinks), result);
+  const auto types = static_cast<double>(options.dtypes.size());
+  for (const DType dtype : options.dtypes)
+    bench_products(backend, world, dtype, part(fmt::format("products in {}", name_of(dtype)), kProducts / types),
+                   result);
+  for (const DType dtype : options.dtypes)
+    bench_attention(backend, world, dtype, options.longest,
+                    part(fmt::format("attention in {}", name_of(dtype)), kAttention / types), result);
+  return result;
+}
+
+}  // namespace carillon

@@ -1,0 +1,53 @@
+// `carillon bench`: what this machine reaches, measured with the backend and the communicator a run uses.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "launch/bench/timing.h"
+#include "launch/machine_profile.h"
+
+namespace carillon {
+
+struct BenchOptions {
+  double seconds = 30;  // about, altogether; what does not fit is left out, largest first
+  std::vector<DType> dtypes = {DType::kFloat32, DType::kBFloat16};
+  int64_t longest = 8192;    // tokens, of attention
+  std::string folder = ".";  // whose disk is measured
+};
+
+// A line of the table for people.
+struct BenchRow {
+  std::string what;    // "product float32"
+  std::string shape;   // "512 × 576 × 1536"
+  std::string figure;  // "123 GFLOP/s"
+  Timing timing;
+};
+
+struct BenchResult {
+  MachineProfile profile;  // called "this"
+  std::vector<BenchRow> rows;
+  std::vector<std::string> left_out;  // one line each: what was not measured, and why
+};
+
+using Progress = std::function<void(const std::string&)>;
+
+// Collective; the same result on every rank. Errors 73 and 74 for options.folder, before anything else is measured.
+BenchResult run_bench(Backend& backend, Communicator& world, const BenchOptions& options, const Progress& progress);
+
+// Its parts: each adds to `result`, whose profile already says what the device is, taking about `seconds`.
+void bench_products(Backend& backend, Communicator& world, DType dtype, double seconds, BenchResult& result);
+void bench_attention(Backend& backend, Communicator& world, DType dtype, int64_t longest, double seconds,
+                     BenchResult& result);
+void bench_memory(Backend& backend, Communicator& world, double seconds, BenchResult& result);  // and an empty op
+// Which node this rank is on, counted in the order of ranks.
+struct NodePlace {
+  int node = 0, nodes = 1;
+  int local = 0, ranks = 1;  // among the ranks of the node
+};
+NodePlace find_node(Communicator& world);
+void bench_links(Communicator& world, const NodePlace& place, double seconds, BenchResult& result);
+void bench_disk(Communicator& world, const NodePlace& place, const std::string& folder, double seconds,
+                BenchResult& result);
+
+}  // namespace carillon

@@ -1,0 +1,132 @@
+// carillon bench: measures this machine, for carillon plan.
+#include "launch/bench/bench.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+
+#include "data/output_file.h"
+#include "launch/commands/commands.h"
+#include "launch/ranks.h"
+#include "launch/text.h"
+
+namespace carillon {
+namespace {
+
+struct BenchConfig {
+  BenchOptions bench;
+  std::string output = default_profile_path();
+  RuntimeSection runtime;
+};
+
+void declare(Schema& schema, BenchConfig& config) {
+  schema.section("bench", "What is measured, and for how long.");
+  schema
+      .number("bench.seconds", config.bench.seconds,
+              "Time for all of it, about. What does not fit is left out, the largest shapes first, and said.")
+      .above(0);
+  schema
+      .text("bench.output", config.output, "The profile's file. carillon plan finds it at the default place by itself.")
+      .default_is("$CARILLON_PROFILE, else ~/.config/carillon/profile.json");
+  const auto set = [&schema, &config](const YamlNode& node) {
+    const Key& key = *schema.find("bench.dtypes");
+    if (node.kind != YamlNode::Kind::kSequence || node.items.empty())
+      key.refuse(node, "a list such as [float32, bfloat16]");
+    config.bench.dtypes.clear();
+    for (const YamlNode& item : node.items) {
+      const std::string word = detail::read_word(key, item, {"float64", "float32", "bfloat16"});
+      for (const DType dtype : {DType::kFloat64, DType::kFloat32, DType::kBFloat16})
+        if (name_of(dtype) == word && std::ranges::find(config.bench.dtypes, dtype) == config.bench.dtypes.end())
+          config.bench.dtypes.push_back(dtype);
+    }
+  };
+  const auto get = [&config] {
+    Json names = Json::array();
+    for (const DType dtype : config.bench.dtypes) names.push_back(name_of(dtype));
+    return std::optional(names);
+  };
+  schema.custom("bench.dtypes", "list of float64, float32, bfloat16",
+                "Types of products and attention; they share the time.", set, get);
+  schema.integer("bench.longest", config.bench.longest, "Tokens of the longest attention.").at_least(1);
+  schema.text("bench.folder", config.bench.folder, "The folder whose disk is measured: where checkpoints will go.");
+  declare_runtime(schema, config.runtime);
+}
+
+void print_table(const BenchResult& result, int ranks) {
+  const MachineProfile& profile = result.profile;
+  const double mebi = 1024.0 * 1024.0;
+  fmt::print("{}, {}: {} ranks of {} threads at once, the slowest counts\n", printable(profile.processor),
+             profile.instruction_set, ranks, profile.threads);
+  fmt::print("room for {} ranks a node, {:.0f} MiB each; a rank takes {:.0f} MiB before its first tensor\n\n",
+             profile.ranks_per_node, static_cast<double>(profile.memory_bytes) / mebi,
+             static_cast<double>(profile.library_bytes) / mebi);
+  size_t what = 0, shape = 0;
+  const auto width = [](const std::string& text) {  // letters, not bytes: ×, ᵀ and µ have several
+    return static_cast<size_t>(std::ranges::count_if(text, [](char c) { return (c & 0xc0) != 0x80; }));
+  };
+  for (const BenchRow& row : result.rows) {
+    what = std::max(what, width(row.what));
+    shape = std::max(shape, width(row.shape));
+  }
+  const auto line = [&](const std::string& a, const std::string& b, const std::string& c, const std::string& d) {
+    fmt::print("{}{}  {}{}  {}{}  {}\n", a, std::string(what - width(a), ' '), b, std::string(shape - width(b), ' '),
+               std::string(14 - std::min<size_t>(14, width(c)), ' '), c, d);
+  };
+  line("what", "case", "median", "spread");
+  for (const BenchRow& row : result.rows)
+    line(row.what, row.shape, row.figure,
+         row.timing.repetitions > 1 ? fmt::format("{:4.1f} % of {}", 100 * row.timing.spread, row.timing.repetitions)
+                                    : "   - of 1");
+}
+
+}  // namespace
+
+std::string help_bench() {
+  BenchConfig config;
+  Schema schema;
+  declare(schema, config);
+  return schema.help();
+}
+
+ExitCode run_bench(Program& program, const CommandLine& line) {
+  if (!line.files.empty())
+    fail(ExitCode::kUsage,
+         "bench takes no files, not {}, on the command line, carillon bench [bench.*=…] [runtime.*=…]",
+         printable(line.files[0]));
+  BenchConfig config;
+  Schema schema;
+  declare(schema, config);
+  for (const std::string& argument : line.overrides) schema.apply_override(argument);
+  schema.finish("bench");
+  const auto world = program.make_world();
+  const bool main_rank = world->rank() == 0;
+  const auto backend = make_backend(config.runtime, [&](const std::string& text) {
+    if (main_rank) program.warning(text);
+  });
+  // Whether the profile can be left where it should be is found out before half a minute is spent on it.
+  agree(*world, [&] {
+    if (!main_rank) return;
+    const auto folder = std::filesystem::path(config.output).parent_path();
+    std::error_code error;
+    if (!folder.empty()) std::filesystem::create_directories(folder, error);
+    OutputFile probe(config.output);
+  });
+  const bool speaks = main_rank && !line.quiet;
+  const BenchResult result = run_bench(*backend, *world, config.bench, [&](const std::string& text) {
+    if (speaks) fmt::print(stderr, "{}\n", printable(text));
+  });
+  agree(*world, [&] {
+    if (main_rank) write_machine_profile(result.profile, config.output);
+  });
+  if (!main_rank) return ExitCode::kDone;
+  for (const std::string& text : result.left_out) program.warning("not measured: " + text);
+  if (line.json)
+    fmt::print("{}", machine_profile_json(result.profile));
+  else
+    print_table(result, program.ranks());
+  std::fflush(stdout);  // before the last word on the other stream
+  if (speaks) fmt::print(stderr, "profile in {}\n", printable(config.output));
+  return ExitCode::kDone;
+}
+
+}  // namespace carillon
