@@ -59,7 +59,11 @@ const std::vector<Command>& command_table() {
        "The cache of keys and values is sharded like the sequence: a prompt may be longer than one rank holds.",
        "carillon generate model=SmolLM2-135M/ prompt=\"In the beginning\" max_new_tokens=32", run_generate,
        help_generate},
-      {"plan", "plan CONFIG.yaml", "memory and time of a run before it is started", "", ""},
+      {"plan", "plan CONFIG.yaml [plan.*=…] [key=value…] [--json]", "memory and time of a run before it is started",
+       "Exact memory of every rank by role, the time of a step by what it is spent on, limits that are broken with the "
+       "nearest values that hold, the longest sequence that fits, the five best layouts with their launch lines. Any "
+       "number of ranks on one process; exit code 64 when the run cannot be.",
+       "carillon plan launch/configs/posgen_quickstart.yaml plan.profile=h100-sxm plan.ranks=2", run_plan, help_plan},
       {"bench", "bench", "measures this machine", "", ""},
   };
   return table;
