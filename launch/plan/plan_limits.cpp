@@ -53,7 +53,7 @@ Limit memory_limit(const PlannedRun& run, const PlannedMachine& machine, const M
     remedy("parallel.zero=2", other);
     if (run.network.recompute != Recompute::kFull) {
       other.network.recompute = Recompute::kFull;
-      remedy("both", other);
+      remedy("train.recompute=full and parallel.zero=2", other);
     }
   }
   // More context ranks: those of the data axis first, then new ones.
@@ -81,19 +81,19 @@ void ring_limit(std::vector<Limit>& limits, const PlannedRun& run, const StepTim
   std::string text;
   const int64_t local = run.layout().local();
   const auto pass = [&](const char* name, const RingTime& ring) {
-    if (ring.longest_step_excess <= 0) return;
-    text +=
-        fmt::format("{}{} needs {} tokens a rank and would leave {:.3g} s a layer exposed", text.empty() ? "" : "; ",
-                    name, ring.tokens_to_hide, ring.longest_step_excess * std::max(1, run.grid.context - 1));
+    if (ring.uncovered <= 0) return;
+    text += fmt::format("{}{} needs {} tokens a rank and leaves {:.3g} s a layer uncovered", text.empty() ? "" : "; ",
+                        name, ring.tokens_to_hide, ring.uncovered);
   };
   pass("the forward ring", time.forward_ring);
   pass("the backward ring", time.backward_ring);
   if (text.empty()) return;
   const int64_t needed = std::max(time.forward_ring.tokens_to_hide, time.backward_ring.tokens_to_hide);
-  const int64_t fewer = needed > 0 ? std::max<int64_t>(1, run.layout().padded() / needed) : 1;
+  const int64_t fewer =
+      std::clamp<int64_t>(run.layout().padded() / std::max<int64_t>(needed, 1), 1, std::max(1, run.grid.context - 1));
   limits.push_back({"ring", false,
                     fmt::format("with {} tokens a rank the ring's hops take longer than the attention beside them: {}, "
-                                "in parallel.context, take at most {} context ranks or {} tokens a sequence",
+                                "in parallel.context, take at most {} or sequences of at least {} tokens",
                                 local, text, fewer, needed * run.grid.context)});
 }
 

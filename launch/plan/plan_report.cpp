@@ -111,7 +111,8 @@ std::string memory_text(const Plan& plan) {
   text += "\n";
   if (plan.groups.size() > 1)
     for (const RankGroup& group : plan.groups)
-      text += fmt::format("  {:<40} {:>12}\n", group.name, readable(group.memory.total));
+      text += fmt::format("  {:<40} {:>12} ({} more than the least)\n", group.name, readable(group.memory.total),
+                          readable(group.memory.total - plan.groups.back().memory.total));
   if (memory.host > 0) text += fmt::format("  host, a rank       {:>12}\n", readable(memory.host));
   text += plan.longest > 0 ? fmt::format("longest sequence that fits this layout: {} tokens\n", plan.longest)
                            : "no sequence fits this layout\n";
@@ -283,8 +284,9 @@ std::string plan_text(const PlanConfig& config, const Plan& plan) {
       machine.profile.processor, machine.nodes, machine.nodes == 1 ? "" : "s", machine.ranks_per_node,
       machine.profile.memory_bytes > 0 ? ", " + readable(machine.profile.memory_bytes) + " each" : "");
   if (plan.run) {
-    text += fmt::format("{}: {} tokens a rank, {} sequences of {} tokens a step\n", describe(*plan.run),
-                        plan.run->layout().local(), plan.run->sequences(), plan.run->network.sequence_length);
+    text += fmt::format("{}: {} tokens a rank, {} sequence{} of {} tokens a step\n", describe(*plan.run),
+                        plan.run->layout().local(), plan.run->sequences(), plan.run->sequences() == 1 ? "" : "s",
+                        plan.run->network.sequence_length);
     text += memory_text(plan) + time_text(plan);
   }
   if (!plan.limits.empty()) {

@@ -75,7 +75,6 @@ RingTime ring_time(const WorkPlan& work, const PlannedRun& run, const PlannedMac
   const bool overlaps = machine.profile.device != "cpu";
   // Causal attention over S tokens is S²/2 pairs: 4 FLOP a pair and channel forward, 10 backward.
   const double pair_flops = (backward ? 10.0 : 4.0) * static_cast<double>(head_dim * work.attention_batch_heads);
-  double excess = -1e300;
   for (const RingStep& step : work.ring.steps) {
     const double compute = static_cast<double>(step.pairs) * pair_flops / rate;
     const double bytes = static_cast<double>(step.key_bytes + (backward ? step.gradient_bytes : 0));
@@ -85,24 +84,28 @@ RingTime ring_time(const WorkPlan& work, const PlannedRun& run, const PlannedMac
     time.hops += hop;
     time.exposed += overlaps ? std::max(0.0, hop - compute) : hop;
     // The last step of a backward pass has nothing to hide behind, at any length.
-    if (hop > 0 && step.pairs > 0) excess = std::max(excess, hop - compute);
+    if (step.pairs > 0) time.uncovered += std::max(0.0, hop - compute);
   }
-  time.longest_step_excess = time.hops > 0 ? excess : 0;
   return time;
 }
 
-// Tokens a rank needs: n²/2 pairs in the time of 2·n·NKV·HD keys and values, and as many gradients (§ "2c" of the
-// derivations in parallel/README.md); independent of the batch and the head's width.
-int64_t tokens_to_hide(const WorkPlan& work, const PlannedRun& run, const PlannedMachine& machine,
-                       const TensorShards& shards, double rate, bool backward) {
+// Tokens n a rank needs for a hop to take no longer than the attention of n²/2 pairs: 2·n·NKV·HD keys and values, and
+// as many gradients, and the link's latency. Without latency it depends neither on the batch nor on the head's width.
+int64_t tokens_to_hide(const ModelConfig& model, const WorkPlan& work, const PlannedRun& run,
+                       const PlannedMachine& machine, const TensorShards& shards, double rate, bool backward) {
   if (work.ring.steps.size() < 2) return 0;
   const Link& link = machine.link(int64_t{run.grid.context} * run.grid.tensor);
   if (link.bytes_per_second <= 0) return 0;
   const double narrow = static_cast<double>(size_of(run.network.compute));
   const double wide = static_cast<double>(size_of(accumulate_type(run.network.compute)));
-  const double bytes = 2 * static_cast<double>(shards.kv_heads) * (narrow + (backward ? wide : 0));
-  const double flops = (backward ? 5.0 : 2.0) * static_cast<double>(shards.heads);
-  return static_cast<int64_t>(std::ceil(bytes * rate / (flops * link.bytes_per_second)));
+  const double sequences = static_cast<double>(run.network.batch), width = static_cast<double>(model.head_dim);
+  // compute · n² >= transfer · n + latency
+  const double compute = (backward ? 5.0 : 2.0) * sequences * static_cast<double>(shards.heads) * width / rate;
+  const double transfer = 2 * sequences * static_cast<double>(shards.kv_heads) * width *
+                          (narrow + (backward ? wide : 0)) / link.bytes_per_second;
+  const double latency = (backward ? 2 : 1) * link.latency_seconds;
+  return static_cast<int64_t>(
+      std::ceil((transfer + std::sqrt(transfer * transfer + 4 * compute * latency)) / (2 * compute)));
 }
 
 }  // namespace
@@ -151,8 +154,8 @@ StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const Planne
   const double backward_rate = rates.attention(model.head_dim, local, true);
   time.forward_ring = ring_time(work, run, machine, model.head_dim, forward_rate, false);
   time.backward_ring = ring_time(work, run, machine, model.head_dim, backward_rate, true);
-  time.forward_ring.tokens_to_hide = tokens_to_hide(work, run, machine, shards, forward_rate, false);
-  time.backward_ring.tokens_to_hide = tokens_to_hide(work, run, machine, shards, backward_rate, true);
+  time.forward_ring.tokens_to_hide = tokens_to_hide(model, work, run, machine, shards, forward_rate, false);
+  time.backward_ring.tokens_to_hide = tokens_to_hide(model, work, run, machine, shards, backward_rate, true);
   time.attention_forward = micro_steps * layers * time.forward_ring.compute;
   time.attention_backward = micro_steps * layers * time.backward_ring.compute;
   time.attention_redone = (work.forward_rings - 1) * time.attention_forward;

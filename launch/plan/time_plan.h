@@ -32,11 +32,11 @@ struct PlannedMachine {
 
 // The ring of a layer, one pass, in seconds.
 struct RingTime {
-  double compute = 0;              // attention of all steps
-  double hops = 0;                 // time the hops take by themselves
-  double exposed = 0;              // what they add to the compute
-  double longest_step_excess = 0;  // of the hop that sticks out most behind its step's compute; <= 0: all hidden
-  int64_t tokens_to_hide = 0;      // tokens a rank needs for hop <= compute
+  double compute = 0;          // attention of all steps
+  double hops = 0;             // time the hops take by themselves
+  double exposed = 0;          // what they add to the compute
+  double uncovered = 0;        // hops longer than their step's attention, wherever they run; 0: the ring can be hidden
+  int64_t tokens_to_hide = 0;  // tokens a rank needs for that
 };
 
 struct StepTime {
