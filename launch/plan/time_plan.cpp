@@ -140,6 +140,12 @@ StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const Planne
   const TensorShards shards(model, run.grid.tensor, 0);
   const double moving = profile.memory_bytes_per_second;
   if (moving <= 0) time.assumptions.push_back(profile.name + " has no memory rate: elementwise ops are taken for free");
+  if (run.grid.size() > 1) {
+    if (machine.crosses_nodes(run.grid.size()) && profile.between_nodes.bytes_per_second <= 0)
+      time.assumptions.push_back(profile.name + " has no link between nodes: the one inside a node is taken");
+    if (machine.link(run.grid.size()).bytes_per_second <= 0)
+      time.assumptions.push_back(profile.name + " has no link between ranks: exchanges are taken for free");
+  }
   const auto move = [&](double bytes) { return moving > 0 ? bytes / moving : 0; };
 
   const Products forward(work.forward, rates), backward(work.backward, rates), redone(work.redone, rates),

@@ -26,8 +26,13 @@ struct PlannedMachine {
   int64_t ranks() const { return nodes * ranks_per_node; }
   // What a plan may fill: the rest is left to the allocator's fragments and to what no formula knows.
   int64_t usable_bytes() const { return profile.memory_bytes / 100 * 92; }
-  // Between ranks of which the first and the last are `span - 1` apart.
-  const Link& link(int64_t span) const { return span <= ranks_per_node ? profile.within_node : profile.between_nodes; }
+  bool crosses_nodes(int64_t span) const { return span > ranks_per_node; }
+  // Between ranks of which the first and the last are `span - 1` apart. Where the link between nodes was not measured
+  // (a profile of one node), the one inside a node.
+  const Link& link(int64_t span) const {
+    return crosses_nodes(span) && profile.between_nodes.bytes_per_second > 0 ? profile.between_nodes
+                                                                             : profile.within_node;
+  }
 };
 
 // The ring of a layer, one pass, in seconds.
