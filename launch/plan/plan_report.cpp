@@ -124,8 +124,8 @@ std::string time_text(const Plan& plan) {
   std::string text = "\ntime of a step, seconds\n";
   for (const auto& [name, seconds] : time.terms())
     if (seconds > 0)
-      text += fmt::format("  {:<22} {:>12.4g}  {:>5.1f} %\n", name, seconds, 100 * seconds / time.seconds);
-  text += fmt::format("  {:<22} {:>12.4g}  limited by {}\n", "step", time.seconds, time.limiting);
+      text += fmt::format("  {:<22} {:>12.5g}  {:>5.1f} %\n", name, seconds, 100 * seconds / time.seconds);
+  text += fmt::format("  {:<22} {:>12.5g}  limited by {}\n", "step", time.seconds, time.limiting);
   text += fmt::format("  {:.5g} tokens/s, {:.4g} tokens a day, {:.4g} a rank and second\n", time.tokens_per_second,
                       time.tokens_per_day, time.tokens_per_second / plan.run->grid.size());
   text += fmt::format(
@@ -158,7 +158,7 @@ std::string layouts_text(const PlanConfig& config, const Plan& plan) {
                       "ZeRO", "recompute", "peak", "s a step", "tokens/s", "MFU", "limited by");
   for (const PlannedLayout& layout : search.best)
     text +=
-        fmt::format("  {:>5} {:>7} {:>6} {:>4} {:<9} {:>12} {:>10.4g} {:>10.5g} {:>4.1f} %  {}\n", layout.run.grid.data,
+        fmt::format("  {:>5} {:>7} {:>6} {:>4} {:<9} {:>12} {:>10.5g} {:>10.5g} {:>4.1f} %  {}\n", layout.run.grid.data,
                     layout.run.grid.context, layout.run.grid.tensor, layout.run.network.optimizer.zero,
                     name_of(layout.run.network.recompute), readable(layout.peak), layout.time.seconds,
                     layout.time.tokens_per_second, 100 * layout.time.product_rate_fraction, layout.time.limiting);

@@ -1,7 +1,7 @@
 // A whole plan, put together and said: as text for a person, as one JSON object for a program.
 //
 // The object's keys:
-//   model         parameters, product_parameters (those in products), architecture, layers
+//   model         parameters, product_parameters (those in products), layers
 //   machine       profile, processor, device, nodes, ranks_per_node, ranks, threads, memory_bytes (of a rank),
 //                 usable_bytes (what a plan may fill)
 //   layout        data, context, tensor, zero, recompute, kind (zigzag | contiguous), dtype, sequence_length,
