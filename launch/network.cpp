@@ -35,6 +35,25 @@ Network::Network(Backend& backend, ProcessGrid& grid, const ModelConfig& config,
   deal_twice();
 }
 
+Network::Network(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const NetworkOptions& options,
+                 Arena& measuring)
+    : backend_(backend),
+      grid_(grid),
+      config_(checked(config, grid)),
+      options_(options),
+      shards_(config, grid.shape.tensor, grid.tp_rank),
+      layout_(options.layout, options.sequence_length, grid.shape.context, grid.shape.tensor) {
+  CHECK(measuring.measuring(), "nothing is allocated to measure");
+  deal(measuring);
+}
+
+NetworkMemory Network::measure(Backend& backend, ProcessGrid& grid, const ModelConfig& config,
+                               const NetworkOptions& options) {
+  Arena measuring;
+  const Network network(backend, grid, config, options, measuring);
+  return {measuring.peak(), measuring.bytes_by_name()};
+}
+
 void Network::deal_twice() {
   Arena measuring;
   deal(measuring);

@@ -2,6 +2,7 @@
 // activations and, for training, gradients and the optimizer's shards. Nothing is allocated later.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,8 +23,19 @@ struct NetworkOptions {
   ShardedOptimizer::Options optimizer;
 };
 
+// What a network takes on one rank.
+struct NetworkMemory {
+  size_t bytes = 0;                                    // the one piece that is allocated
+  std::map<std::string, size_t, std::less<>> by_name;  // "role.tensor"; phases that share memory are each counted
+};
+
 class Network {
  public:
+  // The memory the first constructor below would take, without taking it: the same dealing, measured. Nothing is
+  // computed or exchanged, so `grid` may hold stand-ins that know rank and size only. Errors 64 as the constructor's.
+  static NetworkMemory measure(Backend& backend, ProcessGrid& grid, const ModelConfig& config,
+                               const NetworkOptions& options);
+
   // Collective in nothing; `config`, `backend` and `grid` must outlive it. Error 64 when the grid does not fit the
   // model's heads or the sequence is too short, 74 when there is no memory.
   Network(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const NetworkOptions& options);
@@ -48,6 +60,8 @@ class Network {
   std::string memory_summary() const;
 
  private:
+  Network(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const NetworkOptions& options,
+          Arena& measuring);
   void deal_twice();
   struct Parts {
     std::unique_ptr<Parameters> parameters;

@@ -7,17 +7,6 @@
 namespace carillon {
 namespace {
 
-// One word for a shell.
-std::string quoted(const std::string& word) {
-  if (!word.empty() &&
-      word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./=:,-+@%") ==
-          std::string::npos)
-    return word;
-  std::string result = "'";
-  for (const char c : word) result += c == '\'' ? "'\\''" : std::string(1, c);
-  return result + "'";
-}
-
 // A directive's value stands on a comment line: no line break, nothing a name would not hold.
 std::string directive(const std::string& value, const char* key) {
   if (value.empty() || value.find_first_of(" \t\r\n'\"\\`$") != std::string::npos)
@@ -32,6 +21,16 @@ std::string clock(double seconds) {
 }
 
 }  // namespace
+
+std::string shell_word(const std::string& word) {
+  if (!word.empty() &&
+      word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./=:,-+@%") ==
+          std::string::npos)
+    return word;
+  std::string result = "'";
+  for (const char c : word) result += c == '\'' ? "'\\''" : std::string(1, c);
+  return result + "'";
+}
 
 void declare_slurm(Schema& schema, SlurmSection& slurm) {
   schema.section("slurm", "What the site gives.");
@@ -74,7 +73,7 @@ std::string slurm_script(const SlurmSection& slurm, const std::string& command,
       "echo \"job $SLURM_JOB_ID, start ${SLURM_RESTART_COUNT:-0}, on $SLURM_JOB_NODELIST\"\n\n"
       "carillon=${CARILLON:-carillon}\n";
   std::string words = command;
-  for (const std::string& argument : arguments) words += " " + quoted(argument);
+  for (const std::string& argument : arguments) words += " " + shell_word(argument);
   if (ranks == 1)
     text += fmt::format("\"$carillon\" {} &\n", words);
   else if (slurm.mpirun)

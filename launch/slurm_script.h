@@ -22,6 +22,9 @@ struct SlurmSection {
 
 void declare_slurm(Schema& schema, SlurmSection& section);
 
+// One word for a shell, quoted where it must be.
+std::string shell_word(const std::string& word);
+
 // `command`: train or sweep; `arguments` behind it as they are to stand in the shell.
 std::string slurm_script(const SlurmSection& slurm, const std::string& command,
                          const std::vector<std::string>& arguments);

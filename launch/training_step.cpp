@@ -18,7 +18,9 @@ BatchLoaderOptions batches_of(const RunConfig& config, const ProcessGrid& grid) 
   return batches;
 }
 
-NetworkOptions network_of(const RunConfig& config) {
+}  // namespace
+
+NetworkOptions network_options_of(const RunConfig& config) {
   NetworkOptions options;
   options.compute = config.runtime.dtype;
   options.batch = config.train.micro_batch_size;
@@ -33,8 +35,6 @@ NetworkOptions network_of(const RunConfig& config) {
   options.optimizer.max_grad_norm = config.train.max_grad_norm.value_or(0);
   return options;
 }
-
-}  // namespace
 
 OpenedModel open_run_model(Communicator& world, const RunConfig& config, const Notice& notice) {
   if (config.model.base) return open_model(world, *config.model.base, config.rope.settings, notice);
@@ -61,7 +61,7 @@ TrainingStep::TrainingStep(Backend& backend, ProcessGrid& grid, const ModelConfi
       grid_(grid),
       config_(config),
       loader_(store, batches_of(config, grid)),
-      network_(backend, grid, model, network_of(config)),
+      network_(backend, grid, model, network_options_of(config)),
       sharded_(network_.layout(), grid.cp_rank, config.train.micro_batch_size) {
   network_.transformer().set_rotation(make_rope_table(model.rope, model.head_dim, config.data.sequence_length));
 }

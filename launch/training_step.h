@@ -20,6 +20,9 @@ OpenedModel open_run_model(Communicator& world, const RunConfig& config, const N
 TokenStore open_training_data(Communicator& world, const RunConfig& config, const ModelConfig& model,
                               const Tokenizer* tokenizer, const Notice& notice);
 
+// What the run's network is built from: `train` makes it, `plan` measures it.
+NetworkOptions network_options_of(const RunConfig& config);
+
 class TrainingStep {
  public:
   // All memory of the steps; weights are to be loaded or drawn. Collective in nothing; everything given must outlive

@@ -45,8 +45,8 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
                              {options.positions, config.rotary_pairs()})),
       sine_(arena.allocate("rotation.sine", accumulate_type(options.compute),
                            {options.positions, config.rotary_pairs()})),
-      staged_first_(static_cast<size_t>(options.batch * local_)),
-      staged_weight_(batch_.target_weight.bytes()) {
+      staged_first_(arena.measuring() ? 0 : static_cast<size_t>(options.batch * local_)),
+      staged_weight_(arena.measuring() ? 0 : batch_.target_weight.bytes()) {
   CHECK(options.cache == nullptr || !options.training, "a cache is for generation");
   CHECK(options.cache != nullptr || !options.one_token, "one token needs a cache");
   CHECK(options.batch * local_ % shards.tp == 0, "rows are shared evenly over tp", options.batch, local_, shards.tp);
@@ -66,7 +66,7 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
                             : default_chunk_rows(rows, shards.vocabulary.size(), options.compute);
   loss_.emplace(backend, *grid.tp, rows, config.hidden_size, shards.vocabulary.size(), shards.vocabulary.begin, chunk,
                 options.compute, arena, /*with_margins=*/!options.training);
-  staged_loss_.resize(losses_.bytes());
+  if (!arena.measuring()) staged_loss_.resize(losses_.bytes());
 }
 
 void Transformer::set_rotation(const RopeTable& table) {

@@ -48,6 +48,7 @@ VocabularyLoss::VocabularyLoss(Backend& backend, Communicator& tp, int64_t rows,
   pick_ = arena.allocate("loss.statistics", DType::kInt64, {shard_});
   unpick_ = arena.allocate("loss.statistics", DType::kInt64, {shard_});
 
+  if (arena.measuring()) return;
   for (auto* values : {&host_target_, &host_compact_target_, &host_place_}) values->resize(static_cast<size_t>(rows));
   for (auto* values : {&host_pick_, &host_unpick_}) values->resize(static_cast<size_t>(shard_));
   for (auto* bytes : {&host_weight_, &host_compact_weight_}) bytes->resize(static_cast<size_t>(rows) * size_of(wide));

@@ -64,7 +64,11 @@ const std::vector<Command>& command_table() {
        "The figures `carillon plan` computes with. Under mpirun all ranks measure at once, as they will work: start as "
        "many as a run will have on a node.",
        "mpirun -n 2 carillon bench", run_bench, help_bench},
-      {"plan", "plan CONFIG.yaml", "memory and time of a run before it is started", "", ""},
+      {"plan", "plan CONFIG.yaml [plan.*=…] [key=value…] [--json]", "memory and time of a run before it is started",
+       "Exact memory of every rank by role, the time of a step by what it is spent on, limits that are broken with the "
+       "nearest values that hold, the longest sequence that fits, the five best layouts with their launch lines. Any "
+       "number of ranks on one process; exit code 64 when the run cannot be.",
+       "carillon plan launch/configs/posgen_quickstart.yaml plan.profile=h100-sxm plan.ranks=2", run_plan, help_plan},
   };
   return table;
 }

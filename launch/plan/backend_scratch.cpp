@@ -1,0 +1,34 @@
+#include "launch/plan/backend_scratch.h"
+
+#include <algorithm>
+
+#include "runtime/cpu/kernels.h"
+
+namespace carillon {
+
+size_t backend_scratch_bytes(const ScratchShape& s) {
+  if (s.device != "cpu") return 0;
+  using namespace cpu;
+  const bool pairs = s.compute == DType::kBFloat16 && s.instruction_set == "avx512_bf16";
+  const int64_t depth = pairs ? 2 : 1, width = static_cast<int64_t>(size_of(accumulate_type(s.compute)));
+  const int64_t words = (s.head_dim + depth - 1) / depth, padded = round_to_panel(s.head_dim);
+  const int64_t all_keys = round_to_panel(s.keys), all_rows = round_to_panel(s.queries);
+
+  const int64_t forward = s.batch * s.kv_heads * all_keys * (words + padded / depth) +
+                          s.threads * kForwardRows * (words + padded + 2 + kForwardKeys);
+
+  constexpr int64_t kBlocksOfOneThread = 16;  // as in attention_backward.cpp
+  const int64_t key_blocks = (s.keys + kBackwardKeys - 1) / kBackwardKeys;
+  const bool by_heads = s.batch * s.kv_heads >= 2 * s.threads && key_blocks <= kBlocksOfOneThread;
+  const int64_t head = 2 * s.keys * words + 2 * all_rows * words + (all_keys + 2 * all_rows) / depth * padded +
+                       2 * all_rows + s.queries * padded;
+  const int64_t backward = (by_heads ? s.threads : 1) * head +
+                           s.threads * (3 * kBackwardKeys * kBackwardQueries + 2 * kBackwardKeys * padded);
+
+  const int64_t visible = s.batch * s.queries * static_cast<int64_t>(sizeof(Visible));
+  const int64_t widened =
+      s.compute == DType::kBFloat16 && !pairs ? 4 * (s.largest_left + s.largest_right + s.largest_result) : 0;
+  return static_cast<size_t>((forward + backward) * width + visible + widened);
+}
+
+}  // namespace carillon

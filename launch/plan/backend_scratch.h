@@ -1,0 +1,40 @@
+// What a backend keeps for itself beside the arena: attention's packed operands, operands widened for want of hardware.
+// One formula, to be kept in step with runtime/cpu/attention_{forward,backward}.cpp and matmul.cpp.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "runtime/dtype.h"
+
+namespace carillon {
+
+// The largest calls of a training step on one rank.
+struct ScratchShape {
+  std::string device = "cpu";   // cpu | cuda
+  std::string instruction_set;  // of the CPU; decides whether bfloat16 is multiplied in pairs
+  DType compute = DType::kBFloat16;
+  int threads = 1;
+  int64_t batch = 1;                              // B
+  int64_t queries = 0;                            // Tl: rows of a sequence on this rank
+  int64_t keys = 0;                               // of the longest block: Tl
+  int64_t heads = 0, kv_heads = 0, head_dim = 0;  // of this rank
+  // Elements of the largest operands of a product, for bfloat16 without hardware.
+  int64_t largest_left = 0, largest_right = 0, largest_result = 0;
+};
+
+// CPU, with w = ceil(HD/depth) words of type A a row, p = HD rounded up to 64, n = Tl rounded up to 64:
+//   forward   B·NKVl·n·(w + p/depth)·A  packed keys and values of all heads
+//             + threads · (96·(w + p + 2 + 256))·A  a block of queries
+//   backward  heads at work · [keys and queries of one head: rows k, v 2·Tl·w; panels q, dout 2·n·w; lanes k, q, dout
+//             3·n·p/depth; lse, delta 2·n; dq Tl·p]·A
+//             + threads · (3·96·192 + 2·96·p)·A
+//   both      B·Tl·16 visible keys of each row
+// where heads at work is the number of threads when there are twice as many key/value heads and sequences as threads
+// and at most 16 blocks of 96 keys, else 1. Both passes keep what they have. depth is 2 for bfloat16 on avx512_bf16,
+// else 1. Where bfloat16 has no hardware, float32 copies of a product's operands come on top. cuda: nothing yet, its
+// sources do not exist.
+size_t backend_scratch_bytes(const ScratchShape& shape);
+
+}  // namespace carillon

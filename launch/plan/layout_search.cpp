@@ -1,0 +1,80 @@
+#include "launch/plan/layout_search.h"
+
+#include <algorithm>
+#include <set>
+#include <tuple>
+
+namespace carillon {
+namespace {
+
+bool possible(const ModelConfig& model, const PlannedRun& run) {
+  try {
+    require_tensor_parallel(model, run.grid.tensor);
+    (void)run.layout();
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+std::vector<int> divisors(int64_t n) {
+  std::vector<int> result;
+  for (int64_t d = 1; d <= n; ++d)
+    if (n % d == 0) result.push_back(static_cast<int>(d));
+  return result;
+}
+
+}  // namespace
+
+LayoutSearch search_layouts(const ModelConfig& model, const PlannedRun& run, int64_t sequences,
+                            const PlannedMachine& machine, const MemoryPlan& memory, size_t count) {
+  LayoutSearch search;
+  const int64_t ranks = machine.ranks();
+  std::vector<PlannedLayout> found;
+  for (const int tensor : divisors(ranks))
+    for (const int context : divisors(ranks / tensor)) {
+      PlannedRun candidate = run;
+      candidate.grid = {static_cast<int>(ranks / tensor / context), context, tensor};
+      const int64_t at_once = candidate.network.batch * candidate.grid.data;
+      candidate.accumulation = sequences / at_once;
+      const bool works = sequences % at_once == 0 && possible(model, candidate);
+      for (const int zero : {0, 1, 2})
+        for (const Recompute recompute : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
+          // On one shard the stages differ in nothing but name.
+          if (candidate.grid.data * context == 1 && zero != 1) continue;
+          ++search.tried;
+          if (!works) {
+            ++search.impossible;
+            continue;
+          }
+          candidate.network.optimizer.zero = zero;
+          candidate.network.recompute = recompute;
+          const int64_t peak = memory.peak(candidate);
+          if (machine.profile.memory_bytes > 0 && peak > machine.usable_bytes()) {
+            ++search.too_large;
+            continue;
+          }
+          found.push_back({candidate, peak, plan_step(model, candidate, machine)});
+        }
+    }
+  const auto faster = [](const PlannedLayout& a, const PlannedLayout& b) {
+    // Of equals the one that takes less memory.
+    return std::tuple(-a.time.tokens_per_second, a.peak) < std::tuple(-b.time.tokens_per_second, b.peak);
+  };
+  std::stable_sort(found.begin(), found.end(), faster);
+  std::set<std::pair<int, int>> grids;
+  std::vector<PlannedLayout> rest;
+  for (PlannedLayout& layout : found) {
+    const bool fresh = grids.emplace(layout.run.grid.context, layout.run.grid.tensor).second;
+    if (fresh && search.best.size() < count)
+      search.best.push_back(std::move(layout));
+    else if (!fresh)
+      rest.push_back(std::move(layout));
+  }
+  for (PlannedLayout& layout : rest)
+    if (search.best.size() < count) search.best.push_back(std::move(layout));
+  std::stable_sort(search.best.begin(), search.best.end(), faster);
+  return search;
+}
+
+}  // namespace carillon

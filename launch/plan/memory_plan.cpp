@@ -1,0 +1,207 @@
+#include "launch/plan/memory_plan.h"
+
+#include <algorithm>
+#include <set>
+
+#include "launch/plan/backend_scratch.h"
+
+namespace carillon {
+namespace {
+
+constexpr const char* kRoles[] = {"weights",   "gradients", "optimizer", "activations", "work",
+                                  "attention", "loss",      "batch",     "rotation"};
+
+int replicas(const ModelConfig& model, int tensor) { return TensorShards(model, tensor, 0).kv_replicas; }
+
+ScratchShape scratch_shape(const ModelConfig& model, const MachineProfile& machine, int threads, const PlannedRun& run,
+                           const TensorShards& shards) {
+  ScratchShape shape;
+  shape.device = machine.device;
+  shape.instruction_set = machine.instruction_set;
+  shape.compute = run.network.compute;
+  shape.threads = threads;
+  shape.batch = run.network.batch;
+  shape.queries = shape.keys = run.layout().local();
+  shape.heads = shards.heads;
+  shape.kv_heads = shards.kv_heads;
+  shape.head_dim = model.head_dim;
+  const int64_t rows = run.rows(), mlp = 2 * shards.mlp.size();
+  const int64_t head = shards.vocabulary.size() * model.hidden_size;
+  shape.largest_left = rows * std::max(mlp, model.hidden_size);
+  shape.largest_right = std::max(head, mlp * model.hidden_size);
+  shape.largest_result = rows * mlp;
+  return shape;
+}
+
+// Vectors of the batch loader (whole sequences), of the sharded batch, and of what the network uploads from and
+// downloads to; data/batch_loader.h, model/micro_batch.h, and staged_ and host_ in model/ and parallel/.
+int64_t staging_bytes(const PlannedRun& run) {
+  const int64_t wide = static_cast<int64_t>(size_of(accumulate_type(run.network.compute))), rows = run.rows();
+  const int64_t whole = run.network.batch * run.network.sequence_length;
+  const int64_t loader = whole * 40, sharded = rows * 40;
+  const int64_t network =
+      rows * (8 + 2 * wide) + rows * 8 + rows * (3 * 8 + 2 * wide + 8) + rows / run.grid.tensor * 16;
+  return loader + sharded + network;
+}
+
+// MPI reductions receive the other ranks' parts side by side, up to 4 Mi elements of each (parallel/mpi_communicator).
+int64_t communication_bytes(const ModelConfig& model, const PlannedRun& run, const TensorShards& shards) {
+  constexpr int64_t kBlock = int64_t{4} << 20;
+  const int64_t wide = static_cast<int64_t>(size_of(accumulate_type(run.network.compute)));
+  const int64_t narrow = static_cast<int64_t>(size_of(run.network.compute));
+  const int64_t z = run.grid.data * run.grid.context, tensor = run.grid.tensor;
+  int64_t bytes = 0;
+  if (z > 1) {
+    const int64_t largest =
+        model.hidden_size * std::max({shards.vocabulary.size(), shards.mlp.size(), shards.heads * model.head_dim});
+    bytes += z * std::min(kBlock, (largest + z - 1) / z) * wide;
+  }
+  if (tensor > 1) bytes += tensor * std::min(kBlock, run.rows() / tensor * model.hidden_size) * narrow;
+  return bytes;
+}
+
+std::string ranges(const std::vector<int>& numbers) {
+  std::string text;
+  for (size_t i = 0; i < numbers.size();) {
+    size_t end = i;
+    while (end + 1 < numbers.size() && numbers[end + 1] == numbers[end] + 1) ++end;
+    text += (text.empty() ? "" : ", ") +
+            (end == i ? fmt::format("{}", numbers[i]) : fmt::format("{}-{}", numbers[i], numbers[end]));
+    i = end + 1;
+  }
+  return text;
+}
+
+}  // namespace
+
+int64_t RankMemory::of(const std::string& role) const {
+  for (const auto& [name, bytes] : roles)
+    if (name == role) return bytes;
+  return 0;
+}
+
+MemoryPlan::MemoryPlan(const ModelConfig& model, const MachineProfile& machine, int threads, int64_t evaluation_length)
+    : model_(model),
+      machine_(machine),
+      threads_(threads),
+      evaluation_length_(evaluation_length),
+      // Never computes: a Network wants one to be made.
+      backend_(make_backend({.device = "reference", .threads = 1})) {}
+
+MemoryPlan::~MemoryPlan() = default;
+
+RankMemory MemoryPlan::rank(const PlannedRun& run, int rank) const {
+  require_tensor_parallel(model_, run.grid.tensor);
+  ProcessGrid grid = planned_grid(run.grid, rank, replicas(model_, run.grid.tensor));
+  const TensorShards shards(model_, run.grid.tensor, grid.tp_rank);
+  const NetworkMemory network = Network::measure(*backend_, grid, model_, run.network);
+
+  RankMemory memory;
+  memory.dealt = static_cast<int64_t>(network.bytes);
+  std::map<std::string, int64_t> by_role;
+  int64_t named = 0;
+  for (const auto& [name, bytes] : network.by_name) {
+    by_role[name.substr(0, name.find('.'))] += static_cast<int64_t>(bytes);
+    named += static_cast<int64_t>(bytes);
+    memory.tensors.emplace_back(name, static_cast<int64_t>(bytes));
+  }
+  std::stable_sort(memory.tensors.begin(), memory.tensors.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
+  // Attention's forward state lies where its gradients do, so that the names add up to more than is dealt.
+  const int64_t shared = std::max<int64_t>(named - memory.dealt, 0);
+  by_role["attention"] -= shared;
+
+  for (const char* role : kRoles) {
+    memory.roles.emplace_back(role, by_role[role]);
+    by_role.erase(role);
+  }
+  for (const auto& [role, bytes] : by_role) memory.roles.emplace_back(role, bytes);
+  memory.roles.emplace_back("gaps", memory.dealt - (named - shared));
+  memory.total = memory.dealt;
+  const auto add = [&](const char* role, int64_t bytes) {
+    memory.roles.emplace_back(role, bytes);
+    memory.total += bytes;
+  };
+  if (evaluation_length_ > 0) {
+    NetworkOptions evaluation = run.network;
+    evaluation.training = false;
+    evaluation.batch = 1;
+    // Sequences shorter than the ring are padded, as the scorer does.
+    evaluation.sequence_length = std::max<int64_t>(evaluation_length_ + 1, int64_t{2} * run.grid.context);
+    const NetworkMemory measured = Network::measure(*backend_, grid, model_, evaluation);
+    const auto weights = measured.by_name.find("weights");
+    add("evaluation", static_cast<int64_t>(measured.bytes - (weights == measured.by_name.end() ? 0 : weights->second)));
+  }
+  add("backend scratch",
+      static_cast<int64_t>(backend_scratch_bytes(scratch_shape(model_, machine_, threads_, run, shards))));
+  const int64_t staging = staging_bytes(run);
+  if (machine_.device == "cpu") {
+    add("host staging", staging);
+    add("communication", communication_bytes(model_, run, shards));
+  } else {
+    memory.host = staging;
+  }
+  add("libraries", machine_.library_bytes);
+  return memory;
+}
+
+std::vector<RankGroup> MemoryPlan::groups(const PlannedRun& run) const {
+  require_tensor_parallel(model_, run.grid.tensor);
+  const int z = run.grid.data * run.grid.context;
+  // Shares of rows differ by at most one: z ranks are alike unless some parameter's rows do not divide evenly, and then
+  // they change at the remainders only. Measuring each distinct pair once keeps a plan of a thousand ranks short.
+  std::map<std::vector<int64_t>, size_t> known;
+  std::vector<RankGroup> groups;
+  for (int tensor = 0; tensor < run.grid.tensor; ++tensor) {
+    const TensorShards shards(model_, run.grid.tensor, tensor);
+    Arena measuring;
+    Parameters parameters(model_, shards, {run.network.compute, true, false}, measuring);
+    std::set<int64_t> row_counts;
+    parameters.for_each([&](Parameter& parameter) { row_counts.insert(parameter.weight.size(0)); });
+    for (int shard = 0; shard < z; ++shard) {
+      std::vector<int64_t> shape{shards.heads, shards.kv_heads, shards.mlp.size(), shards.vocabulary.size()};
+      for (const int64_t rows : row_counts)
+        shape.push_back(run.network.optimizer.zero == 0 ? rows : share_of(rows, z, shard).size());
+      const int world_rank = shard * run.grid.tensor + tensor;
+      const auto [found, fresh] = known.emplace(shape, groups.size());
+      if (fresh) {
+        RankMemory memory = rank(run, world_rank);
+        // Different shares of the same size are one group.
+        size_t same = 0;
+        while (same < groups.size() && groups[same].memory.roles != memory.roles) ++same;
+        found->second = same;
+        if (same == groups.size()) groups.push_back({{}, "", std::move(memory)});
+      }
+      groups[found->second].ranks.push_back(world_rank);
+    }
+  }
+  for (RankGroup& group : groups) {
+    std::sort(group.ranks.begin(), group.ranks.end());
+    group.name = static_cast<int>(group.ranks.size()) == run.grid.size()
+                     ? "all ranks"
+                     : (group.ranks.size() == 1 ? "rank " : "ranks ") + ranges(group.ranks);
+  }
+  std::stable_sort(groups.begin(), groups.end(),
+                   [](const RankGroup& a, const RankGroup& b) { return a.memory.total > b.memory.total; });
+  return groups;
+}
+
+int64_t MemoryPlan::longest_sequence(const PlannedRun& run, int64_t bytes) const {
+  const int64_t granule = int64_t{2} * run.grid.context * run.grid.tensor;
+  const auto fits = [&](int64_t granules) {
+    PlannedRun longer = run;
+    longer.network.sequence_length = granules * granule;
+    return peak(longer) <= bytes;
+  };
+  if (!fits(1)) return 0;
+  // Memory never shrinks with the length, and a token takes at least its place in the rotation table.
+  int64_t low = 1, high = 2;
+  while (fits(high)) low = high, high *= 2;
+  while (high - low > 1) {
+    const int64_t middle = low + (high - low) / 2;
+    (fits(middle) ? low : high) = middle;
+  }
+  return low * granule;
+}
+
+}  // namespace carillon

@@ -1,0 +1,60 @@
+// Exact memory of every rank of a planned run: the code that deals a run's memory deals it here, into an arena that
+// only counts (Network::measure). What a rank takes beside that piece is estimated and named: the backend's own
+// scratch, the host's staging of batches, MPI's reduction buffers, the libraries.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "launch/machine_profile.h"
+#include "launch/plan/planned_run.h"
+
+namespace carillon {
+
+struct RankMemory {
+  // By role, in the order of a step: weights, gradients, optimizer, activations, work, attention, loss, batch,
+  // rotation, gaps (alignment), evaluation; then what is not dealt: backend scratch, host staging, communication,
+  // libraries. They add up to `total`.
+  std::vector<std::pair<std::string, int64_t>> roles;
+  std::vector<std::pair<std::string, int64_t>> tensors;  // of the one piece by full name, largest first
+  int64_t dealt = 0;                                     // Network::bytes()
+  int64_t total = 0;                                     // on the device; on a CPU of the whole process
+  int64_t host = 0;                                      // CUDA only: host memory of the rank's staging
+
+  int64_t of(const std::string& role) const;
+};
+
+// Ranks whose memory is the same.
+struct RankGroup {
+  std::vector<int> ranks;  // world ranks, increasing
+  std::string name;        // "all ranks", "tensor 0, shards 0-3"
+  RankMemory memory;
+};
+
+class MemoryPlan {
+ public:
+  // `model` and `machine` must outlive it. `evaluation_length`: the longest evaluation beside training, 0 for none.
+  MemoryPlan(const ModelConfig& model, const MachineProfile& machine, int threads, int64_t evaluation_length = 0);
+  ~MemoryPlan();
+
+  // Error 64 when the layout cannot be (heads, sequence too short).
+  RankMemory rank(const PlannedRun& run, int rank) const;
+  // Of the fullest rank, which is rank 0: its shares are the longer ones.
+  int64_t peak(const PlannedRun& run) const { return rank(run, 0).total; }
+  std::vector<RankGroup> groups(const PlannedRun& run) const;
+
+  // The longest sequence, a multiple of 2·context·tensor, whose peak is within `bytes`; 0 when none is.
+  int64_t longest_sequence(const PlannedRun& run, int64_t bytes) const;
+
+ private:
+  const ModelConfig& model_;
+  const MachineProfile& machine_;
+  int threads_;
+  int64_t evaluation_length_;
+  std::unique_ptr<Backend> backend_;
+};
+
+}  // namespace carillon

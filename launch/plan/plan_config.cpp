@@ -1,0 +1,106 @@
+#include "launch/plan/plan_config.h"
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "launch/training_step.h"
+
+namespace carillon {
+
+void declare_plan(Schema& schema, PlanConfig& config) {
+  PlanSection& plan = config.plan;
+  schema.section("plan", "The machine to plan for.");
+  schema
+      .text("plan.profile", plan.profile,
+            "Its rates: h100-sxm, a100, b200; `this`, what `carillon bench` measured here; or the path of such a file. "
+            "auto: this if it was measured, else h100-sxm.")
+      .habits({"machine", "gpu", "hardware"});
+  schema.integer("plan.nodes", plan.nodes, "Nodes.").at_least(1).default_is("1");
+  schema.integer("plan.ranks_per_node", plan.ranks_per_node, "Ranks on each: one a GPU, on a CPU cores / threads.")
+      .at_least(1)
+      .default_is("the profile's");
+  schema.integer("plan.gpus_per_node", plan.gpus_per_node, "The same by another name.")
+      .at_least(1)
+      .default_is("the profile's");
+  schema.integer("plan.ranks", plan.ranks, "All ranks, in place of nodes · ranks_per_node.")
+      .at_least(1)
+      .default_is("nodes · ranks_per_node");
+  schema.integer("plan.memory", plan.memory, "Bytes of a rank (24g), in place of the profile's.")
+      .at_least(1)
+      .default_is("the profile's");
+  declare_run(schema, config.run);
+  declare_slurm(schema, config.slurm);
+}
+
+PlanConfig load_plan_config(const std::string& path, const std::vector<std::string>& overrides) {
+  PlanConfig config;
+  config.path = path;
+  Schema schema;
+  declare_plan(schema, config);
+  schema.apply_file(path);
+  for (const std::string& argument : overrides) {
+    schema.apply_override(argument);
+    if (!argument.starts_with("plan.") && !argument.starts_with("slurm.")) config.overrides.push_back(argument);
+  }
+  check_run(schema, config.run);
+  if (schema.given("plan.ranks_per_node") && schema.given("plan.gpus_per_node"))
+    fail(ExitCode::kUsage, "plan.ranks_per_node and plan.gpus_per_node are the same, {} and {}, keep one of them",
+         schema.where("plan.ranks_per_node"), schema.where("plan.gpus_per_node"));
+  return config;
+}
+
+PlannedMachine planned_machine(const PlanConfig& config, const Notice& notice) {
+  const PlanSection& plan = config.plan;
+  std::string name = plan.profile;
+  if (name == "auto") {
+    name = std::filesystem::exists(default_profile_path()) ? "this" : "h100-sxm";
+    if (name != "this")
+      notice(
+          "this machine was not measured: planned for h100-sxm (plan.profile names another; carillon bench measures "
+          "this one)");
+  }
+  PlannedMachine machine;
+  machine.profile = load_machine_profile(name);
+  MachineProfile& profile = machine.profile;
+  machine.threads = static_cast<int>(config.run.runtime.threads.value_or(std::max(1, profile.threads)));
+  machine.nodes = plan.nodes.value_or(1);
+  machine.ranks_per_node =
+      plan.ranks_per_node ? *plan.ranks_per_node : plan.gpus_per_node.value_or(std::max(1, profile.ranks_per_node));
+  if (plan.ranks) {
+    if (*plan.ranks <= machine.ranks_per_node) {
+      machine.nodes = 1;
+      machine.ranks_per_node = *plan.ranks;
+    } else {
+      if (*plan.ranks % machine.ranks_per_node != 0)
+        fail(ExitCode::kUsage,
+             "{} ranks do not fill nodes of {}, in plan.ranks, take {} or {}, or set plan.ranks_per_node", *plan.ranks,
+             machine.ranks_per_node, *plan.ranks / machine.ranks_per_node * machine.ranks_per_node,
+             (*plan.ranks / machine.ranks_per_node + 1) * machine.ranks_per_node);
+      if (plan.nodes && *plan.nodes * machine.ranks_per_node != *plan.ranks)
+        fail(ExitCode::kUsage, "{} ranks are not {} nodes of {}, in plan.ranks and plan.nodes, leave one out",
+             *plan.ranks, *plan.nodes, machine.ranks_per_node);
+      machine.nodes = *plan.ranks / machine.ranks_per_node;
+    }
+  }
+  // A CPU's memory is its ranks' together.
+  if (profile.device == "cpu" && machine.ranks_per_node != profile.ranks_per_node)
+    profile.memory_bytes = profile.memory_bytes * std::max(1, profile.ranks_per_node) / machine.ranks_per_node;
+  if (plan.memory) profile.memory_bytes = *plan.memory;
+  return machine;
+}
+
+ModelConfig planned_model(const RunConfig& config, const Notice& notice) {
+  const auto world = solo_communicator("world");
+  if (!config.model.base) return open_run_model(*world, config, notice).config;
+  const std::string text_file = *config.model.base + "/config.json";
+  std::ifstream file(text_file, std::ios::binary);
+  if (!file) return open_run_model(*world, config, notice).config;
+  std::ostringstream text;
+  text << file.rdbuf();
+  ModelConfig model = parse_model_config(text.str(), text_file);
+  model.rope = merge_rope_config(model.rope, config.rope.settings, "rope");
+  return model;
+}
+
+}  // namespace carillon

@@ -1,0 +1,58 @@
+// A whole plan, put together and said: as text for a person, as one JSON object for a program.
+//
+// The object's keys:
+//   model         parameters, product_parameters (those in products), layers
+//   machine       profile, processor, device, nodes, ranks_per_node, ranks, threads, memory_bytes (of a rank),
+//                 usable_bytes (what a plan may fill)
+//   layout        data, context, tensor, zero, recompute, kind (zigzag | contiguous), dtype, sequence_length,
+//                 tokens_per_rank, micro_batch_size, gradient_accumulation_steps, sequences_per_step, tokens_per_step;
+//                 null when the ranks cannot be laid out
+//   memory        peak_bytes, dealt_bytes (what the run allocates as one piece), host_bytes, by_role {role: bytes},
+//                 tensors {name: bytes}, groups [{name, ranks, peak_bytes, by_role}], longest_sequence (tokens, 0:
+//                 none)
+//   time          seconds, terms {name: seconds}, limiting, tokens_per_second, tokens_per_day, useful_flops,
+//                 hardware_flops (a step, all ranks), product_rate, product_rate_fraction, assumptions [text],
+//                 ring {forward, backward: {compute, hops, exposed, tokens_to_hide, bytes}} (a layer and micro-step;
+//                 bytes of all ranks of a ring)
+//   limits        [{name, fatal, text, remedies [{change, peak_bytes, fits}]}]
+//   layouts       [{data, context, tensor, zero, recompute, gradient_accumulation_steps, peak_bytes, seconds,
+//                 tokens_per_second, product_rate_fraction, limiting, command, sbatch}], fastest first, at most five
+//   search        tried, impossible, too_large
+//   runs          whether the configured layout can run
+// memory and time are null when the layout cannot be.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launch/plan/layout_search.h"
+#include "launch/plan/plan_config.h"
+#include "launch/plan/plan_limits.h"
+
+namespace carillon {
+
+struct Plan {
+  ModelConfig model;
+  PlannedMachine machine;
+  std::optional<PlannedRun> run;  // empty: the layout cannot be
+  std::vector<RankGroup> groups;  // fullest first
+  int64_t longest = 0;            // tokens that fit
+  std::optional<WorkPlan> work;
+  std::optional<StepTime> time;
+  std::vector<Limit> limits;
+  LayoutSearch search;
+
+  const Limit* fatal() const;  // the first one; null: it can run
+};
+
+Plan make_plan(const PlanConfig& config, const Notice& notice);
+
+// `mpirun -n N carillon train …` with the layout's keys after the person's own.
+std::string launch_line(const PlanConfig& config, const PlannedMachine& machine, const PlannedRun& run);
+std::string sbatch_script(const PlanConfig& config, const PlannedMachine& machine, const PlannedRun& run);
+
+std::string plan_text(const PlanConfig& config, const Plan& plan);
+Json plan_json(const PlanConfig& config, const Plan& plan);
+
+}  // namespace carillon

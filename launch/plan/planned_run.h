@@ -1,0 +1,39 @@
+// A run as the planner varies it, on ranks that do not exist: what `carillon train` would be told, and stand-ins for
+// the communicators it would have. With them one process lays out any grid, 128 ranks for a 70B model included.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "launch/network.h"
+#include "launch/run_config.h"
+#include "model/config.h"
+#include "parallel/process_grid.h"
+
+namespace carillon {
+
+struct PlannedRun {
+  GridShape grid;
+  NetworkOptions network;  // batch, length, recompute, ZeRO stage …
+  int64_t accumulation = 1;
+
+  SequenceLayout layout() const { return {network.layout, network.sequence_length, grid.context, grid.tensor}; }
+  int64_t rows() const { return network.batch * layout().local(); }               // N, of a rank and micro-step
+  int64_t sequences() const { return network.batch * accumulation * grid.data; }  // of a step
+  int64_t tokens() const { return sequences() * network.sequence_length; }        // of a step, padding not counted
+};
+
+PlannedRun planned_run(const RunConfig& config, GridShape grid);
+
+// A communicator that knows its rank and size. Whoever exchanges anything through it gets an InternalError.
+std::unique_ptr<Communicator> planned_communicator(std::string name, int rank, int size);
+
+// The grid as world rank `rank` would have it.
+ProcessGrid planned_grid(GridShape shape, int rank, int kv_replicas);
+
+// "data 1, context 4, tensor 2, ZeRO 1, recompute selective".
+std::string describe(const PlannedRun& run);
+std::string name_of(Recompute recompute);
+
+}  // namespace carillon

@@ -1,0 +1,77 @@
+#include "launch/plan/ring_plan.h"
+
+#include <algorithm>
+
+namespace carillon {
+namespace {
+
+// Σ over x = 1 … n of x, 0 for n < 1.
+int64_t triangle(int64_t n) { return n < 1 ? 0 : n * (n + 1) / 2; }
+
+// Pairs with k <= q - shift.
+int64_t pairs_below(int64_t query, int64_t queries, int64_t key, int64_t keys, int64_t shift) {
+  // Row q sees clamp(q - shift - key + 1, 0, keys) keys: first none, then one more each row, then all.
+  const int64_t first = query - shift - key + 1, last = first + queries - 1;
+  const auto up_to = [keys](int64_t x) { return triangle(std::min(x, keys)) + std::max<int64_t>(x - keys, 0) * keys; };
+  return up_to(last) - up_to(first - 1);
+}
+
+}  // namespace
+
+int64_t visible_pairs(int64_t query, int64_t queries, int64_t key, int64_t keys, int64_t window) {
+  const int64_t causal = pairs_below(query, queries, key, keys, 0);
+  return window == 0 ? causal : causal - pairs_below(query, queries, key, keys, window);
+}
+
+double useful_pairs(int64_t length, int64_t window) {
+  const double s = static_cast<double>(length), w = static_cast<double>(window);
+  return window == 0 || window >= length ? s * s / 2 : s * w - w * w / 2;
+}
+
+int64_t RingPlan::pairs() const {
+  int64_t sum = 0;
+  for (const RingStep& step : steps) sum += step.pairs;
+  return sum;
+}
+
+RingPlan plan_ring(const SequenceLayout& layout, const RingAttention::Shape& shape, int64_t window) {
+  const int ranks = layout.cp();
+  const int64_t half = layout.half();
+  const auto pairs = [&](int rank, int source, int which) {
+    int64_t sum = 0;
+    for (const int64_t own : {int64_t{0}, half})
+      sum += visible_pairs(layout.index_of(rank, own), half, layout.index_of(source, which * half), half, window);
+    return sum;
+  };
+  RingPlan plan;
+  plan.steps.resize(static_cast<size_t>(ranks) + (ranks > 1 ? 1 : 0));
+  std::vector<int64_t> reads;
+  for (int rank = 0; rank < ranks; ++rank)
+    for (int source = 0; source < ranks; ++source) {
+      const int64_t early = pairs(rank, source, 0), late = pairs(rank, source, 1);
+      reads.insert(reads.end(), {early > 0, late > 0});
+      RingStep& step = plan.steps[static_cast<size_t>((source - rank + ranks) % ranks)];
+      step.pairs = std::max(step.pairs, early + late);
+    }
+  if (ranks == 1) return plan;
+
+  RingSchedule schedule(ranks);
+  schedule.set(reads);
+  const int64_t elements = 2 * shape.batch * half * shape.kv_heads * shape.head_dim;
+  const int64_t key_half = elements * static_cast<int64_t>(size_of(shape.compute));
+  const int64_t gradient_half = elements * static_cast<int64_t>(size_of(accumulate_type(shape.compute)));
+  for (int step = 0; step <= ranks; ++step)
+    for (int rank = 0; rank < ranks; ++rank) {
+      RingStep& at = plan.steps[static_cast<size_t>(step)];
+      if (step + 1 < ranks) at.key_bytes = std::max(at.key_bytes, schedule.carried(rank, step).count() * key_half);
+      if (step < 2) continue;
+      const int sent =
+          schedule.gradient_carried(rank, step - 1).count() + schedule.gradient_finished(rank, step - 1).count();
+      at.gradient_bytes = std::max(at.gradient_bytes, sent * gradient_half);
+    }
+  plan.forward_bytes = schedule.key_halves() * key_half;
+  plan.backward_bytes = plan.forward_bytes + schedule.gradient_halves() * gradient_half;
+  return plan;
+}
+
+}  // namespace carillon

@@ -1,0 +1,203 @@
+#include "launch/plan/time_plan.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace carillon {
+namespace {
+
+constexpr DType kFallbacks[] = {DType::kFloat32, DType::kBFloat16, DType::kFloat64};
+
+// The profile's rates, with something said where it has none.
+class Rates {
+ public:
+  Rates(const MachineProfile& profile, DType compute, std::vector<std::string>& assumptions)
+      : profile_(profile), product_type_(compute), attention_type_(compute) {
+    const auto measured = [](const auto& map, DType type) { return map.contains(type) && !map.at(type).empty(); };
+    const auto choose = [&](const auto& map, DType& type, const char* what) {
+      if (measured(map, type)) return true;
+      for (const DType other : kFallbacks)
+        if (measured(map, other)) {
+          assumptions.push_back(fmt::format("{} has no {} of {}: those of {} are taken", profile.name, what,
+                                            carillon::name_of(type), carillon::name_of(other)));
+          type = other;
+          return true;
+        }
+      return false;
+    };
+    if (!choose(profile.products, product_type_, "products"))
+      fail(ExitCode::kBadInput, "no product was measured, in the machine profile {}, run carillon bench", profile.name);
+    has_attention_ = choose(profile.attention, attention_type_, "attention");
+    if (!has_attention_)
+      assumptions.push_back(fmt::format("{} has no attention: half the product rate is taken", profile.name));
+  }
+
+  double product(int64_t rows, int64_t inner, int64_t columns) const {
+    return profile_.product_rate(product_type_, rows, inner, columns);
+  }
+  double attention(int64_t head_dim, int64_t length, bool backward) const {
+    return has_attention_ ? profile_.attention_rate(attention_type_, head_dim, length, backward)
+                          : product(length, head_dim, length) / 2;
+  }
+  double best_product() const {
+    double best = 0;
+    for (const ProductRate& rate : profile_.products.at(product_type_)) best = std::max(best, rate.flops_per_second);
+    return best;
+  }
+
+ private:
+  const MachineProfile& profile_;
+  DType product_type_, attention_type_;
+  bool has_attention_ = false;
+};
+
+double seconds_on(const Link& link, double bytes, double messages) {
+  if (bytes == 0 && messages == 0) return 0;
+  return (link.bytes_per_second > 0 ? bytes / link.bytes_per_second : 0) + messages * link.latency_seconds;
+}
+
+// Seconds and FLOP of a list of products.
+struct Products {
+  double seconds = 0, flops = 0;
+  Products(const std::vector<PlannedProduct>& list, const Rates& rates) {
+    for (const PlannedProduct& product : list) {
+      if (product.rows == 0 || product.inner == 0 || product.columns == 0) continue;
+      seconds += product.flops() / rates.product(product.rows, product.inner, product.columns);
+      flops += product.flops();
+    }
+  }
+};
+
+RingTime ring_time(const WorkPlan& work, const PlannedRun& run, const PlannedMachine& machine, int64_t head_dim,
+                   double rate, bool backward) {
+  RingTime time;
+  const Link& link = machine.link(int64_t{run.grid.context} * run.grid.tensor);
+  const bool overlaps = machine.profile.device != "cpu";
+  // Causal attention over S tokens is S²/2 pairs: 4 FLOP a pair and channel forward, 10 backward.
+  const double pair_flops = (backward ? 10.0 : 4.0) * static_cast<double>(head_dim * work.attention_batch_heads);
+  for (const RingStep& step : work.ring.steps) {
+    const double compute = static_cast<double>(step.pairs) * pair_flops / rate;
+    const double bytes = static_cast<double>(step.key_bytes + (backward ? step.gradient_bytes : 0));
+    const double messages = (step.key_bytes > 0 ? 1 : 0) + (backward && step.gradient_bytes > 0 ? 1 : 0);
+    const double hop = seconds_on(link, bytes, messages);
+    time.compute += compute;
+    time.hops += hop;
+    time.exposed += overlaps ? std::max(0.0, hop - compute) : hop;
+    // The last step of a backward pass has nothing to hide behind, at any length.
+    if (step.pairs > 0) time.uncovered += std::max(0.0, hop - compute);
+  }
+  return time;
+}
+
+// Tokens n a rank needs for a hop to take no longer than the attention of n²/2 pairs: 2·n·NKV·HD keys and values, and
+// as many gradients, and the link's latency. Without latency it depends neither on the batch nor on the head's width.
+int64_t tokens_to_hide(const ModelConfig& model, const WorkPlan& work, const PlannedRun& run,
+                       const PlannedMachine& machine, const TensorShards& shards, double rate, bool backward) {
+  if (work.ring.steps.size() < 2) return 0;
+  const Link& link = machine.link(int64_t{run.grid.context} * run.grid.tensor);
+  if (link.bytes_per_second <= 0) return 0;
+  const double narrow = static_cast<double>(size_of(run.network.compute));
+  const double wide = static_cast<double>(size_of(accumulate_type(run.network.compute)));
+  const double sequences = static_cast<double>(run.network.batch), width = static_cast<double>(model.head_dim);
+  // compute · n² >= transfer · n + latency
+  const double compute = (backward ? 5.0 : 2.0) * sequences * static_cast<double>(shards.heads) * width / rate;
+  const double transfer = 2 * sequences * static_cast<double>(shards.kv_heads) * width *
+                          (narrow + (backward ? wide : 0)) / link.bytes_per_second;
+  const double latency = (backward ? 2 : 1) * link.latency_seconds;
+  return static_cast<int64_t>(
+      std::ceil((transfer + std::sqrt(transfer * transfer + 4 * compute * latency)) / (2 * compute)));
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, double>> StepTime::terms() const {
+  return {{"products forward", linear_forward},
+          {"products backward", linear_backward},
+          {"products again", linear_redone},
+          {"head and loss", loss},
+          {"attention forward", attention_forward},
+          {"attention backward", attention_backward},
+          {"attention again", attention_redone},
+          {"elementwise", elementwise},
+          {"ring hops", ring},
+          {"tensor collectives", tensor},
+          {"gradients and weights", gradients},
+          {"optimizer", optimizer}};
+}
+
+StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const PlannedMachine& machine) {
+  require_tensor_parallel(model, run.grid.tensor);
+  return plan_step(model, run, machine, plan_work(model, run));
+}
+
+StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const PlannedMachine& machine,
+                   const WorkPlan& work) {
+  StepTime time;
+  const Rates rates(machine.profile, run.network.compute, time.assumptions);
+  const MachineProfile& profile = machine.profile;
+  const double micro_steps = static_cast<double>(run.accumulation),
+               layers = static_cast<double>(model.num_hidden_layers);
+  const TensorShards shards(model, run.grid.tensor, 0);
+  const double moving = profile.memory_bytes_per_second;
+  if (moving <= 0) time.assumptions.push_back(profile.name + " has no memory rate: elementwise ops are taken for free");
+  if (run.grid.size() > 1) {
+    if (machine.crosses_nodes(run.grid.size()) && profile.between_nodes.bytes_per_second <= 0)
+      time.assumptions.push_back(profile.name + " has no link between nodes: the one inside a node is taken");
+    if (machine.link(run.grid.size()).bytes_per_second <= 0)
+      time.assumptions.push_back(profile.name + " has no link between ranks: exchanges are taken for free");
+  }
+  const auto move = [&](double bytes) { return moving > 0 ? bytes / moving : 0; };
+
+  const Products forward(work.forward, rates), backward(work.backward, rates), redone(work.redone, rates),
+      loss(work.loss, rates);
+  time.linear_forward = micro_steps * forward.seconds;
+  time.linear_backward = micro_steps * backward.seconds;
+  time.linear_redone = micro_steps * redone.seconds;
+  time.loss = micro_steps * loss.seconds;
+
+  const int64_t local = run.layout().local();
+  const double forward_rate = rates.attention(model.head_dim, local, false);
+  const double backward_rate = rates.attention(model.head_dim, local, true);
+  time.forward_ring = ring_time(work, run, machine, model.head_dim, forward_rate, false);
+  time.backward_ring = ring_time(work, run, machine, model.head_dim, backward_rate, true);
+  time.forward_ring.tokens_to_hide = tokens_to_hide(model, work, run, machine, shards, forward_rate, false);
+  time.backward_ring.tokens_to_hide = tokens_to_hide(model, work, run, machine, shards, backward_rate, true);
+  time.attention_forward = micro_steps * layers * time.forward_ring.compute;
+  time.attention_backward = micro_steps * layers * time.backward_ring.compute;
+  time.attention_redone = (work.forward_rings - 1) * time.attention_forward;
+  time.ring = micro_steps * layers * (work.forward_rings * time.forward_ring.exposed + time.backward_ring.exposed);
+
+  time.elementwise = micro_steps * (move(work.moved_bytes) + work.ops * profile.op_seconds);
+  const double tensor = run.grid.tensor;
+  time.tensor =
+      micro_steps * seconds_on(machine.link(run.grid.tensor), work.tensor_bytes, work.tensor_calls * (tensor - 1));
+
+  const int64_t z = int64_t{run.grid.data} * run.grid.context;
+  const double reductions = run.network.optimizer.zero == 2 ? micro_steps : 1;
+  const double messages = static_cast<double>(work.parameter_tensors * (z - 1));
+  if (z > 1)
+    time.gradients = seconds_on(machine.link(run.grid.size()), reductions * work.gradient_bytes + work.weight_bytes,
+                                (reductions + 1) * messages);
+  time.optimizer =
+      move(work.optimizer_moved_bytes) + 3.0 * static_cast<double>(work.parameter_tensors) * profile.op_seconds;
+
+  double longest = -1;
+  for (const auto& [name, seconds] : time.terms()) {
+    time.seconds += seconds;
+    if (seconds > longest) longest = seconds, time.limiting = name;
+  }
+
+  const double tokens = static_cast<double>(run.tokens()), ranks = static_cast<double>(run.grid.size());
+  time.useful_flops = useful_flops_per_token(model, run.network.sequence_length) * tokens;
+  const double pairs = static_cast<double>(work.ring.pairs() * work.attention_batch_heads * model.head_dim) * layers;
+  time.hardware_flops =
+      ranks * micro_steps *
+      (forward.flops + backward.flops + redone.flops + loss.flops + pairs * (4 * work.forward_rings + 10));
+  time.tokens_per_second = tokens / time.seconds;
+  time.tokens_per_day = time.tokens_per_second * 86400;
+  time.product_rate = rates.best_product();
+  time.product_rate_fraction = time.useful_flops / (time.seconds * ranks * time.product_rate);
+  return time;
+}
+
+}  // namespace carillon

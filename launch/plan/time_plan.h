@@ -1,0 +1,76 @@
+// How long a step of a planned run takes on a machine: the work of work_plan.h by the rates of a MachineProfile.
+//
+// What is assumed: one document over the whole sequence, every rank as fast as the profile's, steps of the ring in
+// lockstep. On a GPU a hop travels behind the attention of its step; on a CPU the same cores move it, so it always
+// costs. Collectives over tensor ranks and the reduction of gradients are not overlapped with compute: the program does
+// not either. Nothing is offloaded to the host, because the program cannot.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "launch/machine_profile.h"
+#include "launch/plan/planned_run.h"
+#include "launch/plan/work_plan.h"
+
+namespace carillon {
+
+// Machines to plan for: a profile, and how many of them.
+struct PlannedMachine {
+  MachineProfile profile;
+  int64_t nodes = 1;
+  int64_t ranks_per_node = 1;
+  int threads = 1;  // of a rank, CPU only
+
+  int64_t ranks() const { return nodes * ranks_per_node; }
+  // What a plan may fill: the rest is left to the allocator's fragments and to what no formula knows.
+  int64_t usable_bytes() const { return profile.memory_bytes / 100 * 92; }
+  bool crosses_nodes(int64_t span) const { return span > ranks_per_node; }
+  // Between ranks of which the first and the last are `span - 1` apart. Where the link between nodes was not measured
+  // (a profile of one node), the one inside a node.
+  const Link& link(int64_t span) const {
+    return crosses_nodes(span) && profile.between_nodes.bytes_per_second > 0 ? profile.between_nodes
+                                                                             : profile.within_node;
+  }
+};
+
+// The ring of a layer, one pass, in seconds.
+struct RingTime {
+  double compute = 0;          // attention of all steps
+  double hops = 0;             // time the hops take by themselves
+  double exposed = 0;          // what they add to the compute
+  double uncovered = 0;        // hops longer than their step's attention, wherever they run; 0: the ring can be hidden
+  int64_t tokens_to_hide = 0;  // tokens a rank needs for that
+};
+
+struct StepTime {
+  // Seconds of a step; they add up to `seconds`.
+  double linear_forward = 0, linear_backward = 0, linear_redone = 0, loss = 0;
+  double attention_forward = 0, attention_backward = 0, attention_redone = 0;
+  double elementwise = 0;  // ops bound by memory, and what an op costs by itself
+  double ring = 0;         // hops not hidden
+  double tensor = 0;       // collectives over tensor ranks
+  double gradients = 0;    // reduction over data · context ranks, and the new weights back
+  double optimizer = 0;
+  double seconds = 0;
+
+  RingTime forward_ring, backward_ring;  // one layer, one micro-step
+  double useful_flops = 0;               // of all ranks in a step
+  double hardware_flops = 0;             // the same with what is computed again
+  double tokens_per_second = 0;
+  double tokens_per_day = 0;
+  double product_rate = 0;               // FLOP/s of the fastest product measured, one rank
+  double product_rate_fraction = 0;      // MFU: useful FLOP of a rank and second, of that rate
+  std::string limiting;                  // the largest term
+  std::vector<std::string> assumptions;  // figures the profile did not have
+
+  std::vector<std::pair<std::string, double>> terms() const;
+};
+
+// Error 64 when the layout cannot be; 65 when the profile has no product rate at all.
+StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const PlannedMachine& machine);
+StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const PlannedMachine& machine,
+                   const WorkPlan& work);
+
+}  // namespace carillon

@@ -1,0 +1,48 @@
+// The work of one micro-step on one rank, counted from the ops of model/block.cpp, parallel/vocabulary_parallel.cpp and
+// parallel/sharded_optimizer.cpp: products by shape, bytes that elementwise ops move, bytes on the wire. No rates here.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "launch/plan/planned_run.h"
+#include "launch/plan/ring_plan.h"
+
+namespace carillon {
+
+// [rows, inner] · [inner, columns], `count` times. FLOP: 2 · rows · inner · columns each.
+struct PlannedProduct {
+  int64_t rows, inner, columns;
+  double count;
+  double flops() const { return 2.0 * rows * inner * columns * count; }
+};
+
+struct WorkPlan {
+  // Of a micro-step.
+  std::vector<PlannedProduct> forward, backward, redone;  // of the layers
+  std::vector<PlannedProduct> loss;                       // forward and backward of the head
+  double moved_bytes = 0;                                 // by norms, rotation, SwiGLU, sums, copies, cross-entropy
+  double ops = 0;                                         // calls of the backend
+  RingPlan ring;                                          // of a layer
+  int64_t attention_batch_heads = 0;                      // sequences · query heads: how often `ring.pairs` count
+  int forward_rings = 1;                                  // 2 when the forward pass is redone whole
+  double tensor_bytes = 0, tensor_calls = 0;              // over tp: what a rank sends, and in how many collectives
+
+  // Of a step, whatever its micro-steps.
+  int64_t local_parameters = 0;  // of this tp rank
+  int64_t owned_parameters = 0;  // of its optimizer share
+  int64_t parameter_tensors = 0;
+  double gradient_bytes = 0;         // over z, sent: reduction; per step (ZeRO 0, 1) or per micro-step (ZeRO 2)
+  double weight_bytes = 0;           // over z, sent: the new weights, per step
+  double optimizer_moved_bytes = 0;  // zeroing, norm, AdamW, sums of the reduction
+};
+
+WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run);
+
+// Parameters that stand in products: all but the embedding (unless it is the head too), norms and biases.
+int64_t product_parameters(const ModelConfig& model);
+
+// 6·N_mm + 12·NH·HD·L·pairs/S, the pairs S²/2 without a window: what a token costs whoever computes it.
+double useful_flops_per_token(const ModelConfig& model, int64_t length);
+
+}  // namespace carillon
