@@ -54,11 +54,12 @@ void swiglu(benchmark::State& state, DType type, bool backward) {
   measure(state, bytes_of({gate, up, y, dgate, dup}), [&] { w.backend().swiglu_backward(dgate, dup, y, gate, up); });
 }
 
-// The three steps over a vocabulary: the logits are read three times and the gradient is written once.
+// The three steps over a vocabulary, as the network takes them: logits of the accumulate type are read three times, a
+// gradient of the compute type is written once.
 void cross_entropy(benchmark::State& state, DType type) {
   Workspace w;
   const DType wide = accumulate_type(type);
-  const Tensor logits = w.normal(type, {kLossRows, kVocabulary}), gradient = w.zeros(type, {kLossRows, kVocabulary}),
+  const Tensor logits = w.normal(wide, {kLossRows, kVocabulary}), gradient = w.zeros(type, {kLossRows, kVocabulary}),
                maximum = w.zeros(wide, {kLossRows}), sums = w.zeros(wide, {2, kLossRows}),
                loss = w.zeros(wide, {kLossRows}), target = w.indices({kLossRows}, 7),
                weight = w.zeros(wide, {kLossRows});
