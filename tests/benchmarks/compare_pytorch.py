@@ -174,9 +174,9 @@ class Comparison:
         many, one, pytorch = results.values()
         for dtype in ("bfloat16", "float32"):
             value = paired(many, one, dtype)
-            self.rows.append(Row(f"ring attention forward + backward, {dtype}, S = {length}, {threads} ranks × 1 thread",
-                                 f"× 1 rank × {threads} threads", "", with_rate(value, middle(many, dtype), "GFLOP/s"),
-                                 value, 0.95))
+            measure = f"ring attention forward + backward, {dtype}, S = {length}, {threads} ranks × 1 thread"
+            self.rows.append(Row(measure, f"× 1 rank × {threads} threads", "",
+                                 with_rate(value, middle(many, dtype), "GFLOP/s"), value, 0.95))
         value = paired(many, pytorch, "bfloat16", "gflops")
         self.rows.append(Row(f"the same, bfloat16, S = {length}", "× zigzag ring on torch.distributed (gloo)",
                              with_rate(1, middle(pytorch), "GFLOP/s"),
@@ -218,8 +218,8 @@ class Comparison:
         try:
             compiled, eager = (self.runs.pytorch_step(cost.SMALL, 256, 8, "bfloat16", 4, compiled=compiled)
                                for compiled in (True, False))
-            self.notes.append(f"torch.compile works; small model, 8 sequences: {eager['seconds'] / compiled['seconds']:.2f} "
-                              "times eager's speed.")
+            speed = eager["seconds"] / compiled["seconds"]
+            self.notes.append(f"torch.compile works; small model, 8 sequences: {speed:.2f} times eager's speed.")
         except Failed as error:
             self.compile = False
             self.notes.append(f"torch.compile does not work here ({error}): PyTorch's figures are eager.")

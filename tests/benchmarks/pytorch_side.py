@@ -3,6 +3,7 @@ Started by compare_pytorch.py, which sets the threads."""
 
 import json
 import os
+import resource
 import statistics
 import sys
 import tempfile
@@ -289,8 +290,19 @@ def versions(task):
             "onednn": onednn[0].strip("- ") if onednn else "none", "threads": torch.get_num_threads()}
 
 
+def stay_within_memory():
+    """An allocation that the machine has no memory for fails here, rather than somewhere in another process."""
+    with open("/proc/meminfo") as file:
+        sizes = dict(line.split(":") for line in file)
+    available = 1024 * int(sizes["MemAvailable"].split()[0])
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    limit = available if hard == resource.RLIM_INFINITY else min(available, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
 TASKS = {"product": product, "attention": attention, "step": step, "ring": ring, "versions": versions}
 
 if __name__ == "__main__":
+    stay_within_memory()
     request = json.loads(sys.argv[1])
     print(json.dumps(TASKS[request["task"]](request)))

@@ -65,8 +65,8 @@ def describe_environment(runs, arguments):
 def markdown(environment, limits, rows, fit, notes):
     pytorch = environment["pytorch"]
     parts = [f"{environment['processor']} ({environment['instruction_set']}), {environment['threads']} threads, "
-             f"{environment['date']}, load {environment['load_at_start']} at the start; Carillon {environment['source']}, "
-             f"torch {pytorch['torch']}, transformers {pytorch['transformers']}, numpy {pytorch['numpy']}; "
+             f"{environment['date']}, load {environment['load_at_start']} at the start; "
+             f"Carillon {environment['source']}, torch {pytorch['torch']}, transformers {pytorch['transformers']}, numpy {pytorch['numpy']}; "
              f"medians of {environment['repeats']}."]
     for dtype, (rate, by) in limits.items():
         parts.append(f"Limit in {dtype}: {rate:.0f} GFLOP/s ({by}).")

@@ -82,7 +82,8 @@ class Runs:
         """The fastest large matrix product any library reaches now, GFLOP/s."""
         own = self.google_benchmark("product_benchmark", f"product/{dtype}/square", least_seconds=0.7)
         rates = {name.split("/")[2].replace("_", " "): rate for name, rate in own.items()}
-        rates = {f"carillon {name}": rate for name, rate in rates.items()} | self.pytorch("product", dtype=dtype)["rates"]
+        rates = {f"carillon {name}": rate for name, rate in rates.items()}
+        rates |= self.pytorch("product", dtype=dtype)["rates"]
         fastest = max(rates, key=rates.get)
         return {"gflops": rates[fastest], "by": fastest, "rates": rates}
 
@@ -92,7 +93,8 @@ class Runs:
         return {"gflops": max(rates.values())}
 
     def pytorch_attention(self, dtype, backward, length):
-        return self.pytorch("attention", dtype=dtype, backward=backward, length=length, heads=9, kv_heads=3, head_dim=64)
+        return self.pytorch("attention", dtype=dtype, backward=backward, length=length, heads=9, kv_heads=3,
+                            head_dim=64)
 
     def carillon_ring(self, ranks, threads, length):
         """{dtype: GFLOP/s}, forward and backward, of all ranks together."""
