@@ -1,59 +1,78 @@
-// Attention of the CPU backend: useful GFLOP/s, 2·T²·NH·HD forward (causal half of 4·T²), 2.5 times that backward.
+// Attention of the CPU backend, useful GFLOP/s (support.h). Nine query heads, three key/value heads.
+//   attention_benchmark [LENGTH...] [--benchmark_filter=attention/bfloat16/forward/64/ ...]
+// Cases are named attention/TYPE/forward|both/HEAD SIZE/LENGTH; `both` is forward and backward.
 #include <benchmark/benchmark.h>
 
 #include <cmath>
-#include <numeric>
+#include <cstdio>
 
-#include "runtime/backend.h"
+#include "tests/benchmarks/support.h"
 
+namespace carillon::benchmarks {
 namespace {
 
-using namespace carillon;
-
-void attention(benchmark::State& state, DType type, bool backward) {
-  const int64_t tokens = state.range(0), heads = 9, kv_heads = 3, width = 64;
-  const auto backend = make_backend({.device = "cpu"});
+void attention(benchmark::State& state, DType type, int64_t length, int64_t head_dim, bool backward) {
+  Workspace workspace;
+  Backend& backend = workspace.backend();
   const DType wide = accumulate_type(type);
-  Arena arena(backend->allocate(static_cast<size_t>(tokens * heads * width * 80 + (1 << 20))));
-  const auto make = [&](DType dtype, std::initializer_list<int64_t> shape) {
-    const Tensor x = arena.allocate("x", dtype, shape);
-    backend->fill(x, 0.01);
-    return x;
-  };
-  const Tensor q = make(type, {1, tokens, heads, width}), out = make(type, {1, tokens, heads, width}),
-               dout = make(type, {1, tokens, heads, width}), k = make(type, {1, tokens, kv_heads, width}),
-               v = make(type, {1, tokens, kv_heads, width}), lse = make(wide, {1, heads, tokens}),
-               delta = make(wide, {1, heads, tokens}), dq = make(wide, {1, tokens, heads, width}),
-               dk = make(wide, {1, tokens, kv_heads, width}), dv = make(wide, {1, tokens, kv_heads, width});
-  const AttentionState softmax{make(wide, {1, tokens, heads, width}), make(wide, {1, heads, tokens}),
-                               make(wide, {1, heads, tokens})};
-  std::vector<int64_t> index(static_cast<size_t>(tokens)), first(index.size());
-  std::iota(index.begin(), index.end(), 0);
-  const AttentionMask mask{Tensor::of(index, {tokens}), Tensor::of(first, {1, tokens}), Tensor::of(index, {tokens})};
-  const double scale = 1 / std::sqrt(64.0);
-  const auto forward = [&] {
-    backend->attention_begin(softmax);
-    backend->attention_forward(softmax, q, k, v, mask, scale);
-    backend->attention_finish(out, lse, softmax);
-  };
-  forward();
-  for (auto _ : state) {
-    if (backward)
-      backend->attention_backward(dq, dk, dv, q, k, v, dout, lse, delta, mask, scale);
-    else
-      forward();
+  const Tensor q = workspace.normal(type, {1, length, kHeads, head_dim});
+  const Tensor k = workspace.normal(type, {1, length, kKvHeads, head_dim});
+  const Tensor v = workspace.normal(type, {1, length, kKvHeads, head_dim});
+  const Tensor out = workspace.zeros(type, {1, length, kHeads, head_dim});
+  const Tensor lse = workspace.zeros(wide, {1, kHeads, length});
+  const AttentionState softmax{workspace.zeros(wide, {1, length, kHeads, head_dim}),
+                               workspace.zeros(wide, {1, kHeads, length}), workspace.zeros(wide, {1, kHeads, length})};
+  const Tensor index = workspace.indices({length}), first = workspace.indices({1, length}, 0);
+  const AttentionMask mask{index, first, index};
+  const double scale = 1 / std::sqrt(static_cast<double>(head_dim));
+  Tensor dout, delta, dq, dk, dv;
+  if (backward) {
+    dout = workspace.normal(type, {1, length, kHeads, head_dim});
+    delta = workspace.zeros(wide, {1, kHeads, length});
+    dq = workspace.zeros(wide, {1, length, kHeads, head_dim});
+    dk = workspace.zeros(wide, {1, length, kKvHeads, head_dim});
+    dv = workspace.zeros(wide, {1, length, kKvHeads, head_dim});
   }
-  const double useful = 2.0 * static_cast<double>(tokens * tokens * heads * width) * (backward ? 2.5 : 1.0);
+  const auto pass = [&] {
+    backend.attention_begin(softmax);
+    backend.attention_forward(softmax, q, k, v, mask, scale);
+    backend.attention_finish(out, lse, softmax);
+    if (!backward) return;
+    for (const Tensor& gradient : {dq, dk, dv}) backend.fill(gradient, 0);
+    backend.attention_delta(delta, dout, out);
+    backend.attention_backward(dq, dk, dv, q, k, v, dout, lse, delta, mask, scale);
+  };
+  pass();
+  for (auto _ : state) pass();
+  const double useful = attention_forward_flops(length, kHeads, head_dim) * (backward ? 1 + kBackwardShare : 1);
   state.counters["GFLOP/s"] =
       benchmark::Counter(useful * static_cast<double>(state.iterations()) * 1e-9, benchmark::Counter::kIsRate);
 }
 
-BENCHMARK_CAPTURE(attention, float32_forward, DType::kFloat32, false)->Arg(2048)->Arg(8192)->UseRealTime();
-BENCHMARK_CAPTURE(attention, float32_backward, DType::kFloat32, true)->Arg(2048)->Arg(8192)->UseRealTime();
-BENCHMARK_CAPTURE(attention, bfloat16_forward, DType::kBFloat16, false)->Arg(2048)->Arg(8192)->UseRealTime();
-BENCHMARK_CAPTURE(attention, bfloat16_backward, DType::kBFloat16, true)->Arg(2048)->Arg(8192)->UseRealTime();
-BENCHMARK_CAPTURE(attention, float64_forward, DType::kFloat64, false)->Arg(2048)->UseRealTime();
+void register_cases(const std::vector<int64_t>& lengths) {
+  for (const DType type : {DType::kBFloat16, DType::kFloat32})
+    for (const bool backward : {false, true})
+      for (const int64_t head_dim : {64, 80, 96, 128})
+        for (const int64_t length : lengths) {
+          const std::string name =
+              fmt::format("attention/{}/{}/{}/{}", name_of(type), backward ? "both" : "forward", head_dim, length);
+          benchmark::RegisterBenchmark(
+              name.c_str(), [=](benchmark::State& state) { attention(state, type, length, head_dim, backward); })
+              ->UseRealTime()
+              ->Unit(benchmark::kMillisecond);
+        }
+}
 
 }  // namespace
+}  // namespace carillon::benchmarks
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  try {
+    carillon::benchmarks::register_cases(carillon::benchmarks::lengths_of(argc, argv, {2048, 8192}));
+    benchmark::RunSpecifiedBenchmarks();
+  } catch (const carillon::Error& error) {
+    std::fprintf(stderr, "attention_benchmark: error: %s\n", error.what());
+    return static_cast<int>(error.code());
+  }
+}
