@@ -1,5 +1,6 @@
 // Profiles of GPUs nobody has at hand, to plan for. Each figure is a maker's number times the share of it that
-// published kernels reach; `carillon bench` on the machine itself is always better.
+// kernels are expected to reach; `carillon bench` on the machine itself is always better. The makers' numbers were
+// written down from memory of the documents named, the B200's compared with a published summary: check before relying.
 #include "launch/machine_profile.h"
 #include "runtime/check.h"
 
@@ -36,9 +37,8 @@ const std::vector<Gpu>& gpus() {
       // ways. DGX A100: a 200 Gb/s adapter a GPU. PCIe 4.0 x16: half of 5.0.
       {"a100", "NVIDIA A100 SXM 80GB", 312 * kTera, 19.5 * kTera, 2.039 * kTera, 79 * kGiB, 300 * kGiga, 25 * kGiga,
        27 * kGiga},
-      // "NVIDIA Blackwell Architecture Technical Brief", HGX B200 at 1000 W: 2250 and 80 TFLOP/s, 8 TB/s, NVLink 1.8
-      // TB/s
-      // both ways. DGX B200: a 400 Gb/s adapter a GPU, PCIe 5.0.
+      // "NVIDIA Blackwell Architecture Technical Brief", HGX B200 at 1000 W: 2250 and 80 TFLOP/s, 8 TB/s, NVLink
+      // 1.8 TB/s both ways. DGX B200: a 400 Gb/s adapter a GPU, PCIe 5.0.
       {"b200", "NVIDIA B200 180GB", 2250 * kTera, 80 * kTera, 8 * kTera, 178 * kGiB, 900 * kGiga, 50 * kGiga,
        55 * kGiga},
   };
@@ -53,7 +53,7 @@ MachineProfile profile_of(const Gpu& gpu) {
   profile.ranks_per_node = 8;  // DGX and HGX of all three
   profile.memory_bytes = gpu.memory_bytes;
   profile.host_memory_bytes = 2048 * kGiB;  // DGX A100 (640 GB), H100 and B200 begin at 2 TB
-  // A context with cuBLAS, the kernels' code, NCCL's buffers: the planners' usual allowance.
+  // A context with cuBLAS, the kernels' code, NCCL's buffers: an allowance, not measured.
   profile.library_bytes = 2 * kGiB;
   // One entry a type: the nearest shape of everything, so small products are estimated too fast.
   for (const auto& [dtype, peak] :

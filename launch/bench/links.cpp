@@ -70,7 +70,7 @@ NodePlace find_node(Communicator& world) {
 
 void bench_links(Communicator& world, const NodePlace& place, double seconds, BenchResult& result) {
   if (world.size() == 1) {
-    // No neighbour to measure: two threads stand in. Their bandwidth is near that of MPI on one node; they wake each
+    // No neighbour to measure: two threads stand in. They have at best MPI's bandwidth within a node; they wake each
     // other through the system, so their latency is many times MPI's.
     std::mutex lock;
     run_ranks(2, [&](std::unique_ptr<Communicator> pair) {
