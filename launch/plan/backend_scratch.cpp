@@ -17,11 +17,10 @@ size_t backend_scratch_bytes(const ScratchShape& s) {
   const int64_t forward = s.batch * s.kv_heads * all_keys * (words + padded / depth) +
                           s.threads * kForwardRows * (words + padded + 2 + kForwardKeys);
 
-  constexpr int64_t kBlocksOfOneThread = 16;  // as in attention_backward.cpp
   const int64_t key_blocks = (s.keys + kBackwardKeys - 1) / kBackwardKeys;
-  const bool by_heads = s.batch * s.kv_heads >= 2 * s.threads && key_blocks <= kBlocksOfOneThread;
+  const bool by_heads = s.batch * s.kv_heads >= s.threads && key_blocks <= kBlocksOfOneThread;
   const int64_t head = 2 * s.keys * words + 2 * all_rows * words + (all_keys + 2 * all_rows) / depth * padded +
-                       2 * all_rows + s.queries * padded;
+                       2 * all_rows + 2 * s.queries * padded;
   const int64_t backward = (by_heads ? s.threads : 1) * head +
                            s.threads * (3 * kBackwardKeys * kBackwardQueries + 2 * kBackwardKeys * padded);
 

@@ -28,11 +28,11 @@ struct ScratchShape {
 //   forward   B·NKVl·n·(w + p/depth)·A  packed keys and values of all heads
 //             + threads · (96·(w + p + 2 + 256))·A  a block of queries
 //   backward  heads at work · [keys and queries of one head: rows k, v 2·Tl·w; panels q, dout 2·n·w; lanes k, q, dout
-//             3·n·p/depth; lse, delta 2·n; dq Tl·p]·A
+//             3·n·p/depth; lse, delta 2·n; dq 2·Tl·p]·A
 //             + threads · (3·96·192 + 2·96·p)·A
 //   both      B·Tl·16 visible keys of each row
-// where heads at work is the number of threads when there are twice as many key/value heads and sequences as threads
-// and at most 16 blocks of 96 keys, else 1. Both passes keep what they have. depth is 2 for bfloat16 on avx512_bf16,
+// where heads at work is the number of threads when there are as many key/value heads and sequences as threads and at
+// most 128 blocks of 96 keys, else 1. Both passes keep what they have. depth is 2 for bfloat16 on avx512_bf16,
 // else 1. Where bfloat16 has no hardware, float32 copies of a product's operands come on top. cuda: nothing yet, its
 // sources do not exist.
 size_t backend_scratch_bytes(const ScratchShape& shape);

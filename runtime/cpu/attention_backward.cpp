@@ -18,9 +18,6 @@ using namespace cpu;
 
 namespace {
 
-// Up to so many blocks of keys a key/value head is one thread's work, as far as heads go round evenly: no barriers, but
-// packed operands for each thread.
-constexpr int64_t kBlocksOfOneThread = 128;
 constexpr int64_t kSums = Progress::kSums;
 static_assert(kSums == 2, "run_group adds two");
 

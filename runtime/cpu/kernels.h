@@ -65,6 +65,9 @@ inline constexpr int64_t kForwardKeys = 256;
 inline constexpr int64_t kForwardGroup = 4;  // strips of rows
 inline constexpr int64_t kBackwardKeys = 96;
 inline constexpr int64_t kBackwardQueries = 192;
+// Up to so many blocks of keys a key/value head is one thread's work, as far as heads go round evenly: no barriers, but
+// packed operands for each thread.
+inline constexpr int64_t kBlocksOfOneThread = 128;
 static_assert(kForwardKeys % kPanel == 0 && kBackwardQueries % kPanel == 0 && kBackwardKeys % 2 == 0);
 
 // One AdamW update as the loop needs it (backend.h, AdamWStep).

@@ -48,7 +48,7 @@ class CommandLine(unittest.TestCase):
 
     def test_wrong_words(self):
         self.refused(64, ["trian", "train"], "trian")
-        self.refused(64, "not built yet", "plan")
+        self.refused(64, "one configuration file", "plan")
         self.refused(64, ["--jsn", "--json"], "info", "--jsn")
         self.refused(64, ["max_stps", "train.max_steps"], "train", self.config, "train.max_stps=3")
         self.refused(64, "train.max_steps", "train", self.config, "train.max_steps=many")

@@ -364,7 +364,7 @@ TEST(Plan, ScratchOfAHandComputedCall) {
   shape.heads = shape.kv_heads = 1;
   shape.head_dim = 64;
   const size_t forward = 64 * 128 + 96 * (64 + 64 + 2 + 256);
-  const size_t backward = 7 * 64 * 64 + 2 * 64 + 64 * 64 + 3 * 96 * 192 + 2 * 96 * 64;
+  const size_t backward = 7 * 64 * 64 + 2 * 64 + 2 * 64 * 64 + 3 * 96 * 192 + 2 * 96 * 64;
   EXPECT_EQ(backend_scratch_bytes(shape), (forward + backward) * 4 + 64 * 16);
   shape.device = "cuda";
   EXPECT_EQ(backend_scratch_bytes(shape), 0u);
