@@ -44,6 +44,18 @@ int64_t staging_bytes(const PlannedRun& run) {
   return loader + sharded + network;
 }
 
+// What the host holds while a run starts and gives back before the first step: a parameter's random numbers in float64
+// and rounded (model/parameters.cpp, initialize) or as stored, and the rotation's table (model/transformer.cpp).
+int64_t starting_bytes(const ModelConfig& model, const PlannedRun& run, const TensorShards& shards, bool random) {
+  const int64_t wide = static_cast<int64_t>(size_of(accumulate_type(run.network.compute)));
+  const int64_t narrow = static_cast<int64_t>(size_of(run.network.compute));
+  const int64_t largest =
+      model.hidden_size * std::max({shards.vocabulary.size(), shards.mlp.size(), shards.heads * model.head_dim});
+  const int64_t weights = largest * (random ? 8 + narrow : wide);
+  const int64_t rotation = run.layout().padded() * (8 + 2 * model.rotary_pairs() * wide);
+  return std::max(weights, rotation);
+}
+
 // MPI reductions receive the other ranks' parts side by side, up to 4 Mi elements of each (parallel/mpi_communicator).
 int64_t communication_bytes(const ModelConfig& model, const PlannedRun& run, const TensorShards& shards) {
   constexpr int64_t kBlock = int64_t{4} << 20;
@@ -80,11 +92,13 @@ int64_t RankMemory::of(const std::string& role) const {
   return 0;
 }
 
-MemoryPlan::MemoryPlan(const ModelConfig& model, const MachineProfile& machine, int threads, int64_t evaluation_length)
+MemoryPlan::MemoryPlan(const ModelConfig& model, const MachineProfile& machine, int threads, int64_t evaluation_length,
+                       bool random_weights)
     : model_(model),
       machine_(machine),
       threads_(threads),
       evaluation_length_(evaluation_length),
+      random_weights_(random_weights),
       // Never computes: a Network wants one to be made.
       backend_(make_backend({.device = "reference", .threads = 1})) {}
 
@@ -134,12 +148,16 @@ RankMemory MemoryPlan::rank(const PlannedRun& run, int rank) const {
   }
   add("backend scratch",
       static_cast<int64_t>(backend_scratch_bytes(scratch_shape(model_, machine_, threads_, run, shards))));
-  const int64_t staging = staging_bytes(run);
+  const int64_t staging = staging_bytes(run), starting = starting_bytes(model_, run, shards, random_weights_);
   if (machine_.device == "cpu") {
+    // While the run starts, scratch and reductions are not there yet: only what the start takes beyond them counts.
+    const int64_t communication = communication_bytes(model_, run, shards);
+    const int64_t later = memory.of("backend scratch") + communication;
     add("host staging", staging);
-    add("communication", communication_bytes(model_, run, shards));
+    add("communication", communication);
+    add("start", std::max<int64_t>(starting - later, 0));
   } else {
-    memory.host = staging;
+    memory.host = staging + starting;
   }
   add("libraries", machine_.library_bytes);
   return memory;

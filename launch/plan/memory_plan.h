@@ -17,7 +17,7 @@ namespace carillon {
 struct RankMemory {
   // By role, in the order of a step: weights, gradients, optimizer, activations, work, attention, loss, batch,
   // rotation, gaps (alignment), evaluation; then what is not dealt: backend scratch, host staging, communication,
-  // libraries. They add up to `total`.
+  // start (what starting takes beyond those), libraries. They add up to `total`.
   std::vector<std::pair<std::string, int64_t>> roles;
   std::vector<std::pair<std::string, int64_t>> tensors;  // of the one piece by full name, largest first
   int64_t dealt = 0;                                     // Network::bytes()
@@ -37,7 +37,9 @@ struct RankGroup {
 class MemoryPlan {
  public:
   // `model` and `machine` must outlive it. `evaluation_length`: the longest evaluation beside training, 0 for none.
-  MemoryPlan(const ModelConfig& model, const MachineProfile& machine, int threads, int64_t evaluation_length = 0);
+  // `random_weights`: drawn, not read.
+  MemoryPlan(const ModelConfig& model, const MachineProfile& machine, int threads, int64_t evaluation_length = 0,
+             bool random_weights = true);
   ~MemoryPlan();
 
   // Error 64 when the layout cannot be (heads, sequence too short).
@@ -54,6 +56,7 @@ class MemoryPlan {
   const MachineProfile& machine_;
   int threads_;
   int64_t evaluation_length_;
+  bool random_weights_;
   std::unique_ptr<Backend> backend_;
 };
 

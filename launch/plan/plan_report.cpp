@@ -186,7 +186,8 @@ Plan make_plan(const PlanConfig& config, const Notice& notice) {
     evaluation_length =
         lengths.empty() ? config.run.data.sequence_length : *std::max_element(lengths.begin(), lengths.end());
   }
-  const MemoryPlan memory(plan.model, plan.machine.profile, plan.machine.threads, evaluation_length);
+  const MemoryPlan memory(plan.model, plan.machine.profile, plan.machine.threads, evaluation_length,
+                          !config.run.model.base);
 
   std::optional<GridShape> grid;
   plan.limits = limits_of_layout(config.run, plan.model, plan.machine.ranks(), grid);
