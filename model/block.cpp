@@ -45,8 +45,7 @@ void Transformer::attention_forward(int64_t index, bool attend) {
                              config_.rms_norm_eps);
     backend_.copy(value(layer.qkv), value(layer.qkv_raw));
   }
-  backend_.rotate(query_rows(layer.qkv), batch_.position, cosine_, sine_, /*inverse=*/false);
-  backend_.rotate(key_rows(layer.qkv), batch_.position, cosine_, sine_, /*inverse=*/false);
+  backend_.rotate(query_and_key_rows(layer.qkv), batch_.position, cosine_, sine_, /*inverse=*/false);
   if (!attend) return;
   if (options_.one_token) {
     options_.cache->attend(index, attention_heads(layer.attention), query(layer.qkv), key(layer.qkv), value(layer.qkv),
@@ -130,8 +129,7 @@ void Transformer::attention_backward(int64_t index) {
                         weights.o_weight.weight);
   ring_->backward(query(dqkv), key(dqkv), value(dqkv), attention_heads(work_.attention_gradient), query(layer.qkv),
                   key(layer.qkv), value(layer.qkv), attention_heads(layer.attention), layer.lse, scale_);
-  backend_.rotate(query_rows(dqkv), batch_.position, cosine_, sine_, /*inverse=*/true);
-  backend_.rotate(key_rows(dqkv), batch_.position, cosine_, sine_, /*inverse=*/true);
+  backend_.rotate(query_and_key_rows(dqkv), batch_.position, cosine_, sine_, /*inverse=*/true);
   if (config_.qk_norm) {
     // The gradients before the norms are formed beside their inputs, then take their place in the fused rows.
     const Tensor before_query = rows_of(work_.head_gradient, 0, shards_.heads);

@@ -212,30 +212,34 @@ Parameters::Parameters(const ModelConfig& config, const TensorShards& shards, co
 }
 
 void Parameters::initialize(Backend& backend, double initializer_range, uint64_t seed) {
+  std::vector<char> drawn;
   for_each([&](Parameter& parameter) {
-    std::vector<double> values(static_cast<size_t>(parameter.weight.count()),
-                               parameter.initial == Initial::kOnes ? 1 : 0);
-    if (parameter.initial == Initial::kNormal) {
-      const uint64_t stream = stream_of(parameter.name);
-      const Rectangle& rectangle = parameter.rectangle;
-      const int64_t row_length = rectangle.global_shape[1];
-#pragma omp parallel for
-      for (int64_t row = 0; row < rectangle.extent[0]; ++row)
-        for (int64_t column = 0; column < rectangle.extent[1]; ++column) {
-          const int64_t index = (rectangle.offset[0] + row) * row_length + rectangle.offset[1] + column;
-          values[static_cast<size_t>(row * rectangle.extent[1] + column)] =
-              initializer_range * random_normal(seed, stream, static_cast<uint64_t>(index));
+    if (parameter.weight.empty()) return;
+    const Rectangle& rectangle = parameter.rectangle;
+    const int64_t rows = parameter.weight.size(0), width = parameter.weight.count() / rows;
+    const uint64_t stream = stream_of(parameter.name);
+    const int64_t step = std::max<int64_t>(1, kDrawnAtOnce / width);
+    for (int64_t begin = 0; begin < rows; begin += step) {
+      const Tensor part = parameter.weight.rows(begin, std::min(rows, begin + step));
+      drawn.resize(part.bytes());
+      dispatch_floating(part.dtype(), [&](auto type) {
+        using T = decltype(type);
+        T* to = reinterpret_cast<T*>(drawn.data());
+        if (parameter.initial != Initial::kNormal) {
+          std::fill(to, to + part.count(), static_cast<T>(parameter.initial == Initial::kOnes ? 1.0 : 0.0));
+          return;
         }
+        const int64_t row_length = rectangle.global_shape[1];
+#pragma omp parallel for
+        for (int64_t row = 0; row < part.size(0); ++row)
+          for (int64_t column = 0; column < width; ++column) {
+            const int64_t index = (rectangle.offset[0] + begin + row) * row_length + rectangle.offset[1] + column;
+            to[row * width + column] =
+                static_cast<T>(initializer_range * random_normal(seed, stream, static_cast<uint64_t>(index)));
+          }
+      });
+      backend.upload(part, Tensor(drawn.data(), part.dtype(), part.shape()));
     }
-    // Converted on the host in one step, whatever the compute type.
-    std::vector<char> converted(parameter.weight.bytes());
-    dispatch_floating(parameter.weight.dtype(), [&](auto type) {
-      using T = decltype(type);
-      T* to = reinterpret_cast<T*>(converted.data());
-      for (size_t i = 0; i < values.size(); ++i) to[i] = static_cast<T>(values[i]);
-    });
-    if (!parameter.weight.empty())
-      backend.upload(parameter.weight, Tensor(converted.data(), parameter.weight.dtype(), parameter.weight.shape()));
   });
 }
 

@@ -96,6 +96,8 @@ class Parameters {
   // Random weights (normal with standard deviation initializer_range, norms 1, biases 0): a pure function of seed, name
   // and global index, so the same on every layout.
   void initialize(Backend& backend, double initializer_range, uint64_t seed);
+  // Elements of a weight on the host at a time meanwhile: a whole embedding would be the run's largest moment.
+  static constexpr int64_t kDrawnAtOnce = 1 << 17;
 
   // "model/NAME" with this rank's rectangles and weights, for loading and saving. A replica that is not the first of
   // its kind is not owned, and nothing is owned unless `owner` (one rank of z writes).

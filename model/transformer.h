@@ -83,6 +83,7 @@ class Transformer {
   Tensor value(Tensor fused) const { return heads_of(fused, shards_.heads + shards_.kv_heads, shards_.kv_heads); }
   Tensor query_rows(Tensor fused) const { return rows_of(fused, 0, shards_.heads); }
   Tensor key_rows(Tensor fused) const { return rows_of(fused, shards_.heads, shards_.kv_heads); }
+  Tensor query_and_key_rows(Tensor fused) const { return rows_of(fused, 0, shards_.heads + shards_.kv_heads); }
   Tensor attention_heads(Tensor rows) const { return heads_of(rows, 0, shards_.heads); }
   Tensor gate(Tensor fused) const { return fused.slice(1, 0, fused.size(1) / 2); }
   Tensor up(Tensor fused) const { return fused.slice(1, fused.size(1) / 2, fused.size(1)); }

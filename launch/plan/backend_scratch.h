@@ -31,6 +31,7 @@ struct ScratchShape {
 //             3·n·p/depth; lse, delta 2·n; dq 2·Tl·p]·A
 //             + threads · (3·96·192 + 2·96·p)·A
 //   both      B·Tl·16 visible keys of each row
+//   products  the largest second operand once more, packed (matmul.cpp), unless in float64
 // where heads at work is the number of threads when there are as many key/value heads and sequences as threads and at
 // most 128 blocks of 96 keys, else 1. Both passes keep what they have. depth is 2 for bfloat16 on avx512_bf16,
 // else 1. Where bfloat16 has no hardware, float32 copies of a product's operands come on top. cuda: nothing yet, its

@@ -28,7 +28,8 @@ ScratchShape scratch_shape(const ModelConfig& model, const MachineProfile& machi
   const int64_t rows = run.rows(), mlp = 2 * shards.mlp.size();
   const int64_t head = shards.vocabulary.size() * model.hidden_size;
   shape.largest_left = rows * std::max(mlp, model.hidden_size);
-  shape.largest_right = std::max(head, mlp * model.hidden_size);
+  shape.largest_right =
+      std::max({head, mlp * model.hidden_size, rows * std::max(shards.mlp.size(), model.hidden_size)});
   shape.largest_result = rows * mlp;
   return shape;
 }
@@ -44,14 +45,14 @@ int64_t staging_bytes(const PlannedRun& run) {
   return loader + sharded + network;
 }
 
-// What the host holds while a run starts and gives back before the first step: a parameter's random numbers in float64
-// and rounded (model/parameters.cpp, initialize) or as stored, and the rotation's table (model/transformer.cpp).
+// What the host holds while a run starts and gives back before the first step: some of a parameter's random numbers
+// (Parameters::initialize) or a parameter as stored, and the rotation's table (model/transformer.cpp).
 int64_t starting_bytes(const ModelConfig& model, const PlannedRun& run, const TensorShards& shards, bool random) {
   const int64_t wide = static_cast<int64_t>(size_of(accumulate_type(run.network.compute)));
   const int64_t narrow = static_cast<int64_t>(size_of(run.network.compute));
   const int64_t largest =
       model.hidden_size * std::max({shards.vocabulary.size(), shards.mlp.size(), shards.heads * model.head_dim});
-  const int64_t weights = largest * (random ? 8 + narrow : wide);
+  const int64_t weights = random ? std::min(largest, Parameters::kDrawnAtOnce) * narrow : largest * wide;
   const int64_t rotation = run.layout().padded() * (8 + 2 * model.rotary_pairs() * wide);
   return std::max(weights, rotation);
 }
