@@ -41,56 +41,72 @@ struct LayerDealer {
 
 }  // namespace
 
-Activations deal_activations(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
-                             Arena& arena) {
-  LayerDealer shared{config, shards, shape, arena, "work.layer."};
+Activations deal_kept_activations(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
+                                  Arena& arena) {
   LayerDealer kept{config, shards, shape, arena, "activations."};
-  const bool keep_all = shape.training && shape.recompute == Recompute::kNone;
-  const bool keep_attention = shape.training && shape.recompute != Recompute::kFull;
-
-  LayerActivations common;
-  if (!keep_attention) shared.attention(common);
-  if (!keep_all) shared.rest(common);
-  // A forward pass alone needs one residual, updated from layer to layer.
-  if (!shape.training) shared.input(common);
-
   Activations activations;
-  for (int64_t index = 0; index < config.num_hidden_layers; ++index) {
-    LayerActivations layer = common;
-    if (shape.training) kept.input(layer);
-    if (keep_attention) kept.attention(layer);
-    if (keep_all) kept.rest(layer);
-    activations.layers.push_back(layer);
+  activations.layers.resize(static_cast<size_t>(config.num_hidden_layers));
+  if (shape.training) {
+    for (LayerActivations& layer : activations.layers) {
+      kept.input(layer);
+      if (shape.recompute != Recompute::kFull) kept.attention(layer);
+      if (shape.recompute == Recompute::kNone) kept.rest(layer);
+    }
+    activations.output = kept.deal("output", shape.compute, {shape.shard_rows, config.hidden_size});
   }
-  activations.output =
-      shape.training ? kept.deal("output", shape.compute, {shape.shard_rows, config.hidden_size}) : common.input;
   activations.output_rstd = kept.deal("output_rstd", accumulate_type(shape.compute), {shape.shard_rows});
   return activations;
 }
 
-WorkingMemory deal_working_memory(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
-                                  Arena& arena) {
+void deal_shared_activations(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
+                             Arena& arena, Activations& activations) {
+  LayerDealer shared{config, shards, shape, arena, "work.layer."};
+  LayerActivations common;
+  const bool keeps_attention = shape.training && shape.recompute != Recompute::kFull;
+  const bool keeps_rest = shape.training && shape.recompute == Recompute::kNone;
+  if (!keeps_attention) shared.attention(common);
+  if (!keeps_rest) shared.rest(common);
+  // A forward pass alone needs one residual, updated from layer to layer.
+  if (!shape.training) shared.input(common);
+  for (LayerActivations& layer : activations.layers) {
+    LayerActivations whole = common;
+    if (shape.training) whole.input = layer.input;
+    if (keeps_attention) whole.attention = layer.attention, whole.lse = layer.lse;
+    layer = keeps_rest ? layer : whole;
+  }
+  if (!shape.training) activations.output = common.input;
+}
+
+WorkingMemory deal_lasting_memory(const ModelConfig& config, const ActivationShape& shape, Arena& arena) {
+  const auto deal = [&](const char* name) {
+    return arena.allocate(std::string("work.") + name, shape.compute, {shape.shard_rows, config.hidden_size});
+  };
+  WorkingMemory work;
+  work.normed = deal("normed");
+  if (!shape.training) return work;
+  work.branch_gradient = deal("branch_gradient");
+  return work;
+}
+
+void deal_passing_memory(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
+                         Arena& arena, WorkingMemory& work) {
   const int64_t channels = config.hidden_size;
   const int64_t width = config.head_dim;
   auto deal = [&](const char* name, int64_t rows, int64_t columns) {
     return arena.allocate(std::string("work.") + name, shape.compute, {rows, columns});
   };
-  WorkingMemory work;
-  work.normed = deal("normed", shape.shard_rows, channels);
   work.swiglu = deal("swiglu", shape.rows, shards.mlp.size());
   if (shards.tp > 1) {
     work.gathered = deal("gathered", shape.rows, channels);
     work.partial = deal("partial", shape.rows, channels);
   }
-  if (!shape.training) return work;
+  if (!shape.training) return;
   work.residual_gradient = deal("residual_gradient", shape.shard_rows, channels);
-  work.branch_gradient = deal("branch_gradient", shape.shard_rows, channels);
   if (shards.tp > 1) work.gathered_gradient = deal("gathered_gradient", shape.rows, channels);
   work.swiglu_gradient = deal("swiglu_gradient", shape.rows, shards.mlp.size());
   work.attention_gradient = deal("attention_gradient", shape.rows, shards.heads * width);
   work.qkv_gradient = deal("qkv_gradient", shape.rows, (shards.heads + 2 * shards.kv_heads) * width);
   if (config.qk_norm) work.head_gradient = deal("head_gradient", shape.rows, (shards.heads + shards.kv_heads) * width);
-  return work;
 }
 
 BatchOnDevice deal_batch(const ActivationShape& shape, Arena& arena) {

@@ -36,7 +36,7 @@ struct Activations {
   Tensor output_rstd;  // [N/tp] (A)
 };
 
-// Memory every layer uses in turn.
+// Memory every layer uses in turn; normed and branch_gradient are the loss's input and output too.
 struct WorkingMemory {
   Tensor normed;    // [N/tp, C]   output of a norm
   Tensor gathered;  // [N, C]      the same, gathered over tp (tp > 1)
@@ -64,10 +64,15 @@ struct ActivationShape {
   Recompute recompute;
 };
 
-Activations deal_activations(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
-                             Arena& arena);
-WorkingMemory deal_working_memory(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
+// In two parts each: what must stand while the loss is computed, and what is filled again afterwards, whose memory the
+// loss may use.
+Activations deal_kept_activations(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
                                   Arena& arena);
+void deal_shared_activations(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
+                             Arena& arena, Activations& activations);
+WorkingMemory deal_lasting_memory(const ModelConfig& config, const ActivationShape& shape, Arena& arena);
+void deal_passing_memory(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
+                         Arena& arena, WorkingMemory& work);
 BatchOnDevice deal_batch(const ActivationShape& shape, Arena& arena);
 
 }  // namespace carillon

@@ -7,10 +7,10 @@
 namespace carillon {
 namespace {
 
-// Rows of logits alive at once: about 256 MiB of them. Each chunk passes once over the weight and its gradient, which
+// Rows of logits alive at once: about 192 MiB of them. Each chunk passes once over the weight and its gradient, which
 // counts with few rows (128 MiB: 2 %, 65 MiB: 6 % of a step of the 135M model at 2048 tokens).
 int64_t default_chunk_rows(int64_t rows, int64_t vocabulary, DType compute) {
-  constexpr int64_t kBytes = int64_t{256} << 20;
+  constexpr int64_t kBytes = int64_t{192} << 20;
   const int64_t row_bytes = std::max<int64_t>(1, vocabulary * static_cast<int64_t>(size_of(accumulate_type(compute))));
   return std::clamp<int64_t>(kBytes / row_bytes, std::min<int64_t>(rows, 64), rows);
 }
@@ -38,8 +38,8 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
       options_(options),
       local_(local_rows(layout, options)),
       scale_(1 / std::sqrt(static_cast<double>(config.head_dim))),
-      activations_(deal_activations(config, shards, shape_of(layout, options, shards.tp), arena)),
-      work_(deal_working_memory(config, shards, shape_of(layout, options, shards.tp), arena)),
+      activations_(deal_kept_activations(config, shards, shape_of(layout, options, shards.tp), arena)),
+      work_(deal_lasting_memory(config, shape_of(layout, options, shards.tp), arena)),
       batch_(deal_batch(shape_of(layout, options, shards.tp), arena)),
       cosine_(arena.allocate("rotation.cosine", accumulate_type(options.compute),
                              {options.positions, config.rotary_pairs()})),
@@ -58,14 +58,24 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
                                        options.training},
                   arena);
   if (options.one_token) logits_ = arena.allocate("loss.logits", wide, {rows, shards.vocabulary.size()});
+  if (options.cache == nullptr) losses_ = arena.allocate("loss.rows", wide, {rows});
+  if (options.cache == nullptr && !options.training) margins_ = arena.allocate("loss.rows", wide, {rows});
+
+  // What the layers fill again for their backward pass and what the loss computes with are never alive together.
+  const ActivationShape shape = shape_of(layout, options, shards.tp);
+  const size_t begin = arena.mark();
+  deal_shared_activations(config, shards, shape, arena, activations_);
+  deal_passing_memory(config, shards, shape, arena, work_);
+  if (ring_) ring_->deal_work(arena);
   if (options.cache != nullptr) return;
-  losses_ = arena.allocate("loss.rows", wide, {rows});
-  if (!options.training) margins_ = arena.allocate("loss.rows", wide, {rows});
+  const size_t layers_end = arena.used();
+  arena.rewind(begin);
   const int64_t chunk = options.loss_chunk_rows > 0
                             ? options.loss_chunk_rows
                             : default_chunk_rows(rows, shards.vocabulary.size(), options.compute);
   loss_.emplace(backend, *grid.tp, rows, config.hidden_size, shards.vocabulary.size(), shards.vocabulary.begin, chunk,
                 options.compute, arena, /*with_margins=*/!options.training);
+  arena.advance(layers_end);
   if (!arena.measuring()) staged_loss_.resize(losses_.bytes());
 }
 

@@ -24,7 +24,7 @@ struct TransformerOptions {
   Recompute recompute = Recompute::kSelective;
   bool training = true;         // false: forward only
   int64_t batch = 1;            // B
-  int64_t loss_chunk_rows = 0;  // rows of logits alive at once; 0: about 256 MiB of them
+  int64_t loss_chunk_rows = 0;  // rows of logits alive at once; 0: about 192 MiB of them
   int64_t positions = 0;        // length of the rotation table: one more than the largest position
   // Generation, forward only: whose keys and values are kept. Two transformers share the weights and one cache: one
   // takes the prompt (fill_cache), the other (`one_token`) has rows for one token of each sequence (next_logits).

@@ -48,20 +48,18 @@ RingAttention::RingAttention(Backend& backend, Communicator& cp, const SequenceL
   CHECK(layout.cp() == cp.size(), "layout and communicator differ in size", layout.cp(), cp.size());
   CHECK(shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0, "query heads are a multiple of key/value heads",
         shape.heads, shape.kv_heads);
-  deal(arena);
+  query_index_ = arena.allocate("attention.index", DType::kInt64, {layout.local()});
+  if (ranks_ > 1) sequence_index_ = arena.allocate("attention.index", DType::kInt64, {layout.padded()});
 }
 
-void RingAttention::deal(Arena& arena) {
+void RingAttention::deal_work(Arena& arena) {
   const auto [batch, heads, kv_heads, width, compute, backward] = shape_;
   const int64_t local = layout_.local();
   const DType wide = accumulate_type(compute);
   const int64_t block = half_elements(layout_, shape_);
 
-  query_index_ = arena.allocate("attention.index", DType::kInt64, {local});
-  if (ranks_ > 1) {
-    sequence_index_ = arena.allocate("attention.index", DType::kInt64, {layout_.padded()});
+  if (ranks_ > 1)
     for (Tensor& travelling : block_) travelling = arena.allocate("attention.ring_keys", compute, {2, block});
-  }
 
   // The state of a forward pass and the accumulators of a backward pass are never alive together.
   const size_t begin = arena.mark();
@@ -78,8 +76,7 @@ void RingAttention::deal(Arena& arena) {
   if (ranks_ > 1)
     for (Tensor* travelling : {&part_, &outgoing_, &incoming_, &home_})
       *travelling = arena.allocate("attention.ring_gradients", wide, {2, block});
-  if (arena.used() < forward_end)
-    arena.allocate("attention.state", DType::kUInt8, {static_cast<int64_t>(forward_end - arena.used())});
+  arena.advance(forward_end);
 }
 
 void RingAttention::set_mask(Tensor first) {

@@ -25,8 +25,8 @@ namespace carillon {
 
 class RingAttention {
  public:
-  // Shapes of one call. All working memory (send and receive blocks, softmax state, dK/dV accumulators) is dealt from
-  // `arena` here, once; forward and backward of all layers share it.
+  // Shapes of one call. Indices are dealt from `arena` here; working memory (send and receive blocks, softmax state,
+  // dK/dV accumulators) by deal_work, once: all layers' passes share it, and nothing in it lasts from one to the next.
   struct Shape {
     int64_t batch;         // B
     int64_t heads;         // NHl: query heads on this rank
@@ -36,6 +36,7 @@ class RingAttention {
     bool backward = true;  // false: forward only (evaluation), less memory
   };
   RingAttention(Backend& backend, Communicator& cp, const SequenceLayout& layout, const Shape& shape, Arena& arena);
+  void deal_work(Arena& arena);
 
   // first [B, Tl] int64: for each local row the sequence index of its first visible key (runtime/backend.h).
   // Collective; call once per micro-batch. The rows' own indices come from the layout. `first` is kept as a view: its
@@ -62,7 +63,6 @@ class RingAttention {
   static Tensor part_of(Tensor block, Halves halves);       // what one message carries; absent for none
   AttentionMask own_mask() const { return {query_index_, first_, query_index_}; }
   AttentionMask half_mask(int source, int half) const;
-  void deal(Arena& arena);
   void pack_own(Tensor k, Tensor v);
   std::unique_ptr<Communicator::Transfer> start_keys(int hop);
   void start_gradients(int step, std::vector<std::unique_ptr<Communicator::Transfer>>& transfers);

@@ -39,6 +39,11 @@ Tensor Arena::allocate(std::string_view name, DType dtype, std::span<const int64
   return Tensor(static_cast<char*>(buffer_.data()) + begin, dtype, shape);
 }
 
+void Arena::advance(size_t mark) {
+  CHECK(mark <= peak_, "advance to a mark never reached", mark, peak_);
+  used_ = std::max(used_, mark);
+}
+
 void Arena::rewind(size_t mark) {
   CHECK(mark <= used_, "rewind to a mark not yet reached", mark, used_);
   used_ = mark;

@@ -67,6 +67,8 @@ class Arena {
   // then say what was dealt, peak() what is needed.
   size_t mark() const { return used_; }
   void rewind(size_t mark);
+  // Behind what an earlier phase took: used() becomes at least `mark`, which was reached before.
+  void advance(size_t mark);
 
   size_t used() const { return used_; }
   size_t peak() const { return peak_; }

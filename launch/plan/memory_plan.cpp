@@ -122,15 +122,16 @@ RankMemory MemoryPlan::rank(const PlannedRun& run, int rank) const {
   }
   std::stable_sort(memory.tensors.begin(), memory.tensors.end(),
                    [](const auto& a, const auto& b) { return a.second > b.second; });
-  // Attention's forward state lies where its gradients do, so that the names add up to more than is dealt.
+  // Attention's forward state lies where its gradients do, and the loss where layers work: the names add up to more
+  // than is dealt.
   const int64_t shared = std::max<int64_t>(named - memory.dealt, 0);
-  by_role["attention"] -= shared;
 
   for (const char* role : kRoles) {
     memory.roles.emplace_back(role, by_role[role]);
     by_role.erase(role);
   }
   for (const auto& [role, bytes] : by_role) memory.roles.emplace_back(role, bytes);
+  memory.roles.emplace_back("used in turn", -shared);
   memory.roles.emplace_back("gaps", memory.dealt - (named - shared));
   memory.total = memory.dealt;
   const auto add = [&](const char* role, int64_t bytes) {

@@ -97,9 +97,10 @@ Whole ring(const Case& c, const Whole& in, int ranks, Traffics* traffics = nullp
     const SequenceLayout layout(c.kind, c.length, ranks, 1);
     const RingAttention::Shape shape{1, c.heads, c.kv_heads, c.head_dim, dtype_of<T>::value};
     Arena measuring;
-    RingAttention(*backend, *cp, layout, shape, measuring);
+    RingAttention(*backend, *cp, layout, shape, measuring).deal_work(measuring);
     Arena arena(backend->allocate(measuring.peak()));
     RingAttention attention(*backend, *cp, layout, shape, arena);
+    attention.deal_work(arena);
 
     const int64_t local = layout.local();
     std::vector<std::vector<T>> parts;
