@@ -7,6 +7,7 @@
 #include "data/hdf5_file.h"
 #include "data/stored_values.h"
 #include "data/tensor_hash.h"
+#include "data/tensor_io.h"
 
 namespace carillon {
 namespace {
@@ -25,28 +26,23 @@ Hdf5File::Dataset expect_dataset(const Hdf5File& file, const std::string& name, 
   return *dataset;
 }
 
-// Reads a rectangle as it is stored; gives its hash.
-uint64_t read_stored(const Hdf5File& file, const Hdf5File::Dataset& dataset, const Rectangle& rectangle,
-                     std::vector<char>& bytes) {
-  bytes.resize(static_cast<size_t>(rectangle.count() * size_of(dataset.type)));
-  file.read(dataset.name, rectangle, bytes.data());
-  return hash_rectangle(dataset.name, rectangle, bytes.data(), size_of(dataset.type));
-}
-
-// The hash of rows [begin, end) of a dataset, a piece at a time.
-uint64_t hash_rows(const Hdf5File& file, const Hdf5File::Dataset& dataset, Range rows) {
+// A rectangle that does not lie in the file as it is: through HDF5, a few rows at a time.
+void read_through_library(const Hdf5File& file, TensorPart& part) {
   std::vector<char> bytes;
-  uint64_t sum = 0;
-  Rectangle rectangle = Rectangle::whole(dataset.shape);
-  const int64_t row =
-      dataset.shape[0] == 0 ? 1 : std::max<int64_t>(1, rectangle.count() / dataset.shape[0] * size_of(dataset.type));
-  const int64_t at_once = std::max<int64_t>(1, kBytesAtOnce / row);
-  for (int64_t begin = rows.begin; begin < rows.end; begin += at_once) {
-    rectangle.offset[0] = begin;
-    rectangle.extent[0] = std::min(at_once, rows.end - begin);
-    sum += read_stored(file, dataset, rectangle, bytes);
+  Rectangle rectangle = part.rectangle;
+  const int64_t rows = rectangle.extent[0], width = size_of(part.type);
+  const int64_t row = rows == 0 ? 1 : std::max<int64_t>(1, rectangle.count() / rows);
+  const int64_t at_once = std::max<int64_t>(1, kBytesAtOnce / (row * width));
+  for (int64_t begin = 0; begin < rows; begin += at_once) {
+    rectangle.offset[0] = part.rectangle.offset[0] + begin;
+    rectangle.extent[0] = std::min(at_once, rows - begin);
+    bytes.resize(static_cast<size_t>(rectangle.count() * width));
+    file.read(part.name, rectangle, bytes.data());
+    part.hash += hash_rectangle(part.name, rectangle, bytes.data(), width);
+    if (!part.to) continue;
+    char* target = static_cast<char*>(part.to.raw()) + begin * row * size_of(stored_type(part.to.dtype()));
+    convert_stored(Tensor(target, part.to.dtype(), {rectangle.count()}), bytes.data(), part.type);
   }
-  return sum;
 }
 
 void compare(const Manifest& manifest, const std::string& path, const std::vector<std::string>& names,
@@ -60,8 +56,7 @@ void compare(const Manifest& manifest, const std::string& path, const std::vecto
   }
 }
 
-void load_shard(const Hdf5File& file, const Manifest& manifest, NamedShard& shard, uint64_t& hash,
-                std::vector<char>& bytes) {
+TensorPart part_of(const Hdf5File& file, const Manifest& manifest, const NamedShard& shard) {
   const auto entry = manifest.tensors.find(shard.name);
   if (entry == manifest.tensors.end())
     fail(ExitCode::kBadInput, "tensor {} is not in the checkpoint, {}, use one of this architecture", shard.name,
@@ -70,8 +65,35 @@ void load_shard(const Hdf5File& file, const Manifest& manifest, NamedShard& shar
   if (dataset.shape != shard.rectangle.global_shape)
     fail(ExitCode::kUsage, "tensor {} is [{}], this model's is [{}], {}, use the geometry it was trained with",
          shard.name, fmt::join(dataset.shape, ", "), fmt::join(shard.rectangle.global_shape, ", "), file.path());
-  hash = read_stored(file, dataset, shard.rectangle, bytes);
-  convert_stored(shard.data, bytes.data(), dataset.type);
+  TensorPart part{shard.name, dataset.type, 0, shard.rectangle};
+  part.to = shard.data;
+  return part;
+}
+
+// This rank's rows of a tensor nobody asked for, to be hashed only.
+TensorPart rows_to_hash(const Hdf5File::Dataset& dataset, Communicator& world) {
+  TensorPart part{dataset.name, dataset.type, 0, Rectangle::whole(dataset.shape)};
+  const Range rows = share_of(dataset.shape.empty() ? 0 : dataset.shape[0], world.size(), world.rank());
+  if (dataset.shape.empty()) part.rectangle = Rectangle::whole({0});
+  part.rectangle.offset[0] = rows.begin;
+  part.rectangle.extent[0] = rows.size();
+  return part;
+}
+
+void read_all(const Hdf5File& file, std::vector<TensorPart>& parts) {
+  std::vector<TensorPart> straight;
+  std::vector<size_t> numbers;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (const auto place = file.place_of(parts[i].name)) {
+      parts[i].place = *place;
+      straight.push_back(parts[i]);
+      numbers.push_back(i);
+    } else if (!parts[i].rectangle.empty()) {
+      read_through_library(file, parts[i]);
+    }
+  }
+  read_parts(file.path(), straight);
+  for (size_t i = 0; i < straight.size(); ++i) parts[numbers[i]].hash = straight[i].hash;
 }
 
 }  // namespace
@@ -88,22 +110,28 @@ void load_checkpoint(Communicator& world, const std::string& path, std::vector<N
   std::vector<std::string> names;
   std::vector<int64_t> hashes;
   agree(world, [&] {
+    std::vector<TensorPart> parts;
+    std::vector<bool> counts;  // whether the part's hash is added up
     std::set<std::string> seen;
-    std::vector<char> bytes;
-    for (NamedShard& shard : shards) {
-      uint64_t hash = 0;
-      load_shard(*file, manifest, shard, hash, bytes);
-      if (!seen.insert(shard.name).second) continue;
-      names.push_back(shard.name);
-      hashes.push_back(shard.owned ? static_cast<int64_t>(hash) : 0);
+    for (const NamedShard& shard : shards) {
+      parts.push_back(part_of(*file, manifest, shard));
+      counts.push_back(seen.insert(shard.name).second && shard.owned);
+      parts.back().hashed = counts.back();
     }
     for (const auto& [name, entry] : manifest.tensors) {
-      if (seen.contains(name)) continue;
-      const Hdf5File::Dataset dataset = expect_dataset(*file, name, entry);
-      names.push_back(name);
-      hashes.push_back(static_cast<int64_t>(hash_rows(
-          *file, dataset, share_of(dataset.shape.empty() ? 0 : dataset.shape[0], world.size(), world.rank()))));
+      if (!seen.insert(name).second) continue;
+      parts.push_back(rows_to_hash(expect_dataset(*file, name, entry), world));
+      counts.push_back(true);
     }
+    read_all(*file, parts);
+    std::map<std::string, int64_t> sums;
+    for (const TensorPart& part : parts) {
+      const auto [place, is_new] = sums.emplace(part.name, 0);
+      if (is_new) names.push_back(part.name);
+    }
+    for (size_t i = 0; i < parts.size(); ++i)
+      if (counts[i]) sums[parts[i].name] = static_cast<int64_t>(parts[i].hash);
+    for (const std::string& name : names) hashes.push_back(sums.at(name));
   });
   world.all_reduce(Tensor::of(hashes, {static_cast<int64_t>(hashes.size())}), Reduction::kSum);
   agree(world, [&] { compare(manifest, path, names, hashes); });

@@ -311,6 +311,22 @@ std::optional<Hdf5File::Dataset> Hdf5File::find(const std::string& name) const {
   return Dataset{name, *known, {sizes.begin(), sizes.end()}};
 }
 
+std::optional<int64_t> Hdf5File::place_of(const std::string& name) const {
+  const std::lock_guard lock(library_mutex());
+  const Handle id(H5Dopen2(state_->file, name.c_str(), H5P_DEFAULT), H5Dclose);
+  if (!id.valid()) return std::nullopt;
+  const Handle creation(H5Dget_create_plist(id), H5Pclose), space(H5Dget_space(id), H5Sclose),
+      type(H5Dget_type(id), H5Tclose), file_creation(H5Fget_create_plist(state_->file), H5Pclose);
+  hsize_t user_block = 0;
+  const haddr_t place = H5Dget_offset(id);
+  const hssize_t elements = H5Sget_simple_extent_npoints(space);
+  if (H5Pget_userblock(file_creation, &user_block) < 0 || user_block != 0 || place == HADDR_UNDEF ||
+      H5Pget_layout(creation) != H5D_CONTIGUOUS || H5Pget_external_count(creation) != 0 || elements < 0 ||
+      H5Dget_storage_size(id) != static_cast<hsize_t>(elements) * H5Tget_size(type))
+    return std::nullopt;
+  return static_cast<int64_t>(place);
+}
+
 std::vector<Hdf5File::Dataset> Hdf5File::datasets() const {
   const std::lock_guard lock(library_mutex());
   std::vector<std::string> names;

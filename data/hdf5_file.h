@@ -49,6 +49,9 @@ class Hdf5File {
   std::vector<Dataset> datasets() const;
   std::optional<Dataset> find(const std::string& name) const;
   void create_dataset(const Dataset& dataset);
+  // The byte of the file at which the dataset's packed elements begin; nothing when they do not lie there in one piece
+  // as they are (chunked, compressed, in other files).
+  std::optional<int64_t> place_of(const std::string& name) const;
 
   // `data`: packed elements of the rectangle, of the dataset's own type. A collective write takes part with an empty
   // rectangle too. Errors 74; a read of a damaged dataset 65.

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "data/unicode.h"
+#include "data/word_cache.h"
 #include "runtime/check.h"
 
 namespace carillon {
@@ -16,6 +17,8 @@ struct HuggingFaceTokenizer::Pieces {
   static constexpr size_t kMost = size_t{1} << 17;
   static constexpr size_t kLongest = 64;
   StringMap<std::vector<uint32_t>> ids;
+  WordCache words;
+  std::string mapped;
 };
 
 HuggingFaceTokenizer::HuggingFaceTokenizer(const std::string& path, std::string_view text) {
@@ -41,6 +44,7 @@ void HuggingFaceTokenizer::read(const nlohmann::json& file) {
   for (const auto& [token, id] : model_->tokens()) vocabulary_ = std::max(vocabulary_, int64_t{id} + 1);
   read_normalizer(part("normalizer"));
   pre_tokenizer_ = PreTokenizer::make(part("pre_tokenizer"), path_);
+  if (const auto known = pre_tokenizer_->known(); known.maps_bytes) splitter_ = known.splitter;
   if (file.contains("added_tokens")) read_added_tokens(file["added_tokens"]);
   read_post_processor(part("post_processor"));
   const nlohmann::json decoder = part("decoder");
@@ -171,20 +175,40 @@ std::string_view HuggingFaceTokenizer::normalized(std::string_view text, std::st
   return storage;
 }
 
+void HuggingFaceTokenizer::encode_piece(std::string_view piece, Pieces& pieces, std::vector<uint32_t>& ids) const {
+  if (piece.size() > Pieces::kLongest) return model_->encode(piece, ids);
+  const auto known = pieces.ids.find(piece);
+  if (known != pieces.ids.end()) {
+    ids.insert(ids.end(), known->second.begin(), known->second.end());
+    return;
+  }
+  std::vector<uint32_t> fresh;
+  model_->encode(piece, fresh);
+  ids.insert(ids.end(), fresh.begin(), fresh.end());
+  if (pieces.ids.size() < Pieces::kMost) pieces.ids.emplace(piece, std::move(fresh));
+}
+
 void HuggingFaceTokenizer::encode_gap(std::string_view text, bool at_start, Pieces& pieces,
                                       std::vector<uint32_t>& ids) const {
-  pre_tokenizer_->split(text, at_start, [&](std::string_view piece) {
-    if (piece.size() > Pieces::kLongest) return model_->encode(piece, ids);
-    auto known = pieces.ids.find(piece);
-    if (known == pieces.ids.end()) {
-      std::vector<uint32_t> fresh;
-      model_->encode(piece, fresh);
-      ids.insert(ids.end(), fresh.begin(), fresh.end());
-      if (pieces.ids.size() < Pieces::kMost) pieces.ids.emplace(piece, std::move(fresh));
-      return;
+  if (!splitter_) {
+    pre_tokenizer_->split(text, at_start, [&](std::string_view piece) { encode_piece(piece, pieces, ids); });
+    return;
+  }
+  const auto& characters = byte_level_characters();
+  for (size_t at = 0, end; at < text.size(); at = end) {
+    end = splitter_->next(text, at);
+    const std::string_view word = text.substr(at, end - at);
+    const uint64_t hash = XXH3_64bits(word.data(), word.size());
+    if (const auto known = pieces.words.find(word, hash); !known.empty()) {
+      ids.insert(ids.end(), known.begin(), known.end());
+      continue;
     }
-    ids.insert(ids.end(), known->second.begin(), known->second.end());
-  });
+    pieces.mapped.clear();
+    for (const char byte : word) pieces.mapped += characters[static_cast<unsigned char>(byte)];
+    const size_t before = ids.size();
+    encode_piece(pieces.mapped, pieces, ids);
+    pieces.words.put(word, hash, std::span(ids).subspan(before));
+  }
 }
 
 std::vector<uint32_t> HuggingFaceTokenizer::encode(std::string_view text, bool with_special) const {

@@ -5,7 +5,8 @@
 //   -> pre-tokenizer (pre_tokenizer.h) -> byte pairs (byte_pair.h) -> post-processor (only with_special)
 //
 // Same ids as that library, which the tests compare with; what is not known is refused by name when the file is opened,
-// never skipped. Pieces repeat, so the ids of short ones are remembered, in one table per running encode() call.
+// never skipped. Pieces repeat, so the ids of short ones are remembered, in one table per running encode() call. Where
+// the pre-tokenizer is one of the known ones (word_splitter.h), words are looked up as they stand in the text.
 #pragma once
 
 #include <functional>
@@ -41,8 +42,10 @@ class HuggingFaceTokenizer : public Tokenizer {
   void read_post_processor(const nlohmann::json& description);
   std::string_view normalized(std::string_view text, std::string& storage) const;
   void encode_gap(std::string_view text, bool at_start, Pieces& pieces, std::vector<uint32_t>& ids) const;
+  void encode_piece(std::string_view piece, Pieces& pieces, std::vector<uint32_t>& ids) const;
 
   std::unique_ptr<BytePairModel> model_;
+  std::optional<WordSplitter> splitter_;  // set: the pre-tokenizer does no more than this and ByteLevel's map
   std::unique_ptr<PreTokenizer> pre_tokenizer_;
   std::vector<NormalizerStep> normalizer_;
   std::vector<DecoderStep> decoder_;

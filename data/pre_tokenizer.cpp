@@ -11,9 +11,6 @@
 namespace carillon {
 namespace {
 
-// GPT-2's pattern (openai/gpt-2, encoder.py), which ByteLevel uses unless told otherwise.
-constexpr const char* kGpt2Pattern = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-
 enum class Behavior { kIsolated, kRemoved, kMergedWithPrevious, kMergedWithNext, kContiguous };
 
 Behavior parse_behavior(const std::string& name, const std::string& where) {
@@ -64,15 +61,26 @@ class Joiner {
 class Pattern {
  public:
   Pattern(const nlohmann::json& description, const std::string& where) {
-    if (const auto found = description.find("Regex"); found != description.end())
+    if (const auto found = description.find("Regex"); found != description.end()) {
       expression_.emplace(found->get<std::string>(), where);
-    else
+      splitter_ = WordSplitter::of(found->get<std::string>());
+    } else {
       text_ = description.at("String").get<std::string>();
+    }
   }
-  explicit Pattern(const char* expression) { expression_.emplace(expression, "ByteLevel"); }
+  explicit Pattern(const char* expression) : splitter_(WordSplitter::of(expression)) {
+    expression_.emplace(expression, "ByteLevel");
+  }
   explicit Pattern(std::string text) : text_(std::move(text)) {}
 
   void split(std::string_view text, Behavior behavior, bool invert, const PreTokenizer::Sink& sink) const {
+    if (splitter_ && behavior == Behavior::kIsolated) {  // its matches leave no gaps
+      for (size_t at = 0, end; at < text.size(); at = end) {
+        end = splitter_->next(text, at);
+        sink(text.substr(at, end - at));
+      }
+      return;
+    }
     Joiner joiner(text, behavior, sink);
     size_t done = 0, from = 0;
     RegularExpression::Match match;
@@ -88,6 +96,7 @@ class Pattern {
     joiner.part(done, text.size(), invert);
     joiner.flush();
   }
+  const std::optional<WordSplitter>& splitter() const { return splitter_; }
 
  private:
   bool find(std::string_view text, size_t from, RegularExpression::Match& match) const {
@@ -99,6 +108,7 @@ class Pattern {
   }
 
   std::optional<RegularExpression> expression_;
+  std::optional<WordSplitter> splitter_;
   std::string text_;
 };
 
@@ -110,6 +120,9 @@ class Split : public PreTokenizer {
         invert_(description.value("invert", false)) {}
   void split(std::string_view text, bool, const Sink& sink) const override {
     pattern_.split(text, behavior_, invert_, sink);
+  }
+  Known known() const override {
+    return {behavior_ == Behavior::kIsolated ? pattern_.splitter() : std::nullopt, false};
   }
 
  private:
@@ -142,7 +155,7 @@ class Digits : public PreTokenizer {
 class ByteLevel : public PreTokenizer {
  public:
   explicit ByteLevel(const nlohmann::json& description) : prefix_space_(description.value("add_prefix_space", true)) {
-    if (description.value("use_regex", true)) pattern_.emplace(kGpt2Pattern);
+    if (description.value("use_regex", true)) pattern_.emplace(WordSplitter::kGpt2);
   }
   void split(std::string_view text, bool, const Sink& sink) const override {
     std::string prefixed;
@@ -160,6 +173,10 @@ class ByteLevel : public PreTokenizer {
       pattern_->split(text, Behavior::kIsolated, false, map);
     else
       map(text);
+  }
+  Known known() const override {
+    if (prefix_space_) return {};
+    return {pattern_ ? pattern_->splitter() : std::nullopt, true};
   }
 
  private:
@@ -206,6 +223,13 @@ class Sequence : public PreTokenizer {
  public:
   explicit Sequence(std::vector<std::unique_ptr<PreTokenizer>> steps) : steps_(std::move(steps)) {}
   void split(std::string_view text, bool at_start, const Sink& sink) const override { run(0, text, at_start, sink); }
+  Known known() const override {
+    if (steps_.size() == 1) return steps_[0]->known();
+    if (steps_.size() != 2) return {};
+    const Known first = steps_[0]->known(), second = steps_[1]->known();
+    const bool cut_then_map = first.splitter && !first.maps_bytes && !second.splitter && second.maps_bytes;
+    return cut_then_map ? Known{first.splitter, true} : Known{};
+  }
 
  private:
   void run(size_t step, std::string_view text, bool at_start, const Sink& sink) const {

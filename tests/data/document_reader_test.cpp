@@ -1,0 +1,80 @@
+// Documents come in order and the same, whatever the batches and threads; an error comes where its line stands.
+#include "data/document_reader.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sched.h>
+
+#include <thread>
+
+#include "runtime/error.h"
+#include "tests/support/temporary_folder.h"
+
+namespace carillon::testing {
+namespace {
+
+const std::string kTokenizer = std::string(CARILLON_SOURCE) + "/tests/golden/tokenizers/llama3";
+
+std::vector<std::vector<uint32_t>> read_all(const std::string& path, const Tokenizer& tokenizer) {
+  DocumentReader reader({path}, {&tokenizer, std::nullopt, tokenizer.vocabulary()});
+  std::vector<std::vector<uint32_t>> documents;
+  for (Document document; reader.next(document);) documents.push_back(document.tokens);
+  return documents;
+}
+
+// Lines of many lengths, so that batches end everywhere; more than the first few batches hold.
+std::string many_lines(int count) {
+  std::string text;
+  for (int i = 0; i < count; ++i) {
+    std::string line = "Line " + std::to_string(i) + ", it's the quick brown fox";
+    for (int word = i * 7 % 50; word > 0; --word) line += " naïve " + std::to_string(word * i);
+    text += R"({"text": ")" + line + "\"}\n";
+  }
+  return text;
+}
+
+TEST(DocumentReader, ThreadsGiveTheTokensOfOne) {
+  const TemporaryFolder folder;
+  const std::string path = folder.write("many.jsonl", many_lines(20000));
+  const auto tokenizer = Tokenizer::open(kTokenizer);
+  const auto several = read_all(path, *tokenizer);
+  std::vector<std::vector<uint32_t>> alone;
+  std::thread([&] {  // its threads inherit the one processor
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    sched_setaffinity(0, sizeof one, &one);
+    alone = read_all(path, *tokenizer);
+  })
+      .join();
+  EXPECT_EQ(several.size(), 20000u);
+  EXPECT_EQ(several, alone);
+}
+
+TEST(DocumentReader, AnErrorComesAfterTheDocumentsBeforeIt) {
+  const TemporaryFolder folder;
+  const std::string path = folder.write("bad.jsonl", many_lines(500) + "{broken\n" + many_lines(10));
+  const auto tokenizer = Tokenizer::open(kTokenizer);
+  DocumentReader reader({path}, {tokenizer.get(), std::nullopt, tokenizer->vocabulary()});
+  Document document;
+  for (int i = 0; i < 500; ++i) ASSERT_TRUE(reader.next(document)) << i;
+  try {
+    reader.next(document);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kBadInput);
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("bad.jsonl:501"));
+  }
+}
+
+TEST(DocumentReader, AReaderMayBeLeftEarly) {
+  const TemporaryFolder folder;
+  const std::string path = folder.write("many.jsonl", many_lines(20000));
+  const auto tokenizer = Tokenizer::open(kTokenizer);
+  DocumentReader reader({path}, {tokenizer.get(), std::nullopt, tokenizer->vocabulary()});
+  Document document;
+  EXPECT_TRUE(reader.next(document));
+}
+
+}  // namespace
+}  // namespace carillon::testing
