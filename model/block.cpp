@@ -99,12 +99,11 @@ void Transformer::mlp_backward(int64_t index) {
   LayerActivations& layer = activations_.layers[index];
 
   if (weights.down_bias) backend_.bias_backward(weights.down_bias.gradient, work_.residual_gradient);
-  backend_.swiglu_forward(work_.swiglu, gate(layer.gate_up), up(layer.gate_up));
   const Tensor dy = gathered(work_.residual_gradient, work_.gathered_gradient);
-  row_parallel_backward(backend_, work_.swiglu_gradient, weights.down_weight.gradient, dy, work_.swiglu,
-                        weights.down_weight.weight);
-  backend_.swiglu_backward(gate(layer.gate_up), up(layer.gate_up), work_.swiglu_gradient, gate(layer.gate_up),
-                           up(layer.gate_up));
+  row_parallel_input_gradient(backend_, work_.swiglu_gradient, dy, weights.down_weight.weight);
+  backend_.swiglu_backward(gate(layer.gate_up), up(layer.gate_up), work_.swiglu, work_.swiglu_gradient,
+                           gate(layer.gate_up), up(layer.gate_up));
+  row_parallel_weight_gradient(backend_, weights.down_weight.gradient, dy, work_.swiglu);
 
   backend_.rmsnorm_forward(work_.normed, layer.middle_rstd, layer.middle, weights.post_attention_norm.weight,
                            config_.rms_norm_eps);

@@ -36,9 +36,17 @@ void row_parallel_forward(Backend& backend, Tensor partial, Tensor x, Tensor wei
   backend.matmul(partial, x, weight, Transpose::kNo, Transpose::kYes);
 }
 
-void row_parallel_backward(Backend& backend, Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight) {
+void row_parallel_input_gradient(Backend& backend, Tensor dx, Tensor dy, Tensor weight) {
   backend.matmul(dx, dy, weight, Transpose::kNo, Transpose::kNo);
+}
+
+void row_parallel_weight_gradient(Backend& backend, Tensor dweight, Tensor dy, Tensor x) {
   backend.matmul(dweight, dy, x, Transpose::kYes, Transpose::kNo, /*accumulate=*/true);
+}
+
+void row_parallel_backward(Backend& backend, Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight) {
+  row_parallel_input_gradient(backend, dx, dy, weight);
+  row_parallel_weight_gradient(backend, dweight, dy, x);
 }
 
 }  // namespace carillon

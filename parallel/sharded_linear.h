@@ -25,5 +25,8 @@ void column_parallel_backward(Backend& backend, Tensor dx_partial, bool accumula
 void row_parallel_forward(Backend& backend, Tensor partial, Tensor x, Tensor weight);
 // dy[N, out] is whole (gathered); dx[N, inl] =, dweight[out, inl] (A) +=.
 void row_parallel_backward(Backend& backend, Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight);
+// Its two halves, for an x that is computed again from what dx leads to.
+void row_parallel_input_gradient(Backend& backend, Tensor dx, Tensor dy, Tensor weight);
+void row_parallel_weight_gradient(Backend& backend, Tensor dweight, Tensor dy, Tensor x);
 
 }  // namespace carillon

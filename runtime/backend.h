@@ -125,8 +125,8 @@ class Backend {
   // ---- SwiGLU (Shazeer, 2020) --------------------------------------------------------------------------------------
   // y = silu(gate) · up, silu(z) = z / (1 + exp(-z)); all [N, F], rows may be strided.
   virtual void swiglu_forward(Tensor y, Tensor gate, Tensor up) = 0;
-  // dgate and dup may alias gate and up.
-  virtual void swiglu_backward(Tensor dgate, Tensor dup, Tensor dy, Tensor gate, Tensor up) = 0;
+  // y again, the forward pass's bits, for the gradient by the weight behind it. dgate and dup may alias gate and up.
+  virtual void swiglu_backward(Tensor dgate, Tensor dup, Tensor y, Tensor dy, Tensor gate, Tensor up) = 0;
 
   // ---- attention (online softmax: Milakov and Gimelshein, 2018; blocks: Dao et al., 2022)
   // ---------------------------- q [B, Tq, NH, HD], k and v [B, Tk, NKV, HD] in T, dims 0..2 may be strided; NH a

@@ -106,9 +106,9 @@ class TracedBackend : public Backend {
     const TraceSpan span("swiglu_forward");
     inner_->swiglu_forward(y, gate, up);
   }
-  void swiglu_backward(Tensor dgate, Tensor dup, Tensor dy, Tensor gate, Tensor up) override {
+  void swiglu_backward(Tensor dgate, Tensor dup, Tensor y, Tensor dy, Tensor gate, Tensor up) override {
     const TraceSpan span("swiglu_backward");
-    inner_->swiglu_backward(dgate, dup, dy, gate, up);
+    inner_->swiglu_backward(dgate, dup, y, dy, gate, up);
   }
 
   void attention_begin(const AttentionState& state) override {

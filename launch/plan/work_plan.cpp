@@ -73,13 +73,13 @@ WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run) {
   const auto project = [&](Ops& ops) {  // norm, (q/k norms), rotation: what selective recomputation does again
     ops.add(2 * residual);
     if (model.qk_norm) ops.add(2 * (heads + 2 * kv) * narrow, 3);
-    ops.add(2 * (heads + kv) * narrow, 2);
+    ops.add(2 * (heads + kv) * narrow);
     ops.add(3 * residual, 1);  // input + attention's output
     ops.add(2 * residual);     // norm before the MLP
     if (model.qkv_bias) ops.add(2 * (heads + 2 * kv) * narrow);
   };
   const auto attend = [&](Ops& ops) {
-    ops.add(heads * wide);             // begin
+    ops.add(heads * wide);             // the state, written
     ops.add(heads * (wide + narrow));  // finish
     if (run.grid.context > 1) {
       ops.add(4 * kv * narrow, 4);  // own keys and values into the travelling block
@@ -94,14 +94,13 @@ WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run) {
   project(again);
   again.add(0, 3);
   if (options.recompute == Recompute::kFull) attend(again);
-  backward.add(3 * hidden);                  // SwiGLU again
-  backward.add(5 * hidden);                  // its gradient
+  backward.add(6 * hidden);                  // SwiGLU's gradient, and itself again
   backward.add(2 * 2 * residual, 2);         // both norms again
   backward.add(2 * 4 * residual, 2);         // their gradients, added to the residual's
   backward.add(2 * heads * narrow);          // delta
   backward.add((heads + 2 * kv) * wide, 3);  // accumulators to zero
   backward.add((heads + 2 * kv) * (wide + narrow), 3);
-  backward.add(2 * (heads + kv) * narrow, 2);  // rotation back
+  backward.add(2 * (heads + kv) * narrow);  // rotation back
   if (model.qk_norm) backward.add(5 * (heads + kv) * narrow, 4);
   backward.add(0, 9);
   if (run.grid.context > 1) {

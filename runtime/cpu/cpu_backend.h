@@ -33,7 +33,7 @@ class CpuBackend : public ReferenceBackend {
                         bool accumulate) override;
   void rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, bool inverse) override;
   void swiglu_forward(Tensor y, Tensor gate, Tensor up) override;
-  void swiglu_backward(Tensor dgate, Tensor dup, Tensor dy, Tensor gate, Tensor up) override;
+  void swiglu_backward(Tensor dgate, Tensor dup, Tensor y, Tensor dy, Tensor gate, Tensor up) override;
 
   void attention_begin(const AttentionState& state) override;
   void attention_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,

@@ -100,7 +100,7 @@ struct Kernels {
   // Every head of a row; sign -1 turns back.
   void (*rotate)(T* x, int64_t head_stride, int64_t heads, const A* cosine, const A* sine, A sign, int64_t pairs);
   void (*swiglu_forward)(T* y, const T* gate, const T* up, int64_t count);
-  void (*swiglu_backward)(T* dgate, T* dup, const T* dy, const T* gate, const T* up, int64_t count);
+  void (*swiglu_backward)(T* dgate, T* dup, T* y, const T* dy, const T* gate, const T* up, int64_t count);
   void (*add_rows)(T* y, const T* a, const T* b, int64_t count);  // y may be a or b
   void (*widen)(A* to, const T* from, int64_t count);
   // to[i] = from[i] · factor, rounded to T.

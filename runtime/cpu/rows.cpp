@@ -105,14 +105,14 @@ void CpuBackend::swiglu_forward(Tensor y, Tensor gate, Tensor up) {
   });
 }
 
-void CpuBackend::swiglu_backward(Tensor dgate, Tensor dup, Tensor dy, Tensor gate, Tensor up) {
+void CpuBackend::swiglu_backward(Tensor dgate, Tensor dup, Tensor y, Tensor dy, Tensor gate, Tensor up) {
   dispatch_floating(dy.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const Kernels<T>& kernel = kernels<T>(instruction_set_);
 #pragma omp parallel for schedule(static) num_threads(threads_)
     for (int64_t n = 0; n < dy.size(0); ++n)
-      kernel.swiglu_backward(row<T>(dgate, n), row<T>(dup, n), row<T>(dy, n), row<T>(gate, n), row<T>(up, n),
-                             dy.size(1));
+      kernel.swiglu_backward(row<T>(dgate, n), row<T>(dup, n), row<T>(y, n), row<T>(dy, n), row<T>(gate, n),
+                             row<T>(up, n), dy.size(1));
   });
 }
 

@@ -50,8 +50,10 @@ void swiglu(benchmark::State& state, DType type, bool backward) {
   const Tensor gate = w.normal(type, {kTokens, kMlp}), up = w.normal(type, {kTokens, kMlp}),
                y = w.normal(type, {kTokens, kMlp});
   if (!backward) return measure(state, bytes_of({gate, up, y}), [&] { w.backend().swiglu_forward(y, gate, up); });
-  const Tensor dgate = w.zeros(type, {kTokens, kMlp}), dup = w.zeros(type, {kTokens, kMlp});
-  measure(state, bytes_of({gate, up, y, dgate, dup}), [&] { w.backend().swiglu_backward(dgate, dup, y, gate, up); });
+  const Tensor dgate = w.zeros(type, {kTokens, kMlp}), dup = w.zeros(type, {kTokens, kMlp}),
+               again = w.zeros(type, {kTokens, kMlp});
+  measure(state, bytes_of({gate, up, y, again, dgate, dup}),
+          [&] { w.backend().swiglu_backward(dgate, dup, again, y, gate, up); });
 }
 
 // The three steps over a vocabulary, as the network takes them: logits of the accumulate type are read three times, a

@@ -127,8 +127,11 @@ TEST_P(BackendTest, RotateSwigluAndBias) {
     EXPECT_LT(relative_distance(z, y), bound_);
     const RandomTensor dg(type_, {11, width}, 6), du(type_, {11, width}, 7);
     const RandomTensor eg(type_, {11, width}, 1, 3, 4.0), eu(type_, {11, width}, 2, 3);
-    reference_->swiglu_backward(dg, du, dy, gate, up);
-    cpu_->swiglu_backward(eg, eu, dy, eg, eu);  // in place, as the network does it
+    const RandomTensor again(type_, {11, width}, 10), reference_again(type_, {11, width}, 11);
+    reference_->swiglu_backward(dg, du, reference_again, dy, gate, up);
+    cpu_->swiglu_backward(eg, eu, again, dy, eg, eu);  // in place, as the network does it
+    EXPECT_EQ(values_of(again), values_of(z)) << "the forward pass's bits";
+    EXPECT_EQ(values_of(reference_again), values_of(y));
     EXPECT_LT(relative_distance(eg, dg), bound_);
     EXPECT_LT(relative_distance(eu, du), bound_);
     const RandomTensor bias(type_, {width}, 8), b(wide_, {width}, 9), c(wide_, {width}, 9);

@@ -140,7 +140,7 @@ void swiglu_forward(T* y, const T* gate, const T* up, int64_t count) {
 }
 
 template <class T, class A>
-void swiglu_backward(T* dgate, T* dup, const T* dy, const T* gate, const T* up, int64_t count) {
+void swiglu_backward(T* dgate, T* dup, T* y, const T* dy, const T* gate, const T* up, int64_t count) {
   Block<T, A> g, u, d;
   for (int64_t begin = 0; begin < count; begin += g.kCount) {
     const int64_t here = count - begin < g.kCount ? count - begin : g.kCount;
@@ -149,10 +149,12 @@ void swiglu_backward(T* dgate, T* dup, const T* dy, const T* gate, const T* up, 
     d.read(dy + begin, here);
     for (int64_t i = 0; i < here; i += Lanes<A>::kCount) {
       const Vector<A> z = load(g.values + i), slope = load(d.values + i);
-      const Vector<A> s = A(1) / (A(1) + exponential(-z));
+      const Vector<A> below = A(1) + exponential(-z), s = A(1) / below;
+      store(d.values + i, z / below * load(u.values + i));  // as the forward pass forms it
       store(g.values + i, slope * load(u.values + i) * s * (A(1) + z * (A(1) - s)));
       store(u.values + i, slope * z * s);
     }
+    d.write(y + begin, here);
     g.write(dgate + begin, here);
     u.write(dup + begin, here);
   }
