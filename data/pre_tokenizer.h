@@ -1,9 +1,9 @@
 // How a text is cut into words before byte pairs are merged inside each: the "pre_tokenizer" of tokenizer.json.
 // Steps form a chain; each takes a piece and hands its parts on, so no list of pieces is ever held.
 //
-//   Split      a pattern (regular expression or string); matches are pieces of their own, removed, or joined to a neighbour
-//   Digits     numeric characters one by one, or in runs
-//   ByteLevel  GPT-2's pattern (unless use_regex is false), then every byte becomes a printable character: bytes 33-126,
+//   Split      a pattern (regular expression or string); matches are pieces of their own, removed, or joined to a
+//   neighbour Digits     numeric characters one by one, or in runs ByteLevel  GPT-2's pattern (unless use_regex is
+//   false), then every byte becomes a printable character: bytes 33-126,
 //              161-172, 174-255 stand for themselves, the other 68, in order, become U+0100, U+0101, …
 //   Metaspace  spaces become U+2581, words begin with it
 #pragma once
