@@ -16,6 +16,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import black_box as bb
 
 
+def is_running(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except OSError:  # gone, perhaps between opening and reading
+        return False
+
+
 class Resume(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -89,8 +96,11 @@ class Resume(unittest.TestCase):
             self.assertLess(time.monotonic() - begin, 10)
             self.assertNotEqual(process.returncode, 0)
             for pid in pids:
-                status = pathlib.Path(f"/proc/{pid}/stat")
-                self.assertTrue(not status.exists() or status.read_text().split()[2] == "Z", "a rank outlived the job")
+                # mpirun kills and leaves without waiting: a rank may still be giving its memory back (seen for 32 ms).
+                deadline = time.monotonic() + 2
+                while is_running(pid) and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                self.assertFalse(is_running(pid), "a rank outlived the job")
 
     def test_an_error_of_one_rank_alone_takes_the_others_along(self):
         output = self.folder / "one-fails"
