@@ -102,7 +102,7 @@ def train_tokenizer(kind, texts, path):
     tokenizer.save(str(path))
 
 
-def tokenize(carillon, folder, repeats):
+def tokenize(carillon, folder, kinds, repeats):
     from tokenizers import Tokenizer
     jsonl, whole = folder / "corpus.jsonl", folder / "corpus.txt"
     if not jsonl.exists():
@@ -111,7 +111,7 @@ def tokenize(carillon, folder, repeats):
         whole.write_text("".join(texts)[:16 * MIB])
     texts = [json.loads(line)["text"] for line in jsonl.open()]
     one = [whole.read_bytes().decode()]
-    for kind in ("gpt2", "llama3", "qwen2"):
+    for kind in kinds:
         path = folder / kind / "tokenizer.json"
         path.parent.mkdir(exist_ok=True)
         if not path.exists():
@@ -240,12 +240,13 @@ def main():
     parser.add_argument("--folder", type=pathlib.Path, default=SOURCE / "runs/input_benchmark",
                         help="scratch, about 10 GiB")
     parser.add_argument("--only", default="tokenize,import,checkpoint")
+    parser.add_argument("--tokenizers", default="gpt2,llama3,qwen2")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     for part in options.only.split(","):
         if part == "tokenize":
-            tokenize(options.build / "carillon", options.folder, options.repeats)
+            tokenize(options.build / "carillon", options.folder, options.tokenizers.split(","), options.repeats)
         elif part == "import":
             import_model(options.build / "carillon", options.folder, options.repeats)
         else:
