@@ -22,13 +22,7 @@ std::string general_help() {
       "carillon: long-context fine-tuning of transformer language models, from a laptop to a cluster.\n\n"
       "usage: carillon COMMAND [files…] [key=value…]\n"
       "       mpirun -n N carillon COMMAND …    the same on N ranks\n\ncommands:\n";
-  const auto list = [&](bool built) {
-    for (const Command& command : command_table())
-      if ((command.run != nullptr) == built) text += fmt::format("  {:<10} {}\n", command.name, command.summary);
-  };
-  list(true);
-  text += "\nnot built yet:\n";
-  list(false);
+  for (const Command& command : command_table()) text += fmt::format("  {:<10} {}\n", command.name, command.summary);
   return text +
          "\noptions:\n  --help       this, or after a command its keys with their defaults\n"
          "  --version    which carillon this is\n"
@@ -39,7 +33,6 @@ std::string general_help() {
 
 std::string help_of(const Command& command) {
   std::string text = fmt::format("usage: carillon {}\n\n{}.", command.usage, command.summary);
-  if (command.run == nullptr) return text + " Not built yet.\n";
   if (!command.details.empty()) text += " " + command.details;
   text += fmt::format("\n\nexample:\n  {}\n", command.example);
   if (command.keys != nullptr) text += "\n" + command.keys();
@@ -102,13 +95,6 @@ ParsedLine parse_command_line(int count, char** arguments) {
     const bool setting = words[i].find('=') != std::string::npos && !std::filesystem::exists(words[i]);
     (setting ? parsed.line.overrides : parsed.line.files).push_back(words[i]);
   }
-  if (parsed.command->run == nullptr)
-    fail(ExitCode::kUsage, "{} is not built yet, on the command line, this version has {}", words[0], [] {
-      std::vector<std::string> built;
-      for (const Command& command : command_table())
-        if (command.run != nullptr) built.push_back(command.name);
-      return join(built);
-    }());
   return parsed;
 }
 

@@ -53,12 +53,12 @@ std::string help_bench();
 
 struct Command {
   std::string name;
-  std::string usage;                                        // "train CONFIG.yaml [key=value…]"
-  std::string summary;                                      // one line
-  std::string details;                                      // what a person wants to know before using it
-  std::string example;                                      // runs as it stands
-  ExitCode (*run)(Program&, const CommandLine&) = nullptr;  // nullptr: known to the interface, not built yet
-  std::string (*keys)() = nullptr;                          // nullptr: it has none
+  std::string usage;    // "train CONFIG.yaml [key=value…]"
+  std::string summary;  // one line
+  std::string details;  // what a person wants to know before using it
+  std::string example;  // runs as it stands
+  ExitCode (*run)(Program&, const CommandLine&) = nullptr;
+  std::string (*keys)() = nullptr;  // nullptr: it has none
 };
 
 const std::vector<Command>& command_table();
