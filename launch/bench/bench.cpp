@@ -11,13 +11,6 @@ namespace {
 // How the time is dealt. Attention's long cases take longest, and there is nothing to guess them from.
 constexpr double kProducts = 0.40, kAttention = 0.40, kMemory = 0.04, kLinks = 0.08, kDisk = 0.08;
 
-// Memory this process holds now. In pages, the second number of statm.
-int64_t resident_bytes() {
-  int64_t total = 0, resident = 0;
-  std::ifstream("/proc/self/statm") >> total >> resident;
-  return resident * sysconf(_SC_PAGESIZE);
-}
-
 // Of the node, or what a container or job is allowed of it.
 int64_t host_memory_bytes() {
   int64_t bytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
@@ -26,24 +19,13 @@ int64_t host_memory_bytes() {
   return bytes;
 }
 
-// The smallest work that brings up everything an op stands on: libraries' code, threads, their tables.
-void tiny_products(Backend& backend, const std::vector<DType>& dtypes) {
-  for (const DType dtype : dtypes) {
-    Arena arena(backend.allocate(4096));
-    const auto make = [&] { return arena.allocate("bench", dtype, {8, 8}); };
-    const Tensor a = make(), b = make(), c = make();
-    backend.matmul(c, a, b, Transpose::kNo, Transpose::kYes);
-  }
-  backend.synchronize();
-}
-
 }  // namespace
 
-BenchResult run_bench(Backend& backend, Communicator& world, const BenchOptions& options, const Progress& progress) {
+BenchResult run_bench(Backend& backend, Communicator& world, const BenchOptions& options, int64_t library_bytes,
+                      const Progress& progress) {
   BenchResult result;
   MachineProfile& profile = result.profile;
-  tiny_products(backend, options.dtypes);
-  profile.library_bytes = world.max(resident_bytes());
+  profile.library_bytes = library_bytes;
   const DeviceDescription device = backend.describe();
   const NodePlace place = find_node(world);
   profile.name = "this";

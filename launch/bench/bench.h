@@ -6,6 +6,7 @@
 
 #include "launch/bench/timing.h"
 #include "launch/machine_profile.h"
+#include "launch/run_config.h"
 
 namespace carillon {
 
@@ -33,7 +34,12 @@ struct BenchResult {
 using Progress = std::function<void(const std::string&)>;
 
 // Collective; the same result on every rank. Errors 73 and 74 for options.folder, before anything else is measured.
-BenchResult run_bench(Backend& backend, Communicator& world, const BenchOptions& options, const Progress& progress);
+// `library_bytes` from bench_libraries, which must come before: afterwards this process holds more than libraries.
+BenchResult run_bench(Backend& backend, Communicator& world, const BenchOptions& options, int64_t library_bytes,
+                      const Progress& progress);
+// What the rank that holds most holds after a run of two steps and its checkpoint in `folder`: nearly all of it code
+// and buffers of libraries, which no plan of tensors knows. Collective. Errors 73 and 74.
+int64_t bench_libraries(Communicator& world, const RuntimeSection& runtime, const std::string& folder);
 
 // Its parts: each adds to `result`, whose profile already says what the device is, taking about `seconds`.
 void bench_products(Backend& backend, Communicator& world, DType dtype, double seconds, BenchResult& result);

@@ -100,9 +100,6 @@ ExitCode run_bench(Program& program, const CommandLine& line) {
   schema.finish("bench");
   const auto world = program.make_world();
   const bool main_rank = world->rank() == 0;
-  const auto backend = make_backend(config.runtime, [&](const std::string& text) {
-    if (main_rank) program.warning(text);
-  });
   // Whether the profile can be left where it should be is found out before half a minute is spent on it.
   agree(*world, [&] {
     if (!main_rank) return;
@@ -111,8 +108,12 @@ ExitCode run_bench(Program& program, const CommandLine& line) {
     if (!folder.empty()) std::filesystem::create_directories(folder, error);
     OutputFile probe(config.output);
   });
+  const int64_t library_bytes = bench_libraries(*world, config.runtime, config.bench.folder);
+  const auto backend = make_backend(config.runtime, [&](const std::string& text) {
+    if (main_rank) program.warning(text);
+  });
   const bool speaks = main_rank && !line.quiet;
-  const BenchResult result = run_bench(*backend, *world, config.bench, [&](const std::string& text) {
+  const BenchResult result = run_bench(*backend, *world, config.bench, library_bytes, [&](const std::string& text) {
     if (speaks) fmt::print(stderr, "{}\n", printable(text));
   });
   agree(*world, [&] {

@@ -1,11 +1,12 @@
 """How far `carillon plan` is from what a run takes: trains small models for three steps on several layouts and compares
 the peak memory and the time of a step with the plan's. Prints one Markdown table.
 
-    CARILLON=build/carillon python3 tests/benchmarks/compare_plan.py --profile this > comparison.md
+    CARILLON=build/carillon python3 tests/benchmarks/compare_plan.py > comparison.md
 
-The profile must be of this machine (`carillon bench`). Peak: `peak_memory_bytes` less the profile's library_bytes, against
-the plan's peak without its libraries. Time: the median of the steps from the second on. Where there are more ranks than
-cores for them the time says nothing and is left out. Standard library only.
+The machine is measured first (`carillon bench`), once by one rank with all cores and once by two ranks with half of them
+each: a plan is held against the profile of its own way of running. Peak: `peak_memory_bytes` less the profile's
+library_bytes, against the plan's peak without its libraries. Time: the median of the steps from the second on. Where
+there are more ranks than cores the time says nothing and is left out. Standard library only.
 """
 
 import argparse
@@ -85,17 +86,31 @@ def plan(config, ranks, profile):
     return json.loads(done.stdout)
 
 
-def train(config, ranks, threads, cores):
-    """Runs it; returns peak memory in bytes, seconds of a step, and whether every rank had its cores."""
+def run(ranks, threads, cores, arguments):
+    """carillon with these arguments on so many ranks; whether every rank had its cores."""
     enough = ranks * threads <= cores
     launcher = []
     if ranks > 1:
         launcher = ["mpirun", "-n", str(ranks), "--mca", "btl", "self,vader"]
         launcher += (["--map-by", f"slot:PE={threads}", "--bind-to", "core"] if enough else
                      ["--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1"])
-    subprocess.run([*launcher, CARILLON, "train", str(config), "--quiet"], check=True, stdout=subprocess.DEVNULL,
+    subprocess.run([*launcher, CARILLON, *arguments, "--quiet"], check=True, stdout=subprocess.DEVNULL,
                    env={"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", **os.environ,
                         "OMP_NUM_THREADS": str(threads)})
+    return enough
+
+
+def measure_machine(folder, ranks, cores, seconds):
+    """The path of this machine's profile, every rank having its share of the cores."""
+    path = folder / f"profile-{ranks}.json"
+    run(ranks, cores // ranks, cores,
+        ["bench", f"bench.output={path}", f"bench.folder={folder}", f"bench.seconds={seconds}"])
+    return path
+
+
+def train(config, ranks, threads, cores):
+    """Runs it; returns peak memory in bytes, seconds of a step, and whether every rank had its cores."""
+    enough = run(ranks, threads, cores, ["train", str(config)])
     lines = (config.parent / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     return (records[-1]["peak_memory_bytes"], statistics.median(record["seconds"] for record in records[1:]), enough)
@@ -105,23 +120,18 @@ def percent(planned, measured):
     return f"{100 * (planned - measured) / measured:+.1f} %"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", default="this", help="a name or path `carillon plan` takes")
-    parser.add_argument("--only", default="", help="cases whose name contains this")
-    arguments = parser.parse_args()
-    cores = len(os.sched_getaffinity(0))
+def compare(only, cores, profiles):
     print("| case | tokens | type | recompute | dp·cp·tp, ZeRO | peak planned | measured | error | step planned | measured |"
           " error |\n|---|---|---|---|---|---|---|---|---|---|---|", flush=True)
     memory_errors, time_errors = [], []
     for case in CASES:
-        if arguments.only not in case[0]:
+        if only not in case[0]:
             continue
         name, _, tokens, dtype, recompute, data, context, tensor, zero, _ = case
         folder = pathlib.Path(tempfile.mkdtemp(prefix="compare-plan-"))
         try:
             config, ranks = write_case(folder, case)
-            planned = plan(config, ranks, arguments.profile)
+            planned = plan(config, ranks, profiles[min(ranks, 2)])
             peak, seconds, enough = train(config, ranks, planned["machine"]["threads"], cores)
         finally:
             shutil.rmtree(folder)
@@ -138,6 +148,20 @@ def main():
     if memory_errors:
         print(f"\nMean error: memory {100 * statistics.mean(memory_errors):.1f} %"
               + (f", time {100 * statistics.mean(time_errors):.1f} %" if time_errors else "") + ".")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bench-seconds", default=30, type=float, help="for each of the two profiles")
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    arguments = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    profiles = pathlib.Path(tempfile.mkdtemp(prefix="compare-plan-profiles-"))
+    try:
+        compare(arguments.only, cores,
+                {ranks: measure_machine(profiles, ranks, cores, arguments.bench_seconds) for ranks in (1, 2)})
+    finally:
+        shutil.rmtree(profiles)
 
 
 if __name__ == "__main__":
