@@ -1,0 +1,92 @@
+"""The golden figures on every instruction set this processor has, each forced by CARILLON_ISA: log-probabilities against
+transformers in float64 (to 1e-9), float32 (5e-5) and bfloat16 (0.01 of their norm), ten training steps against PyTorch
+(1e-9); and twice the same command gives the same characters. Black box."""
+
+import contextlib
+import json
+import math
+import os
+import pathlib
+import sys
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
+import black_box as bb
+import cases
+import score_test
+import training_test
+
+LAYOUTS = {"1": (1, []), "cp2": (2, ["parallel.context=2"])}
+
+
+def processor():
+    return json.loads(bb.run(1, "info", "--json").stdout)["devices"][0]
+
+
+def instruction_sets():
+    return processor()["available"]
+
+
+@contextlib.contextmanager
+def forced(name):
+    """The set of every program started inside."""
+    before = os.environ.get("CARILLON_ISA")
+    os.environ["CARILLON_ISA"] = name
+    try:
+        assert processor()["instruction_set"] == name
+        yield
+    finally:
+        os.environ.pop("CARILLON_ISA")
+        if before is not None:
+            os.environ["CARILLON_ISA"] = before
+
+
+def relative_difference(name, scores):
+    """Norm of the difference from float64's log-probabilities over the norm of those."""
+    pairs = [(a, b) for score, tokens in zip(scores, score_test.golden_folder.expected(f"score_{name}"))
+             for a, b in zip(score["logprobs"][1:], tokens[1:])]
+    return math.dist(*zip(*pairs)) / math.hypot(*(b for _, b in pairs))
+
+
+class Score(score_test.Score):
+    # The inherited tests have their own program.
+    test_every_case_on_every_layout = test_reference_device_and_contiguous_layout = None
+    test_a_model_file_scores_as_its_folder = test_a_wrong_frequency_would_be_seen = None
+
+    def test_scores(self):
+        worst = 0
+        for name in instruction_sets():
+            with self.subTest(instruction_set=name), forced(name):
+                for architecture, config in cases.ARCHITECTURES.items():
+                    model = score_test.golden_folder.make(self.folder, f"{architecture}-{name}", architecture, config)
+                    for layout, (ranks, keys) in LAYOUTS.items():
+                        for dtype, bound in (("float64", 1e-9), ("float32", 5e-5)):
+                            self.compare(architecture, self.score(model, {}, ranks, keys, dtype), bound, layout)
+                        scores = self.score(model, {}, ranks, keys, "bfloat16")
+                        difference = relative_difference(architecture, scores)
+                        self.assertLessEqual(difference, 0.01, f"{architecture} {layout} bfloat16")
+                        self.assertEqual(scores, self.score(model, {}, ranks, keys, "bfloat16"))
+                        worst = max(worst, difference)
+        print("largest difference in bfloat16:", worst)
+
+
+class Training(training_test.Training):
+    test_every_architecture_on_every_layout = test_zero_stages_and_recompute = None
+    test_gradients_by_parameter = test_a_dropped_weight_would_be_seen = None
+
+    def test_training(self):
+        for name in instruction_sets():
+            with self.subTest(instruction_set=name), forced(name):
+                for architecture in cases.TRAINED:
+                    for layout, (ranks, keys) in LAYOUTS.items():
+                        keys = [*keys, "checkpoint.every_steps=100"]
+                        self.compare(architecture, self.train(architecture, f"{name}-{layout}", ranks, keys), layout)
+                keys = ["checkpoint.every_steps=100", "runtime.dtype=bfloat16", "parallel.context=2"]
+                runs = [self.train("llama", f"{name}-{time}", 2, keys) for time in ("once", "again")]
+                self.assertEqual(*map(bb.raw_fields, runs))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2, warnings="ignore")
