@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "runtime/cpu/kernels.h"
+#include "runtime/cpu/product_pieces.h"
 
 namespace carillon {
 
@@ -27,8 +28,11 @@ size_t backend_scratch_bytes(const ScratchShape& s) {
   const int64_t visible = s.batch * s.queries * static_cast<int64_t>(sizeof(Visible));
   const int64_t widened =
       s.compute == DType::kBFloat16 && !pairs ? 4 * (s.largest_left + s.largest_right + s.largest_result) : 0;
-  const int64_t packed = s.compute == DType::kFloat64 ? 0 : s.largest_right * (pairs ? 2 : 4);
-  return static_cast<size_t>((forward + backward) * width + visible + widened + packed);
+  const int64_t right = s.largest_right * (pairs ? 2 : 4);
+  const int64_t packed = s.compute == DType::kFloat64 ? 0 : std::min(right, kPackedBytes);
+  const int64_t partial =
+      pairs && right > kPackedBytes ? std::min(s.batch * s.queries, kPartialRows) * s.hidden * 4 : 0;
+  return static_cast<size_t>((forward + backward) * width + visible + widened + packed + partial);
 }
 
 }  // namespace carillon

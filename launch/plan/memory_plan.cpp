@@ -27,6 +27,7 @@ ScratchShape scratch_shape(const ModelConfig& model, const MachineProfile& machi
   shape.head_dim = model.head_dim;
   const int64_t rows = run.rows(), mlp = 2 * shards.mlp.size();
   const int64_t head = shards.vocabulary.size() * model.hidden_size;
+  shape.hidden = model.hidden_size;
   shape.largest_left = rows * std::max(mlp, model.hidden_size);
   shape.largest_right =
       std::max({head, mlp * model.hidden_size, rows * std::max(shards.mlp.size(), model.hidden_size)});

@@ -51,6 +51,43 @@ TEST_P(BackendTest, Matmul) {
             }
 }
 
+// Large enough to be cut into pieces, against float64's products, which are not. Values repeat: drawing millions by
+// the test's generator would take longer than multiplying them.
+TEST_P(BackendTest, MatmulInPieces) {
+  if (type_ == DType::kFloat64) return;
+  const RandomTensor drawn(DType::kFloat64, {1021}, 1);
+  std::vector<double> a64, b64, c64;
+  std::vector<char> a_memory, b_memory, c_memory;
+  const auto values = [&](std::vector<double>& wide, std::vector<char>& narrow, DType dtype, int64_t rows,
+                          int64_t columns, size_t seed) {
+    wide.resize(static_cast<size_t>(rows * columns));
+    for (size_t i = 0; i < wide.size(); ++i) wide[i] = drawn.tensor().data<double>()[(i * 13 + seed) % 1021];
+    narrow.resize(wide.size() * size_of(dtype));
+    const Tensor x(narrow.data(), dtype, {rows, columns});
+    cpu_->copy(x, Tensor::of(wide, {rows, columns}));
+    cpu_->copy(Tensor::of(wide, {rows, columns}), x);
+    return x;
+  };
+  struct Case {
+    int64_t m, n, k;
+    bool ta, tb, accumulate;
+    DType out;
+  };
+  for (const Case s : {Case{128, 3000, 1100, false, true, false, type_},
+                       {130, 3000, 1100, true, false, true, wide_},
+                       {130, 1100, 3000, false, false, false, wide_},
+                       {2050, 1100, 3000, true, true, true, type_}}) {
+    const Tensor a = values(a64, a_memory, type_, s.ta ? s.k : s.m, s.ta ? s.m : s.k, 1);
+    const Tensor b = values(b64, b_memory, type_, s.tb ? s.n : s.k, s.tb ? s.k : s.n, 2);
+    const Tensor c = values(c64, c_memory, s.out, s.m, s.n, 3);
+    const Tensor expected = Tensor(c64.data(), DType::kFloat64, c.shape());
+    cpu_->matmul(expected, Tensor(a64.data(), DType::kFloat64, a.shape()),
+                 Tensor(b64.data(), DType::kFloat64, b.shape()), Transpose{s.ta}, Transpose{s.tb}, s.accumulate);
+    cpu_->matmul(c, a, b, Transpose{s.ta}, Transpose{s.tb}, s.accumulate);
+    ASSERT_LT(relative_distance(c, expected), bound_of(s.out)) << s.m << " " << s.n << " " << s.k;
+  }
+}
+
 TEST_P(BackendTest, CopiesAndSums) {
   for (const std::vector<int64_t>& shape : {std::vector<int64_t>{0, 3}, {3, 5}, {2, 7, 33}, {70000}})
     for (const DType other : {DType::kFloat64, DType::kFloat32, DType::kBFloat16})
