@@ -146,10 +146,10 @@ class Plan(unittest.TestCase):
 
     def test_host_memory_has_its_limit(self):
         config = pathlib.Path(__file__).resolve().parents[2] / "launch" / "configs" / "h100x8_8b_1m.yaml"
-        plan, done = self.plan("plan.host_memory=512g", config=config, expect=64)
+        plan, done = self.plan("plan.host_memory=480g", config=config, expect=64)
         host = next(limit for limit in plan["limits"] if limit["name"] == "host")
         self.assertTrue(host["fatal"])
-        self.assertIn("512.0 GiB of host memory", host["text"])
+        self.assertIn("480.0 GiB of host memory", host["text"])
         full = next(one for one in host["remedies"] if one["change"] == "train.recompute=full")
         self.assertTrue(full["fits"])
         longest = plan["memory"]["longest_sequence"]

@@ -115,7 +115,7 @@ TEST_F(RunConfigTest, WhatNoSingleKeyCanKnow) {
   refuse({"data.train is missing"}, {}, "model: {base: x}\n");
   refuse({"train.max_steps is missing"}, {},
          "model: {base: x}\ndata: {train: [{path: a}], sequence_length: 8}\noutput: o\n");
-  refuse({"train.mlp_tile", "recompute none keeps", "command line"}, {"train.recompute=none", "train.mlp_tile=8k"});
+  refuse({"train.mlp_tile", "recompute none keeps", "argument"}, {"train.recompute=none", "train.mlp_tile=8k"});
   refuse({"train.offload", "recompute is none"}, {"train.recompute=none", "train.offload=all"});
   EXPECT_EQ(load({"train.recompute=none", "train.offload=optimizer"}).train.offload, Offload::kOptimizer);
   EXPECT_EQ(load({"train.mlp_tile=8k"}).train.mlp_tile, 8192);
