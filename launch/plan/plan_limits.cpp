@@ -186,10 +186,12 @@ void ring_limit(std::vector<Limit>& limits, const PlannedRun& run, const StepTim
   const int64_t needed = std::max(time.forward_ring.tokens_to_hide, time.backward_ring.tokens_to_hide);
   const int64_t fewer =
       std::clamp<int64_t>(run.layout().padded() / std::max<int64_t>(needed, 1), 1, std::max(1, run.grid.context - 1));
-  limits.push_back({"ring", false,
-                    fmt::format("with {} tokens a rank the ring's hops take longer than the attention beside them: {}, "
-                                "in parallel.context, take at most {} or sequences of at least {} tokens",
-                                local, text, fewer, needed * run.grid.context)});
+  limits.push_back(
+      {"ring", false,
+       fmt::format(
+           "with {} tokens a rank the ring's hops take longer than the attention beside them ({:.3g} s "
+           "of a step of {:.3g} s): {}, in parallel.context, take at most {} or sequences of at least {} tokens",
+           local, time.ring, time.seconds, text, fewer, needed * run.grid.context)});
 }
 
 }  // namespace

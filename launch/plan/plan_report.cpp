@@ -68,7 +68,7 @@ Json memory_json(const Plan& plan) {
 std::vector<std::string> assumptions_of(const Plan& plan) {
   const bool cpu = plan.machine.profile.device == "cpu";
   std::vector<std::string> list = {
-      "one document a sequence, nothing padded or masked",
+      "one document a sequence, nothing padded or masked (a longer document is cut into sequences, data.packing)",
       "collectives over tensor ranks and of gradients are counted, none behind compute",
       cpu ? "ring hops run on the cores that compute, so never hidden"
           : "ring hops run behind attention of the same step, which leaves them room; what is longer is counted"};

@@ -96,6 +96,7 @@ class Plan(unittest.TestCase):
         ring = next(limit for limit in plan["limits"] if limit["name"] == "ring")
         self.assertFalse(ring["fatal"])
         self.assertIn("tokens a rank", ring["text"])
+        self.assertIn("of a step of", ring["text"])
         self.assertGreater(plan["time"]["ring"]["forward"]["tokens_to_hide"], 256)
 
     def test_uneven_vocabulary_makes_groups(self):
