@@ -58,6 +58,7 @@ MachineProfile profile_of(const Gpu& gpu) {
   // One entry a type: the nearest shape of everything, so small products are estimated too fast.
   for (const auto& [dtype, peak] :
        {std::pair{DType::kBFloat16, gpu.bfloat16}, std::pair{DType::kFloat32, gpu.float32}}) {
+    profile.peak_flops_per_second[dtype] = peak;
     profile.products[dtype] = {{8192, 4096, 4096, kProducts * peak}};
     profile.attention[dtype] = {{128, 16384, kForward * peak, kBackward * peak}};
   }
@@ -70,6 +71,15 @@ MachineProfile profile_of(const Gpu& gpu) {
   // A shared file system gives a node about this much; an assumption, sites differ by a factor of ten.
   profile.disk_write_bytes_per_second = 2 * kGiga;
   profile.disk_read_bytes_per_second = 4 * kGiga;
+  profile.assumptions = {
+      fmt::format("products reach {:.0f} % of the peak ({:.1f} TFLOP/s bfloat16, {:.1f} float32), attention {:.0f} % "
+                  "forward and {:.0f} % backward",
+                  100 * kProducts, gpu.bfloat16 / kTera, gpu.float32 / kTera, 100 * kForward, 100 * kBackward),
+      fmt::format("NVLink {:.0f} % of {:.0f} GB/s, network {:.0f} % of {:.0f} GB/s a GPU, HBM {:.0f} % of {:.2f} TB/s, "
+                  "PCIe {:.0f} GB/s each way",
+                  100 * kNvLink, gpu.nvlink / kGiga, 100 * kInfiniBand, gpu.network / kGiga, 100 * kMemory,
+                  gpu.memory_bytes_per_second / kTera, gpu.pcie / kGiga),
+      "libraries, context and NCCL take 2 GiB a rank; nothing of this was measured"};
   return profile;
 }
 

@@ -49,6 +49,10 @@ struct MachineProfile {
   double op_seconds = 0;                  // what an op costs that has nothing to do
   Link within_node, between_nodes, host;  // between ranks of a node; of different nodes; device and host (0: the same)
   double disk_write_bytes_per_second = 0, disk_read_bytes_per_second = 0;  // of a node, synchronised
+  // Built-in profiles only, in no file: the maker's peak of products, and which shares of the maker's figures the rates
+  // above are.
+  std::map<DType, double> peak_flops_per_second;
+  std::vector<std::string> assumptions;
 
   // By nearest measured shape (logarithms of the dims); 0 when nothing of this type was measured.
   double product_rate(DType dtype, int64_t rows, int64_t inner, int64_t columns) const;

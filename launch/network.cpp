@@ -36,7 +36,7 @@ Network::Network(Backend& backend, ProcessGrid& grid, const ModelConfig& config,
 }
 
 Network::Network(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const NetworkOptions& options,
-                 Arena& measuring)
+                 Arena& measuring, Arena& host)
     : backend_(backend),
       grid_(grid),
       config_(checked(config, grid)),
@@ -44,24 +44,25 @@ Network::Network(Backend& backend, ProcessGrid& grid, const ModelConfig& config,
       shards_(config, grid.shape.tensor, grid.tp_rank),
       layout_(options.layout, options.sequence_length, grid.shape.context, grid.shape.tensor) {
   CHECK(measuring.measuring(), "nothing is allocated to measure");
-  deal(measuring);
+  deal(measuring, host);
 }
 
 NetworkMemory Network::measure(Backend& backend, ProcessGrid& grid, const ModelConfig& config,
                                const NetworkOptions& options) {
-  Arena measuring;
-  const Network network(backend, grid, config, options, measuring);
-  return {measuring.peak(), measuring.bytes_by_name()};
+  Arena measuring, host;
+  const Network network(backend, grid, config, options, measuring, host);
+  return {measuring.peak(), measuring.bytes_by_name(), host.peak(), host.bytes_by_name()};
 }
 
 void Network::deal_twice() {
-  Arena measuring;
-  deal(measuring);
+  Arena measuring, host;
+  deal(measuring, host);
   arena_ = Arena(backend_.allocate(measuring.peak()));
-  parts_ = deal(arena_);
+  if (host.peak() > 0) host_ = Arena(backend_.allocate_host(host.peak()));
+  parts_ = deal(arena_, host_);
 }
 
-Network::Parts Network::deal(Arena& arena) {
+Network::Parts Network::deal(Arena& arena, Arena& host) {
   Parts parts;
   ParameterOptions parameter_options;
   parameter_options.compute = options_.compute;
@@ -71,22 +72,27 @@ Network::Parts Network::deal(Arena& arena) {
   after_weights_ = arena.mark();
   // The transformer keeps a reference to the parameters: those of this deal.
   std::swap(parts_.parameters, parts.parameters);
-  parts.transformer = deal_transformer(arena);
+  parts.transformer = deal_transformer(arena, host);
   std::swap(parts_.parameters, parts.parameters);
-  if (options_.training)
+  if (options_.training) {
+    ShardedOptimizer::Options optimizer = options_.optimizer;
+    optimizer.offload = offloads_optimizer(options_.offload);
     parts.optimizer =
-        std::make_unique<ShardedOptimizer>(backend_, grid_, parts.parameters->shared(), options_.optimizer, arena);
+        std::make_unique<ShardedOptimizer>(backend_, grid_, parts.parameters->shared(), optimizer, arena, &host);
+  }
   return parts;
 }
 
-std::unique_ptr<Transformer> Network::deal_transformer(Arena& arena) {
+std::unique_ptr<Transformer> Network::deal_transformer(Arena& arena, Arena& host) {
   TransformerOptions options;
   options.compute = options_.compute;
   options.recompute = options_.recompute;
   options.training = options_.training;
   options.batch = options_.batch;
   options.positions = layout_.padded();
-  return std::make_unique<Transformer>(backend_, grid_, config_, shards_, parameters(), layout_, options, arena);
+  options.mlp_tile = options_.mlp_tile;
+  options.offload_checkpoints = options_.training && offloads_checkpoints(options_.offload);
+  return std::make_unique<Transformer>(backend_, grid_, config_, shards_, parameters(), layout_, options, arena, &host);
 }
 
 void Network::set_sequence_length(int64_t length) {
@@ -96,7 +102,7 @@ void Network::set_sequence_length(int64_t length) {
   layout_ = SequenceLayout(options_.layout, length, grid_.shape.context, grid_.shape.tensor);
   parts_.transformer.reset();
   arena_.rewind(after_weights_);
-  parts_.transformer = deal_transformer(arena_);
+  parts_.transformer = deal_transformer(arena_, host_);
 }
 
 std::string Network::memory_summary() const {

@@ -20,6 +20,8 @@ struct NetworkOptions {
   bool training = true;
   // Training only:
   Recompute recompute = Recompute::kSelective;
+  int64_t mlp_tile = 0;              // rows of the MLP at a time, 0: all; not with Recompute::kNone
+  Offload offload = Offload::kNone;  // checkpoints not with Recompute::kNone
   ShardedOptimizer::Options optimizer;
 };
 
@@ -27,6 +29,8 @@ struct NetworkOptions {
 struct NetworkMemory {
   size_t bytes = 0;                                    // the one piece that is allocated
   std::map<std::string, size_t, std::less<>> by_name;  // "role.tensor"; phases that share memory are each counted
+  size_t host_bytes = 0;                               // the same for what is offloaded
+  std::map<std::string, size_t, std::less<>> host_by_name;
 };
 
 class Network {
@@ -56,20 +60,21 @@ class Network {
   void set_sequence_length(int64_t length);
 
   size_t bytes() const { return arena_.peak(); }
+  size_t host_bytes() const { return host_.peak(); }  // offloaded; not in bytes()
   // "weights 257 MiB, activations 1203 MiB, …": what the memory goes to, largest first, by the part before the dot.
   std::string memory_summary() const;
 
  private:
   Network(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const NetworkOptions& options,
-          Arena& measuring);
+          Arena& measuring, Arena& host);
   void deal_twice();
   struct Parts {
     std::unique_ptr<Parameters> parameters;
     std::unique_ptr<Transformer> transformer;
     std::unique_ptr<ShardedOptimizer> optimizer;
   };
-  Parts deal(Arena& arena);
-  std::unique_ptr<Transformer> deal_transformer(Arena& arena);
+  Parts deal(Arena& arena, Arena& host);
+  std::unique_ptr<Transformer> deal_transformer(Arena& arena, Arena& host);
 
   Backend& backend_;
   ProcessGrid& grid_;
@@ -80,6 +85,7 @@ class Network {
   SequenceLayout layout_;
   size_t after_weights_ = 0;
   Arena arena_;
+  Arena host_;
   Parts parts_;
 };
 

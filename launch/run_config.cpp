@@ -161,6 +161,25 @@ void declare_train(Schema& schema, TrainSection& train) {
               "whole blocks, least memory, a third more time.")
       .habits(
           {"gradient_checkpointing", "activation_checkpointing", "recompute_granularity", "checkpoint_activations"});
+  schema
+      .integer(
+          "train.mlp_tile", train.mlp_tile,
+          "Rows of a rank's sequence the MLP works on at a time (8k): its working memory is then theirs alone. Sums "
+          "for its weights' gradients are rounded in another order; from some thousand rows on no slower.")
+      .at_least(1)
+      .default_is("all rows")
+      .habits({"tiled_mlp", "mlp_chunk_size", "mlp_tile_size", "num_shards"});
+  schema
+      .choice("train.offload", train.offload,
+              {{"none", Offload::kNone},
+               {"checkpoints", Offload::kCheckpoints},
+               {"optimizer", Offload::kOptimizer},
+               {"all", Offload::kAll}},
+              "What a device keeps in host memory. checkpoints: what recompute selective or full keep, hidden behind "
+              "long sequences. optimizer: master weights and moments, 24 bytes a parameter over the link a step. all: "
+              "both. The result is the same bits.")
+      .habits({"cpu_offload", "offload_optimizer", "activation_offloading", "offload_activations", "cpu_offloading",
+               "activation_cpu_offload"});
   schema.integer("train.seed", train.seed, "Of weights and order; the same on every layout.")
       .at_least(0)
       .habits({"random_seed", "data_seed"});
@@ -237,6 +256,19 @@ void check_run(const Schema& schema, const RunConfig& config) {
       config.train.warmup(*config.train.max_steps) >= *config.train.max_steps) {
     fail(ExitCode::kUsage, "one_cycle with {} warm-up steps of {} has no way down, {}, shorten the warm-up",
          config.train.warmup(*config.train.max_steps), *config.train.max_steps, schema.where("train.lr_scheduler"));
+  }
+  if (config.train.recompute == Recompute::kNone) {
+    if (config.train.mlp_tile)
+      fail(ExitCode::kUsage,
+           "train.mlp_tile bounds what is computed again, and recompute none keeps the MLP of all rows, {}, take "
+           "train.recompute selective or full, or leave mlp_tile out",
+           schema.where("train.mlp_tile"));
+    if (offloads_checkpoints(config.train.offload))
+      fail(
+          ExitCode::kUsage,
+          "train.offload moves what recompute selective or full keep, and recompute is none, {}, take one of those, or "
+          "train.offload none or optimizer",
+          schema.where("train.offload"));
   }
   need("output", "output: runs/name");
 }

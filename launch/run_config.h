@@ -63,6 +63,8 @@ struct TrainSection {
   double adam_epsilon = 1e-8;
   std::optional<double> max_grad_norm = 1.0;
   Recompute recompute = Recompute::kSelective;
+  std::optional<int64_t> mlp_tile;  // empty: all rows at once
+  Offload offload = Offload::kNone;
   int64_t seed = 42;
 
   // Warm-up steps W of a run of `steps` steps; a ratio rounds up.

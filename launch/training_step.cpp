@@ -18,6 +18,15 @@ BatchLoaderOptions batches_of(const RunConfig& config, const ProcessGrid& grid) 
   return batches;
 }
 
+// A device whose memory is the host's has nothing to offload to.
+Backend& checked(Backend& backend, const RunConfig& config) {
+  if (config.train.offload != Offload::kNone && backend.unified())
+    fail(ExitCode::kUsage,
+         "runtime.device={} keeps everything in host memory already, in train.offload, leave it out or set none",
+         backend.describe().name);
+  return backend;
+}
+
 }  // namespace
 
 NetworkOptions network_options_of(const RunConfig& config) {
@@ -27,6 +36,8 @@ NetworkOptions network_options_of(const RunConfig& config) {
   options.sequence_length = config.data.sequence_length;
   options.layout = config.parallel.layout;
   options.recompute = config.train.recompute;
+  options.mlp_tile = config.train.mlp_tile.value_or(0);
+  options.offload = config.train.offload;
   options.optimizer.zero = static_cast<int>(config.parallel.zero);
   options.optimizer.beta1 = config.train.adam_beta1;
   options.optimizer.beta2 = config.train.adam_beta2;
@@ -57,7 +68,7 @@ TokenStore open_training_data(Communicator& world, const RunConfig& config, cons
 
 TrainingStep::TrainingStep(Backend& backend, ProcessGrid& grid, const ModelConfig& model, const RunConfig& config,
                            const TokenStore& store)
-    : backend_(backend),
+    : backend_(checked(backend, config)),
       grid_(grid),
       config_(config),
       loader_(store, batches_of(config, grid)),

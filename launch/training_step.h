@@ -26,7 +26,7 @@ NetworkOptions network_options_of(const RunConfig& config);
 class TrainingStep {
  public:
   // All memory of the steps; weights are to be loaded or drawn. Collective in nothing; everything given must outlive
-  // it. Errors as Network's.
+  // it. Errors as Network's, and 64 for train.offload on a backend whose memory is the host's.
   TrainingStep(Backend& backend, ProcessGrid& grid, const ModelConfig& model, const RunConfig& config,
                const TokenStore& store);
 

@@ -35,7 +35,7 @@ struct LayerDealer {
     }
     layer.middle = deal("middle", shape.compute, {shape.shard_rows, config.hidden_size});
     layer.middle_rstd = deal("middle_rstd", accumulate(), {shape.shard_rows});
-    layer.gate_up = deal("gate_up", shape.compute, {shape.rows, 2 * shards.mlp.size()});
+    layer.gate_up = deal("gate_up", shape.compute, {shape.mlp_rows, 2 * shards.mlp.size()});
   }
 };
 
@@ -47,7 +47,12 @@ Activations deal_kept_activations(const ModelConfig& config, const TensorShards&
   Activations activations;
   activations.layers.resize(static_cast<size_t>(config.num_hidden_layers));
   if (shape.training) {
-    for (LayerActivations& layer : activations.layers) {
+    for (size_t index = 0; index < activations.layers.size(); ++index) {
+      LayerActivations& layer = activations.layers[index];
+      if (shape.offloaded && index >= 2) {
+        layer = activations.layers[index - 2];
+        continue;
+      }
       kept.input(layer);
       if (shape.recompute != Recompute::kFull) kept.attention(layer);
       if (shape.recompute == Recompute::kNone) kept.rest(layer);
@@ -95,7 +100,7 @@ void deal_passing_memory(const ModelConfig& config, const TensorShards& shards, 
   auto deal = [&](const char* name, int64_t rows, int64_t columns) {
     return arena.allocate(std::string("work.") + name, shape.compute, {rows, columns});
   };
-  work.swiglu = deal("swiglu", shape.rows, shards.mlp.size());
+  work.swiglu = deal("swiglu", shape.mlp_rows, shards.mlp.size());
   if (shards.tp > 1) {
     work.gathered = deal("gathered", shape.rows, channels);
     work.partial = deal("partial", shape.rows, channels);
@@ -103,7 +108,7 @@ void deal_passing_memory(const ModelConfig& config, const TensorShards& shards, 
   if (!shape.training) return;
   work.residual_gradient = deal("residual_gradient", shape.shard_rows, channels);
   if (shards.tp > 1) work.gathered_gradient = deal("gathered_gradient", shape.rows, channels);
-  work.swiglu_gradient = deal("swiglu_gradient", shape.rows, shards.mlp.size());
+  work.swiglu_gradient = deal("swiglu_gradient", shape.mlp_rows, shards.mlp.size());
   work.attention_gradient = deal("attention_gradient", shape.rows, shards.heads * width);
   work.qkv_gradient = deal("qkv_gradient", shape.rows, (shards.heads + 2 * shards.kv_heads) * width);
   if (config.qk_norm) work.head_gradient = deal("head_gradient", shape.rows, (shards.heads + shards.kv_heads) * width);

@@ -17,6 +17,18 @@ enum class Recompute {
   kFull,       // keep the layer's input only
 };
 
+// What lives in host memory and passes through the device while it is needed.
+enum class Offload {
+  kNone,
+  kCheckpoints,  // what the recompute policy keeps of each layer: activation_offload.h
+  kOptimizer,    // master weights and moments: parallel/optimizer_offload.h
+  kAll,          // both
+};
+inline bool offloads_checkpoints(Offload offload) {
+  return offload == Offload::kCheckpoints || offload == Offload::kAll;
+}
+inline bool offloads_optimizer(Offload offload) { return offload == Offload::kOptimizer || offload == Offload::kAll; }
+
 struct LayerActivations {
   Tensor input;           // [N/tp, C]  residual on entry                          kept: always
   Tensor input_rstd;      // [N/tp] (A)                                            kept: none
@@ -27,7 +39,7 @@ struct LayerActivations {
   Tensor lse;             // [B, NHl, Tl] (A) over the whole ring                  kept: none, selective
   Tensor middle;          // [N/tp, C]  residual between attention and MLP         kept: none
   Tensor middle_rstd;     // [N/tp] (A)                                            kept: none
-  Tensor gate_up;         // [N, 2·Fl]                                             kept: none
+  Tensor gate_up;         // [N, 2·Fl], or [tile, 2·Fl] with an MLP in tiles       kept: none
 };
 
 struct Activations {
@@ -41,12 +53,12 @@ struct WorkingMemory {
   Tensor normed;    // [N/tp, C]   output of a norm
   Tensor gathered;  // [N, C]      the same, gathered over tp (tp > 1)
   Tensor partial;   // [N, C]      a row-parallel product before scatter_rows (tp > 1)
-  Tensor swiglu;    // [N, Fl]
+  Tensor swiglu;    // [N, Fl], or [tile, Fl]
   // training only
   Tensor residual_gradient;   // [N/tp, C]
   Tensor branch_gradient;     // [N/tp, C]   gradient by a norm's output
   Tensor gathered_gradient;   // [N, C]      (tp > 1)
-  Tensor swiglu_gradient;     // [N, Fl]
+  Tensor swiglu_gradient;     // [N, Fl], or [tile, Fl]
   Tensor attention_gradient;  // [N, NHl·HD]
   Tensor qkv_gradient;        // [N, (NHl+2NKVl)·HD]
   Tensor head_gradient;       // [N, (NHl+NKVl)·HD]  with q/k norms: gradient before the norm
@@ -62,6 +74,10 @@ struct ActivationShape {
   DType compute;
   bool training;
   Recompute recompute;
+  bool offloaded;    // layers share two sets of what they keep: activation_offload.h
+  int64_t mlp_rows;  // rows the MLP works on at a time: N, or a tile's
+
+  bool tiled() const { return mlp_rows < rows; }
 };
 
 // In two parts each: what must stand while the loss is computed, and what is filled again afterwards, whose memory the

@@ -3,6 +3,8 @@
 // Policy on gradients: parameter gradients accumulate (+=), activation gradients are overwritten (=), except
 // residual_gradient, which both branches of a block add to. Forward functions are also what recomputation calls.
 
+#include <algorithm>
+
 #include "model/transformer.h"
 #include "parallel/sharded_linear.h"
 
@@ -111,6 +113,59 @@ void Transformer::mlp_backward(int64_t index) {
   const Tensor partial = partial_for(work_.branch_gradient);
   column_parallel_backward(backend_, partial, /*accumulate=*/false, weights.gate_up_weight_gradient,
                            weights.gate_up_bias_gradient, layer.gate_up, x, weights.gate_up_weight);
+  scattered(work_.branch_gradient, partial);
+  backend_.rmsnorm_backward(work_.residual_gradient, weights.post_attention_norm.gradient, work_.branch_gradient,
+                            layer.middle, weights.post_attention_norm.weight, layer.middle_rstd, /*accumulate=*/true);
+}
+
+// The MLP tile by tile: its columns, 2·F and F wide, exist for one tile of rows at a time. What is C wide is whole, and
+// so are the exchanges over tp. With tp 1 a tile's result takes the place of its own input, which was read by then.
+void Transformer::mlp_tiles_forward(int64_t index, Tensor output) {
+  const LayerParameters& weights = parameters_.layers[index];
+  LayerActivations& layer = activations_.layers[index];
+
+  backend_.rmsnorm_forward(work_.normed, layer.middle_rstd, layer.middle, weights.post_attention_norm.weight,
+                           config_.rms_norm_eps);
+  const Tensor x = gathered(work_.normed, work_.gathered);
+  const Tensor partial = partial_for(work_.normed);
+  const int64_t rows = x.size(0), tile = layer.gate_up.size(0);
+  for (int64_t begin = 0; begin < rows; begin += tile) {
+    const int64_t end = std::min(begin + tile, rows);
+    const Tensor gate_up = layer.gate_up.rows(0, end - begin), swiglu = work_.swiglu.rows(0, end - begin);
+    column_parallel_forward(backend_, gate_up, x.rows(begin, end), weights.gate_up_weight, weights.gate_up_bias);
+    backend_.swiglu_forward(swiglu, gate(gate_up), up(gate_up));
+    row_parallel_forward(backend_, partial.rows(begin, end), swiglu, weights.down_weight.weight);
+  }
+  scattered(work_.normed, partial);
+  if (weights.down_bias) backend_.add_bias(work_.normed, weights.down_bias.weight);
+  backend_.sum(output, layer.middle, work_.normed);
+}
+
+// Needs middle of this layer only: gate and up are computed again, a tile at a time. The same ops on each row as
+// mlp_input and mlp_backward; a weight's gradient adds up tile after tile.
+void Transformer::mlp_tiles_backward(int64_t index) {
+  LayerParameters& weights = parameters_.layers[index];
+  LayerActivations& layer = activations_.layers[index];
+
+  backend_.rmsnorm_forward(work_.normed, layer.middle_rstd, layer.middle, weights.post_attention_norm.weight,
+                           config_.rms_norm_eps);
+  const Tensor x = gathered(work_.normed, work_.gathered);
+  if (weights.down_bias) backend_.bias_backward(weights.down_bias.gradient, work_.residual_gradient);
+  const Tensor dy = gathered(work_.residual_gradient, work_.gathered_gradient);
+  const Tensor partial = partial_for(work_.branch_gradient);
+  const int64_t rows = x.size(0), tile = layer.gate_up.size(0);
+  for (int64_t begin = 0; begin < rows; begin += tile) {
+    const int64_t end = std::min(begin + tile, rows);
+    const Tensor gate_up = layer.gate_up.rows(0, end - begin), swiglu = work_.swiglu.rows(0, end - begin);
+    const Tensor dswiglu = work_.swiglu_gradient.rows(0, end - begin);
+    const Tensor x_tile = x.rows(begin, end), dy_tile = dy.rows(begin, end);
+    column_parallel_forward(backend_, gate_up, x_tile, weights.gate_up_weight, weights.gate_up_bias);
+    row_parallel_input_gradient(backend_, dswiglu, dy_tile, weights.down_weight.weight);
+    backend_.swiglu_backward(gate(gate_up), up(gate_up), swiglu, dswiglu, gate(gate_up), up(gate_up));
+    row_parallel_weight_gradient(backend_, weights.down_weight.gradient, dy_tile, swiglu);
+    column_parallel_backward(backend_, partial.rows(begin, end), /*accumulate=*/false, weights.gate_up_weight_gradient,
+                             weights.gate_up_bias_gradient, gate_up, x_tile, weights.gate_up_weight);
+  }
   scattered(work_.branch_gradient, partial);
   backend_.rmsnorm_backward(work_.residual_gradient, weights.post_attention_norm.gradient, work_.branch_gradient,
                             layer.middle, weights.post_attention_norm.weight, layer.middle_rstd, /*accumulate=*/true);

@@ -21,14 +21,22 @@ int64_t local_rows(const SequenceLayout& layout, const TransformerOptions& optio
 
 ActivationShape shape_of(const SequenceLayout& layout, const TransformerOptions& options, int tp) {
   const int64_t local = local_rows(layout, options), rows = options.batch * local;
-  return {options.batch, local, rows, rows / tp, options.compute, options.training, options.recompute};
+  return {options.batch,
+          local,
+          rows,
+          rows / tp,
+          options.compute,
+          options.training,
+          options.recompute,
+          options.offload_checkpoints,
+          options.mlp_tile == 0 ? rows : std::min(options.mlp_tile, rows)};
 }
 
 }  // namespace
 
 Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const TensorShards& shards,
                          Parameters& parameters, const SequenceLayout& layout, const TransformerOptions& options,
-                         Arena& arena)
+                         Arena& arena, Arena* host)
     : backend_(backend),
       grid_(grid),
       config_(config),
@@ -37,6 +45,7 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
       layout_(layout),
       options_(options),
       local_(local_rows(layout, options)),
+      mlp_tiled_(shape_of(layout, options, shards.tp).tiled()),
       scale_(1 / std::sqrt(static_cast<double>(config.head_dim))),
       activations_(deal_kept_activations(config, shards, shape_of(layout, options, shards.tp), arena)),
       work_(deal_lasting_memory(config, shape_of(layout, options, shards.tp), arena)),
@@ -50,6 +59,12 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
   CHECK(options.cache == nullptr || !options.training, "a cache is for generation");
   CHECK(options.cache != nullptr || !options.one_token, "one token needs a cache");
   CHECK(options.batch * local_ % shards.tp == 0, "rows are shared evenly over tp", options.batch, local_, shards.tp);
+  if (options.training && options.recompute == Recompute::kNone)
+    CHECK(!options.offload_checkpoints && !mlp_tiled_, "what is kept whole is neither offloaded nor tiled");
+  if (options.offload_checkpoints) {
+    CHECK(options.training && host != nullptr, "activations are offloaded in training, to host memory");
+    offload_.emplace(backend, activations_.layers, options.recompute, *host);
+  }
   const int64_t rows = options.batch * local_;
   const DType wide = accumulate_type(options.compute);
   if (!options.one_token)
@@ -128,9 +143,12 @@ void Transformer::forward_layers() {
                                shards_.vocabulary.begin, work_.partial);
   for (int64_t index = 0; index < layers; ++index) {
     attention_forward(index, /*attend=*/true);
+    if (offload_) offload_->save(index);
     attention_output(index);
-    mlp_input(index);
-    mlp_output(index, index + 1 < layers ? activations_.layers[index + 1].input : activations_.output);
+    if (!mlp_tiled_) mlp_input(index);
+    if (offload_) offload_->make_room(index + 1);
+    const Tensor output = index + 1 < layers ? activations_.layers[index + 1].input : activations_.output;
+    mlp_tiled_ ? mlp_tiles_forward(index, output) : mlp_output(index, output);
   }
   backend_.rmsnorm_forward(work_.normed, activations_.output_rstd, activations_.output, parameters_.norm.weight,
                            config_.rms_norm_eps);
@@ -167,13 +185,15 @@ void Transformer::forward_backward(const MicroBatch& batch, const std::function<
                             activations_.output, parameters_.norm.weight, activations_.output_rstd);
 
   for (int64_t index = static_cast<int64_t>(activations_.layers.size()) - 1; index >= 0; --index) {
+    if (offload_) offload_->need(index);
     if (options_.recompute != Recompute::kNone) {
       attention_forward(index, /*attend=*/options_.recompute == Recompute::kFull);
       attention_output(index);
-      mlp_input(index);
+      if (!mlp_tiled_) mlp_input(index);
     }
-    mlp_backward(index);
+    mlp_tiled_ ? mlp_tiles_backward(index) : mlp_backward(index);
     attention_backward(index);
+    if (offload_) offload_->fetch(index - 2);
     if (layer_done) layer_done(index);
   }
 

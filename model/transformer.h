@@ -9,6 +9,7 @@
 #include <optional>
 #include <vector>
 
+#include "model/activation_offload.h"
 #include "model/activations.h"
 #include "model/micro_batch.h"
 #include "model/parameters.h"
@@ -26,6 +27,11 @@ struct TransformerOptions {
   int64_t batch = 1;            // B
   int64_t loss_chunk_rows = 0;  // rows of logits alive at once; 0: about 192 MiB of them
   int64_t positions = 0;        // length of the rotation table: one more than the largest position
+  // Rows the MLP works on at a time, 0: all. Its working memory is then this many rows'; so that a tile need not be
+  // kept, not with Recompute::kNone. Activations stay the same bits where products go by rows; gradients of its weights
+  // are sums over tiles and differ in rounding. On cp·tp ranks a tile is of the rank's N rows.
+  int64_t mlp_tile = 0;
+  bool offload_checkpoints = false;  // training, not with Recompute::kNone: activation_offload.h
   // Generation, forward only: whose keys and values are kept. Two transformers share the weights and one cache: one
   // takes the prompt (fill_cache), the other (`one_token`) has rows for one token of each sequence (next_logits).
   KeyValueCache* cache = nullptr;
@@ -35,7 +41,8 @@ struct TransformerOptions {
 class Transformer {
  public:
   Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const TensorShards& shards,
-              Parameters& parameters, const SequenceLayout& layout, const TransformerOptions& options, Arena& arena);
+              Parameters& parameters, const SequenceLayout& layout, const TransformerOptions& options, Arena& arena,
+              Arena* host = nullptr);  // host: where offloaded activations go
 
   // Fills the rotation table. Positions beyond it are an InternalError.
   void set_rotation(const RopeTable& table);
@@ -69,6 +76,8 @@ class Transformer {
   void mlp_input(int64_t layer);
   void mlp_output(int64_t layer, Tensor output);
   void mlp_backward(int64_t layer);
+  void mlp_tiles_forward(int64_t layer, Tensor output);
+  void mlp_tiles_backward(int64_t layer);
   void attention_backward(int64_t layer);
   Tensor gathered(Tensor shard, Tensor work);
   void scattered(Tensor shard, Tensor partial);
@@ -96,7 +105,8 @@ class Transformer {
   SequenceLayout layout_;
   TransformerOptions options_;
   int64_t local_;  // rows of a sequence on this rank: Tl, or 1
-  double scale_;   // of attention scores, 1/sqrt(HD)
+  bool mlp_tiled_;
+  double scale_;  // of attention scores, 1/sqrt(HD)
 
   Activations activations_;
   WorkingMemory work_;
@@ -107,7 +117,8 @@ class Transformer {
   Tensor logits_;                       // [N, Vl] (A), one_token only
   std::optional<RingAttention> ring_;   // not with one_token
   std::optional<VocabularyLoss> loss_;  // not with a cache
-  std::vector<int64_t> staged_first_;   // host staging, so that a step allocates nothing
+  std::optional<ActivationOffload> offload_;
+  std::vector<int64_t> staged_first_;  // host staging, so that a step allocates nothing
   std::vector<char> staged_weight_;
   mutable std::vector<char> staged_loss_;
 };

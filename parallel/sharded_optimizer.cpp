@@ -24,9 +24,11 @@ Rectangle rows_of(Rectangle rectangle, Range own) {
 }  // namespace
 
 ShardedOptimizer::ShardedOptimizer(Backend& backend, ProcessGrid& grid, std::vector<SharedParameter> parameters,
-                                   const Options& options, Arena& arena)
+                                   const Options& options, Arena& arena, Arena* host)
     : backend_(backend), grid_(grid), options_(options), parameters_(std::move(parameters)) {
   CHECK(0 <= options.zero && options.zero <= 2, "ZeRO stage 0, 1 or 2", options.zero);
+  CHECK(!options.offload || host != nullptr, "an offloaded optimizer wants host memory");
+  Arena& lasting = options.offload ? *host : arena;
   for (const SharedParameter& parameter : parameters_) {
     const int64_t rows = parameter.weight.size(0);
     State state;
@@ -35,16 +37,54 @@ ShardedOptimizer::ShardedOptimizer(Backend& backend, ProcessGrid& grid, std::vec
     std::vector<int64_t> shape = parameter.weight.shape();
     shape[0] = state.own.size();
     state.master = parameter.weight.dtype() == type ? parameter.weight.rows(state.own.begin, state.own.end)
-                                                    : arena.allocate("optimizer.master", type, shape);
-    state.exp_avg = arena.allocate("optimizer.exp_avg", type, shape);
-    state.exp_avg_sq = arena.allocate("optimizer.exp_avg_sq", type, shape);
+                                                    : lasting.allocate("optimizer.master", type, shape);
+    state.exp_avg = lasting.allocate("optimizer.exp_avg", type, shape);
+    state.exp_avg_sq = lasting.allocate("optimizer.exp_avg_sq", type, shape);
     state.gradient = options.zero == 2 ? arena.allocate("gradients.shard", type, shape)
                                        : parameter.gradient.rows(state.own.begin, state.own.end);
     states_.push_back(state);
   }
+  if (!options.offload || parameters_.empty()) return;
+  int64_t longest = 0;
+  for (const State& state : states_) longest = std::max(longest, state.exp_avg.count());
+  stream_.emplace(backend, accumulate_type(parameters_.front().weight.dtype()),
+                  std::max<int64_t>(1, std::min(longest, options.offload_chunk)), arena);
+  if (!arena.measuring()) list_chunks();
+}
+
+// Every parameter has a chunk, be it an empty one: whoever owns no rows still takes part in gathering them.
+void ShardedOptimizer::list_chunks() {
+  for (size_t i = 0; i < states_.size(); ++i) {
+    const State& state = states_[i];
+    const int64_t count = state.exp_avg.count();
+    int64_t begin = 0;
+    do {
+      const int64_t end = std::min(begin + stream_->elements(), count);
+      chunks_.push_back({i, begin, end, end == count});
+      StateStream::Chunk tensors;
+      for (const Tensor& whole : {state.exp_avg, state.exp_avg_sq})
+        tensors.push_back(whole.reshape({count}).rows(begin, end));
+      if (own_master(state, i)) tensors.push_back(state.master.reshape({count}).rows(begin, end));
+      chunk_tensors_.push_back(std::move(tensors));
+      begin = end;
+    } while (begin < count);
+  }
 }
 
 void ShardedOptimizer::start_from_weights() {
+  updates_ = 0;
+  if (stream_) {
+    stream_->run(chunk_tensors_, /*bring=*/false, [&](size_t index, const StateStream::Chunk& state) {
+      const auto& [parameter, begin, end, last] = chunks_[index];
+      const Range own = states_[parameter].own;
+      backend_.fill(state[0], 0);
+      backend_.fill(state[1], 0);
+      if (state.size() < 3) return;
+      const Tensor weight = parameters_[parameter].weight.rows(own.begin, own.end);
+      backend_.copy(state[2], weight.reshape({weight.count()}).rows(begin, end));
+    });
+    return;
+  }
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const State& state = states_[i];
     const Tensor own = parameters_[i].weight.rows(state.own.begin, state.own.end);
@@ -52,7 +92,6 @@ void ShardedOptimizer::start_from_weights() {
     backend_.fill(state.exp_avg, 0);
     backend_.fill(state.exp_avg_sq, 0);
   }
-  updates_ = 0;
 }
 
 void ShardedOptimizer::zero_gradients() {
@@ -115,7 +154,27 @@ double ShardedOptimizer::gradient_norm(double divisor) {
   return std::sqrt(squares) / divisor;
 }
 
+void ShardedOptimizer::update_through_stream(const AdamWStep& step) {
+  stream_->run(chunk_tensors_, /*bring=*/true, [&](size_t index, const StateStream::Chunk& state) {
+    const auto& [i, begin, end, last] = chunks_[index];
+    const SharedParameter& parameter = parameters_[i];
+    const Range own = states_[i].own;
+    const Tensor rows = parameter.weight.rows(own.begin, own.end);
+    const Tensor weight = rows.reshape({rows.count()}).rows(begin, end);
+    const Tensor gradient = states_[i].gradient.reshape({rows.count()}).rows(begin, end);
+    AdamWStep own_step = step;
+    if (!parameter.decays) own_step.weight_decay = 0;
+    if (end > begin)
+      backend_.adamw(weight, state.size() < 3 ? weight : state[2], state[0], state[1], gradient, own_step);
+    if (last && options_.zero > 0) gather_weight(parameter, states_[i]);
+  });
+}
+
 void ShardedOptimizer::update(const AdamWStep& step) {
+  if (stream_) {
+    update_through_stream(step);
+    return;
+  }
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const SharedParameter& parameter = parameters_[i];
     const State& state = states_[i];
@@ -175,7 +234,7 @@ std::vector<NamedShard> ShardedOptimizer::state_shards() {
   for (size_t i = 0; i < parameters_.size(); ++i) {
     add("exp_avg", i, states_[i].exp_avg);
     add("exp_avg_sq", i, states_[i].exp_avg_sq);
-    if (states_[i].master.dtype() != parameters_[i].weight.dtype()) add("master", i, states_[i].master);
+    if (own_master(states_[i], i)) add("master", i, states_[i].master);
   }
   return shards;
 }

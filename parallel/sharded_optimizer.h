@@ -1,9 +1,11 @@
 // AdamW over a list of parameters, its state split by rows over z (ZeRO stage 1 and 2) or whole on every rank (0).
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "parallel/gradient_sync.h"
+#include "parallel/state_stream.h"
 
 namespace carillon {
 
@@ -16,11 +18,16 @@ class ShardedOptimizer {
     double epsilon = 1e-8;
     double weight_decay = 0.01;
     double max_grad_norm = 1.0;  // 0: off
+    bool offload = false;        // master weights and moments in host memory: state_stream.h
+    // Elements that pass through the device at a time: copies long enough for a link's full rate, six of which (96 MiB)
+    // no plan notices.
+    int64_t offload_chunk = int64_t{4} << 20;
   };
   // Deals master weights (when T is bfloat16; otherwise the weight itself is the master where that saves memory),
-  // moments and, at stage 2, gradient shards from `arena`. Touches no memory: `arena` may be measuring.
+  // moments and, at stage 2, gradient shards from `arena`; with `offload` masters and moments from `host`. Touches no
+  // memory: the arenas may be measuring.
   ShardedOptimizer(Backend& backend, ProcessGrid& grid, std::vector<SharedParameter> parameters, const Options& options,
-                   Arena& arena);
+                   Arena& arena, Arena* host = nullptr);
 
   // Masters = the weights as they are now, moments 0, no updates yet. After initialising or importing a model.
   void start_from_weights();
@@ -46,7 +53,8 @@ class ShardedOptimizer {
   void set_updates(int64_t updates) { updates_ = updates; }
 
   // Dataset paths optimizer/exp_avg/NAME, optimizer/exp_avg_sq/NAME, optimizer/master/NAME and this rank's rectangles;
-  // replicas are marked not owned. The same list serves saving and loading.
+  // replicas are marked not owned. The same list serves saving and loading. With `offload` the tensors are in host
+  // memory.
   std::vector<NamedShard> state_shards();
 
  private:
@@ -65,6 +73,11 @@ class ShardedOptimizer {
   double gradient_norm(double divisor);
   void update(const AdamWStep& step);
   void gather_weight(const SharedParameter& parameter, const State& state);
+  bool own_master(const State& state, size_t index) const {  // false: the weight is its own master
+    return state.master.dtype() != parameters_[index].weight.dtype();
+  }
+  void list_chunks();
+  void update_through_stream(const AdamWStep& step);
 
   Backend& backend_;
   ProcessGrid& grid_;
@@ -72,6 +85,16 @@ class ShardedOptimizer {
   std::vector<SharedParameter> parameters_;
   std::vector<State> states_;
   int64_t updates_ = 0;
+
+  // With `offload`: elements [begin, end) of a parameter's own rows.
+  struct ChunkOf {
+    size_t parameter;
+    int64_t begin, end;
+    bool last;  // of this parameter
+  };
+  std::optional<StateStream> stream_;
+  std::vector<ChunkOf> chunks_;
+  std::vector<StateStream::Chunk> chunk_tensors_;  // exp_avg, exp_avg_sq and, where there is one, master
 };
 
 }  // namespace carillon

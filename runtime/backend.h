@@ -76,6 +76,24 @@ class Backend {
   virtual void upload(Tensor device, Tensor host) = 0;
   virtual void download(Tensor host, Tensor device) = 0;
   virtual void synchronize() = 0;
+  // Its memory can be read by the host; false for CUDA.
+  virtual bool unified() const { return true; }
+
+  // ---- copies that run beside the ops ------------------------------------------------------------------------------
+  // Host memory that such copies reach without a detour (page-locked where the device wants it), zeroed. Error 74.
+  virtual Buffer allocate_host(size_t bytes) { return Buffer::host(bytes); }
+  // One copy in flight. It begins once the ops already put on the queue are done; ops put there after wait() find it
+  // done. wait() holds up the queue, not the host: what a download brought the host may read after synchronize() only.
+  // Between start and wait no op may write the source or touch the target. Copies in flight have no order among
+  // themselves; a start after another copy's wait() comes after that copy. To be waited for before it is destroyed.
+  class Copy {
+   public:
+    virtual ~Copy() = default;
+    virtual void wait() = 0;
+  };
+  // Same shape and dtype, packed; host memory from allocate_host. By default the copy is over when start returns.
+  virtual std::unique_ptr<Copy> start_upload(Tensor device, Tensor host);
+  virtual std::unique_ptr<Copy> start_download(Tensor host, Tensor device);
 
   // ---- elementwise and copies -------------------------------------------------------------------------------------
   virtual void fill(Tensor x, double value) = 0;

@@ -37,6 +37,16 @@ class TracedBackend : public Backend {
     inner_->download(host, device);
   }
   void synchronize() override { inner_->synchronize(); }
+  bool unified() const override { return inner_->unified(); }
+  Buffer allocate_host(size_t bytes) override { return inner_->allocate_host(bytes); }
+  std::unique_ptr<Copy> start_upload(Tensor device, Tensor host) override {
+    const TraceSpan span("start_upload");
+    return inner_->start_upload(device, host);
+  }
+  std::unique_ptr<Copy> start_download(Tensor host, Tensor device) override {
+    const TraceSpan span("start_download");
+    return inner_->start_download(host, device);
+  }
 
   void fill(Tensor x, double value) override {
     const TraceSpan span("fill");

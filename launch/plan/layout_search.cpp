@@ -49,12 +49,22 @@ LayoutSearch search_layouts(const ModelConfig& model, const PlannedRun& run, int
           }
           candidate.network.optimizer.zero = zero;
           candidate.network.recompute = recompute;
-          const int64_t peak = memory.peak(candidate);
-          if (machine.profile.memory_bytes > 0 && peak > machine.usable_bytes()) {
+          candidate.network.mlp_tile = recompute == Recompute::kNone ? 0 : run.network.mlp_tile;
+          // Offloading is never faster: only where it is needed.
+          bool first = true;
+          for (const Offload offload : {Offload::kNone, Offload::kCheckpoints, Offload::kOptimizer, Offload::kAll}) {
+            if (offload != Offload::kNone && machine.profile.device == "cpu") break;
+            if (offloads_checkpoints(offload) && recompute == Recompute::kNone) continue;
+            candidate.network.offload = offload;
+            search.tried += first ? 0 : 1;
+            first = false;
+            const RankMemory rank = memory.rank(candidate, 0);
+            if (machine.fits(rank.total, rank.host)) {
+              found.push_back({candidate, rank.total, rank.host, plan_step(model, candidate, machine)});
+              break;
+            }
             ++search.too_large;
-            continue;
           }
-          found.push_back({candidate, peak, plan_step(model, candidate, machine)});
         }
     }
   const auto faster = [](const PlannedLayout& a, const PlannedLayout& b) {

@@ -1,5 +1,6 @@
 // Which layouts of a run a machine would rather have: all data × context × tensor × ZeRO × recompute that take the same
-// sequences a step, without those that cannot be or do not fit, fastest first.
+// sequences a step, without those that cannot be or do not fit, fastest first. What does not fit a GPU is tried again
+// with checkpoints, optimizer state and both in host memory; the MLP's tile is the run's.
 #pragma once
 
 #include <vector>
@@ -12,6 +13,7 @@ namespace carillon {
 struct PlannedLayout {
   PlannedRun run;
   int64_t peak = 0;  // bytes of the fullest rank
+  int64_t host = 0;  // of host memory, a rank
   StepTime time;
 };
 

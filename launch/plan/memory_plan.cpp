@@ -25,13 +25,14 @@ ScratchShape scratch_shape(const ModelConfig& model, const MachineProfile& machi
   shape.heads = shards.heads;
   shape.kv_heads = shards.kv_heads;
   shape.head_dim = model.head_dim;
-  const int64_t rows = run.rows(), mlp = 2 * shards.mlp.size();
+  const int64_t rows = run.rows(), mlp_rows = run.mlp_rows(), mlp = 2 * shards.mlp.size();
   const int64_t head = shards.vocabulary.size() * model.hidden_size;
   shape.hidden = model.hidden_size;
-  shape.largest_left = rows * std::max(mlp, model.hidden_size);
-  shape.largest_right =
-      std::max({head, mlp * model.hidden_size, rows * std::max(shards.mlp.size(), model.hidden_size)});
-  shape.largest_result = rows * mlp;
+  // What is C or heads wide is multiplied whole, what is as wide as the MLP a tile at a time.
+  const int64_t narrow = rows * std::max(model.hidden_size, shards.heads * model.head_dim);
+  shape.largest_left = std::max(mlp_rows * mlp, narrow);
+  shape.largest_right = std::max({head, mlp * model.hidden_size, mlp_rows * shards.mlp.size(), narrow});
+  shape.largest_result = std::max(mlp_rows * mlp, rows * (shards.heads + 2 * shards.kv_heads) * model.head_dim);
   return shape;
 }
 
@@ -142,6 +143,8 @@ RankMemory MemoryPlan::rank(const PlannedRun& run, int rank) const {
   if (evaluation_length_ > 0) {
     NetworkOptions evaluation = run.network;
     evaluation.training = false;
+    evaluation.mlp_tile = 0;  // a scorer's MLP takes all rows at once
+    evaluation.offload = Offload::kNone;
     evaluation.batch = 1;
     // Sequences shorter than the ring are padded, as the scorer does.
     evaluation.sequence_length = std::max<int64_t>(evaluation_length_ + 1, int64_t{2} * run.grid.context);
@@ -159,8 +162,24 @@ RankMemory MemoryPlan::rank(const PlannedRun& run, int rank) const {
     add("host staging", staging);
     add("communication", communication);
     add("start", std::max<int64_t>(starting - later, 0));
-  } else {
-    memory.host = staging + starting;
+  }
+  const auto on_host = [&](const char* role, int64_t bytes) {
+    if (bytes == 0) return;
+    memory.host_roles.emplace_back(role, bytes);
+    memory.host += bytes;
+  };
+  int64_t offloaded_named = 0;
+  for (const char* role : {"checkpoints", "optimizer"}) {
+    int64_t bytes = 0;
+    for (const auto& [name, size] : network.host_by_name)
+      if (name.starts_with(std::string(role) + ".")) bytes += static_cast<int64_t>(size);
+    on_host(role, bytes);
+    offloaded_named += bytes;
+  }
+  on_host("gaps", static_cast<int64_t>(network.host_bytes) - offloaded_named);
+  if (machine_.device != "cpu") {
+    on_host("staging", staging);
+    on_host("start", starting);
   }
   add("libraries", machine_.library_bytes);
   return memory;
@@ -207,12 +226,13 @@ std::vector<RankGroup> MemoryPlan::groups(const PlannedRun& run) const {
   return groups;
 }
 
-int64_t MemoryPlan::longest_sequence(const PlannedRun& run, int64_t bytes) const {
+int64_t MemoryPlan::longest_sequence(const PlannedRun& run, int64_t bytes, int64_t host_bytes) const {
   const int64_t granule = int64_t{2} * run.grid.context * run.grid.tensor;
   const auto fits = [&](int64_t granules) {
     PlannedRun longer = run;
     longer.network.sequence_length = granules * granule;
-    return peak(longer) <= bytes;
+    const RankMemory memory = rank(longer, 0);
+    return memory.total <= bytes && memory.host <= host_bytes;
   };
   if (!fits(1)) return 0;
   // Memory never shrinks with the length, and a token takes at least its place in the rotation table.

@@ -3,6 +3,7 @@
 // scratch, the host's staging of batches, MPI's reduction buffers, the libraries.
 #pragma once
 
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -22,7 +23,10 @@ struct RankMemory {
   std::vector<std::pair<std::string, int64_t>> tensors;  // of the one piece by full name, largest first
   int64_t dealt = 0;                                     // Network::bytes()
   int64_t total = 0;                                     // on the device; on a CPU of the whole process
-  int64_t host = 0;                                      // CUDA only: host memory of the rank's staging
+  // Host memory of the rank; on a CPU what is offloaded only, the rest is in `total`.
+  int64_t host = 0;
+  // What it goes to: checkpoints, optimizer (offloaded), staging of batches, start. They add up to `host`.
+  std::vector<std::pair<std::string, int64_t>> host_roles;
 
   int64_t of(const std::string& role) const;
 };
@@ -48,8 +52,10 @@ class MemoryPlan {
   int64_t peak(const PlannedRun& run) const { return rank(run, 0).total; }
   std::vector<RankGroup> groups(const PlannedRun& run) const;
 
-  // The longest sequence, a multiple of 2·context·tensor, whose peak is within `bytes`; 0 when none is.
-  int64_t longest_sequence(const PlannedRun& run, int64_t bytes) const;
+  // The longest sequence, a multiple of 2·context·tensor, whose peak is within `bytes` and whose host memory within
+  // `host_bytes`; 0 when none is.
+  int64_t longest_sequence(const PlannedRun& run, int64_t bytes,
+                           int64_t host_bytes = std::numeric_limits<int64_t>::max()) const;
 
  private:
   const ModelConfig& model_;

@@ -29,6 +29,9 @@ void declare_plan(Schema& schema, PlanConfig& config) {
   schema.integer("plan.memory", plan.memory, "Bytes of a rank (24g), in place of the profile's.")
       .at_least(1)
       .default_is("the profile's");
+  schema.integer("plan.host_memory", plan.host_memory, "Bytes of a node's host memory (1t), in place of the profile's.")
+      .at_least(1)
+      .default_is("the profile's");
   declare_run(schema, config.run);
   declare_slurm(schema, config.slurm);
 }
@@ -87,6 +90,7 @@ PlannedMachine planned_machine(const PlanConfig& config, const Notice& notice) {
   if (profile.device == "cpu" && machine.ranks_per_node != profile.ranks_per_node)
     profile.memory_bytes = profile.memory_bytes * std::max(1, profile.ranks_per_node) / machine.ranks_per_node;
   if (plan.memory) profile.memory_bytes = *plan.memory;
+  if (plan.host_memory) profile.host_memory_bytes = *plan.host_memory;
   return machine;
 }
 

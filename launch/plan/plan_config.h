@@ -19,6 +19,7 @@ struct PlanSection {
   std::optional<int64_t> gpus_per_node;   // another name for it
   std::optional<int64_t> ranks;           // all of them, in place of nodes × ranks a node
   std::optional<int64_t> memory;          // bytes of a rank, in place of the profile's
+  std::optional<int64_t> host_memory;     // bytes of a node, in place of the profile's
 };
 
 struct PlanConfig {

@@ -29,18 +29,37 @@ std::string context_sizes(int64_t ranks, int64_t tensor, int64_t length) {
   return text;
 }
 
+constexpr int64_t kTile = 8192;  // rows of the MLP at a time: enough for the products' full rate
+
+// Ways to less memory that cost no ranks, alone and together with what was named before.
+struct Remedies {
+  Limit& limit;
+  const MemoryPlan& memory;
+  const PlannedMachine& machine;
+  bool host = false;  // host memory is what is short
+  std::string text = "";
+
+  // True when it fits.
+  bool add(const std::string& change, const PlannedRun& run) {
+    const RankMemory rank = memory.rank(run, 0);
+    const bool fits = machine.fits(rank.total, rank.host);
+    Json remedy = {{"change", change}, {"peak_bytes", rank.total}, {"host_bytes", rank.host}, {"fits", fits}};
+    limit.remedies.push_back(std::move(remedy));
+    text += fmt::format("{}{} {:.1f} GiB{}{}", text.empty() ? "" : "; ", change, gibibytes(rank.total),
+                        host || rank.host > machine.usable_host_bytes()
+                            ? fmt::format(" and {:.1f} GiB of host", gibibytes(rank.host))
+                            : "",
+                        fits ? " (fits)" : "");
+    return fits;
+  }
+};
+
 Limit memory_limit(const PlannedRun& run, const PlannedMachine& machine, const MemoryPlan& memory, int64_t peak,
                    int64_t longest) {
-  const int64_t usable = machine.usable_bytes(), whole = machine.profile.memory_bytes;
+  const int64_t whole = machine.profile.memory_bytes;
   Limit limit{"memory", peak > whole, ""};
-  std::string remedies;
-  const auto remedy = [&](const std::string& change, const PlannedRun& other) {
-    const int64_t other_peak = memory.peak(other);
-    const bool fits = other_peak <= usable;
-    limit.remedies.push_back({{"change", change}, {"peak_bytes", other_peak}, {"fits", fits}});
-    remedies += fmt::format("{}{} {:.1f} GiB{}", remedies.empty() ? "" : "; ", change, gibibytes(other_peak),
-                            fits ? " (fits)" : "");
-  };
+  Remedies remedies{limit, memory, machine};
+  const auto remedy = [&](const std::string& change, const PlannedRun& other) { return remedies.add(change, other); };
   const int64_t z = int64_t{run.grid.data} * run.grid.context;
   if (run.network.recompute != Recompute::kFull) {
     PlannedRun other = run;
@@ -56,6 +75,42 @@ Limit memory_limit(const PlannedRun& run, const PlannedMachine& machine, const M
       remedy("train.recompute=full and parallel.zero=2", other);
     }
   }
+  // What costs little, one after the other: tiles, then host memory.
+  {
+    PlannedRun other = run;
+    std::string changes;
+    bool fits = false;
+    const auto also = [&](const std::string& change) {
+      changes += (changes.empty() ? "" : " and ") + change;
+      fits = remedy(changes, other);
+    };
+    if (other.network.recompute == Recompute::kNone) {
+      other.network.recompute = Recompute::kSelective;
+      changes = "train.recompute=selective";
+    }
+    if (other.mlp_rows() > kTile) {
+      other.network.mlp_tile = kTile;
+      also("train.mlp_tile=8k");
+    }
+    if (machine.profile.device != "cpu") {
+      const bool optimizer = offloads_optimizer(other.network.offload);
+      if (!fits && !offloads_checkpoints(other.network.offload)) {
+        other.network.offload = optimizer ? Offload::kAll : Offload::kCheckpoints;
+        also(optimizer ? "train.offload=all" : "train.offload=checkpoints");
+      }
+      if (!fits && other.network.optimizer.zero < 2 && z > 1) {
+        other.network.optimizer.zero = 2;
+        also("parallel.zero=2");
+      }
+      if (!fits && !optimizer) {
+        other.network.offload = Offload::kAll;
+        if (const size_t at = changes.find("offload=checkpoints"); at != std::string::npos)
+          changes.replace(at, std::string("offload=checkpoints").size(), "offload=all"), fits = remedy(changes, other);
+        else
+          also("train.offload=all");
+      }
+    }
+  }
   // More context ranks: those of the data axis first, then new ones.
   for (const int factor : {2, 4, 8}) {
     PlannedRun other = run;
@@ -63,17 +118,53 @@ Limit memory_limit(const PlannedRun& run, const PlannedMachine& machine, const M
     const bool within = run.grid.data % factor == 0;
     if (within) other.grid.data /= factor;
     if (run.network.sequence_length < 2 * other.grid.context) break;
-    remedy(fmt::format("parallel.context={} on {} ranks", other.grid.context, other.grid.size()), other);
-    if (limit.remedies.back()["fits"]) break;
+    if (remedy(fmt::format("parallel.context={} on {} ranks", other.grid.context, other.grid.size()), other)) break;
   }
   if (longest > 0 && longest < run.network.sequence_length) {
     PlannedRun other = run;
     other.network.sequence_length = longest;
     remedy(fmt::format("data.sequence_length={}", longest), other);
   }
-  limit.text = fmt::format("a rank takes {:.2f} GiB of its {:.2f} GiB{}, in this layout, {}", gibibytes(peak),
-                           gibibytes(whole), peak > whole ? "" : ", less than 8 % stay free",
-                           remedies.empty() ? "take more ranks or another machine" : "change one: " + remedies);
+  limit.text =
+      fmt::format("a rank takes {:.2f} GiB of its {:.2f} GiB{}, in this layout, {}", gibibytes(peak), gibibytes(whole),
+                  peak > whole ? "" : ", less than 8 % stay free",
+                  remedies.text.empty() ? "take more ranks or another machine" : "change one: " + remedies.text);
+  return limit;
+}
+
+// Host memory of a node, all its ranks'.
+Limit host_limit(const PlannedRun& run, const PlannedMachine& machine, const MemoryPlan& memory,
+                 const RankMemory& fullest, int64_t longest) {
+  const int64_t ranks = std::min<int64_t>(machine.ranks_per_node, machine.ranks());
+  const int64_t node = fullest.host * ranks, whole = machine.profile.host_memory_bytes;
+  Limit limit{"host", node > whole, ""};
+  Remedies remedies{limit, memory, machine, /*host=*/true};
+  PlannedRun other = run;
+  if (offloads_checkpoints(run.network.offload) && run.network.recompute == Recompute::kSelective) {
+    other.network.recompute = Recompute::kFull;
+    remedies.add("train.recompute=full", other);
+  }
+  if (run.network.offload != Offload::kNone) {
+    other.network.offload = Offload::kNone;
+    remedies.add(other.network.recompute == run.network.recompute ? "train.offload=none"
+                                                                  : "train.recompute=full and train.offload=none",
+                 other);
+  }
+  for (const int factor : {2, 4, 8}) {
+    PlannedRun more = run;
+    more.grid.context *= factor;
+    if (run.network.sequence_length < 2 * more.grid.context) break;
+    if (remedies.add(fmt::format("parallel.context={} on {} ranks", more.grid.context, more.grid.size()), more)) break;
+  }
+  if (longest > 0 && longest < run.network.sequence_length) {
+    PlannedRun shorter = run;
+    shorter.network.sequence_length = longest;
+    remedies.add(fmt::format("data.sequence_length={}", longest), shorter);
+  }
+  limit.text = fmt::format(
+      "{} ranks take {:.1f} GiB of their node's {:.1f} GiB of host memory{}, in train.offload, change one: {}", ranks,
+      gibibytes(node), gibibytes(whole), node > whole ? "" : ", of which at most 80 % should be page-locked",
+      remedies.text);
   return limit;
 }
 
@@ -82,8 +173,12 @@ void ring_limit(std::vector<Limit>& limits, const PlannedRun& run, const StepTim
   const int64_t local = run.layout().local();
   const auto pass = [&](const char* name, const RingTime& ring) {
     if (ring.uncovered <= 0) return;
-    text += fmt::format("{}{} needs {} tokens a rank and leaves {:.3g} s a layer uncovered", text.empty() ? "" : "; ",
-                        name, ring.tokens_to_hide, ring.uncovered);
+    text += fmt::format(
+        "{}{} needs {} tokens a rank and leaves {:.3g} s a layer uncovered{}", text.empty() ? "" : "; ", name,
+        ring.tokens_to_hide, ring.uncovered,
+        ring.tokens_to_hide_two_level == 0
+            ? ""
+            : fmt::format(" (rings inside nodes, not built, would need {})", ring.tokens_to_hide_two_level));
   };
   pass("the forward ring", time.forward_ring);
   pass("the backward ring", time.backward_ring);
@@ -91,10 +186,12 @@ void ring_limit(std::vector<Limit>& limits, const PlannedRun& run, const StepTim
   const int64_t needed = std::max(time.forward_ring.tokens_to_hide, time.backward_ring.tokens_to_hide);
   const int64_t fewer =
       std::clamp<int64_t>(run.layout().padded() / std::max<int64_t>(needed, 1), 1, std::max(1, run.grid.context - 1));
-  limits.push_back({"ring", false,
-                    fmt::format("with {} tokens a rank the ring's hops take longer than the attention beside them: {}, "
-                                "in parallel.context, take at most {} or sequences of at least {} tokens",
-                                local, text, fewer, needed * run.grid.context)});
+  limits.push_back(
+      {"ring", false,
+       fmt::format(
+           "with {} tokens a rank the ring's hops take longer than the attention beside them ({:.3g} s "
+           "of a step of {:.3g} s): {}, in parallel.context, take at most {} or sequences of at least {} tokens",
+           local, time.ring, time.seconds, text, fewer, needed * run.grid.context)});
 }
 
 }  // namespace
@@ -117,10 +214,17 @@ std::vector<Limit> limits_of_layout(const RunConfig& config, const ModelConfig& 
 }
 
 std::vector<Limit> limits_of_run(const ModelConfig& model, const PlannedRun& run, const PlannedMachine& machine,
-                                 const MemoryPlan& memory, int64_t peak, int64_t longest, const StepTime& time) {
+                                 const MemoryPlan& memory, const RankMemory& fullest, int64_t longest,
+                                 const StepTime& time) {
   std::vector<Limit> limits;
-  if (machine.profile.memory_bytes > 0 && peak > machine.usable_bytes())
-    limits.push_back(memory_limit(run, machine, memory, peak, longest));
+  if (run.network.offload != Offload::kNone && machine.profile.device == "cpu")
+    limits.push_back({"offload", true,
+                      fmt::format("a CPU keeps everything in host memory already, in train.offload, {} frees nothing: "
+                                  "leave it out or set none",
+                                  name_of(run.network.offload))});
+  if (machine.profile.memory_bytes > 0 && fullest.total > machine.usable_bytes())
+    limits.push_back(memory_limit(run, machine, memory, fullest.total, longest));
+  if (fullest.host > machine.usable_host_bytes()) limits.push_back(host_limit(run, machine, memory, fullest, longest));
   ring_limit(limits, run, time);
 
   const int64_t tensor = run.grid.tensor, length = run.network.sequence_length;
@@ -137,6 +241,13 @@ std::vector<Limit> limits_of_run(const ModelConfig& model, const PlannedRun& run
                                   "by one{}",
                                   what, tensor, model.vocab_size < tensor ? ", and some ranks have none" : "")});
   }
+  if (time.offload_copy > std::min(time.offload_forward, time.offload_backward))
+    limits.push_back(
+        {"offload", false,
+         fmt::format("a layer's checkpoints take {:.3g} s to the host, longer than the {:.3g} s its "
+                     "products and attention take forward, in train.offload, sequences this short wait for "
+                     "it: keep them on the device if they fit",
+                     time.offload_copy, time.offload_forward)});
   if (const int64_t padding = run.layout().padded() - length; padding > 0)
     limits.push_back({"padding", false,
                       fmt::format("{} of {} tokens of a sequence are padding ({:.2f} %), in data.sequence_length, a "

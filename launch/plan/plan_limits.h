@@ -12,10 +12,10 @@
 namespace carillon {
 
 struct Limit {
-  std::string name;               // heads | world | length | memory | ring | vocabulary | padding | nodes | rope
-  bool fatal = false;             // the run cannot be: `carillon plan` ends with 64
-  std::string text;               // WHAT, WHERE, WHAT TO DO
-  Json remedies = Json::array();  // memory: {"change", "peak_bytes", "fits"}
+  std::string name;    // heads | world | length | offload | memory | host | ring | vocabulary | padding | nodes | rope
+  bool fatal = false;  // the run cannot be: `carillon plan` ends with 64
+  std::string text;    // WHAT, WHERE, WHAT TO DO
+  Json remedies = Json::array();  // memory, host: {"change", "peak_bytes", "host_bytes", "fits"}
 };
 
 // Limits a grid can break before anything is measured: ranks, heads, key/value heads, length. Fatal all of them; with
@@ -25,6 +25,7 @@ std::vector<Limit> limits_of_layout(const RunConfig& config, const ModelConfig& 
 
 // Those that show only when memory and time are known.
 std::vector<Limit> limits_of_run(const ModelConfig& model, const PlannedRun& run, const PlannedMachine& machine,
-                                 const MemoryPlan& memory, int64_t peak, int64_t longest, const StepTime& time);
+                                 const MemoryPlan& memory, const RankMemory& fullest, int64_t longest,
+                                 const StepTime& time);
 
 }  // namespace carillon

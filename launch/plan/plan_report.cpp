@@ -20,6 +20,7 @@ Json json_of(const RingTime& ring, int64_t bytes) {
           {"hops", ring.hops},
           {"exposed", ring.exposed},
           {"tokens_to_hide", ring.tokens_to_hide},
+          {"tokens_to_hide_two_level", ring.tokens_to_hide_two_level},
           {"bytes", bytes}};
 }
 
@@ -29,6 +30,8 @@ Json json_of(const PlannedRun& run) {
           {"tensor", run.grid.tensor},
           {"zero", run.network.optimizer.zero},
           {"recompute", name_of(run.network.recompute)},
+          {"offload", name_of(run.network.offload)},
+          {"mlp_tile", run.network.mlp_tile == 0 ? Json() : Json(run.network.mlp_tile)},
           {"kind", layout_word(run.network.layout)},
           {"dtype", name_of(run.network.compute)},
           {"sequence_length", run.network.sequence_length},
@@ -39,17 +42,44 @@ Json json_of(const PlannedRun& run) {
           {"tokens_per_step", run.tokens()}};
 }
 
+int64_t ranks_of_a_node(const PlannedMachine& machine) { return std::min(machine.ranks_per_node, machine.ranks()); }
+
 Json memory_json(const Plan& plan) {
   Json groups = Json::array();
   for (const RankGroup& group : plan.groups)
     groups.push_back({{"name", group.name},
                       {"ranks", group.ranks},
                       {"peak_bytes", group.memory.total},
+                      {"host_bytes", group.memory.host},
                       {"by_role", by_name(group.memory.roles)}});
   const RankMemory& memory = plan.groups.front().memory;
-  return {{"peak_bytes", memory.total},       {"dealt_bytes", memory.dealt},        {"host_bytes", memory.host},
-          {"by_role", by_name(memory.roles)}, {"tensors", by_name(memory.tensors)}, {"groups", groups},
+  return {{"peak_bytes", memory.total},
+          {"dealt_bytes", memory.dealt},
+          {"host_bytes", memory.host},
+          {"host_by_role", by_name(memory.host_roles)},
+          {"host_node_bytes", memory.host * ranks_of_a_node(plan.machine)},
+          {"by_role", by_name(memory.roles)},
+          {"tensors", by_name(memory.tensors)},
+          {"groups", groups},
           {"longest_sequence", plan.longest}};
+}
+
+// All the times stand on: the program's ways first, then the profile's figures, then what it lacks.
+std::vector<std::string> assumptions_of(const Plan& plan) {
+  const bool cpu = plan.machine.profile.device == "cpu";
+  std::vector<std::string> list = {
+      "one document a sequence, nothing padded or masked (a longer document is cut into sequences, data.packing)",
+      "collectives over tensor ranks and of gradients are counted, none behind compute",
+      cpu ? "ring hops run on the cores that compute, so never hidden"
+          : "ring hops run behind attention of the same step, which leaves them room; what is longer is counted"};
+  if (!cpu && plan.run->network.offload != Offload::kNone)
+    list.emplace_back(
+        "copies to and from the host run both ways at once behind a layer's products and attention; the optimizer's "
+        "behind nothing");
+  for (const std::string& figure : plan.machine.profile.assumptions)
+    list.push_back(plan.machine.profile.name + ": " + figure);
+  list.insert(list.end(), plan.time->assumptions.begin(), plan.time->assumptions.end());
+  return list;
 }
 
 Json time_json(const Plan& plan) {
@@ -65,20 +95,36 @@ Json time_json(const Plan& plan) {
           {"hardware_flops", time.hardware_flops},
           {"product_rate", time.product_rate},
           {"product_rate_fraction", time.product_rate_fraction},
-          {"assumptions", time.assumptions},
+          {"peak_rate", time.peak_rate == 0 ? Json() : Json(time.peak_rate)},
+          {"mfu", time.peak_rate == 0 ? Json() : Json(time.peak_fraction)},
+          {"assumptions", assumptions_of(plan)},
+          {"offload",
+           {{"layer_copy", time.offload_copy},
+            {"layer_forward", time.offload_forward},
+            {"layer_backward", time.offload_backward},
+            {"layers", plan.work->offloaded_layers},
+            {"state_bytes", plan.work->offloaded_state_bytes}}},
           {"ring",
            {{"forward", json_of(time.forward_ring, plan.work->ring.forward_bytes)},
             {"backward", json_of(time.backward_ring, plan.work->ring.backward_bytes)}}}};
 }
 
 std::vector<std::string> train_arguments(const PlanConfig& config, const PlannedRun& run) {
-  const std::vector<std::pair<std::string, std::string>> layout = {
+  std::vector<std::pair<std::string, std::string>> layout = {
       {"parallel.data", fmt::format("{}", run.grid.data)},
       {"parallel.context", fmt::format("{}", run.grid.context)},
       {"parallel.tensor", fmt::format("{}", run.grid.tensor)},
       {"parallel.zero", fmt::format("{}", run.network.optimizer.zero)},
       {"train.recompute", name_of(run.network.recompute)},
       {"train.gradient_accumulation_steps", fmt::format("{}", run.accumulation)}};
+  // Named where the file or the person says otherwise: their plain values are the defaults.
+  const TrainSection& given = config.run.train;
+  if (run.network.offload != Offload::kNone || given.offload != Offload::kNone)
+    layout.emplace_back("train.offload", name_of(run.network.offload));
+  if (const int64_t tile = run.network.mlp_tile; tile > 0)
+    layout.emplace_back("train.mlp_tile", fmt::format("{}", tile));
+  else if (given.mlp_tile)
+    layout.emplace_back("train.mlp_tile", "~");
   std::vector<std::string> arguments{config.path};
   for (const std::string& argument : config.overrides) {
     const auto same = [&](const auto& key) { return argument.starts_with(key.first + "="); };
@@ -113,7 +159,16 @@ std::string memory_text(const Plan& plan) {
     for (const RankGroup& group : plan.groups)
       text += fmt::format("  {:<40} {:>12} ({} more than the least)\n", group.name, readable(group.memory.total),
                           readable(group.memory.total - plan.groups.back().memory.total));
-  if (memory.host > 0) text += fmt::format("  host, a rank       {:>12}\n", readable(memory.host));
+  if (memory.host > 0) {
+    text += "host memory of a rank\n";
+    for (const auto& [role, bytes] : memory.host_roles) text += fmt::format("  {:<18} {:>12}\n", role, readable(bytes));
+    const int64_t node = plan.machine.profile.host_memory_bytes, ranks = ranks_of_a_node(plan.machine);
+    text +=
+        fmt::format("  {:<18} {:>12}{}\n", fmt::format("{} ranks of a node", ranks), readable(memory.host * ranks),
+                    node > 0 ? fmt::format(" of {} ({:.0f} %)", readable(node),
+                                           100.0 * static_cast<double>(memory.host * ranks) / static_cast<double>(node))
+                             : "");
+  }
   text += plan.longest > 0 ? fmt::format("longest sequence that fits this layout: {} tokens\n", plan.longest)
                            : "no sequence fits this layout\n";
   return text;
@@ -130,21 +185,28 @@ std::string time_text(const Plan& plan) {
                       time.tokens_per_day, time.tokens_per_second / plan.run->grid.size());
   text += fmt::format(
       "  {:.4g} useful FLOP a step ({:.4g} with what is computed again); {:.1f} % of the {:.4g} FLOP/s a rank's "
-      "fastest product reaches\n",
-      time.useful_flops, time.hardware_flops, 100 * time.product_rate_fraction, time.product_rate);
+      "fastest product reaches{}\n",
+      time.useful_flops, time.hardware_flops, 100 * time.product_rate_fraction, time.product_rate,
+      time.peak_rate == 0
+          ? ""
+          : fmt::format(", {:.1f} % of its peak of {:.4g} (MFU)", 100 * time.peak_fraction, time.peak_rate));
   if (plan.run->grid.context > 1)
     for (const auto& [name, ring] :
          {std::pair("forward", &time.forward_ring), std::pair("backward", &time.backward_ring)})
       text += fmt::format(
           "  ring {}, a layer: attention {:.3g} s, hops {:.3g} s, exposed {:.3g} s; hidden from {} tokens "
-          "a rank\n",
-          name, ring->compute, ring->hops, ring->exposed, ring->tokens_to_hide);
-  text +=
-      "  assumed: one document a sequence, nothing padded or masked; no offload to the host (the program has none); "
-      "collectives\n  over tensor ranks and of gradients not overlapped";
-  text += plan.machine.profile.device == "cpu" ? "; ring hops on the cores that compute, so never hidden\n"
-                                               : "; ring hops behind attention\n";
-  for (const std::string& assumption : time.assumptions) text += "  " + assumption + "\n";
+          "a rank{}\n",
+          name, ring->compute, ring->hops, ring->exposed, ring->tokens_to_hide,
+          ring->tokens_to_hide_two_level == 0
+              ? ""
+              : fmt::format(" (rings inside nodes, not built: from {})", ring->tokens_to_hide_two_level));
+  if (plan.work->offloaded_layers > 0)
+    text += fmt::format(
+        "  host copies, a layer: {:.3g} s each way beside {:.3g} s of products and attention forward, {:.3g} "
+        "backward\n",
+        time.offload_copy, time.offload_forward, time.offload_backward);
+  text += "assumed\n";
+  for (const std::string& assumption : assumptions_of(plan)) text += "  " + assumption + "\n";
   return text;
 }
 
@@ -154,14 +216,17 @@ std::string layouts_text(const PlanConfig& config, const Plan& plan) {
       fmt::format("\nbest layouts of {} tried ({} impossible, {} too large), the same sequences a step\n", search.tried,
                   search.impossible, search.too_large);
   if (search.best.empty()) return text + "  none fits\n";
-  text += fmt::format("  {:>5} {:>7} {:>6} {:>4} {:<9} {:>12} {:>10} {:>10} {:>6}  {}\n", "data", "context", "tensor",
-                      "ZeRO", "recompute", "peak", "s a step", "tokens/s", "MFU", "limited by");
+  text += fmt::format("  {:>5} {:>7} {:>6} {:>4} {:<9} {:<11} {:>12} {:>10} {:>10} {:>6}  {}\n", "data", "context",
+                      "tensor", "ZeRO", "recompute", "offload", "peak", "s a step", "tokens/s",
+                      search.best.empty() || search.best.front().time.peak_rate == 0 ? "of it" : "MFU", "limited by");
   for (const PlannedLayout& layout : search.best)
-    text +=
-        fmt::format("  {:>5} {:>7} {:>6} {:>4} {:<9} {:>12} {:>10.5g} {:>10.5g} {:>4.1f} %  {}\n", layout.run.grid.data,
-                    layout.run.grid.context, layout.run.grid.tensor, layout.run.network.optimizer.zero,
-                    name_of(layout.run.network.recompute), readable(layout.peak), layout.time.seconds,
-                    layout.time.tokens_per_second, 100 * layout.time.product_rate_fraction, layout.time.limiting);
+    text += fmt::format(
+        "  {:>5} {:>7} {:>6} {:>4} {:<9} {:<11} {:>12} {:>10.5g} {:>10.5g} {:>4.1f} %  {}\n", layout.run.grid.data,
+        layout.run.grid.context, layout.run.grid.tensor, layout.run.network.optimizer.zero,
+        name_of(layout.run.network.recompute), name_of(layout.run.network.offload), readable(layout.peak),
+        layout.time.seconds, layout.time.tokens_per_second,
+        100 * (layout.time.peak_rate == 0 ? layout.time.product_rate_fraction : layout.time.peak_fraction),
+        layout.time.limiting);
   const PlannedRun& best = search.best.front().run;
   text += "\nthe first of them\n  " + launch_line(config, plan.machine, best) + "\n\n" +
           sbatch_script(config, plan.machine, best);
@@ -195,10 +260,10 @@ Plan make_plan(const PlanConfig& config, const Notice& notice) {
     plan.run = planned_run(config.run, *grid);
     plan.groups = memory.groups(*plan.run);
     if (plan.machine.profile.memory_bytes > 0)
-      plan.longest = memory.longest_sequence(*plan.run, plan.machine.usable_bytes());
+      plan.longest = memory.longest_sequence(*plan.run, plan.machine.usable_bytes(), plan.machine.usable_host_bytes());
     plan.work = plan_work(plan.model, *plan.run);
     plan.time = plan_step(plan.model, *plan.run, plan.machine, *plan.work);
-    for (Limit& limit : limits_of_run(plan.model, *plan.run, plan.machine, memory, plan.groups.front().memory.total,
+    for (Limit& limit : limits_of_run(plan.model, *plan.run, plan.machine, memory, plan.groups.front().memory,
                                       plan.longest, *plan.time))
       plan.limits.push_back(std::move(limit));
   }
@@ -243,11 +308,14 @@ Json plan_json(const PlanConfig& config, const Plan& plan) {
                        {"tensor", layout.run.grid.tensor},
                        {"zero", layout.run.network.optimizer.zero},
                        {"recompute", name_of(layout.run.network.recompute)},
+                       {"offload", name_of(layout.run.network.offload)},
                        {"gradient_accumulation_steps", layout.run.accumulation},
                        {"peak_bytes", layout.peak},
+                       {"host_bytes", layout.host},
                        {"seconds", layout.time.seconds},
                        {"tokens_per_second", layout.time.tokens_per_second},
                        {"product_rate_fraction", layout.time.product_rate_fraction},
+                       {"mfu", layout.time.peak_rate == 0 ? Json() : Json(layout.time.peak_fraction)},
                        {"limiting", layout.time.limiting},
                        {"command", launch_line(config, plan.machine, layout.run)},
                        {"sbatch", sbatch_script(config, plan.machine, layout.run)}});
@@ -285,9 +353,9 @@ std::string plan_text(const PlanConfig& config, const Plan& plan) {
       machine.profile.processor, machine.nodes, machine.nodes == 1 ? "" : "s", machine.ranks_per_node,
       machine.profile.memory_bytes > 0 ? ", " + readable(machine.profile.memory_bytes) + " each" : "");
   if (plan.run) {
-    text += fmt::format("{}: {} tokens a rank, {} sequence{} of {} tokens a step\n", describe(*plan.run),
+    text += fmt::format("{}: {} tokens a rank, {} sequence{} of {} tokens a step, {} tokens\n", describe(*plan.run),
                         plan.run->layout().local(), plan.run->sequences(), plan.run->sequences() == 1 ? "" : "s",
-                        plan.run->network.sequence_length);
+                        plan.run->network.sequence_length, plan.run->tokens());
     text += memory_text(plan) + time_text(plan);
   }
   if (!plan.limits.empty()) {

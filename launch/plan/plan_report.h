@@ -4,19 +4,24 @@
 //   model         parameters, product_parameters (those in products), layers
 //   machine       profile, processor, device, nodes, ranks_per_node, ranks, threads, memory_bytes (of a rank),
 //                 usable_bytes (what a plan may fill)
-//   layout        data, context, tensor, zero, recompute, kind (zigzag | contiguous), dtype, sequence_length,
+//   layout        data, context, tensor, zero, recompute, offload, mlp_tile (null: all rows), kind (zigzag |
+//   contiguous), dtype, sequence_length,
 //                 tokens_per_rank, micro_batch_size, gradient_accumulation_steps, sequences_per_step, tokens_per_step;
 //                 null when the ranks cannot be laid out
-//   memory        peak_bytes, dealt_bytes (what the run allocates as one piece), host_bytes, by_role {role: bytes},
-//                 tensors {name: bytes}, groups [{name, ranks, peak_bytes, by_role}], longest_sequence (tokens, 0:
-//                 none)
+//   memory        peak_bytes, dealt_bytes (what the run allocates as one piece), host_bytes (of a rank), host_by_role,
+//                 host_node_bytes (all ranks of a node), by_role {role: bytes},
+//                 tensors {name: bytes}, groups [{name, ranks, peak_bytes, host_bytes, by_role}], longest_sequence
+//                 (tokens, 0: none)
 //   time          seconds, terms {name: seconds}, limiting, tokens_per_second, tokens_per_day, useful_flops,
-//                 hardware_flops (a step, all ranks), product_rate, product_rate_fraction, assumptions [text],
-//                 ring {forward, backward: {compute, hops, exposed, tokens_to_hide, bytes}} (a layer and micro-step;
-//                 bytes of all ranks of a ring)
-//   limits        [{name, fatal, text, remedies [{change, peak_bytes, fits}]}]
-//   layouts       [{data, context, tensor, zero, recompute, gradient_accumulation_steps, peak_bytes, seconds,
-//                 tokens_per_second, product_rate_fraction, limiting, command, sbatch}], fastest first, at most five
+//                 hardware_flops (a step, all ranks), product_rate, product_rate_fraction, peak_rate and mfu (null: no
+//                 peak is known), assumptions [text], offload {layer_copy, layer_forward, layer_backward (seconds),
+//                 layers, state_bytes},
+//                 ring {forward, backward: {compute, hops, exposed, tokens_to_hide, tokens_to_hide_two_level, bytes}}
+//                 (a layer and micro-step; bytes of all ranks of a ring)
+//   limits        [{name, fatal, text, remedies [{change, peak_bytes, host_bytes, fits}]}]
+//   layouts       [{data, context, tensor, zero, recompute, offload, gradient_accumulation_steps, peak_bytes,
+//                 host_bytes, seconds, tokens_per_second, product_rate_fraction, mfu, limiting, command, sbatch}],
+//                 fastest first, at most five
 //   search        tried, impossible, too_large
 //   runs          whether the configured layout can run
 // memory and time are null when the layout cannot be.

@@ -69,9 +69,26 @@ std::string name_of(Recompute recompute) {
   return "unknown";
 }
 
+std::string name_of(Offload offload) {
+  switch (offload) {
+    case Offload::kNone:
+      return "none";
+    case Offload::kCheckpoints:
+      return "checkpoints";
+    case Offload::kOptimizer:
+      return "optimizer";
+    case Offload::kAll:
+      return "all";
+  }
+  return "unknown";
+}
+
 std::string describe(const PlannedRun& run) {
-  return fmt::format("data {}, context {}, tensor {}, ZeRO {}, recompute {}", run.grid.data, run.grid.context,
-                     run.grid.tensor, run.network.optimizer.zero, name_of(run.network.recompute));
+  const NetworkOptions& network = run.network;
+  return fmt::format("data {}, context {}, tensor {}, ZeRO {}, recompute {}{}{}", run.grid.data, run.grid.context,
+                     run.grid.tensor, network.optimizer.zero, name_of(network.recompute),
+                     network.offload == Offload::kNone ? "" : ", offload " + name_of(network.offload),
+                     network.mlp_tile == 0 ? "" : fmt::format(", MLP in tiles of {} rows", network.mlp_tile));
 }
 
 }  // namespace carillon

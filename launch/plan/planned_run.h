@@ -2,6 +2,7 @@
 // the communicators it would have. With them one process lays out any grid, 128 ranks for a 70B model included.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -19,7 +20,10 @@ struct PlannedRun {
   int64_t accumulation = 1;
 
   SequenceLayout layout() const { return {network.layout, network.sequence_length, grid.context, grid.tensor}; }
-  int64_t rows() const { return network.batch * layout().local(); }               // N, of a rank and micro-step
+  int64_t rows() const { return network.batch * layout().local(); }  // N, of a rank and micro-step
+  int64_t mlp_rows() const {                                         // at a time
+    return network.mlp_tile == 0 ? rows() : std::min(network.mlp_tile, rows());
+  }
   int64_t sequences() const { return network.batch * accumulation * grid.data; }  // of a step
   int64_t tokens() const { return sequences() * network.sequence_length; }        // of a step, padding not counted
 };
@@ -32,8 +36,9 @@ std::unique_ptr<Communicator> planned_communicator(std::string name, int rank, i
 // The grid as world rank `rank` would have it.
 ProcessGrid planned_grid(GridShape shape, int rank, int kv_replicas);
 
-// "data 1, context 4, tensor 2, ZeRO 1, recompute selective".
+// "data 1, context 4, tensor 2, ZeRO 1, recompute selective", and what of offload and MLP tiles there is.
 std::string describe(const PlannedRun& run);
 std::string name_of(Recompute recompute);
+std::string name_of(Offload offload);
 
 }  // namespace carillon

@@ -91,8 +91,10 @@ RingTime ring_time(const WorkPlan& work, const PlannedRun& run, const PlannedMac
 
 // Tokens n a rank needs for a hop to take no longer than the attention of n²/2 pairs: 2·n·NKV·HD keys and values, and
 // as many gradients, and the link's latency. Without latency it depends neither on the batch nor on the head's width.
+// `steps`: of attention that one hop has.
 int64_t tokens_to_hide(const ModelConfig& model, const WorkPlan& work, const PlannedRun& run,
-                       const PlannedMachine& machine, const TensorShards& shards, double rate, bool backward) {
+                       const PlannedMachine& machine, const TensorShards& shards, double rate, bool backward,
+                       double steps = 1) {
   if (work.ring.steps.size() < 2) return 0;
   const Link& link = machine.link(int64_t{run.grid.context} * run.grid.tensor);
   if (link.bytes_per_second <= 0) return 0;
@@ -100,7 +102,7 @@ int64_t tokens_to_hide(const ModelConfig& model, const WorkPlan& work, const Pla
   const double wide = static_cast<double>(size_of(accumulate_type(run.network.compute)));
   const double sequences = static_cast<double>(run.network.batch), width = static_cast<double>(model.head_dim);
   // compute · n² >= transfer · n + latency
-  const double compute = (backward ? 5.0 : 2.0) * sequences * static_cast<double>(shards.heads) * width / rate;
+  const double compute = steps * (backward ? 5.0 : 2.0) * sequences * static_cast<double>(shards.heads) * width / rate;
   const double transfer = 2 * sequences * static_cast<double>(shards.kv_heads) * width *
                           (narrow + (backward ? wide : 0)) / link.bytes_per_second;
   const double latency = (backward ? 2 : 1) * link.latency_seconds;
@@ -121,6 +123,7 @@ std::vector<std::pair<std::string, double>> StepTime::terms() const {
           {"elementwise", elementwise},
           {"ring hops", ring},
           {"tensor collectives", tensor},
+          {"host copies", offload},
           {"gradients and weights", gradients},
           {"optimizer", optimizer}};
 }
@@ -162,10 +165,35 @@ StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const Planne
   time.backward_ring = ring_time(work, run, machine, model.head_dim, backward_rate, true);
   time.forward_ring.tokens_to_hide = tokens_to_hide(model, work, run, machine, shards, forward_rate, false);
   time.backward_ring.tokens_to_hide = tokens_to_hide(model, work, run, machine, shards, backward_rate, true);
+  // Ranks of a ring on one node: it is a ring of rings when they are some, but not all.
+  const int64_t inner = machine.ranks_per_node / run.grid.tensor;
+  if (inner > 1 && inner < run.grid.context) {
+    const auto two_level = [&](double rate, bool of_backward) {
+      return tokens_to_hide(model, work, run, machine, shards, rate, of_backward, static_cast<double>(inner));
+    };
+    time.forward_ring.tokens_to_hide_two_level = two_level(forward_rate, false);
+    time.backward_ring.tokens_to_hide_two_level = two_level(backward_rate, true);
+  }
   time.attention_forward = micro_steps * layers * time.forward_ring.compute;
   time.attention_backward = micro_steps * layers * time.backward_ring.compute;
   time.attention_redone = (work.forward_rings - 1) * time.attention_forward;
   time.ring = micro_steps * layers * (work.forward_rings * time.forward_ring.exposed + time.backward_ring.exposed);
+
+  // Only what runs on the device's arithmetic hides a copy: elementwise ops want the same memory.
+  const Link& host = profile.host;
+  if (host.bytes_per_second <= 0 && work.offloaded_layer_bytes + work.offloaded_state_bytes > 0)
+    time.assumptions.push_back(profile.name + " has no link to the host: copies are taken for free");
+  time.offload_forward = forward.seconds / layers + time.forward_ring.compute;
+  time.offload_backward = (backward.seconds + redone.seconds) / layers + time.backward_ring.compute +
+                          (work.forward_rings - 1) * time.forward_ring.compute;
+  if (work.offloaded_layers > 0) {
+    time.offload_copy = seconds_on(host, work.offloaded_layer_bytes, run.network.recompute == Recompute::kFull ? 1 : 3);
+    time.offload = micro_steps * work.offloaded_layers *
+                   (std::max(0.0, time.offload_copy - time.offload_forward) +
+                    std::max(0.0, time.offload_copy - time.offload_backward));
+  }
+  if (work.offloaded_state_bytes > 0)
+    time.offload += seconds_on(host, work.offloaded_state_bytes, static_cast<double>(work.parameter_tensors));
 
   time.elementwise = micro_steps * (move(work.moved_bytes) + work.ops * profile.op_seconds);
   const double tensor = run.grid.tensor;
@@ -197,6 +225,11 @@ StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const Planne
   time.tokens_per_day = time.tokens_per_second * 86400;
   time.product_rate = rates.best_product();
   time.product_rate_fraction = time.useful_flops / (time.seconds * ranks * time.product_rate);
+  if (const auto peak = profile.peak_flops_per_second.find(run.network.compute);
+      peak != profile.peak_flops_per_second.end()) {
+    time.peak_rate = peak->second;
+    time.peak_fraction = time.useful_flops / (time.seconds * ranks * time.peak_rate);
+  }
   return time;
 }
 

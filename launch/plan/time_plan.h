@@ -3,9 +3,12 @@
 // What is assumed: one document over the whole sequence, every rank as fast as the profile's, steps of the ring in
 // lockstep. On a GPU a hop travels behind the attention of its step; on a CPU the same cores move it, so it always
 // costs. Collectives over tensor ranks and the reduction of gradients are not overlapped with compute: the program does
-// not either. Nothing is offloaded to the host, because the program cannot.
+// not either. Copies to and from the host run beside a layer's products and attention, both directions at once; what
+// they take longer is exposed. Those of the optimizer's state have nothing beside them.
 #pragma once
 
+#include <algorithm>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,8 +27,18 @@ struct PlannedMachine {
   int threads = 1;  // of a rank, CPU only
 
   int64_t ranks() const { return nodes * ranks_per_node; }
+  // Host memory a rank's share of its node may take (0.8 of it: page-locked memory is not to be had whole); no limit
+  // where the profile names none, and on a CPU, whose memory is counted as its own.
+  int64_t usable_host_bytes() const {
+    return profile.device == "cpu" || profile.host_memory_bytes == 0
+               ? std::numeric_limits<int64_t>::max()
+               : profile.host_memory_bytes / 10 * 8 / std::min(ranks_per_node, ranks());
+  }
   // What a plan may fill: the rest is left to the allocator's fragments and to what no formula knows.
   int64_t usable_bytes() const { return profile.memory_bytes / 100 * 92; }
+  bool fits(int64_t bytes, int64_t host_bytes) const {
+    return (profile.memory_bytes == 0 || bytes <= usable_bytes()) && host_bytes <= usable_host_bytes();
+  }
   bool crosses_nodes(int64_t span) const { return span > ranks_per_node; }
   // Between ranks of which the first and the last are `span - 1` apart. Where the link between nodes was not measured
   // (a profile of one node), the one inside a node.
@@ -41,7 +54,10 @@ struct RingTime {
   double hops = 0;             // time the hops take by themselves
   double exposed = 0;          // what they add to the compute
   double uncovered = 0;        // hops longer than their step's attention, wherever they run; 0: the ring can be hidden
-  int64_t tokens_to_hide = 0;  // tokens a rank needs for that
+  int64_t tokens_to_hide = 0;  // tokens a rank needs for that: 2·η·F/(g·β·B) forward, and the link's latency
+  // The same for a two-level ring, which this program does not have: the ring turns inside nodes of W_in ranks while
+  // one block goes to the next node on all adapters, in W_in steps' time. 0: no ring, or all hops of one kind.
+  int64_t tokens_to_hide_two_level = 0;
 };
 
 struct StepTime {
@@ -51,17 +67,22 @@ struct StepTime {
   double elementwise = 0;  // ops bound by memory, and what an op costs by itself
   double ring = 0;         // hops not hidden
   double tensor = 0;       // collectives over tensor ranks
+  double offload = 0;      // copies to and from the host, not hidden
   double gradients = 0;    // reduction over data · context ranks, and the new weights back
   double optimizer = 0;
   double seconds = 0;
 
-  RingTime forward_ring, backward_ring;  // one layer, one micro-step
-  double useful_flops = 0;               // of all ranks in a step
-  double hardware_flops = 0;             // the same with what is computed again
+  RingTime forward_ring, backward_ring;              // one layer, one micro-step
+  double offload_copy = 0;                           // of one layer's checkpoints, one way
+  double offload_forward = 0, offload_backward = 0;  // products and attention of a layer, which hide it
+  double useful_flops = 0;                           // of all ranks in a step
+  double hardware_flops = 0;                         // the same with what is computed again
   double tokens_per_second = 0;
   double tokens_per_day = 0;
   double product_rate = 0;               // FLOP/s of the fastest product measured, one rank
-  double product_rate_fraction = 0;      // MFU: useful FLOP of a rank and second, of that rate
+  double product_rate_fraction = 0;      // useful FLOP of a rank and second, of that rate
+  double peak_rate = 0;                  // the maker's FLOP/s; 0: not known
+  double peak_fraction = 0;              // MFU: useful FLOP of a rank and second, of that
   std::string limiting;                  // the largest term
   std::vector<std::string> assumptions;  // figures the profile did not have
 

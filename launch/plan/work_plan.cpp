@@ -39,19 +39,22 @@ WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run) {
   const SequenceLayout layout = run.layout();
   const int64_t rows = run.rows(), channels = model.hidden_size, width = model.head_dim, mlp = shards.mlp.size();
   const int64_t qkv = (shards.heads + 2 * shards.kv_heads) * width, vocabulary = shards.vocabulary.size();
+  // The MLP's tiles, taken as even.
+  const double tiles = static_cast<double>((rows + run.mlp_rows() - 1) / run.mlp_rows());
+  const int64_t mlp_rows = static_cast<int64_t>(static_cast<double>(rows) / tiles + 0.5);
   const double layers = static_cast<double>(model.num_hidden_layers), tensor = run.grid.tensor;
   const double narrow = static_cast<double>(size_of(options.compute));
   const double wide = static_cast<double>(size_of(accumulate_type(options.compute)));
 
   add_linear(work, rows, channels, qkv, layers);
   add_linear(work, rows, shards.heads * width, channels, layers);
-  add_linear(work, rows, channels, 2 * mlp, layers);
-  add_linear(work, rows, mlp, channels, layers);
+  add_linear(work, mlp_rows, channels, 2 * mlp, layers * tiles);
+  add_linear(work, mlp_rows, mlp, channels, layers * tiles);
   const bool redo = options.recompute != Recompute::kNone;
   if (redo)  // All but the MLP's second product, whose result nobody needs again.
     work.redone = {{rows, channels, qkv, layers},
                    {rows, shards.heads * width, channels, layers},
-                   {rows, channels, 2 * mlp, layers}};
+                   {mlp_rows, channels, 2 * mlp, layers * tiles}};
   work.forward_rings = options.recompute == Recompute::kFull ? 2 : 1;
 
   // Rows of logits at a time, as in model/transformer.cpp.
@@ -109,10 +112,12 @@ WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run) {
     backward.add(steps * 2 * kv * 4 * wide, steps * 4);  // parts to zero, and added to what came
     backward.add(steps * heads * 2 * wide, 0);           // dQ, in and out
   }
-  // Each product adds to its weight's gradient: that is read and written once.
-  const double layer_weights =
-      static_cast<double>(channels) * static_cast<double>(qkv + shards.heads * width + 3 * mlp);
+  // Each product adds to its weight's gradient: that is read and written once, the MLP's once a tile.
+  const double layer_weights = static_cast<double>(channels) * static_cast<double>(qkv + shards.heads * width) +
+                               tiles * static_cast<double>(channels * 3 * mlp);
   backward.add(2 * wide * layer_weights, 0);
+  forward.add(0, 3 * (tiles - 1));
+  backward.add(0, 6 * (tiles - 1));
 
   const double logits = static_cast<double>(rows) * static_cast<double>(vocabulary);
   once.add(2 * static_cast<double>(rows * channels) * narrow);           // embedding
@@ -128,6 +133,13 @@ WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run) {
   const RingAttention::Shape shape{options.batch, shards.heads, shards.kv_heads, width, options.compute, true};
   work.ring = plan_ring(layout, shape, model.sliding_window);
   work.attention_batch_heads = options.batch * shards.heads;
+
+  if (offloads_checkpoints(options.offload)) {
+    work.offloaded_layers = std::max(0.0, layers - 2);
+    work.offloaded_layer_bytes = residual;
+    if (options.recompute == Recompute::kSelective)
+      work.offloaded_layer_bytes += heads * narrow + static_cast<double>(rows * shards.heads) * wide;
+  }
 
   if (run.grid.tensor > 1) {
     // Gathers and scatters of the residual: 4 forward, 6 backward, 3 redone a layer; embedding and loss 2 each.
@@ -150,6 +162,7 @@ WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run) {
   });
   const double local = static_cast<double>(work.local_parameters), owned = static_cast<double>(work.owned_parameters);
   const double share = static_cast<double>(z - 1) / static_cast<double>(z);
+  if (offloads_optimizer(options.offload)) work.offloaded_state_bytes = owned * (narrow == wide ? 2 : 3) * wide;
   work.gradient_bytes = (options.optimizer.zero == 0 ? 2 : 1) * local * wide * share;
   work.weight_bytes = options.optimizer.zero == 0 ? 0 : local * narrow * share;
   const double reductions = options.optimizer.zero == 2 ? static_cast<double>(run.accumulation) : 1;

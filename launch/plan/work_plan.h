@@ -26,6 +26,8 @@ struct WorkPlan {
   RingPlan ring;                                          // of a layer
   int64_t attention_batch_heads = 0;                      // sequences · query heads: how often `ring.pairs` count
   int forward_rings = 1;                                  // 2 when the forward pass is redone whole
+  double offloaded_layers = 0;                            // that travel to the host and back: all but two
+  double offloaded_layer_bytes = 0;                       // one way, of one of them
   double tensor_bytes = 0, tensor_calls = 0;              // over tp: what a rank sends, and in how many collectives
 
   // Of a step, whatever its micro-steps.
@@ -34,6 +36,7 @@ struct WorkPlan {
   int64_t parameter_tensors = 0;
   double gradient_bytes = 0;         // over z, sent: reduction; per step (ZeRO 0, 1) or per micro-step (ZeRO 2)
   double weight_bytes = 0;           // over z, sent: the new weights, per step
+  double offloaded_state_bytes = 0;  // masters and moments, one way, per step
   double optimizer_moved_bytes = 0;  // zeroing, norm, AdamW, sums of the reduction
 };
 

@@ -96,6 +96,7 @@ class Plan(unittest.TestCase):
         ring = next(limit for limit in plan["limits"] if limit["name"] == "ring")
         self.assertFalse(ring["fatal"])
         self.assertIn("tokens a rank", ring["text"])
+        self.assertIn("of a step of", ring["text"])
         self.assertGreater(plan["time"]["ring"]["forward"]["tokens_to_hide"], 256)
 
     def test_uneven_vocabulary_makes_groups(self):
@@ -126,8 +127,82 @@ class Plan(unittest.TestCase):
         measured = bb.metrics(self.folder / "tiny" / "planned run")
         self.assertEqual(len(measured), 2)
         text = bb.run(1, "plan", config, "plan.profile=h100-sxm", "plan.ranks=2").stdout
-        for word in ("memory of the fullest rank", "time of a step", "no offload", "best layouts", "mpirun -n 2 carillon train", "#SBATCH"):
+        for word in ("memory of the fullest rank", "time of a step", "assumed", "65 % forward and 52 % backward", "PCIe", "none behind compute", "best layouts", "mpirun -n 2 carillon train", "#SBATCH"):
             self.assertIn(word, text)
+
+    def test_the_configurations_of_a_million_tokens_run(self):
+        configs = pathlib.Path(__file__).resolve().parents[2] / "launch" / "configs"
+        for name, nodes, parameters in (("h100x8_8b_1m", 1, 8030261248), ("h100x128_70b_1m", 16, 70553706496)):
+            plan, _ = self.plan(f"plan.nodes={nodes}", "plan.gpus_per_node=8", config=configs / f"{name}.yaml")
+            self.assertEqual(plan["model"]["parameters"], parameters)
+            self.assertEqual(plan["layout"]["tokens_per_step"], 1 << 20)
+            self.assertEqual((plan["layout"]["offload"], plan["layout"]["mlp_tile"]), ("checkpoints", 8192))
+            self.assertTrue(plan["runs"])
+            self.assertEqual([limit for limit in plan["limits"] if limit["name"] in ("memory", "host", "ring", "rope")], [])
+            self.assertLess(plan["memory"]["peak_bytes"], plan["machine"]["usable_bytes"])
+            self.assertEqual(plan["memory"]["host_node_bytes"], 8 * plan["memory"]["host_bytes"])
+            self.assertEqual(sum(plan["memory"]["host_by_role"].values()), plan["memory"]["host_bytes"])
+            self.assertEqual(plan["time"]["terms"]["host copies"], 0)
+            self.assertGreater(plan["time"]["mfu"], .4)
+
+    def test_host_memory_has_its_limit(self):
+        config = pathlib.Path(__file__).resolve().parents[2] / "launch" / "configs" / "h100x8_8b_1m.yaml"
+        plan, done = self.plan("plan.host_memory=480g", config=config, expect=64)
+        host = next(limit for limit in plan["limits"] if limit["name"] == "host")
+        self.assertTrue(host["fatal"])
+        self.assertIn("480.0 GiB of host memory", host["text"])
+        full = next(one for one in host["remedies"] if one["change"] == "train.recompute=full")
+        self.assertTrue(full["fits"])
+        longest = plan["memory"]["longest_sequence"]
+        self.assertIn(f"data.sequence_length={longest}", [one["change"] for one in host["remedies"]])
+        # Between 80 % and all of it: a warning, and a length that fits.
+        plan, _ = self.plan("plan.host_memory=600g", config=config)
+        self.assertFalse(next(limit for limit in plan["limits"] if limit["name"] == "host")["fatal"])
+        self.assertLess(plan["memory"]["longest_sequence"], 1 << 20)
+
+    def test_memory_is_remedied_by_tiles_and_offload(self):
+        config = pathlib.Path(__file__).resolve().parents[2] / "launch" / "configs" / "h100x8_8b_1m.yaml"
+        plan, _ = self.plan("train.offload=none", "train.mlp_tile=null", config=config, expect=64)
+        memory = next(limit for limit in plan["limits"] if limit["name"] == "memory")
+        changes = {one["change"]: one["fits"] for one in memory["remedies"]}
+        self.assertEqual(changes.get("train.mlp_tile=8k"), False)
+        self.assertEqual(changes.get("train.mlp_tile=8k and train.offload=checkpoints"), True)
+
+    def test_a_cpu_has_nothing_to_offload_to(self):
+        config = bb.tiny_run(self.folder / "unified")
+        done = bb.run(1, "train", config, "train.offload=checkpoints", expect=64)
+        self.assertIn("keeps everything in host memory already", done.stderr)
+        plan, _ = self.plan("plan.profile=" + str(self.cpu_profile()), "train.offload=all", config=config, expect=64)
+        self.assertEqual([limit["name"] for limit in plan["limits"] if limit["fatal"]], ["offload"])
+        self.assertEqual({layout["offload"] for layout in plan["layouts"]}, {"none"})
+
+    def cpu_profile(self):
+        """22 GiB for one rank of 2 threads, with rates of no machine in particular."""
+        rate, link = [{"rows": 512, "inner": 512, "columns": 512, "flops_per_second": 1e11}], {"bytes_per_second": 1e9, "latency_seconds": 1e-6}
+        attention = [{"head_dim": 64, "length": 8192, "forward_flops_per_second": 5e10, "backward_flops_per_second": 5e10}]
+        path = self.folder / "cpu.json"
+        path.write_text(json.dumps({
+            "version": 1, "name": "this", "device": "cpu", "processor": "some", "instruction_set": "avx512_bf16", "threads": 2,
+            "ranks_per_node": 1, "memory_bytes": 22 << 30, "host_memory_bytes": 22 << 30, "library_bytes": 25 << 20,
+            "products": {"float32": rate, "bfloat16": rate, "float64": rate},
+            "attention": {"float32": attention, "bfloat16": attention, "float64": attention},
+            "memory_bytes_per_second": 1e10, "op_seconds": 1e-6, "within_node": link, "between_nodes": link, "host": link,
+            "disk_write_bytes_per_second": 1e9, "disk_read_bytes_per_second": 1e9}))
+        return path
+
+    def test_a_quarter_million_tokens_fit_a_small_machine(self):
+        config = self.folder / "smol.yaml"
+        config.write_text("""
+model: {vocab_size: 49152, hidden_size: 576, intermediate_size: 1536, num_hidden_layers: 30, num_attention_heads: 9,
+        num_key_value_heads: 3, head_dim: 64, tie_word_embeddings: true, max_position_embeddings: 1048576}
+data: {train: [{path: nowhere.jsonl}], sequence_length: 256k}
+train: {max_steps: 10, recompute: full, mlp_tile: 8k}
+output: nowhere
+""")
+        plan, _ = self.plan(f"plan.profile={self.cpu_profile()}", config=config)
+        self.assertGreaterEqual(plan["memory"]["longest_sequence"], 262144)
+        whole, _ = self.plan(f"plan.profile={self.cpu_profile()}", "train.mlp_tile=null", config=config, expect=None)
+        self.assertLess(whole["memory"]["longest_sequence"], plan["memory"]["longest_sequence"])
 
     def test_wrong_words(self):
         for words, code, says in ((["plan.nods=2"], 64, "plan.nodes"), (["plan.profile=nosuch"], None, "nosuch"),

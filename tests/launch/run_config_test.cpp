@@ -115,6 +115,12 @@ TEST_F(RunConfigTest, WhatNoSingleKeyCanKnow) {
   refuse({"data.train is missing"}, {}, "model: {base: x}\n");
   refuse({"train.max_steps is missing"}, {},
          "model: {base: x}\ndata: {train: [{path: a}], sequence_length: 8}\noutput: o\n");
+  refuse({"train.mlp_tile", "recompute none keeps", "argument"}, {"train.recompute=none", "train.mlp_tile=8k"});
+  refuse({"train.offload", "recompute is none"}, {"train.recompute=none", "train.offload=all"});
+  EXPECT_EQ(load({"train.recompute=none", "train.offload=optimizer"}).train.offload, Offload::kOptimizer);
+  EXPECT_EQ(load({"train.mlp_tile=8k"}).train.mlp_tile, 8192);
+  EXPECT_EQ(load({}).train.mlp_tile, std::nullopt);
+  refuse({"here it is called train.offload"}, {"train.cpu_offload=true"});
   refuse({"output is missing"}, {},
          "model: {base: x}\ndata: {train: [{path: a}], sequence_length: 8}\ntrain: {max_steps: 1}\n");
   expect_error(ExitCode::kMissingInput, {"none.yaml"}, [] { load_run_config("none.yaml", {}); });
@@ -174,7 +180,7 @@ TEST(Configs, EveryOneThatShipsIsRead) {
       EXPECT_NO_THROW(load_run_config(entry.path(), {})) << entry.path();
     ++read;
   }
-  EXPECT_GE(read, 8);
+  EXPECT_GE(read, 10);
 }
 
 }  // namespace

@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "runtime/reference/reference_backend.h"
+#include "runtime/traced_backend.h"
 #include "tests/support/random_tensor.h"
 
 namespace carillon::testing {
@@ -66,6 +68,43 @@ TEST(TracedBackend, ComputesTheSameAndCountsItsOperations) {
   EXPECT_EQ(values_of(c), values_of(d));
   ASSERT_EQ(trace.entries().size(), 1u);
   EXPECT_EQ(trace.entries()[0].flop, 2.0 * 30 * 40 * 20);
+}
+
+// A device with memory of its own, as far as a wrapper can tell.
+class OwnMemory : public ReferenceBackend {
+ public:
+  bool unified() const override { return false; }
+  Buffer allocate_host(size_t bytes) override {
+    host_bytes += bytes;
+    return ReferenceBackend::allocate_host(bytes);
+  }
+  std::unique_ptr<Copy> start_upload(Tensor device, Tensor host) override {
+    ++uploads;
+    return ReferenceBackend::start_upload(device, host);
+  }
+  std::unique_ptr<Copy> start_download(Tensor host, Tensor device) override {
+    ++downloads;
+    return ReferenceBackend::start_download(host, device);
+  }
+  size_t host_bytes = 0;
+  int uploads = 0, downloads = 0;
+};
+
+TEST(TracedBackend, LeavesCopiesToTheDevice) {
+  auto owned = std::make_unique<OwnMemory>();
+  const OwnMemory& inner = *owned;
+  const auto traced = make_traced_backend(std::move(owned));
+  EXPECT_FALSE(traced->unified());
+  EXPECT_TRUE(make_backend({.device = "reference"})->unified());
+  const Buffer memory = traced->allocate_host(16);
+  EXPECT_EQ(inner.host_bytes, 16u);
+
+  const RandomTensor device(DType::kFloat32, {2, 2}, 1), other(DType::kFloat32, {2, 2}, 2);
+  const Tensor host(memory.data(), DType::kFloat32, {2, 2});
+  traced->start_download(host, device)->wait();
+  traced->start_upload(other, host)->wait();
+  EXPECT_EQ(values_of(other), values_of(device));
+  EXPECT_EQ(inner.uploads + 10 * inner.downloads, 11);
 }
 
 }  // namespace

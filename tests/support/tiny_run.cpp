@@ -71,7 +71,7 @@ struct Rank {
   std::mutex& mutex;
 
   void operator()(std::unique_ptr<Communicator> world) {
-    const auto backend = make_backend({.device = run.device, .threads = 1});
+    const auto backend = run.backend ? run.backend() : make_backend({.device = run.device, .threads = 1});
     const int kv_replicas = static_cast<int>(
         run.grid.tensor > run.config.num_key_value_heads ? run.grid.tensor / run.config.num_key_value_heads : 1);
     ProcessGrid grid = make_process_grid(std::move(world), run.grid, kv_replicas);
@@ -81,22 +81,27 @@ struct Rank {
     const int64_t per_step = static_cast<int64_t>(run.sequences.size()) / run.grid.data;
     const int64_t batch = per_step / run.accumulation;
 
-    auto deal = [&](Arena& arena) {
+    auto deal = [&](Arena& arena, Arena& host) {
       auto parameters =
           std::make_unique<Parameters>(run.config, shards, ParameterOptions{run.compute, true, run.zero == 2}, arena);
-      auto transformer = std::make_unique<Transformer>(
-          *backend, grid, run.config, shards, *parameters, layout,
-          TransformerOptions{run.compute, run.recompute, true, batch, run.loss_chunk_rows, length}, arena);
+      auto transformer =
+          std::make_unique<Transformer>(*backend, grid, run.config, shards, *parameters, layout,
+                                        TransformerOptions{run.compute, run.recompute, true, batch, run.loss_chunk_rows,
+                                                           length, run.mlp_tile, offloads_checkpoints(run.offload)},
+                                        arena, &host);
       ShardedOptimizer::Options options;
       options.zero = run.zero;
       options.max_grad_norm = run.max_grad_norm;
-      auto optimizer = std::make_unique<ShardedOptimizer>(*backend, grid, parameters->shared(), options, arena);
+      options.offload = offloads_optimizer(run.offload);
+      options.offload_chunk = run.offload_chunk;
+      auto optimizer = std::make_unique<ShardedOptimizer>(*backend, grid, parameters->shared(), options, arena, &host);
       return std::tuple(std::move(parameters), std::move(transformer), std::move(optimizer));
     };
-    Arena measuring;
-    deal(measuring);
-    Arena arena(backend->allocate(measuring.peak()));
-    auto [parameters, transformer, optimizer] = deal(arena);
+    Arena measuring, measuring_host;
+    deal(measuring, measuring_host);
+    Arena arena(backend->allocate(measuring.peak())), host(backend->allocate_host(measuring_host.peak()));
+    auto [parameters, transformer, optimizer] = deal(arena, host);
+    CHECK(host.used() == measuring_host.used(), "host memory is dealt twice alike", host.used());
     parameters->initialize(*backend, run.config.initializer_range, run.seed);
     move(*parameters);
     optimizer->start_from_weights();
@@ -139,6 +144,9 @@ struct Rank {
     }
     const std::lock_guard lock(mutex);
     parameters->for_each([&](Parameter& p) { put(result.weights[p.name], p.rectangle, p.weight, false); });
+    if (grid.world->size() == 1)
+      for (const NamedShard& shard : optimizer->state_shards()) result.state[shard.name] = to_double(shard.data);
+    if (grid.world->rank() == 0) result.device_bytes = arena.peak(), result.host_bytes = host.peak();
   }
 
   // Float64 only, host memory only.

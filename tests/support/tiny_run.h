@@ -2,7 +2,9 @@
 // tests compare layouts by comparing maps of vectors.
 #pragma once
 
+#include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -35,7 +37,11 @@ struct TinyRun {
   Recompute recompute = Recompute::kSelective;
   int zero = 1;
   int64_t loss_chunk_rows = 0;
+  int64_t mlp_tile = 0;
+  Offload offload = Offload::kNone;
+  int64_t offload_chunk = int64_t{4} << 20;
   std::string device = "reference";
+  std::function<std::unique_ptr<Backend>()> backend;  // in place of `device`
   int accumulation = 1;
   int steps = 1;
   double learning_rate = 1e-3;
@@ -50,6 +56,8 @@ struct TinyResult {
   std::vector<double> gradient_norm;                     // per step, before clipping
   std::map<std::string, std::vector<double>> gradients;  // of the first step, summed over everything, undivided
   std::map<std::string, std::vector<double>> weights;    // after the last step
+  std::map<std::string, std::vector<double>> state;      // optimizer's, one rank only: by dataset path
+  size_t device_bytes = 0, host_bytes = 0;               // of world rank 0
   std::vector<std::vector<double>> token_loss;           // first step: [sequence][index], 0 without target
 };
 
