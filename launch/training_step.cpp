@@ -95,7 +95,8 @@ TrainingStep::Sums TrainingStep::accumulate(int64_t step) {
       const BatchLoader::Views whole = loader_.get(step, micro);
       return sharded_.shard({whole.tokens, whole.position, whole.first, whole.target, whole.target_weight});
     }();
-    network_.transformer().forward_backward(local, [&](int64_t layer) { network_.optimizer().group_done(layer); });
+    network_.transformer().forward_backward(local, network_.optimizer().gradients_hold(),
+                                            [&](int64_t layer) { network_.optimizer().group_done(layer); });
     network_.optimizer().after_micro_step();
     sums.loss += network_.transformer().weighted_loss();
     for (const double weight : local.target_weight.span<double>()) {

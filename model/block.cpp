@@ -1,7 +1,8 @@
 // One block of the transformer, forward and backward; model/README.md shows the same as equations.
 //
-// Policy on gradients: parameter gradients accumulate (+=), activation gradients are overwritten (=), except
-// residual_gradient, which both branches of a block add to. Forward functions are also what recomputation calls.
+// Policy on gradients: parameter gradients accumulate (+=), but a step's first pass overwrites those of the matrices,
+// which saves clearing and reading them; activation gradients are overwritten (=), except residual_gradient, which both
+// branches of a block add to. Forward functions are also what recomputation calls.
 
 #include <algorithm>
 
@@ -105,14 +106,14 @@ void Transformer::mlp_backward(int64_t index) {
   row_parallel_input_gradient(backend_, work_.swiglu_gradient, dy, weights.down_weight.weight);
   backend_.swiglu_backward(gate(layer.gate_up), up(layer.gate_up), work_.swiglu, work_.swiglu_gradient,
                            gate(layer.gate_up), up(layer.gate_up));
-  row_parallel_weight_gradient(backend_, weights.down_weight.gradient, dy, work_.swiglu);
+  row_parallel_weight_gradient(backend_, weights.down_weight.gradient, dy, work_.swiglu, accumulate_);
 
   backend_.rmsnorm_forward(work_.normed, layer.middle_rstd, layer.middle, weights.post_attention_norm.weight,
                            config_.rms_norm_eps);
   const Tensor x = gathered(work_.normed, work_.gathered);
   const Tensor partial = partial_for(work_.branch_gradient);
-  column_parallel_backward(backend_, partial, /*accumulate=*/false, weights.gate_up_weight_gradient,
-                           weights.gate_up_bias_gradient, layer.gate_up, x, weights.gate_up_weight);
+  column_parallel_backward(backend_, partial, weights.gate_up_weight_gradient, weights.gate_up_bias_gradient,
+                           layer.gate_up, x, weights.gate_up_weight, accumulate_);
   scattered(work_.branch_gradient, partial);
   backend_.rmsnorm_backward(work_.residual_gradient, weights.post_attention_norm.gradient, work_.branch_gradient,
                             layer.middle, weights.post_attention_norm.weight, layer.middle_rstd, /*accumulate=*/true);
@@ -157,14 +158,15 @@ void Transformer::mlp_tiles_backward(int64_t index) {
   for (int64_t begin = 0; begin < rows; begin += tile) {
     const int64_t end = std::min(begin + tile, rows);
     const Tensor gate_up = layer.gate_up.rows(0, end - begin), swiglu = work_.swiglu.rows(0, end - begin);
+    const bool add = accumulate_ || begin > 0;
     const Tensor dswiglu = work_.swiglu_gradient.rows(0, end - begin);
     const Tensor x_tile = x.rows(begin, end), dy_tile = dy.rows(begin, end);
     column_parallel_forward(backend_, gate_up, x_tile, weights.gate_up_weight, weights.gate_up_bias);
     row_parallel_input_gradient(backend_, dswiglu, dy_tile, weights.down_weight.weight);
     backend_.swiglu_backward(gate(gate_up), up(gate_up), swiglu, dswiglu, gate(gate_up), up(gate_up));
-    row_parallel_weight_gradient(backend_, weights.down_weight.gradient, dy_tile, swiglu);
-    column_parallel_backward(backend_, partial.rows(begin, end), /*accumulate=*/false, weights.gate_up_weight_gradient,
-                             weights.gate_up_bias_gradient, gate_up, x_tile, weights.gate_up_weight);
+    row_parallel_weight_gradient(backend_, weights.down_weight.gradient, dy_tile, swiglu, add);
+    column_parallel_backward(backend_, partial.rows(begin, end), weights.gate_up_weight_gradient,
+                             weights.gate_up_bias_gradient, gate_up, x_tile, weights.gate_up_weight, add);
   }
   scattered(work_.branch_gradient, partial);
   backend_.rmsnorm_backward(work_.residual_gradient, weights.post_attention_norm.gradient, work_.branch_gradient,
@@ -180,7 +182,7 @@ void Transformer::attention_backward(int64_t index) {
   if (weights.o_bias) backend_.bias_backward(weights.o_bias.gradient, work_.residual_gradient);
   const Tensor dy = gathered(work_.residual_gradient, work_.gathered_gradient);
   row_parallel_backward(backend_, work_.attention_gradient, weights.o_weight.gradient, dy, layer.attention,
-                        weights.o_weight.weight);
+                        weights.o_weight.weight, accumulate_);
   ring_->backward(query(dqkv), key(dqkv), value(dqkv), attention_heads(work_.attention_gradient), query(layer.qkv),
                   key(layer.qkv), value(layer.qkv), attention_heads(layer.attention), layer.lse, scale_);
   backend_.rotate(query_and_key_rows(dqkv), batch_.position, cosine_, sine_, /*inverse=*/true);
@@ -200,8 +202,8 @@ void Transformer::attention_backward(int64_t index) {
                            config_.rms_norm_eps);
   const Tensor x = gathered(work_.normed, work_.gathered);
   const Tensor partial = partial_for(work_.branch_gradient);
-  column_parallel_backward(backend_, partial, /*accumulate=*/false, weights.qkv_weight_gradient,
-                           weights.qkv_bias_gradient, dqkv, x, weights.qkv_weight);
+  column_parallel_backward(backend_, partial, weights.qkv_weight_gradient, weights.qkv_bias_gradient, dqkv, x,
+                           weights.qkv_weight, accumulate_);
   scattered(work_.branch_gradient, partial);
   backend_.rmsnorm_backward(work_.residual_gradient, weights.input_norm.gradient, work_.branch_gradient, layer.input,
                             weights.input_norm.weight, layer.input_rstd, /*accumulate=*/true);

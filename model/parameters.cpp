@@ -132,6 +132,7 @@ class LayerDealer {
     Parameter parameter = make_parameter(prefix_ + name, std::move(rectangle), rows_of(fused, begin, end),
                                          rows_of(fused_gradient, begin, end));
     if (fused.rank() == 1) parameter.initial = Initial::kZeros;
+    parameter.overwritten = fused.rank() == 2;
     return parameter;
   }
 
@@ -144,8 +145,11 @@ class LayerDealer {
   // A row-parallel weight [C, total], of which this rank holds columns `part`.
   Parameter columns(const char* name, int64_t total, Range part) {
     const int64_t channels = config_.hidden_size;
-    return make_parameter(prefix_ + name, Rectangle{{channels, total}, {0, part.begin}, {channels, part.size()}},
-                          dealer_.weight({channels, part.size()}), dealer_.gradient({channels, part.size()}));
+    Parameter parameter =
+        make_parameter(prefix_ + name, Rectangle{{channels, total}, {0, part.begin}, {channels, part.size()}},
+                       dealer_.weight({channels, part.size()}), dealer_.gradient({channels, part.size()}));
+    parameter.overwritten = true;
+    return parameter;
   }
 
   const ModelConfig& config_;
@@ -209,6 +213,7 @@ Parameters::Parameters(const ModelConfig& config, const TensorShards& shards, co
   norm = replicated("model.norm.weight", dealer.weight({channels}), dealer.gradient({channels}), shards.tp,
                     Initial::kOnes);
   if (!config.tie_word_embeddings) lm_head = vocabulary_rows("lm_head.weight");
+  (lm_head ? lm_head : embedding).overwritten = true;  // by the loss, before the embedding adds its own
 }
 
 void Parameters::initialize(Backend& backend, double initializer_range, uint64_t seed) {

@@ -157,7 +157,8 @@ void Transformer::forward_layers() {
 void Transformer::forward(const MicroBatch& batch) {
   load(batch);
   forward_layers();
-  loss_->run(losses_, {}, {}, work_.normed, parameters_.head().weight, batch_.target, batch_.target_weight);
+  loss_->run(losses_, {}, {}, work_.normed, parameters_.head().weight, batch_.target, batch_.target_weight,
+             /*accumulate=*/true);
 }
 
 void Transformer::fill_cache(const MicroBatch& prompt) {
@@ -175,12 +176,14 @@ Tensor Transformer::next_logits(const MicroBatch& token, int64_t index) {
   return logits_;
 }
 
-void Transformer::forward_backward(const MicroBatch& batch, const std::function<void(int64_t)>& layer_done) {
+void Transformer::forward_backward(const MicroBatch& batch, bool accumulate,
+                                   const std::function<void(int64_t)>& layer_done) {
   CHECK(options_.training, "this transformer was built for evaluation only");
+  accumulate_ = accumulate;
   load(batch);
   forward_layers();
   loss_->run(losses_, work_.branch_gradient, parameters_.head().gradient, work_.normed, parameters_.head().weight,
-             batch_.target, batch_.target_weight);
+             batch_.target, batch_.target_weight, accumulate);
   backend_.rmsnorm_backward(work_.residual_gradient, parameters_.norm.gradient, work_.branch_gradient,
                             activations_.output, parameters_.norm.weight, activations_.output_rstd);
 

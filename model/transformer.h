@@ -49,9 +49,11 @@ class Transformer {
 
   // Forward pass only; then losses(). Collective over cp and tp.
   void forward(const MicroBatch& batch);
-  // Forward and backward pass of Σ target_weight · loss; gradients are added to the parameters'. After a layer's
+  // Forward and backward pass of Σ target_weight · loss; gradients are added to the parameters', but without
+  // `accumulate` overwrite those of SharedParameter::overwritten, which may then hold anything before. After a layer's
   // gradients are complete `layer_done` (if any) is called with its index, last layer first.
-  void forward_backward(const MicroBatch& batch, const std::function<void(int64_t layer)>& layer_done = {});
+  void forward_backward(const MicroBatch& batch, bool accumulate,
+                        const std::function<void(int64_t layer)>& layer_done = {});
 
   // Generation: the prompt's keys and values into the cache. No loss. Collective over cp and tp.
   void fill_cache(const MicroBatch& prompt);
@@ -106,7 +108,8 @@ class Transformer {
   TransformerOptions options_;
   int64_t local_;  // rows of a sequence on this rank: Tl, or 1
   bool mlp_tiled_;
-  double scale_;  // of attention scores, 1/sqrt(HD)
+  bool accumulate_ = true;  // of this backward pass
+  double scale_;            // of attention scores, 1/sqrt(HD)
 
   Activations activations_;
   WorkingMemory work_;

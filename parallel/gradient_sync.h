@@ -29,8 +29,11 @@ struct SharedParameter {
   Tensor gradient;          // A, same shape; accumulated over micro-steps
   int tp_replicas = 1;      // how many tp ranks hold this same rectangle: 1, kv_replicas, or tp
   bool tp_partial = false;  // its gradient on each replica is a part, to be summed over the replicas
-  bool decays = true;       // matrices decay, norms and biases never
-  int64_t group = -1;       // parameters whose gradients are complete together (a layer's index); -1: at the end
+  // The first backward pass after zero_gradients overwrites the gradient (and every one does in ZeRO 2, which takes it
+  // away at once): nobody need clear it.
+  bool overwritten = false;
+  bool decays = true;  // matrices decay, norms and biases never
+  int64_t group = -1;  // parameters whose gradients are complete together (a layer's index); -1: at the end
 };
 
 }  // namespace carillon

@@ -25,10 +25,10 @@ void column_parallel_forward(Backend& backend, Tensor y, Tensor x, Tensor weight
   if (bias) backend.add_bias(y, bias);
 }
 
-void column_parallel_backward(Backend& backend, Tensor dx_partial, bool accumulate, Tensor dweight, Tensor dbias,
-                              Tensor dy, Tensor x, Tensor weight) {
-  backend.matmul(dx_partial, dy, weight, Transpose::kNo, Transpose::kNo, accumulate);
-  backend.matmul(dweight, dy, x, Transpose::kYes, Transpose::kNo, /*accumulate=*/true);
+void column_parallel_backward(Backend& backend, Tensor dx_partial, Tensor dweight, Tensor dbias, Tensor dy, Tensor x,
+                              Tensor weight, bool accumulate) {
+  backend.matmul(dx_partial, dy, weight, Transpose::kNo, Transpose::kNo);
+  backend.matmul(dweight, dy, x, Transpose::kYes, Transpose::kNo, accumulate);
   if (dbias) backend.bias_backward(dbias, dy);
 }
 
@@ -40,13 +40,14 @@ void row_parallel_input_gradient(Backend& backend, Tensor dx, Tensor dy, Tensor 
   backend.matmul(dx, dy, weight, Transpose::kNo, Transpose::kNo);
 }
 
-void row_parallel_weight_gradient(Backend& backend, Tensor dweight, Tensor dy, Tensor x) {
-  backend.matmul(dweight, dy, x, Transpose::kYes, Transpose::kNo, /*accumulate=*/true);
+void row_parallel_weight_gradient(Backend& backend, Tensor dweight, Tensor dy, Tensor x, bool accumulate) {
+  backend.matmul(dweight, dy, x, Transpose::kYes, Transpose::kNo, accumulate);
 }
 
-void row_parallel_backward(Backend& backend, Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight) {
+void row_parallel_backward(Backend& backend, Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight,
+                           bool accumulate) {
   row_parallel_input_gradient(backend, dx, dy, weight);
-  row_parallel_weight_gradient(backend, dweight, dy, x);
+  row_parallel_weight_gradient(backend, dweight, dy, x, accumulate);
 }
 
 }  // namespace carillon

@@ -95,8 +95,9 @@ void ShardedOptimizer::start_from_weights() {
 }
 
 void ShardedOptimizer::zero_gradients() {
+  gradients_hold_ = false;
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    backend_.fill(parameters_[i].gradient, 0);
+    if (!parameters_[i].overwritten) backend_.fill(parameters_[i].gradient, 0);
     if (options_.zero == 2) backend_.fill(states_[i].gradient, 0);
   }
 }
@@ -108,7 +109,7 @@ void ShardedOptimizer::scatter_into_shard(size_t index) {
   const Tensor own = full.rows(state.own.begin, state.own.end);
   grid_.z->reduce_scatter(own, full, row_counts(full.size(0), *grid_.z));
   backend_.add(state.gradient, own);
-  backend_.fill(full, 0);
+  if (!parameters_[index].overwritten) backend_.fill(full, 0);
 }
 
 void ShardedOptimizer::group_done(int64_t group) {
@@ -117,7 +118,10 @@ void ShardedOptimizer::group_done(int64_t group) {
     if (parameters_[i].group == group) scatter_into_shard(i);
 }
 
-void ShardedOptimizer::after_micro_step() { group_done(-1); }
+void ShardedOptimizer::after_micro_step() {
+  group_done(-1);
+  gradients_hold_ = options_.zero != 2;
+}
 
 Communicator& ShardedOptimizer::replicas_of(const SharedParameter& parameter) {
   if (parameter.tp_replicas == grid_.tp->size()) return *grid_.tp;

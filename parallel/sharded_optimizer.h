@@ -32,8 +32,12 @@ class ShardedOptimizer {
   // Masters = the weights as they are now, moments 0, no updates yet. After initialising or importing a model.
   void start_from_weights();
 
-  // Before the first micro-step of a step. At stage 2 the full gradients and the owners' shards, else the gradients.
+  // Before the first micro-step of a step. At stage 2 the full gradients and the owners' shards, else the gradients;
+  // but not those that the next backward pass overwrites.
   void zero_gradients();
+  // Whether the next backward pass adds to the gradients of SharedParameter::overwritten, or overwrites them: the first
+  // of a step, and at stage 2 every one.
+  bool gradients_hold() const { return gradients_hold_; }
   // Stage 2: moves the gradients of the parameters of this group (SharedParameter::group, a layer) into the owners' row
   // shards and zeroes them, so that the layers may share one layer's gradient memory. Collective; other stages:
   // nothing.
@@ -84,6 +88,7 @@ class ShardedOptimizer {
   Options options_;
   std::vector<SharedParameter> parameters_;
   std::vector<State> states_;
+  bool gradients_hold_ = false;
   int64_t updates_ = 0;
 
   // With `offload`: elements [begin, end) of a parameter's own rows.

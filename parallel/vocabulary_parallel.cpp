@@ -135,7 +135,8 @@ Tensor VocabularyLoss::gather_chunk(const Chunk& chunk, int64_t index, Tensor x_
   return gathered;
 }
 
-void VocabularyLoss::run_chunk(const Chunk& chunk, Tensor x, Tensor dweight, Tensor weight, bool gradients) {
+void VocabularyLoss::run_chunk(const Chunk& chunk, Tensor x, Tensor dweight, Tensor weight, bool gradients,
+                               bool accumulate) {
   const bool any_columns = weight.size(0) > 0;  // a rank may hold none of a tiny vocabulary
   const Tensor logits = logits_.rows(0, chunk.rows);
   const Tensor maximum = maximum_.rows(0, chunk.rows);
@@ -165,7 +166,7 @@ void VocabularyLoss::run_chunk(const Chunk& chunk, Tensor x, Tensor dweight, Ten
     return;
   }
   backend_.matmul(dx, dlogits, weight, Transpose::kNo, Transpose::kNo);
-  backend_.matmul(dweight, dlogits, x, Transpose::kYes, Transpose::kNo, /*accumulate=*/true);
+  backend_.matmul(dweight, dlogits, x, Transpose::kYes, Transpose::kNo, accumulate);
 }
 
 // Brings the chunk's gradient to the rows it belongs to; those between them have no target and become 0. Chunk `index`
@@ -189,7 +190,7 @@ void VocabularyLoss::scatter_gradient(const Chunk& chunk, int64_t index, Tensor 
 }
 
 void VocabularyLoss::run(Tensor loss, Tensor dx_shard, Tensor dweight, Tensor x_shard, Tensor weight, Tensor target,
-                         Tensor target_weight) {
+                         Tensor target_weight, bool accumulate) {
   CHECK(x_shard.size(0) == shard_ && loss.count() == rows_ && target.count() == rows_, "rows differ", x_shard.size(0),
         loss.count(), target.count());
   const bool gradients = static_cast<bool>(dx_shard);
@@ -198,9 +199,11 @@ void VocabularyLoss::run(Tensor loss, Tensor dx_shard, Tensor dweight, Tensor x_
   for (int64_t index = 0; index < chunks_; ++index) {
     const Chunk chunk = chunk_at(index);
     const Tensor x = gather_chunk(chunk, index, x_shard);
-    run_chunk(chunk, x, dweight, weight, gradients);
+    run_chunk(chunk, x, dweight, weight, gradients, accumulate);
+    accumulate = true;
     if (gradients) scatter_gradient(chunk, index, dx_shard);
   }
+  if (gradients && !accumulate) backend_.fill(dweight, 0);  // nobody had a target
   if (gradients && active_[static_cast<size_t>(tp_.rank())].empty()) backend_.fill(dx_shard, 0);
   spread(loss, loss_);
 }

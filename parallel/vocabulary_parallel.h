@@ -28,10 +28,10 @@ class VocabularyLoss {
 
   // x_shard[N/tp, C] (after the final norm), weight[Vl, C] (lm_head or the tied embedding), target[N] int64 (-1 none),
   // target_weight[N] (A). loss[N] (A) = -log p(target) per row, 0 without target: the same on every tp rank.
-  // With gradients: dx_shard[N/tp, C] (T) = d(Σ weight·loss)/dx and dweight (A) += …; pass absent tensors to leave them
-  // out (evaluation).
+  // With gradients: dx_shard[N/tp, C] (T) = d(Σ weight·loss)/dx and dweight (A) += … with `accumulate`, else = …; pass
+  // absent tensors to leave them out (evaluation).
   void run(Tensor loss, Tensor dx_shard, Tensor dweight, Tensor x_shard, Tensor weight, Tensor target,
-           Tensor target_weight);
+           Tensor target_weight, bool accumulate);
 
   // After run() without gradients, on a loss built with `margins`: margin[N] (A) = the target's logit less the largest
   // logit of the row, so 0 where the target is the greedy choice; 0 without target. The same on every tp rank.
@@ -47,7 +47,7 @@ class VocabularyLoss {
   void find_rows(Tensor target, Tensor target_weight);
   Chunk chunk_at(int64_t index) const;
   Tensor gather_chunk(const Chunk& chunk, int64_t index, Tensor x_shard);
-  void run_chunk(const Chunk& chunk, Tensor x, Tensor dweight, Tensor weight, bool gradients);
+  void run_chunk(const Chunk& chunk, Tensor x, Tensor dweight, Tensor weight, bool gradients, bool accumulate);
   void spread(Tensor rows, Tensor compacted);
   void scatter_gradient(const Chunk& chunk, int64_t index, Tensor dx_shard);
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <mutex>
 
 #include "parallel/shard.h"
@@ -17,6 +18,7 @@ struct Case {
   int64_t rows, channels, vocabulary;
   int tp;
   int64_t chunk;
+  bool accumulate = true;
 };
 
 struct Result {
@@ -75,12 +77,14 @@ Result split(const Case& c, const Inputs& in) {
     const int64_t shard = c.rows / c.tp, first = tp->rank() * shard;
     std::vector<double> x(in.x.begin() + first * c.channels, in.x.begin() + (first + shard) * c.channels);
     std::vector<double> weight(in.weight.begin() + part.begin * c.channels, in.weight.begin() + part.end * c.channels);
-    std::vector<double> losses(c.rows), dx(x.size()), dweight(weight.size()), target_weight = in.target_weight;
+    std::vector<double> losses(c.rows), dx(x.size()), target_weight = in.target_weight;
     std::vector<int64_t> target = in.target;
+    // What is overwritten may hold anything before.
+    std::vector<double> dweight(weight.size(), c.accumulate ? 0.0 : std::numeric_limits<double>::quiet_NaN());
     loss.run(Tensor::of(losses, {c.rows}), Tensor::of(dx, {shard, c.channels}),
              Tensor::of(dweight, {part.size(), c.channels}), Tensor::of(x, {shard, c.channels}),
              Tensor::of(weight, {part.size(), c.channels}), Tensor::of(target, {c.rows}),
-             Tensor::of(target_weight, {c.rows}));
+             Tensor::of(target_weight, {c.rows}), c.accumulate);
     const std::lock_guard lock(mutex);
     if (r.loss.empty()) r.loss = losses;
     EXPECT_EQ(r.loss, losses) << "the loss is the same on every tp rank";
@@ -108,6 +112,19 @@ TEST(VocabularyLoss, EqualsTheFormulaForEverySplitAndChunk) {
         EXPECT_LT(largest_difference(got.dx, expected.dx), 1e-11);
         EXPECT_LT(largest_difference(got.dweight, expected.dweight), 1e-11);
       }
+}
+
+TEST(VocabularyLoss, OverwritesTheWeightsGradientEvenWithoutTargets) {
+  for (const int tp : {1, 2})
+    for (const bool targets : {true, false}) {
+      Case c{64, 12, 17, tp, 7};
+      c.accumulate = false;
+      Inputs in(c);
+      if (!targets) std::fill(in.target.begin(), in.target.end(), -1);
+      const Result expected = written_out(c, in), got = split(c, in);
+      for (const double value : got.dweight) EXPECT_TRUE(std::isfinite(value));
+      EXPECT_LT(largest_difference(got.dweight, expected.dweight), 1e-11);
+    }
 }
 
 TEST(VocabularyLoss, MemoryIsBoundedByTheChunk) {

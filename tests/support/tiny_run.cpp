@@ -121,7 +121,8 @@ struct Rank {
         }
         WholeBatch whole(mine);
         const MicroBatch& local = sharded.shard(whole.view(batch));
-        transformer->forward_backward(local, [&](int64_t layer) { optimizer->group_done(layer); });
+        transformer->forward_backward(local, optimizer->gradients_hold(),
+                                      [&](int64_t layer) { optimizer->group_done(layer); });
         optimizer->after_micro_step();
         loss += transformer->weighted_loss();
         for (double w : local.target_weight.span<double>()) weight += w;
