@@ -6,6 +6,7 @@
 
 #include "runtime/backend.h"
 #include "tests/amx_emulation/runtime/cpu/kernels/amx_tile.h"
+#include "tests/support/random_tensor.h"
 
 namespace carillon::testing {
 namespace {
@@ -78,6 +79,26 @@ TEST(EmulatedAmx, IsTheBestSetWhereItsOtherInstructionsAre) {
     GTEST_SKIP() << "this processor lacks AVX512-BF16";
   EXPECT_EQ(cpu.available.front(), "amx");
   EXPECT_TRUE(cpu.bfloat16_native);
+}
+
+TEST(EmulatedAmx, GivesItsTilesBack) {
+  const auto cpu = make_backend({.device = "cpu", .threads = 1});
+  if (cpu->describe().instruction_set != "amx") GTEST_SKIP() << "this processor lacks AVX512-BF16";
+  const RandomTensor q(DType::kBFloat16, {1, 1, 1, 16}, 1), k(DType::kBFloat16, {1, 1, 1, 16}, 2);
+  const RandomTensor wide(DType::kFloat32, {1, 1, 1, 16}, 3), number(DType::kFloat32, {1, 1, 1}, 4),
+      other(DType::kFloat32, {1, 1, 1}, 5);
+  std::vector<int64_t> zero{0};
+  const AttentionMask mask{Tensor::of(zero, {1}), Tensor::of(zero, {1, 1}), Tensor::of(zero, {1})};
+
+  cpu->attention_begin({wide, number, other});
+  cpu->attention_forward({wide, number, other}, q, k, k, mask, 1);
+  EXPECT_FALSE(amx_tile::tiles.configured);
+  cpu->attention_backward(wide, wide, wide, q, k, k, q, number, other, mask, 1);
+  EXPECT_FALSE(amx_tile::tiles.configured);
+  bool used = false;
+  for (const auto& row : amx_tile::tiles.word[0])
+    for (const uint32_t word : row) used = used || word != 0;
+  EXPECT_TRUE(used);
 }
 
 }  // namespace

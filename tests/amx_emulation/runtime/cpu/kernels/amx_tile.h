@@ -10,7 +10,6 @@
 #include <cstring>
 
 namespace carillon::cpu::amx_tile {
-namespace {
 
 inline constexpr int kRows = 16;
 inline constexpr int kWords = 16;
@@ -20,6 +19,8 @@ struct Tiles {
   uint32_t word[8][kRows][kWords];
 };
 inline thread_local Tiles tiles;
+
+namespace {
 
 inline uint32_t (&tile_of(int tile))[kRows][kWords] {
   if (!tiles.configured) {
