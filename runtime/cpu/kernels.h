@@ -4,7 +4,7 @@
 //
 // Operands of products are packed into words as wide as A (accumulate_t<T>): one element each, or, where the processor
 // multiplies pairs of bfloat16, two neighbours along the inner dim (Kernels::depth = 2). words(n) = n / depth, rounded
-// up. Of a matrix [rows][head_dim] there are three packings:
+// up to whole granules (on AMX 16 words, zeros behind; else 1). Of a matrix [rows][head_dim] there are three packings:
 //   rows    [rows][words(head_dim)]                 inner dim head_dim, read row by row
 //   panels  [rows / kPanel][words(head_dim)][kPanel]   the same transposed: rows side by side in the lanes
 //   lanes   [words(rows)][padded_width(head_dim)]   inner dim rows; zeros behind head_dim
