@@ -70,6 +70,7 @@ void declare_runtime(Schema& schema, RuntimeSection& runtime) {
   schema
       .choice("runtime.isa", runtime.isa,
               {{"auto", "auto"},
+               {"amx", "amx"},
                {"avx512_bf16", "avx512_bf16"},
                {"avx512", "avx512"},
                {"avx2", "avx2"},

@@ -58,7 +58,7 @@ struct AdamWStep {
 struct DeviceDescription {
   std::string name;                    // "cpu", "reference"
   std::string processor;               // "AMD EPYC …"
-  std::string instruction_set;         // chosen: "avx512_bf16", "avx512", "avx2", "baseline"
+  std::string instruction_set;         // chosen: "amx", "avx512_bf16", "avx512", "avx2", "baseline"
   std::vector<std::string> available;  // all that could be chosen, best first
   bool bfloat16_native = false;  // products of bfloat16 run in bfloat16 hardware; otherwise in float32, said aloud
   int threads = 1;

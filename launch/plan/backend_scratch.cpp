@@ -10,9 +10,12 @@ namespace carillon {
 size_t backend_scratch_bytes(const ScratchShape& s) {
   if (s.device != "cpu") return 0;
   using namespace cpu;
-  const bool pairs = s.compute == DType::kBFloat16 && s.instruction_set == "avx512_bf16";
+  const bool tiles = s.compute == DType::kBFloat16 && s.instruction_set == "amx";
+  const bool pairs = tiles || (s.compute == DType::kBFloat16 && s.instruction_set == "avx512_bf16");
   const int64_t depth = pairs ? 2 : 1, width = static_cast<int64_t>(size_of(accumulate_type(s.compute)));
-  const int64_t words = (s.head_dim + depth - 1) / depth, padded = round_to_panel(s.head_dim);
+  const int64_t granule = tiles ? 16 : 1;  // Operand::kGranule
+  const int64_t words = (s.head_dim + depth * granule - 1) / (depth * granule) * granule,
+                padded = padded_width(s.head_dim);
   const int64_t all_keys = round_to_panel(s.keys), all_rows = round_to_panel(s.queries);
 
   const int64_t forward = s.batch * s.kv_heads * all_keys * (words + padded / depth) +

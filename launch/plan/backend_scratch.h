@@ -25,7 +25,8 @@ struct ScratchShape {
   int64_t largest_left = 0, largest_right = 0, largest_result = 0;
 };
 
-// CPU, with w = ceil(HD/depth) words of type A a row, p = HD rounded up to 64, n = Tl rounded up to 64:
+// CPU, with w = ceil(HD/depth) words of type A a row (on amx a multiple of 16), p = HD rounded up to 16, n = Tl rounded
+// up to 64:
 //   forward   B·NKVl·n·(w + p/depth)·A  packed keys and values of all heads
 //             + threads · (96·(w + p + 2 + 256))·A  a block of queries
 //   backward  heads at work · [keys and queries of one head: rows k, v 2·Tl·w; panels q, dout 2·n·w; lanes k, q, dout
@@ -34,9 +35,9 @@ struct ScratchShape {
 //   both      B·Tl·16 visible keys of each row
 //   products  the largest second operand once more, packed (matmul.cpp), unless in float64
 // where heads at work is the number of threads when there are as many key/value heads and sequences as threads and at
-// most 128 blocks of 96 keys, else 1. Both passes keep what they have. depth is 2 for bfloat16 on avx512_bf16,
-// else 1. Where bfloat16 has no hardware, float32 copies of a product's operands come on top. cuda: nothing yet, its
-// sources do not exist.
+// most 128 blocks of 96 keys, else 1. Both passes keep what they have. depth is 2 for bfloat16 on amx and
+// avx512_bf16, else 1. Where bfloat16 has no hardware, float32 copies of a product's operands come on top. cuda:
+// nothing yet, its sources do not exist.
 size_t backend_scratch_bytes(const ScratchShape& shape);
 
 }  // namespace carillon

@@ -30,7 +30,7 @@ struct Backward {
   const Visible* visible;  // [b][row]
   A scale;
   int64_t rows = q.size(1), keys = k.size(1), width = q.size(3), group = q.size(2) / std::max<int64_t>(k.size(2), 1);
-  int64_t padded = round_to_panel(width), all_rows = round_to_panel(rows), all_keys = round_to_panel(keys);
+  int64_t padded = padded_width(width), all_rows = round_to_panel(rows), all_keys = round_to_panel(keys);
   int64_t depth = kernel.words(width);
   int64_t key_blocks = (keys + kBackwardKeys - 1) / kBackwardKeys;
   int64_t query_blocks = (rows + kBackwardQueries - 1) / kBackwardQueries;

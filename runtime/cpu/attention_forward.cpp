@@ -24,7 +24,7 @@ void CpuBackend::attention_forward(const AttentionState& state, Tensor q, Tensor
     const Kernels<T>& kernel = kernels<T>(instruction_set_);
     const int64_t batch = q.size(0), rows = q.size(1), heads = q.size(2), width = q.size(3);
     const int64_t keys = k.size(1), kv_heads = k.size(2), group = heads / std::max<int64_t>(kv_heads, 1);
-    const int64_t padded = round_to_panel(width), all_keys = round_to_panel(keys), panels = all_keys / kPanel;
+    const int64_t padded = padded_width(width), all_keys = round_to_panel(keys), panels = all_keys / kPanel;
     const int64_t depth = kernel.words(width), panel_words = depth * kPanel,
                   lane_words = kPanel / kernel.depth * padded;  // of one panel's keys
     if (rows == 0 || keys == 0) return;

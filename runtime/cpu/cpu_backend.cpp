@@ -36,7 +36,7 @@ DeviceDescription CpuBackend::describe() const {
   description.processor = processor_name();
   description.instruction_set = name_of(instruction_set_);
   for (const InstructionSet set : available_instruction_sets()) description.available.push_back(name_of(set));
-  description.bfloat16_native = instruction_set_ == InstructionSet::kAvx512Bf16;
+  description.bfloat16_native = multiplies_bfloat16(instruction_set_);
   description.threads = threads_;
   const dnnl_version_t* version = dnnl_version();
   description.libraries = {{"oneDNN", fmt::format("{}.{}.{}", version->major, version->minor, version->patch)},

@@ -2,12 +2,13 @@
 
 #include <cstdlib>
 
+#include "runtime/cpu/amx_permission.h"
 #include "runtime/error.h"
 
 namespace carillon {
 
 std::string name_of(InstructionSet set) {
-  constexpr const char* kNames[] = {"baseline", "avx2", "avx512", "avx512_bf16"};
+  constexpr const char* kNames[] = {"baseline", "avx2", "avx512", "avx512_bf16", "amx"};
   return kNames[static_cast<int>(set)];
 }
 
@@ -18,7 +19,9 @@ std::vector<InstructionSet> available_instruction_sets() {
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   if (avx2) sets.insert(sets.begin(), InstructionSet::kAvx2);
   if (avx512) sets.insert(sets.begin(), InstructionSet::kAvx512);
-  if (avx512 && __builtin_cpu_supports("avx512bf16")) sets.insert(sets.begin(), InstructionSet::kAvx512Bf16);
+  const bool pairs = avx512 && __builtin_cpu_supports("avx512bf16");
+  if (pairs) sets.insert(sets.begin(), InstructionSet::kAvx512Bf16);
+  if (pairs && cpu::amx_permitted()) sets.insert(sets.begin(), InstructionSet::kAmx);
   return sets;
 }
 

@@ -7,9 +7,12 @@
 
 namespace carillon {
 
-enum class InstructionSet { kBaseline, kAvx2, kAvx512, kAvx512Bf16 };
+enum class InstructionSet { kBaseline, kAvx2, kAvx512, kAvx512Bf16, kAmx };
 
-std::string name_of(InstructionSet set);  // "baseline", "avx2", "avx512", "avx512_bf16"
+std::string name_of(InstructionSet set);  // "baseline", "avx2", "avx512", "avx512_bf16", "amx"
+
+// Products of bfloat16 run in hardware.
+inline bool multiplies_bfloat16(InstructionSet set) { return set >= InstructionSet::kAvx512Bf16; }
 
 // What this processor can, best first.
 std::vector<InstructionSet> available_instruction_sets();

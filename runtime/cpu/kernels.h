@@ -4,10 +4,10 @@
 //
 // Operands of products are packed into words as wide as A (accumulate_t<T>): one element each, or, where the processor
 // multiplies pairs of bfloat16, two neighbours along the inner dim (Kernels::depth = 2). words(n) = n / depth, rounded
-// up. Of a matrix [rows][head_dim] there are three packings:
+// up to whole granules (on AMX 16 words, zeros behind; else 1). Of a matrix [rows][head_dim] there are three packings:
 //   rows    [rows][words(head_dim)]                 inner dim head_dim, read row by row
 //   panels  [rows / kPanel][words(head_dim)][kPanel]   the same transposed: rows side by side in the lanes
-//   lanes   [words(rows)][padded head_dim]          inner dim rows; padded to kPanel columns, zeros behind
+//   lanes   [words(rows)][padded_width(head_dim)]   inner dim rows; zeros behind head_dim
 #pragma once
 
 #include <cstdint>
@@ -20,6 +20,11 @@ namespace carillon::cpu {
 inline constexpr int64_t kPanel = 64;  // columns of one register tile, for every type and instruction set
 
 inline int64_t round_to_panel(int64_t n) { return (n + kPanel - 1) / kPanel * kPanel; }
+
+// What rows along head_dim are padded to, so that sizes such as 80 and 96 cost what they are: one vector of the widest
+// instruction set.
+inline constexpr int64_t kColumns = 16;
+inline int64_t padded_width(int64_t head_dim) { return (head_dim + kColumns - 1) / kColumns * kColumns; }
 
 // Keys [begin, end) of the whole block that a query row sees.
 struct Visible {
@@ -83,8 +88,9 @@ struct AdamWNumbers {
 template <class T>
 struct Kernels {
   using A = accumulate_t<T>;
-  int64_t depth;  // elements in a word
-  int64_t words(int64_t elements) const { return (elements + depth - 1) / depth; }
+  int64_t depth;    // elements in a word
+  int64_t granule;  // words an inner dim is a multiple of
+  int64_t words(int64_t elements) const { return (elements + depth * granule - 1) / (depth * granule) * granule; }
 
   void (*pack_rows)(void* to, const T* from, int64_t stride, int64_t rows, int64_t head_dim);
   // One panel of up to kPanel rows; lanes behind are zero.

@@ -62,6 +62,9 @@ void CpuBackend::lower_libraries(InstructionSet set) {
       dnnl::set_max_cpu_isa(dnnl::cpu_isa::avx512_core);
       break;
     case InstructionSet::kAvx512Bf16:
+      dnnl::set_max_cpu_isa(dnnl::cpu_isa::avx512_core_bf16);
+      break;
+    case InstructionSet::kAmx:
       break;
   }
 }
@@ -211,8 +214,7 @@ void CpuBackend::matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Tra
   if (a.dtype() == DType::kFloat64) return gemm64(c, a, b, ta, tb, accumulate, threads_);
   omp_set_num_threads(threads_);
   Products& p = products();
-  if (a.dtype() == DType::kFloat32 || instruction_set_ == InstructionSet::kAvx512Bf16)
-    return p.run(c, a, b, ta, tb, accumulate);
+  if (a.dtype() == DType::kFloat32 || multiplies_bfloat16(instruction_set_)) return p.run(c, a, b, ta, tb, accumulate);
   const auto widen = [&](std::vector<float>& values, const Tensor& x) {
     if (values.size() < static_cast<size_t>(x.count())) values.resize(static_cast<size_t>(x.count()));
     const Tensor wide(values.data(), DType::kFloat32, x.shape());

@@ -20,92 +20,80 @@ struct ScoreGradients {
   Word<T>* ds_across;    // and along the keys, kBackwardQueries a word of keys; only with depth 2
   const A *lse, *delta;  // of the panel's queries
   A factor;              // of scores, in powers of two
+  // Queries each key's row sees, counted like the panel's first one, `panel`.
+  const int64_t *from, *to, panel;
 };
 
-// The product by the keys wants words of keys: pairs of rows, a last one with nothing below it.
-template <class T, int R>
-__attribute__((always_inline)) inline void put_rows(const ScoreGradients<T>& to, int64_t column,
-                                                    const Vector<accumulate_t<T>> (&slope)[R][kTileVectors]) {
-  using O = Operand<T>;
-  constexpr int kLanes = Lanes<accumulate_t<T>>::kCount;
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
+// A tile of the strip's products from `column` of the panel on: each vector becomes value(row, its column, itself), 0
+// where `cut` and the key is not seen, whatever it was. Each row, when it is done, is handed on: done(row, all rows).
+template <class T, int R, bool cut, class Value, class Done>
+__attribute__((always_inline)) inline void gradient_tile(Left<T> keys, const Word<T>* queries, int64_t depth,
+                                                         const ScoreGradients<T>& at, int64_t column, Value value,
+                                                         Done done) {
+  using A = accumulate_t<T>;
+  tile<T, R>(
+      keys, queries + column, kPanel, depth, [&](TileSums<T, R> sum) __attribute__((always_inline)) {
+#pragma GCC unroll kUnrolledRows
+        for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-    for (int v = 0; v < kTileVectors; v += 2)
-      O::put(to.ds + r * kBackwardWords<T> + (column + v * kLanes) / O::kDepth, slope[r][v], slope[r][v + 1]);
-  if constexpr (O::kDepth == 2)
-#pragma GCC unroll 16
-    for (int r = 0; r < R; r += 2)
-#pragma GCC unroll 8
-      for (int v = 0; v < kTileVectors; ++v)
-        O::put_across(to.ds_across + r / 2 * kBackwardQueries + column + v * kLanes, slope[r][v],
-                      r + 1 < R ? slope[r + 1 < R ? r + 1 : r][v] : Vector<accumulate_t<T>>{});
+          for (int v = 0; v < kTileVectors; ++v) {
+            const int64_t i = column + v * Lanes<A>::kCount;
+            sum[r][v] = value(r, i, sum[r][v]);
+            if constexpr (cut) sum[r][v] = within<A>(sum[r][v], at.from[r] - at.panel - i, at.to[r] - at.panel - i);
+          }
+          done(r, sum);
+        }
+      });
 }
 
+// Row r of results as an operand whose inner dim runs along it.
 template <class T, int R>
+__attribute__((always_inline)) inline void put_row(Word<T>* to, int64_t column, int r, TileSums<T, R> rows) {
+  using O = Operand<T>;
+  constexpr int kLanes = Lanes<accumulate_t<T>>::kCount;
+#pragma GCC unroll 8
+  for (int v = 0; v < kTileVectors; v += 2)
+    O::put(to + r * kBackwardWords<T> + (column + v * kLanes) / O::kDepth, rows[r][v], rows[r][v + 1]);
+}
+
+template <class T, int R, bool cut>
 __attribute__((noinline)) void probability_tile(const Word<T>* keys, const Word<T>* queries, int64_t depth,
                                                 const ScoreGradients<T>& to, int64_t column) {
   using A = accumulate_t<T>;
   constexpr int kLanes = Lanes<A>::kCount;
-  tile<T, R>(
-      {keys, depth, 1}, queries + column, kPanel, depth, [&](TileSums<T, R> sum) __attribute__((always_inline)) {
-#pragma GCC unroll 16
-        for (int r = 0; r < R; ++r)
+  gradient_tile<T, R, cut>(
+      {keys, depth, 1}, queries, depth, to, column,
+      [&](int, int64_t i, Vector<A> score)
+          __attribute__((always_inline)) { return power_of_two(score * to.factor - load(to.lse + i), T{}); },
+      [&](int r, TileSums<T, R> probability) __attribute__((always_inline)) {
 #pragma GCC unroll 8
-          for (int v = 0; v < kTileVectors; v += 2) {
-            const int64_t i = column + v * kLanes;
-            const Vector<A> first = power_of_two(sum[r][v] * to.factor - load(to.lse + i), T{});
-            const Vector<A> second = power_of_two(sum[r][v + 1] * to.factor - load(to.lse + i + kLanes), T{});
-            store(to.probability + r * kPanel + i, first);
-            store(to.probability + r * kPanel + i + kLanes, second);
-            Operand<T>::put(to.p + r * kBackwardWords<T> + i / Operand<T>::kDepth, first, second);
-          }
+        for (int v = 0; v < kTileVectors; ++v)
+          store(to.probability + r * kPanel + column + v * kLanes, probability[r][v]);
+        put_row<T, R>(to.p, column, r, probability);
       });
 }
 
-template <class T, int R>
+template <class T, int R, bool cut>
 __attribute__((noinline)) void slope_tile(const Word<T>* values, const Word<T>* gradients, int64_t depth,
                                           const ScoreGradients<T>& to, int64_t column) {
   using A = accumulate_t<T>;
+  using O = Operand<T>;
   constexpr int kLanes = Lanes<A>::kCount;
-  tile<T, R>(
-      {values, depth, 1}, gradients + column, kPanel, depth, [&](TileSums<T, R> sum) __attribute__((always_inline)) {
-#pragma GCC unroll 16
-        for (int r = 0; r < R; ++r)
+  gradient_tile<T, R, cut>(
+      {values, depth, 1}, gradients, depth, to, column,
+      [&](int r, int64_t i, Vector<A> by_probability) __attribute__((always_inline)) {
+        return load(to.probability + r * kPanel + i) * (by_probability - load(to.delta + i));
+      },
+      [&](int r, TileSums<T, R> slope) __attribute__((always_inline)) {
+        put_row<T, R>(to.ds, column, r, slope);
+        // The product by the keys wants words of keys: pairs of rows, a last one with nothing below it.
+        if constexpr (O::kDepth == 2)
+          if (r % 2 == 1 || r == R - 1)
 #pragma GCC unroll 8
-          for (int v = 0; v < kTileVectors; ++v) {
-            const int64_t i = column + v * kLanes;
-            sum[r][v] = load(to.probability + r * kPanel + i) * (sum[r][v] - load(to.delta + i));
-          }
-        put_rows<T, R>(to, column, sum);
+            for (int v = 0; v < kTileVectors; ++v)
+              O::put_across(to.ds_across + r / 2 * kBackwardQueries + column + v * kLanes, slope[r / 2 * 2][v],
+                            r % 2 == 1 ? slope[r][v] : Vector<A>{});
       });
-}
-
-// What a mask cuts goes by way of memory: what key j's queries [from[j], to[j]) of the panel do not see becomes 0,
-// whatever it was.
-template <class T, int R>
-__attribute__((noinline)) void cut_tile(const Word<T>* values, const Word<T>* gradients, int64_t depth,
-                                        const ScoreGradients<T>& to, int64_t column, int64_t panel,
-                                        const int64_t* from_query, const int64_t* to_query) {
-  using A = accumulate_t<T>;
-  constexpr int kLanes = Lanes<A>::kCount;
-  A slopes[R][kTileWidth<A>];
-  tile_product<T, R>(values, depth, 1, gradients + column, kPanel, slopes[0], kTileWidth<A>, depth, false);
-  Vector<A> slope[R][kTileVectors];
-  for (int r = 0; r < R; ++r) {
-    A* probability = to.probability + r * kPanel + column;
-    for (int64_t i = 0; i < kTileWidth<A>; ++i) {
-      const int64_t query = panel + column + i;
-      const bool seen = from_query[r] <= query && query < to_query[r];
-      slopes[r][i] = seen ? probability[i] * (slopes[r][i] - to.delta[column + i]) : A(0);
-      if (!seen) probability[i] = 0;
-    }
-    for (int v = 0; v < kTileVectors; ++v) slope[r][v] = load(slopes[r] + v * kLanes);
-    for (int v = 0; v < kTileVectors; v += 2)
-      Operand<T>::put(to.p + r * kBackwardWords<T> + (column + v * kLanes) / Operand<T>::kDepth,
-                      load(probability + v * kLanes), load(probability + (v + 1) * kLanes));
-  }
-  put_rows<T, R>(to, column, slope);
 }
 
 // Strip of `rows` <= R keys from `key` on against the panel of queries from `panel` on.
@@ -113,7 +101,7 @@ template <class T, int R = kStrip>
 void score_gradients(const BackwardBlock<accumulate_t<T>>& block, int64_t key, int64_t rows, int64_t panel,
                      const int64_t* from, const int64_t* to) {
   if constexpr (R > 1)
-    if (rows < R) return score_gradients<T, R - 1>(block, key, rows, panel, from, to);
+    if (rows < R) return score_gradients<T, fewer_rows(R)>(block, key, rows, panel, from, to);
   using A = accumulate_t<T>;
   constexpr int64_t kDepth = Operand<T>::kDepth;
   const int64_t depth = words<T>(block.head_dim);
@@ -129,22 +117,27 @@ void score_gradients(const BackwardBlock<accumulate_t<T>>& block, int64_t key, i
                                     static_cast<Word<T>*>(block.ds_across) + key / kDepth * kBackwardQueries + panel,
                                     block.lse + panel,
                                     block.delta + panel,
-                                    block.scale * A(kLog2E)};
+                                    block.scale * A(kLog2E),
+                                    from,
+                                    to,
+                                    panel};
   // Both ends of the keys' runs are non-decreasing.
   const bool whole = from[rows - 1] <= panel && to[0] >= panel + kPanel;
-  for (int64_t column = 0; column < kPanel; column += kTileWidth<A>) {
-    probability_tile<T, R>(k, q, depth, gradients, column);
-    if (whole)
-      slope_tile<T, R>(v, dout, depth, gradients, column);
-    else
-      cut_tile<T, R>(v, dout, depth, gradients, column, panel, from, to);
-  }
+  for (int64_t column = 0; column < kPanel; column += kTileWidth<A>)
+    if (whole) {
+      probability_tile<T, R, false>(k, q, depth, gradients, column);
+      slope_tile<T, R, false>(v, dout, depth, gradients, column);
+    } else {
+      probability_tile<T, R, true>(k, q, depth, gradients, column);
+      slope_tile<T, R, true>(v, dout, depth, gradients, column);
+    }
 }
 
 template <class T>
 void attention_backward(const BackwardBlock<accumulate_t<T>>& block) {
+  const TilesInUse tiles;
   constexpr int64_t kDepth = Operand<T>::kDepth;
-  const int64_t padded = round_to_panel(block.head_dim), wide = round_to_panel(block.queries);
+  const int64_t padded = padded_width(block.head_dim), wide = round_to_panel(block.queries);
   // Which queries see a key: a run, because both ends of their intervals are non-decreasing. from[j] and to[j] are too.
   int64_t from[kBackwardKeys], to[kBackwardKeys];
   for (int64_t j = 0, a = 0, b = 0; j < block.keys; ++j) {
@@ -157,8 +150,8 @@ void attention_backward(const BackwardBlock<accumulate_t<T>>& block) {
   Word<T>* ds = static_cast<Word<T>*>(block.ds);
   Word<T>* ds_across = kDepth == 2 ? static_cast<Word<T>*>(block.ds_across) : ds;
   for (int64_t panel = 0; panel < wide; panel += kPanel)
-    for (int64_t j = 0; j < block.keys; j += kStrip) {
-      const int64_t rows = least(kStrip, block.keys - j);
+    for (int64_t j = 0, rows; j < block.keys; j += rows) {
+      rows = strip_rows(block.keys - j);
       if (from[j] < panel + kPanel && to[j + rows - 1] > panel && from[j] < to[j + rows - 1]) {
         score_gradients<T>(block, j, rows, panel, from + j, to + j);
       } else {  // nobody sees anything, but a product may pass over it
@@ -166,28 +159,29 @@ void attention_backward(const BackwardBlock<accumulate_t<T>>& block) {
           for (int64_t i = 0; i < kPanel; ++i) ds_across[r / kDepth * kBackwardQueries + panel + i] = 0;
       }
     }
+  for (int64_t word = (block.keys + kDepth - 1) / kDepth; word < words<T>(block.keys); ++word)
+    for (int64_t i = 0; i < wide; ++i) ds_across[word * kBackwardQueries + i] = 0;
   const Word<T>* q_lanes = static_cast<const Word<T>*>(block.q_lanes);
   const Word<T>* dout_lanes = static_cast<const Word<T>*>(block.dout_lanes);
   const Word<T>* k_lanes = static_cast<const Word<T>*>(block.k_lanes);
-  for (int64_t j = 0; j < block.keys; j += kStrip) {
-    const int64_t rows = least(kStrip, block.keys - j), first = from[j] / kDepth, end = words<T>(to[j + rows - 1]);
-    if (first >= end) continue;
+  for (int64_t j = 0, rows; j < block.keys; j += rows) {
+    rows = strip_rows(block.keys - j);
+    if (from[j] >= to[j + rows - 1]) continue;  // p and ds were not written
+    const int64_t first = words_before<T>(from[j]), depth = words<T>(to[j + rows - 1]) - first;
     const int64_t at = j * kBackwardWords<T> + first;
-    for (int64_t d = 0; d < padded; d += kPanel) {
-      strip<T>(rows, {p + at, kBackwardWords<T>, 1}, dout_lanes + first * padded + d, padded, block.dv + j * padded + d,
-               padded, end - first, true);
-      strip<T>(rows, {ds + at, kBackwardWords<T>, 1}, q_lanes + first * padded + d, padded, block.dk + j * padded + d,
-               padded, end - first, true);
-    }
+    strip<T>(rows, padded, {p + at, kBackwardWords<T>, 1}, dout_lanes + first * padded, padded, block.dv + j * padded,
+             padded, depth, true);
+    strip<T>(rows, padded, {ds + at, kBackwardWords<T>, 1}, q_lanes + first * padded, padded, block.dk + j * padded,
+             padded, depth, true);
   }
-  for (int64_t i = 0; i < block.queries; i += kStrip) {
-    const int64_t rows = least(kStrip, block.queries - i);
-    const int64_t first = most(block.visible[i].begin - block.first_key, 0) / kDepth;
-    const int64_t end = words<T>(most(0, least(block.visible[i + rows - 1].end - block.first_key, block.keys)));
-    if (first >= end) continue;
-    for (int64_t d = 0; d < padded; d += kPanel)
-      strip<T>(rows, {ds_across + first * kBackwardQueries + i, 1, kBackwardQueries}, k_lanes + first * padded + d,
-               padded, block.dq + i * padded + d, padded, end - first, true);
+  for (int64_t i = 0, rows; i < block.queries; i += rows) {
+    rows = strip_rows(block.queries - i);
+    const int64_t begin = most(block.visible[i].begin - block.first_key, 0);
+    const int64_t end = least(block.visible[i + rows - 1].end - block.first_key, block.keys);
+    if (begin >= end) continue;
+    const int64_t first = words_before<T>(begin), depth = words<T>(end) - first;
+    strip<T>(rows, padded, {ds_across + first * kBackwardQueries + i, 1, kBackwardQueries}, k_lanes + first * padded,
+             padded, block.dq + i * padded, padded, depth, true);
   }
 }
 

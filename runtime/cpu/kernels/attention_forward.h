@@ -16,18 +16,6 @@ constexpr double kLargest = 256;
 template <class T>
 constexpr int64_t kProbabilityWords = kForwardKeys / Operand<T>::kDepth;
 
-// Lanes [begin, end) of v, 0 in the others.
-template <class A>
-inline Vector<A> within(Vector<A> v, int64_t begin, int64_t end) {
-  using Integers = typename Lanes<A>::Integers;
-  Integers lane;
-#pragma GCC unroll 16
-  for (int i = 0; i < Lanes<A>::kCount; ++i) lane[i] = i;
-  const auto low = static_cast<decltype(lane[0] + 0)>(most(begin, -1)),
-             high = static_cast<decltype(lane[0] + 0)>(least(end, 64));
-  return (lane >= low) & (lane < high) ? v : Vector<A>{};
-}
-
 // The softmax of a block's rows as its loops see it.
 template <class T>
 struct ForwardRows {
@@ -54,7 +42,7 @@ __attribute__((noinline)) bool score_tile(const Word<T>* q, const Word<T>* k, in
       {q, depth, 1}, k, kPanel, depth, [&](TileSums<T, R> sum) __attribute__((always_inline)) {
         Above<A> above;
         Vector<A> total[R];
-#pragma GCC unroll 16
+#pragma GCC unroll kUnrolledRows
         for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
           for (int v = 0; v < kTileVectors; v += 2) {
@@ -72,7 +60,7 @@ __attribute__((noinline)) bool score_tile(const Word<T>* q, const Word<T>* k, in
         }
         folded = !above.any();
         if (__builtin_expect(folded, 1))
-#pragma GCC unroll 16
+#pragma GCC unroll kUnrolledRows
           for (int r = 0; r < R; ++r) rows.sum[row + r] += total[r];
       });
   return folded;
@@ -85,7 +73,7 @@ void fold_row(const ForwardBlock<accumulate_t<T>>& block, ForwardRows<T>& rows, 
   using A = accumulate_t<T>;
   constexpr int kLanes = Lanes<A>::kCount;
   constexpr int64_t kWidth = kTileWidth<A>;
-  const int64_t padded = round_to_panel(block.head_dim);
+  const int64_t padded = padded_width(block.head_dim);
   const A negative = -__builtin_inf();
   for (int64_t j = 0; j < least(from, kWidth); ++j) score[j] = negative;
   for (int64_t j = most(to, 0); j < kWidth; ++j) score[j] = negative;
@@ -124,7 +112,7 @@ struct Forward {
   static constexpr int64_t kDepth = Operand<T>::kDepth;
   const ForwardBlock<A>& block;
   ForwardRows<T>& rows;
-  int64_t padded = round_to_panel(block.head_dim), depth = words<T>(block.head_dim);
+  int64_t padded = padded_width(block.head_dim), depth = words<T>(block.head_dim);
   const Word<T>* q = static_cast<const Word<T>*>(block.q);
   const Word<T>* k_panels = static_cast<const Word<T>*>(block.k_panels);
   const Word<T>* v_lanes = static_cast<const Word<T>*>(block.v_lanes);
@@ -141,7 +129,7 @@ struct Forward {
   Strip make_strip(int64_t row, int64_t group_end, int64_t key, int64_t keys) const {
     Strip strip;
     strip.row = row;
-    strip.count = least(kStrip, group_end - row);
+    strip.count = strip_rows(group_end - row);
     // Both ends of the intervals are non-decreasing.
     const Visible first = block.visible[row], last = block.visible[row + strip.count - 1];
     strip.low = strip.pending = most(first.begin, key) / kPanel * kPanel;
@@ -154,11 +142,10 @@ struct Forward {
   // Adds what the probabilities of the pending keys up to `end` weigh; `key` is the first their memory stands for.
   void multiply(Strip& s, int64_t key, int64_t end) const {
     if (s.pending < end)
-      for (int64_t d = 0; d < padded; d += kPanel)
-        strip<T>(s.count,
-                 {probabilities + s.row * kProbabilityWords<T> + (s.pending - key) / kDepth, kProbabilityWords<T>, 1},
-                 v_lanes + s.pending / kDepth * padded + d, padded, block.out + s.row * padded + d, padded,
-                 words<T>(end - s.pending), true);
+      strip<T>(s.count, padded,
+               {probabilities + s.row * kProbabilityWords<T> + (s.pending - key) / kDepth, kProbabilityWords<T>, 1},
+               v_lanes + s.pending / kDepth * padded, padded, block.out + s.row * padded, padded,
+               words<T>(end - s.pending), true);
     s.pending = end;
   }
 
@@ -166,7 +153,7 @@ struct Forward {
   template <int R = kStrip>
   __attribute__((always_inline)) void fold(Strip& s, int64_t key, int64_t at) const {
     if constexpr (R > 1)
-      if (s.count < R) return fold<R - 1>(s, key, at);
+      if (s.count < R) return fold<fewer_rows(R)>(s, key, at);
     constexpr int64_t kWidth = kTileWidth<A>;
     const Word<T>* left = q + s.row * depth;
     const Word<T>* panel = k_panels + at / kPanel * kPanel * depth + at % kPanel;
@@ -200,9 +187,12 @@ struct Forward {
   // Rows [group, group_end), so few that their probabilities stay in the first cache from one product to the next,
   // against keys [key, key + keys).
   void run_group(int64_t group, int64_t group_end, int64_t key, int64_t keys) const {
-    Strip strips[kForwardGroup];
-    int64_t count = 0;
-    for (int64_t row = group; row < group_end; row += kStrip) strips[count++] = make_strip(row, group_end, key, keys);
+    Strip strips[kForwardGroup + 3];  // the last rows may take several
+    int64_t count = 0, row = group;
+    do {
+      strips[count] = make_strip(row, group_end, key, keys);
+      row += strips[count++].count;
+    } while (row < group_end);
     for (int64_t panel = strips[0].low; panel < key + keys; panel += kPanel)
       for (int64_t i = 0; i < count; ++i) {
         if (panel < strips[i].low) continue;
@@ -223,6 +213,7 @@ void attention_forward(const ForwardBlock<accumulate_t<T>>& block) {
     rows.sum[r] = Vector<A>{};
     rows.sum[r][0] = block.sum[r];
   }
+  const TilesInUse tiles;
   const Forward<T> forward{block, rows};
   const Visible* visible = block.visible;
   const int64_t begin_key = visible[0].begin / kPanel * kPanel, end_key = visible[block.rows - 1].end;

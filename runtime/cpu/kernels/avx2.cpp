@@ -5,5 +5,6 @@
 #define CARILLON_TILE_VECTORS 2
 #include "runtime/cpu/kernels/operand_widened.h"
 #include "runtime/cpu/kernels/power_of_two.h"
+#include "runtime/cpu/kernels/products_registers.h"
 
-#include "runtime/cpu/kernels/table.h"
+#include "runtime/cpu/kernels/tables.h"

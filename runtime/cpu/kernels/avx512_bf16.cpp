@@ -5,5 +5,6 @@
 #define CARILLON_TILE_VECTORS 4
 #include "runtime/cpu/kernels/operand_pairs.h"
 #include "runtime/cpu/kernels/power_of_two_avx512.h"
+#include "runtime/cpu/kernels/products_registers.h"
 
-#include "runtime/cpu/kernels/table.h"
+#include "runtime/cpu/kernels/tables.h"

@@ -1,42 +1,22 @@
-// How a product's operands lie when packed, on processors that multiply pairs of bfloat16 (AVX512-BF16): a word of 32
-// bits holds two neighbours along the inner dim, the first in the low half. Other types: operand_widened.h.
+// How a product's operands lie when packed, on processors that multiply vectors of pairs of bfloat16 (AVX512-BF16).
+// Other types: operand_widened.h.
 #pragma once
 
-#include <immintrin.h>
-
 #include "runtime/cpu/kernels/operand_widened.h"
+#include "runtime/cpu/kernels/pairs.h"
 
 namespace carillon::cpu::CARILLON_KERNELS {
 namespace {
 
-typedef uint32_t PairWord __attribute__((may_alias));
-
 template <>
-struct Operand<bfloat16> {
-  using A = float;
-  using Word = PairWord;
-  static constexpr int kDepth = 2;
+struct Operand<bfloat16> : Pairs {
+  static constexpr int kGranule = 1;
 
-  static Word make(const bfloat16* first, const bfloat16* second) {
-    return first->bits | static_cast<uint32_t>(second == nullptr ? 0 : second->bits) << 16;
-  }
-  static Word zero() { return 0; }
   // Written in assembly because g++ 12 copies and spills the sums around the intrinsic: half the speed.
   static Vector<float> multiply_add(Word a, Vector<float> b, Vector<float> sum) {
     const __m512i both = _mm512_set1_epi32(static_cast<int>(a));
     asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(both), "v"(b));
     return sum;
-  }
-  // Rounded to nearest, ties to even; denormals become 0.
-  static void put(Word* to, Vector<float> first, Vector<float> second) {
-    _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first));
-  }
-  // Two vectors of results that stand one below the other: pairs of them, lane by lane.
-  static void put_across(Word* to, Vector<float> upper, Vector<float> lower) {
-    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
-                                           21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)lower, (__m512)upper);
-    _mm512_storeu_si512(to, _mm512_permutexvar_epi16(order, both));
   }
 };
 

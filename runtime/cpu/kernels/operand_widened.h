@@ -11,7 +11,8 @@ template <class T>
 struct Operand {
   using A = accumulate_t<T>;
   using Word = A;
-  static constexpr int kDepth = 1;  // elements along the inner dim in one word
+  static constexpr int kDepth = 1;    // elements along the inner dim in one word
+  static constexpr int kGranule = 1;  // words an inner dim is a multiple of
 
   static Word make(const T* element, const T*) { return load_as(element); }
   static Word zero() { return 0; }

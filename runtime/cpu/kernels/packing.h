@@ -1,7 +1,7 @@
 // How the operands of attention's products are packed; kernels.h says what lies where.
 #pragma once
 
-#include "runtime/cpu/kernels/tile.h"
+#include "runtime/cpu/kernels/tile_shape.h"
 
 namespace carillon::cpu::CARILLON_KERNELS {
 namespace {
@@ -10,7 +10,7 @@ template <class T>
 void pack_rows(void* packed, const T* from, int64_t stride, int64_t rows, int64_t head_dim) {
   using O = Operand<T>;
   Word<T>* to = static_cast<Word<T>*>(packed);
-  const int64_t whole = head_dim / O::kDepth;
+  const int64_t whole = head_dim / O::kDepth, behind = words<T>(head_dim) - (head_dim + O::kDepth - 1) / O::kDepth;
   for (int64_t r = 0; r < rows; ++r, from += stride) {
     if constexpr (sizeof(T) * O::kDepth == sizeof(Word<T>)) {  // words as they lie there
       __builtin_memcpy(to, from, static_cast<size_t>(whole) * sizeof(Word<T>));
@@ -19,6 +19,7 @@ void pack_rows(void* packed, const T* from, int64_t stride, int64_t rows, int64_
       for (int64_t d = 0; d < whole; ++d) *to++ = O::make(from + d * O::kDepth, from + d * O::kDepth + O::kDepth - 1);
     }
     if (whole * O::kDepth < head_dim) *to++ = O::make(from + head_dim - 1, nullptr);
+    for (int64_t i = 0; i < behind; ++i) *to++ = O::zero();
   }
 }
 
@@ -26,9 +27,8 @@ template <class T>
 void pack_panel(void* packed, const T* from, int64_t stride, int64_t rows, int64_t head_dim) {
   using O = Operand<T>;
   Word<T>* to = static_cast<Word<T>*>(packed);
-  const int64_t depth = words<T>(head_dim), whole = head_dim / O::kDepth;
-  if (rows < kPanel)
-    for (int64_t i = 0; i < depth * kPanel; ++i) to[i] = O::zero();
+  const int64_t depth = (head_dim + O::kDepth - 1) / O::kDepth, whole = head_dim / O::kDepth;
+  for (int64_t i = rows < kPanel ? 0 : depth * kPanel; i < words<T>(head_dim) * kPanel; ++i) to[i] = O::zero();
   // By blocks of lines: reads and writes both stay in a few cache lines.
   for (int64_t first = 0; first < depth; first += 16)
     for (int64_t r = 0; r < rows; ++r) {
@@ -44,8 +44,12 @@ template <class T>
 void pack_lanes(void* packed, const T* from, int64_t stride, int64_t rows, int64_t head_dim) {
   using O = Operand<T>;
   Word<T>* to = static_cast<Word<T>*>(packed);
-  const int64_t padded = round_to_panel(head_dim);
-  for (int64_t r = 0; r < rows; r += O::kDepth, to += padded) {
+  const int64_t padded = padded_width(head_dim);
+  for (int64_t r = 0; r < words<T>(rows) * O::kDepth; r += O::kDepth, to += padded) {
+    if (r >= rows) {
+      for (int64_t d = 0; d < padded; ++d) to[d] = O::zero();
+      continue;
+    }
     const T* first = from + r * stride;
     const T* second = r + O::kDepth - 1 < rows ? first + (O::kDepth - 1) * stride : nullptr;
     if (second != nullptr)

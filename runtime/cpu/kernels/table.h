@@ -1,6 +1,6 @@
 // The table of all kernels of an instruction set. Included once by each .cpp file of this folder, which sets the width
-// in bytes CARILLON_VECTOR_BYTES, the register tile's rows CARILLON_TILE_ROWS (even) and vectors CARILLON_TILE_VECTORS,
-// the namespace CARILLON_KERNELS, and has included one of the operand_*.h and of the power_of_two*.h.
+// in bytes CARILLON_VECTOR_BYTES, the tile's rows CARILLON_TILE_ROWS (even) and vectors CARILLON_TILE_VECTORS, the
+// namespace CARILLON_KERNELS, and has included one of the operand_*.h, of the power_of_two*.h and of the products_*.h.
 #include "runtime/cpu/kernels/attention_backward.h"
 #include "runtime/cpu/kernels/attention_forward.h"
 #include "runtime/cpu/kernels/packing.h"
@@ -15,6 +15,7 @@ constexpr Kernels<T> make_table() {
   using A = accumulate_t<T>;
   Kernels<T> table{};
   table.depth = Operand<T>::kDepth;
+  table.granule = Operand<T>::kGranule;
   table.pack_rows = pack_rows<T>;
   table.pack_panel = pack_panel<T>;
   table.pack_lanes = pack_lanes<T>;
@@ -39,9 +40,4 @@ constexpr Kernels<T> make_table() {
 }
 
 }  // namespace
-
-extern const Kernels<double> float64 = make_table<double>();
-extern const Kernels<float> float32 = make_table<float>();
-extern const Kernels<bfloat16> brain = make_table<bfloat16>();
-
 }  // namespace carillon::cpu::CARILLON_KERNELS

@@ -45,6 +45,18 @@ inline Vector<A> larger(Vector<A> a, Vector<A> b) {
   return a > b ? a : b;
 }
 
+// Lanes [begin, end) of v, 0 in the others.
+template <class A>
+inline Vector<A> within(Vector<A> v, int64_t begin, int64_t end) {
+  using Integers = typename Lanes<A>::Integers;
+  Integers lane;
+#pragma GCC unroll 16
+  for (int i = 0; i < Lanes<A>::kCount; ++i) lane[i] = i;
+  const auto low = static_cast<decltype(lane[0] + 0)>((begin > -1 ? begin : -1)),
+             high = static_cast<decltype(lane[0] + 0)>((end < 64 ? end : 64));
+  return (lane >= low) & (lane < high) ? v : Vector<A>{};
+}
+
 // Lanes turned by `by` places.
 template <class A, int by>
 inline Vector<A> turned(Vector<A> v) {

@@ -1,0 +1,10 @@
+// The tables of all types of an instruction set: what table.h says of being included holds here too.
+#include "runtime/cpu/kernels/table.h"
+
+namespace carillon::cpu::CARILLON_KERNELS {
+
+extern const Kernels<double> float64 = make_table<double>();
+extern const Kernels<float> float32 = make_table<float>();
+extern const Kernels<bfloat16> brain = make_table<bfloat16>();
+
+}  // namespace carillon::cpu::CARILLON_KERNELS
