@@ -1,6 +1,6 @@
 // Deliberate mistakes in the attention kernels, for tests/runtime/cuda_attention_test.cpp alone: it compiles the
 // kernels once more for each, with -DCARILLON_KERNEL_BREAK=kName, and asks that the comparison with the reference
-// notices. In the program CARILLON_KERNEL_BREAK is kNone, `broken` is false at compile time and nothing of this
+// notices. In the program CARILLON_KERNEL_BREAK is kNone, `kBroken` is false and nothing of this
 // remains.
 #pragma once
 
@@ -22,6 +22,7 @@ enum class TestBreak {
 };
 
 // Of internal linkage: every compiled variant of a kernel has its own.
-static constexpr bool broken(TestBreak mistake) { return mistake == TestBreak::CARILLON_KERNEL_BREAK; }
+template <TestBreak kMistake>
+static constexpr bool kBroken = kMistake == TestBreak::CARILLON_KERNEL_BREAK;
 
 }  // namespace carillon::cuda
