@@ -15,10 +15,11 @@
 
 #include <cstdint>
 
+#include "runtime/cuda/kernels.h"
+
 namespace carillon::cuda {
 
-// The compute types, with DType's values (runtime/dtype.h).
-enum class AttentionType : int { kFloat64, kFloat32, kBFloat16 };
+using AttentionType = Type;  // one of the compute types
 
 // A tensor [B, T, heads, HD]; strides in elements, the last dim packed.
 struct HeadsView {
@@ -33,7 +34,7 @@ struct StatisticView {
 
 // One call's sizes and inputs. The mask is the interval of AttentionMask, its rows non-decreasing.
 struct AttentionProblem {
-  AttentionType type = AttentionType::kFloat32;
+  Type type = Type::kFloat32;
   int64_t batch = 0, rows = 0, keys = 0;  // B, Tq, Tk: the last two below 2^31 - 256
   int heads = 0, kv_heads = 0, head_size = 0;
   double scale = 1;  // of the scores
@@ -56,7 +57,7 @@ struct AttentionBackward {
 };
 // Sizes of a state, for begin, finish and delta.
 struct AttentionRows {
-  AttentionType type = AttentionType::kFloat32;
+  Type type = Type::kFloat32;
   int64_t batch = 0, rows = 0;
   int heads = 0, head_size = 0;
 };

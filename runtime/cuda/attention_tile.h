@@ -159,8 +159,8 @@ inline bool takes_pairs(const HeadsView& x) {
   return reinterpret_cast<uintptr_t>(x.data) % 8 == 0 && x.batch % 2 == 0 && x.token % 2 == 0 && x.head % 2 == 0;
 }
 inline bool tensor_cores_take(const AttentionProblem& p) {
-  return p.type == AttentionType::kBFloat16 && (p.head_size == 64 || p.head_size == 96 || p.head_size == 128) &&
-         p.scale > 0 && takes_copies(p.q) && takes_copies(p.k) && takes_copies(p.v);
+  return p.type == Type::kBFloat16 && (p.head_size == 64 || p.head_size == 96 || p.head_size == 128) && p.scale > 0 &&
+         takes_copies(p.q) && takes_copies(p.k) && takes_copies(p.v);
 }
 
 template <class Args>
@@ -169,8 +169,7 @@ cudaError_t launch_tiles(void (*kernel)(const Args), int64_t blocks, int shared_
   const AttentionProblem& p = args.problem;
   constexpr int64_t kMost = INT32_MAX - 256;  // the kernels count rows, keys and blocks in 32 bits
   if (p.rows > kMost || p.keys > kMost || blocks > kMost) return cudaErrorInvalidValue;
-  const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                                 cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
   if (error != cudaSuccess) return error;
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(blocks), 1, 1);
