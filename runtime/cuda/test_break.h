@@ -1,0 +1,28 @@
+// Deliberate mistakes in the attention kernels, for tests/runtime/cuda_attention_test.cpp alone: it compiles the
+// kernels once more for each, with -DCARILLON_KERNEL_BREAK=kName, and asks that the comparison with the reference
+// notices. In the program CARILLON_KERNEL_BREAK is kNone, `kBroken` is false and nothing of this
+// remains.
+#pragma once
+
+#ifndef CARILLON_KERNEL_BREAK
+#define CARILLON_KERNEL_BREAK kNone
+#endif
+
+namespace carillon::cuda {
+
+enum class TestBreak {
+  kNone,
+  kBarrierRemoved,          // no __syncthreads before a buffer is read by other threads than those that filled it
+  kBufferFreedTooEarly,     // the next tile is copied before the barrier behind the last reader of its buffer
+  kCopyNotWaitedFor,        // no cp.async wait in the loop over tiles
+  kMaskOffByOne,            // a row sees one key more than its interval
+  kFragmentRowsSwapped,     // rows g and g + 8 of a fragment exchanged
+  kAccumulatorNotRescaled,  // the output so far keeps its old reference when the maximum grows
+  kLastFoldDropped,         // dK and dV leave out the last query head of their group
+};
+
+// Of internal linkage: every compiled variant of a kernel has its own.
+template <TestBreak kMistake>
+static constexpr bool kBroken = kMistake == TestBreak::CARILLON_KERNEL_BREAK;
+
+}  // namespace carillon::cuda
