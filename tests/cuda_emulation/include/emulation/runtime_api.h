@@ -96,6 +96,9 @@ struct cudaDeviceProp {
   int regsPerMultiprocessor;
 };
 
+// The default stream by name; per-thread default streams are not emulated.
+#define cudaStreamLegacy (reinterpret_cast<cudaStream_t>(0x1))
+
 constexpr unsigned cudaStreamDefault = 0, cudaStreamNonBlocking = 1;
 constexpr unsigned cudaEventDefault = 0, cudaEventBlockingSync = 1, cudaEventDisableTiming = 2;
 constexpr unsigned cudaEventRecordDefault = 0, cudaEventWaitDefault = 0;
