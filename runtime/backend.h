@@ -76,6 +76,12 @@ class Backend {
   virtual void upload(Tensor device, Tensor host) = 0;
   virtual void download(Tensor host, Tensor device) = 0;
   virtual void synchronize() = 0;
+  // The stream that ops are put on in order; nullptr where they run at once.
+  virtual void* queue() { return nullptr; }
+  // Its memory can be read by the host.
+  virtual bool unified() const { return true; }
+  // This pointer lies in this device's own memory. Asked only where memory is not unified.
+  virtual bool holds(const void*) const { return false; }
 
   // ---- elementwise and copies -------------------------------------------------------------------------------------
   virtual void fill(Tensor x, double value) = 0;
@@ -173,7 +179,8 @@ struct BackendOptions {
   std::string instruction_set = "auto";
   // Keep the libraries underneath to `instruction_set` too: for the whole process, and only before their first use.
   bool lower_libraries = false;
-  bool traced = false;  // record every op as a span (trace.h)
+  bool traced = false;   // record every op as a span (trace.h)
+  int device_index = 0;  // which of the machine's devices; launch passes the rank on its node
 };
 
 // Error 64 when the device is unknown or not built into this program.
