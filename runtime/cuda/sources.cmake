@@ -21,7 +21,8 @@ set(CARILLON_CUDA_SOURCES
 list(TRANSFORM CARILLON_CUDA_SOURCES PREPEND ${CMAKE_SOURCE_DIR}/runtime/cuda/)
 # parallel/nccl_communicator.cpp needs communicators beside the backend.
 if(EXISTS ${CMAKE_SOURCE_DIR}/parallel/nccl_communicator.cpp)
-  list(APPEND CARILLON_CUDA_SOURCES ${CMAKE_SOURCE_DIR}/parallel/nccl_communicator.cpp)
+  list(APPEND CARILLON_CUDA_SOURCES ${CMAKE_SOURCE_DIR}/parallel/nccl_communicator.cpp
+    ${CMAKE_SOURCE_DIR}/parallel/nccl_watchdog.cpp)
 endif()
 
 # What both targets have in common: own copies of the libraries' objects, nothing exported but what library.h names.
