@@ -169,7 +169,10 @@ void NcclTransport::settle(ncclResult_t result, const char* what) {
 
 void NcclTransport::connect(Communicator& host) {
   CHECK_CUDA(cudaGetDevice(&device_));
-  CHECK_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+  // Ahead of the queue's kernels where both want to start: what waits for a message waits for all ranks.
+  int least = 0, greatest = 0;
+  CHECK_CUDA(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+  CHECK_CUDA(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest));
   CHECK_CUDA(cudaEventCreateWithFlags(&ready_, cudaEventDisableTiming));
 
   struct {
@@ -185,7 +188,7 @@ void NcclTransport::connect(Communicator& host) {
   config.blocking = 0;
   settle(ncclCommInitRankConfig(&communicator_, size_, first.id, rank_, &config), "joining a group");
   watchdog_ = NcclWatchdog::of_process();
-  watchdog_->watch(communicator_, who_, options_.timeout_seconds);
+  watchdog_->watch(communicator_, device_, who_, options_.timeout_seconds);
   connect_pairs();
 }
 

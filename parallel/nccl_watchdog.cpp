@@ -75,9 +75,9 @@ NcclWatchdog::~NcclWatchdog() {
   thread_.join();
 }
 
-void NcclWatchdog::watch(ncclComm_t communicator, std::string who, double timeout_seconds) {
+void NcclWatchdog::watch(ncclComm_t communicator, int device, std::string who, double timeout_seconds) {
   const std::lock_guard lock(mutex_);
-  groups_.push_back({communicator, std::move(who), timeout_seconds, {}, {}});
+  groups_.push_back({communicator, device, std::move(who), timeout_seconds, {}, {}});
 }
 
 void NcclWatchdog::forget(ncclComm_t communicator) {
@@ -103,6 +103,7 @@ void NcclWatchdog::add(ncclComm_t communicator, std::shared_ptr<NcclOperation> o
 
 std::string NcclWatchdog::examine(Group& group, Clock::time_point now) {
   const double timeout = group.timeout_seconds, young = std::min(kYoungSeconds, timeout / 4);
+  cudaSetDevice(group.device);  // or the questions below would start up device 0 for this thread
   ncclResult_t state = ncclSuccess;
   const ncclResult_t asked = ncclCommGetAsyncError(group.communicator, &state);
   if (asked != ncclSuccess) state = asked;

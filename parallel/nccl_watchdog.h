@@ -52,8 +52,8 @@ class NcclWatchdog {
   NcclWatchdog();
   ~NcclWatchdog();
 
-  // A group's communicator, from its making to its end. `who`: "rank 1 of 4 of group cp".
-  void watch(ncclComm_t communicator, std::string who, double timeout_seconds);
+  // A group's communicator on `device`, from its making to its end. `who`: "rank 1 of 4 of group cp".
+  void watch(ncclComm_t communicator, int device, std::string who, double timeout_seconds);
   void forget(ncclComm_t communicator);
   // Called on a communicator that is watched. Waits for the oldest operation when very many are under way.
   void add(ncclComm_t communicator, std::shared_ptr<NcclOperation> operation);
@@ -61,6 +61,7 @@ class NcclWatchdog {
  private:
   struct Group {
     ncclComm_t communicator;
+    int device;
     std::string who;
     double timeout_seconds;
     std::list<std::shared_ptr<NcclOperation>> operations;  // in their order on the stream
