@@ -17,7 +17,7 @@ set(libraries
   "sentencepiece" "^data/"
   "pcre2.h" "^data/"
   "cuda" "^(runtime/cuda/|runtime/backend\\.cpp$|parallel/nccl)"
-  "nccl.h" "^parallel/nccl_communicator\\.cpp$"
+  "nccl.h" "^parallel/nccl_(communicator\\.cpp|watchdog\\.h)$"
   "parallel/mpi_native.h" "^(parallel/|data/(hdf5_file|checkpoint)\\.cpp$)"
   "gtest/" "^tests/")
 set(mistakes "")
