@@ -14,6 +14,7 @@
 #include <cstdint>
 
 #include "runtime/cuda/attention_kernels.h"
+#include "runtime/cuda/attention_launch.h"
 #include "runtime/cuda/tensor_core.h"
 #include "runtime/cuda/test_break.h"
 
@@ -22,7 +23,6 @@ namespace {
 
 constexpr int kThreads = 128;
 constexpr int kRows = 64;  // a block's rows of its own side: 16 a warp
-constexpr unsigned kWholeWarp = 0xffffffffu;
 constexpr float kLog2E = 1.4426950408889634f;
 
 // ---- tiles ---------------------------------------------------------------------------------------------------------
@@ -141,15 +141,20 @@ __device__ __forceinline__ void clear(float (&d)[kTiles][4]) {
     for (int e = 0; e < 4; ++e) d[n][e] = 0;
 }
 
+// The loops' barriers and waits, which a planted mistake may remove.
+template <TestBreak kRemovedBy>
 __device__ __forceinline__ void barrier() {
-  if constexpr (!kBroken<TestBreak::kBarrierRemoved>) __syncthreads();
+  if constexpr (!kBroken<kRemovedBy>) __syncthreads();
 }
-__device__ __forceinline__ void wait_for_copies() {
-  if constexpr (!kBroken<TestBreak::kCopyNotWaitedFor>) copy_async_wait<0>();
+__device__ __forceinline__ void wait_for_copies() { copy_async_wait<kBroken<TestBreak::kCopyNotWaitedFor> ? 1 : 0>(); }
+// Without that mistake nothing is in flight behind a loop; with it, a thread must not end so.
+__device__ __forceinline__ void finish_copies() {
+  if constexpr (kBroken<TestBreak::kCopyNotWaitedFor>) copy_async_wait<0>();
 }
 
-// ---- launching -----------------------------------------------------------------------------------------------------
-// 16-byte copies of every row, and a token stride that fits the kernels' 32-bit factor.
+// ---- which problems
+// ----------------------------------------------------------------------------------------------------- 16-byte copies
+// of every row, and a token stride that fits the kernels' 32-bit factor.
 inline bool takes_copies(const HeadsView& x) {
   return reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && x.batch % 8 == 0 && x.token % 8 == 0 && x.head % 8 == 0 &&
          x.token <= INT32_MAX;
@@ -161,22 +166,6 @@ inline bool takes_pairs(const HeadsView& x) {
 inline bool tensor_cores_take(const AttentionProblem& p) {
   return p.type == Type::kBFloat16 && (p.head_size == 64 || p.head_size == 96 || p.head_size == 128) && p.scale > 0 &&
          takes_copies(p.q) && takes_copies(p.k) && takes_copies(p.v);
-}
-
-template <class Args>
-cudaError_t launch_tiles(void (*kernel)(const Args), int64_t blocks, int shared_bytes, const Args& args,
-                         cudaStream_t stream) {
-  const AttentionProblem& p = args.problem;
-  constexpr int64_t kMost = INT32_MAX - 256;  // the kernels count rows, keys and blocks in 32 bits
-  if (p.rows > kMost || p.keys > kMost || blocks > kMost) return cudaErrorInvalidValue;
-  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
-  if (error != cudaSuccess) return error;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(blocks), 1, 1);
-  config.blockDim = dim3(kThreads, 1, 1);
-  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
-  config.stream = stream;
-  return cudaLaunchKernelEx(&config, kernel, args);
 }
 
 }  // namespace
