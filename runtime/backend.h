@@ -179,7 +179,7 @@ struct BackendOptions {
   std::string instruction_set = "auto";
   // Keep the libraries underneath to `instruction_set` too: for the whole process, and only before their first use.
   bool lower_libraries = false;
-  bool traced = false;  // record every op as a span (trace.h)
+  bool traced = false;   // record every op as a span (trace.h)
   int device_index = 0;  // which of the machine's devices; launch passes the rank on its node
 };
 

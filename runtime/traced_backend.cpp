@@ -126,7 +126,8 @@ class TracedBackend : public Backend {
   }
   void attention_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
                          double scale) override {
-    const TraceSpan span("attention_forward", 4 * visible_pairs(*inner_, mask) * static_cast<double>(q.size(2) * q.size(3)));
+    const TraceSpan span("attention_forward",
+                         4 * visible_pairs(*inner_, mask) * static_cast<double>(q.size(2) * q.size(3)));
     inner_->attention_forward(state, q, k, v, mask, scale);
   }
   void attention_finish(Tensor out, Tensor lse, const AttentionState& state) override {
@@ -139,7 +140,8 @@ class TracedBackend : public Backend {
   }
   void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor lse,
                           Tensor delta, const AttentionMask& mask, double scale) override {
-    const TraceSpan span("attention_backward", 10 * visible_pairs(*inner_, mask) * static_cast<double>(q.size(2) * q.size(3)));
+    const TraceSpan span("attention_backward",
+                         10 * visible_pairs(*inner_, mask) * static_cast<double>(q.size(2) * q.size(3)));
     inner_->attention_backward(dq, dk, dv, q, k, v, dout, lse, delta, mask, scale);
   }
 

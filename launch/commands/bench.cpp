@@ -100,7 +100,7 @@ ExitCode run_bench(Program& program, const CommandLine& line) {
   schema.finish("bench");
   const auto world = program.make_world();
   const bool main_rank = world->rank() == 0;
-  const auto backend = make_backend(config.runtime, [&](const std::string& text) {
+  const auto backend = make_backend(*world, config.runtime, [&](const std::string& text) {
     if (main_rank) program.warning(text);
   });
   // Whether the profile can be left where it should be is found out before half a minute is spent on it.

@@ -35,7 +35,7 @@ struct TinyRun {
   Recompute recompute = Recompute::kSelective;
   int zero = 1;
   int64_t loss_chunk_rows = 0;
-  std::string device = "reference";
+  std::string device = "reference";  // or cpu, isolated, isolated-cpu (isolated_backend.h)
   int accumulation = 1;
   int steps = 1;
   double learning_rate = 1e-3;
