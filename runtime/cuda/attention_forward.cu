@@ -37,8 +37,13 @@ __device__ __forceinline__ void mask_scores(float (&score)[kKeys / 8][4], const 
     }
 }
 
+// Blocks a multiprocessor should hold at once, by the registers: at most 168 or 255 a thread.
 template <int kWidth>
-__global__ void __launch_bounds__(kThreads, 2) forward_kernel(const __grid_constant__ AttentionForward args) {
+constexpr int kResident = kWidth == 64 ? 3 : 2;
+
+template <int kWidth>
+__global__ void __launch_bounds__(kThreads, kResident<kWidth>)
+    forward_kernel(const __grid_constant__ AttentionForward args) {
   const AttentionProblem& p = args.problem;
   const int heads = p.heads, rows = static_cast<int>(p.rows), keys = static_cast<int>(p.keys);
   const int tiles = (rows + kRows - 1) / kRows;
@@ -80,8 +85,7 @@ __global__ void __launch_bounds__(kThreads, 2) forward_kernel(const __grid_const
   const int lane = lane_id(), warp_row = thread / 32 * 16, row = warp_row + lane / 4;
   const Interval visible[2] = {bounds[row], bounds[row + 8]};
   uint32_t query[kWidth / 16][4];
-#pragma unroll
-  for (int i = 0; i < kWidth / 16; ++i) load_a<kWidth>(query[i], stages + 2 * kTile, warp_row, i);
+  load_rows<kWidth>(query, stages + 2 * kTile, warp_row);
 
   // The state: maximum of unscaled scores, this lane's part of the sum (the whole of the state's in the quad's first
   // lane), the output so far.
