@@ -12,13 +12,14 @@ namespace carillon::cuda {
 
 enum class TestBreak {
   kNone,
-  kBarrierRemoved,          // no __syncthreads before a buffer is read by other threads than those that filled it
+  kBarrierRemoved,          // no __syncthreads between the copy of a tile and its readers
+  kSecondBarrierRemoved,    // none between the readers of the values and the copy of the next (dq)
   kBufferFreedTooEarly,     // the next tile is copied before the barrier behind the last reader of its buffer
-  kCopyNotWaitedFor,        // no cp.async wait in the loop over tiles
+  kCopyNotWaitedFor,        // the wait for copies leaves the newest group in flight
   kMaskOffByOne,            // a row sees one key more than its interval
   kFragmentRowsSwapped,     // rows g and g + 8 of a fragment exchanged
   kAccumulatorNotRescaled,  // the output so far keeps its old reference when the maximum grows
-  kLastFoldDropped,         // dK and dV leave out the last query head of their group
+  kLastFoldDropped,         // dK and dV leave out the last tile of queries
 };
 
 // Of internal linkage: every compiled variant of a kernel has its own.
