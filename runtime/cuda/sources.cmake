@@ -20,10 +20,9 @@ set(CARILLON_CUDA_SOURCES
   swiglu.cu)
 list(TRANSFORM CARILLON_CUDA_SOURCES PREPEND ${CMAKE_SOURCE_DIR}/runtime/cuda/)
 # Where there is NCCL (the emulation has it always).
-set(CARILLON_NCCL_SOURCES "")
-if(EXISTS ${CMAKE_SOURCE_DIR}/parallel/nccl_communicator.cpp)
-  set(CARILLON_NCCL_SOURCES ${CMAKE_SOURCE_DIR}/parallel/nccl_communicator.cpp)
-endif()
+set(CARILLON_NCCL_SOURCES
+  ${CMAKE_SOURCE_DIR}/parallel/nccl_communicator.cpp
+  ${CMAKE_SOURCE_DIR}/parallel/nccl_watchdog.cpp)
 
 # What both targets have in common: own copies of the libraries' objects, nothing exported but what library.h names.
 function(carillon_cuda_library target)
