@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(kThreads, 2) keys_kernel(const __grid_constant
     const int next_head = tile < last_tile ? head : head + 1;
     if (kBroken<TestBreak::kBufferFreedTooEarly> && next_head < head_end) copy_queries(stage ^ 1, next_head, next_tile);
     wait_for_copies();
-    barrier();  // this tile is there for all, and all have left the other stage
+    barrier<TestBreak::kBarrierRemoved>();  // this tile is there for all, and all have left the other stage
     float next_statistic = 0;
     if (next_head < head_end) {
       if (!kBroken<TestBreak::kBufferFreedTooEarly>) copy_queries(stage ^ 1, next_head, next_tile);
@@ -172,6 +172,7 @@ __global__ void __launch_bounds__(kThreads, 2) keys_kernel(const __grid_constant
     head = next_head;
     tile = next_tile;
   }
+  finish_copies();
 
   float* const to_dk = static_cast<float*>(args.dk.data) + batch * args.dk.batch + kv_head * args.dk.head;
   float* const to_dv = static_cast<float*>(args.dv.data) + batch * args.dv.batch + kv_head * args.dv.head;
@@ -263,14 +264,14 @@ __global__ void __launch_bounds__(kThreads, 2) queries_kernel(const __grid_const
     const bool more = tile + 1 < range.end;
     if (kBroken<TestBreak::kBufferFreedTooEarly> && more) copy_keys(tile + 1);
     wait_for_copies();
-    barrier();  // this tile is there for all, and all have left the other stage of keys
+    barrier<TestBreak::kBarrierRemoved>();  // this tile is there for all, and all have left the other stage of keys
     if (!kBroken<TestBreak::kBufferFreedTooEarly> && more) copy_keys(tile + 1);
     const __nv_bfloat16* const stage = stages + (tile - range.begin) % 2 * kTile;
 
     float weight[kKeys / 8][4], ds[kKeys / 8][4];
     clear(ds);
     multiply_rows<kWidth>(ds, dout, warp_row, values);
-    barrier();  // all have left the values
+    barrier<TestBreak::kSecondBarrierRemoved>();  // all have left the values
     if (more) copy_values(tile + 1);
     clear(weight);
     multiply_rows<kWidth>(weight, queries, warp_row, stage);
@@ -294,6 +295,7 @@ __global__ void __launch_bounds__(kThreads, 2) queries_kernel(const __grid_const
     pack_rows<kKeys / 8>(packed, ds);
     multiply_columns<kWidth, kKeys / 16>(dq, packed, stage);
   }
+  finish_copies();
 
   float* const to = static_cast<float*>(args.dq.data) + batch * args.dq.batch + head * args.dq.head + 2 * (lane % 4);
 #pragma unroll
@@ -306,11 +308,11 @@ __global__ void __launch_bounds__(kThreads, 2) queries_kernel(const __grid_const
 template <int kWidth>
 cudaError_t launch_backward(const AttentionBackward& args, cudaStream_t stream) {
   const AttentionProblem& p = args.problem;
-  const cudaError_t error = launch_tiles(keys_kernel<kWidth>, (p.keys + kRows - 1) / kRows * p.kv_heads * p.batch,
-                                         KeysShared<kWidth>::kBytes, args, stream);
+  const cudaError_t error = launch_attention(keys_kernel<kWidth>, (p.keys + kRows - 1) / kRows * p.kv_heads * p.batch,
+                                             kThreads, KeysShared<kWidth>::kBytes, args, stream);
   if (error != cudaSuccess) return error;
-  return launch_tiles(queries_kernel<kWidth>, (p.rows + kRows - 1) / kRows * p.heads * p.batch,
-                      QueriesShared<kWidth>::kBytes, args, stream);
+  return launch_attention(queries_kernel<kWidth>, (p.rows + kRows - 1) / kRows * p.heads * p.batch, kThreads,
+                          QueriesShared<kWidth>::kBytes, args, stream);
 }
 
 }  // namespace

@@ -37,8 +37,13 @@ __device__ __forceinline__ void mask_scores(float (&score)[kKeys / 8][4], const 
     }
 }
 
+// Blocks a multiprocessor should hold at once, by the registers: at most 168 or 255 a thread.
 template <int kWidth>
-__global__ void __launch_bounds__(kThreads, 2) forward_kernel(const __grid_constant__ AttentionForward args) {
+constexpr int kResident = kWidth == 64 ? 3 : 2;
+
+template <int kWidth>
+__global__ void __launch_bounds__(kThreads, kResident<kWidth>)
+    forward_kernel(const __grid_constant__ AttentionForward args) {
   const AttentionProblem& p = args.problem;
   const int heads = p.heads, rows = static_cast<int>(p.rows), keys = static_cast<int>(p.keys);
   const int tiles = (rows + kRows - 1) / kRows;
@@ -80,8 +85,7 @@ __global__ void __launch_bounds__(kThreads, 2) forward_kernel(const __grid_const
   const int lane = lane_id(), warp_row = thread / 32 * 16, row = warp_row + lane / 4;
   const Interval visible[2] = {bounds[row], bounds[row + 8]};
   uint32_t query[kWidth / 16][4];
-#pragma unroll
-  for (int i = 0; i < kWidth / 16; ++i) load_a<kWidth>(query[i], stages + 2 * kTile, warp_row, i);
+  load_rows<kWidth>(query, stages + 2 * kTile, warp_row);
 
   // The state: maximum of unscaled scores, this lane's part of the sum (the whole of the state's in the quad's first
   // lane), the output so far.
@@ -115,7 +119,7 @@ __global__ void __launch_bounds__(kThreads, 2) forward_kernel(const __grid_const
   for (int tile = range.begin; tile < range.end; ++tile) {
     if (kBroken<TestBreak::kBufferFreedTooEarly> && tile + 1 < range.end) copy_keys(tile + 1);
     wait_for_copies();
-    barrier();  // this tile is there for all, and all have left the other stage
+    barrier<TestBreak::kBarrierRemoved>();  // this tile is there for all, and all have left the other stage
     if (!kBroken<TestBreak::kBufferFreedTooEarly> && tile + 1 < range.end) copy_keys(tile + 1);
     const __nv_bfloat16* const stage = stages + (tile - range.begin) % 2 * 2 * kTile;
 
@@ -129,8 +133,8 @@ __global__ void __launch_bounds__(kThreads, 2) forward_kernel(const __grid_const
       float largest = maximum[half];
 #pragma unroll
       for (int n = 0; n < kKeys / 8; ++n) largest = fmaxf(largest, fmaxf(score[n][2 * half], score[n][2 * half + 1]));
-      largest = fmaxf(largest, __shfl_xor_sync(kWholeWarp, largest, 1));
-      largest = fmaxf(largest, __shfl_xor_sync(kWholeWarp, largest, 2));
+      largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 1));
+      largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 2));
       // A row that has seen nothing keeps -inf; its exponentials are formed against 0, and are 0.
       const float reference = largest == -INFINITY ? 0.0f : largest * to_power;
       const float shrink = exp2_fast(maximum[half] * to_power - reference);
@@ -154,11 +158,12 @@ __global__ void __launch_bounds__(kThreads, 2) forward_kernel(const __grid_const
     pack_rows<kKeys / 8>(weights, score);
     multiply_columns<kWidth, kKeys / 16>(out, weights, stage + kTile);
   }
+  finish_copies();
 
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    sum[half] += __shfl_xor_sync(kWholeWarp, sum[half], 1);
-    sum[half] += __shfl_xor_sync(kWholeWarp, sum[half], 2);
+    sum[half] += __shfl_xor_sync(kAllLanes, sum[half], 1);
+    sum[half] += __shfl_xor_sync(kAllLanes, sum[half], 2);
     const int r = row + 8 * half;
     if (row0 + r >= rows) continue;
     if (lane % 4 == 0) {
@@ -175,8 +180,8 @@ __global__ void __launch_bounds__(kThreads, 2) forward_kernel(const __grid_const
 template <int kWidth>
 cudaError_t launch_forward(const AttentionForward& args, cudaStream_t stream) {
   const AttentionProblem& p = args.problem;
-  return launch_tiles(forward_kernel<kWidth>, (p.rows + kRows - 1) / kRows * p.heads * p.batch,
-                      ForwardShared<kWidth>::kBytes, args, stream);
+  return launch_attention(forward_kernel<kWidth>, (p.rows + kRows - 1) / kRows * p.heads * p.batch, kThreads,
+                          ForwardShared<kWidth>::kBytes, args, stream);
 }
 
 }  // namespace

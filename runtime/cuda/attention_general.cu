@@ -6,6 +6,7 @@
 // banks. Eight lanes share two rows: each computes every eighth score of both, and gathers every eighth column of what
 // the rows add up.
 #include "runtime/cuda/attention_interval.h"
+#include "runtime/cuda/attention_launch.h"
 #include "runtime/cuda/device_code.h"
 
 namespace carillon::cuda {
@@ -288,19 +289,11 @@ __global__ void __launch_bounds__(128) general_backward_kernel(const __grid_cons
 template <class A, class Args>
 cudaError_t launch_general(void (*kernel)(const Args), int64_t own_count, int64_t heads, int tiles, int square,
                            int rows, const Args& args, cudaStream_t stream) {
-  const AttentionProblem& p = args.problem;
   constexpr int kRows = kTile<A>;
-  constexpr int64_t kMost = INT32_MAX - 256;  // the kernels count rows, keys and blocks in 32 bits
-  const int64_t blocks = (own_count + kRows - 1) / kRows * heads * p.batch;
-  if (p.rows > kMost || p.keys > kMost || blocks > kMost) return cudaErrorInvalidValue;
-  const size_t bytes =
-      static_cast<size_t>(tiles * kRows * pitch_of(p.head_size) + square * kRows * (kRows + 1) + rows * kRows) *
-          sizeof(A) +
-      kRows * sizeof(Interval);
-  const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-  if (error != cudaSuccess) return error;
-  return launch(kernel, blocks, 1, kRows * kLanes / 2, bytes, stream, args);
+  const int64_t blocks = (own_count + kRows - 1) / kRows * heads * args.problem.batch;
+  const int numbers = tiles * kRows * pitch_of(args.problem.head_size) + square * kRows * (kRows + 1) + rows * kRows;
+  return launch_attention(kernel, blocks, kRows * kLanes / 2,
+                          static_cast<size_t>(numbers) * sizeof(A) + kRows * sizeof(Interval), args, stream);
 }
 
 // Calls function(T{}, columns) with the columns of a head that a lane holds, as a compile-time number.

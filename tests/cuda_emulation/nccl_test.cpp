@@ -266,6 +266,7 @@ TEST_F(Nccl, ALostRankWithoutAbortFailsTheDevice) {
   EXPECT_NCCL(ncclAllReduce(x, x, 1, ncclFloat32, ncclSum, r.communicator, r.stream));
   EXPECT_EQ(cudaStreamSynchronize(r.stream), cudaErrorLaunchFailure);
   EXPECT_NE(std::strstr(carillon_emulation_message(), "a GPU would wait for ever"), nullptr);
+  EXPECT_NCCL(ncclCommAbort(r.communicator));
 }
 
 // A rank that dies before the communicator is made ends the others' wait.

@@ -11,6 +11,7 @@
 
 #include "runtime/backend.h"
 #include "runtime/cuda/attention_kernels.h"
+#include "tests/cuda_emulation/counters.h"
 #include "tests/support/random_tensor.h"
 
 // The broken variants, named by CMakeLists.txt.
@@ -23,6 +24,7 @@
   X(kAccumulatorNotRescaled)
 #define CARILLON_BACKWARD_BREAKS(X) \
   X(kBarrierRemoved)                \
+  X(kSecondBarrierRemoved)          \
   X(kBufferFreedTooEarly)           \
   X(kCopyNotWaitedFor)              \
   X(kMaskOffByOne)                  \
@@ -137,7 +139,8 @@ class Problem {
     RandomTensor accumulator, maximum, sum, out, lse, delta, dq, dk, dv;
     cudaError_t error = cudaSuccess;
   };
-  // The results' memory begins as random numbers: the state's must not matter, the gradients' are added to.
+  // The results' memory begins as random numbers: the state's must not matter, the gradients' (small, to hide no
+  // error) are added to.
   Result begin() const {
     const int64_t keys = static_cast<int64_t>(key.size());
     return {{wide, {c.batch, rows, c.heads, c.head_size}, 10, c.gap},
@@ -146,9 +149,9 @@ class Problem {
             {type, {c.batch, rows, c.heads, c.head_size}, 5},
             {wide, {c.batch, c.heads, rows}, 6},
             {wide, {c.batch, c.heads, rows}, 13},
-            {wide, {c.batch, rows, c.heads, c.head_size}, 7, c.gap},
-            {wide, {c.batch, keys, c.kv_heads, c.head_size}, 8, c.gap},
-            {wide, {c.batch, keys, c.kv_heads, c.head_size}, 9}};
+            {wide, {c.batch, rows, c.heads, c.head_size}, 7, c.gap, 0.02},
+            {wide, {c.batch, keys, c.kv_heads, c.head_size}, 8, c.gap, 0.02},
+            {wide, {c.batch, keys, c.kv_heads, c.head_size}, 9, 0, 0.02}};
   }
   Result on_reference() {
     const auto backend = make_backend({.device = "reference"});
@@ -341,6 +344,39 @@ TEST(CudaAttention, NotANumberIsNotLost) {
         EXPECT_EQ(std::isnan(out[static_cast<size_t>((i * 2 + h) * 64)]), i == 70 && h == 0) << i << " " << h;
     EXPECT_TRUE(std::isnan(dv[0])) << "every key up to it gets a gradient from it";
     EXPECT_FALSE(std::isnan(dv[static_cast<size_t>(99 * 64)]));
+  }
+}
+
+// The tensor-core instructions say which tiles were computed: 64 x 64 of them cost the products' share and no more.
+TEST(CudaAttention, TilesThatNobodySeesAreSkipped) {
+  const auto products = [](const Case& c) {
+    enter(kModes[0]);
+    Problem problem(c, DType::kBFloat16);
+    EXPECT_EQ(problem.on_device().error, cudaSuccess);
+    CarillonEmulationCounters counters;
+    carillon_emulation_counters(&counters);
+    return static_cast<int64_t>(counters.matrix_products);
+  };
+  // 2 products forward, 4 and 3 backward, each 64·64·64 multiplications of 16·8·16 an instruction.
+  constexpr int64_t kTile = (2 + 4 + 3) * 64 * 64 * 64 / (16 * 8 * 16);
+  EXPECT_EQ(products({"causal", 1, 1, 1, 64, run(0, 256), {run(0, 256)}}), 10 * kTile);
+  EXPECT_EQ(products({"all seen", 1, 1, 1, 64, run(256, 512), {run(0, 256)}}), 16 * kTile);
+  EXPECT_EQ(products({"none seen", 1, 1, 1, 64, run(0, 256), {run(256, 512)}}), 0);
+  EXPECT_EQ(products({"documents", 1, 1, 1, 64, run(0, 256), {run(0, 256)}, 128}), 6 * kTile);
+  EXPECT_EQ(products({"window", 1, 1, 1, 64, run(0, 256), {run(0, 256)}, 0, 65}), 7 * kTile);
+  EXPECT_EQ(products({"two calls", 1, 1, 1, 64, run(128, 256), {run(128, 256), run(0, 128)}}), 7 * kTile);
+}
+
+// Rows of a tile are placed so that no two of the eight that ldmatrix reads at once share a bank.
+TEST(CudaAttention, NoBankConflicts) {
+  for (const int64_t head_size : {64, 96, 128}) {
+    enter(kModes[0]);
+    Problem problem({"causal", 1, 1, 1, head_size, run(0, 130), {run(0, 130)}}, DType::kBFloat16);
+    EXPECT_EQ(problem.on_device().error, cudaSuccess);
+    CarillonEmulationCounters counters;
+    carillon_emulation_counters(&counters);
+    EXPECT_GT(counters.ldmatrix_phases, 0u) << head_size;
+    EXPECT_EQ(counters.ldmatrix_conflicts, 0u) << head_size;
   }
 }
 
