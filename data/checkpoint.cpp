@@ -21,6 +21,7 @@
 #include "data/tensor_hash.h"
 #include "data/tensor_io.h"
 #include "parallel/mpi_native.h"
+#include "runtime/backend.h"
 #include "runtime/check.h"
 
 namespace carillon {
@@ -115,6 +116,7 @@ std::vector<int64_t> write_straight(Communicator& world, const std::string& path
   for (size_t i = 0; i < shards.size(); ++i) {
     const NamedShard& shard = shards[i];
     parts.push_back({shard.name, stored_type(shard.data.dtype()), places[i], shard.rectangle, shard.data.raw()});
+    parts.back().device = shard.device;
     if (!shard.owned) parts.back().rectangle.extent[0] = 0;
     CHECK(parts.back().rectangle.empty() || places[i] > 0, "datasets are contiguous", shard.name);
   }
@@ -137,21 +139,26 @@ std::vector<int64_t> write_collectively(Communicator& world, const std::string& 
     file.emplace(Hdf5File::create(path, world));
     create_datasets(*file, shards);
   });
+  std::vector<int64_t> hashes;
+  std::vector<char> staged;  // one shard of a device's memory at a time: all ranks make the same calls
   for (const NamedShard& shard : shards)
     agree(world, [&] {
       Rectangle rectangle = shard.rectangle;
       if (!shard.owned) rectangle.extent[0] = 0;
-      file->write(shard.name, rectangle, shard.data.raw());
+      const void* data = shard.data.raw();
+      if (shard.device != nullptr && !rectangle.empty()) {
+        staged.resize(shard.data.bytes());
+        shard.device->download(Tensor(staged.data(), shard.data.dtype(), shard.data.shape()), shard.data);
+        data = staged.data();
+      }
+      file->write(shard.name, rectangle, data);
+      hashes.push_back(rectangle.empty() ? 0
+                                         : static_cast<int64_t>(hash_rectangle(
+                                               shard.name, rectangle, data, size_of(stored_type(shard.data.dtype())))));
     });
   fail_point("tensors_written", world.rank());
   agree(world, [&] { file->close(); });
   agree(world, [&] { sync_path(path); });
-  std::vector<int64_t> hashes;
-  for (const NamedShard& shard : shards)
-    hashes.push_back(shard.owned
-                         ? static_cast<int64_t>(hash_rectangle(shard.name, shard.rectangle, shard.data.raw(),
-                                                               static_cast<int64_t>(size_of(shard.data.dtype()))))
-                         : 0);
   return hashes;
 }
 

@@ -40,8 +40,8 @@ void read_through_library(const Hdf5File& file, TensorPart& part) {
     file.read(part.name, rectangle, bytes.data());
     part.hash += hash_rectangle(part.name, rectangle, bytes.data(), width);
     if (!part.to) continue;
-    char* target = static_cast<char*>(part.to.raw()) + begin * row * size_of(stored_type(part.to.dtype()));
-    convert_stored(Tensor(target, part.to.dtype(), {rectangle.count()}), bytes.data(), part.type);
+    const Tensor target = part.to.reshape({rows, row}).rows(begin, begin + rectangle.extent[0]);
+    fill_shard({part.name, rectangle, target, true, part.device}, bytes.data(), part.type);
   }
 }
 
@@ -67,6 +67,7 @@ TensorPart part_of(const Hdf5File& file, const Manifest& manifest, const NamedSh
          shard.name, fmt::join(dataset.shape, ", "), fmt::join(shard.rectangle.global_shape, ", "), file.path());
   TensorPart part{shard.name, dataset.type, 0, shard.rectangle};
   part.to = shard.data;
+  part.device = shard.device;
   return part;
 }
 

@@ -64,7 +64,7 @@ class Hdf5Model : public ModelSource {
       refuse_shape(without_group(shard.name), dataset.shape, shard.rectangle.global_shape, named_);
       bytes.resize(static_cast<size_t>(shard.rectangle.count() * size_of(dataset.type)));
       file_.read(shard.name, shard.rectangle, bytes.data());
-      convert_stored(shard.data, bytes.data(), dataset.type);
+      fill_shard(shard, bytes.data(), dataset.type);
     }
   }
 
@@ -157,7 +157,7 @@ class HuggingFaceModel : public ModelSource {
       const auto tensor = folder_.find(without_group(shard.name));
       refuse_shape(without_group(shard.name), tensor->shape, shard.rectangle.global_shape, tensor->path);
       copy_rectangle(*tensor, shard.rectangle, bytes);
-      convert_stored(shard.data, bytes.data(), tensor->type);
+      fill_shard(shard, bytes.data(), tensor->type);
     }
   }
   Hdf5File::Dataset stored(const std::string& name) const override {

@@ -3,6 +3,9 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <vector>
+
+#include "runtime/backend.h"
 
 namespace carillon {
 namespace {
@@ -46,6 +49,15 @@ void convert_stored(Tensor to, const void* from, StoredType type) {
     default:
       throw InternalError("integers are no weights: " + name_of(type));
   }
+}
+
+void fill_shard(const NamedShard& shard, const void* from, StoredType type) {
+  if (shard.device == nullptr) return convert_stored(shard.data, from, type);
+  if (shard.data.empty()) return;
+  std::vector<char> staged(shard.data.bytes());
+  const Tensor host(staged.data(), shard.data.dtype(), shard.data.shape());
+  convert_stored(host, from, type);
+  shard.device->upload(shard.data, host);
 }
 
 }  // namespace carillon

@@ -10,11 +10,13 @@
 #include <cstring>
 #include <exception>
 #include <functional>
+#include <future>
 #include <mutex>
 #include <thread>
 
 #include "data/stored_values.h"
 #include "data/tensor_hash.h"
+#include "runtime/backend.h"
 #include "runtime/check.h"
 
 namespace carillon {
@@ -188,6 +190,143 @@ void read_run(const OpenToRead& file, const std::string& path, const Run& run, s
   });
 }
 
+// ---- parts in a device's memory: only this thread speaks with the device, the disk has threads of its own
+
+// Rows of a part, as a part of host memory.
+struct Staged {
+  TensorPart* whole;
+  TensorPart rows;
+  int64_t bytes;  // of host memory
+  Tensor device;  // the same rows over there
+};
+using StagedGroup = std::vector<Staged>;
+
+DType dtype_of(StoredType type) {
+  for (const DType dtype : {DType::kFloat64, DType::kFloat32, DType::kBFloat16, DType::kInt64, DType::kUInt8})
+    if (stored_type(dtype) == type) return dtype;
+  throw InternalError("no tensor has elements of type " + name_of(type));
+}
+
+// All rows of the parts that lie in a device's memory, in groups that fit one buffer.
+std::vector<StagedGroup> groups_of(const std::vector<TensorPart*>& parts) {
+  std::vector<StagedGroup> groups;
+  int64_t room = 0;
+  for (TensorPart* part : parts) {
+    part->hash = 0;
+    if (part->rectangle.empty()) continue;
+    const Tensor device =
+        part->to ? part->to : Tensor(const_cast<void*>(part->from), dtype_of(part->type), {part->rectangle.count()});
+    const int64_t rows = part->rectangle.extent[0], elements = part->rectangle.count() / rows;
+    const int64_t row = elements * static_cast<int64_t>(size_of(device.dtype()));
+    const Tensor flat = device.reshape({rows, elements});
+    for (int64_t begin = 0, end = 0; begin < rows; begin = end) {
+      if (room < row) {
+        groups.emplace_back();
+        room = std::max(kStagedBytes, row);
+      }
+      end = std::min(rows, begin + room / row);
+      Staged staged{part, *part, (end - begin) * row, flat.rows(begin, end)};
+      staged.rows.device = nullptr;
+      staged.rows.rectangle = rows_of(part->rectangle, begin, end);
+      room -= staged.bytes;
+      groups.back().push_back(std::move(staged));
+    }
+  }
+  return groups;
+}
+
+// Calls at_device(staged, host tensor) for every member of a group, and at_disk(parts) for all of them at once: the
+// device first to write, the disk first to read. While the disk works on a group the device works on a neighbour.
+template <class AtDevice, class AtDisk>
+void pass_through_host(std::vector<StagedGroup>& groups, bool device_first, AtDevice at_device, AtDisk at_disk) {
+  std::vector<char> buffers[2];
+  std::future<void> disk;
+  const auto place = [&](size_t i) {
+    std::vector<char>& buffer = buffers[i % 2];
+    const auto rounded = [](int64_t size) { return (static_cast<size_t>(size) + 63) / 64 * 64; };
+    size_t bytes = 0;
+    for (const Staged& staged : groups[i]) bytes += rounded(staged.bytes);
+    buffer.resize(bytes);
+    std::vector<Tensor> hosts;
+    size_t at = 0;
+    for (Staged& staged : groups[i]) {
+      hosts.emplace_back(buffer.data() + at, staged.device.dtype(), staged.device.shape());
+      at += rounded(staged.bytes);
+      staged.rows.from = hosts.back().raw();
+      if (staged.rows.to) staged.rows.to = hosts.back().reshape({hosts.back().count()});
+    }
+    return hosts;
+  };
+  const auto start = [&](size_t i) {
+    disk = std::async(std::launch::async, [&at_disk, &group = groups[i]] {
+      std::vector<TensorPart> parts;
+      for (const Staged& staged : group) parts.push_back(staged.rows);
+      at_disk(parts);
+      for (size_t k = 0; k < parts.size(); ++k) group[k].whole->hash += parts[k].hash;
+    });
+  };
+  std::vector<Tensor> before;
+  for (size_t i = 0; i <= groups.size(); ++i) {
+    const bool more = i < groups.size();
+    std::vector<Tensor> hosts = more ? place(i) : std::vector<Tensor>();
+    if (device_first && more)
+      for (size_t k = 0; k < hosts.size(); ++k) at_device(groups[i][k], hosts[k]);
+    if (disk.valid()) disk.get();
+    if (more) start(i);
+    if (!device_first && i > 0)
+      for (size_t k = 0; k < before.size(); ++k) at_device(groups[i - 1][k], before[k]);
+    before = std::move(hosts);
+  }
+}
+
+// Parts in host memory and those that are not; `all` keeps them.
+struct Sorted {
+  std::vector<TensorPart> host;
+  std::vector<size_t> host_numbers;
+  std::vector<TensorPart*> device;
+  explicit Sorted(std::vector<TensorPart>& all) {
+    for (size_t i = 0; i < all.size(); ++i) {
+      if (all[i].device != nullptr) {
+        device.push_back(&all[i]);
+      } else {
+        host.push_back(all[i]);
+        host_numbers.push_back(i);
+      }
+    }
+  }
+  void bring_hashes_home(std::vector<TensorPart>& all) const {
+    for (size_t i = 0; i < host.size(); ++i) all[host_numbers[i]].hash = host[i].hash;
+  }
+};
+
+void write_host_parts(int descriptor, const std::string& path, std::vector<TensorPart>& parts) {
+  const auto write_run = [&](const Run& run) {
+    for_each_block(run, [&](const Rectangle& block, int64_t before) {
+      const char* data = static_cast<const char*>(run.part->from) + before;
+      add_hash(*run.part, block, data);
+      int64_t from = 0, to = 0;
+      for_each_piece(*run.part, block, [&](int64_t place, int64_t at, int64_t bytes) {
+        write_all(descriptor, *run.part, path, place, data + at, bytes);
+        if (at == 0) from = place;
+        to = place + bytes;
+      });
+      // A hint: the disk begins now, beside the copying. Durable is only what fsync has seen, which also reports any
+      // error of this writing, since it is the same descriptor.
+      (void)sync_file_range(descriptor, from, to - from, SYNC_FILE_RANGE_WRITE);
+    });
+  };
+  for_each_list(lists_of(parts, kBytesToWrite),
+                [&](const Runs& runs) { std::for_each(runs.begin(), runs.end(), write_run); });
+}
+
+void read_host_parts(const std::string& path, std::vector<TensorPart>& parts) {
+  for_each_list(lists_of(parts, kBytesToRead), [&](const Runs& runs) {
+    const OpenToRead file(path);
+    std::vector<char> buffer;
+    for (const Run& run : runs) read_run(file, path, run, buffer);
+  });
+}
+
 }  // namespace
 
 TensorWriter::TensorWriter(std::string path)
@@ -199,23 +338,14 @@ TensorWriter::TensorWriter(std::string path)
 TensorWriter::~TensorWriter() { close(descriptor_); }
 
 void TensorWriter::write(std::vector<TensorPart>& parts) {
-  const auto write_run = [&](const Run& run) {
-    for_each_block(run, [&](const Rectangle& block, int64_t before) {
-      const char* data = static_cast<const char*>(run.part->from) + before;
-      add_hash(*run.part, block, data);
-      int64_t from = 0, to = 0;
-      for_each_piece(*run.part, block, [&](int64_t place, int64_t at, int64_t bytes) {
-        write_all(descriptor_, *run.part, path_, place, data + at, bytes);
-        if (at == 0) from = place;
-        to = place + bytes;
-      });
-      // A hint: the disk begins now, beside the copying. Durable is only what fsync has seen, which also reports any
-      // error of this writing, since it is the same descriptor.
-      (void)sync_file_range(descriptor_, from, to - from, SYNC_FILE_RANGE_WRITE);
-    });
-  };
-  for_each_list(lists_of(parts, kBytesToWrite),
-                [&](const Runs& runs) { std::for_each(runs.begin(), runs.end(), write_run); });
+  Sorted sorted(parts);
+  write_host_parts(descriptor_, path_, sorted.host);
+  sorted.bring_hashes_home(parts);
+  std::vector<StagedGroup> groups = groups_of(sorted.device);
+  pass_through_host(
+      groups, /*device_first=*/true,
+      [](const Staged& staged, Tensor host) { staged.whole->device->download(host, staged.device); },
+      [&](std::vector<TensorPart>& rows) { write_host_parts(descriptor_, path_, rows); });
 }
 
 void TensorWriter::sync() {
@@ -224,11 +354,14 @@ void TensorWriter::sync() {
 }
 
 void read_parts(const std::string& path, std::vector<TensorPart>& parts) {
-  for_each_list(lists_of(parts, kBytesToRead), [&](const Runs& runs) {
-    const OpenToRead file(path);
-    std::vector<char> buffer;
-    for (const Run& run : runs) read_run(file, path, run, buffer);
-  });
+  Sorted sorted(parts);
+  read_host_parts(path, sorted.host);
+  sorted.bring_hashes_home(parts);
+  std::vector<StagedGroup> groups = groups_of(sorted.device);
+  pass_through_host(
+      groups, /*device_first=*/false,
+      [](const Staged& staged, Tensor host) { staged.whole->device->upload(staged.device, host); },
+      [&](std::vector<TensorPart>& rows) { read_host_parts(path, rows); });
 }
 
 }  // namespace carillon

@@ -23,7 +23,11 @@ struct TensorPart {
   Tensor to;                   // to read: packed, of any floating type; absent: the part is only hashed
   bool hashed = true;
   uint64_t hash = 0;  // the result: hash_rectangle of what was written or read
+  // The device whose memory `from` or `to` lies in; nullptr: the host's. Such parts pass through two host buffers of
+  // kStagedBytes (or one row where that is longer), one at the disk while the other is at the device.
+  Backend* device = nullptr;
 };
+inline constexpr int64_t kStagedBytes = int64_t{64} << 20;
 
 // A file whose datasets are made and closed, open to be written by any number of ranks of one machine at a time.
 class TensorWriter {

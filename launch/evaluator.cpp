@@ -58,12 +58,12 @@ void Evaluator::load(const std::string& path) {
   // One token more than the longest window: PosGen's leading EOS.
   const int64_t longest = *std::max_element(config_.lengths.begin(), config_.lengths.end()) + 1;
   loaded->grid = std::make_unique<ProcessGrid>(
-      make_grid(world_.split(0, world_.rank(), "world"), config_.parallel, loaded->opened.config));
+      make_grid(backend_, world_.split(0, world_.rank(), "world"), config_.parallel, loaded->opened.config, notice_));
   loaded->scorer = std::make_unique<Scorer>(backend_, *loaded->grid, loaded->opened.config, config_.runtime.dtype,
                                             config_.parallel.layout, longest);
   loaded->generator = std::make_unique<Generator>(backend_, *loaded->grid, loaded->opened.config, config_.runtime.dtype,
                                                   config_.parallel.layout, loaded->scorer->network().parameters());
-  load_weights(world_, *loaded->opened.source, loaded->scorer->network().parameters(), notice_);
+  load_weights(world_, backend_, *loaded->opened.source, loaded->scorer->network().parameters(), notice_);
   loaded_ = std::move(loaded);
 }
 

@@ -18,7 +18,7 @@ class Steps {
   Steps(Backend& backend, std::unique_ptr<Communicator> world, const RunConfig& config, OpenedModel& model,
         const TokenStore& store, const Notice& notice)
       : config_(config),
-        grid_(make_grid(std::move(world), config.parallel, model.config)),
+        grid_(make_grid(backend, std::move(world), config.parallel, model.config, notice)),
         training_(backend, grid_, model.config, config, store) {
     training_.start_fresh(model, notice);
   }
@@ -40,16 +40,13 @@ class Steps {
   TrainingStep training_;
 };
 
-double value_at(const Tensor& tensor, int64_t index) {
-  return dispatch_floating(tensor.dtype(), [&](auto type) {
-    using T = decltype(type);
-    return static_cast<double>(tensor.data<T>()[index]);
-  });
+std::vector<double> values_of(Backend& backend, const NamedShard& shard) {
+  return shard.data.empty() ? std::vector<double>() : download_as_double(backend, shard.data);
 }
 
 // Of every tensor of `one` whose name begins with `role`, in its order: the largest difference of this rank's part in
 // `many`.
-std::vector<double> differences(const std::string& role, const std::vector<NamedShard>& one,
+std::vector<double> differences(Backend& backend, const std::string& role, const std::vector<NamedShard>& one,
                                 const std::vector<NamedShard>& many) {
   std::map<std::string, std::vector<const NamedShard*>> parts;
   for (const NamedShard& shard : many) parts[shard.name].push_back(&shard);
@@ -57,15 +54,17 @@ std::vector<double> differences(const std::string& role, const std::vector<Named
   for (const NamedShard& whole : one) {
     if (!whole.name.starts_with(role)) continue;
     double largest = 0, worst = 0;
-    for (int64_t i = 0; i < whole.data.count(); ++i) largest = std::max(largest, std::abs(value_at(whole.data, i)));
+    const std::vector<double> all = values_of(backend, whole);
+    for (const double value : all) largest = std::max(largest, std::abs(value));
     for (const NamedShard* part : parts[whole.name]) {
       const Rectangle& at = part->rectangle;
       const bool matrix = at.extent.size() == 2;
       const int64_t columns = matrix ? at.extent[1] : 1, width = matrix ? at.global_shape[1] : 1;
       const int64_t first_column = matrix ? at.offset[1] : 0;
+      const std::vector<double> own = values_of(backend, *part);
       for (int64_t i = 0; i < part->data.count(); ++i) {
         const int64_t there = (at.offset[0] + i / columns) * width + first_column + i % columns;
-        const double difference = std::abs(value_at(part->data, i) - value_at(whole.data, there));
+        const double difference = std::abs(own[static_cast<size_t>(i)] - all[static_cast<size_t>(there)]);
         worst = std::max(worst, std::isnan(difference) ? INFINITY : difference);
       }
     }
@@ -103,7 +102,7 @@ LayoutCheck check_layout(std::unique_ptr<Communicator> world, RunConfig config, 
     model.config.num_hidden_layers = std::min<int64_t>(model.config.num_hidden_layers, 2);
     model.source.reset();
   }
-  const auto backend = make_backend(config.runtime, notice);
+  const auto backend = make_backend(*world, config.runtime, notice);
   agree(*world, [&] {
     std::error_code error;
     if (world->rank() == 0) std::filesystem::create_directories(config.output, error);
@@ -132,10 +131,10 @@ LayoutCheck check_layout(std::unique_ptr<Communicator> world, RunConfig config, 
     check.loss = std::max(check.loss, relative(loss, loss_alone));
     check.gradient_norm = std::max(check.gradient_norm, relative(norm, norm_alone));
     // After one update the first moment is the gradient, averaged and clipped, times 1 - beta1.
-    if (step == 0) gradient = differences(first_moments, one->shards(), many.shards());
+    if (step == 0) gradient = differences(*backend, first_moments, one->shards(), many.shards());
   }
   const std::vector<NamedShard> shards = one->shards();
-  std::vector<double> weight = differences(weights, shards, many.shards());
+  std::vector<double> weight = differences(*backend, weights, shards, many.shards());
   std::vector<double> scalars = {check.loss, check.gradient_norm};
   for (auto* values : {&gradient, &weight, &scalars}) largest_over_ranks(many.world(), *values);
   check.loss = scalars[0], check.gradient_norm = scalars[1];

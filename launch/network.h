@@ -49,6 +49,7 @@ class Network {
   Network(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const NetworkOptions& options,
           Parameters& shared);
 
+  Backend& backend() { return backend_; }
   const NetworkOptions& options() const { return options_; }
   const SequenceLayout& layout() const { return layout_; }
   Parameters& parameters() { return shared_ != nullptr ? *shared_ : *parts_.parameters; }

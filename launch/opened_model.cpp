@@ -21,9 +21,10 @@ OpenedModel open_model(Communicator& world, const std::string& path, const Json&
   return model;
 }
 
-void load_weights(Communicator& world, ModelSource& source, Parameters& parameters, const Notice& notice) {
+void load_weights(Communicator& world, Backend& backend, ModelSource& source, Parameters& parameters,
+                  const Notice& notice) {
   agree(world, [&] {
-    std::vector<NamedShard> shards = parameters.weight_shards(true);
+    std::vector<NamedShard> shards = parameters.weight_shards(backend, true);
     source.read(shards);
     std::set<std::string> known;
     for (const NamedShard& shard : shards) known.insert(shard.name.substr(std::string("model/").size()));

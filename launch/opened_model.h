@@ -25,7 +25,8 @@ OpenedModel open_model(Communicator& world, const std::string& path, const Json&
 
 // Fills the parameters' weights, converted to their type. Error 65 naming a tensor that is missing or has another
 // shape; one notice for tensors the network has no use for. Collective over world in its errors.
-void load_weights(Communicator& world, ModelSource& source, Parameters& parameters, const Notice& notice);
+void load_weights(Communicator& world, Backend& backend, ModelSource& source, Parameters& parameters,
+                  const Notice& notice);
 
 // The tokenizer at `path`, or where `path` is empty the source's own; nothing when the source (may be null) has none.
 std::unique_ptr<Tokenizer> open_tokenizer(Communicator& world, const std::string& path, ModelSource* source);

@@ -4,6 +4,10 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <mutex>
+
+#include "parallel/device_index.h"
+#include "parallel/nccl_library.h"
 
 namespace carillon {
 namespace {
@@ -43,13 +47,29 @@ GridShape grid_shape(const ParallelSection& parallel, int ranks) {
   return shape;
 }
 
-ProcessGrid make_grid(std::unique_ptr<Communicator> world, const ParallelSection& parallel, const ModelConfig& model) {
+ProcessGrid make_grid(Backend& backend, std::unique_ptr<Communicator> world, const ParallelSection& parallel,
+                      const ModelConfig& model, const Notice& notice) {
   const GridShape shape = grid_shape(parallel, world->size());
   require_tensor_parallel(model, shape.tensor);
-  return make_process_grid(std::move(world), shape, TensorShards(model, shape.tensor, 0).kv_replicas);
+  ProcessGrid grid = make_process_grid(std::move(world), shape, TensorShards(model, shape.tensor, 0).kv_replicas);
+  if (backend.unified()) return grid;
+  carry_device_tensors(grid, backend, make_device_transport);
+  static std::once_flag said;
+  for (const Communicator* axis : {grid.cp.get(), grid.tp.get(), grid.z.get()})
+    if (const DeviceTransport* transport = device_transport_of(*axis);
+        transport != nullptr && transport->through_host())
+      std::call_once(said, [&] {
+        notice("the device's tensors travel between ranks through host memory, without NCCL: correct, but slow");
+      });
+  return grid;
 }
 
-std::unique_ptr<Backend> make_backend(const RuntimeSection& runtime, const Notice& notice) {
+std::unique_ptr<Communicator> carry_tensors(Backend& backend, std::unique_ptr<Communicator> group) {
+  if (backend.unified()) return group;
+  return make_device_communicator(backend, std::move(group), make_device_transport);
+}
+
+std::unique_ptr<Backend> make_backend(Communicator& world, const RuntimeSection& runtime, const Notice& notice) {
   if (runtime.attention == "cudnn")
     fail(ExitCode::kUsage,
          "cudnn's attention needs CUDA, which this carillon was built without, in runtime.attention, use "
@@ -60,7 +80,9 @@ std::unique_ptr<Backend> make_backend(const RuntimeSection& runtime, const Notic
   options.instruction_set = runtime.isa;
   options.lower_libraries = runtime.isa != "auto";
   options.traced = runtime.profile || runtime.trace;
-  auto backend = make_backend(options);
+  options.device_index = device_index(world);
+  std::unique_ptr<Backend> backend;
+  agree(world, [&] { backend = make_backend(options); });
   const DeviceDescription device = backend->describe();
   if (runtime.dtype == DType::kBFloat16 && !device.bfloat16_native)
     notice(fmt::format("{} has no bfloat16 products: they are computed in float32, on the same rounded numbers",

@@ -51,9 +51,9 @@ class Trainer {
   std::unique_ptr<Communicator> world_;  // until the grid takes it
   RunLog log_;
   StopSignals signals_;
-  ProcessGrid grid_;
-  OpenedModel model_;
   std::unique_ptr<Backend> backend_;
+  ProcessGrid grid_;  // its axes carry the backend's tensors
+  OpenedModel model_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::optional<TokenStore> store_;
   std::unique_ptr<TrainingStep> training_;

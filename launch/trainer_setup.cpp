@@ -8,6 +8,7 @@
 #include "data/output_file.h"
 #include "launch/ranks.h"
 #include "launch/trainer.h"
+#include "parallel/device_communicator.h"
 
 namespace carillon {
 namespace {
@@ -19,6 +20,14 @@ void write_resolved(const RunConfig& config) {
   OutputFile file(config.output + "/config.yaml");
   file.write(resolved_yaml(config));
   file.commit();
+}
+
+// ", ranks joined by NCCL 2.28.9" where a device's tensors travel.
+std::string describe_transport(const ProcessGrid& grid) {
+  for (const Communicator* axis : {grid.cp.get(), grid.tp.get(), grid.z.get()})
+    if (const DeviceTransport* transport = device_transport_of(*axis))
+      return ", ranks joined by " + transport->describe();
+  return "";
 }
 
 }  // namespace
@@ -42,7 +51,7 @@ void Trainer::open_model_and_data() {
   resume_points_ = find_resume_points(*world_, config_, notice);
   model_ = open_run_model(*world_, config_, notice);
   require_tensor_parallel(model_.config, config_.parallel.tensor);
-  backend_ = make_backend(config_.runtime, notice);
+  backend_ = make_backend(*world_, config_.runtime, notice);
   tokenizer_ = open_tokenizer(*world_, config_.data.tokenizer.value_or(""), model_.source.get());
   store_ = open_training_data(*world_, config_, model_.config, tokenizer_.get(), notice);
 }
@@ -62,7 +71,8 @@ void Trainer::open_run_folder() {
 }
 
 void Trainer::make_network() {
-  grid_ = make_grid(std::move(world_), config_.parallel, model_.config);
+  grid_ = make_grid(*backend_, std::move(world_), config_.parallel, model_.config,
+                    [this](const std::string& text) { log_.warning(text); });
   agree(*grid_.world,
         [&] { training_ = std::make_unique<TrainingStep>(*backend_, grid_, model_.config, config_, *store_); });
   max_steps_ = config_.train.max_steps
@@ -105,8 +115,8 @@ std::string Trainer::describe_run() const {
       model_.config.rope.resonance ? "resonance " + name_of(model_.config.rope.type)
                                    : name_of(model_.config.rope.type) + " rope",
       config_.data.sequence_length, shape.size(), shape.data, shape.context, shape.tensor, config_.parallel.zero,
-      name_of(config_.runtime.dtype), backend_->describe().instruction_set, describe(loader().packing()),
-      static_cast<double>(network().bytes()) / (1 << 20), network().memory_summary(),
+      name_of(config_.runtime.dtype), backend_->describe().instruction_set + describe_transport(grid_),
+      describe(loader().packing()), static_cast<double>(network().bytes()) / (1 << 20), network().memory_summary(),
       network().host_bytes() == 0
           ? ""
           : fmt::format("; {:.1f} MiB a rank in host memory", static_cast<double>(network().host_bytes()) / (1 << 20)));

@@ -102,7 +102,7 @@ std::vector<ResumePoint> find_resume_points(Communicator& world, const RunConfig
 }
 
 std::vector<NamedShard> checkpoint_shards(Network& network, const ProcessGrid& grid) {
-  std::vector<NamedShard> shards = network.parameters().weight_shards(grid.z->rank() == 0);
+  std::vector<NamedShard> shards = network.parameters().weight_shards(network.backend(), grid.z->rank() == 0);
   for (NamedShard& shard : network.optimizer().state_shards()) shards.push_back(std::move(shard));
   return shards;
 }

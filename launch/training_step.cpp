@@ -79,7 +79,7 @@ TrainingStep::TrainingStep(Backend& backend, ProcessGrid& grid, const ModelConfi
 
 void TrainingStep::start_fresh(OpenedModel& model, const Notice& notice) {
   if (model.source)
-    load_weights(*grid_.world, *model.source, network_.parameters(), notice);
+    load_weights(*grid_.world, backend_, *model.source, network_.parameters(), notice);
   else
     network_.parameters().initialize(backend_, model.config.initializer_range,
                                      static_cast<uint64_t>(config_.train.seed));

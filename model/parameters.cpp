@@ -248,11 +248,13 @@ void Parameters::initialize(Backend& backend, double initializer_range, uint64_t
   });
 }
 
-std::vector<NamedShard> Parameters::weight_shards(bool owner) {
+std::vector<NamedShard> Parameters::weight_shards(Backend& backend, bool owner) {
   std::vector<NamedShard> shards;
+  Backend* device = backend.unified() ? nullptr : &backend;
   for_each([&](Parameter& parameter) {
     const bool first_replica = shards_.tp_rank % parameter.tp_replicas == 0;
-    shards.push_back({"model/" + parameter.name, parameter.rectangle, parameter.weight, owner && first_replica});
+    shards.push_back(
+        {"model/" + parameter.name, parameter.rectangle, parameter.weight, owner && first_replica, device});
   });
   return shards;
 }

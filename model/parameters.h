@@ -100,8 +100,8 @@ class Parameters {
   static constexpr int64_t kDrawnAtOnce = 1 << 17;
 
   // "model/NAME" with this rank's rectangles and weights, for loading and saving. A replica that is not the first of
-  // its kind is not owned, and nothing is owned unless `owner` (one rank of z writes).
-  std::vector<NamedShard> weight_shards(bool owner);
+  // its kind is not owned, and nothing is owned unless `owner` (one rank of z writes). `backend`: whose memory it is.
+  std::vector<NamedShard> weight_shards(Backend& backend, bool owner);
   std::vector<SharedParameter> shared();
 
  private:

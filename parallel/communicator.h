@@ -1,11 +1,18 @@
 // A group of ranks that exchange tensors. One class for MPI (mpi_communicator.h), for ranks that are threads of one
-// process (thread_communicator.h, for tests) and for a rank alone (solo below); NCCL joins them later.
+// process (thread_communicator.h, for tests) and for a rank alone (solo below); device_communicator.h puts a transport
+// for tensors in a device's memory (NCCL) beside any of them. Without it, tensors lie in memory the host can read.
 //
 // Rules all implementations keep:
 //  - Every rank of a group calls the same operations in the same order with the same counts.
-//  - Reductions of floating-point tensors add the ranks' parts in rank order 0, 1, 2 … in the accumulate type (float32
-//    for bfloat16) and round once, so a result does not depend on message sizes and is the same bits on every rank and
-//    in every run (Open MPI's own all_reduce changes bits with the message size: measured, see parallel/README.md).
+//  - Reductions of floating-point tensors in host memory add the ranks' parts in rank order 0, 1, 2 … in the accumulate
+//    type (float32 for bfloat16) and round once, so a result does not depend on message sizes and is the same bits on
+//    every rank and in every run (Open MPI's own all_reduce changes bits with the message size: measured, see
+//    parallel/README.md). Those of a device transport promise less: the same bits on every rank, and from run to run
+//    with the same grid, sizes, library and links. NCCL picks the order of a sum by size and topology (a ring begins
+//    where each rank's share ends, a tree adds pairs) and rounds a bfloat16 sum at every hop.
+//  - Work on a backend's queue and communication are in one order: an operation, or an exchange, starts after all work
+//    put on the queue before it, and what is put there after it (for an exchange: after wait()) sees its result.
+//    Operations on host memory find that work done, for what wrote that memory (Backend::download) has waited.
 //  - Any size is allowed: messages above the transport's limit (2^31 elements for MPI) are split.
 //  - Bytes sent and calls are counted by kind of operation, so that a test can compare them with the formulas.
 #pragma once
@@ -55,8 +62,9 @@ class Communicator {
   virtual void barrier() = 0;
 
   // One exchange in flight: sends to one rank and receives from another, each possibly nothing (an absent Tensor or
-  // rank -1). Between start and wait there is compute; neither tensor may be touched until wait() returns. poll() lets
-  // the transport progress and may be called from compute loops. Exchanges of one communicator are matched in the
+  // rank -1). Between start and wait there is compute; neither tensor may be touched until wait() returns. For a
+  // device's tensors wait() need not wait itself: it makes whatever is put on the backend's queue later wait. poll()
+  // lets the transport progress and may be called from compute loops. Exchanges of one communicator are matched in the
   // order they were started. Destroying a Transfer that was not waited for is an InternalError in debug builds.
   class Transfer {
    public:

@@ -176,8 +176,8 @@ void RingAttention::forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v
         backend_.attention_forward(state_, q, half_of(block, half, 0), half_of(block, half, 1),
                                    half_mask(schedule_.source(rank_, step), half), scale);
       }
-    if (!transfers.empty())
-      backend_.synchronize();  // the sent block was read by the work above, the next hop overwrites it
+    // The sent block was read by the work above, the next hop overwrites it: that hop starts after all work put on the
+    // backend's queue before (communicator.h).
     for (const auto& transfer : transfers) transfer->wait();
   }
   backend_.attention_finish(out, lse, state_);
@@ -231,7 +231,6 @@ void RingAttention::backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tenso
     if (step == 0) backend_.attention_backward(dq_, dk_, dv_, q, k, v, dout, lse, delta_, own_mask(), scale);
     poll(transfers);
     if (step > 0 && step < ranks_) backward_remote(step, q, dout, lse, scale);
-    if (!transfers.empty()) backend_.synchronize();
     for (const auto& transfer : transfers) transfer->wait();
     if (step == 0 || step == ranks_) continue;
 

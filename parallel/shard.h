@@ -10,6 +10,8 @@
 
 namespace carillon {
 
+class Backend;
+
 // The half-open part [begin, end) that share `index` of `shares` gets of `total` things: sizes differ by at most one,
 // the first total % shares ones are longer. One rule for vocabulary rows, MLP columns and optimizer rows.
 struct Range {
@@ -44,8 +46,9 @@ struct Rectangle {
 struct NamedShard {
   std::string name;  // dataset path, "model/model.layers.0.self_attn.q_proj.weight"
   Rectangle rectangle;
-  Tensor data;  // packed host memory of the rectangle's extent
+  Tensor data;  // packed, of the rectangle's extent
   bool owned = true;
+  Backend* device = nullptr;  // the device whose memory holds `data`; nullptr: the host can read it
 };
 
 }  // namespace carillon

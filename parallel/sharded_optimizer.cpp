@@ -233,7 +233,8 @@ std::vector<NamedShard> ShardedOptimizer::state_shards() {
   const auto add = [&](const char* group, size_t index, Tensor data) {
     const SharedParameter& parameter = parameters_[index];
     shards.push_back({std::string("optimizer/") + group + "/" + parameter.name,
-                      rows_of(parameter.rectangle, states_[index].own), data, owner_of_z && first_replica(parameter)});
+                      rows_of(parameter.rectangle, states_[index].own), data, owner_of_z && first_replica(parameter),
+                      stream_ || backend_.unified() ? nullptr : &backend_});  // offloaded state lies with the host
   };
   for (size_t i = 0; i < parameters_.size(); ++i) {
     add("exp_avg", i, states_[i].exp_avg);

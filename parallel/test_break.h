@@ -21,6 +21,7 @@ enum class TestBreak : int {
   kGradientAveraged,             // gradient_averaged: mean over dp × cp in place of the sum (divides by a local count)
   kLossWeightDropped,            // loss_weight_dropped: every target counts 1
   kWeightsNotGathered,           // weights_not_gathered: the last rank keeps old weights after an update
+  kExchangeNotAwaited,           // exchange_not_awaited: a device's queue does not wait for what an exchange brings
   kCacheRankForgotten,           // cache_rank_forgotten: generation leaves out the last context rank's keys
 };
 

@@ -1,7 +1,7 @@
 #include "runtime/backend.h"
 
 #include "runtime/cpu/cpu_backend.h"
-#include "runtime/cuda/cuda_backend.h"
+#include "runtime/cuda/library.h"
 #include "runtime/reference/reference_backend.h"
 #include "runtime/traced_backend.h"
 
@@ -12,6 +12,7 @@ namespace {
 std::unique_ptr<Backend> make_plain(const BackendOptions& options) {
   if (options.device == "reference") return std::make_unique<ReferenceBackend>();
   if (options.device == "cuda") return make_cuda_backend(options);
+  if (options.device == "auto" && cuda_usable()) return make_cuda_backend(options);
   if (options.device == "cpu" || options.device == "auto") return make_cpu_backend(options);
   fail(ExitCode::kUsage, "there is no device \"{}\", in runtime.device, use auto, cpu, reference or cuda",
        options.device);

@@ -1,5 +1,5 @@
 // Backend: a device, and the complete list of what the network asks of it. Each op is declared once, here, with its
-// shape contract; runtime/reference/ defines it in plain loops, runtime/cpu/ (and later runtime/cuda/) make it fast.
+// shape contract; runtime/reference/ defines it in plain loops, runtime/cpu/ and runtime/cuda/ make it fast.
 //
 // Rules for every op:
 //  - Outputs first. Shapes are in the tensors and are checked. Legend of dims: runtime/tensor.h and README.md.
@@ -56,7 +56,7 @@ struct AdamWStep {
 
 // What the device is and which of its abilities are used; printed by `carillon info`.
 struct DeviceDescription {
-  std::string name;                    // "cpu", "reference"
+  std::string name;                    // "cpu", "reference", "cuda"
   std::string processor;               // "AMD EPYC …"
   std::string instruction_set;         // chosen: "amx", "avx512_bf16", "avx512", "avx2", "baseline"
   std::vector<std::string> available;  // all that could be chosen, best first
@@ -76,8 +76,12 @@ class Backend {
   virtual void upload(Tensor device, Tensor host) = 0;
   virtual void download(Tensor host, Tensor device) = 0;
   virtual void synchronize() = 0;
-  // Its memory can be read by the host; false for CUDA.
+  // The stream that ops are put on in order; nullptr where they run at once.
+  virtual void* queue() { return nullptr; }
+  // Its memory can be read by the host.
   virtual bool unified() const { return true; }
+  // This pointer lies in this device's own memory. Asked only where memory is not unified.
+  virtual bool holds(const void*) const { return false; }
 
   // ---- copies that run beside the ops ------------------------------------------------------------------------------
   // Host memory that such copies reach without a detour (page-locked where the device wants it), zeroed. Error 74.
@@ -186,15 +190,16 @@ class Backend {
 // How to make a backend. threads = 0: OMP_NUM_THREADS if set, else this process's affinity mask.
 // instruction_set "auto", or one of describe().available to force a lower one (tests do).
 struct BackendOptions {
-  std::string device = "auto";  // auto | cpu | reference | cuda
+  std::string device = "auto";  // auto | cpu | reference | cuda; auto: cuda where a device can be used, else cpu
   int threads = 0;
   std::string instruction_set = "auto";
   // Keep the libraries underneath to `instruction_set` too: for the whole process, and only before their first use.
   bool lower_libraries = false;
-  bool traced = false;  // record every op as a span (trace.h)
+  bool traced = false;   // record every op as a span (trace.h)
+  int device_index = 0;  // which of the machine's devices; launch passes the rank on its node
 };
 
-// Error 64 when the device is unknown or not built into this program.
+// Error 64 when the device is unknown, not built into this program, or not there.
 std::unique_ptr<Backend> make_backend(const BackendOptions& options);
 
 // The elements of x (packed, any floating type) in their order, on the host, as float64.

@@ -7,16 +7,22 @@
 namespace carillon {
 namespace {
 
+std::vector<int64_t> on_host(Backend& backend, Tensor indices) {
+  std::vector<int64_t> values(static_cast<size_t>(indices.count()));
+  backend.download(Tensor(values.data(), DType::kInt64, indices.shape()), indices);
+  return values;
+}
+
 // Pairs of query and key that see each other, over the batch.
-double visible_pairs(const AttentionMask& mask) {
-  const int64_t batch = mask.first.size(0), rows = mask.first.size(1), keys = mask.key_index.size(0);
-  const int64_t* key = mask.key_index.data<int64_t>();
+double visible_pairs(Backend& backend, const AttentionMask& mask) {
+  const int64_t batch = mask.first.size(0), rows = mask.first.size(1);
+  const std::vector<int64_t> first = on_host(backend, mask.first), query = on_host(backend, mask.query_index),
+                             key = on_host(backend, mask.key_index);
   int64_t pairs = 0;
   for (int64_t b = 0; b < batch; ++b)
     for (int64_t i = 0; i < rows; ++i) {
-      const int64_t first = mask.first.data<int64_t>()[b * mask.first.stride(0) + i * mask.first.stride(1)];
-      const int64_t begin = std::lower_bound(key, key + keys, first) - key;
-      const int64_t end = std::upper_bound(key, key + keys, mask.query_index.data<int64_t>()[i]) - key;
+      const auto begin = std::lower_bound(key.begin(), key.end(), first[static_cast<size_t>(b * rows + i)]);
+      const auto end = std::upper_bound(key.begin(), key.end(), query[static_cast<size_t>(i)]);
       pairs += std::max<int64_t>(0, end - begin);
     }
   return static_cast<double>(pairs);
@@ -37,7 +43,9 @@ class TracedBackend : public Backend {
     inner_->download(host, device);
   }
   void synchronize() override { inner_->synchronize(); }
+  void* queue() override { return inner_->queue(); }
   bool unified() const override { return inner_->unified(); }
+  bool holds(const void* pointer) const override { return inner_->holds(pointer); }
   Buffer allocate_host(size_t bytes) override { return inner_->allocate_host(bytes); }
   std::unique_ptr<Copy> start_upload(Tensor device, Tensor host) override {
     const TraceSpan span("start_upload");
@@ -127,7 +135,8 @@ class TracedBackend : public Backend {
   }
   void attention_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
                          double scale) override {
-    const TraceSpan span("attention_forward", 4 * visible_pairs(mask) * static_cast<double>(q.size(2) * q.size(3)));
+    const TraceSpan span("attention_forward",
+                         4 * visible_pairs(*inner_, mask) * static_cast<double>(q.size(2) * q.size(3)));
     inner_->attention_forward(state, q, k, v, mask, scale);
   }
   void attention_finish(Tensor out, Tensor lse, const AttentionState& state) override {
@@ -140,7 +149,8 @@ class TracedBackend : public Backend {
   }
   void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor lse,
                           Tensor delta, const AttentionMask& mask, double scale) override {
-    const TraceSpan span("attention_backward", 10 * visible_pairs(mask) * static_cast<double>(q.size(2) * q.size(3)));
+    const TraceSpan span("attention_backward",
+                         10 * visible_pairs(*inner_, mask) * static_cast<double>(q.size(2) * q.size(3)));
     inner_->attention_backward(dq, dk, dv, q, k, v, dout, lse, delta, mask, scale);
   }
 

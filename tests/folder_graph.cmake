@@ -16,7 +16,8 @@ set(libraries
   "CLI/" "^launch/"
   "sentencepiece" "^data/"
   "pcre2.h" "^data/"
-  "cuda" "^(runtime/cuda/|runtime/backend\\.cpp$)"
+  "cuda" "^(runtime/cuda/|runtime/backend\\.cpp$|parallel/nccl|launch/commands/info\\.cpp$)"
+  "nccl.h" "^parallel/nccl_(communicator\\.cpp|watchdog\\.h)$"
   "parallel/mpi_native.h" "^(parallel/|data/(hdf5_file|checkpoint)\\.cpp$)"
   "gtest/" "^tests/")
 set(mistakes "")

@@ -47,7 +47,7 @@ BenchResult run_bench(Backend& backend, Communicator& world, const BenchOptions&
   // The disk first: a folder that cannot be written is said at once.
   bench_disk(world, place, options.folder, part("the disk of " + options.folder, kDisk), result);
   bench_memory(backend, world, part("memory", kMemory), result);
-  bench_links(world, place, part("links", kLinks), result);
+  bench_links(backend, world, place, part("links", kLinks), result);
   const auto types = static_cast<double>(options.dtypes.size());
   for (const DType dtype : options.dtypes)
     bench_products(backend, world, dtype, part(fmt::format("products in {}", name_of(dtype)), kProducts / types),

@@ -52,7 +52,8 @@ struct NodePlace {
   int local = 0, ranks = 1;  // among the ranks of the node
 };
 NodePlace find_node(Communicator& world);
-void bench_links(Communicator& world, const NodePlace& place, double seconds, BenchResult& result);
+// Of host memory on a CPU, of the device's through the transport that a run uses elsewhere.
+void bench_links(Backend& backend, Communicator& world, const NodePlace& place, double seconds, BenchResult& result);
 void bench_disk(Communicator& world, const NodePlace& place, const std::string& folder, double seconds,
                 BenchResult& result);
 

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "launch/bench/bench.h"
+#include "launch/ranks.h"
 #include "parallel/thread_communicator.h"
 
 namespace carillon {
@@ -17,29 +18,31 @@ namespace {
 constexpr int64_t kSmall[] = {8, 1024};
 constexpr int64_t kLarge[] = {int64_t{1} << 20, int64_t{32} << 20};
 
-Timing shift(Communicator& ring, Communicator& world, int64_t bytes, double seconds) {
-  Buffer memory = Buffer::host(2 * static_cast<size_t>(bytes));
-  const Tensor send(memory.data(), DType::kUInt8, {bytes});
-  const Tensor receive(static_cast<char*>(memory.data()) + bytes, DType::kUInt8, {bytes});
-  std::fill_n(send.data<uint8_t>(), bytes, uint8_t{1});  // pages that were never written are cheap to read
-  std::fill_n(receive.data<uint8_t>(), bytes, uint8_t{2});
+Timing shift(Backend& backend, Communicator& ring, Communicator& world, int64_t bytes, double seconds) {
+  const Buffer memory = backend.allocate(2 * static_cast<size_t>(bytes));
+  const Tensor both(memory.data(), DType::kUInt8, {2, bytes}), send = both.rows(0, 1), receive = both.rows(1, 2);
+  std::vector<uint8_t> ones(static_cast<size_t>(2 * bytes), 1);  // pages that were never written are cheap to read
+  backend.upload(both, Tensor(ones.data(), DType::kUInt8, {2, bytes}));
   const int next = (ring.rank() + 1) % ring.size(), previous = (ring.rank() + ring.size() - 1) % ring.size();
-  return time_together(world, seconds, [&] { ring.start_exchange(send, next, receive, previous)->wait(); });
+  return time_together(world, seconds, [&] {
+    ring.start_exchange(send, next, receive, previous)->wait();
+    if (!backend.unified()) backend.synchronize();
+  });
 }
 
 // All rings of the world at once; `world` is who must agree on the number of repetitions.
-Link measure(Communicator& ring, Communicator& world, double seconds, const std::string& where,
+Link measure(Backend& backend, Communicator& ring, Communicator& world, double seconds, const std::string& where,
              std::vector<BenchRow>& rows) {
   Link link;
   const double share = seconds / static_cast<double>(std::size(kSmall) + std::size(kLarge));
   for (const int64_t bytes : kSmall) {
-    const Timing timing = shift(ring, world, bytes, share);
+    const Timing timing = shift(backend, ring, world, bytes, share);
     link.latency_seconds = link.latency_seconds == 0 ? timing.seconds : std::min(link.latency_seconds, timing.seconds);
     rows.push_back(
         {where, fmt::format("{} B to the next rank", bytes), fmt::format("{:.2f} µs", timing.seconds * 1e6), timing});
   }
   for (const int64_t bytes : kLarge) {
-    const Timing timing = shift(ring, world, bytes, share);
+    const Timing timing = shift(backend, ring, world, bytes, share);
     const double rate = static_cast<double>(bytes) / timing.seconds;
     link.bytes_per_second = rate;
     rows.push_back(
@@ -68,14 +71,18 @@ NodePlace find_node(Communicator& world) {
   return place;
 }
 
-void bench_links(Communicator& world, const NodePlace& place, double seconds, BenchResult& result) {
+void bench_links(Backend& backend, Communicator& world, const NodePlace& place, double seconds, BenchResult& result) {
+  if (world.size() == 1 && !backend.unified()) {
+    result.left_out.emplace_back("links between devices: mpirun -n 2 and more, one rank a device, measures them");
+    return;
+  }
   if (world.size() == 1) {
     // No neighbour to measure: two threads stand in. They have at best MPI's bandwidth within a node; they wake each
     // other through the system, so their latency is many times MPI's.
     std::mutex lock;
     run_ranks(2, [&](std::unique_ptr<Communicator> pair) {
       std::vector<BenchRow> rows;
-      const Link link = measure(*pair, *pair, seconds, "between threads", rows);
+      const Link link = measure(backend, *pair, *pair, seconds, "between threads", rows);
       const std::lock_guard guard(lock);
       if (pair->rank() != 0) return;
       result.profile.within_node = link;
@@ -87,12 +94,12 @@ void bench_links(Communicator& world, const NodePlace& place, double seconds, Be
   }
   const bool within = world.min(static_cast<int64_t>(place.ranks)) > 1, between = place.nodes > 1;
   const double share = within && between ? seconds / 2 : seconds;
-  const auto node = world.split(place.node, place.local, "node");
-  if (within) result.profile.within_node = measure(*node, world, share, "within a node", result.rows);
+  const auto node = carry_tensors(backend, world.split(place.node, place.local, "node"));
+  if (within) result.profile.within_node = measure(backend, *node, world, share, "within a node", result.rows);
   // Ranks of the same place on their nodes: all adapters of a node work at once. A rank without a partner sends to
   // itself.
-  const auto across = world.split(place.local, place.node, "across");
-  if (between) result.profile.between_nodes = measure(*across, world, share, "between nodes", result.rows);
+  const auto across = carry_tensors(backend, world.split(place.local, place.node, "across"));
+  if (between) result.profile.between_nodes = measure(backend, *across, world, share, "between nodes", result.rows);
   // One rank a node: only the network was there to measure, and it is the slower of the two.
   if (!within) result.profile.within_node = result.profile.between_nodes;
 }

@@ -109,7 +109,7 @@ ExitCode run_bench(Program& program, const CommandLine& line) {
     OutputFile probe(config.output);
   });
   const int64_t library_bytes = bench_libraries(*world, config.runtime, config.bench.folder);
-  const auto backend = make_backend(config.runtime, [&](const std::string& text) {
+  const auto backend = make_backend(*world, config.runtime, [&](const std::string& text) {
     if (main_rank) program.warning(text);
   });
   const bool speaks = main_rank && !line.quiet;

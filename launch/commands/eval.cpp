@@ -59,7 +59,7 @@ ExitCode run_eval(Program& program, const CommandLine& line) {
   const Notice notice = [&](const std::string& text) {
     if (world->rank() == 0) program.warning(text);
   };
-  const auto backend = make_backend(config.sweep.runtime, notice);
+  const auto backend = make_backend(*world, config.sweep.runtime, notice);
   Evaluator evaluator(*backend, *world, config.sweep, notice);
   const SweepPoint point{"",    config.model,         std::nullopt,  config.model,
                          "own", config.rope.settings, config.length, config.sweep.tasks[0]};

@@ -119,10 +119,10 @@ ExitCode run_generate(Program& program, const CommandLine& line) {
     if (config.output && main_rank) output = std::make_unique<OutputFile>(*config.output);
   });
 
-  const auto backend = make_backend(config.runtime, notice);
-  ProcessGrid grid = make_grid(std::move(world), config.parallel, model.config);
+  const auto backend = make_backend(*world, config.runtime, notice);
+  ProcessGrid grid = make_grid(*backend, std::move(world), config.parallel, model.config, notice);
   ModelWeights weights(*backend, grid, model.config, config.runtime.dtype);
-  load_weights(*grid.world, *model.source, weights.parameters(), notice);
+  load_weights(*grid.world, *backend, *model.source, weights.parameters(), notice);
   Generator generator(*backend, grid, model.config, config.runtime.dtype, config.parallel.layout, weights.parameters());
   Generator::Request request{config.max_new_tokens,
                              config.stop,

@@ -89,11 +89,11 @@ ExitCode run_score(Program& program, const CommandLine& line) {
 
   size_t longest = 1;
   for (const ScoreDocument& document : documents) longest = std::max(longest, document.tokens.size());
-  const auto backend = make_backend(config.runtime, notice);
-  ProcessGrid grid = make_grid(std::move(world), config.parallel, model.config);
+  const auto backend = make_backend(*world, config.runtime, notice);
+  ProcessGrid grid = make_grid(*backend, std::move(world), config.parallel, model.config, notice);
   Scorer scorer(*backend, grid, model.config, config.runtime.dtype, config.parallel.layout,
                 static_cast<int64_t>(longest));
-  load_weights(*grid.world, *model.source, scorer.network().parameters(), notice);
+  load_weights(*grid.world, *backend, *model.source, scorer.network().parameters(), notice);
   scorer.score(documents, [&](size_t index, const TokenScores& scores) {
     output->write(record_of(documents[index], scores.loss));
   });

@@ -37,7 +37,7 @@ class Sweep {
       results_.read();
     });
     const Notice notice = [this](const std::string& text) { warn(text); };
-    backend_ = make_backend(config_.runtime, notice);
+    backend_ = make_backend(*world_, config_.runtime, notice);
     evaluator_ = std::make_unique<Evaluator>(*backend_, *world_, config_, notice);
   }
 

@@ -135,8 +135,8 @@ TEST(Plan, MemoryIsWhatNetworksTake) {
           const int rank = world->rank();
           ParallelSection parallel;
           parallel.data = grid.data, parallel.context = grid.context, parallel.tensor = grid.tensor;
-          ProcessGrid real = make_grid(std::move(world), parallel, model);
           const auto backend = make_backend({.device = "reference", .threads = 1});
+          ProcessGrid real = make_grid(*backend, std::move(world), parallel, model, [](const std::string&) {});
           const Network network(*backend, real, model, run.network);
           const std::lock_guard lock(mutex);
           const RankMemory planned = plan.rank(run, rank);

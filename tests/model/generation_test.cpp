@@ -7,6 +7,7 @@
 
 #include "parallel/test_break.h"
 #include "parallel/thread_communicator.h"
+#include "tests/support/device_memory.h"
 #include "tests/support/tiny_run.h"
 
 namespace carillon::testing {
@@ -28,10 +29,11 @@ std::vector<std::vector<double>> losses_through_cache(const CachedCase& test) {
   std::vector<std::vector<double>> losses(test.sequences.size());
   std::mutex mutex;
   run_ranks(test.grid.size(), [&](std::unique_ptr<Communicator> world) {
-    const auto backend = make_backend({.device = test.device, .threads = 1});
+    const auto backend = make_test_backend({.device = test.device, .threads = 1});
     ProcessGrid grid =
         make_process_grid(std::move(world), test.grid,
                           std::max<int>(1, test.grid.tensor / static_cast<int>(test.config.num_key_value_heads)));
+    for_device(*backend, grid);
     int64_t longest = 0;
     for (const TinySequence& sequence : test.sequences)
       longest = std::max(longest, static_cast<int64_t>(sequence.tokens.size()));
@@ -101,11 +103,12 @@ std::vector<std::vector<double>> losses_through_cache(const CachedCase& test) {
                               Tensor::of(none, {batch, 1}), Tensor::of(no_weight, {batch, 1})},
                              index);
       // log-sum-exp and the target's logit, added up over tp.
+      const std::vector<double> logits = download_as_double(*backend, own);
       for (size_t b = 0; b < test.sequences.size(); ++b) {
         double sum = 0, at_target = 0;
         const int64_t next = test.sequences[b].tokens[static_cast<size_t>(std::max<int64_t>(0, index + 1 - pads[b]))];
         for (int64_t v = 0; v < own.size(1); ++v) {
-          const double logit = own.data<double>()[static_cast<int64_t>(b) * own.size(1) + v];
+          const double logit = logits[b * static_cast<size_t>(own.size(1)) + static_cast<size_t>(v)];
           sum += std::exp(logit);
           if (shards.vocabulary.begin + v == next) at_target = logit;
         }
@@ -181,6 +184,13 @@ TEST(Generation, TheCpuBackendAgrees) {
   test.grid = {1, 2, 2};
   test.device = "cpu";
   EXPECT_LT(worst_against_whole_pass(test), 1e-10);
+}
+
+TEST(Generation, OnADeviceWhoseMemoryTheHostCannotRead) {
+  CachedCase test = case_of(tiny_config());
+  test.grid = {1, 2, 2};
+  test.device = "isolated";
+  EXPECT_LT(worst_against_whole_pass(test), 1e-11);
 }
 
 TEST(Generation, AForgottenRankIsSeen) {

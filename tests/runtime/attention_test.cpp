@@ -1,5 +1,5 @@
-// Attention of the CPU backend against the reference: masks of every sort, key blocks folded in any order, grouped
-// heads.
+// Attention of a fast backend (backend_test.cpp says which) against the reference: masks of every sort, key blocks
+// folded in any order, grouped heads.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "runtime/backend.h"
+#include "tests/support/host_tensors.h"
 #include "tests/support/random_tensor.h"
 
 namespace carillon::testing {
@@ -85,7 +86,12 @@ const std::vector<Case>& cases() {
   return list;
 }
 
-class AttentionTest : public ::testing::TestWithParam<std::string> {};
+class AttentionTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    if (const std::string why = why_skipped(GetParam()); !why.empty()) GTEST_SKIP() << why;
+  }
+};
 
 // Leaves NaN wherever the backend keeps working memory, up to this size: what a later call does not write it must not
 // read.
@@ -99,15 +105,15 @@ void spoil_working_memory(Backend& backend, DType type) {
 
 TEST_P(AttentionTest, EqualsTheReference) {
   const auto reference = make_backend({.device = "reference"});
-  const auto cpu = make_backend({.device = "cpu", .threads = 2, .instruction_set = GetParam()});
+  const auto fast = make_under_test(GetParam(), 2);
   for (const DType type : {DType::kFloat64, DType::kFloat32, DType::kBFloat16})
     for (const Case& c : cases()) {
       Problem problem(c, type);
       const auto expected = problem.run(*reference, {0, c.keys});
-      spoil_working_memory(*cpu, type);
+      spoil_working_memory(*fast, type);
       for (const std::vector<int64_t>& blocks :
            {std::vector<int64_t>{0, c.keys}, {0, c.keys / 3, c.keys / 2, c.keys}}) {
-        const auto got = problem.run(*cpu, blocks);
+        const auto got = problem.run(*fast, blocks);
         SCOPED_TRACE(fmt::format("{} rows {} keys {} window {} document {}", name_of(type), c.rows, c.keys, c.window,
                                  c.document));
         const double bound = type == DType::kBFloat16 ? 4e-3 : 4 * bound_of(type);
@@ -122,12 +128,12 @@ TEST_P(AttentionTest, EqualsTheReference) {
 
 // One NaN among the queries: its row must show it, the rows of others must not.
 TEST_P(AttentionTest, NotANumberIsNotLost) {
-  const auto cpu = make_backend({.device = "cpu", .threads = 2, .instruction_set = GetParam()});
+  const auto fast = make_under_test(GetParam(), 2);
   const Case c{1, 100, 100, 2, 1, 64, 0, 0, 0};
   for (const DType type : {DType::kFloat64, DType::kFloat32, DType::kBFloat16}) {
     Problem problem(c, type);
-    cpu->fill(problem.q.tensor().slice(1, 70, 71).slice(2, 0, 1).slice(3, 5, 6), std::nan(""));
-    const auto got = problem.run(*cpu, {0, c.keys});
+    fast->fill(problem.q.tensor().slice(1, 70, 71).slice(2, 0, 1).slice(3, 5, 6), std::nan(""));
+    const auto got = problem.run(*fast, {0, c.keys});
     const std::vector<double> out = values_of(got.out), dv = values_of(got.dv);
     for (int64_t i = 0; i < c.rows; ++i)
       for (int64_t h = 0; h < c.heads; ++h)
@@ -140,13 +146,13 @@ TEST_P(AttentionTest, NotANumberIsNotLost) {
 // Keys no query reaches keep the gradients they had, to the bit: what lies in working memory from another call is not
 // added to them.
 TEST_P(AttentionTest, KeysBehindEveryQueryGetNothing) {
-  const auto cpu = make_backend({.device = "cpu", .threads = 1, .instruction_set = GetParam()});
+  const auto fast = make_under_test(GetParam(), 1);
   const Case c{1, 5, 100, 1, 1, 32, 0, 0, 0};
   for (const DType type : {DType::kFloat64, DType::kFloat32, DType::kBFloat16}) {
-    spoil_working_memory(*cpu, type);
+    spoil_working_memory(*fast, type);
     Problem problem(c, type);
     std::iota(problem.query.begin(), problem.query.end(), 0);  // the first five of a hundred
-    const auto got = problem.run(*cpu, {0, c.keys});
+    const auto got = problem.run(*fast, {0, c.keys});
     const DType wide = accumulate_type(type);
     const RandomTensor dk(wide, {1, c.keys, 1, c.width}, 8), dv(wide, {1, c.keys, 1, c.width}, 9);
     EXPECT_EQ(values_of(got.dk.tensor().slice(1, 5, c.keys)), values_of(dk.tensor().slice(1, 5, c.keys)));
@@ -156,8 +162,8 @@ TEST_P(AttentionTest, KeysBehindEveryQueryGetNothing) {
 }
 
 TEST_P(AttentionTest, NeitherThreadsNorRepetitionChangeABit) {
-  const auto one = make_backend({.device = "cpu", .threads = 1, .instruction_set = GetParam()});
-  const auto three = make_backend({.device = "cpu", .threads = 3, .instruction_set = GetParam()});
+  const auto one = make_under_test(GetParam(), 1);
+  const auto three = make_under_test(GetParam(), 3);
   for (const DType type : {DType::kFloat64, DType::kFloat32, DType::kBFloat16})
     for (const Case& c : {Case{2, 150, 150, 4, 2, 16, 0, 0, 0}, Case{1, 900, 900, 2, 1, 16, 0, 0, 0}}) {
       Problem problem(c, type);
@@ -173,8 +179,7 @@ TEST_P(AttentionTest, NeitherThreadsNorRepetitionChangeABit) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(InstructionSets, AttentionTest,
-                         ::testing::ValuesIn(make_backend({.device = "cpu"})->describe().available),
+INSTANTIATE_TEST_SUITE_P(Kinds, AttentionTest, ::testing::ValuesIn(kinds_under_test()),
                          [](const auto& set) { return set.param; });
 
 TEST(InstructionSet, OneTheProcessorLacksIsRefused) {

@@ -5,6 +5,7 @@
 
 #include "parallel/thread_communicator.h"
 #include "runtime/rng.h"
+#include "tests/support/device_memory.h"
 
 namespace carillon::testing {
 namespace {
@@ -39,21 +40,11 @@ struct WholeBatch {
   }
 };
 
-std::vector<double> to_double(Tensor tensor) {
-  std::vector<double> result(static_cast<size_t>(tensor.count()));
-  dispatch_floating(tensor.dtype(), [&](auto type) {
-    using T = decltype(type);
-    for (int64_t i = 0; i < tensor.count(); ++i) result[i] = static_cast<double>(tensor.data<T>()[i]);
-  });
-  return result;
-}
-
 // Adds (or sets) this rank's rectangle in the global tensor.
-void put(std::vector<double>& global, const Rectangle& rectangle, Tensor part, bool add) {
+void put(std::vector<double>& global, const Rectangle& rectangle, const std::vector<double>& values, bool add) {
   int64_t total = 1;
   for (int64_t size : rectangle.global_shape) total *= size;
   global.resize(static_cast<size_t>(total));
-  const std::vector<double> values = to_double(part);
   const int64_t columns = rectangle.extent.size() == 2 ? rectangle.extent[1] : 1;
   const int64_t row_length = rectangle.global_shape.size() == 2 ? rectangle.global_shape[1] : 1;
   const int64_t column_offset = rectangle.offset.size() == 2 ? rectangle.offset[1] : 0;
@@ -71,10 +62,11 @@ struct Rank {
   std::mutex& mutex;
 
   void operator()(std::unique_ptr<Communicator> world) {
-    const auto backend = run.backend ? run.backend() : make_backend({.device = run.device, .threads = 1});
+    const auto backend = run.backend ? run.backend() : make_test_backend({.device = run.device, .threads = 1});
     const int kv_replicas = static_cast<int>(
         run.grid.tensor > run.config.num_key_value_heads ? run.grid.tensor / run.config.num_key_value_heads : 1);
     ProcessGrid grid = make_process_grid(std::move(world), run.grid, kv_replicas);
+    for_device(*backend, grid);
     const int64_t length = static_cast<int64_t>(run.sequences.front().tokens.size());
     const SequenceLayout layout(run.layout, length, run.grid.context, run.grid.tensor);
     const TensorShards shards(run.config, run.grid.tensor, grid.tp_rank);
@@ -103,7 +95,7 @@ struct Rank {
     auto [parameters, transformer, optimizer] = deal(arena, host);
     CHECK(host.used() == measuring_host.used(), "host memory is dealt twice alike", host.used());
     parameters->initialize(*backend, run.config.initializer_range, run.seed);
-    move(*parameters);
+    move(*backend, *parameters);
     optimizer->start_from_weights();
     transformer->set_rotation(make_rope_table(run.config.rope, run.config.head_dim, length));
 
@@ -126,14 +118,14 @@ struct Rank {
         optimizer->after_micro_step();
         loss += transformer->weighted_loss();
         for (double w : local.target_weight.span<double>()) weight += w;
-        if (step == 0) collect_losses(layout, grid, *transformer, numbers);
+        if (step == 0) collect_losses(*backend, layout, grid, *transformer, numbers);
       }
       loss = grid.z->sum(loss);
       weight = grid.z->sum(weight);
       if (step == 0 && run.zero == 0) {
         // In rank order, so that the sums repeat to the bit.
         for (int rank = 0; rank < grid.world->size(); ++rank) {
-          if (rank == grid.world->rank()) collect_gradients(*parameters);
+          if (rank == grid.world->rank()) collect_gradients(*backend, *parameters);
           grid.world->barrier();
         }
       }
@@ -144,37 +136,48 @@ struct Rank {
       }
     }
     const std::lock_guard lock(mutex);
-    parameters->for_each([&](Parameter& p) { put(result.weights[p.name], p.rectangle, p.weight, false); });
+    parameters->for_each(
+        [&](Parameter& p) { put(result.weights[p.name], p.rectangle, values_of(*backend, p.weight), false); });
     if (grid.world->size() == 1)
-      for (const NamedShard& shard : optimizer->state_shards()) result.state[shard.name] = to_double(shard.data);
+      for (const NamedShard& shard : optimizer->state_shards())
+        result.state[shard.name] = shard.device == nullptr ? host_values(shard.data) : values_of(*backend, shard.data);
     if (grid.world->rank() == 0) result.device_bytes = arena.peak(), result.host_bytes = host.peak();
   }
 
-  // Float64 only, host memory only.
-  void move(Parameters& parameters) {
+  static std::vector<double> host_values(Tensor tensor) {
+    const auto host = make_backend({.device = "reference"});
+    return values_of(*host, tensor);
+  }
+  static std::vector<double> values_of(Backend& backend, Tensor tensor) {
+    return tensor.empty() ? std::vector<double>() : download_as_double(backend, tensor);
+  }
+
+  // Float64 only.
+  void move(Backend& backend, Parameters& parameters) {
     if (run.move.distance == 0) return;
     parameters.for_each([&](Parameter& p) {
       if (p.name != run.move.name) return;
       CHECK(p.weight.count() == static_cast<int64_t>(run.move.direction.size()), "moves are for one rank");
-      for (int64_t i = 0; i < p.weight.count(); ++i)
-        p.weight.data<double>()[i] += run.move.distance * run.move.direction[i];
+      std::vector<double> values = download_as_double(backend, p.weight);
+      for (size_t i = 0; i < values.size(); ++i) values[i] += run.move.distance * run.move.direction[i];
+      backend.upload(p.weight, Tensor(values.data(), DType::kFloat64, p.weight.shape()));
     });
   }
 
   // Parts over z, and over tp replicas where partial, add up; complete replicas count once.
-  void collect_gradients(Parameters& parameters) {
+  void collect_gradients(Backend& backend, Parameters& parameters) {
     const std::lock_guard lock(mutex);
     parameters.for_each([&](Parameter& p) {
       CHECK(p.tp_replicas == 1 || p.tp_partial, "a complete replica would be counted twice", p.name);
-      put(result.gradients[p.name], p.rectangle, p.gradient, true);
+      put(result.gradients[p.name], p.rectangle, values_of(backend, p.gradient), true);
     });
   }
 
-  void collect_losses(const SequenceLayout& layout, const ProcessGrid& grid, const Transformer& transformer,
-                      const std::vector<int64_t>& numbers) {
+  void collect_losses(Backend& backend, const SequenceLayout& layout, const ProcessGrid& grid,
+                      const Transformer& transformer, const std::vector<int64_t>& numbers) {
     if (grid.tp_rank != 0) return;
     const std::lock_guard lock(mutex);
-    const std::vector<double> losses = to_double(transformer.losses());
+    const std::vector<double> losses = download_as_double(backend, transformer.losses());
     result.token_loss.resize(run.sequences.size(), std::vector<double>(static_cast<size_t>(layout.length())));
     for (size_t b = 0; b < numbers.size(); ++b)
       for (int64_t i = 0; i < layout.local(); ++i) {

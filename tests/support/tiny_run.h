@@ -40,8 +40,8 @@ struct TinyRun {
   int64_t mlp_tile = 0;
   Offload offload = Offload::kNone;
   int64_t offload_chunk = int64_t{4} << 20;
-  std::string device = "reference";
   std::function<std::unique_ptr<Backend>()> backend;  // in place of `device`
+  std::string device = "reference";                   // or cpu, isolated, isolated-cpu (isolated_backend.h)
   int accumulation = 1;
   int steps = 1;
   double learning_rate = 1e-3;

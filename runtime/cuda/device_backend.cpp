@@ -1,0 +1,172 @@
+#include "runtime/cuda/device_backend.h"
+
+#include <array>
+#include <cstring>
+#include <vector>
+
+#include "runtime/cuda/check_cuda.h"
+#include "runtime/cuda/operands.h"
+#include "runtime/cuda/survey.h"
+
+namespace carillon {
+
+CudaBackend::CudaBackend(const BackendOptions& options) : device_(options.device_index) {
+  const CudaSurvey survey = cuda::survey();
+  if (!survey.problem.empty()) throw Error(ExitCode::kUsage, survey.problem);
+  const auto count = static_cast<int>(survey.devices.size());
+  if (device_ >= count)
+    fail(ExitCode::kUsage,
+         "rank {} of this node has no device: it has {} CUDA device{}, in runtime.device: cuda, start at most {} "
+         "rank{} a "
+         "node (mpirun --map-by ppr:{}:node)",
+         device_, count, count == 1 ? "" : "s", count, count == 1 ? "" : "s", count);
+  CHECK_CUDA(cudaSetDevice(device_));
+  description_ = cuda::describe_device(device_);
+  description_.libraries = survey.libraries;
+  CHECK_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+  try {
+    scratch_ = allocate(kScratchBytes);
+    beyond_ = allocate(sizeof(int));
+  } catch (...) {
+    cudaStreamDestroy(stream_);
+    throw;
+  }
+}
+
+CudaBackend::~CudaBackend() {
+  cudaSetDevice(device_);
+  cudaStreamSynchronize(stream_);
+  products_.reset();
+  cudaStreamDestroy(stream_);
+}
+
+DeviceDescription CudaBackend::describe() const { return description_; }
+
+cudaStream_t CudaBackend::on_device() const {
+  CHECK_CUDA(cudaSetDevice(device_));
+  return stream_;
+}
+
+Buffer CudaBackend::allocate(size_t bytes) {
+  const cudaStream_t stream = on_device();
+  void* data = nullptr;
+  const size_t wanted = std::max<size_t>(bytes, 1);
+  const cudaError_t error = cudaMalloc(&data, wanted);
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    size_t available = 0, total = 0;
+    cudaMemGetInfo(&available, &total);
+    fail(
+        ExitCode::kInputOutput,
+        "cannot allocate {} MiB of device memory ({} of {} MiB are free), on {} {}, use more ranks, a shorter sequence "
+        "or recompute: full",
+        bytes >> 20, available >> 20, total >> 20, description_.processor, device_);
+  }
+  CHECK_CUDA(error);
+  Buffer buffer(data, bytes, [device = device_](void* pointer) {
+    cudaSetDevice(device);
+    cudaFree(pointer);  // at the program's end CUDA may be gone already
+  });
+  CHECK_CUDA(cudaMemsetAsync(data, 0, wanted, stream));
+  return buffer;
+}
+
+bool CudaBackend::holds(const void* pointer) const {
+  cudaPointerAttributes attributes{};
+  if (cudaPointerGetAttributes(&attributes, pointer) != cudaSuccess) {
+    cudaGetLastError();
+    return false;
+  }
+  return attributes.type == cudaMemoryTypeDevice && attributes.device == device_;
+}
+
+void* CudaBackend::scratch(size_t bytes) {
+  if (bytes > scratch_.bytes()) {
+    CHECK_CUDA(cudaStreamSynchronize(on_device()));  // ops before may still use the old one
+    scratch_ = {};
+    scratch_ = allocate(bytes);
+  }
+  return scratch_.data();
+}
+
+void CudaBackend::wait() {
+  int beyond = 0;
+  CHECK_CUDA(cudaMemcpyAsync(&beyond, beyond_.data(), sizeof beyond, cudaMemcpyDeviceToHost, on_device()));
+  CHECK_CUDA(cudaStreamSynchronize(stream_));
+  CHECK(beyond == 0, "position beyond the rotation table");
+}
+
+void CudaBackend::synchronize() { wait(); }
+
+namespace {
+
+// Between a strided host tensor and its elements side by side.
+void host_elements(const cuda::Elementwise& shape, const cuda::Elementwise::Operand& x, size_t bytes, char* packed,
+                   bool gather) {
+  char* data = static_cast<char*>(x.data);
+  for (int64_t row = 0; row < shape.rows; ++row) {
+    int64_t offset = 0, rest = row;
+    for (int dim = shape.outer - 1; dim >= 0; --dim) {
+      offset += rest % shape.size[dim] * x.stride[dim];
+      rest /= shape.size[dim];
+    }
+    for (int64_t i = 0; i < shape.length; ++i, packed += bytes) {
+      char* element = data + (offset + i * x.step) * static_cast<int64_t>(bytes);
+      gather ? std::memcpy(packed, element, bytes) : std::memcpy(element, packed, bytes);
+    }
+  }
+}
+
+}  // namespace
+
+void CudaBackend::transfer(Tensor device, Tensor host, Direction direction) {
+  CHECK(device.shape() == host.shape() && device.dtype() == host.dtype(), "one shape and type",
+        carillon::describe(device), carillon::describe(host));
+  if (device.empty()) return wait();
+  const bool up = direction == Direction::kToDevice;
+  const auto kind = up ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
+  const cudaStream_t stream = on_device();
+  const cuda::Elementwise shape = cuda::elementwise(device, host);
+  const size_t bytes = size_of(device.dtype());
+  if (shape.y.step == 1 && shape.a.step == 1) {
+    // Rows: the copy engine takes two dims at once, the others one by one.
+    const int inner = shape.outer - 1;  // the dim of rows
+    const int64_t rows = shape.outer > 0 ? shape.size[inner] : 1;
+    const auto pitch = [&](const cuda::Elementwise::Operand& x) {
+      return static_cast<size_t>(rows > 1 ? x.stride[inner] : shape.length) * bytes;
+    };
+    for (int64_t block = 0; block < shape.rows / rows; ++block) {
+      int64_t at_device = 0, at_host = 0, rest = block;
+      for (int dim = inner - 1; dim >= 0; --dim) {
+        at_device += rest % shape.size[dim] * shape.y.stride[dim];
+        at_host += rest % shape.size[dim] * shape.a.stride[dim];
+        rest /= shape.size[dim];
+      }
+      char* on_device_side = static_cast<char*>(device.raw()) + at_device * static_cast<int64_t>(bytes);
+      char* on_host_side = static_cast<char*>(host.raw()) + at_host * static_cast<int64_t>(bytes);
+      CHECK_CUDA(cudaMemcpy2DAsync(up ? on_device_side : on_host_side, pitch(up ? shape.y : shape.a),
+                                   up ? on_host_side : on_device_side, pitch(up ? shape.a : shape.y),
+                                   static_cast<size_t>(shape.length) * bytes, static_cast<size_t>(rows), kind, stream));
+    }
+    return wait();
+  }
+  // No rows of elements side by side: through packed copies on both sides.
+  std::vector<char> packed(device.bytes());
+  const std::vector<int64_t> dims = device.shape();
+  const Tensor staged(scratch(device.bytes()), device.dtype(), dims);
+  if (up) {
+    host_elements(shape, shape.a, bytes, packed.data(), /*gather=*/true);
+    CHECK_CUDA(cudaMemcpyAsync(staged.raw(), packed.data(), packed.size(), kind, stream));
+    copy(device, staged);
+    return wait();
+  }
+  copy(staged, device);
+  CHECK_CUDA(cudaMemcpyAsync(packed.data(), staged.raw(), packed.size(), kind, stream));
+  wait();
+  host_elements(shape, shape.a, bytes, packed.data(), /*gather=*/false);
+}
+
+void CudaBackend::upload(Tensor device, Tensor host) { transfer(device, host, Direction::kToDevice); }
+void CudaBackend::download(Tensor host, Tensor device) { transfer(device, host, Direction::kToHost); }
+
+}  // namespace carillon

@@ -1,0 +1,98 @@
+// The backend for NVIDIA GPUs: checks shapes, and puts kernels (kernels.h, attention_kernels.h) and cuBLASLt's products
+// on one stream, in the order of the calls. Ops return before they have run; upload, download, sum_of_squares and
+// synchronize wait.
+//
+// Memory: what allocate() gives, and one scratch area that all ops share, since they run in order. It is kScratchBytes
+// from the start and grows only when a shape first needs more.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <memory>
+
+#include "runtime/backend.h"
+#include "runtime/cuda/kernels.h"
+
+namespace carillon {
+
+class CudaBackend : public Backend {
+ public:
+  // cuBLASLt's workspace (NVIDIA recommends 32 MiB on Hopper and later), partial sums, sort keys: each in turn.
+  static constexpr size_t kScratchBytes = size_t{32} << 20;
+
+  explicit CudaBackend(const BackendOptions& options);
+  ~CudaBackend() override;
+
+  DeviceDescription describe() const override;
+  Buffer allocate(size_t bytes) override;
+  void upload(Tensor device, Tensor host) override;
+  void download(Tensor host, Tensor device) override;
+  void synchronize() override;
+  void* queue() override { return stream_; }
+  bool unified() const override { return false; }
+  bool holds(const void* pointer) const override;
+
+  void fill(Tensor x, double value) override;
+  void copy(Tensor y, Tensor x) override;
+  void add(Tensor y, Tensor x) override;
+  void sum(Tensor y, Tensor a, Tensor b) override;
+  void scale(Tensor x, double factor) override;
+  double sum_of_squares(Tensor x) override;
+
+  void matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Transpose transpose_b, bool accumulate) override;
+  void add_bias(Tensor y, Tensor bias) override;
+  void bias_backward(Tensor dbias, Tensor dy) override;
+
+  void embedding_forward(Tensor y, Tensor ids, Tensor table, int64_t first_row) override;
+  void embedding_backward(Tensor dtable, Tensor ids, Tensor dy, int64_t first_row) override;
+
+  void rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon) override;
+  void rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
+                        bool accumulate) override;
+
+  // A position beyond the table is seen by the kernel: InternalError from the next call that waits.
+  void rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, bool inverse) override;
+
+  void swiglu_forward(Tensor y, Tensor gate, Tensor up) override;
+  void swiglu_backward(Tensor dgate, Tensor dup, Tensor y, Tensor dy, Tensor gate, Tensor up) override;
+
+  void attention_begin(const AttentionState& state) override;
+  void attention_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
+                         double scale) override;
+  void attention_finish(Tensor out, Tensor lse, const AttentionState& state) override;
+  void attention_delta(Tensor delta, Tensor dout, Tensor out) override;
+  void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor lse,
+                          Tensor delta, const AttentionMask& mask, double scale) override;
+
+  void cross_entropy_maximum(Tensor maximum, Tensor logits) override;
+  void cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, Tensor target, int64_t first_column) override;
+  void cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums, Tensor target,
+                            Tensor weight, int64_t first_column) override;
+
+  void adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_avg_sq, Tensor gradient,
+             const AdamWStep& step) override;
+
+ private:
+  // The stream to put the next op on; makes this thread's device the backend's (ranks may be threads).
+  cudaStream_t on_device() const;
+  // At least so many bytes that the op about to be launched may use.
+  void* scratch(size_t bytes);
+  void wait();
+  enum class Direction { kToDevice, kToHost };
+  void transfer(Tensor device, Tensor host, Direction direction);
+
+  struct Products;  // cuBLASLt's handle and what it found by shape (matmul.cpp)
+  struct ProductsDeleter {
+    void operator()(Products* products) const;
+  };
+  Products& products();
+
+  int device_;
+  DeviceDescription description_;
+  cudaStream_t stream_ = nullptr;
+  Buffer scratch_;
+  Buffer beyond_;  // one int: see rotate
+  std::unique_ptr<Products, ProductsDeleter> products_;
+};
+
+}  // namespace carillon

@@ -1,0 +1,144 @@
+// What the .cu files of this folder offer: one launch function an op, on plain pointers, sizes and strides, so that
+// nvcc reads neither tensors nor fmt. Shapes and meanings are those of runtime/backend.h; CudaBackend has checked them.
+//
+// Strides are in elements. A row's elements lie side by side unless the struct has a step. Every function puts its
+// kernels on `stream`, returns at once, and gives back what cudaLaunchKernelEx said. Nothing to do: success, no launch.
+// T is the compute type, A its accumulate type (float64 for float64, else float32).
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace carillon::cuda {
+
+// DType's values (runtime/dtype.h).
+enum class Type : int { kFloat64, kFloat32, kBFloat16, kInt64, kUInt8 };
+
+// A matrix whose rows lie `stride` elements apart.
+struct Matrix {
+  void* data = nullptr;
+  int64_t stride = 0;
+};
+struct ConstMatrix {
+  const void* data = nullptr;
+  int64_t stride = 0;
+};
+
+// Tensors of one shape: outer dims, the last of them fastest, of runs of `length` elements `step` apart.
+struct Elementwise {
+  static constexpr int kOuter = 4;
+  struct Operand {
+    void* data = nullptr;
+    Type type = Type::kFloat32;
+    int64_t step = 1;
+    int64_t stride[kOuter] = {};
+  };
+  Operand y, a, b;  // those an op has none of stay empty
+  int outer = 0;
+  int64_t size[kOuter] = {};
+  int64_t rows = 1;  // product of size
+  int64_t length = 0;
+  double factor = 0;
+};
+cudaError_t launch_fill(const Elementwise& args, cudaStream_t stream);   // y = factor
+cudaError_t launch_copy(const Elementwise& args, cudaStream_t stream);   // y = a; floating types, or one type
+cudaError_t launch_add(const Elementwise& args, cudaStream_t stream);    // y += a
+cudaError_t launch_sum(const Elementwise& args, cudaStream_t stream);    // y = a + b
+cudaError_t launch_scale(const Elementwise& args, cudaStream_t stream);  // y *= factor
+
+// result[0] = Σ x², by a tree that depends on count alone. partial: sum_of_squares_partials(count) doubles.
+int64_t sum_of_squares_partials(int64_t count);
+cudaError_t launch_sum_of_squares(double* result, double* partial, const void* x, Type type, int64_t count,
+                                  cudaStream_t stream);
+
+// Sums over rows are formed for runs of rows, then over the runs: so many runs, by the number of rows alone.
+int64_t row_runs(int64_t rows);
+// to[C] (A) += sums over the runs of partial[runs, C], in a fixed order.
+cudaError_t launch_add_runs(void* to, const void* partial, Type accumulate, int64_t runs, int64_t channels,
+                            cudaStream_t stream);
+
+struct Bias {
+  Type type;
+  int64_t rows, channels;
+};
+cudaError_t launch_add_bias(const Bias& shape, Matrix y, const void* bias, cudaStream_t stream);
+// partial: row_runs(rows) · C of A.
+cudaError_t launch_bias_backward(const Bias& shape, void* dbias, ConstMatrix dy, void* partial, cudaStream_t stream);
+
+struct Embedding {
+  Type type;
+  const int64_t* ids;
+  int64_t rows, channels, table_rows, first_row;
+};
+cudaError_t launch_embedding_forward(const Embedding& args, Matrix y, ConstMatrix table, cudaStream_t stream);
+// keys: embedding_keys(rows) of them, what is sorted to find the rows of each id.
+int64_t embedding_keys(int64_t rows);
+cudaError_t launch_embedding_backward(const Embedding& args, Matrix dtable, ConstMatrix dy, uint64_t* keys,
+                                      cudaStream_t stream);
+
+// Rows of heads; a matrix has one head.
+struct Heads {
+  void* data = nullptr;
+  int64_t row = 0, head = 0;
+};
+struct Rmsnorm {
+  Type type;
+  int64_t rows, heads, channels;
+  const void* weight;
+};
+cudaError_t launch_rmsnorm_forward(const Rmsnorm& shape, Heads y, Heads rstd, Heads x, double epsilon,
+                                   cudaStream_t stream);
+// partial: row_runs(rows · heads) · C of A.
+cudaError_t launch_rmsnorm_backward(const Rmsnorm& shape, Heads dx, void* dweight, Heads dy, Heads x, Heads rstd,
+                                    bool accumulate, void* partial, cudaStream_t stream);
+
+struct Rotate {
+  Type type;
+  Heads x;
+  int64_t rows, heads, pairs, table_rows;
+  const int64_t* position;
+  const void *cosine, *sine;  // [table_rows, pairs] of A, packed
+  bool inverse;
+  int* beyond;  // set to 1 when a position lies beyond the table; that row is left as it was
+};
+cudaError_t launch_rotate(const Rotate& args, cudaStream_t stream);
+
+struct Swiglu {
+  Type type;
+  int64_t rows, width;
+  ConstMatrix gate, up;
+};
+cudaError_t launch_swiglu_forward(const Swiglu& args, Matrix y, cudaStream_t stream);
+cudaError_t launch_swiglu_backward(const Swiglu& args, Matrix dgate, Matrix dup, Matrix y, ConstMatrix dy,
+                                   cudaStream_t stream);
+
+struct CrossEntropy {
+  Type type;  // of the logits
+  int64_t rows, columns, first_column;
+  ConstMatrix logits;
+  void* maximum;    // [N] of A
+  void* sum;        // [N] of A: sums[0]
+  void* at_target;  // [N] of A: sums[1]
+  const int64_t* target;
+};
+cudaError_t launch_cross_entropy_maximum(const CrossEntropy& args, cudaStream_t stream);
+cudaError_t launch_cross_entropy_sums(const CrossEntropy& args, cudaStream_t stream);
+// gradient.data null: the loss alone. Of type gradient_type, which is no wider than the logits where it lies over them.
+cudaError_t launch_cross_entropy_finish(const CrossEntropy& args, void* loss, const void* weight, Matrix gradient,
+                                        Type gradient_type, cudaStream_t stream);
+
+struct AdamW {
+  Type type;         // A, of the four
+  Type weight_type;  // A or bfloat16
+  void* weight;      // null: none
+  void *master, *exp_avg, *exp_avg_sq;
+  const void* gradient;
+  int64_t count;
+  // Of the step, in the order of the arithmetic of runtime/reference/adamw.cpp.
+  double gradient_scale, beta1, beta2, epsilon, decay, step_size, correction2;
+};
+cudaError_t launch_adamw(const AdamW& args, cudaStream_t stream);
+
+}  // namespace carillon::cuda

@@ -1,0 +1,61 @@
+// One block in flight: its fibres, grouped by warps. Shared by fibre.cpp (scheduling) and tensor_core.cpp (copies).
+#pragma once
+
+#include <source_location>
+#include <vector>
+
+#include "context_switch.h"
+#include "emulation/warp.h"
+#include "fibre.h"
+
+namespace carillon_emulation {
+
+struct PendingCopy {
+  void* shared;
+  const void* global;
+  bool valid;
+};
+
+// cp.async of one thread: `copies` in the order issued; groups[i] is how many of them group i closes with.
+struct AsyncCopies {
+  std::vector<PendingCopy> copies;
+  std::vector<std::size_t> groups;
+};
+
+struct Fibre {
+  enum class State { kReady, kAtWarpOperation, kAtBarrier, kEnded };
+  Context context;
+  State state = State::kReady;
+  bool started = false;
+  uint3 thread{};
+  int lane = 0, warp = 0;
+  void* operand = nullptr;
+  Place barrier;
+  AsyncCopies copies;
+};
+
+struct Warp {
+  int first = 0, lanes = 0;  // its fibres
+  int arrived = 0;           // at the operation under way
+  const char* operation = nullptr;
+  Place place;
+};
+
+struct Block {
+  std::vector<Fibre> fibres;
+  std::vector<Warp> warps;
+  Context scheduler;
+  Fibre* current = nullptr;
+  bool scheduler_switched = false;  // whether the fibre now entered was entered from the scheduler
+  const Launch* launch = nullptr;
+  KernelModes modes;
+  KernelCounters counters;
+};
+
+// The block that this operating system thread runs.
+Block& running_block();
+
+// Ends the kernel if a thread left copies that it never waited for (tensor_core.cpp).
+void check_copies_waited_for(Fibre& fibre);
+
+}  // namespace carillon_emulation

@@ -1,0 +1,25 @@
+// What the emulated devices of this process have done since they were started: to compare with what a plan says.
+#pragma once
+
+#include <cstdint>
+
+struct CarillonEmulationCounters {
+  std::uint64_t launches;         // kernels; products of cuBLASLt are counted apart
+  std::uint64_t products;         // cublasLtMatmul
+  std::uint64_t allocations;      // cudaMalloc
+  std::uint64_t allocated_bytes;  // now
+  std::uint64_t peak_bytes;
+  std::uint64_t host_to_device_bytes, device_to_host_bytes, device_to_device_bytes;
+  std::uint64_t fills;  // cudaMemset
+  std::uint64_t events_recorded, event_waits, host_waits;
+  std::uint64_t nccl_operations;  // collectives and sends and receives
+  std::uint64_t nccl_sent_bytes;  // by ncclSend; and what a ring would send for collectives (README.md)
+  std::uint64_t warp_operations, matrix_products, ldmatrix_phases, ldmatrix_conflicts;
+};
+
+extern "C" {
+// Waits for nothing: synchronise first.
+void carillon_emulation_counters(CarillonEmulationCounters* counters);
+// What was printed when a device failed; empty as long as none has.
+const char* carillon_emulation_message();
+}

@@ -1,0 +1,35 @@
+// cudaLaunchKernelEx: a kernel and a copy of its arguments, to be run for every thread later, in another process
+// (README.md, "The device").
+#pragma once
+
+#include <new>
+#include <tuple>
+#include <type_traits>
+
+#include "emulation/runtime_api.h"
+
+namespace carillon_emulation {
+
+// Calls the kernel once, for the thread that threadIdx names.
+using Invoke = void (*)(void (*kernel)(), const void* arguments);
+
+cudaError_t launch(const cudaLaunchConfig_t& config, void (*kernel)(), Invoke invoke, const void* arguments,
+                   std::size_t bytes);
+
+}  // namespace carillon_emulation
+
+template <class... P, class... A>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...), A&&... arguments) {
+  static_assert(sizeof...(P) == sizeof...(A), "the kernel takes another number of arguments");
+  static_assert((std::is_trivially_copyable_v<std::remove_cvref_t<P>> && ...),
+                "a kernel's arguments are copied byte by byte");
+  static_assert((!std::is_reference_v<P> && ...), "a kernel cannot take a reference");
+  using Arguments = std::tuple<std::remove_cv_t<P>...>;
+  // Zero between the members, so that what lay there before is not taken for a pointer (launch.cpp).
+  alignas(Arguments) unsigned char copy[sizeof(Arguments)] = {};
+  new (copy) Arguments(std::forward<A>(arguments)...);
+  const auto invoke = [](void (*function)(), const void* bytes) {
+    std::apply(reinterpret_cast<void (*)(P...)>(function), *static_cast<const Arguments*>(bytes));
+  };
+  return carillon_emulation::launch(*config, reinterpret_cast<void (*)()>(kernel), invoke, copy, sizeof(copy));
+}

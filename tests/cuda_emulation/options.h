@@ -1,0 +1,25 @@
+// CARILLON_EMULATION="key=value,key=value": how the emulated devices behave. All keys: README.md.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace carillon_emulation {
+
+struct Options {
+  bool descending = false;         // order=ascending|descending: of blocks, warps and lanes
+  bool copies_early = false;       // copies=late|early: copy_async_16 lands at the wait for it, or when issued
+  bool adversarial = false;        // streams=ordered|adversarial:seed
+  std::uint64_t seed = 0;          //   0: newest stream first; 1: oldest first; others: drawn
+  int devices = 8;                 // devices=N
+  std::size_t memory_mib = 16384;  // memory=MiB of each device
+  std::string driver = "present";  // driver=present|none|old
+  bool own_process = true;         // process=own|thread: where kernels run
+  double patience = 10;            // patience=seconds that NCCL waits for a lost peer before the stream fails
+};
+
+// Read from the environment at the first CUDA call and after cudaDeviceReset; a mistake in it ends the program.
+Options read_options();
+
+}  // namespace carillon_emulation

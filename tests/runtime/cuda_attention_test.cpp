@@ -1,0 +1,428 @@
+// Attention's CUDA kernels, run by tests/cuda_emulation, against the reference: every mask in several calls that carry
+// the state, in ring order, on tensor cores and off them. Each runs in four modes, {blocks, warps and lanes ascending,
+// descending} x {asynchronous copies land late, early}: each alone finds mistakes that the others miss. The second half
+// plants such mistakes (runtime/cuda/test_break.h) and asks that they are found.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <functional>
+#include <numeric>
+
+#include "runtime/backend.h"
+#include "runtime/cuda/attention_kernels.h"
+#include "tests/cuda_emulation/counters.h"
+#include "tests/support/random_tensor.h"
+
+// The broken variants, named by CMakeLists.txt.
+#define CARILLON_FORWARD_BREAKS(X) \
+  X(kBarrierRemoved)               \
+  X(kBufferFreedTooEarly)          \
+  X(kCopyNotWaitedFor)             \
+  X(kMaskOffByOne)                 \
+  X(kFragmentRowsSwapped)          \
+  X(kAccumulatorNotRescaled)
+#define CARILLON_BACKWARD_BREAKS(X) \
+  X(kBarrierRemoved)                \
+  X(kSecondBarrierRemoved)          \
+  X(kBufferFreedTooEarly)           \
+  X(kCopyNotWaitedFor)              \
+  X(kMaskOffByOne)                  \
+  X(kFragmentRowsSwapped)           \
+  X(kLastFoldDropped)
+
+namespace carillon::cuda {
+#define CARILLON_DECLARE(name) cudaError_t launch_attention_forward_##name(const AttentionForward&, cudaStream_t);
+CARILLON_FORWARD_BREAKS(CARILLON_DECLARE)
+#undef CARILLON_DECLARE
+#define CARILLON_DECLARE(name) cudaError_t launch_attention_backward_##name(const AttentionBackward&, cudaStream_t);
+CARILLON_BACKWARD_BREAKS(CARILLON_DECLARE)
+#undef CARILLON_DECLARE
+}  // namespace carillon::cuda
+
+namespace carillon::testing {
+namespace {
+
+struct Mode {
+  const char* name;
+  const char* options;
+};
+constexpr Mode kModes[] = {{"ascending late", "order=ascending,copies=late"},
+                           {"ascending early", "order=ascending,copies=early"},
+                           {"descending late", "order=descending,copies=late"},
+                           {"descending early", "order=descending,copies=early"}};
+void enter(const Mode& mode) {
+  setenv("CARILLON_EMULATION", mode.options, 1);
+  cudaDeviceReset();
+}
+
+// A host tensor and its copy on the device, gaps included.
+class OnDevice {
+ public:
+  explicit OnDevice(Tensor host) : host_(host), bytes_(bytes_of(host)) {
+    cudaMalloc(&device_, std::max<size_t>(bytes_, 16));
+    cudaMemcpy(device_, host.raw(), bytes_, cudaMemcpyHostToDevice);
+  }
+  ~OnDevice() { cudaFree(device_); }
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+
+  void fetch() const { cudaMemcpy(host_.raw(), device_, bytes_, cudaMemcpyDeviceToHost); }
+  void* at(int64_t element) const {
+    return static_cast<char*>(device_) + element * static_cast<int64_t>(size_of(host_.dtype()));
+  }
+  const int64_t* indices(int64_t element = 0) const { return static_cast<const int64_t*>(at(element)); }
+  // [B, T, heads, HD] from token `from` on.
+  cuda::HeadsView heads(int64_t from = 0) const {
+    return {at(from * host_.stride(1)), host_.stride(0), host_.stride(1), host_.stride(2)};
+  }
+  cuda::StatisticView statistic() const { return {device_, host_.stride(0), host_.stride(1)}; }
+
+ private:
+  static size_t bytes_of(Tensor x) { return static_cast<size_t>(x.stride(0) * x.size(0)) * size_of(x.dtype()); }
+
+  Tensor host_;
+  size_t bytes_;
+  void* device_ = nullptr;
+};
+
+struct Case {
+  const char* name;
+  int64_t batch, heads, kv_heads, head_size;
+  std::vector<int64_t> query;              // indices in the sequence
+  std::vector<std::vector<int64_t>> keys;  // blocks in the order of the calls
+  int64_t document = 0;                    // length of documents; 0: one
+  int64_t window = 0;                      // 0: none
+  int64_t padding = 0;                     // rows at the end that see nothing
+  int64_t gap = 8;                         // elements between rows
+};
+
+std::vector<int64_t> run(int64_t begin, int64_t end) {
+  std::vector<int64_t> indices(static_cast<size_t>(end - begin));
+  std::iota(indices.begin(), indices.end(), begin);
+  return indices;
+}
+std::vector<int64_t> operator+(std::vector<int64_t> a, const std::vector<int64_t>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+// What is launched: the kernels, or broken variants of them.
+struct Kernels {
+  std::function<cudaError_t(const cuda::AttentionForward&, cudaStream_t)> forward = cuda::launch_attention_forward;
+  std::function<cudaError_t(const cuda::AttentionBackward&, cudaStream_t)> backward = cuda::launch_attention_backward;
+};
+
+class Problem {
+ public:
+  Problem(const Case& problem, DType dtype)
+      : c(problem),
+        type(dtype),
+        rows(static_cast<int64_t>(c.query.size())),
+        query(c.query),
+        first(static_cast<size_t>(c.batch * rows)) {
+    for (const auto& block : c.keys) {
+      key = key + block;
+      cuts.push_back(static_cast<int64_t>(key.size()));
+    }
+    for (int64_t b = 0; b < c.batch; ++b)
+      for (int64_t i = 0; i < rows; ++i) {
+        const int64_t own = query[static_cast<size_t>(i)];
+        int64_t from = c.document > 0 ? own / c.document * c.document : 0;
+        if (c.window > 0) from = std::max(from, own - c.window + 1 - b);
+        if (i >= rows - c.padding) from = 1 << 20;
+        first[static_cast<size_t>(b * rows + i)] = from;
+      }
+  }
+
+  struct Result {
+    RandomTensor accumulator, maximum, sum, out, lse, delta, dq, dk, dv;
+    cudaError_t error = cudaSuccess;
+  };
+  // The results' memory begins as random numbers: the state's must not matter, the gradients' (small, to hide no
+  // error) are added to.
+  Result begin() const {
+    const int64_t keys = static_cast<int64_t>(key.size());
+    return {{wide, {c.batch, rows, c.heads, c.head_size}, 10, c.gap},
+            {wide, {c.batch, c.heads, rows}, 11},
+            {wide, {c.batch, c.heads, rows}, 12},
+            {type, {c.batch, rows, c.heads, c.head_size}, 5},
+            {wide, {c.batch, c.heads, rows}, 6},
+            {wide, {c.batch, c.heads, rows}, 13},
+            {wide, {c.batch, rows, c.heads, c.head_size}, 7, c.gap, 0.02},
+            {wide, {c.batch, keys, c.kv_heads, c.head_size}, 8, c.gap, 0.02},
+            {wide, {c.batch, keys, c.kv_heads, c.head_size}, 9, 0, 0.02}};
+  }
+  Result on_reference() {
+    const auto backend = make_backend({.device = "reference"});
+    Result r = begin();
+    const AttentionState state{r.accumulator, r.maximum, r.sum};
+    backend->attention_begin(state);
+    for (size_t i = 0; i < cuts.size(); ++i) backend->attention_forward(state, q, k_of(i), v_of(i), mask(i), scale());
+    backend->attention_finish(r.out, r.lse, state);
+    backend->attention_delta(r.delta, dout, r.out);
+    for (size_t i = 0; i < cuts.size(); ++i)
+      backend->attention_backward(r.dq, r.dk.tensor().slice(1, from(i), cuts[i]),
+                                  r.dv.tensor().slice(1, from(i), cuts[i]), q, k_of(i), v_of(i), dout, r.lse, r.delta,
+                                  mask(i), scale());
+    return r;
+  }
+  Result on_device(const Kernels& kernels = {}) {
+    Result r = begin();
+    const OnDevice dq(r.dq), dk(r.dk), dv(r.dv), accumulator(r.accumulator), maximum(r.maximum), sum(r.sum), lse(r.lse),
+        delta(r.delta), out(r.out), q_(q), k_(k), v_(v), dout_(dout), query_(Tensor::of(query, {rows})),
+        first_(Tensor::of(first, {c.batch, rows})), key_(Tensor::of(key, {static_cast<int64_t>(key.size())}));
+    const auto note = [&](cudaError_t error) {
+      if (r.error == cudaSuccess) r.error = error;
+    };
+    const cuda::AttentionRows shape{static_cast<cuda::Type>(type), c.batch, rows, static_cast<int>(c.heads),
+                                    static_cast<int>(c.head_size)};
+    const auto problem_of = [&](size_t i) {
+      cuda::AttentionProblem p;
+      p.type = static_cast<cuda::Type>(type);
+      p.batch = c.batch, p.rows = rows, p.keys = cuts[i] - from(i);
+      p.heads = static_cast<int>(c.heads), p.kv_heads = static_cast<int>(c.kv_heads);
+      p.head_size = static_cast<int>(c.head_size), p.scale = scale();
+      p.q = q_.heads(), p.k = k_.heads(from(i)), p.v = v_.heads(from(i));
+      p.query_index = query_.indices(), p.first = first_.indices(), p.first_batch = rows;
+      p.key_index = key_.indices(from(i));
+      return p;
+    };
+    note(cuda::launch_attention_begin(shape, maximum.statistic(), sum.statistic(), nullptr));
+    for (size_t i = 0; i < cuts.size(); ++i)
+      note(kernels.forward({problem_of(i), accumulator.heads(), maximum.statistic(), sum.statistic()}, nullptr));
+    note(cuda::launch_attention_finish(shape, out.heads(), lse.statistic(), accumulator.heads(), maximum.statistic(),
+                                       sum.statistic(), nullptr));
+    note(cuda::launch_attention_delta(shape, delta.statistic(), dout_.heads(), out.heads(), nullptr));
+    for (size_t i = 0; i < cuts.size(); ++i)
+      note(kernels.backward({problem_of(i), dq.heads(), dk.heads(from(i)), dv.heads(from(i)), dout_.heads(),
+                             lse.statistic(), delta.statistic()},
+                            nullptr));
+    note(cudaDeviceSynchronize());
+    if (r.error == cudaSuccess)
+      for (const OnDevice* x : {&maximum, &sum, &out, &lse, &delta, &dq, &dk, &dv}) x->fetch();
+    return r;
+  }
+
+ private:
+  double scale() const { return 1 / std::sqrt(static_cast<double>(c.head_size)); }
+  int64_t from(size_t i) const { return i == 0 ? 0 : cuts[i - 1]; }
+  Tensor k_of(size_t i) const { return k.tensor().slice(1, from(i), cuts[i]); }
+  Tensor v_of(size_t i) const { return v.tensor().slice(1, from(i), cuts[i]); }
+  AttentionMask mask(size_t i) {
+    return {Tensor::of(query, {rows}), Tensor::of(first, {c.batch, rows}),
+            Tensor::of(key, {static_cast<int64_t>(key.size())}).slice(0, from(i), cuts[i])};
+  }
+
+  const Case c;
+  const DType type, wide = accumulate_type(type);
+  const int64_t rows;
+  std::vector<int64_t> query, key, cuts, first;  // cuts[i]: where block i of the keys ends
+
+  int64_t key_count() const {
+    int64_t count = 0;
+    for (const auto& block : c.keys) count += static_cast<int64_t>(block.size());
+    return count;
+  }
+
+ public:
+  RandomTensor q{type, {c.batch, rows, c.heads, c.head_size}, 1, c.gap};
+  RandomTensor k{type, {c.batch, key_count(), c.kv_heads, c.head_size}, 2, c.gap};
+  RandomTensor v{type, {c.batch, key_count(), c.kv_heads, c.head_size}, 3, 2 * c.gap};
+  RandomTensor dout{type, {c.batch, rows, c.heads, c.head_size}, 4};
+};
+
+// Largest of the distances to the reference, in units of its bound: at most 1 when all is well, infinite where a launch
+// failed or one has a NaN and the other not.
+double distance(const Problem::Result& got, const Problem::Result& expected, DType type) {
+  if (got.error != cudaSuccess) return INFINITY;
+  const double bound = type == DType::kBFloat16 ? 4e-3 : 4 * bound_of(type);
+  const double lse_bound = type == DType::kFloat64 ? bound : 2e-6;
+  double worst = 0;
+  const auto include = [&](double distance) { worst = std::isfinite(distance) ? std::max(worst, distance) : INFINITY; };
+  include(relative_distance(got.lse, expected.lse) / lse_bound);
+  for (const auto& [a, b] : {std::pair(&got.out, &expected.out),
+                             {&got.delta, &expected.delta},
+                             {&got.dq, &expected.dq},
+                             {&got.dk, &expected.dk},
+                             {&got.dv, &expected.dv}})
+    include(relative_distance(*a, *b) / bound);
+  return worst;
+}
+
+bool same_bits(const Problem::Result& a, const Problem::Result& b) {
+  for (const auto& [x, y] :
+       {std::pair(&a.out, &b.out), {&a.lse, &b.lse}, {&a.dq, &b.dq}, {&a.dk, &b.dk}, {&a.dv, &b.dv}})
+    if (values_of(*x) != values_of(*y)) return false;
+  return true;
+}
+
+// Every mode's result is near the reference's, and the same bits in all.
+void expect_reference(const Case& c, DType type) {
+  SCOPED_TRACE(fmt::format("{} {} head size {}", c.name, name_of(type), c.head_size));
+  Problem problem(c, type);
+  const Problem::Result expected = problem.on_reference();
+  std::vector<Problem::Result> results;
+  for (const Mode& mode : kModes) {
+    enter(mode);
+    results.push_back(problem.on_device());
+    EXPECT_LE(distance(results.back(), expected, type), 1) << mode.name;
+    EXPECT_TRUE(same_bits(results.back(), results.front())) << mode.name;
+  }
+}
+
+// Two ranks of a zigzag ring, 4 chunks: rank 1 holds chunks 1 and 2; its own keys come first.
+Case zigzag(int64_t chunk) {
+  return {.name = "zigzag ring",
+          .batch = 1,
+          .heads = 4,
+          .kv_heads = 1,
+          .head_size = 64,
+          .query = run(chunk, 3 * chunk),
+          .keys = {run(chunk, 3 * chunk), run(0, chunk) + run(3 * chunk, 4 * chunk)}};
+}
+std::vector<Case> cases() {
+  return {
+      {"causal, three tiles and a part", 1, 3, 1, 64, run(0, 200), {run(0, 200)}},
+      {"later rows, blocks from the last", 1, 2, 2, 64, run(130, 260), {run(130, 260), run(70, 130), run(0, 70)}},
+      {"two documents", 2, 2, 1, 64, run(0, 200), {run(0, 200)}, 130},
+      {"documents in two calls", 1, 1, 1, 128, run(0, 130), {run(65, 130), run(0, 65)}, 50},
+      {"window", 1, 1, 1, 64, run(0, 260), {run(0, 260)}, 0, 70},
+      {"padding", 2, 1, 1, 64, run(0, 130), {run(0, 130)}, 100, 0, 20},
+      zigzag(70),
+      {"early rank of a zigzag ring",
+       1,
+       2,
+       1,
+       64,
+       run(0, 66) + run(198, 264),
+       {run(0, 66) + run(198, 264), run(66, 198)}},
+      {"ragged", 1, 1, 1, 128, run(0, 200), {run(0, 200)}},
+      {"ragged", 1, 2, 1, 96, run(0, 130), {run(0, 130)}},
+      {"one row", 1, 1, 1, 64, run(300, 301), {run(300, 301), run(0, 300)}},
+      {"keys that nobody sees", 1, 1, 1, 64, run(0, 70), {run(0, 70), run(70, 140)}},
+      {"packed rows", 1, 1, 1, 64, run(0, 64), {run(0, 64)}, 0, 0, 0, 0},
+  };
+}
+
+TEST(CudaAttention, TensorCoresEqualTheReference) {
+  for (const Case& c : cases()) expect_reference(c, DType::kBFloat16);
+}
+
+TEST(CudaAttention, GeneralKernelsEqualTheReference) {
+  for (const DType type : {DType::kFloat64, DType::kFloat32}) {
+    for (Case c : cases())
+      for (const int64_t head_size : {16, 80}) {
+        c.head_size = head_size;
+        expect_reference(c, type);
+        if (head_size == 16) c.gap = 3;
+      }
+    expect_reference({"widest", 1, 2, 1, 256, run(0, 50), {run(0, 50)}}, type);
+    expect_reference({"odd", 1, 2, 1, 33, run(0, 50), {run(0, 50)}, 0, 0, 0, 5}, type);
+  }
+}
+
+// bfloat16 that the tensor cores do not take: other head sizes, rows that are not 16-byte aligned.
+TEST(CudaAttention, OtherBFloat16EqualsTheReference) {
+  expect_reference({"head size", 1, 2, 1, 80, run(0, 130), {run(0, 130)}}, DType::kBFloat16);
+  expect_reference({"unaligned", 1, 2, 1, 64, run(0, 130), {run(65, 130), run(0, 65)}, 50, 0, 0, 3}, DType::kBFloat16);
+}
+
+// One NaN among the queries: its row shows it, the rows of others do not.
+TEST(CudaAttention, NotANumberIsNotLost) {
+  enter(kModes[0]);
+  const auto reference = make_backend({.device = "reference"});
+  const Case c{"NaN", 1, 2, 1, 64, run(0, 100), {run(0, 100)}};
+  for (const DType type : {DType::kFloat64, DType::kFloat32, DType::kBFloat16}) {
+    Problem problem(c, type);
+    reference->fill(problem.q.tensor().slice(1, 70, 71).slice(2, 0, 1).slice(3, 5, 6), std::nan(""));
+    const Problem::Result got = problem.on_device();
+    ASSERT_EQ(got.error, cudaSuccess);
+    const std::vector<double> out = values_of(got.out), dv = values_of(got.dv);
+    for (int64_t i = 0; i < 100; ++i)
+      for (int64_t h = 0; h < 2; ++h)
+        EXPECT_EQ(std::isnan(out[static_cast<size_t>((i * 2 + h) * 64)]), i == 70 && h == 0) << i << " " << h;
+    EXPECT_TRUE(std::isnan(dv[0])) << "every key up to it gets a gradient from it";
+    EXPECT_FALSE(std::isnan(dv[static_cast<size_t>(99 * 64)]));
+  }
+}
+
+// The tensor-core instructions say which tiles were computed: 64 x 64 of them cost the products' share and no more.
+TEST(CudaAttention, TilesThatNobodySeesAreSkipped) {
+  const auto products = [](const Case& c) {
+    enter(kModes[0]);
+    Problem problem(c, DType::kBFloat16);
+    EXPECT_EQ(problem.on_device().error, cudaSuccess);
+    CarillonEmulationCounters counters;
+    carillon_emulation_counters(&counters);
+    return static_cast<int64_t>(counters.matrix_products);
+  };
+  // 2 products forward, 4 and 3 backward, each 64·64·64 multiplications of 16·8·16 an instruction.
+  constexpr int64_t kTile = (2 + 4 + 3) * 64 * 64 * 64 / (16 * 8 * 16);
+  EXPECT_EQ(products({"causal", 1, 1, 1, 64, run(0, 256), {run(0, 256)}}), 10 * kTile);
+  EXPECT_EQ(products({"all seen", 1, 1, 1, 64, run(256, 512), {run(0, 256)}}), 16 * kTile);
+  EXPECT_EQ(products({"none seen", 1, 1, 1, 64, run(0, 256), {run(256, 512)}}), 0);
+  EXPECT_EQ(products({"documents", 1, 1, 1, 64, run(0, 256), {run(0, 256)}, 128}), 6 * kTile);
+  EXPECT_EQ(products({"window", 1, 1, 1, 64, run(0, 256), {run(0, 256)}, 0, 65}), 7 * kTile);
+  EXPECT_EQ(products({"two calls", 1, 1, 1, 64, run(128, 256), {run(128, 256), run(0, 128)}}), 7 * kTile);
+}
+
+// Rows of a tile are placed so that no two of the eight that ldmatrix reads at once share a bank.
+TEST(CudaAttention, NoBankConflicts) {
+  for (const int64_t head_size : {64, 96, 128}) {
+    enter(kModes[0]);
+    Problem problem({"causal", 1, 1, 1, head_size, run(0, 130), {run(0, 130)}}, DType::kBFloat16);
+    EXPECT_EQ(problem.on_device().error, cudaSuccess);
+    CarillonEmulationCounters counters;
+    carillon_emulation_counters(&counters);
+    EXPECT_GT(counters.ldmatrix_phases, 0u) << head_size;
+    EXPECT_EQ(counters.ldmatrix_conflicts, 0u) << head_size;
+  }
+}
+
+TEST(CudaAttention, HeadsBeyondTheWidestAreRefused) {
+  enter(kModes[0]);
+  Problem problem({"too wide", 1, 1, 1, 257, run(0, 4), {run(0, 4)}}, DType::kFloat32);
+  EXPECT_EQ(problem.on_device().error, cudaErrorInvalidValue);
+}
+
+// ---- planted mistakes
+// ------------------------------------------------------------------------------------------------
+struct Break {
+  const char* name;
+  Kernels kernels;
+};
+std::vector<Break> breaks() {
+  std::vector<Break> list;
+#define CARILLON_LIST(name) list.push_back({"forward " #name, {.forward = cuda::launch_attention_forward_##name}});
+  CARILLON_FORWARD_BREAKS(CARILLON_LIST)
+#undef CARILLON_LIST
+#define CARILLON_LIST(name) list.push_back({"backward " #name, {.backward = cuda::launch_attention_backward_##name}});
+  CARILLON_BACKWARD_BREAKS(CARILLON_LIST)
+#undef CARILLON_LIST
+  return list;
+}
+
+// Each is found in at least one of the four modes; which, is printed (the table of tests/cuda_emulation/README.md).
+TEST(CudaAttention, PlantedMistakesAreFound) {
+  Problem problem({"causal", 1, 2, 1, 64, run(0, 260), {run(130, 260), run(0, 130)}}, DType::kBFloat16);
+  const Problem::Result expected = problem.on_reference();
+  fmt::print("| mistake |");
+  for (const Mode& mode : kModes) fmt::print(" {} |", mode.name);
+  fmt::print("\n");
+  for (const Break& mistake : breaks()) {
+    int found = 0;
+    fmt::print("| {} |", mistake.name);
+    for (const Mode& mode : kModes) {
+      enter(mode);
+      const double far = distance(problem.on_device(mistake.kernels), expected, DType::kBFloat16);
+      found += far > 1;
+      fmt::print(" {} |", far > 1 ? fmt::format("found, {:.3g} bounds", far) : "missed");
+    }
+    fmt::print("\n");
+    EXPECT_GT(found, 0) << mistake.name;
+  }
+}
+
+}  // namespace
+}  // namespace carillon::testing
