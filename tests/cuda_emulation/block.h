@@ -36,6 +36,7 @@ struct Fibre {
 
 struct Warp {
   int first = 0, lanes = 0;  // its fibres
+  std::uint32_t ready = 0;   // by lane: whether it is in State::kReady
   int arrived = 0;           // at the operation under way
   const char* operation = nullptr;
   Place place;
@@ -52,8 +53,9 @@ struct Block {
   KernelCounters counters;
 };
 
-// The block that this operating system thread runs.
-Block& running_block();
+// The block that this operating system thread runs; nullptr between kernels.
+extern constinit thread_local Block* block_of_thread;
+inline Block& running_block() { return *block_of_thread; }
 
 // Ends the kernel if a thread left copies that it never waited for (tensor_core.cpp).
 void check_copies_waited_for(Fibre& fibre);

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -60,11 +61,16 @@ void enter(Block& block, Fibre& fibre, Context& from) {
 }
 
 Fibre* next_ready(Block& block, const Warp& warp) {
-  for (int i = 0; i < warp.lanes; ++i) {
-    Fibre& fibre = block.fibres[warp.first + (block.modes.descending ? warp.lanes - 1 - i : i)];
-    if (fibre.state == Fibre::State::kReady) return &fibre;
-  }
-  return nullptr;
+  if (warp.ready == 0) return nullptr;
+  const int lane = block.modes.descending ? 31 - std::countl_zero(warp.ready) : std::countr_zero(warp.ready);
+  return &block.fibres[warp.first + lane];
+}
+
+std::uint32_t all_lanes(const Warp& warp) { return warp.lanes == 32 ? ~0u : (1u << warp.lanes) - 1; }
+
+void leave_ready(Block& block, Fibre& fibre, Fibre::State state) {
+  fibre.state = state;
+  block.warps[fibre.warp].ready &= ~(1u << fibre.lane);
 }
 
 // Lets the other lanes of the warp go on, and the scheduler when none can.
@@ -86,7 +92,7 @@ void fibre_entry() {
   block.launch->invoke(block.launch->kernel, block.launch->arguments);
   Fibre& me = *block.current;
   check_copies_waited_for(me);
-  me.state = Fibre::State::kEnded;
+  leave_ready(block, me, Fibre::State::kEnded);
   give_way(block, me, true);
 }
 
@@ -99,6 +105,7 @@ void start_block(Block& block) {
     block.warps[w] = Warp{};
     block.warps[w].first = static_cast<int>(w) * 32;
     block.warps[w].lanes = std::min(32, threads - static_cast<int>(w) * 32);
+    block.warps[w].ready = all_lanes(block.warps[w]);
   }
   for (int i = 0; i < threads; ++i) {
     Fibre& fibre = block.fibres[i];
@@ -129,7 +136,8 @@ void run_warp(Block& block, Warp& warp) {
 }
 
 bool same(const Place& a, const Place& b) {
-  return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
+  return a.line() == b.line() && a.column() == b.column() &&
+         (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
 }
 
 // True when the block has ended; otherwise opens the barrier where all its threads stand.
@@ -155,6 +163,7 @@ bool open_barrier(Block& block) {
                    waiting->barrier.file_name(), waiting->barrier.line(), block.fibres.size() - ended,
                    block.fibres.size());
   for (Fibre& fibre : block.fibres) fibre.state = Fibre::State::kReady;
+  for (Warp& warp : block.warps) warp.ready = all_lanes(warp);
   return false;
 }
 
@@ -180,13 +189,12 @@ void run_block(Block& block) {
 
 }  // namespace
 
-Block& running_block() {
-  static thread_local Block block;
-  return block;
-}
+constinit thread_local Block* block_of_thread = nullptr;
 
 void run_grid(const Launch& launch, const KernelModes& modes, KernelCounters& counters) {
-  Block& block = running_block();
+  static thread_local Block kept;  // its fibres' vectors stay allocated
+  Block& block = kept;
+  block_of_thread = &block;
   block.launch = &launch;
   block.modes = modes;
   block.counters = {};
@@ -208,6 +216,7 @@ void run_grid(const Launch& launch, const KernelModes& modes, KernelCounters& co
     run_block(block);
   }
   block.launch = nullptr;
+  block_of_thread = nullptr;
   counters.threads += blocks * launch.block.x * launch.block.y * launch.block.z;
   counters.warp_operations += block.counters.warp_operations;
   counters.matrix_products += block.counters.matrix_products;
@@ -240,16 +249,16 @@ void device_failure(const char* format, ...) {
   std::vsnprintf(text, sizeof(text), format, list);
   va_end(list);
   char message[1000];
-  const Block& block = running_block();
-  if (block.launch && block.current) {
-    const uint3 t = block.current->thread;
+  const Block* block = block_of_thread;
+  if (block && block->current) {
+    const uint3 t = block->current->thread;
     char kernel[300];
-    name_of_kernel(block.launch->kernel, kernel, sizeof(kernel));
+    name_of_kernel(block->launch->kernel, kernel, sizeof(kernel));
     std::snprintf(message, sizeof(message), "emulated device: kernel %s, block (%u,%u,%u) thread (%u,%u,%u): %s",
                   kernel, blockIdx.x, blockIdx.y, blockIdx.z, t.x, t.y, t.z, text);
-  } else if (block.launch) {
+  } else if (block) {
     char kernel[300];
-    name_of_kernel(block.launch->kernel, kernel, sizeof(kernel));
+    name_of_kernel(block->launch->kernel, kernel, sizeof(kernel));
     std::snprintf(message, sizeof(message), "emulated device: kernel %s: %s", kernel, text);
   } else {
     std::snprintf(message, sizeof(message), "emulated device: %s", text);
@@ -272,7 +281,7 @@ void warp_operation(const char* name, Perform perform, void* operand, const Plac
   }
   me.operand = operand;
   if (++warp.arrived < warp.lanes) {
-    me.state = Fibre::State::kAtWarpOperation;
+    leave_ready(block, me, Fibre::State::kAtWarpOperation);
     return give_way(block, me, false);
   }
   void* operands[32] = {};
@@ -280,6 +289,7 @@ void warp_operation(const char* name, Perform perform, void* operand, const Plac
     operands[i] = block.fibres[warp.first + i].operand;
     block.fibres[warp.first + i].state = Fibre::State::kReady;
   }
+  warp.ready = all_lanes(warp);
   warp.arrived = 0;
   ++block.counters.warp_operations;
   perform(operands);
@@ -289,7 +299,7 @@ void block_barrier(const Place& place) {
   Block& block = running_block();
   Fibre& me = *block.current;
   me.barrier = place;
-  me.state = Fibre::State::kAtBarrier;
+  leave_ready(block, me, Fibre::State::kAtBarrier);
   give_way(block, me, false);
 }
 

@@ -53,8 +53,10 @@ struct HostState {
   std::vector<int> free_streams, free_events;
   std::uint64_t last_number = 0;
   std::vector<std::uint64_t> submitted = std::vector<std::uint64_t>(kMostStreams);  // last number of each stream
-  std::map<const void*, int> shared_limits;  // cudaFuncAttributeMaxDynamicSharedMemorySize by kernel
-  std::vector<Staging> staging;
+  std::map<const void*, int> shared_limits;        // cudaFuncAttributeMaxDynamicSharedMemorySize by kernel
+  std::vector<Staging> staging;                    // on their way
+  std::multimap<std::size_t, void*> free_staging;  // by bytes: pages that need not be made again
+  std::size_t free_staging_bytes = 0;
   std::uint64_t host_waits = 0, allocations = 0, peak_bytes = 0;
   std::uint64_t launches = 0, products = 0, fills = 0, records = 0, event_waits = 0;
   std::uint64_t to_device = 0, to_host = 0, on_device = 0, nccl_operations = 0, nccl_bytes = 0;
