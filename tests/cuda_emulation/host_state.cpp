@@ -231,15 +231,17 @@ cudaError_t wait_for(HostState& state, int stream, std::uint64_t number) {
   return cudaSuccess;
 }
 
-cudaError_t wait_for_device(HostState& state, int device) {
+cudaError_t wait_for_device(HostState& state, int device, bool legacy_only) {
   std::vector<std::pair<int, std::uint64_t>> waits;
   {
     std::lock_guard lock(state.mutex);
     ++state.host_waits;
-    for (int slot = 0; slot < kMostStreams; ++slot)
+    for (int slot = 0; slot < kMostStreams; ++slot) {
+      if (legacy_only && !state.shared->streams[slot].legacy_order.load()) continue;
       if ((device < 0 || state.shared->streams[slot].device.load() == device) &&
           !is_done(state, slot, state.submitted[slot]))
         waits.emplace_back(slot, state.submitted[slot]);
+    }
   }
   // All are demanded before one is waited for: the adversarial order may take them in any order.
   for (const auto& [slot, number] : waits) {

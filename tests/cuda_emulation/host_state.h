@@ -99,8 +99,9 @@ cudaError_t request(HostState& state, CommandKind kind, const void* command, std
 // Sleeps until the stream has done the command. Not under the mutex.
 cudaError_t wait_for(HostState& state, int stream, std::uint64_t number);
 bool is_done(const HostState& state, int stream, std::uint64_t number);
-// Waits for everything called so far on the device's streams; -1: every device's. Not under the mutex.
-cudaError_t wait_for_device(HostState& state, int device);
+// Waits for everything called so far on the device's streams (-1: every device's), or only on those that take turns
+// with its default stream. Not under the mutex.
+cudaError_t wait_for_device(HostState& state, int device, bool legacy_only = false);
 // Lets the device process do one command more, in the adversarial order.
 void demand_one(HostState& state);
 
