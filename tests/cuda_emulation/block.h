@@ -1,4 +1,5 @@
-// One block in flight: its fibres, grouped by warps. Shared by fibre.cpp (scheduling) and tensor_core.cpp (copies).
+// One block in flight: its threads, grouped by warps. block.cpp runs blocks; fibre.cpp or, for ThreadSanitizer,
+// threads.cpp runs a block's threads.
 #pragma once
 
 #include <source_location>
@@ -26,7 +27,6 @@ struct Fibre {
   enum class State { kReady, kAtWarpOperation, kAtBarrier, kEnded };
   Context context;
   State state = State::kReady;
-  bool started = false;
   uint3 thread{};
   int lane = 0, warp = 0;
   void* operand = nullptr;
@@ -36,24 +36,34 @@ struct Fibre {
 
 struct Warp {
   int first = 0, lanes = 0;  // its fibres
+  std::uint32_t ready = 0;   // by lane: whether it is in State::kReady
   int arrived = 0;           // at the operation under way
   const char* operation = nullptr;
   Place place;
+  KernelCounters counters;
 };
 
 struct Block {
   std::vector<Fibre> fibres;
   std::vector<Warp> warps;
   Context scheduler;
-  Fibre* current = nullptr;
   bool scheduler_switched = false;  // whether the fibre now entered was entered from the scheduler
   const Launch* launch = nullptr;
   KernelModes modes;
   KernelCounters counters;
 };
 
-// The block that this operating system thread runs.
-Block& running_block();
+// The block and its thread that this operating system thread runs; nullptr between kernels.
+extern constinit thread_local Block* block_of_thread;
+extern constinit thread_local Fibre* fibre_of_thread;
+inline Block& running_block() { return *block_of_thread; }
+inline Fibre& running_fibre() { return *fibre_of_thread; }
+inline Warp& running_warp() { return block_of_thread->warps[static_cast<std::size_t>(fibre_of_thread->warp)]; }
+
+// Runs the block's threads from their beginning to their end.
+void run_threads(Block& block);
+// Whether two calls stand at the same place of the source.
+bool same(const Place& a, const Place& b);
 
 // Ends the kernel if a thread left copies that it never waited for (tensor_core.cpp).
 void check_copies_waited_for(Fibre& fibre);

@@ -117,11 +117,13 @@ void MappedMemory::map(const MapCommand& command) {
 #if defined(__SANITIZE_ADDRESS__)
   __asan_unpoison_memory_region(pages, command.page_bytes);
 #endif
-  std::memset(pages, kBeside, command.page_bytes);
+  const auto before = static_cast<std::size_t>(pointer - pages);
+  std::memset(pages, kBeside, before);
   std::memset(pointer, 0xFF, command.bytes);
+  std::memset(pointer + command.bytes, kBeside, command.page_bytes - before - command.bytes);
 #if defined(__SANITIZE_ADDRESS__)
-  __asan_poison_memory_region(pages, static_cast<std::size_t>(pointer - pages));
-  __asan_poison_memory_region(pointer + command.bytes, command.page_bytes - (pointer - pages) - command.bytes);
+  __asan_poison_memory_region(pages, before);
+  __asan_poison_memory_region(pointer + command.bytes, command.page_bytes - before - command.bytes);
 #endif
   mapped_[pages] = command;
   freed_.erase(pages);

@@ -13,8 +13,8 @@
 namespace carillon_emulation {
 namespace {
 
-// In the adversarial order work waits for somebody to need it; this long at most, since what the host waits for may be
-// another process that needs this one's work.
+// In the adversarial order work waits until the host or another rank's device needs it; this long at most, since the
+// host may wait for another process that needs this one's work in ways not seen here.
 constexpr double kLongestDelay = 0.02;
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
@@ -143,7 +143,7 @@ int Executor::choose() {
     const std::uint32_t demands = shared_.demands.load();
     const bool queried = demands != demands_seen_;
     const bool late = now() - last_command_ > kLongestDelay;
-    if (!queried && !late && !somebody_waits()) return -1;
+    if (!queried && !late && !somebody_waits() && !peers_wait()) return -1;
     if (queried) ++demands_seen_;
     if (options_.seed == 1 && !late && !queried)
       if (const int needed = choose_needed(); needed >= 0) return needed;

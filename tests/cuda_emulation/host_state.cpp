@@ -231,15 +231,17 @@ cudaError_t wait_for(HostState& state, int stream, std::uint64_t number) {
   return cudaSuccess;
 }
 
-cudaError_t wait_for_device(HostState& state, int device) {
+cudaError_t wait_for_device(HostState& state, int device, bool legacy_only) {
   std::vector<std::pair<int, std::uint64_t>> waits;
   {
     std::lock_guard lock(state.mutex);
     ++state.host_waits;
-    for (int slot = 0; slot < kMostStreams; ++slot)
+    for (int slot = 0; slot < kMostStreams; ++slot) {
+      if (legacy_only && !state.shared->streams[slot].legacy_order.load()) continue;
       if ((device < 0 || state.shared->streams[slot].device.load() == device) &&
           !is_done(state, slot, state.submitted[slot]))
         waits.emplace_back(slot, state.submitted[slot]);
+    }
   }
   // All are demanded before one is waited for: the adversarial order may take them in any order.
   for (const auto& [slot, number] : waits) {
@@ -257,13 +259,28 @@ void demand_one(HostState& state) {
 }
 
 void* allocate_staging(HostState& state, std::size_t bytes) {
+  // Kept for later, up to this much: making a page costs more than filling it.
+  constexpr std::size_t kKept = std::size_t{256} << 20;
   std::erase_if(state.staging, [&](const Staging& staging) {
     if (!is_done(state, staging.stream, staging.number)) return false;
+    const Allocation* allocation = state.pinned_memory.find(staging.memory);
+    if (state.free_staging_bytes + allocation->bytes <= kKept) {
+      state.free_staging.emplace(allocation->bytes, staging.memory);
+      state.free_staging_bytes += allocation->bytes;
+      return true;
+    }
     const Allocation freed = state.pinned_memory.release(staging.memory);
     fallocate(state.pinned_region.file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
               freed.pages - state.pinned_region.base, static_cast<off_t>(freed.page_bytes));
     return true;
   });
+  const auto fitting = state.free_staging.lower_bound(bytes);
+  if (fitting != state.free_staging.end() && fitting->first <= 2 * bytes + kPageBytes) {
+    void* memory = fitting->second;
+    state.free_staging_bytes -= fitting->first;
+    state.free_staging.erase(fitting);
+    return memory;
+  }
   return state.pinned_memory.allocate(bytes).pointer;
 }
 

@@ -53,8 +53,10 @@ struct HostState {
   std::vector<int> free_streams, free_events;
   std::uint64_t last_number = 0;
   std::vector<std::uint64_t> submitted = std::vector<std::uint64_t>(kMostStreams);  // last number of each stream
-  std::map<const void*, int> shared_limits;  // cudaFuncAttributeMaxDynamicSharedMemorySize by kernel
-  std::vector<Staging> staging;
+  std::map<const void*, int> shared_limits;        // cudaFuncAttributeMaxDynamicSharedMemorySize by kernel
+  std::vector<Staging> staging;                    // on their way
+  std::multimap<std::size_t, void*> free_staging;  // by bytes: pages that need not be made again
+  std::size_t free_staging_bytes = 0;
   std::uint64_t host_waits = 0, allocations = 0, peak_bytes = 0;
   std::uint64_t launches = 0, products = 0, fills = 0, records = 0, event_waits = 0;
   std::uint64_t to_device = 0, to_host = 0, on_device = 0, nccl_operations = 0, nccl_bytes = 0;
@@ -97,8 +99,9 @@ cudaError_t request(HostState& state, CommandKind kind, const void* command, std
 // Sleeps until the stream has done the command. Not under the mutex.
 cudaError_t wait_for(HostState& state, int stream, std::uint64_t number);
 bool is_done(const HostState& state, int stream, std::uint64_t number);
-// Waits for everything called so far on the device's streams; -1: every device's. Not under the mutex.
-cudaError_t wait_for_device(HostState& state, int device);
+// Waits for everything called so far on the device's streams (-1: every device's), or only on those that take turns
+// with its default stream. Not under the mutex.
+cudaError_t wait_for_device(HostState& state, int device, bool legacy_only = false);
 // Lets the device process do one command more, in the adversarial order.
 void demand_one(HostState& state);
 

@@ -120,6 +120,7 @@ class Exchange : public LongTask {
  public:
   Exchange(std::shared_ptr<DeviceCommunicator> communicator, const ExchangeOperation* operations, int count)
       : c_(std::move(communicator)) {
+    c_->segment.slot(c_->rank).begun.store(c_->turn + 1);
     for (int i = 0; i < count; ++i) {
       const ExchangeOperation& op = operations[i];
       if (op.kind == ExchangeKind::kSend)
@@ -318,6 +319,13 @@ int attach(const AttachCommand& command) {
 }
 
 void detach(std::uint64_t handle) { communicators().erase(handle); }
+
+bool peers_wait() {
+  for (const auto& [handle, c] : communicators())
+    for (int r = 0; r < c->ranks; ++r)
+      if (c->segment.slot(r).begun.load() > c->segment.slot(c->rank).begun.load()) return true;
+  return false;
+}
 
 bool may_start(const ExchangeCommand& command) {
   const auto found = communicators().find(command.handle);

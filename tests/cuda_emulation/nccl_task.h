@@ -39,6 +39,9 @@ struct ExchangeCommand {
 int attach(const AttachCommand& command);
 void detach(std::uint64_t handle);
 
+// Whether another rank has begun a group of operations that this process has not: it waits there.
+bool peers_wait();
+
 // Whether it is this command's turn in its communicator.
 bool may_start(const ExchangeCommand& command);
 std::unique_ptr<LongTask> start_exchange(const ExchangeCommand& command, const ExchangeOperation* operations);

@@ -15,8 +15,12 @@ struct Options {
   int devices = 8;                 // devices=N
   std::size_t memory_mib = 16384;  // memory=MiB of each device
   std::string driver = "present";  // driver=present|none|old
-  bool own_process = true;         // process=own|thread: where kernels run
-  double patience = 10;            // patience=seconds that NCCL waits for a lost peer before the stream fails
+#if defined(__SANITIZE_THREAD__)
+  bool own_process = false;  // ThreadSanitizer does not follow threads started after a fork
+#else
+  bool own_process = true;  // process=own|thread: where kernels run
+#endif
+  double patience = 10;  // patience=seconds that NCCL waits for a lost peer before the stream fails
 };
 
 // Read from the environment at the first CUDA call and after cudaDeviceReset; a mistake in it ends the program.

@@ -75,12 +75,13 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
   std::unique_lock lock(state->mutex);
   const CUstream_st* stream = stream_of(*state, handle);
   if (!stream) return no_stream();
-  const int slot = stream->slot;
+  const int slot = stream->slot, device = stream->device;
+  const bool default_stream = stream == &state->default_streams[static_cast<std::size_t>(device)];
   const std::uint64_t number = state->submitted[slot];
   ++state->host_waits;
   lock.unlock();
   // The legacy default stream is done when the streams that take turns with it are.
-  if (!handle) return wait_for_device(*state, current_device());
+  if (default_stream) return wait_for_device(*state, device, true);
   return wait_for(*state, slot, number);
 }
 

@@ -124,6 +124,17 @@ float legacy_stream(unsigned flags) {
   return to_host(z, 1)[0];
 }
 
+// Waiting for the default stream is no wait for a non-blocking one.
+float synchronised_default(unsigned flags) {
+  float *x = zeros(), *y = zeros(), *pinned = nullptr;
+  EXPECT_CUDA(cudaMallocHost(&pinned, kCount * sizeof(float)));
+  const cudaStream_t stream = new_stream(flags);
+  add(y, x, 3, stream);
+  EXPECT_CUDA(cudaMemcpyAsync(pinned, y, kCount * sizeof(float), cudaMemcpyDeviceToHost, stream));
+  EXPECT_CUDA(cudaStreamSynchronize(nullptr));
+  return pinned[0];
+}
+
 // A wait is for the record before it, not for one made later.
 float event_recorded_again() {
   float *x = zeros(), *y = zeros();
@@ -149,6 +160,7 @@ TEST_F(Streams, DeclaredDependenciesAreKept) {
   EXPECT_EQ(wrong_orders([] { return pinned_source(true); }), 0);
   EXPECT_EQ(wrong_orders(pageable_source), 0);
   EXPECT_EQ(wrong_orders([] { return legacy_stream(cudaStreamDefault); }), 0);
+  EXPECT_EQ(wrong_orders([] { return synchronised_default(cudaStreamDefault); }), 0);
   EXPECT_EQ(wrong_orders(event_recorded_again), 0);
 }
 
@@ -158,6 +170,7 @@ TEST_F(Streams, AMissingDependencyShows) {
   EXPECT_GT(wrong_orders([] { return pinned_result(false); }), 0);
   EXPECT_GT(wrong_orders([] { return pinned_source(false); }), 0);
   EXPECT_GT(wrong_orders([] { return legacy_stream(cudaStreamNonBlocking); }), 0);
+  EXPECT_GT(wrong_orders([] { return synchronised_default(cudaStreamNonBlocking); }), 0);
 }
 
 // Nobody waits: the work is done all the same, since another process may need it.

@@ -34,7 +34,7 @@ int extra_wavefronts(void* const* operands, int matrix) {
 
 template <bool kTransposed>
 void perform_ldmatrix(void* const* operands) {
-  KernelCounters& counters = running_block().counters;
+  KernelCounters& counters = running_warp().counters;
   for (int j = 0; j < 4; ++j) {
     std::uint16_t matrix[8][8];
     for (int r = 0; r < 8; ++r) std::memcpy(matrix[r], static_cast<LoadOperand*>(operands[8 * j + r])->row, 16);
@@ -74,12 +74,11 @@ void perform_mma(void* const* operands) {
     const int g = lane / 4, t = lane % 4;
     for (int e = 0; e < 4; ++e) d[e] += sum[g + 8 * (e >> 1)][2 * t + (e & 1)];
   }
-  ++running_block().counters.matrix_products;
+  ++running_warp().counters.matrix_products;
 }
 
 void require_whole_warp(const char* name) {
-  Block& block = running_block();
-  if (block.warps[block.current->warp].lanes != 32) device_failure("%s needs a warp of 32 threads", name);
+  if (running_warp().lanes != 32) device_failure("%s needs a warp of 32 threads", name);
 }
 
 void require_shared(const char* name, const void* pointer) {
@@ -123,19 +122,19 @@ void emulated_copy_async_16(void* shared, const void* global, bool valid) {
   if (reinterpret_cast<std::uintptr_t>(global) % 16 != 0)
     device_failure("copy_async_16: global address %p is not 16-byte aligned", global);
   Block& block = running_block();
-  AsyncCopies& mine = block.current->copies;
+  AsyncCopies& mine = running_fibre().copies;
   mine.copies.push_back({shared, global, valid});
   if (block.modes.copies_early) land(mine.copies.back());
 }
 
 void emulated_copy_async_commit() {
-  AsyncCopies& mine = running_block().current->copies;
+  AsyncCopies& mine = running_fibre().copies;
   mine.groups.push_back(mine.copies.size());
 }
 
 void emulated_copy_async_wait(int newest_left) {
   Block& block = running_block();
-  AsyncCopies& mine = block.current->copies;
+  AsyncCopies& mine = running_fibre().copies;
   const int done = static_cast<int>(mine.groups.size()) - newest_left;
   if (done <= 0) return;
   const std::size_t copies = mine.groups[done - 1];
