@@ -28,6 +28,25 @@ double visible_pairs(Backend& backend, const AttentionMask& mask) {
   return static_cast<double>(pairs);
 }
 
+// A span of one op. Where ops return before they have run, it ends when this one has: its time is then its own, and
+// none of it is hidden behind the next.
+class OpSpan {
+ public:
+  OpSpan(Backend& backend, std::string_view name, double flop = 0) : backend_(backend), span_(name, flop) {}
+  ~OpSpan() {
+    if (backend_.queue() == nullptr) return;
+    try {
+      backend_.synchronize();
+    } catch (const Error&) {  // the next call that waits meets it again
+    }
+  }
+  OpSpan(const OpSpan&) = delete;
+
+ private:
+  Backend& backend_;
+  TraceSpan span_;
+};
+
 class TracedBackend : public Backend {
  public:
   explicit TracedBackend(std::unique_ptr<Backend> backend) : inner_(std::move(backend)) {}
@@ -35,11 +54,11 @@ class TracedBackend : public Backend {
   DeviceDescription describe() const override { return inner_->describe(); }
   Buffer allocate(size_t bytes) override { return inner_->allocate(bytes); }
   void upload(Tensor device, Tensor host) override {
-    const TraceSpan span("upload");
+    const OpSpan span(*inner_, "upload");
     inner_->upload(device, host);
   }
   void download(Tensor host, Tensor device) override {
-    const TraceSpan span("download");
+    const OpSpan span(*inner_, "download");
     inner_->download(host, device);
   }
   void synchronize() override { inner_->synchronize(); }
@@ -57,119 +76,120 @@ class TracedBackend : public Backend {
   }
 
   void fill(Tensor x, double value) override {
-    const TraceSpan span("fill");
+    const OpSpan span(*inner_, "fill");
     inner_->fill(x, value);
   }
   void copy(Tensor y, Tensor x) override {
-    const TraceSpan span("copy");
+    const OpSpan span(*inner_, "copy");
     inner_->copy(y, x);
   }
   void add(Tensor y, Tensor x) override {
-    const TraceSpan span("add");
+    const OpSpan span(*inner_, "add");
     inner_->add(y, x);
   }
   void sum(Tensor y, Tensor a, Tensor b) override {
-    const TraceSpan span("sum");
+    const OpSpan span(*inner_, "sum");
     inner_->sum(y, a, b);
   }
   void scale(Tensor x, double factor) override {
-    const TraceSpan span("scale");
+    const OpSpan span(*inner_, "scale");
     inner_->scale(x, factor);
   }
   double sum_of_squares(Tensor x) override {
-    const TraceSpan span("sum_of_squares");
+    const OpSpan span(*inner_, "sum_of_squares");
     return inner_->sum_of_squares(x);
   }
 
   void matmul(Tensor c, Tensor a, Tensor b, Transpose ta, Transpose tb, bool accumulate) override {
     const int64_t rows = c.size(0), columns = c.size(1), inner = a.size(ta == Transpose::kYes ? 0 : 1);
-    const TraceSpan span(fmt::format("matmul {} [{} {} {}]",
-                                     tb == Transpose::kYes   ? "x*W'"
-                                     : ta == Transpose::kYes ? "dy'*x"
-                                                             : "dy*W",
-                                     rows, columns, inner),
-                         2.0 * static_cast<double>(rows * columns) * static_cast<double>(inner));
+    const OpSpan span(*inner_,
+                      fmt::format("matmul {} [{} {} {}]",
+                                  tb == Transpose::kYes   ? "x*W'"
+                                  : ta == Transpose::kYes ? "dy'*x"
+                                                          : "dy*W",
+                                  rows, columns, inner),
+                      2.0 * static_cast<double>(rows * columns) * static_cast<double>(inner));
     inner_->matmul(c, a, b, ta, tb, accumulate);
   }
   void add_bias(Tensor y, Tensor bias) override {
-    const TraceSpan span("add_bias");
+    const OpSpan span(*inner_, "add_bias");
     inner_->add_bias(y, bias);
   }
   void bias_backward(Tensor dbias, Tensor dy) override {
-    const TraceSpan span("bias_backward");
+    const OpSpan span(*inner_, "bias_backward");
     inner_->bias_backward(dbias, dy);
   }
   void embedding_forward(Tensor y, Tensor ids, Tensor table, int64_t first_row) override {
-    const TraceSpan span("embedding_forward");
+    const OpSpan span(*inner_, "embedding_forward");
     inner_->embedding_forward(y, ids, table, first_row);
   }
   void embedding_backward(Tensor dtable, Tensor ids, Tensor dy, int64_t first_row) override {
-    const TraceSpan span("embedding_backward");
+    const OpSpan span(*inner_, "embedding_backward");
     inner_->embedding_backward(dtable, ids, dy, first_row);
   }
   void rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon) override {
-    const TraceSpan span("rmsnorm_forward");
+    const OpSpan span(*inner_, "rmsnorm_forward");
     inner_->rmsnorm_forward(y, rstd, x, weight, epsilon);
   }
   void rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
                         bool accumulate) override {
-    const TraceSpan span("rmsnorm_backward");
+    const OpSpan span(*inner_, "rmsnorm_backward");
     inner_->rmsnorm_backward(dx, dweight, dy, x, weight, rstd, accumulate);
   }
   void rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, bool inverse) override {
-    const TraceSpan span("rotate");
+    const OpSpan span(*inner_, "rotate");
     inner_->rotate(x, position, cosine, sine, inverse);
   }
   void swiglu_forward(Tensor y, Tensor gate, Tensor up) override {
-    const TraceSpan span("swiglu_forward");
+    const OpSpan span(*inner_, "swiglu_forward");
     inner_->swiglu_forward(y, gate, up);
   }
   void swiglu_backward(Tensor dgate, Tensor dup, Tensor y, Tensor dy, Tensor gate, Tensor up) override {
-    const TraceSpan span("swiglu_backward");
+    const OpSpan span(*inner_, "swiglu_backward");
     inner_->swiglu_backward(dgate, dup, y, dy, gate, up);
   }
 
   void attention_begin(const AttentionState& state) override {
-    const TraceSpan span("attention_begin");
+    const OpSpan span(*inner_, "attention_begin");
     inner_->attention_begin(state);
   }
   void attention_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
                          double scale) override {
-    const TraceSpan span("attention_forward",
-                         4 * visible_pairs(*inner_, mask) * static_cast<double>(q.size(2) * q.size(3)));
+    const OpSpan span(*inner_, "attention_forward",
+                      4 * visible_pairs(*inner_, mask) * static_cast<double>(q.size(2) * q.size(3)));
     inner_->attention_forward(state, q, k, v, mask, scale);
   }
   void attention_finish(Tensor out, Tensor lse, const AttentionState& state) override {
-    const TraceSpan span("attention_finish");
+    const OpSpan span(*inner_, "attention_finish");
     inner_->attention_finish(out, lse, state);
   }
   void attention_delta(Tensor delta, Tensor dout, Tensor out) override {
-    const TraceSpan span("attention_delta");
+    const OpSpan span(*inner_, "attention_delta");
     inner_->attention_delta(delta, dout, out);
   }
   void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor lse,
                           Tensor delta, const AttentionMask& mask, double scale) override {
-    const TraceSpan span("attention_backward",
-                         10 * visible_pairs(*inner_, mask) * static_cast<double>(q.size(2) * q.size(3)));
+    const OpSpan span(*inner_, "attention_backward",
+                      10 * visible_pairs(*inner_, mask) * static_cast<double>(q.size(2) * q.size(3)));
     inner_->attention_backward(dq, dk, dv, q, k, v, dout, lse, delta, mask, scale);
   }
 
   void cross_entropy_maximum(Tensor maximum, Tensor logits) override {
-    const TraceSpan span("cross_entropy_maximum");
+    const OpSpan span(*inner_, "cross_entropy_maximum");
     inner_->cross_entropy_maximum(maximum, logits);
   }
   void cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, Tensor target, int64_t first_column) override {
-    const TraceSpan span("cross_entropy_sums");
+    const OpSpan span(*inner_, "cross_entropy_sums");
     inner_->cross_entropy_sums(sums, logits, maximum, target, first_column);
   }
   void cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums, Tensor target,
                             Tensor weight, int64_t first_column) override {
-    const TraceSpan span("cross_entropy_finish");
+    const OpSpan span(*inner_, "cross_entropy_finish");
     inner_->cross_entropy_finish(loss, gradient, logits, maximum, sums, target, weight, first_column);
   }
   void adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_avg_sq, Tensor gradient,
              const AdamWStep& step) override {
-    const TraceSpan span("adamw");
+    const OpSpan span(*inner_, "adamw");
     inner_->adamw(weight, master, exp_avg, exp_avg_sq, gradient, step);
   }
 

@@ -17,12 +17,13 @@ set(libraries
   "sentencepiece" "^data/"
   "pcre2.h" "^data/"
   "cuda" "^(runtime/cuda/|runtime/backend\\.cpp$|parallel/nccl|launch/commands/info\\.cpp$)"
-  "nccl.h" "^parallel/nccl_(communicator\\.cpp|watchdog\\.h)$"
+  "nccl.h" "^parallel/nccl_(communicator\\.cpp|watchdog\\.(h|cpp))$"
   "parallel/mpi_native.h" "^(parallel/|data/(hdf5_file|checkpoint)\\.cpp$)"
   "gtest/" "^tests/")
 set(mistakes "")
 foreach(folder runtime parallel model data launch)
-  file(GLOB_RECURSE files RELATIVE ${SOURCE} ${SOURCE}/${folder}/*.h ${SOURCE}/${folder}/*.cpp)
+  file(GLOB_RECURSE files RELATIVE ${SOURCE} ${SOURCE}/${folder}/*.h ${SOURCE}/${folder}/*.cpp
+    ${SOURCE}/${folder}/*.cu)
   foreach(file ${files})
     file(STRINGS ${SOURCE}/${file} lines REGEX "^#include")
     foreach(line ${lines})
