@@ -25,6 +25,11 @@ struct ForwardShared {
   static constexpr int kBytes = kBounds + kRows * static_cast<int>(sizeof(Interval));
 };
 
+// Read by tests/cuda/sass_test.py, which works out from them how many blocks a multiprocessor holds.
+static_assert(ForwardShared<64>::kBytes == 33280);
+static_assert(ForwardShared<96>::kBytes == 49664);
+static_assert(ForwardShared<128>::kBytes == 66048);
+
 // Masks scores outside the rows' intervals, which count from the tile's first key.
 __device__ __forceinline__ void mask_scores(float (&score)[kKeys / 8][4], const Interval (&visible)[2], int first_key) {
   const int column = first_key + 2 * (lane_id() % 4);
