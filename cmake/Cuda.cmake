@@ -1,6 +1,6 @@
-# CARILLON_CUDA=auto|on|off: whether libcarillon_cuda.so is built. It needs the CUDA toolkit (nvcc, cuBLASLt) and NCCL;
-# no GPU and no driver. auto: where all of it is found. Sets CARILLON_CUDA_BUILT, CARILLON_CUDA_LIBRARIES,
-# CARILLON_CUDA_INCLUDE_DIRS.
+# CARILLON_CUDA=auto|on|off: whether libcarillon_cuda.so is built. It needs the CUDA toolkit (nvcc, cuBLASLt), no GPU and
+# no driver. auto: where the toolkit is found. Without NCCL device tensors travel through host memory, said aloud. Sets
+# CARILLON_CUDA_BUILT, CARILLON_CUDA_LIBRARIES, CARILLON_CUDA_INCLUDE_DIRS, CARILLON_NCCL_BUILT.
 set(CARILLON_CUDA_BUILT OFF)
 if(NOT CARILLON_CUDA MATCHES "^(auto|on|off)$")
   message(FATAL_ERROR "CARILLON_CUDA is \"${CARILLON_CUDA}\": auto, on or off")
@@ -22,8 +22,7 @@ if(CARILLON_NVCC)
   find_path(CARILLON_NCCL_INCLUDE nccl.h HINTS ${toolkit} PATH_SUFFIXES include)
 endif()
 set(missing "")
-foreach(part "nvcc CARILLON_NVCC" "cuBLASLt CARILLON_CUBLASLT" "cublasLt.h CARILLON_CUBLASLT_INCLUDE"
-    "NCCL CARILLON_NCCL" "nccl.h CARILLON_NCCL_INCLUDE")
+foreach(part "nvcc CARILLON_NVCC" "cuBLASLt CARILLON_CUBLASLT" "cublasLt.h CARILLON_CUBLASLT_INCLUDE")
   separate_arguments(part)
   list(GET part 0 name)
   list(GET part 1 variable)
@@ -34,9 +33,8 @@ endforeach()
 if(missing)
   list(JOIN missing ", " missing)
   if(CARILLON_CUDA STREQUAL on)
-    message(FATAL_ERROR "CARILLON_CUDA=on, but not found: ${missing}. Install the CUDA toolkit with NCCL, set "
-      "CUDA_HOME to where it is (or CARILLON_NVCC, CARILLON_CUBLASLT, CARILLON_NCCL one by one), or use "
-      "-DCARILLON_CUDA=off")
+    message(FATAL_ERROR "CARILLON_CUDA=on, but not found: ${missing}. Install the CUDA toolkit, set CUDA_HOME to "
+      "where it is (or CARILLON_NVCC and CARILLON_CUBLASLT one by one), or use -DCARILLON_CUDA=off")
   endif()
   message(STATUS "CUDA backend: not built (not found: ${missing})")
   return()
@@ -50,8 +48,17 @@ if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know yet tha
   set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
   set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
 endif()
-set(CARILLON_CUDA_LIBRARIES ${CARILLON_CUBLASLT} ${CARILLON_NCCL})
-set(CARILLON_CUDA_INCLUDE_DIRS ${CARILLON_CUBLASLT_INCLUDE} ${CARILLON_NCCL_INCLUDE})
+set(CARILLON_CUDA_LIBRARIES ${CARILLON_CUBLASLT})
+set(CARILLON_CUDA_INCLUDE_DIRS ${CARILLON_CUBLASLT_INCLUDE})
+set(CARILLON_NCCL_BUILT OFF)
+if(CARILLON_NCCL AND CARILLON_NCCL_INCLUDE)
+  set(CARILLON_NCCL_BUILT ON)
+  list(APPEND CARILLON_CUDA_LIBRARIES ${CARILLON_NCCL})
+  list(APPEND CARILLON_CUDA_INCLUDE_DIRS ${CARILLON_NCCL_INCLUDE})
+endif()
 list(REMOVE_DUPLICATES CARILLON_CUDA_INCLUDE_DIRS)
 set(CARILLON_CUDA_BUILT ON)
 message(STATUS "CUDA backend: nvcc ${CMAKE_CUDA_COMPILER_VERSION}, ${CARILLON_CUBLASLT}, ${CARILLON_NCCL}")
+if(NOT CARILLON_NCCL_BUILT)
+  message(STATUS "NCCL and its header were not found: device tensors will travel through host memory")
+endif()

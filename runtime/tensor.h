@@ -113,6 +113,13 @@ class Tensor {
   }
   Tensor rows(int64_t begin, int64_t end) const { return slice(0, begin, end); }
 
+  // The same type, shape and strides over other memory: a copy of what this one views.
+  Tensor over(void* data) const {
+    Tensor result = *this;
+    result.data_ = data;
+    return result;
+  }
+
   // Splits dim into [outer, size/outer] without moving anything; works on strided tensors.
   Tensor split_dim(int dim, int64_t outer) const {
     const int at = index(dim);

@@ -99,9 +99,9 @@ void CudaBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, 
   CHECK(dq.shape() == q.shape() && dout.shape() == q.shape() && dk.shape() == k.shape() && dv.shape() == v.shape(),
         "attention shapes", carillon::describe(dq), carillon::describe(dk), carillon::describe(dv));
   rows_of(q, lse), rows_of(q, delta);
-  const AttentionBackward args{problem_of(q, k, v, mask, scale), heads_view(dq, wide),      heads_view(dk, wide),
-                               heads_view(dv, wide),             heads_view(dout, q.dtype()), statistic_view(lse, wide),
-                               statistic_view(delta, wide)};
+  const AttentionBackward args{
+      problem_of(q, k, v, mask, scale), heads_view(dq, wide),      heads_view(dk, wide),       heads_view(dv, wide),
+      heads_view(dout, q.dtype()),      statistic_view(lse, wide), statistic_view(delta, wide)};
   CHECK_CUDA(launch_attention_backward(args, on_device()));
 }
 

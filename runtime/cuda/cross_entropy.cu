@@ -1,5 +1,5 @@
-// The three steps of cross-entropy over columns that may be a part of the vocabulary. One block a row; sums by the fixed
-// tree of device_code.h.
+// The three steps of cross-entropy over columns that may be a part of the vocabulary. One block a row; sums by the
+// fixed tree of device_code.h.
 #include "runtime/cuda/device_code.h"
 
 namespace carillon::cuda {
@@ -30,8 +30,7 @@ __global__ void maximum_kernel(const __grid_constant__ CrossEntropy args) {
     const auto z = Pack<T, kCount>::load(row + c);
     for (int i = 0; i < kCount; ++i) largest = larger(largest, convert<A>(z.value[i]));
   }
-  for (int offset = 16; offset > 0; offset /= 2)
-    largest = larger(largest, __shfl_xor_sync(kAllLanes, largest, offset));
+  for (int offset = 16; offset > 0; offset /= 2) largest = larger(largest, __shfl_xor_sync(kAllLanes, largest, offset));
   if (threadIdx.x % 32 == 0) slots[threadIdx.x / 32] = largest;
   __syncthreads();
   if (threadIdx.x > 0) return;

@@ -16,7 +16,8 @@ CudaBackend::CudaBackend(const BackendOptions& options) : device_(options.device
   const auto count = static_cast<int>(survey.devices.size());
   if (device_ >= count)
     fail(ExitCode::kUsage,
-         "rank {} of this node has no device: it has {} CUDA device{}, in runtime.device: cuda, start at most {} rank{} a "
+         "rank {} of this node has no device: it has {} CUDA device{}, in runtime.device: cuda, start at most {} "
+         "rank{} a "
          "node (mpirun --map-by ppr:{}:node)",
          device_, count, count == 1 ? "" : "s", count, count == 1 ? "" : "s", count);
   CHECK_CUDA(cudaSetDevice(device_));
@@ -55,10 +56,11 @@ Buffer CudaBackend::allocate(size_t bytes) {
     cudaGetLastError();
     size_t available = 0, total = 0;
     cudaMemGetInfo(&available, &total);
-    fail(ExitCode::kInputOutput,
-         "cannot allocate {} MiB of device memory ({} of {} MiB are free), on {} {}, use more ranks, a shorter sequence "
-         "or recompute: full",
-         bytes >> 20, available >> 20, total >> 20, description_.processor, device_);
+    fail(
+        ExitCode::kInputOutput,
+        "cannot allocate {} MiB of device memory ({} of {} MiB are free), on {} {}, use more ranks, a shorter sequence "
+        "or recompute: full",
+        bytes >> 20, available >> 20, total >> 20, description_.processor, device_);
   }
   CHECK_CUDA(error);
   Buffer buffer(data, bytes, [device = device_](void* pointer) {
@@ -118,8 +120,8 @@ void host_elements(const cuda::Elementwise& shape, const cuda::Elementwise::Oper
 }  // namespace
 
 void CudaBackend::transfer(Tensor device, Tensor host, Direction direction) {
-  CHECK(device.shape() == host.shape() && device.dtype() == host.dtype(), "one shape and type", carillon::describe(device),
-        carillon::describe(host));
+  CHECK(device.shape() == host.shape() && device.dtype() == host.dtype(), "one shape and type",
+        carillon::describe(device), carillon::describe(host));
   if (device.empty()) return wait();
   const bool up = direction == Direction::kToDevice;
   const auto kind = up ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;

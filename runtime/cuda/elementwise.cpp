@@ -83,13 +83,15 @@ void CudaBackend::adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp
                         const AdamWStep& step) {
   if (master.empty()) return;
   const DType wide = master.dtype();
-  CHECK(wide == DType::kFloat64 || wide == DType::kFloat32, "masters are float64 or float32", carillon::describe(master));
+  CHECK(wide == DType::kFloat64 || wide == DType::kFloat32, "masters are float64 or float32",
+        carillon::describe(master));
   for (const Tensor& x : {exp_avg, exp_avg_sq, gradient})
     CHECK(x.count() == master.count(), "one shape", carillon::describe(x), carillon::describe(master));
   const bool other = weight && weight.raw() != master.raw();
   const bool in_pass = other && weight.packed() &&
                        (weight.dtype() == wide || (wide == DType::kFloat32 && weight.dtype() == DType::kBFloat16));
-  if (other) CHECK(weight.count() == master.count(), "one shape", carillon::describe(weight), carillon::describe(master));
+  if (other)
+    CHECK(weight.count() == master.count(), "one shape", carillon::describe(weight), carillon::describe(master));
   const cuda::AdamW args{cuda::type_of(wide),
                          in_pass ? cuda::type_of(weight) : cuda::type_of(wide),
                          in_pass ? weight.raw() : nullptr,

@@ -43,7 +43,8 @@ __global__ void key_kernel(const __grid_constant__ Sort args) {
   const int64_t n = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (n >= args.count) return;
   const int64_t row = n < args.rows ? args.ids[n] - args.first_row : -1;
-  args.keys[n] = row >= 0 && row < args.table_rows ? static_cast<uint64_t>(row) << 32 | static_cast<uint64_t>(n) : kNone;
+  args.keys[n] =
+      row >= 0 && row < args.table_rows ? static_cast<uint64_t>(row) << 32 | static_cast<uint64_t>(n) : kNone;
 }
 
 __device__ __forceinline__ void order(uint64_t& low, uint64_t& high, bool ascending) {
@@ -120,8 +121,7 @@ cudaError_t sort(Sort args, cudaStream_t stream) {
   for (args.block = kChunk; error == cudaSuccess && args.block <= args.count; args.block *= 2) {
     for (args.distance = args.block / 2; error == cudaSuccess && args.distance >= kChunk; args.distance /= 2)
       error = launch(far_kernel, divide_up(args.count / 2, kThreads), 1, kThreads, 0, stream, args);
-    if (error == cudaSuccess)
-      error = launch(near_kernel, chunks, 1, kThreads, kChunk * sizeof(uint64_t), stream, args);
+    if (error == cudaSuccess) error = launch(near_kernel, chunks, 1, kThreads, kChunk * sizeof(uint64_t), stream, args);
   }
   return error;
 }
@@ -148,8 +148,8 @@ int64_t embedding_keys(int64_t rows) {
 cudaError_t launch_embedding_backward(const Embedding& args, Matrix dtable, ConstMatrix dy, uint64_t* keys,
                                       cudaStream_t stream) {
   if (args.rows == 0 || args.channels == 0) return cudaSuccess;
-  const cudaError_t error = sort({keys, args.ids, embedding_keys(args.rows), args.rows, args.table_rows,
-                                  args.first_row, 0, 0}, stream);
+  const cudaError_t error =
+      sort({keys, args.ids, embedding_keys(args.rows), args.rows, args.table_rows, args.first_row, 0, 0}, stream);
   if (error != cudaSuccess) return error;
   return dispatch_type(args.type, [&](auto zero) {
     using T = decltype(zero);

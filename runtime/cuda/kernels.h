@@ -118,8 +118,8 @@ struct CrossEntropy {
   Type type;  // of the logits
   int64_t rows, columns, first_column;
   ConstMatrix logits;
-  void* maximum;   // [N] of A
-  void* sum;       // [N] of A: sums[0]
+  void* maximum;    // [N] of A
+  void* sum;        // [N] of A: sums[0]
   void* at_target;  // [N] of A: sums[1]
   const int64_t* target;
 };

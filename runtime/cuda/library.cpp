@@ -68,8 +68,7 @@ void* cuda_library_symbol(const char* name) {
     fail(ExitCode::kUsage, "the CUDA library cannot be loaded ({}), {}", loaded.failure, kRemedy);
   dlerror();
   void* symbol = dlsym(loaded.handle, name);
-  if (symbol == nullptr)
-    fail(ExitCode::kUsage, "{} is not of this carillon ({}), {}", loaded.path, dlerror(), kRemedy);
+  if (symbol == nullptr) fail(ExitCode::kUsage, "{} is not of this carillon ({}), {}", loaded.path, dlerror(), kRemedy);
   return symbol;
 }
 

@@ -52,7 +52,8 @@ __global__ void forward_kernel(const __grid_constant__ Forward args) {
   for (int64_t c = member * kCount; c < channels; c += width * kCount) {
     const Row u = Row::load(x + c), w = Row::load(weight + c);
     Row result;
-    for (int i = 0; i < kCount; ++i) result.value[i] = convert<T>(convert<A>(u.value[i]) * rstd * convert<A>(w.value[i]));
+    for (int i = 0; i < kCount; ++i)
+      result.value[i] = convert<T>(convert<A>(u.value[i]) * rstd * convert<A>(w.value[i]));
     result.store(y + c);
   }
   if (active && member == 0) *row_of<A>(shape, args.rstd, row) = rstd;
@@ -66,8 +67,8 @@ struct Backward {
   bool accumulate, sums_in_shared;
 };
 
-// dx = rstd · (dy·w − u · mean(dy·w·u)), dweight = Σ dy·u with u = x·rstd. A warp or block takes a run of rows one after
-// another and keeps its sums for dweight in shared memory, where each thread touches its own channels only.
+// dx = rstd · (dy·w − u · mean(dy·w·u)), dweight = Σ dy·u with u = x·rstd. A warp or block takes a run of rows one
+// after another and keeps its sums for dweight in shared memory, where each thread touches its own channels only.
 template <class T, int kCount>
 __global__ void backward_kernel(const __grid_constant__ Backward args) {
   using A = Accumulate<T>;

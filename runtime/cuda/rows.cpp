@@ -45,8 +45,8 @@ void CudaBackend::bias_backward(Tensor dbias, Tensor dy) {
   const ConstMatrix rows = const_matrix(dy);
   CHECK(dbias.count() == dy.size(1), "bias and columns differ", dbias.count(), dy.size(1));
   void* partial = scratch(sums_bytes(dy.size(0), dy.size(1), wide));
-  CHECK_CUDA(launch_bias_backward({type_of(dy), dy.size(0), dy.size(1)}, packed(dbias, wide), rows, partial,
-                                  on_device()));
+  CHECK_CUDA(
+      launch_bias_backward({type_of(dy), dy.size(0), dy.size(1)}, packed(dbias, wide), rows, partial, on_device()));
 }
 
 void CudaBackend::embedding_forward(Tensor y, Tensor ids, Tensor table, int64_t first_row) {
@@ -69,7 +69,8 @@ void CudaBackend::embedding_backward(Tensor dtable, Tensor ids, Tensor dy, int64
 }
 
 void CudaBackend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon) {
-  CHECK(y.shape() == x.shape() && y.dtype() == x.dtype(), "rmsnorm shapes", carillon::describe(y), carillon::describe(x));
+  CHECK(y.shape() == x.shape() && y.dtype() == x.dtype(), "rmsnorm shapes", carillon::describe(y),
+        carillon::describe(x));
   CHECK_CUDA(launch_rmsnorm_forward(rmsnorm_shape(x, weight), heads(y), head_rows(rstd, x, accumulate_type(x.dtype())),
                                     heads(x), epsilon, on_device()));
 }
@@ -99,7 +100,8 @@ void CudaBackend::rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, 
 
 void CudaBackend::swiglu_forward(Tensor y, Tensor gate, Tensor up) {
   for (const Tensor& x : {gate, up})
-    CHECK(x.shape() == y.shape() && x.dtype() == y.dtype(), "swiglu shapes", carillon::describe(x), carillon::describe(y));
+    CHECK(x.shape() == y.shape() && x.dtype() == y.dtype(), "swiglu shapes", carillon::describe(x),
+          carillon::describe(y));
   CHECK_CUDA(launch_swiglu_forward({type_of(y), y.size(0), y.size(1), const_matrix(gate), const_matrix(up)}, matrix(y),
                                    on_device()));
 }
@@ -118,8 +120,8 @@ CrossEntropy cross_entropy(const Tensor& logits, const Tensor& maximum, const Te
                            int64_t first_column) {
   const DType wide = accumulate_type(logits.dtype());
   const int64_t rows = logits.size(0);
-  CrossEntropy args{type_of(logits), rows, logits.size(1), first_column, const_matrix(logits), nullptr, nullptr,
-                    nullptr, nullptr};
+  CrossEntropy args{type_of(logits), rows,    logits.size(1), first_column, const_matrix(logits),
+                    nullptr,         nullptr, nullptr,        nullptr};
   CHECK(maximum.count() == rows, "one number a row", describe(maximum), describe(logits));
   args.maximum = packed(maximum, wide);
   if (!sums) return args;

@@ -176,8 +176,8 @@ cudaError_t launch_add_bias(const Bias& shape, Matrix y, const void* bias, cudaS
   return dispatch_type(shape.type, [&](auto zero) {
     using T = decltype(zero);
     constexpr int kCount = kPackOf<T>;
-    const bool fits = shape.channels % kCount == 0 && packs(y.data, y.stride, kCount, sizeof(T)) &&
-                      packs(bias, 0, kCount, sizeof(T));
+    const bool fits =
+        shape.channels % kCount == 0 && packs(y.data, y.stride, kCount, sizeof(T)) && packs(bias, 0, kCount, sizeof(T));
     const BiasAdd args{RowGrid(shape.rows, fits ? shape.channels / kCount : shape.channels), y.data, y.stride, bias};
     return launch(fits ? add_bias_kernel<T, kCount> : add_bias_kernel<T, 1>, args.grid, stream, args);
   });

@@ -29,17 +29,20 @@ CudaSurvey survey() {
   if (error != cudaSuccess) cudaGetLastError();
   if (error == cudaErrorInsufficientDriver) {
     result.problem = fmt::format(
-        "the CUDA driver is missing or older than this program's CUDA {} ({}), in runtime.device: cuda, install a newer "
+        "the CUDA driver is missing or older than this program's CUDA {} ({}), in runtime.device: cuda, install a "
+        "newer "
         "driver or use runtime.device=cpu",
         version(runtime), driver == 0 ? "no driver was found" : "the driver knows CUDA " + version(driver));
   } else if (error == cudaErrorNoDevice || (error == cudaSuccess && count == 0)) {
-    result.problem = "no CUDA device is visible, in runtime.device: cuda, see nvidia-smi and CUDA_VISIBLE_DEVICES, or "
-                     "use runtime.device=cpu";
+    result.problem =
+        "no CUDA device is visible, in runtime.device: cuda, see nvidia-smi and CUDA_VISIBLE_DEVICES, or "
+        "use runtime.device=cpu";
   } else if (error != cudaSuccess) {
     result.broken = true;
-    result.problem = fmt::format("CUDA does not start: {} ({}), in runtime.device, see nvidia-smi, or use "
-                                 "runtime.device=cpu",
-                                 cudaGetErrorName(error), cudaGetErrorString(error));
+    result.problem = fmt::format(
+        "CUDA does not start: {} ({}), in runtime.device, see nvidia-smi, or use "
+        "runtime.device=cpu",
+        cudaGetErrorName(error), cudaGetErrorString(error));
   }
   if (!result.problem.empty()) return result;
   for (int device = 0; device < count; ++device) {
@@ -49,7 +52,8 @@ CudaSurvey survey() {
                                          properties.minor, properties.totalGlobalMem >> 20));
     if (properties.major < kOldestMajor)
       result.problem = fmt::format(
-          "CUDA device {} ({}) has compute capability {}.{}, and 8.0 (A100) is the oldest this program is built for, in "
+          "CUDA device {} ({}) has compute capability {}.{}, and 8.0 (A100) is the oldest this program is built for, "
+          "in "
           "runtime.device: cuda, hide it with CUDA_VISIBLE_DEVICES or use runtime.device=cpu",
           device, properties.name, properties.major, properties.minor);
   }

@@ -1,5 +1,7 @@
 #include "fibre.h"
 
+#include <cxxabi.h>
+#include <dlfcn.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -215,8 +217,24 @@ void run_grid(const Launch& launch, const KernelModes& modes, KernelCounters& co
 
 void set_failure_handler(FailureHandler handler) { failure_handler = handler; }
 
+// The kernel's name where its library exports it, else its place in the file, for addr2line.
+static void name_of_kernel(void (*kernel)(), char* text, std::size_t size) {
+  Dl_info place{};
+  if (dladdr(reinterpret_cast<void*>(kernel), &place) == 0) {
+    std::snprintf(text, size, "at %p", reinterpret_cast<void*>(kernel));
+  } else if (!place.dli_sname) {
+    std::snprintf(text, size, "%s+%#tx", place.dli_fname,
+                  reinterpret_cast<char*>(kernel) - static_cast<char*>(place.dli_fbase));
+  } else {
+    int status = 0;
+    char* readable = abi::__cxa_demangle(place.dli_sname, nullptr, nullptr, &status);
+    std::snprintf(text, size, "%s", status == 0 ? readable : place.dli_sname);
+    std::free(readable);
+  }
+}
+
 void device_failure(const char* format, ...) {
-  char text[700];
+  char text[400];
   va_list list;
   va_start(list, format);
   std::vsnprintf(text, sizeof(text), format, list);
@@ -225,8 +243,14 @@ void device_failure(const char* format, ...) {
   const Block& block = running_block();
   if (block.launch && block.current) {
     const uint3 t = block.current->thread;
-    std::snprintf(message, sizeof(message), "emulated device: block (%u,%u,%u) thread (%u,%u,%u): %s", blockIdx.x,
-                  blockIdx.y, blockIdx.z, t.x, t.y, t.z, text);
+    char kernel[300];
+    name_of_kernel(block.launch->kernel, kernel, sizeof(kernel));
+    std::snprintf(message, sizeof(message), "emulated device: kernel %s, block (%u,%u,%u) thread (%u,%u,%u): %s",
+                  kernel, blockIdx.x, blockIdx.y, blockIdx.z, t.x, t.y, t.z, text);
+  } else if (block.launch) {
+    char kernel[300];
+    name_of_kernel(block.launch->kernel, kernel, sizeof(kernel));
+    std::snprintf(message, sizeof(message), "emulated device: kernel %s: %s", kernel, text);
   } else {
     std::snprintf(message, sizeof(message), "emulated device: %s", text);
   }

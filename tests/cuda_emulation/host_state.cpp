@@ -34,6 +34,8 @@ namespace {
 
 std::mutex start_mutex;
 HostState* the_state = nullptr;
+// Handles that a program still holds after cudaDeviceReset point into these.
+std::vector<HostState*>* forgotten_states = nullptr;
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local int device_of_thread = 0;
 
@@ -83,14 +85,15 @@ HostState* host_state(cudaError_t& error) {
 
 void stop_devices() {
   std::lock_guard lock(start_mutex);
+  last_error = cudaSuccess;
   if (!the_state || the_state->owner != getpid()) return;
   end_device_process(*the_state);
   drop_region(the_state->state_region);
   drop_region(the_state->device_region);
   drop_region(the_state->pinned_region);
-  the_state = nullptr;  // handles the program still holds point into it: it is not deleted
+  if (!forgotten_states) forgotten_states = new std::vector<HostState*>;
+  forgotten_states->push_back(std::exchange(the_state, nullptr));
   device_of_thread = 0;
-  last_error = cudaSuccess;
 }
 
 const Options& options_in_force() {

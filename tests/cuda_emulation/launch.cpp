@@ -21,6 +21,9 @@ const void* host_pointer_in(const HostState& state, const void* arguments, std::
     std::uintptr_t word;
     std::memcpy(&word, static_cast<const char*>(arguments) + at, 8);
     if (word >> 32 == 0 || word >> 47 != 0) continue;
+#if defined(__SANITIZE_ADDRESS__)
+    if (word < 0x10007fff8000) continue;  // AddressSanitizer's shadow: all of it is mapped, nothing of it is a pointer
+#endif
     const void* address = reinterpret_cast<const void*>(word);
     if (state.device_of(address) >= 0 || state.pinned_memory.contains(address)) continue;
     unsigned char resident;

@@ -4,7 +4,6 @@
 #include <memory>
 
 #include "executor.h"
-#include "nccl_segment.h"
 
 namespace carillon_emulation {
 
@@ -16,32 +15,34 @@ struct AttachCommand {
   char name[64];
 };
 
-enum class ExchangeKind : std::int32_t { kSend, kReceive, kAllReduce, kAllGather, kReduceScatter, kBroadcast };
+enum class ExchangeKind : std::int32_t { kSend, kReceive, kAllReduce, kReduce, kAllGather, kReduceScatter, kBroadcast };
 
 struct ExchangeOperation {
   ExchangeKind kind;
-  std::int32_t type;  // ncclDataType_t
-  std::int32_t reduction;
-  std::int32_t peer;  // or root
+  std::int32_t type;       // ncclDataType_t
+  std::int32_t reduction;  // ncclRedOp_t
+  std::int32_t peer;       // or root
   const void* send;
   void* receive;
-  std::uint64_t count;  // as NCCL's: of the call
+  std::uint64_t count;  // as in NCCL's call
 };
 
-// kExchange: header, then the operations of the group on this communicator.
+// kExchange: this, then the operations of the group on this communicator.
 struct ExchangeCommand {
   std::uint64_t handle;
-  std::uint64_t turn;  // the communicator's operations are done in the order they were called, from 0
+  std::uint64_t turn;  // a communicator's groups are done in the order they were called, from 0
   std::int32_t operations;
   std::int32_t padding;
 };
 
-// 0, or an errno. Not to be called while tasks of the communicator run.
+// 0, or an errno.
 int attach(const AttachCommand& command);
 void detach(std::uint64_t handle);
 
 // Whether it is this command's turn in its communicator.
 bool may_start(const ExchangeCommand& command);
 std::unique_ptr<LongTask> start_exchange(const ExchangeCommand& command, const ExchangeOperation* operations);
+
+std::size_t nccl_type_bytes(int type);
 
 }  // namespace carillon_emulation

@@ -100,7 +100,7 @@ void land(const PendingCopy& copy) {
 
 }  // namespace
 
-void ldmatrix_x4(std::uint32_t (&out)[4], const void* row, bool transposed, const Place& place) {
+void emulated_ldmatrix_x4(std::uint32_t (&out)[4], const void* row, bool transposed, const Place& place) {
   require_whole_warp("ldmatrix");
   require_shared("ldmatrix", row);
   LoadOperand operand{row, {}};
@@ -111,13 +111,14 @@ void ldmatrix_x4(std::uint32_t (&out)[4], const void* row, bool transposed, cons
   std::memcpy(out, operand.out, sizeof(out));
 }
 
-void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1, const Place& place) {
+void emulated_mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1,
+                           const Place& place) {
   require_whole_warp("mma_m16n8k16");
   ProductOperand operand{d, a, {b0, b1}};
   warp_operation("mma_m16n8k16", perform_mma, &operand, place);
 }
 
-void copy_async_16(void* shared, const void* global, bool valid) {
+void emulated_copy_async_16(void* shared, const void* global, bool valid) {
   require_shared("copy_async_16", shared);
   if (reinterpret_cast<std::uintptr_t>(global) % 16 != 0)
     device_failure("copy_async_16: global address %p is not 16-byte aligned", global);
@@ -127,12 +128,12 @@ void copy_async_16(void* shared, const void* global, bool valid) {
   if (block.modes.copies_early) land(mine.copies.back());
 }
 
-void copy_async_commit() {
+void emulated_copy_async_commit() {
   AsyncCopies& mine = running_block().current->copies;
   mine.groups.push_back(mine.copies.size());
 }
 
-void copy_async_wait(int newest_left) {
+void emulated_copy_async_wait(int newest_left) {
   Block& block = running_block();
   AsyncCopies& mine = block.current->copies;
   const int done = static_cast<int>(mine.groups.size()) - newest_left;

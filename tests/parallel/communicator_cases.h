@@ -48,15 +48,23 @@ inline void expect_extremes(Communicator& world) {
   EXPECT_EQ(world.max(int64_t{world.rank() * 7}), (world.size() - 1) * 7);
   EXPECT_EQ(world.min(int64_t{5 - world.rank()}), 6 - world.size());
   EXPECT_EQ(world.sum(int64_t{1} << 60), static_cast<int64_t>(static_cast<uint64_t>(world.size()) << 60));
+}
+
+inline void expect_a_nan_to_win(Communicator& world) {
   double x = world.rank() == 1 ? NAN : 1.0;
   world.all_reduce(Tensor(&x, DType::kFloat64, {1}), Reduction::kMax);
   EXPECT_TRUE(std::isnan(x)) << "a NaN must not get lost";
 }
 
-inline void expect_gather_and_scatter_with_uneven_rows(Communicator& world) {
-  // Rank r has r + 1 rows of 3, the last rank none.
+// Rank r has r + 1 rows of 3, the last rank none.
+inline std::vector<int64_t> uneven_rows(const Communicator& world) {
   std::vector<int64_t> counts;
   for (int r = 0; r < world.size(); ++r) counts.push_back(r + 1 == world.size() ? 0 : r + 1);
+  return counts;
+}
+
+inline void expect_gather_with_uneven_rows(Communicator& world) {
+  const std::vector<int64_t> counts = uneven_rows(world);
   const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
   const int64_t own = counts[static_cast<size_t>(world.rank())];
   std::vector<int64_t> x(static_cast<size_t>(3 * own)), y(static_cast<size_t>(3 * total));
@@ -65,7 +73,12 @@ inline void expect_gather_and_scatter_with_uneven_rows(Communicator& world) {
   size_t at = 0;
   for (int r = 0; r < world.size(); ++r)
     for (int64_t i = 0; i < 3 * counts[static_cast<size_t>(r)]; ++i) ASSERT_EQ(y[at++], 1000 * r + i);
+}
 
+inline void expect_scatter_with_uneven_rows(Communicator& world) {
+  const std::vector<int64_t> counts = uneven_rows(world);
+  const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+  const int64_t own = counts[static_cast<size_t>(world.rank())];
   std::vector<float> whole(static_cast<size_t>(3 * total)), mine(static_cast<size_t>(3 * own));
   for (size_t i = 0; i < whole.size(); ++i) whole[i] = part(world.rank(), static_cast<int64_t>(i));
   world.reduce_scatter(Tensor::of(mine, {own, 3}), Tensor::of(whole, {total, 3}), counts);
@@ -159,6 +172,64 @@ inline void expect_traffic_counts(Communicator& world) {
   world.start_exchange(small, up, large.slice(0, 0, 120 * ranks), down)->wait();
   EXPECT_EQ(world.traffic().shift.calls, 1);
   EXPECT_EQ(world.traffic().total_bytes(), 120 * ranks * 4);
+}
+
+// For transports that sum in an order of their own: small whole numbers, whose sums are exact in every type and order.
+template <class T>
+void expect_exact_sums(Communicator& world) {
+  const auto number = [](int rank, int64_t i) { return T(static_cast<double>((i * 7 + rank * 3) % 32)); };
+  for (const int64_t count : {0, 1, 3, 1000, 5000}) {
+    std::vector<T> x(static_cast<size_t>(count));
+    for (int64_t i = 0; i < count; ++i) x[static_cast<size_t>(i)] = number(world.rank(), i);
+    world.all_reduce(Tensor::of(x, {count}), Reduction::kSum);
+    for (int64_t i = 0; i < count; ++i) {
+      double sum = 0;
+      for (int r = 0; r < world.size(); ++r) sum += static_cast<double>(number(r, i));
+      ASSERT_EQ(static_cast<double>(x[static_cast<size_t>(i)]), sum) << count << " elements, " << i;
+    }
+  }
+  for (const bool even : {true, false}) {
+    const std::vector<int64_t> counts =
+        even ? std::vector<int64_t>(static_cast<size_t>(world.size()), 5) : uneven_rows(world);
+    const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+    const int64_t own = counts[static_cast<size_t>(world.rank())];
+    std::vector<T> whole(static_cast<size_t>(3 * total)), mine(static_cast<size_t>(3 * own));
+    for (size_t i = 0; i < whole.size(); ++i) whole[i] = number(world.rank(), static_cast<int64_t>(i));
+    world.reduce_scatter(Tensor::of(mine, {own, 3}), Tensor::of(whole, {total, 3}), counts);
+    int64_t begin = 0;
+    for (int r = 0; r < world.rank(); ++r) begin += 3 * counts[static_cast<size_t>(r)];
+    for (size_t i = 0; i < mine.size(); ++i) {
+      double sum = 0;
+      for (int r = 0; r < world.size(); ++r) sum += static_cast<double>(number(r, begin + static_cast<int64_t>(i)));
+      ASSERT_EQ(static_cast<double>(mine[i]), sum) << (even ? "even " : "uneven ") << i;
+    }
+  }
+}
+inline void expect_exact_sums_in_every_type(Communicator& world) {
+  expect_exact_sums<double>(world);
+  expect_exact_sums<float>(world);
+  expect_exact_sums<bfloat16>(world);
+}
+
+// The same sum on every rank and every time, near the sum in rank order.
+inline void expect_sums_to_repeat(Communicator& world) {
+  const auto sum = [&] {
+    std::vector<float> x(5000);
+    for (size_t i = 0; i < x.size(); ++i)
+      x[i] = static_cast<float>(random_normal(1, static_cast<uint64_t>(world.rank()), i));
+    world.all_reduce(Tensor::of(x, {5000}), Reduction::kSum);
+    return x;
+  };
+  const std::vector<float> first = sum();
+  for (int again = 0; again < 3; ++again) ASSERT_EQ(sum(), first);
+  std::vector<float> of_rank_0 = first;
+  world.broadcast(Tensor::of(of_rank_0, {5000}), 0);
+  EXPECT_EQ(of_rank_0, first);
+  for (size_t i = 0; i < first.size(); ++i) {
+    double exact = 0;
+    for (int r = 0; r < world.size(); ++r) exact += static_cast<float>(random_normal(1, static_cast<uint64_t>(r), i));
+    ASSERT_NEAR(first[i], exact, 1e-5);
+  }
 }
 
 }  // namespace carillon::testing

@@ -22,7 +22,9 @@ class DeviceCommunicatorTest : public ::testing::TestWithParam<int> {
 TEST_P(DeviceCommunicatorTest, AllReduceInRankOrder) { on_all(expect_all_reduce_in_rank_order); }
 TEST_P(DeviceCommunicatorTest, Bfloat16SumsRoundOnce) { on_all(expect_bfloat16_sums_round_once); }
 TEST_P(DeviceCommunicatorTest, Extremes) { on_all(expect_extremes); }
-TEST_P(DeviceCommunicatorTest, GatherAndScatterWithUnevenRows) { on_all(expect_gather_and_scatter_with_uneven_rows); }
+TEST_P(DeviceCommunicatorTest, ANanWins) { on_all(expect_a_nan_to_win); }
+TEST_P(DeviceCommunicatorTest, GatherWithUnevenRows) { on_all(expect_gather_with_uneven_rows); }
+TEST_P(DeviceCommunicatorTest, ScatterWithUnevenRows) { on_all(expect_scatter_with_uneven_rows); }
 TEST_P(DeviceCommunicatorTest, Broadcast) { on_all(expect_broadcast); }
 TEST_P(DeviceCommunicatorTest, ExchangesMatchInOrder) { on_all(expect_exchanges_match_in_order); }
 TEST_P(DeviceCommunicatorTest, Split) { on_all(expect_split); }
@@ -36,7 +38,8 @@ TEST(DeviceCommunicator, HostTensorsStayOnTheHost) {
     const auto backend = make_test_backend({.device = "isolated", .threads = 1});
     const auto group = for_device(*backend, std::move(world));
     expect_all_reduce_in_rank_order(*group);
-    expect_gather_and_scatter_with_uneven_rows(*group);
+    expect_gather_with_uneven_rows(*group);
+    expect_scatter_with_uneven_rows(*group);
     expect_exchanges_match_in_order(*group);
   });
 }

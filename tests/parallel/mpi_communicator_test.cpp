@@ -18,7 +18,9 @@ class MpiCommunicatorTest : public ::testing::TestWithParam<size_t> {
 TEST_P(MpiCommunicatorTest, AllReduceInRankOrder) { expect_all_reduce_in_rank_order(*world_); }
 TEST_P(MpiCommunicatorTest, Bfloat16SumsRoundOnce) { expect_bfloat16_sums_round_once(*world_); }
 TEST_P(MpiCommunicatorTest, Extremes) { expect_extremes(*world_); }
-TEST_P(MpiCommunicatorTest, GatherAndScatterWithUnevenRows) { expect_gather_and_scatter_with_uneven_rows(*world_); }
+TEST_P(MpiCommunicatorTest, ANanWins) { expect_a_nan_to_win(*world_); }
+TEST_P(MpiCommunicatorTest, GatherWithUnevenRows) { expect_gather_with_uneven_rows(*world_); }
+TEST_P(MpiCommunicatorTest, ScatterWithUnevenRows) { expect_scatter_with_uneven_rows(*world_); }
 TEST_P(MpiCommunicatorTest, Broadcast) { expect_broadcast(*world_); }
 TEST_P(MpiCommunicatorTest, ExchangesMatchInOrder) { expect_exchanges_match_in_order(*world_); }
 TEST_P(MpiCommunicatorTest, Split) { expect_split(*world_); }

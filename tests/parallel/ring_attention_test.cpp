@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <mutex>
 
+#include "parallel/test_break.h"
 #include "parallel/thread_communicator.h"
 #include "runtime/rng.h"
 #include "tests/support/device_memory.h"
@@ -94,7 +96,7 @@ Whole ring(const Case& c, const Whole& in, int ranks, Traffics* traffics = nullp
   std::mutex mutex;
   run_ranks(ranks, [&](std::unique_ptr<Communicator> world) {
     using A = accumulate_t<T>;
-    const auto backend = make_test_backend({.device = device, .threads = 1});
+    const auto backend = make_test_backend({.device = device, .threads = 1, .device_index = world->rank()});
     const auto cp = for_device(*backend, std::move(world));
     DeviceMemory memory(*backend);
     const SequenceLayout layout(c.kind, c.length, ranks, 1);
@@ -169,6 +171,9 @@ double relative(const std::vector<double>& a, const std::vector<double>& b) {
   EXPECT_TRUE(std::isfinite(difference));
   return std::sqrt(difference) / std::max(std::sqrt(size), 1.0);  // documents of one token have no gradient at all
 }
+bool near(const std::vector<double>& a, const std::vector<double>& b) {  // a NaN is not
+  return std::equal(a.begin(), a.end(), b.begin(), [](double x, double y) { return std::abs(x - y) < 1e-9; });
+}
 double worst(const Whole& a, const Whole& b) {
   return std::max({relative(a.out, b.out), relative(a.dq, b.dq), relative(a.dk, b.dk), relative(a.dv, b.dv)});
 }
@@ -219,6 +224,31 @@ TEST(RingAttention, OnADeviceWhoseMemoryTheHostCannotRead) {
   expect_equal_to_dense({96, 4, 2, 8}, worlds, false, "isolated");
   expect_equal_to_dense({59, 4, 2, 8, LayoutKind::kContiguous, {17, 31, 11}}, worlds, false, "isolated");
   expect_equal_to_dense({61, 4, 2, 8, LayoutKind::kZigzag, {}, 7}, worlds, false, "isolated-cpu");
+}
+
+// On CUDA, over NCCL: real, or emulated (tests/cuda_emulation) with streams that keep no order but the declared one.
+class RingAttentionOnCuda : public ::testing::Test {
+  void SetUp() override {
+    if (std::getenv("CARILLON_CUDA_LIBRARY") == nullptr) GTEST_SKIP() << "CARILLON_CUDA_LIBRARY is not set";
+  }
+};
+
+TEST_F(RingAttentionOnCuda, EqualsDenseAttention) {
+  const std::vector<int> worlds{1, 2, 4};
+  expect_equal_to_dense({64, 4, 2, 8}, worlds, false, "cuda");
+  expect_equal_to_dense({59, 4, 2, 8, LayoutKind::kContiguous, {17, 31, 11}}, worlds, false, "cuda");
+  expect_equal_to_dense({61, 4, 2, 8, LayoutKind::kZigzag, {}, 7}, worlds, false, "cuda");
+}
+
+// A negative control: without the queue's wait for what an exchange brings, blocks are read before they have come.
+TEST_F(RingAttentionOnCuda, AWaitLeftOutIsNoticed) {
+  const Case c{64, 4, 2, 8};
+  Whole expected = inputs(c);
+  dense(c, expected);
+  const ScopedTestBreak broken(TestBreak::kExchangeNotAwaited);
+  const Whole got = ring<double>(c, expected, 4, nullptr, "cuda");
+  EXPECT_FALSE(near(got.out, expected.out) && near(got.dq, expected.dq) && near(got.dk, expected.dk) &&
+               near(got.dv, expected.dv));
 }
 
 TEST(RingAttention, AnyPadding) {

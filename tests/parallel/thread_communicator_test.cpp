@@ -15,7 +15,9 @@ class ThreadCommunicatorTest : public ::testing::TestWithParam<int> {
 TEST_P(ThreadCommunicatorTest, AllReduceInRankOrder) { on_all(expect_all_reduce_in_rank_order); }
 TEST_P(ThreadCommunicatorTest, Bfloat16SumsRoundOnce) { on_all(expect_bfloat16_sums_round_once); }
 TEST_P(ThreadCommunicatorTest, Extremes) { on_all(expect_extremes); }
-TEST_P(ThreadCommunicatorTest, GatherAndScatterWithUnevenRows) { on_all(expect_gather_and_scatter_with_uneven_rows); }
+TEST_P(ThreadCommunicatorTest, ANanWins) { on_all(expect_a_nan_to_win); }
+TEST_P(ThreadCommunicatorTest, GatherWithUnevenRows) { on_all(expect_gather_with_uneven_rows); }
+TEST_P(ThreadCommunicatorTest, ScatterWithUnevenRows) { on_all(expect_scatter_with_uneven_rows); }
 TEST_P(ThreadCommunicatorTest, Broadcast) { on_all(expect_broadcast); }
 TEST_P(ThreadCommunicatorTest, ExchangesMatchInOrder) { on_all(expect_exchanges_match_in_order); }
 TEST_P(ThreadCommunicatorTest, Split) { on_all(expect_split); }

@@ -1,11 +1,12 @@
-// Attention of the CPU backend against the reference: masks of every sort, key blocks folded in any order, grouped
-// heads.
+// Attention of a fast backend (backend_test.cpp says which) against the reference: masks of every sort, key blocks
+// folded in any order, grouped heads.
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <numeric>
 
 #include "runtime/backend.h"
+#include "tests/support/host_tensors.h"
 #include "tests/support/random_tensor.h"
 
 namespace carillon::testing {
@@ -84,18 +85,23 @@ const std::vector<Case>& cases() {
   return list;
 }
 
-class AttentionTest : public ::testing::TestWithParam<std::string> {};
+class AttentionTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    if (const std::string why = why_skipped(GetParam()); !why.empty()) GTEST_SKIP() << why;
+  }
+};
 
 TEST_P(AttentionTest, EqualsTheReference) {
   const auto reference = make_backend({.device = "reference"});
-  const auto cpu = make_backend({.device = "cpu", .threads = 2, .instruction_set = GetParam()});
+  const auto fast = make_under_test(GetParam(), 2);
   for (const DType type : {DType::kFloat64, DType::kFloat32, DType::kBFloat16})
     for (const Case& c : cases()) {
       Problem problem(c, type);
       const auto expected = problem.run(*reference, {0, c.keys});
       for (const std::vector<int64_t>& blocks :
            {std::vector<int64_t>{0, c.keys}, {0, c.keys / 3, c.keys / 2, c.keys}}) {
-        const auto got = problem.run(*cpu, blocks);
+        const auto got = problem.run(*fast, blocks);
         SCOPED_TRACE(fmt::format("{} rows {} keys {} window {} document {}", name_of(type), c.rows, c.keys, c.window,
                                  c.document));
         const double bound = type == DType::kBFloat16 ? 4e-3 : 4 * bound_of(type);
@@ -110,12 +116,12 @@ TEST_P(AttentionTest, EqualsTheReference) {
 
 // One NaN among the queries: its row must show it, the rows of others must not.
 TEST_P(AttentionTest, NotANumberIsNotLost) {
-  const auto cpu = make_backend({.device = "cpu", .threads = 2, .instruction_set = GetParam()});
+  const auto fast = make_under_test(GetParam(), 2);
   const Case c{1, 100, 100, 2, 1, 64, 0, 0, 0};
   for (const DType type : {DType::kFloat64, DType::kFloat32, DType::kBFloat16}) {
     Problem problem(c, type);
-    cpu->fill(problem.q.tensor().slice(1, 70, 71).slice(2, 0, 1).slice(3, 5, 6), std::nan(""));
-    const auto got = problem.run(*cpu, {0, c.keys});
+    fast->fill(problem.q.tensor().slice(1, 70, 71).slice(2, 0, 1).slice(3, 5, 6), std::nan(""));
+    const auto got = problem.run(*fast, {0, c.keys});
     const std::vector<double> out = values_of(got.out), dv = values_of(got.dv);
     for (int64_t i = 0; i < c.rows; ++i)
       for (int64_t h = 0; h < c.heads; ++h)
@@ -128,18 +134,15 @@ TEST_P(AttentionTest, NotANumberIsNotLost) {
 TEST_P(AttentionTest, ThreadsChangeNoBit) {
   for (const Case& c : {Case{2, 150, 150, 4, 2, 16, 0, 0, 0}, Case{1, 900, 900, 2, 1, 16, 0, 0, 0}}) {
     Problem problem(c, DType::kFloat32);
-    const auto one =
-        problem.run(*make_backend({.device = "cpu", .threads = 1, .instruction_set = GetParam()}), {0, c.keys});
-    const auto three =
-        problem.run(*make_backend({.device = "cpu", .threads = 3, .instruction_set = GetParam()}), {0, c.keys});
+    const auto one = problem.run(*make_under_test(GetParam(), 1), {0, c.keys});
+    const auto three = problem.run(*make_under_test(GetParam(), 3), {0, c.keys});
     for (const auto& [a, b] :
          {std::pair(&one.out, &three.out), {&one.dq, &three.dq}, {&one.dk, &three.dk}, {&one.dv, &three.dv}})
       EXPECT_EQ(values_of(*a), values_of(*b));
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(InstructionSets, AttentionTest,
-                         ::testing::ValuesIn(make_backend({.device = "cpu"})->describe().available),
+INSTANTIATE_TEST_SUITE_P(Kinds, AttentionTest, ::testing::ValuesIn(kinds_under_test()),
                          [](const auto& set) { return set.param; });
 
 TEST(InstructionSet, OneTheProcessorLacksIsRefused) {

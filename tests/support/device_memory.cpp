@@ -1,5 +1,7 @@
 #include "tests/support/device_memory.h"
 
+#include "parallel/nccl_library.h"
+
 namespace carillon::testing {
 namespace {
 
@@ -79,7 +81,7 @@ class ThroughDevice : public Communicator {
 }  // namespace
 
 std::unique_ptr<DeviceTransport> make_test_transport(Backend& backend, Communicator& host) {
-  return make_staged_transport(backend, host);
+  return backend.queue() == nullptr ? make_staged_transport(backend, host) : make_device_transport(backend, host);
 }
 
 std::unique_ptr<Communicator> through_device(Backend& backend, std::unique_ptr<Communicator> device_group) {

@@ -32,7 +32,7 @@ class DeviceMemory {
   std::deque<Buffer> buffers_;
 };
 
-// The transport a test's device has: staged for the isolated one.
+// The transport a test's device has: staged for the isolated one, a run's own for CUDA.
 std::unique_ptr<DeviceTransport> make_test_transport(Backend& backend, Communicator& host);
 
 // A group that carries tensors of `backend`: `group` itself where the host can read them.

@@ -2,6 +2,7 @@
 // (README.md, "The device").
 #pragma once
 
+#include <new>
 #include <tuple>
 #include <type_traits>
 
@@ -24,9 +25,11 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
                 "a kernel's arguments are copied byte by byte");
   static_assert((!std::is_reference_v<P> && ...), "a kernel cannot take a reference");
   using Arguments = std::tuple<std::remove_cv_t<P>...>;
-  const Arguments copy(std::forward<A>(arguments)...);
+  // Zero between the members, so that what lay there before is not taken for a pointer (launch.cpp).
+  alignas(Arguments) unsigned char copy[sizeof(Arguments)] = {};
+  new (copy) Arguments(std::forward<A>(arguments)...);
   const auto invoke = [](void (*function)(), const void* bytes) {
     std::apply(reinterpret_cast<void (*)(P...)>(function), *static_cast<const Arguments*>(bytes));
   };
-  return carillon_emulation::launch(*config, reinterpret_cast<void (*)()>(kernel), invoke, &copy, sizeof(copy));
+  return carillon_emulation::launch(*config, reinterpret_cast<void (*)()>(kernel), invoke, copy, sizeof(copy));
 }

@@ -1,0 +1,29 @@
+// What cublasLtMatmul puts on a stream, and its doing in the device process (product.cpp).
+#pragma once
+
+#include <cstdint>
+
+#include "library_types.h"
+
+namespace carillon_emulation {
+
+struct ProductMatrix {
+  void* data;
+  cudaDataType_t type;
+  std::int64_t rows, columns, leading, batch_stride;  // columns first
+};
+
+struct Product {
+  ProductMatrix a, b, c, d;  // d = alpha op(a) op(b) + beta c (+ bias of d's rows)
+  const void* bias;
+  cudaDataType_t bias_type;
+  bool transpose_a, transpose_b, wide;  // wide: computed in float64, else float32
+  std::int32_t batches;
+  double alpha, beta;
+  void* workspace;
+  std::uint64_t workspace_bytes;
+};
+
+void do_product(const void* product);
+
+}  // namespace carillon_emulation

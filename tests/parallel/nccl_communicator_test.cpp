@@ -1,0 +1,41 @@
+// NCCL under a device communicator, ranks as threads with a device each: the cases of every communicator but for the
+// order of sums, which is NCCL's own. Needs the CUDA library: emulated in the ordinary run.
+#include "parallel/nccl_communicator.h"
+
+#include <cstdlib>
+
+#include "parallel/thread_communicator.h"
+#include "tests/parallel/communicator_cases.h"
+#include "tests/support/device_memory.h"
+
+namespace carillon::testing {
+namespace {
+
+class NcclCommunicatorTest : public ::testing::TestWithParam<int> {
+ protected:
+  void SetUp() override {
+    if (std::getenv("CARILLON_CUDA_LIBRARY") == nullptr) GTEST_SKIP() << "CARILLON_CUDA_LIBRARY is not set";
+  }
+  void on_all(void (*run)(Communicator&)) {
+    run_ranks(GetParam(), [&](std::unique_ptr<Communicator> world) {
+      const auto backend = make_test_backend({.device = "cuda", .device_index = world->rank()});
+      auto group = for_device(*backend, std::move(world));
+      ASSERT_TRUE(device_transport_of(*group)->describe().starts_with("NCCL")) << "no NCCL, no test";
+      run(*through_device(*backend, std::move(group)));
+    });
+  }
+};
+
+TEST_P(NcclCommunicatorTest, ExactSumsInEveryType) { on_all(expect_exact_sums_in_every_type); }
+TEST_P(NcclCommunicatorTest, SumsRepeat) { on_all(expect_sums_to_repeat); }
+TEST_P(NcclCommunicatorTest, Extremes) { on_all(expect_extremes); }
+TEST_P(NcclCommunicatorTest, GatherWithUnevenRows) { on_all(expect_gather_with_uneven_rows); }
+TEST_P(NcclCommunicatorTest, Broadcast) { on_all(expect_broadcast); }
+TEST_P(NcclCommunicatorTest, ExchangesMatchInOrder) { on_all(expect_exchanges_match_in_order); }
+TEST_P(NcclCommunicatorTest, Split) { on_all(expect_split); }
+TEST_P(NcclCommunicatorTest, Agreement) { on_all(expect_agreement); }
+TEST_P(NcclCommunicatorTest, TrafficCounts) { on_all(expect_traffic_counts); }
+INSTANTIATE_TEST_SUITE_P(Ranks, NcclCommunicatorTest, ::testing::Values(2, 3, 4));
+
+}  // namespace
+}  // namespace carillon::testing
