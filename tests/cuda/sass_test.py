@@ -132,12 +132,13 @@ class Sass(unittest.TestCase):
     def tearDownClass(cls):
         cls.folder.cleanup()
 
-    def each(self):
+    def each(self, check):
+        """check(kernel, width, architecture, key of the figures) for all of them, each a test of its own."""
         for kernel in KERNELS:
             for width in WIDTHS:
                 for architecture in ARCHITECTURES:
                     with self.subTest(kernel=kernel.name, width=width, architecture=architecture):
-                        yield kernel, width, architecture, (architecture, kernel.name, width)
+                        check(kernel, width, architecture, (architecture, kernel.name, width))
 
     def resident(self, kernel, width, architecture):
         """Blocks a multiprocessor holds. Registers are dealt to warps by 256: to threads by 8."""
@@ -145,26 +146,27 @@ class Sass(unittest.TestCase):
         return min(65536 // (registers * THREADS), ARCHITECTURES[architecture] // (self.shared[kernel.name, width] + 1024))
 
     def test_spills(self):
-        for kernel, _, _, key in self.each():
+        def check(kernel, _width, _architecture, key):
             self.assertLessEqual(self.resources[key][1], 0 if kernel.name == "forward_kernel" else 16)
             self.assertEqual(count(self.loops[key], "LDL", "STL"), 0, "local memory in the loop over tiles")
+        self.each(check)
 
     def test_two_blocks_are_resident(self):
-        for kernel, width, architecture, _ in self.each():
-            self.assertGreaterEqual(self.resident(kernel, width, architecture), 2)
+        self.each(lambda kernel, width, architecture, _key:
+                  self.assertGreaterEqual(self.resident(kernel, width, architecture), 2))
 
     def test_products_run_on_tensor_cores(self):
-        for kernel, width, _, key in self.each():
-            columns = kernel.columns(width)
-            # Of a warp: 16 rows x columns x width a product, 16 x 8 x 16 an instruction. More or less is a wrong unroll.
+        def check(kernel, width, _architecture, key):
+            # Of a warp: 16 rows x columns x width a product, 16 x 8 x 16 an instruction. Another number: a wrong unroll.
             self.assertEqual(count(self.loops[key], "HMMA.16816.F32.BF16"),
-                             kernel.products * 16 * columns * width // (16 * 8 * 16))
+                             kernel.products * 16 * kernel.columns(width) * width // (16 * 8 * 16))
+        self.each(check)
 
     def test_fragments_and_copies(self):
-        for kernel, width, _, key in self.each():
+        def check(kernel, width, _architecture, key):
             loop, columns = self.loops[key], kernel.columns(width)
             steps, others = width // 16, columns // 16
-            own = {"forward_kernel": 0, "keys_kernel": 2 * steps, "queries_kernel": 2 * steps}[kernel.name]
+            own = 0 if kernel.name == "forward_kernel" else 2 * steps  # forward has its rows in registers
             self.assertEqual(count(loop, "LDSM.16.M88.4", "LDSM.16.MT88.4"), own + kernel.products * steps * others)
             # Both tiles of a step, once for whole tiles and once for the last; nothing copies in smaller pieces.
             copies = 2 * 2 * columns * width * 2 // 16 // THREADS
@@ -173,12 +175,14 @@ class Sass(unittest.TestCase):
             # What else a loop loads from global memory: in the keys' kernel lse and delta of the next rows.
             self.assertLessEqual(count(loop, "LDG."), 2 if kernel.name == "keys_kernel" else 0)
             self.assertEqual(count(loop, "STG"), 0)
+        self.each(check)
 
     def test_exponentials_and_barriers(self):
-        for kernel, width, _, key in self.each():
+        def check(kernel, width, _architecture, key):
             exponentials = 16 * kernel.columns(width) // 32
             self.assertEqual(count(self.loops[key], "MUFU.EX2"), kernel.exponentials(exponentials))
             self.assertEqual(count(self.loops[key], "BAR.SYNC"), kernel.barriers)
+        self.each(check)
 
     def table(self):
         lines = [f"nvcc {compiler_version()}. Spills in bytes; shared memory in KiB; blocks a multiprocessor holds; "
