@@ -327,7 +327,7 @@ cudaError_t launch_backward(const AttentionBackward& args, cudaStream_t stream) 
 
 cudaError_t launch_attention_backward(const AttentionBackward& args, cudaStream_t stream) {
   const AttentionProblem& p = args.problem;
-  if (p.rows * p.keys * p.batch * p.heads == 0) return cudaSuccess;
+  if (p.rows == 0 || p.keys == 0 || p.batch == 0 || p.heads == 0) return cudaSuccess;
   if (!tensor_cores_take(p) || !takes_copies(args.dout) || !takes_pairs(args.dq) || !takes_pairs(args.dk) ||
       !takes_pairs(args.dv))
     return launch_attention_backward_general(args, stream);

@@ -193,7 +193,7 @@ cudaError_t launch_forward(const AttentionForward& args, cudaStream_t stream) {
 
 cudaError_t launch_attention_forward(const AttentionForward& args, cudaStream_t stream) {
   const AttentionProblem& p = args.problem;
-  if (p.rows * p.keys * p.batch * p.heads == 0) return cudaSuccess;
+  if (p.rows == 0 || p.keys == 0 || p.batch == 0 || p.heads == 0) return cudaSuccess;
   if (!tensor_cores_take(p) || !takes_pairs(args.accumulator)) return launch_attention_forward_general(args, stream);
   if (p.head_size == 64) return launch_forward<64>(args, stream);
   if (p.head_size == 96) return launch_forward<96>(args, stream);

@@ -1,6 +1,7 @@
 """What the compiler makes of attention's tensor-core kernels, on a machine without a GPU: registers and spills as
 ptxas reports them, blocks a multiprocessor holds, and the instructions of the loop over tiles, for every generation
-the library is built for. Bounds are asserted; the table is compared with runtime/cuda/README.md.
+the library is built for. Bounds are asserted; the table is compared with runtime/cuda/README.md. Of the kernels that
+wait for memory: the width of their loads.
 
     NVCC=nvcc python tests/cuda/sass_test.py            test
     NVCC=nvcc python tests/cuda/sass_test.py --write    put the table into the README
@@ -38,6 +39,14 @@ KERNELS = [
     # dout·v, scores, dq; a tile of keys and one of values.
     Kernel("queries_kernel", "attention_backward", "QueriesShared", 3, lambda w: 64, lambda n: n, 2),
 ]
+
+# Kernels that wait for memory: of each, the variant for aligned rows reads 16 bytes at once. One generation says it.
+MEMORY_BOUND = {
+    "adamw": {"adamw"}, "attention_state": {"delta", "finish"}, "cross_entropy": {"gradient", "maximum", "sums"},
+    "elementwise": {"add", "copy", "scale", "sum"}, "embedding": {"gather", "scatter"},
+    "rmsnorm": {"backward", "forward"}, "rotate": {"rotate"}, "sums": {"add_bias", "bias", "squares"},
+    "swiglu": {"backward", "forward"},
+}
 
 
 def nvcc():
@@ -113,12 +122,12 @@ class Sass(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.folder = tempfile.TemporaryDirectory()
-        disassembler = nvdisasm(cls.folder.name)
+        cls.disassembler = nvdisasm(cls.folder.name)
         cls.resources, cls.loops = {}, {}
         jobs = [(name, architecture) for name in ("attention_forward", "attention_backward")
                 for architecture in ARCHITECTURES]
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            results = pool.map(lambda job: compile_one(cls.folder.name, disassembler, *job), jobs)
+            results = pool.map(lambda job: compile_one(cls.folder.name, cls.disassembler, *job), jobs)
             for (_, architecture), (report, sass) in zip(jobs, results):
                 cls.resources.update({(architecture, *key): value for key, value in resources(report).items()})
                 cls.loops.update({(architecture, *key): value for key, value in main_loops(sass).items()})
@@ -183,6 +192,15 @@ class Sass(unittest.TestCase):
             self.assertEqual(count(self.loops[key], "MUFU.EX2"), kernel.exponentials(exponentials))
             self.assertEqual(count(self.loops[key], "BAR.SYNC"), kernel.barriers)
         self.each(check)
+
+    def test_memory_bound_kernels_read_16_bytes_at_once(self):
+        for name, kernels in MEMORY_BOUND.items():
+            with self.subTest(file=name):
+                report, sass = compile_one(self.folder.name, self.disassembler, name, "sm_90")
+                wide = {re.match(r"\S*?([a-z_]+)_kernel", text)[1] for text in re.split(r"^\.text\.", sass, flags=re.M)[1:]
+                        if re.search(r"LDG\.E\S*\.128", text)}
+                self.assertLessEqual(kernels, wide)
+                self.assertEqual(set(re.findall(r"(\d+) bytes spill stores", report)), {"0"})
 
     def table(self):
         lines = [f"nvcc {compiler_version()}. Spills in bytes; shared memory in KiB; blocks a multiprocessor holds; "
