@@ -7,24 +7,36 @@
 #include "launch/version.h"
 #include "parallel/libraries.h"
 #include "runtime/backend.h"
+#include "runtime/cuda/library.h"
 
 namespace carillon {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
+// The library of the CUDA side, what it stands on, and the devices it finds; or why there is none.
+Json collect_cuda() {
+  const CudaSurvey survey = survey_cuda();
+  Json cuda;
+  cuda["library"] = survey.library.empty() ? "none" : survey.library;
+  cuda["devices"] = survey.devices;
+  if (!survey.problem.empty()) cuda["problem"] = survey.problem;
+  for (const auto& [name, version] : survey.libraries) cuda[name] = version;
+  return cuda;
+}
+
 Json collect(Program& program) {
   Json info;
   info["version"] = kVersion;
   info["build"] = {{"compiler", kCompiler}, {"type", kBuildType}};
-  const DeviceDescription device = make_backend(BackendOptions{})->describe();
+  const DeviceDescription device = make_backend({.device = "cpu"})->describe();
   info["devices"] = Json::array({{{"name", device.name},
                                   {"processor", device.processor},
                                   {"instruction_set", device.instruction_set},
                                   {"available", device.available},
                                   {"bfloat16_native", device.bfloat16_native},
                                   {"threads", device.threads}}});
-  info["cuda"] = "not built";
+  if (program.main_rank()) info["cuda"] = collect_cuda();
   Json libraries = Json::object();
   for (const auto& [name, version] : device.libraries) libraries[name] = version;
   for (const auto& [name, version] : parallel_libraries()) libraries[name] = version;

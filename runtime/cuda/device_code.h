@@ -14,6 +14,7 @@
 
 #include "runtime/cuda/kernels.h"
 #include "runtime/cuda/tensor_core.h"
+#include "runtime/cuda/test_break.h"
 
 namespace carillon::cuda {
 
@@ -94,10 +95,10 @@ __device__ __forceinline__ A row_sum(A value, int warps, A* slots) {
   value = warp_sum(value);
   if (warps == 1) return value;
   if (threadIdx.x % 32 == 0) slots[threadIdx.x / 32] = value;
-  __syncthreads();
+  if (!kBroken<TestBreak::kSumBarrierRemoved>) __syncthreads();
   A total = slots[0];
   for (int warp = 1; warp < warps; ++warp) total += slots[warp];
-  __syncthreads();  // the slots are free again
+  if (!kBroken<TestBreak::kSlotsBarrierRemoved>) __syncthreads();  // the slots are free again
   return total;
 }
 

@@ -1,7 +1,6 @@
-// Deliberate mistakes in the attention kernels, for tests/runtime/cuda_attention_test.cpp alone: it compiles the
-// kernels once more for each, with -DCARILLON_KERNEL_BREAK=kName, and asks that the comparison with the reference
-// notices. In the program CARILLON_KERNEL_BREAK is kNone, `kBroken` is false and nothing of this
-// remains.
+// Deliberate mistakes in kernels, for tests/runtime/cuda_attention_test.cpp and cuda_reductions_test.cpp alone: they
+// compile the kernels once more for each, with -DCARILLON_KERNEL_BREAK=kName, and ask that a comparison notices. In the
+// program CARILLON_KERNEL_BREAK is kNone, `kBroken` is false and nothing of this remains.
 #pragma once
 
 #ifndef CARILLON_KERNEL_BREAK
@@ -20,6 +19,13 @@ enum class TestBreak {
   kFragmentRowsSwapped,     // rows g and g + 8 of a fragment exchanged
   kAccumulatorNotRescaled,  // the output so far keeps its old reference when the maximum grows
   kLastFoldDropped,         // dK and dV leave out the last tile of queries
+  // Of tests/runtime/cuda_reductions_test.cpp: a barrier left out
+  kSumBarrierRemoved,       // between writing the warps' sums and adding them
+  kSlotsBarrierRemoved,     // before the place of the warps' sums is used again
+  kRunsBarrierRemoved,      // between the slices of the runs of rows
+  kMaximumBarrierRemoved,   // between the warps' maxima
+  kGradientBarrierRemoved,  // between reading logits and writing the gradient over them
+  kSortBarrierRemoved,      // between two steps of the sort
 };
 
 // Of internal linkage: every compiled variant of a kernel has its own.
