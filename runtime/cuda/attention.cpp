@@ -9,7 +9,7 @@ namespace {
 
 using namespace cuda;
 
-AttentionType attention_type(const Tensor& x) { return static_cast<AttentionType>(x.dtype()); }
+Type attention_type(const Tensor& x) { return static_cast<Type>(x.dtype()); }
 
 HeadsView heads_view(const Tensor& x, DType dtype) {
   CHECK(x.rank() == 4 && x.dtype() == dtype, "[B, T, heads, HD] of one type", describe(x), name_of(dtype));

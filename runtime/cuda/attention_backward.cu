@@ -305,6 +305,14 @@ __global__ void __launch_bounds__(kThreads, 2) queries_kernel(const __grid_const
   }
 }
 
+// Read by tests/cuda/sass_test.py, which works out from them how many blocks a multiprocessor holds.
+static_assert(KeysShared<64>::kBytes == 50688);
+static_assert(KeysShared<96>::kBytes == 50176);
+static_assert(KeysShared<128>::kBytes == 66560);
+static_assert(QueriesShared<64>::kBytes == 41472);
+static_assert(QueriesShared<96>::kBytes == 61952);
+static_assert(QueriesShared<128>::kBytes == 82432);
+
 template <int kWidth>
 cudaError_t launch_backward(const AttentionBackward& args, cudaStream_t stream) {
   const AttentionProblem& p = args.problem;
@@ -319,7 +327,7 @@ cudaError_t launch_backward(const AttentionBackward& args, cudaStream_t stream) 
 
 cudaError_t launch_attention_backward(const AttentionBackward& args, cudaStream_t stream) {
   const AttentionProblem& p = args.problem;
-  if (p.rows * p.keys * p.batch * p.heads == 0) return cudaSuccess;
+  if (p.rows == 0 || p.keys == 0 || p.batch == 0 || p.heads == 0) return cudaSuccess;
   if (!tensor_cores_take(p) || !takes_copies(args.dout) || !takes_pairs(args.dq) || !takes_pairs(args.dk) ||
       !takes_pairs(args.dv))
     return launch_attention_backward_general(args, stream);

@@ -25,6 +25,11 @@ struct ForwardShared {
   static constexpr int kBytes = kBounds + kRows * static_cast<int>(sizeof(Interval));
 };
 
+// Read by tests/cuda/sass_test.py, which works out from them how many blocks a multiprocessor holds.
+static_assert(ForwardShared<64>::kBytes == 33280);
+static_assert(ForwardShared<96>::kBytes == 49664);
+static_assert(ForwardShared<128>::kBytes == 66048);
+
 // Masks scores outside the rows' intervals, which count from the tile's first key.
 __device__ __forceinline__ void mask_scores(float (&score)[kKeys / 8][4], const Interval (&visible)[2], int first_key) {
   const int column = first_key + 2 * (lane_id() % 4);
@@ -188,7 +193,7 @@ cudaError_t launch_forward(const AttentionForward& args, cudaStream_t stream) {
 
 cudaError_t launch_attention_forward(const AttentionForward& args, cudaStream_t stream) {
   const AttentionProblem& p = args.problem;
-  if (p.rows * p.keys * p.batch * p.heads == 0) return cudaSuccess;
+  if (p.rows == 0 || p.keys == 0 || p.batch == 0 || p.heads == 0) return cudaSuccess;
   if (!tensor_cores_take(p) || !takes_pairs(args.accumulator)) return launch_attention_forward_general(args, stream);
   if (p.head_size == 64) return launch_forward<64>(args, stream);
   if (p.head_size == 96) return launch_forward<96>(args, stream);

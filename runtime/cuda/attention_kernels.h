@@ -19,8 +19,6 @@
 
 namespace carillon::cuda {
 
-using AttentionType = Type;  // one of the compute types
-
 // A tensor [B, T, heads, HD]; strides in elements, the last dim packed.
 struct HeadsView {
   void* data = nullptr;
@@ -34,7 +32,7 @@ struct StatisticView {
 
 // One call's sizes and inputs. The mask is the interval of AttentionMask, its rows non-decreasing.
 struct AttentionProblem {
-  Type type = Type::kFloat32;
+  Type type = Type::kFloat32;             // the compute type
   int64_t batch = 0, rows = 0, keys = 0;  // B, Tq, Tk: the last two below 2^31 - 256
   int heads = 0, kv_heads = 0, head_size = 0;
   double scale = 1;  // of the scores
