@@ -18,7 +18,8 @@ void ReferenceBackend::cross_entropy_maximum(Tensor maximum, Tensor logits) {
       A largest = -std::numeric_limits<A>::infinity();
       for (int64_t c = 0; c < z.size(1); ++c) {
         const A value = static_cast<A>(z(n, c));
-        if (!(value <= largest)) largest = value;  // a NaN stays
+        if (value > largest || std::isnan(value)) largest = value;
+        if (std::isnan(largest)) break;
       }
       vm(n) = largest;
     }
