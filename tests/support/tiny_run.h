@@ -15,6 +15,9 @@
 
 namespace carillon::testing {
 
+// CARILLON_TEST_DEVICE, or "reference": on which device a test whose results do not depend on it runs.
+std::string device_under_test();
+
 // One whole sequence: documents behind one another, every token but the last of a document has a target.
 struct TinySequence {
   std::vector<int64_t> tokens;
@@ -41,7 +44,7 @@ struct TinyRun {
   Offload offload = Offload::kNone;
   int64_t offload_chunk = int64_t{4} << 20;
   std::function<std::unique_ptr<Backend>()> backend;  // in place of `device`
-  std::string device = "reference";                   // or cpu, isolated, isolated-cpu (isolated_backend.h)
+  std::string device = "reference";                   // or cpu, cuda, isolated, isolated-cpu (isolated_backend.h)
   int accumulation = 1;
   int steps = 1;
   double learning_rate = 1e-3;
