@@ -1,6 +1,5 @@
 #include "tests/support/tiny_run.h"
 
-#include <cstdlib>
 #include <mutex>
 #include <numeric>
 
@@ -191,11 +190,6 @@ struct Rank {
 };
 
 }  // namespace
-
-std::string device_under_test() {
-  const char* device = std::getenv("CARILLON_TEST_DEVICE");
-  return device == nullptr ? "reference" : device;
-}
 
 TinyResult run_tiny(const TinyRun& run) {
   TinyResult result;

@@ -15,9 +15,6 @@
 
 namespace carillon::testing {
 
-// CARILLON_TEST_DEVICE, or "reference": on which device a test whose results do not depend on it runs.
-std::string device_under_test();
-
 // One whole sequence: documents behind one another, every token but the last of a document has a target.
 struct TinySequence {
   std::vector<int64_t> tokens;
