@@ -22,6 +22,7 @@ enum class TestBreak : int {
   kLossWeightDropped,            // loss_weight_dropped: every target counts 1
   kWeightsNotGathered,           // weights_not_gathered: the last rank keeps old weights after an update
   kExchangeNotAwaited,           // exchange_not_awaited: a device's queue does not wait for what an exchange brings
+  kCopyNotAwaited,               // copy_not_awaited: a device's queue does not wait for copies from and to host memory
   kCacheRankForgotten,           // cache_rank_forgotten: generation leaves out the last context rank's keys
 };
 

@@ -23,21 +23,28 @@ CudaBackend::CudaBackend(const BackendOptions& options) : device_(options.device
   CHECK_CUDA(cudaSetDevice(device_));
   description_ = cuda::describe_device(device_);
   description_.libraries = survey.libraries;
-  CHECK_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
   try {
+    for (cudaStream_t* stream : {&stream_, &upload_stream_, &download_stream_})
+      CHECK_CUDA(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking));
     scratch_ = allocate(kScratchBytes);
     beyond_ = allocate(sizeof(int));
   } catch (...) {
-    cudaStreamDestroy(stream_);
+    destroy_streams();
     throw;
   }
 }
 
+void CudaBackend::destroy_streams() {
+  for (const cudaStream_t stream : {upload_stream_, download_stream_, stream_})
+    if (stream != nullptr) cudaStreamDestroy(stream);
+}
+
 CudaBackend::~CudaBackend() {
   cudaSetDevice(device_);
-  cudaStreamSynchronize(stream_);
+  for (const cudaStream_t stream : {upload_stream_, download_stream_, stream_}) cudaStreamSynchronize(stream);
   products_.reset();
-  cudaStreamDestroy(stream_);
+  for (const cudaEvent_t event : events_) cudaEventDestroy(event);
+  destroy_streams();
 }
 
 DeviceDescription CudaBackend::describe() const { return description_; }

@@ -1,6 +1,6 @@
 // The backend for NVIDIA GPUs: checks shapes, and puts kernels (kernels.h, attention_kernels.h) and cuBLASLt's products
 // on one stream, in the order of the calls. Ops return before they have run; upload, download, sum_of_squares and
-// synchronize wait.
+// synchronize wait. Copies started with start_upload and start_download run on two streams of their own.
 //
 // Memory: what allocate() gives, and one scratch area that all ops share, since they run in order. It is kScratchBytes
 // from the start and grows only when a shape first needs more.
@@ -9,6 +9,7 @@
 #include <cuda_runtime.h>
 
 #include <memory>
+#include <vector>
 
 #include "runtime/backend.h"
 #include "runtime/cuda/kernels.h"
@@ -31,6 +32,11 @@ class CudaBackend : public Backend {
   void* queue() override { return stream_; }
   bool unified() const override { return false; }
   bool holds(const void* pointer) const override;
+
+  // Page-locked: other host memory would make start_upload and start_download wait for the copy.
+  Buffer allocate_host(size_t bytes) override;
+  std::unique_ptr<Copy> start_upload(Tensor device, Tensor host) override;
+  std::unique_ptr<Copy> start_download(Tensor host, Tensor device) override;
 
   void fill(Tensor x, double value) override;
   void copy(Tensor y, Tensor x) override;
@@ -80,6 +86,9 @@ class CudaBackend : public Backend {
   void wait();
   enum class Direction { kToDevice, kToHost };
   void transfer(Tensor device, Tensor host, Direction direction);
+  class StreamCopy;
+  std::unique_ptr<Copy> start_copy(Tensor to, Tensor from, cudaStream_t stream, cudaMemcpyKind kind);
+  void destroy_streams();
 
   struct Products;  // cuBLASLt's handle and what it found by shape (matmul.cpp)
   struct ProductsDeleter {
@@ -90,6 +99,8 @@ class CudaBackend : public Backend {
   int device_;
   DeviceDescription description_;
   cudaStream_t stream_ = nullptr;
+  cudaStream_t upload_stream_ = nullptr, download_stream_ = nullptr;
+  std::vector<cudaEvent_t> events_;  // of copies that are gone, for the next ones
   Buffer scratch_;
   Buffer beyond_;  // one int: see rotate
   std::unique_ptr<Products, ProductsDeleter> products_;

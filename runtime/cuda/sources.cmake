@@ -6,6 +6,7 @@ set(CARILLON_CUDA_SOURCES
   attention_general.cu
   attention_state.cu
   adamw.cu
+  copies.cpp
   cross_entropy.cu
   device_backend.cpp
   elementwise.cpp

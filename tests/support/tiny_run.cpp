@@ -62,7 +62,9 @@ struct Rank {
   std::mutex& mutex;
 
   void operator()(std::unique_ptr<Communicator> world) {
-    const auto backend = run.backend ? run.backend() : make_test_backend({.device = run.device, .threads = 1});
+    const auto backend = run.backend
+                             ? run.backend()
+                             : make_test_backend({.device = run.device, .threads = 1, .device_index = world->rank()});
     const int kv_replicas = static_cast<int>(
         run.grid.tensor > run.config.num_key_value_heads ? run.grid.tensor / run.config.num_key_value_heads : 1);
     ProcessGrid grid = make_process_grid(std::move(world), run.grid, kv_replicas);

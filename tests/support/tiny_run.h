@@ -41,7 +41,7 @@ struct TinyRun {
   Offload offload = Offload::kNone;
   int64_t offload_chunk = int64_t{4} << 20;
   std::function<std::unique_ptr<Backend>()> backend;  // in place of `device`
-  std::string device = "reference";                   // or cpu, isolated, isolated-cpu (isolated_backend.h)
+  std::string device = "reference";                   // or cpu, cuda, isolated, isolated-cpu (isolated_backend.h)
   int accumulation = 1;
   int steps = 1;
   double learning_rate = 1e-3;

@@ -25,9 +25,10 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
                 "a kernel's arguments are copied byte by byte");
   static_assert((!std::is_reference_v<P> && ...), "a kernel cannot take a reference");
   using Arguments = std::tuple<std::remove_cv_t<P>...>;
-  // Zero between the members, so that what lay there before is not taken for a pointer (launch.cpp).
   alignas(Arguments) unsigned char copy[sizeof(Arguments)] = {};
-  new (copy) Arguments(std::forward<A>(arguments)...);
+  auto* const copied = new (copy) Arguments(std::forward<A>(arguments)...);
+  // Zero between the members, so that what lay there before is not taken for a pointer (launch.cpp).
+  std::apply([](auto&... argument) { (__builtin_clear_padding(&argument), ...); }, *copied);
   const auto invoke = [](void (*function)(), const void* bytes) {
     std::apply(reinterpret_cast<void (*)(P...)>(function), *static_cast<const Arguments*>(bytes));
   };

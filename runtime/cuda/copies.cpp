@@ -1,0 +1,75 @@
+// Copies that run beside the ops: one stream each way, ordered with the ops' stream by events alone.
+#include <cstring>
+
+#include "runtime/cuda/check_cuda.h"
+#include "runtime/cuda/device_backend.h"
+
+namespace carillon {
+
+class CudaBackend::StreamCopy : public Backend::Copy {
+ public:
+  StreamCopy(CudaBackend& backend, cudaEvent_t done) : backend_(backend), done_(done) {}
+  ~StreamCopy() override {
+    if (done_ != nullptr) backend_.events_.push_back(done_);
+  }
+  void wait() override {
+    if (done_ != nullptr) CHECK_CUDA(cudaStreamWaitEvent(backend_.on_device(), done_));
+  }
+
+ private:
+  CudaBackend& backend_;
+  cudaEvent_t done_;  // recorded behind the copy; nullptr: nothing to copy
+};
+
+Buffer CudaBackend::allocate_host(size_t bytes) {
+  on_device();
+  void* data = nullptr;
+  const size_t wanted = std::max<size_t>(bytes, 1);
+  const cudaError_t error = cudaMallocHost(&data, wanted);
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    fail(ExitCode::kInputOutput,
+         "cannot allocate {} MiB of page-locked host memory, on this rank, use more ranks, a shorter sequence or "
+         "train.offload: none",
+         bytes >> 20);
+  }
+  CHECK_CUDA(error);
+  std::memset(data, 0, wanted);
+  return Buffer(data, bytes, [device = device_](void* pointer) {
+    cudaSetDevice(device);
+    cudaFreeHost(pointer);  // waits for the device; at the program's end CUDA may be gone already
+  });
+}
+
+std::unique_ptr<Backend::Copy> CudaBackend::start_copy(Tensor to, Tensor from, cudaStream_t stream,
+                                                       cudaMemcpyKind kind) {
+  CHECK(to.shape() == from.shape() && to.dtype() == from.dtype() && to.packed() && from.packed(),
+        "copies beside the ops are of packed tensors of one shape and type", carillon::describe(to),
+        carillon::describe(from));
+  if (to.empty()) return std::make_unique<StreamCopy>(*this, nullptr);
+  const cudaStream_t queue = on_device();
+  cudaEvent_t event = nullptr;
+  if (events_.empty()) {
+    CHECK_CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  } else {
+    event = events_.back();
+    events_.pop_back();
+  }
+  // One event for both: the stream's wait is for what is recorded now, whatever the event is used for later.
+  auto copy = std::make_unique<StreamCopy>(*this, event);
+  CHECK_CUDA(cudaEventRecord(event, queue));
+  CHECK_CUDA(cudaStreamWaitEvent(stream, event));
+  CHECK_CUDA(cudaMemcpyAsync(to.raw(), from.raw(), to.bytes(), kind, stream));
+  CHECK_CUDA(cudaEventRecord(event, stream));
+  return copy;
+}
+
+std::unique_ptr<Backend::Copy> CudaBackend::start_upload(Tensor device, Tensor host) {
+  return start_copy(device, host, upload_stream_, cudaMemcpyHostToDevice);
+}
+
+std::unique_ptr<Backend::Copy> CudaBackend::start_download(Tensor host, Tensor device) {
+  return start_copy(host, device, download_stream_, cudaMemcpyDeviceToHost);
+}
+
+}  // namespace carillon
