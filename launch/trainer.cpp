@@ -104,8 +104,7 @@ void Trainer::share_decisions(StepRecord& record) {
   for (const auto& [name, axis] : axes) {
     const Traffic& traffic = axis->traffic();
     sums.push_back(traffic.total_bytes());
-    sums.push_back(traffic.all_reduce.calls + traffic.all_gather.calls + traffic.reduce_scatter.calls +
-                   traffic.broadcast.calls + traffic.shift.calls + traffic.message.calls);
+    sums.push_back(traffic.total_calls());
   }
   grid_.world->all_reduce(Tensor::of(sums, {static_cast<int64_t>(sums.size())}), Reduction::kSum);
   stop_requested_ = sums[0] > 0;

@@ -86,27 +86,33 @@ void TrainingStep::start_fresh(OpenedModel& model, const Notice& notice) {
   network_.optimizer().start_from_weights();
 }
 
-TrainingStep::Sums TrainingStep::accumulate(int64_t step) {
-  Sums sums;
-  network_.optimizer().zero_gradients();
-  for (int64_t micro = 0; micro < config_.train.gradient_accumulation_steps; ++micro) {
-    const MicroBatch& local = [&]() -> const MicroBatch& {
-      const TraceSpan span("load batch");
-      const BatchLoader::Views whole = loader_.get(step, micro);
-      return sharded_.shard({whole.tokens, whole.position, whole.first, whole.target, whole.target_weight});
-    }();
-    network_.transformer().forward_backward(local, network_.optimizer().gradients_hold(),
-                                            [&](int64_t layer) { network_.optimizer().group_done(layer); });
-    network_.optimizer().after_micro_step();
-    sums.loss += network_.transformer().weighted_loss();
+StepSums accumulate_gradients(Network& network, ProcessGrid& grid, int64_t micro_steps,
+                              const std::function<const MicroBatch&(int64_t)>& batch) {
+  StepSums sums;
+  network.optimizer().zero_gradients();
+  for (int64_t micro = 0; micro < micro_steps; ++micro) {
+    const MicroBatch& local = batch(micro);
+    network.transformer().forward_backward(local, network.optimizer().gradients_hold(),
+                                           [&](int64_t layer) { network.optimizer().group_done(layer); });
+    network.optimizer().after_micro_step();
+    sums.loss += network.transformer().weighted_loss();
     for (const double weight : local.target_weight.span<double>()) {
       sums.weight += weight;
       sums.targets += weight != 0;
     }
   }
   double numbers[] = {sums.loss, sums.weight};
-  grid_.z->all_reduce(Tensor(numbers, DType::kFloat64, {2}), Reduction::kSum);
-  return {numbers[0], numbers[1], grid_.z->sum(sums.targets)};
+  grid.z->all_reduce(Tensor(numbers, DType::kFloat64, {2}), Reduction::kSum);
+  return {numbers[0], numbers[1], grid.z->sum(sums.targets)};
+}
+
+TrainingStep::Sums TrainingStep::accumulate(int64_t step) {
+  return accumulate_gradients(
+      network_, grid_, config_.train.gradient_accumulation_steps, [&](int64_t micro) -> const MicroBatch& {
+        const TraceSpan span("load batch");
+        const BatchLoader::Views whole = loader_.get(step, micro);
+        return sharded_.shard({whole.tokens, whole.position, whole.first, whole.target, whole.target_weight});
+      });
 }
 
 }  // namespace carillon

@@ -2,6 +2,7 @@
 // compares layouts. One place, so that what is verified is what trains.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -23,6 +24,17 @@ TokenStore open_training_data(Communicator& world, const RunConfig& config, cons
 // What the run's network is built from: `train` makes it, `plan` measures it.
 NetworkOptions network_options_of(const RunConfig& config);
 
+// What one step adds up to over all ranks.
+struct StepSums {
+  double loss = 0;    // Σ weight · loss
+  double weight = 0;  // Σ weight
+  int64_t targets = 0;
+};
+
+// Gradients of one step, all its micro-steps; `batch(micro)` is what this rank computes with, good until the next.
+StepSums accumulate_gradients(Network& network, ProcessGrid& grid, int64_t micro_steps,
+                              const std::function<const MicroBatch&(int64_t)>& batch);
+
 class TrainingStep {
  public:
   // All memory of the steps; weights are to be loaded or drawn. Collective in nothing; everything given must outlive
@@ -33,12 +45,7 @@ class TrainingStep {
   // Weights from `model`'s source, or by the seed without one. Collective.
   void start_fresh(OpenedModel& model, const Notice& notice);
 
-  // What one step adds up to over all ranks.
-  struct Sums {
-    double loss = 0;    // Σ weight · loss
-    double weight = 0;  // Σ weight
-    int64_t targets = 0;
-  };
+  using Sums = StepSums;
   // Gradients of step `step` (from 0), all its micro-steps. The update is network().optimizer().step(…).
   Sums accumulate(int64_t step);
 

@@ -39,6 +39,9 @@ struct Traffic {
   int64_t total_bytes() const {
     return all_reduce.bytes + all_gather.bytes + reduce_scatter.bytes + broadcast.bytes + shift.bytes + message.bytes;
   }
+  int64_t total_calls() const {
+    return all_reduce.calls + all_gather.calls + reduce_scatter.calls + broadcast.calls + shift.calls + message.calls;
+  }
 };
 
 class Communicator {

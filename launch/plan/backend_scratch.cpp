@@ -7,8 +7,41 @@
 
 namespace carillon {
 
+namespace cuda_scratch {
+
+int64_t row_sums(int64_t rows, int64_t channels, DType wide) {
+  return std::min<int64_t>(rows, 512) * channels * static_cast<int64_t>(size_of(wide));  // row_runs of sums.cu
+}
+
+int64_t sum_of_squares(int64_t count) { return ((count + 32767) / 32768 + 1) * 8; }  // kChunk of sums.cu
+
+constexpr int64_t kSortedInABlock = 1024;  // kChunk of embedding.cu
+
+int64_t sort_keys(int64_t rows) {
+  int64_t count = kSortedInABlock;
+  while (count < rows) count *= 2;
+  return count;
+}
+
+// A launch for the steps within a chunk, and one for each step between partners further apart.
+int64_t sort_kernels(int64_t rows) {
+  int64_t kernels = 0, far = 0;
+  for (int64_t block = kSortedInABlock; block <= sort_keys(rows); block *= 2) kernels += 1 + far++;
+  return kernels;
+}
+
+}  // namespace cuda_scratch
+
 size_t backend_scratch_bytes(const ScratchShape& s) {
-  if (s.device != "cpu") return 0;
+  if (s.device == "reference") return 0;
+  if (s.device == "cuda") {
+    const DType wide = accumulate_type(s.compute);
+    const int64_t rows = s.batch * s.queries;
+    return static_cast<size_t>(
+        std::max({cuda_scratch::kFromTheStart, cuda_scratch::row_sums(rows, s.hidden, wide),
+                  cuda_scratch::row_sums(rows, s.widest_bias, wide), cuda_scratch::sort_keys(rows) * 8}) +
+        cuda_scratch::kFlag);
+  }
   using namespace cpu;
   const bool tiles = s.compute == DType::kBFloat16 && s.instruction_set == "amx";
   const bool pairs = tiles || (s.compute == DType::kBFloat16 && s.instruction_set == "avx512_bf16");

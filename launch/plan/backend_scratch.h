@@ -21,7 +21,8 @@ struct ScratchShape {
   int64_t keys = 0;                               // of the longest block: Tl
   int64_t heads = 0, kv_heads = 0, head_dim = 0;  // of this rank
   // Elements of the largest operands of a product, for bfloat16 without hardware.
-  int64_t hidden = 0;  // columns of the products whose inner dim is the largest
+  int64_t hidden = 0;       // columns of the products whose inner dim is the largest
+  int64_t widest_bias = 0;  // cuda: channels; 0 without any
   int64_t largest_left = 0, largest_right = 0, largest_result = 0;
 };
 
@@ -37,7 +38,21 @@ struct ScratchShape {
 // where heads at work is the number of threads when there are as many key/value heads and sequences as threads and at
 // most 128 blocks of 96 keys, else 1. Both passes keep what they have. depth is 2 for bfloat16 on amx and
 // avx512_bf16, else 1. Where bfloat16 has no hardware, float32 copies of a product's operands come on top. cuda:
-// nothing yet, its sources do not exist.
+// see cuda_scratch, the largest of them.
 size_t backend_scratch_bytes(const ScratchShape& shape);
+
+// What ops of runtime/cuda want of the scratch area that they share, in bytes; kept in step with device_backend.h and
+// the .cu files by tests/cuda_emulation/counts_test.py.
+namespace cuda_scratch {
+
+inline constexpr int64_t kFromTheStart = int64_t{32} << 20;  // CudaBackend::kScratchBytes
+inline constexpr int64_t kFlag = 4;                          // of a position beyond the table: an allocation of its own
+
+int64_t row_sums(int64_t rows, int64_t channels, DType wide);  // bias_backward, rmsnorm_backward
+int64_t sum_of_squares(int64_t count);
+int64_t sort_keys(int64_t rows);     // of embedding_backward: their number, 8 bytes each
+int64_t sort_kernels(int64_t rows);  // … and the launches that sort them
+
+}  // namespace cuda_scratch
 
 }  // namespace carillon

@@ -109,6 +109,27 @@ Json time_json(const Plan& plan) {
             {"backward", json_of(time.backward_ring, plan.work->ring.backward_bytes)}}}};
 }
 
+Json counts_json(const Plan& plan) {
+  const bool device = plan.machine.profile.device == "cuda";
+  const auto of_device = [device](int64_t number) { return device ? Json(number) : Json(); };
+  Json list = Json::array();
+  for (const StepCounts& counts : plan.counts) {
+    Json axes = Json::object();
+    for (const auto& [name, axis] : counts.axes) axes[name] = {{"bytes", axis.bytes}, {"calls", axis.calls}};
+    list.push_back({{"rank", list.size()},
+                    {"ops", counts.device.ops},
+                    {"launches", of_device(counts.device.launches)},
+                    {"products", of_device(counts.device.products)},
+                    {"allocations", of_device(counts.device.allocations)},
+                    {"to_device_bytes", of_device(counts.device.to_device_bytes)},
+                    {"to_host_bytes", of_device(counts.device.to_host_bytes)},
+                    {"nccl_operations", of_device(counts.nccl_operations)},
+                    {"nccl_sent_bytes", of_device(counts.nccl_sent_bytes)},
+                    {"communication", axes}});
+  }
+  return list;
+}
+
 std::vector<std::string> train_arguments(const PlanConfig& config, const PlannedRun& run) {
   std::vector<std::pair<std::string, std::string>> layout = {
       {"parallel.data", fmt::format("{}", run.grid.data)},
@@ -205,6 +226,12 @@ std::string time_text(const Plan& plan) {
         "  host copies, a layer: {:.3g} s each way beside {:.3g} s of products and attention forward, {:.3g} "
         "backward\n",
         time.offload_copy, time.offload_forward, time.offload_backward);
+  if (!plan.counts.empty() && plan.machine.profile.device == "cuda") {
+    const StepCounts& counts = plan.counts.front();
+    text += fmt::format("  rank 0: {} kernels and {} products launched, {} sent over NCCL in {} operations\n",
+                        counts.device.launches, counts.device.products, readable(counts.nccl_sent_bytes),
+                        counts.nccl_operations);
+  }
   text += "assumed\n";
   for (const std::string& assumption : assumptions_of(plan)) text += "  " + assumption + "\n";
   return text;
@@ -266,6 +293,11 @@ Plan make_plan(const PlanConfig& config, const Notice& notice) {
     for (Limit& limit : limits_of_run(plan.model, *plan.run, plan.machine, memory, plan.groups.front().memory,
                                       plan.longest, *plan.time))
       plan.limits.push_back(std::move(limit));
+  }
+
+  if (plan.run && plan.fatal() == nullptr) {
+    const int ranks = plan.run->grid.size() <= kCountedRanks ? plan.run->grid.size() : 1;
+    for (int rank = 0; rank < ranks; ++rank) plan.counts.push_back(count_step(plan.model, *plan.run, rank));
   }
 
   // Without a grid of its own the run keeps what it says of data ranks, or has one.
@@ -337,6 +369,7 @@ Json plan_json(const PlanConfig& config, const Plan& plan) {
       {"layout", plan.run ? json_of(*plan.run) : Json()},
       {"memory", plan.run ? memory_json(plan) : Json()},
       {"time", plan.time ? time_json(plan) : Json()},
+      {"counts", counts_json(plan)},
       {"limits", limits},
       {"layouts", layouts},
       {"search",

@@ -18,6 +18,10 @@
 //                 layers, state_bytes},
 //                 ring {forward, backward: {compute, hops, exposed, tokens_to_hide, tokens_to_hide_two_level, bytes}}
 //                 (a layer and micro-step; bytes of all ranks of a ring)
+//   counts        [{rank, ops {op: calls}, launches (kernels), products (cuBLASLt's), allocations, to_device_bytes,
+//                 to_host_bytes, nccl_operations, nccl_sent_bytes, communication {axis: {bytes, calls}}}]: exact, of a
+//                 step after the first; of every rank of a run of at most 8, else of rank 0; [] for a layout that
+//                 cannot run. Launches to nccl_sent_bytes are null where the machine has no device.
 //   limits        [{name, fatal, text, remedies [{change, peak_bytes, host_bytes, fits}]}]
 //   layouts       [{data, context, tensor, zero, recompute, offload, gradient_accumulation_steps, peak_bytes,
 //                 host_bytes, seconds, tokens_per_second, product_rate_fraction, mfu, limiting, command, sbatch}],
@@ -34,8 +38,11 @@
 #include "launch/plan/layout_search.h"
 #include "launch/plan/plan_config.h"
 #include "launch/plan/plan_limits.h"
+#include "launch/plan/step_counts.h"
 
 namespace carillon {
+
+inline constexpr int kCountedRanks = 8;
 
 struct Plan {
   ModelConfig model;
@@ -45,6 +52,7 @@ struct Plan {
   int64_t longest = 0;            // tokens that fit
   std::optional<WorkPlan> work;
   std::optional<StepTime> time;
+  std::vector<StepCounts> counts;  // of ranks 0, 1 … : all of a run of at most kCountedRanks, else of rank 0
   std::vector<Limit> limits;
   LayoutSearch search;
 

@@ -34,29 +34,43 @@ int64_t RingPlan::pairs() const {
   return sum;
 }
 
+namespace {
+
+// Of the queries of `rank` and half `which` of the keys of `source`.
+int64_t pairs_of(const SequenceLayout& layout, int rank, int source, int which, int64_t window) {
+  const int64_t half = layout.half();
+  int64_t sum = 0;
+  for (const int64_t own : {int64_t{0}, half})
+    sum += visible_pairs(layout.index_of(rank, own), half, layout.index_of(source, which * half), half, window);
+  return sum;
+}
+
+}  // namespace
+
+std::vector<int64_t> causal_readers(const SequenceLayout& layout, int64_t window) {
+  std::vector<int64_t> reads;
+  for (int rank = 0; rank < layout.cp(); ++rank)
+    for (int source = 0; source < layout.cp(); ++source)
+      for (const int which : {0, 1}) reads.push_back(pairs_of(layout, rank, source, which, window) > 0);
+  return reads;
+}
+
 RingPlan plan_ring(const SequenceLayout& layout, const RingAttention::Shape& shape, int64_t window) {
   const int ranks = layout.cp();
   const int64_t half = layout.half();
-  const auto pairs = [&](int rank, int source, int which) {
-    int64_t sum = 0;
-    for (const int64_t own : {int64_t{0}, half})
-      sum += visible_pairs(layout.index_of(rank, own), half, layout.index_of(source, which * half), half, window);
-    return sum;
-  };
+  const auto pairs = [&](int rank, int source, int which) { return pairs_of(layout, rank, source, which, window); };
   RingPlan plan;
   plan.steps.resize(static_cast<size_t>(ranks) + (ranks > 1 ? 1 : 0));
-  std::vector<int64_t> reads;
   for (int rank = 0; rank < ranks; ++rank)
     for (int source = 0; source < ranks; ++source) {
       const int64_t early = pairs(rank, source, 0), late = pairs(rank, source, 1);
-      reads.insert(reads.end(), {early > 0, late > 0});
       RingStep& step = plan.steps[static_cast<size_t>((source - rank + ranks) % ranks)];
       step.pairs = std::max(step.pairs, early + late);
     }
   if (ranks == 1) return plan;
 
   RingSchedule schedule(ranks);
-  schedule.set(reads);
+  schedule.set(causal_readers(layout, window));
   const int64_t elements = 2 * shape.batch * half * shape.kv_heads * shape.head_dim;
   const int64_t key_half = elements * static_cast<int64_t>(size_of(shape.compute));
   const int64_t gradient_half = elements * static_cast<int64_t>(size_of(accumulate_type(shape.compute)));

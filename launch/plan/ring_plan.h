@@ -23,7 +23,10 @@ struct RingPlan {
   int64_t pairs() const;  // of the slowest rank at every step: what a pass waits for
 };
 
-// `window`: a token sees this many, itself included; 0: all before it.
+// `window`: a token sees this many, itself included; 0: all before it. One document over the whole sequence.
+// reads[rank][source][half]: whether a rank sees keys of a half of a source's block (RingSchedule::set), as 0 and 1.
+std::vector<int64_t> causal_readers(const SequenceLayout& layout, int64_t window);
+
 RingPlan plan_ring(const SequenceLayout& layout, const RingAttention::Shape& shape, int64_t window);
 
 // Pairs (q, k) with q in [query, query + queries), k in [key, key + keys), 0 <= q - k, and q - k < window unless it is

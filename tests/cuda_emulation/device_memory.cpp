@@ -63,7 +63,7 @@ Allocation AddressRange::allocate(std::size_t bytes) {
   if (!made.pages) return {};
   next_ = static_cast<std::size_t>(made.pages - base_) + step;
   made.pointer = at_page_end_ ? made.pages + made.page_bytes - round_up(bytes == 0 ? 1 : bytes, 256) : made.pages;
-  used_ += made.page_bytes;
+  used_ += made.bytes;
   allocations_[made.pages] = made;
   return made;
 }
@@ -72,7 +72,7 @@ Allocation AddressRange::release(const void* pointer) {
   const Allocation* found = find(pointer);
   if (!found || found->pointer != pointer) return {};
   const Allocation released = *found;
-  used_ -= released.page_bytes;
+  used_ -= released.bytes;
   allocations_.erase(released.pages);
   return released;
 }

@@ -37,6 +37,8 @@ void read_one(Options& options, std::string_view key, const std::string& value) 
     options.driver = value;
   } else if (key == "process")
     options.own_process = either(value, "thread", "own");
+  else if (key == "counters")
+    options.counters = value;
   else if (key == "patience")
     options.patience = std::atof(value.c_str());
   else

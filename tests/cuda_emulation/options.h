@@ -20,6 +20,7 @@ struct Options {
 #else
   bool own_process = true;  // process=own|thread: where kernels run
 #endif
+  std::string counters;  // counters=FOLDER: what was counted goes there at the process's end
   double patience = 10;  // patience=seconds that NCCL waits for a lost peer before the stream fails
 };
 

@@ -481,7 +481,9 @@ TEST(Plan, ScratchOfAHandComputedCall) {
   const size_t backward = 7 * 64 * 64 + 2 * 64 + 2 * 64 * 64 + 3 * 96 * 192 + 2 * 96 * 64;
   EXPECT_EQ(backend_scratch_bytes(shape), (forward + backward) * 4 + 64 * 16);
   shape.device = "cuda";
-  EXPECT_EQ(backend_scratch_bytes(shape), 0u);
+  EXPECT_EQ(backend_scratch_bytes(shape), (32u << 20) + 4);
+  shape.widest_bias = 1 << 18;  // 64 runs of rows, summed in float32
+  EXPECT_EQ(backend_scratch_bytes(shape), (64u << 20) + 4);
 }
 
 }  // namespace

@@ -1,0 +1,163 @@
+#include "launch/plan/step_counts.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "launch/plan/ring_plan.h"
+#include "launch/training_step.h"
+#include "parallel/device_communicator.h"
+
+namespace carillon {
+namespace {
+
+struct Done : Communicator::Transfer {
+  void wait() override {}
+};
+
+// For tensors of the host: a rank among others that say what it says, unless `gathered` is what they say together.
+class CountedHost : public Communicator {
+ public:
+  CountedHost(std::string name, int rank, int size, std::vector<int64_t> gathered = {})
+      : name_(std::move(name)), rank_(rank), size_(size), gathered_(std::move(gathered)) {}
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+  const std::string& name() const override { return name_; }
+
+  void all_reduce(Tensor, Reduction) override {}
+  void all_gather(Tensor y, Tensor, const std::vector<int64_t>&) override {
+    CHECK(y.dtype() == DType::kInt64 && y.count() == static_cast<int64_t>(gathered_.size()),
+          "what others say is known of the ring's readers only", name_, describe(y));
+    std::memcpy(y.raw(), gathered_.data(), y.bytes());
+  }
+  void reduce_scatter(Tensor, Tensor, const std::vector<int64_t>&) override { refuse("reduce_scatter"); }
+  void broadcast(Tensor, int) override {}
+  void barrier() override {}
+  std::unique_ptr<Transfer> start_exchange(Tensor, int, Tensor, int, Kind) override { return std::make_unique<Done>(); }
+  std::unique_ptr<Communicator> split(int, int, std::string) override { refuse("split"); }
+
+ private:
+  [[noreturn]] void refuse(const char* operation) const {
+    throw InternalError(fmt::format("{} of host tensors on axis {} of a counted step", operation, name_));
+  }
+  std::string name_;
+  int rank_, size_;
+  std::vector<int64_t> gathered_;
+};
+
+// For tensors of the device: what parallel/nccl_communicator.cpp calls, and what a ring sends for it.
+class CountedTransport : public DeviceTransport {
+ public:
+  CountedTransport(int rank, int size, StepCounts& counts) : rank_(rank), size_(size), counts_(counts) {}
+  std::string describe() const override { return "counted"; }
+
+  void all_reduce(Tensor x, Reduction) override {
+    if (x.empty()) return;
+    count(1, 2 * (size_ - 1) * static_cast<int64_t>(x.bytes()) / size_);
+  }
+  void all_gather(Tensor y, Tensor x, const std::vector<int64_t>& counts) override {
+    if (y.empty()) return;
+    if (even(counts)) return count(1, (size_ - 1) * static_cast<int64_t>(x.bytes()));
+    count(parts(counts), (size_ - 1) * static_cast<int64_t>(x.bytes()));  // broadcasts, one of them this rank's
+  }
+  void reduce_scatter(Tensor y, Tensor x, const std::vector<int64_t>& counts) override {
+    if (x.empty()) return;
+    // Even or grouped reductions: all but the own part is sent once.
+    count(even(counts) ? 1 : parts(counts), static_cast<int64_t>(x.bytes() - y.bytes()));
+  }
+  void broadcast(Tensor x, int root) override {
+    if (!x.empty()) count(1, root == rank_ ? (size_ - 1) * static_cast<int64_t>(x.bytes()) : 0);
+  }
+  std::unique_ptr<Communicator::Transfer> start_exchange(Tensor send, int to, Tensor receive, int from) override {
+    const bool sends = !send.empty() && to >= 0, receives = !receive.empty() && from >= 0;
+    count(sends + receives, sends ? static_cast<int64_t>(send.bytes()) : 0);
+    return std::make_unique<Done>();
+  }
+
+ private:
+  void count(int64_t operations, int64_t bytes) {
+    counts_.nccl_operations += operations;
+    counts_.nccl_sent_bytes += bytes;
+  }
+  static bool even(const std::vector<int64_t>& counts) {
+    return std::all_of(counts.begin(), counts.end(), [&](int64_t rows) { return rows == counts.front(); });
+  }
+  static int64_t parts(const std::vector<int64_t>& counts) {
+    return std::count_if(counts.begin(), counts.end(), [](int64_t rows) { return rows > 0; });
+  }
+  int rank_, size_;
+  StepCounts& counts_;
+};
+
+// The grid of planned_grid, whose axes count.
+ProcessGrid counted_grid(const ModelConfig& model, const PlannedRun& run, int rank, Backend& backend,
+                         StepCounts& counts) {
+  const int replicas = TensorShards(model, run.grid.tensor, 0).kv_replicas;
+  ProcessGrid grid = planned_grid(run.grid, rank, replicas);
+  for (auto* axis : {&grid.world, &grid.dp, &grid.cp, &grid.tp, &grid.z, &grid.kv_replicas}) {
+    const Communicator& planned = **axis;
+    std::vector<int64_t> gathered;
+    if (axis == &grid.cp) gathered = causal_readers(run.layout(), model.sliding_window);
+    *axis = std::make_unique<CountedHost>(planned.name(), planned.rank(), planned.size(), std::move(gathered));
+  }
+  carry_device_tensors(grid, backend, [&](Backend&, Communicator& host) {
+    return std::make_unique<CountedTransport>(host.rank(), host.size(), counts);
+  });
+  return grid;
+}
+
+// One document a sequence.
+class WholeDocuments {
+ public:
+  WholeDocuments(const SequenceLayout& layout, int cp_rank, int64_t batch) {
+    const int64_t local = layout.local(), length = layout.length();
+    const auto size = static_cast<size_t>(batch * local);
+    tokens_.resize(size), position_.resize(size), first_.resize(size), target_.resize(size), weight_.resize(size);
+    for (int64_t row = 0; row < batch * local; ++row) {
+      const int64_t index = layout.index_of(cp_rank, row % local);
+      const auto at = static_cast<size_t>(row);
+      position_[at] = index < length ? index : 0;
+      first_[at] = index < length ? 0 : layout.padded();
+      target_[at] = index + 1 < length ? 0 : -1;
+      weight_[at] = index + 1 < length ? 1 : 0;
+    }
+    batch_ = {Tensor::of(tokens_, {batch, local}), Tensor::of(position_, {batch, local}),
+              Tensor::of(first_, {batch, local}), Tensor::of(target_, {batch, local}),
+              Tensor::of(weight_, {batch, local})};
+  }
+  const MicroBatch& batch() const { return batch_; }
+
+ private:
+  std::vector<int64_t> tokens_, position_, first_, target_;
+  std::vector<double> weight_;
+  MicroBatch batch_;
+};
+
+}  // namespace
+
+StepCounts count_step(const ModelConfig& model, const PlannedRun& run, int rank) {
+  StepCounts counts;
+  CountingBackend backend;
+  ProcessGrid grid = counted_grid(model, run, rank, backend, counts);
+  Network network(backend, grid, model, run.network);
+  const WholeDocuments documents(network.layout(), grid.cp_rank, run.network.batch);
+  const auto step = [&](int64_t micro_steps) {
+    accumulate_gradients(network, grid, micro_steps, [&](int64_t) -> const MicroBatch& { return documents.batch(); });
+    network.optimizer().step(1, 1, 0.9);
+  };
+  step(1);  // the first one uploads what lasts
+  backend.reset();
+  const size_t lasting_bytes = network.bytes();
+  counts = {};
+  for (auto* axis : {&grid.cp, &grid.tp, &grid.z}) (*axis)->reset_traffic();
+  step(run.accumulation);
+  counts.device = backend.counts();
+  counts.dealt_bytes = static_cast<int64_t>(lasting_bytes);
+  for (const Communicator* axis : {grid.cp.get(), grid.tp.get(), grid.z.get()}) {
+    const Traffic& traffic = axis->traffic();
+    counts.axes[axis->name()] = {traffic.total_bytes(), traffic.total_calls()};
+  }
+  return counts;
+}
+
+}  // namespace carillon

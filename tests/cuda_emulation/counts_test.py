@@ -1,0 +1,89 @@
+"""What a step really launches, allocates, copies and sends on emulated devices is what `carillon plan` says, to the last
+byte. Runs of two and of four steps are compared: their difference is two steps, without start and end."""
+
+import json
+import pathlib
+import shutil
+import sys
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent / "support")]
+import black_box as bb
+
+SHORT, LONG = 2, 4
+CASES = [
+    ("1, none", 1, ["train.recompute=none"]),
+    ("1, selective, bfloat16", 1, ["train.recompute=selective", "runtime.dtype=bfloat16"]),
+    ("1, full, two micro-steps", 1, ["train.recompute=full", "train.gradient_accumulation_steps=2"]),
+    ("cp2, none", 2, ["parallel.context=2", "train.recompute=none"]),
+    ("cp2, full", 2, ["parallel.context=2", "train.recompute=full"]),
+    ("tp2, selective", 2, ["parallel.tensor=2", "train.recompute=selective"]),
+    ("tp2 cp2, full", 4, ["parallel.tensor=2", "parallel.context=2", "train.recompute=full"]),
+    ("dp2, zero 1", 2, ["parallel.data=2", "parallel.zero=1"]),
+    ("dp2, zero 2, two micro-steps", 2, ["parallel.data=2", "parallel.zero=2", "train.gradient_accumulation_steps=2"]),
+]
+# What the counters call it, and what the plan does.
+COUNTS = {"launches": "launches", "products": "products", "allocations": "allocations",
+          "host_to_device_bytes": "to_device_bytes", "device_to_host_bytes": "to_host_bytes",
+          "nccl_operations": "nccl_operations", "nccl_sent_bytes": "nccl_sent_bytes"}
+
+
+class Counts(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp())
+        cls.config = bb.tiny_run(cls.folder)
+        # Whole sequences, all of whose tokens but the last have targets: what the plan assumes.
+        lines = [json.dumps({"tokens": [(i * k) % 22 for i in range(32)]}) for k in range(1, 65)]
+        (cls.folder / "train.jsonl").write_text("\n".join(lines) + "\n")
+        cls.keys = ["data.sequence_length=32", "train.micro_batch_size=2", "train.lr_scheduler=constant",
+                    "checkpoint.every_steps=1000", "runtime.device=cuda"]
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    def counted(self, name, ranks, steps, keys):
+        """The counters of every rank, and the steps' records."""
+        folder = self.folder / f"{name}-{steps}".replace(" ", "").replace(",", "-")
+        counters = folder.with_suffix(".counters")
+        counters.mkdir()
+        bb.run(ranks, "train", self.config, f"output={folder}", f"train.max_steps={steps}", *self.keys, *keys,
+               environment={"CARILLON_EMULATION": f"counters={counters}"})
+        found = [json.loads(path.read_text()) for path in sorted(counters.glob("*.json"))]
+        self.assertEqual(len(found), ranks, "a file a rank")
+        return found, bb.metrics(folder)
+
+    def test_steps_are_as_planned(self):
+        for name, ranks, keys in CASES:
+            with self.subTest(name):
+                plan = json.loads(bb.run(1, "plan", self.config, "--json", "plan.profile=h100-sxm", f"plan.ranks={ranks}",
+                                         f"output={self.folder / 'planned'}", *self.keys, *keys).stdout)
+                planned = plan["counts"]
+                self.assertEqual([counts["rank"] for counts in planned], list(range(ranks)))
+                short, _ = self.counted(name, ranks, SHORT, keys)
+                long, records = self.counted(name, ranks, LONG, keys)
+                # Process numbers are not ranks: ranks are compared as a bag, what each counts beside the others' sum.
+                for counter, key in COUNTS.items():
+                    self.assertEqual(sum(c[counter] for c in long) - sum(c[counter] for c in short),
+                                     (LONG - SHORT) * sum(c[key] for c in planned), counter)
+                # Memory: what the plan deals and the backend keeps; libraries are a constant of the profile.
+                for counts in (short, long):
+                    self.assertEqual(sorted(c["peak_bytes"] for c in counts), self.device_bytes(plan, ranks))
+                    self.assertEqual({c["allocations"] for c in counts}, {short[0]["allocations"]})
+                for record in records[1:]:
+                    for axis in ("cp", "tp", "z"):
+                        for what in ("bytes", "calls"):
+                            self.assertEqual(record["communication"][axis][what],
+                                             sum(c["communication"][axis][what] for c in planned), (axis, what))
+
+    @staticmethod
+    def device_bytes(plan, ranks):
+        return sorted(group["peak_bytes"] - group["by_role"]["libraries"]
+                      for group in plan["memory"]["groups"] for _ in group["ranks"])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2, warnings="ignore")
