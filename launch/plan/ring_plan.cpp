@@ -69,8 +69,8 @@ RingPlan plan_ring(const SequenceLayout& layout, const RingAttention::Shape& sha
           schedule.gradient_carried(rank, step - 1).count() + schedule.gradient_finished(rank, step - 1).count();
       at.gradient_bytes = std::max(at.gradient_bytes, sent * gradient_half);
     }
-  plan.forward_bytes = schedule.key_halves() * key_half;
-  plan.backward_bytes = plan.forward_bytes + schedule.gradient_halves() * gradient_half;
+  plan.forward_bytes = schedule.key_halves().all() * key_half;
+  plan.backward_bytes = plan.forward_bytes + schedule.gradient_halves().all() * gradient_half;
   return plan;
 }
 
