@@ -40,6 +40,20 @@ void declare_parallel(Schema& schema, ParallelSection& parallel) {
               "Which tokens a context rank holds. zigzag: an early and a late piece, so that causal work is equal.")
       .may_change()
       .habits({"cp_layout", "context_layout"});
+  schema
+      .choice(
+          "parallel.ring", parallel.ring,
+          {{"auto", RingKind::kAuto}, {"flat", RingKind::kFlat}, {"two_level", RingKind::kTwoLevel}},
+          "two_level: rings inside nodes, and blocks between nodes on all adapters at once. auto: that where a ring "
+          "lies evenly on several nodes.")
+      .may_change()
+      .habits({"double_ring", "ring_kind"});
+  schema
+      .integer_or("parallel.ring_inner", parallel.ring_inner, "auto",
+                  "Context ranks of an inner ring of two_level; divides parallel.context. auto: those of a node.")
+      .at_least(1)
+      .may_change()
+      .habits({"inner_ring_size", "window_size"});
 }
 
 void declare_runtime(Schema& schema, RuntimeSection& runtime) {

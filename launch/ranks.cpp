@@ -44,12 +44,17 @@ GridShape grid_shape(const ParallelSection& parallel, int ranks) {
   shape.context = static_cast<int>(parallel.context);
   shape.data = static_cast<int>(parallel.data.value_or(ranks / inner));
   require_ranks(shape, ranks);
+  if (parallel.ring_inner && parallel.ring != RingKind::kTwoLevel)
+    fail(ExitCode::kUsage, "parallel.ring_inner {} is of two levels, in the configuration, add parallel.ring=two_level",
+         *parallel.ring_inner);
+  if (parallel.ring_inner) shape.ring_inner = ring_inner(parallel.ring_choice(), shape, {});
   return shape;
 }
 
 ProcessGrid make_grid(Backend& backend, std::unique_ptr<Communicator> world, const ParallelSection& parallel,
                       const ModelConfig& model, const Notice& notice) {
-  const GridShape shape = grid_shape(parallel, world->size());
+  GridShape shape = grid_shape(parallel, world->size());
+  shape.ring_inner = ring_inner(parallel.ring_choice(), shape, nodes_of_ranks(*world));
   require_tensor_parallel(model, shape.tensor);
   ProcessGrid grid = make_process_grid(std::move(world), shape, TensorShards(model, shape.tensor, 0).kv_replicas);
   if (backend.unified()) return grid;

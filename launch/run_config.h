@@ -13,6 +13,7 @@
 #include "launch/config_schema.h"
 #include "model/activations.h"
 #include "model/schedule.h"
+#include "parallel/ring_topology.h"
 #include "parallel/sequence_layout.h"
 #include "runtime/dtype.h"
 
@@ -77,6 +78,10 @@ struct ParallelSection {
   std::optional<int64_t> data;  // empty: world / (tensor · context)
   int64_t zero = 1;
   LayoutKind layout = LayoutKind::kZigzag;
+  RingKind ring = RingKind::kAuto;
+  std::optional<int64_t> ring_inner;  // empty: a node's
+
+  RingChoice ring_choice() const { return {ring, static_cast<int>(ring_inner.value_or(0))}; }
 };
 
 struct RuntimeSection {

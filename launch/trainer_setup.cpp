@@ -109,12 +109,13 @@ void Trainer::start_or_resume() {
 std::string Trainer::describe_run() const {
   const GridShape& shape = grid_.shape;
   return fmt::format(
-      "{} parameters, {}, {} tokens a sequence; {} ranks (data {}, context {}, tensor {}), ZeRO {}, {} on {}; {}; "
+      "{} parameters, {}, {} tokens a sequence; {} ranks (data {}, context {}{}, tensor {}), ZeRO {}, {} on {}; {}; "
       "{:.1f} MiB a rank: {}{}",
       model_.config.parameter_count(),
       model_.config.rope.resonance ? "resonance " + name_of(model_.config.rope.type)
                                    : name_of(model_.config.rope.type) + " rope",
-      config_.data.sequence_length, shape.size(), shape.data, shape.context, shape.tensor, config_.parallel.zero,
+      config_.data.sequence_length, shape.size(), shape.data, shape.context,
+      shape.context == 1 ? "" : " in a " + describe_ring(shape), shape.tensor, config_.parallel.zero,
       name_of(config_.runtime.dtype), backend_->describe().instruction_set + describe_transport(grid_),
       describe(loader().packing()), static_cast<double>(network().bytes()) / (1 << 20), network().memory_summary(),
       network().host_bytes() == 0

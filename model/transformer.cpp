@@ -70,7 +70,7 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
   if (!options.one_token)
     ring_.emplace(backend, *grid.cp, layout,
                   RingAttention::Shape{options.batch, shards.heads, shards.kv_heads, config.head_dim, options.compute,
-                                       options.training},
+                                       options.training, grid.shape.ring_inner},
                   arena);
   if (options.one_token) logits_ = arena.allocate("loss.logits", wide, {rows, shards.vocabulary.size()});
   if (options.cache == nullptr) losses_ = arena.allocate("loss.rows", wide, {rows});

@@ -16,6 +16,7 @@ struct GridShape {
   int data = 1;
   int context = 1;
   int tensor = 1;
+  int ring_inner = 0;  // context ranks of an inner ring of a two-level ring (ring_topology.h); 0: one ring
   int size() const { return data * context * tensor; }
 };
 

@@ -7,28 +7,39 @@
 namespace carillon {
 namespace {
 
-using Transfers = std::vector<std::unique_ptr<Communicator::Transfer>>;
-
-void poll(const Transfers& transfers) {
-  for (const auto& transfer : transfers) transfer->poll();
-}
-
 // Elements of one half's keys and values.
 int64_t half_elements(const SequenceLayout& layout, const RingAttention::Shape& shape) {
   return 2 * shape.batch * layout.half() * shape.kv_heads * shape.head_dim;
 }
 
-// Halves on the wire for plain causal attention, keys and gradients; derived in README.md, "The ring".
+// Halves on the wire for plain causal attention, keys and gradients; derived in README.md, "The ring" and "Two levels".
 struct CausalHalves {
-  int64_t keys;
-  int64_t gradients;
+  RingSchedule::Wire keys, gradients;
 };
-CausalHalves causal_halves(const SequenceLayout& layout) {
-  const int64_t ranks = layout.cp();
-  if (layout.kind() == LayoutKind::kZigzag) return {3 * ranks * (ranks - 1) / 2, 3 * ranks * (ranks - 1) / 2};
+CausalHalves causal_halves(const SequenceLayout& layout, int ring_inner) {
+  const int64_t ranks = layout.cp(), inner = ring_inner == 0 ? ranks : ring_inner, nodes = ranks / inner;
+  // In a later stage an inner ring reads all of a block or nothing; back to the collector is one hop more than away.
+  const int64_t back = inner > 1 ? inner : 0;
+  if (layout.kind() == LayoutKind::kZigzag) {
+    const int64_t outer = 3 * ranks * (nodes - 1) / 2, first = 3 * ranks * (inner - 1) / 2;
+    return {{first + outer * (inner - 1), outer}, {first + outer * back, outer}};
+  }
   // Contiguous: the last rank's keys are read by nobody else; those of rank s by the ranks above it only, which lie at
-  // the end of the way down and round.
-  return {2 * (ranks - 1) * (ranks - 1), ranks * (ranks - 1)};
+  // the end of the way down and round. So it is with neighbours in stage 0, and with nodes.
+  const int64_t outer = inner * nodes * (nodes - 1);  // pairs of a half and a later node that reads it
+  return {{2 * nodes * (inner - 1) * (inner - 1) + outer * (inner - 1), 2 * inner * (nodes - 1) * (nodes - 1)},
+          {nodes * inner * (inner - 1) + outer * back, outer}};
+}
+
+RingSchedule::Wire scaled(RingSchedule::Wire halves, int64_t bytes) {
+  return {halves.inner * bytes, halves.outer * bytes};
+}
+
+// The piece of a message that goes in one of `pieces` steps.
+Tensor piece_of(Tensor message, int piece, int pieces) {
+  if (!message) return {};
+  const int64_t elements = message.count(), begin = elements * piece / pieces, end = elements * (piece + 1) / pieces;
+  return begin == end ? Tensor() : message.reshape({elements}).rows(begin, end);
 }
 
 }  // namespace
@@ -41,7 +52,7 @@ RingAttention::RingAttention(Backend& backend, Communicator& cp, const SequenceL
       shape_(shape),
       rank_(cp.rank()),
       ranks_(cp.size()),
-      schedule_(cp.size()),
+      schedule_(cp.size(), shape.ring_inner),
       staged_first_(arena.measuring() ? 0 : static_cast<size_t>(shape.batch * layout.local())),
       staged_reads_(static_cast<size_t>(2 * cp.size())),
       all_reads_(static_cast<size_t>(2 * cp.size()) * cp.size()) {
@@ -53,13 +64,18 @@ RingAttention::RingAttention(Backend& backend, Communicator& cp, const SequenceL
 }
 
 void RingAttention::deal_work(Arena& arena) {
-  const auto [batch, heads, kv_heads, width, compute, backward] = shape_;
+  const auto [batch, heads, kv_heads, width, compute, backward, ring_inner] = shape_;
   const int64_t local = layout_.local();
   const DType wide = accumulate_type(compute);
   const int64_t block = half_elements(layout_, shape_);
 
-  if (ranks_ > 1)
-    for (Tensor& travelling : block_) travelling = arena.allocate("attention.ring_keys", compute, {2, block});
+  const auto keys = [&] { return arena.allocate("attention.ring_keys", compute, {2, block}); };
+  const bool two_level = schedule_.stages() > 1;
+  if (ranks_ > 1) base_[0] = keys();
+  if (two_level) base_[1] = keys();
+  if (schedule_.inner() > 1) passing_[1] = keys();
+  // One ring's own block is not needed after its first hop; a base block is, until it has gone down a node.
+  if (schedule_.inner() > 2) passing_[0] = two_level ? keys() : base_[0];
 
   // The state of a forward pass and the accumulators of a backward pass are never alive together.
   const size_t begin = arena.mark();
@@ -73,9 +89,11 @@ void RingAttention::deal_work(Arena& arena) {
   delta_ = arena.allocate("attention.gradient", wide, {batch, heads, local});
   dk_ = arena.allocate("attention.gradient", wide, {batch, local, kv_heads, width});
   dv_ = arena.allocate("attention.gradient", wide, {batch, local, kv_heads, width});
-  if (ranks_ > 1)
-    for (Tensor* travelling : {&part_, &outgoing_, &incoming_, &home_})
-      *travelling = arena.allocate("attention.ring_gradients", wide, {2, block});
+  const auto gradients = [&](std::initializer_list<Tensor*> blocks) {
+    for (Tensor* travelling : blocks) *travelling = arena.allocate("attention.ring_gradients", wide, {2, block});
+  };
+  if (ranks_ > 1) gradients({&part_, &outgoing_, &incoming_, &collected_});
+  if (two_level) gradients({&leaving_, &arriving_, &home_});
   arena.advance(forward_end);
 }
 
@@ -142,22 +160,57 @@ AttentionMask RingAttention::half_mask(int source, int half) const {
 
 void RingAttention::pack_own(Tensor k, Tensor v) {
   const int64_t half = layout_.half();
-  const Halves sent = schedule_.carried(rank_, 0);
+  const Halves around = schedule_.carried(rank_, 0), down = schedule_.outer_carried(rank_, 0);
   for (int which = 0; which < 2; ++which)
-    if (sent.has(which)) {
-      backend_.copy(half_of(block_[0], which, 0), k.slice(1, which * half, (which + 1) * half));
-      backend_.copy(half_of(block_[0], which, 1), v.slice(1, which * half, (which + 1) * half));
+    if (around.has(which) || down.has(which)) {
+      backend_.copy(half_of(base_[0], which, 0), k.slice(1, which * half, (which + 1) * half));
+      backend_.copy(half_of(base_[0], which, 1), v.slice(1, which * half, (which + 1) * half));
     }
 }
 
-// Sends the present block down and receives the next one; nothing when no rank needs the hop.
-std::unique_ptr<Communicator::Transfer> RingAttention::start_keys(int hop) {
-  if (hop + 1 >= ranks_ || !schedule_.any_carried(hop)) return nullptr;
-  const int below = schedule_.reader(rank_, 1);
-  const int above = schedule_.source(rank_, 1);
-  const Tensor send = part_of(block_[hop % 2], schedule_.carried(rank_, hop));
-  const Tensor receive = part_of(block_[(hop + 1) % 2], schedule_.carried(above, hop));
-  return cp_.start_exchange(send, send ? below : -1, receive, receive ? above : -1);
+Tensor& RingAttention::block(int step) {
+  const int inner_step = step % schedule_.inner();
+  return inner_step == 0 ? base_[step / schedule_.inner() % 2] : passing_[inner_step % 2];
+}
+
+void RingAttention::exchange(Transfers& transfers, Tensor send, int to, Tensor receive, int from,
+                             Communicator::Kind kind) {
+  transfers.push_back(cp_.start_exchange(send, send ? to : -1, receive, receive ? from : -1, kind));
+}
+
+void RingAttention::poll() const {
+  for (const Transfers* transfers : {&transfers_, &outer_keys_, &outer_gradients_})
+    for (const auto& transfer : *transfers) transfer->poll();
+}
+
+// What was started in this step; at the end of a stage also what had all of it: the next base block has come, and one
+// step later, when the stage's last gradients are collected, those of the node before.
+void RingAttention::wait_after(int step) {
+  const auto finish = [](Transfers& transfers) {
+    for (const auto& transfer : transfers) transfer->wait();
+    transfers.clear();
+  };
+  finish(transfers_);
+  if ((step + 1) % schedule_.inner() == 0) finish(outer_keys_);
+  if (step % schedule_.inner() == 0 || step > ranks_) finish(outer_gradients_);
+}
+
+// Sends the present block down and receives the next one; nothing when no rank needs the hop. Beside that a piece of
+// the base block goes down a node, one in every step of the stage: a device carries out the exchanges of a group one
+// after another, and a whole block would make the inner hops behind it wait.
+void RingAttention::start_keys(int step) {
+  const int inner = schedule_.inner(), stage = step / inner, inner_step = step % inner;
+  if (step >= ranks_) return;
+  if (inner_step + 1 < inner && schedule_.any_carried(step))
+    exchange(transfers_, part_of(block(step), schedule_.carried(rank_, step)), schedule_.below(rank_),
+             part_of(block(step + 1), schedule_.carried(schedule_.above(rank_), step)), schedule_.above(rank_));
+  if (stage + 1 < schedule_.stages() && schedule_.any_outer_carried(stage)) {
+    const Tensor send = part_of(base_[stage % 2], schedule_.outer_carried(rank_, stage));
+    const int above = schedule_.outer_above(rank_);
+    const Tensor receive = part_of(base_[(stage + 1) % 2], schedule_.outer_carried(above, stage));
+    exchange(outer_keys_, piece_of(send, inner_step, inner), schedule_.outer_below(rank_),
+             piece_of(receive, inner_step, inner), above);
+  }
 }
 
 void RingAttention::forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, double scale) {
@@ -165,41 +218,63 @@ void RingAttention::forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v
   backend_.attention_begin(state_);
   if (ranks_ > 1) pack_own(k, v);
   for (int step = 0; step < ranks_; ++step) {
-    Transfers transfers;
-    if (auto keys = start_keys(step)) transfers.push_back(std::move(keys));
+    start_keys(step);
     if (step == 0) backend_.attention_forward(state_, q, k, v, own_mask(), scale);
     const Halves read = schedule_.read(rank_, step);
     for (int half = 0; half < 2; ++half)
       if (read.has(half)) {
-        poll(transfers);
-        const Tensor block = block_[step % 2];
-        backend_.attention_forward(state_, q, half_of(block, half, 0), half_of(block, half, 1),
+        poll();
+        backend_.attention_forward(state_, q, half_of(block(step), half, 0), half_of(block(step), half, 1),
                                    half_mask(schedule_.source(rank_, step), half), scale);
       }
     // The sent block was read by the work above, the next hop overwrites it: that hop starts after all work put on the
     // backend's queue before (communicator.h).
-    for (const auto& transfer : transfers) transfer->wait();
+    wait_after(step);
   }
   backend_.attention_finish(out, lse, state_);
 }
 
-// What the step before has left in outgoing_: on to the next rank down, or straight home where it is complete.
-void RingAttention::start_gradients(int step, Transfers& transfers) {
-  const int before = step - 1;
-  if (before < 1) return;
-  const int below = schedule_.reader(rank_, 1);
-  const int above = schedule_.source(rank_, 1);
+// What the step before has left in outgoing_: on to the next rank down, or where all of the stage is in it straight to
+// who collects it.
+void RingAttention::start_gradients(int step) {
+  const int before = step - 1, inner = schedule_.inner();
+  if (before < 1 || before >= ranks_) return;
   if (schedule_.any_gradient_carried(before)) {
-    const Tensor send = part_of(outgoing_, schedule_.gradient_carried(rank_, before));
-    const Tensor receive = part_of(incoming_, schedule_.gradient_carried(above, before));
-    transfers.push_back(cp_.start_exchange(send, send ? below : -1, receive, receive ? above : -1));
+    const int above = schedule_.above(rank_);
+    exchange(transfers_, part_of(outgoing_, schedule_.gradient_carried(rank_, before)), schedule_.below(rank_),
+             part_of(incoming_, schedule_.gradient_carried(above, before)), above);
   }
-  if (schedule_.any_gradient_finished(before)) {
-    const int last_reader = schedule_.reader(rank_, before);
-    const Tensor send = part_of(outgoing_, schedule_.gradient_finished(rank_, before));
-    const Tensor receive = part_of(home_, schedule_.gradient_finished(last_reader, before));
-    transfers.push_back(cp_.start_exchange(send, send ? schedule_.source(rank_, before) : -1, receive,
-                                           receive ? last_reader : -1, Communicator::Kind::kMessage));
+  if (before % inner == 0) {  // nobody but the collector has read these
+    const Halves stay = schedule_.gradient_finished(rank_, before);
+    for (int half = 0; half < 2; ++half)
+      if (stay.has(half)) backend_.copy(collected_.rows(half, half + 1), outgoing_.rows(half, half + 1));
+  } else if (schedule_.any_gradient_finished(before)) {
+    const int last_reader = schedule_.reader(rank_, before % inner);  // of this rank's base block
+    exchange(transfers_, part_of(outgoing_, schedule_.gradient_finished(rank_, before)),
+             schedule_.collector(rank_, before), part_of(collected_, schedule_.gradient_finished(last_reader, before)),
+             last_reader, Communicator::Kind::kMessage);
+  }
+}
+
+// What the stage before the last collection has left in leaving_: down to the next node, or straight home where it is
+// complete. In pieces, as the base blocks; the last stage's have nothing to hide behind and come in one.
+void RingAttention::start_outer_gradients(int step) {
+  const int inner = schedule_.inner(), stage = (step - 1) / inner - 1;
+  if (step < 1 || stage < 1 || stage >= schedule_.stages()) return;
+  const int pieces = stage + 1 < schedule_.stages() ? inner : 1, piece = (step - 1) % inner;
+  const auto send = [&](Tensor receive, Halves own, int to, Halves theirs, int from, Communicator::Kind kind) {
+    exchange(outer_gradients_, piece_of(part_of(leaving_, own), piece, pieces), to,
+             piece_of(part_of(receive, theirs), piece, pieces), from, kind);
+  };
+  if (schedule_.any_outer_gradient_carried(stage)) {
+    const int above = schedule_.outer_above(rank_);
+    send(arriving_, schedule_.outer_gradient_carried(rank_, stage), schedule_.outer_below(rank_),
+         schedule_.outer_gradient_carried(above, stage), above, Communicator::Kind::kShift);
+  }
+  if (schedule_.any_outer_gradient_finished(stage)) {
+    const int base = schedule_.base(stage), last_reader = schedule_.reader(rank_, base);
+    send(home_, schedule_.outer_gradient_finished(rank_, stage), schedule_.source(rank_, base),
+         schedule_.outer_gradient_finished(last_reader, stage), last_reader, Communicator::Kind::kMessage);
   }
 }
 
@@ -207,69 +282,98 @@ void RingAttention::backward_remote(int step, Tensor q, Tensor dout, Tensor lse,
   const Halves read = schedule_.read(rank_, step);
   for (int half = 0; half < 2; ++half)
     if (read.has(half)) {
-      const Tensor block = block_[step % 2];
       backend_.fill(part_.rows(half, half + 1), 0);
-      backend_.attention_backward(dq_, half_of(part_, half, 0), half_of(part_, half, 1), q, half_of(block, half, 0),
-                                  half_of(block, half, 1), dout, lse, delta_,
+      backend_.attention_backward(dq_, half_of(part_, half, 0), half_of(part_, half, 1), q,
+                                  half_of(block(step), half, 0), half_of(block(step), half, 1), dout, lse, delta_,
                                   half_mask(schedule_.source(rank_, step), half), scale);
     }
+}
+
+// This rank's part and that of the ranks before it become one, which is sent while the next block is worked on.
+void RingAttention::add_parts(int step) {
+  const Halves mine = schedule_.read(rank_, step);
+  const Halves theirs = step > 1 ? schedule_.gradient_carried(schedule_.above(rank_), step - 1) : Halves{};
+  for (int half = 0; half < 2; ++half) {
+    if (!theirs.has(half)) continue;
+    const Tensor sum = part_.rows(half, half + 1);
+    const Tensor received = incoming_.rows(half, half + 1);
+    mine.has(half) ? backend_.add(sum, received) : backend_.copy(sum, received);
+  }
+  std::swap(part_, outgoing_);
+}
+
+// All of a stage has come. Of stage 0 that is of this rank's own keys; otherwise the nodes before are added.
+void RingAttention::collect(int stage) {
+  const Halves mine = schedule_.collected(rank_, stage);
+  if (stage == 0) {
+    add_home(collected_, {mine.early && !broken(TestBreak::kRingDropsLastGradientHop), mine.late});
+    return;
+  }
+  const Halves theirs =
+      stage > 1 ? schedule_.outer_gradient_carried(schedule_.outer_above(rank_), stage - 1) : Halves{};
+  for (int half = 0; half < 2; ++half) {
+    if (!theirs.has(half)) continue;
+    const Tensor sum = collected_.rows(half, half + 1);
+    const Tensor received = arriving_.rows(half, half + 1);
+    mine.has(half) ? backend_.add(sum, received) : backend_.copy(sum, received);
+  }
+  std::swap(collected_, leaving_);
+}
+
+void RingAttention::add_home(Tensor block, Halves halves) {
+  for (int half = 0; half < 2; ++half) {
+    if (!halves.has(half)) continue;
+    const int64_t begin = half * layout_.half();
+    backend_.add(dk_.slice(1, begin, begin + layout_.half()), half_of(block, half, 0));
+    backend_.add(dv_.slice(1, begin, begin + layout_.half()), half_of(block, half, 1));
+  }
 }
 
 void RingAttention::backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k, Tensor v, Tensor out,
                              Tensor lse, double scale) {
   CHECK(shape_.backward, "this ring was built for forward passes only");
   CHECK(first_, "set_mask comes before backward");
+  const int stages = schedule_.stages();
   backend_.attention_delta(delta_, dout, out);
   for (const Tensor& accumulator : {dq_, dk_, dv_}) backend_.fill(accumulator, 0);
   if (ranks_ > 1) pack_own(k, v);
 
-  // Step W has no work left: the last gradients come home in it.
-  for (int step = 0; step <= (ranks_ > 1 ? ranks_ : 0); ++step) {
-    Transfers transfers;
-    if (auto keys = start_keys(step)) transfers.push_back(std::move(keys));
-    start_gradients(step, transfers);
+  // Step W has no work left: the last gradients are collected in it, and come home from other nodes in the one after.
+  const int last_step = ranks_ == 1 ? 0 : stages == 1 ? ranks_ : ranks_ + 1;
+  for (int step = 0; step <= last_step; ++step) {
+    start_keys(step);
+    start_gradients(step);
+    start_outer_gradients(step);
     if (step == 0) backend_.attention_backward(dq_, dk_, dv_, q, k, v, dout, lse, delta_, own_mask(), scale);
-    poll(transfers);
+    poll();
     if (step > 0 && step < ranks_) backward_remote(step, q, dout, lse, scale);
-    for (const auto& transfer : transfers) transfer->wait();
-    if (step == 0 || step == ranks_) continue;
-
-    // This rank's part and that of the ranks before it become one, which is sent while the next block is worked on.
-    const Halves mine = schedule_.read(rank_, step);
-    const Halves theirs = step > 1 ? schedule_.gradient_carried(schedule_.source(rank_, 1), step - 1) : Halves{};
-    for (int half = 0; half < 2; ++half) {
-      if (!theirs.has(half)) continue;
-      const Tensor sum = part_.rows(half, half + 1);
-      const Tensor received = incoming_.rows(half, half + 1);
-      mine.has(half) ? backend_.add(sum, received) : backend_.copy(sum, received);
-    }
-    std::swap(part_, outgoing_);
+    wait_after(step);
+    if (step > 0 && step <= ranks_ && step % schedule_.inner() == 0) collect(step / schedule_.inner() - 1);
+    if (step > 0 && step < ranks_) add_parts(step);
   }
 
-  if (ranks_ > 1) {
-    for (int half = 0; half < 2; ++half) {
-      Halves came;
-      for (int step = 1; step < ranks_; ++step)
-        if (schedule_.gradient_finished(schedule_.reader(rank_, step), step).has(half))
-          (half == 0 ? came.early : came.late) = true;
-      if (!came.has(half) || (half == 0 && broken(TestBreak::kRingDropsLastGradientHop))) continue;
-      const int64_t begin = half * layout_.half();
-      backend_.add(dk_.slice(1, begin, begin + layout_.half()), half_of(home_, half, 0));
-      backend_.add(dv_.slice(1, begin, begin + layout_.half()), half_of(home_, half, 1));
-    }
+  Halves came;
+  for (int stage = 1; stage < stages; ++stage) {
+    const Halves finished = schedule_.outer_gradient_finished(schedule_.reader(rank_, schedule_.base(stage)), stage);
+    came = {came.early || finished.early, came.late || finished.late};
   }
+  if (stages > 1 && !broken(TestBreak::kRingDropsOuterGradientHop)) add_home(home_, came);
   backend_.copy(dq, dq_);
   backend_.copy(dk, dk_);
   backend_.copy(dv, dv_);
 }
 
-int64_t RingAttention::forward_bytes(const SequenceLayout& layout, const Shape& shape) {
-  return causal_halves(layout).keys * half_elements(layout, shape) * static_cast<int64_t>(size_of(shape.compute));
+RingSchedule::Wire RingAttention::forward_wire(const SequenceLayout& layout, const Shape& shape) {
+  return scaled(causal_halves(layout, shape.ring_inner).keys,
+                half_elements(layout, shape) * static_cast<int64_t>(size_of(shape.compute)));
 }
 
-int64_t RingAttention::backward_bytes(const SequenceLayout& layout, const Shape& shape) {
-  return forward_bytes(layout, shape) + causal_halves(layout).gradients * half_elements(layout, shape) *
-                                            static_cast<int64_t>(size_of(accumulate_type(shape.compute)));
+RingSchedule::Wire RingAttention::backward_wire(const SequenceLayout& layout, const Shape& shape) {
+  const RingSchedule::Wire keys = forward_wire(layout, shape);
+  const RingSchedule::Wire gradients =
+      scaled(causal_halves(layout, shape.ring_inner).gradients,
+             half_elements(layout, shape) * static_cast<int64_t>(size_of(accumulate_type(shape.compute))));
+  return {keys.inner + gradients.inner, keys.outer + gradients.outer};
 }
 
 }  // namespace carillon

@@ -9,6 +9,13 @@
 // (runtime/backend.h) decides which pairs are computed, so packed documents, windows and padding need nothing more; a
 // half travels no further than the last rank whose queries see it (ring_schedule.h). On one rank (W = 1) this is a
 // plain call of the backend.
+//
+// Two levels (Shape::ring_inner; LoongTrain, 2406.18485, BurstEngine, 2509.19836; drawn in parallel/README.md): inside
+// a node the ranks pass blocks around as above, one stage for each node's blocks; meanwhile every rank exchanges the
+// block that begins the next stage with its namesake on the next node, so all of a node's network adapters work at once
+// and have a whole stage of computing to finish. dK and dV of a stage are summed around the inner ring, collected by
+// the rank that brought the block and added to those that the node before has sent; these too have a stage for their
+// way.
 #pragma once
 
 #include <array>
@@ -34,6 +41,7 @@ class RingAttention {
     int64_t head_dim;      // HD
     DType compute;         // T
     bool backward = true;  // false: forward only (evaluation), less memory
+    int ring_inner = 0;    // ranks of an inner ring, a divisor of cp's; 0: one ring
   };
   RingAttention(Backend& backend, Communicator& cp, const SequenceLayout& layout, const Shape& shape, Arena& arena);
   void deal_work(Arena& arena);
@@ -51,22 +59,39 @@ class RingAttention {
 
   // Bytes all ranks together put on the wire for one forward (backward) pass of plain causal attention by the formulas
   // of parallel/README.md; the test compares them with what was counted. Masks that hide whole halves send less.
-  static int64_t forward_bytes(const SequenceLayout& layout, const Shape& shape);
-  static int64_t backward_bytes(const SequenceLayout& layout, const Shape& shape);
+  static int64_t forward_bytes(const SequenceLayout& layout, const Shape& shape) {
+    return forward_wire(layout, shape).all();
+  }
+  static int64_t backward_bytes(const SequenceLayout& layout, const Shape& shape) {
+    return backward_wire(layout, shape).all();
+  }
+  // The same by link: inside inner rings and between them. Of one ring all is inner.
+  static RingSchedule::Wire forward_wire(const SequenceLayout& layout, const Shape& shape);
+  static RingSchedule::Wire backward_wire(const SequenceLayout& layout, const Shape& shape);
 
   // What travels under the mask that was set.
   const RingSchedule& schedule() const { return schedule_; }
 
  private:
+  using Transfers = std::vector<std::unique_ptr<Communicator::Transfer>>;
   // A block in flight, [2 halves, 2·B·half·NKVl·HD]: early keys, early values, late keys, late values.
   Tensor half_of(Tensor block, int half, int which) const;  // [B, half, NKVl, HD]; which: 0 keys, 1 values
   static Tensor part_of(Tensor block, Halves halves);       // what one message carries; absent for none
+  Tensor& block(int step);                                  // worked on at this step
   AttentionMask own_mask() const { return {query_index_, first_, query_index_}; }
   AttentionMask half_mask(int source, int half) const;
   void pack_own(Tensor k, Tensor v);
-  std::unique_ptr<Communicator::Transfer> start_keys(int hop);
-  void start_gradients(int step, std::vector<std::unique_ptr<Communicator::Transfer>>& transfers);
+  void start_keys(int step);
+  void start_gradients(int step);
+  void start_outer_gradients(int step);
+  void exchange(Transfers& transfers, Tensor send, int to, Tensor receive, int from,
+                Communicator::Kind kind = Communicator::Kind::kShift);
+  void poll() const;
+  void wait_after(int step);
   void backward_remote(int step, Tensor q, Tensor dout, Tensor lse, double scale);
+  void add_parts(int step);
+  void collect(int stage);
+  void add_home(Tensor block, Halves halves);
 
   Backend& backend_;
   Communicator& cp_;
@@ -81,15 +106,23 @@ class RingAttention {
   Tensor first_;           // [B, Tl] int64, the caller's
   bool indices_ready_ = false;
 
-  std::array<Tensor, 2> block_;  // at step j block_[j % 2] is worked on and sent while the other one is received (T)
-  AttentionState state_;         // forward only; shares memory with what follows
-  Tensor delta_;                 // [B, NHl, Tl] (A)
-  Tensor dq_;                    // [B, Tl, NHl, HD] (A)
-  Tensor dk_, dv_;               // [B, Tl, NKVl, HD] (A): this rank's queries' part for its own keys
-  Tensor part_;                  // dK, dV of the block being worked on; blocks as above, in A
-  Tensor outgoing_;              // … of the block before, being sent
-  Tensor incoming_;              // … of the ranks before, being received
-  Tensor home_;                  // … of this rank's own keys, complete, from the last ranks that read them
+  // Of stage o base_[o % 2] is the block it begins with, and the other one that of the next stage, being received; at
+  // inner step j > 0 passing_[j % 2] is worked on and sent while the other one is received (T).
+  std::array<Tensor, 2> base_, passing_;
+  AttentionState state_;  // forward only; shares memory with what follows
+  Tensor delta_;          // [B, NHl, Tl] (A)
+  Tensor dq_;             // [B, Tl, NHl, HD] (A)
+  Tensor dk_, dv_;        // [B, Tl, NKVl, HD] (A): this rank's queries' part for its own keys
+  Tensor part_;           // dK, dV of the block being worked on; blocks as above, in A
+  Tensor outgoing_;       // … of the block before, being sent
+  Tensor incoming_;       // … of the ranks before, being received
+  Tensor collected_;      // … of the stage's base block, from the last neighbours that read it; stage 0: own keys
+  // Two levels only: of the base block of the stage before, from all nodes so far, being sent; of the present one, from
+  // the nodes before, being received; of this rank's own keys from other nodes, complete.
+  Tensor leaving_, arriving_, home_;
+
+  // Under way until the step's end, and until the stage's.
+  Transfers transfers_, outer_keys_, outer_gradients_;
 
   std::vector<int64_t> staged_first_;  // host staging of set_mask
   std::vector<int64_t> staged_reads_, all_reads_;

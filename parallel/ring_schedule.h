@@ -1,9 +1,15 @@
 // Who reads what in a ring, and so what has to travel. Pure arithmetic on a table every rank of the ring holds alike,
-// so that all ranks skip the same hops. Ring of W ranks; at step j (0 … W-1) rank r works on the block of source (r +
-// j) mod W, and in hop j (between steps j and j+1) blocks move down, from rank r to rank r-1 (mod W).
+// so that all ranks skip the same hops.
 //
-// A half travels until the last rank that reads it and no further. For plain causal attention over zigzag that gives:
-// an early half goes all the way round (W-1 hops), the late half of source s stops at rank 0 (s hops).
+// W ranks in O nodes of I neighbours each (I = W: one flat ring): rank r is neighbour r mod I of node r / I. Step t, 0
+// … W-1, is inner step t mod I of stage t / I. In stage o node x works on the blocks of node (x + o) mod O; each rank
+// begins it with the base block, that of its own namesake there, and an inner ring shows all of them around: blocks
+// move down, from neighbour y to y-1 (mod I), in inner hop j between inner steps j and j+1. Base blocks move down a
+// node, from node x to x-1 (mod O), in outer hop o, which has all of stage o to finish. Every pair of ranks meets once.
+//
+// A half travels until the last rank that reads it and no further, in each inner ring and between nodes. For plain
+// causal attention over zigzag an early half goes to everybody (W-1 hops, O-1 of them between nodes), the late half of
+// source s stops at rank 0 (s hops).
 #pragma once
 
 #include <cstddef>
@@ -23,52 +29,93 @@ struct Halves {
 
 class RingSchedule {
  public:
-  explicit RingSchedule(int ranks);
+  // inner: I, which divides `ranks`; 0: one ring.
+  explicit RingSchedule(int ranks, int inner = 0);
 
   int ranks() const { return ranks_; }
+  int inner() const { return inner_; }                  // I
+  int stages() const { return ranks_ / inner_; }        // O
+  int base(int stage) const { return stage * inner_; }  // its first step
   // reads[rank][2·source + half] != 0 when some query of `rank` sees a key of that half; [W, 2W], own blocks are
   // ignored.
   void set(const std::vector<int64_t>& reads);
 
-  int source(int rank, int step) const { return (rank + step) % ranks_; }
-  // The rank that works on the block of `source` at `step`.
-  int reader(int source, int step) const { return ((source - step) % ranks_ + ranks_) % ranks_; }
+  // Whose block rank works on at `step`, and who works on the block of `source` then.
+  int source(int rank, int step) const { return shifted(rank, step / inner_, step % inner_); }
+  int reader(int source, int step) const { return shifted(source, -(step / inner_), -(step % inner_)); }
+  // Neighbours in the inner ring, and namesakes on the next nodes.
+  int below(int rank) const { return shifted(rank, 0, -1); }
+  int above(int rank) const { return shifted(rank, 0, 1); }
+  int outer_below(int rank) const { return shifted(rank, -1, 0); }
+  int outer_above(int rank) const { return shifted(rank, 1, 0); }
+  // The neighbour for whom the block that rank works on at `step` is the base block of the stage.
+  int collector(int rank, int step) const { return shifted(rank, 0, step % inner_); }
 
-  Halves read(int rank, int step) const;    // what rank reads of its block at this step (step >= 1)
-  Halves carried(int rank, int hop) const;  // what rank sends down in this hop: somebody further on reads it
-  // What rank hands down of dK, dV after working at this step (>= 1): begun by it or a rank before it, not yet
-  // complete.
+  Halves read(int rank, int step) const;     // what rank reads of its block at this step (step >= 1)
+  Halves carried(int rank, int step) const;  // what it sends down in the inner hop after it: somebody further on reads
+  // What rank hands down of dK, dV after working at this step (>= 1): begun by it or a neighbour before it, and not yet
+  // all of this stage.
   Halves gradient_carried(int rank, int step) const;
-  // What is complete after rank has worked at this step: goes straight home to source(rank, step).
+  // All of this stage once rank has worked at this step: goes straight to collector(rank, step), which in stage 0 owns
+  // the block.
   Halves gradient_finished(int rank, int step) const;
 
+  Halves outer_carried(int rank, int stage) const;  // of the base block, what goes down a node in this stage
+  Halves collected(int rank, int stage) const;      // of the base block, what the node's ranks have read in this stage
+  // What rank hands down a node of dK, dV of its base block once this stage (>= 1) is collected; and what is complete
+  // then and goes straight home to source(rank, base(stage)).
+  Halves outer_gradient_carried(int rank, int stage) const;
+  Halves outer_gradient_finished(int rank, int stage) const;
+
   // Whether any rank sends: only then is the exchange started, by all.
-  bool any_carried(int hop) const;
+  bool any_carried(int step) const;
   bool any_gradient_carried(int step) const;
   bool any_gradient_finished(int step) const;
+  bool any_outer_carried(int stage) const;
+  bool any_outer_gradient_carried(int stage) const;
+  bool any_outer_gradient_finished(int stage) const;
 
-  // Halves put on the wire in one forward pass: keys and values, and in one backward pass: dK and dV; all ranks
-  // together.
-  int64_t key_halves() const;
-  int64_t gradient_halves() const;
+  // Halves put on the wire in one forward pass (keys and values) and in one backward pass (dK and dV); all ranks
+  // together, inside nodes and between them.
+  struct Wire {
+    int64_t inner = 0;
+    int64_t outer = 0;
+    int64_t all() const { return inner + outer; }
+  };
+  Wire key_halves() const;
+  Wire gradient_halves() const;
 
  private:
+  // Inner steps of a stage, or stages, of the first and the last reader.
   struct Span {
-    int first = 0;  // steps of the first and the last reader; 0: nobody reads it
+    int first = 1;
     int last = 0;
+    bool any() const { return first <= last; }
+    bool on_the_way(int at) const { return first <= at && at < last; }
+    bool ends(int at) const { return any() && at == last; }
+    void add(int at) {
+      if (!any()) first = at;
+      last = at;
+    }
   };
-  const Span& span(int source, int half) const { return spans_[static_cast<size_t>(2 * source + half)]; }
+  int shifted(int rank, int nodes, int neighbours) const;
+  const Span& within(int source, int half, int stage) const {
+    return within_[static_cast<size_t>((2 * source + half) * stages() + stage)];
+  }
+  const Span& between(int source, int half) const { return between_[static_cast<size_t>(2 * source + half)]; }
   bool reads(int rank, int source, int half) const {
     return reads_[static_cast<size_t>(rank) * 2 * ranks_ + 2 * source + half] != 0;
   }
   template <class Condition>
   Halves choose(int rank, int step, Condition condition) const;
   template <class Member>
-  bool any(int step, Member member) const;
+  bool any(int at, Member member) const;
 
   int ranks_;
+  int inner_;
   std::vector<int64_t> reads_;
-  std::vector<Span> spans_;
+  std::vector<Span> within_;   // of each half and stage; not its owner
+  std::vector<Span> between_;  // of each half; stages from 1 on
 };
 
 }  // namespace carillon

@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::pair<TestBreak, std::string_view> kNames[] = {
     {TestBreak::kRingDropsLastGradientHop, "ring_drops_last_gradient_hop"},
+    {TestBreak::kRingDropsOuterGradientHop, "ring_drops_outer_gradient_hop"},
     {TestBreak::kRingWrongChunkOrder, "ring_wrong_chunk_order"},
     {TestBreak::kDocumentMaskDropped, "document_mask_dropped"},
     {TestBreak::kReplicatedGradientNotSummed, "replicated_gradient_not_summed"},

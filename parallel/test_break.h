@@ -12,9 +12,10 @@ namespace carillon {
 
 enum class TestBreak : int {
   kNone,
-  kRingDropsLastGradientHop,     // ring_drops_last_gradient_hop: dK, dV of early halves never come home
-  kRingWrongChunkOrder,          // ring_wrong_chunk_order: late halves are taken for another rank's chunk
-  kDocumentMaskDropped,          // document_mask_dropped: attention sees across documents and windows
+  kRingDropsLastGradientHop,   // ring_drops_last_gradient_hop: dK, dV of early halves never come home
+  kRingDropsOuterGradientHop,  // ring_drops_outer_gradient_hop: of two levels, dK, dV never come home from other nodes
+  kRingWrongChunkOrder,        // ring_wrong_chunk_order: late halves are taken for another rank's chunk
+  kDocumentMaskDropped,        // document_mask_dropped: attention sees across documents and windows
   kReplicatedGradientNotSummed,  // replicated_gradient_not_summed: norms and replicated heads keep their own part over
                                  // tp
   kNormCountsReplicas,           // norm_counts_replicas: the gradient norm counts every replica

@@ -35,6 +35,12 @@ LayoutSearch search_layouts(const ModelConfig& model, const PlannedRun& run, int
     for (const int context : divisors(ranks / tensor)) {
       PlannedRun candidate = run;
       candidate.grid = {static_cast<int>(ranks / tensor / context), context, tensor};
+      try {
+        candidate.grid = with_ring(candidate.grid, run.ring, machine.ranks_per_node);
+      } catch (const Error&) {  // two levels asked for where there are none: what the run would refuse
+        search.tried += 9, search.impossible += 9;
+        continue;
+      }
       const int64_t at_once = candidate.network.batch * candidate.grid.data;
       candidate.accumulation = sequences / at_once;
       const bool works = sequences % at_once == 0 && possible(model, candidate);

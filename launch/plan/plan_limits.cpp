@@ -173,12 +173,11 @@ void ring_limit(std::vector<Limit>& limits, const PlannedRun& run, const StepTim
   const int64_t local = run.layout().local();
   const auto pass = [&](const char* name, const RingTime& ring) {
     if (ring.uncovered <= 0) return;
-    text += fmt::format(
-        "{}{} needs {} tokens a rank and leaves {:.3g} s a layer uncovered{}", text.empty() ? "" : "; ", name,
-        ring.tokens_to_hide, ring.uncovered,
-        ring.tokens_to_hide_two_level == 0
-            ? ""
-            : fmt::format(" (rings inside nodes, not built, would need {})", ring.tokens_to_hide_two_level));
+    text += fmt::format("{}{} needs {} tokens a rank and leaves {:.3g} s a layer uncovered{}", text.empty() ? "" : "; ",
+                        name, ring.tokens_to_hide, ring.uncovered,
+                        ring.tokens_to_hide_two_level == 0
+                            ? ""
+                            : fmt::format(" (parallel.ring: two_level needs {})", ring.tokens_to_hide_two_level));
   };
   pass("the forward ring", time.forward_ring);
   pass("the backward ring", time.backward_ring);

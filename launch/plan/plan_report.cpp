@@ -28,6 +28,7 @@ Json json_of(const PlannedRun& run) {
   return {{"data", run.grid.data},
           {"context", run.grid.context},
           {"tensor", run.grid.tensor},
+          {"ring_inner", run.grid.ring_inner == 0 ? Json() : Json(run.grid.ring_inner)},
           {"zero", run.network.optimizer.zero},
           {"recompute", name_of(run.network.recompute)},
           {"offload", name_of(run.network.offload)},
@@ -220,7 +221,7 @@ std::string time_text(const Plan& plan) {
           name, ring->compute, ring->hops, ring->exposed, ring->tokens_to_hide,
           ring->tokens_to_hide_two_level == 0
               ? ""
-              : fmt::format(" (rings inside nodes, not built: from {})", ring->tokens_to_hide_two_level));
+              : fmt::format(" (parallel.ring: two_level from {})", ring->tokens_to_hide_two_level));
   if (plan.work->offloaded_layers > 0)
     text += fmt::format(
         "  host copies, a layer: {:.3g} s each way beside {:.3g} s of products and attention forward, {:.3g} "
@@ -284,7 +285,7 @@ Plan make_plan(const PlanConfig& config, const Notice& notice) {
   std::optional<GridShape> grid;
   plan.limits = limits_of_layout(config.run, plan.model, plan.machine.ranks(), grid);
   if (plan.limits.empty()) {
-    plan.run = planned_run(config.run, *grid);
+    plan.run = planned_run(config.run, *grid, plan.machine.ranks_per_node);
     plan.groups = memory.groups(*plan.run);
     if (plan.machine.profile.memory_bytes > 0)
       plan.longest = memory.longest_sequence(*plan.run, plan.machine.usable_bytes(), plan.machine.usable_host_bytes());
@@ -301,8 +302,10 @@ Plan make_plan(const PlanConfig& config, const Notice& notice) {
   }
 
   // Without a grid of its own the run keeps what it says of data ranks, or has one.
-  const PlannedRun base =
-      plan.run ? *plan.run : planned_run(config.run, {static_cast<int>(config.run.parallel.data.value_or(1)), 1, 1});
+  const PlannedRun base = plan.run
+                              ? *plan.run
+                              : planned_run(config.run, {static_cast<int>(config.run.parallel.data.value_or(1)), 1, 1},
+                                            plan.machine.ranks_per_node);
   plan.search = search_layouts(plan.model, base, base.sequences(), plan.machine, memory);
   return plan;
 }

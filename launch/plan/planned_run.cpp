@@ -34,8 +34,17 @@ class PlannedCommunicator : public Communicator {
 
 }  // namespace
 
-PlannedRun planned_run(const RunConfig& config, GridShape grid) {
-  return {grid, network_options_of(config), config.train.gradient_accumulation_steps};
+PlannedRun planned_run(const RunConfig& config, GridShape grid, int64_t ranks_per_node) {
+  const RingChoice ring = config.parallel.ring_choice();
+  return {with_ring(grid, ring, ranks_per_node), network_options_of(config), config.train.gradient_accumulation_steps,
+          ring};
+}
+
+GridShape with_ring(GridShape grid, RingChoice ring, int64_t ranks_per_node) {
+  std::vector<int64_t> nodes(static_cast<size_t>(grid.size()));
+  for (size_t rank = 0; rank < nodes.size(); ++rank) nodes[rank] = static_cast<int64_t>(rank) / ranks_per_node;
+  grid.ring_inner = ring_inner(ring, grid, nodes);
+  return grid;
 }
 
 std::unique_ptr<Communicator> planned_communicator(std::string name, int rank, int size) {
@@ -85,8 +94,9 @@ std::string name_of(Offload offload) {
 
 std::string describe(const PlannedRun& run) {
   const NetworkOptions& network = run.network;
-  return fmt::format("data {}, context {}, tensor {}, ZeRO {}, recompute {}{}{}", run.grid.data, run.grid.context,
-                     run.grid.tensor, network.optimizer.zero, name_of(network.recompute),
+  return fmt::format("data {}, context {}{}, tensor {}, ZeRO {}, recompute {}{}{}", run.grid.data, run.grid.context,
+                     run.grid.ring_inner == 0 ? "" : " in a " + describe_ring(run.grid), run.grid.tensor,
+                     network.optimizer.zero, name_of(network.recompute),
                      network.offload == Offload::kNone ? "" : ", offload " + name_of(network.offload),
                      network.mlp_tile == 0 ? "" : fmt::format(", MLP in tiles of {} rows", network.mlp_tile));
 }

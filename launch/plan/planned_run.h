@@ -11,6 +11,7 @@
 #include "launch/run_config.h"
 #include "model/config.h"
 #include "parallel/process_grid.h"
+#include "parallel/ring_topology.h"
 
 namespace carillon {
 
@@ -18,6 +19,7 @@ struct PlannedRun {
   GridShape grid;
   NetworkOptions network;  // batch, length, recompute, ZeRO stage …
   int64_t accumulation = 1;
+  RingChoice ring;  // as asked for; what it comes to is in grid
 
   SequenceLayout layout() const { return {network.layout, network.sequence_length, grid.context, grid.tensor}; }
   int64_t rows() const { return network.batch * layout().local(); }  // N, of a rank and micro-step
@@ -28,7 +30,10 @@ struct PlannedRun {
   int64_t tokens() const { return sequences() * network.sequence_length; }        // of a step, padding not counted
 };
 
-PlannedRun planned_run(const RunConfig& config, GridShape grid);
+// On nodes of `ranks_per_node` ranks each. Error 64 as ring_inner.
+PlannedRun planned_run(const RunConfig& config, GridShape grid, int64_t ranks_per_node);
+// The grid with what `ring` comes to there.
+GridShape with_ring(GridShape grid, RingChoice ring, int64_t ranks_per_node);
 
 // A communicator that knows its rank and size. Whoever exchanges anything through it gets an InternalError.
 std::unique_ptr<Communicator> planned_communicator(std::string name, int rank, int size);

@@ -60,31 +60,47 @@ RingPlan plan_ring(const SequenceLayout& layout, const RingAttention::Shape& sha
   const int64_t half = layout.half();
   const auto pairs = [&](int rank, int source, int which) { return pairs_of(layout, rank, source, which, window); };
   RingPlan plan;
-  plan.steps.resize(static_cast<size_t>(ranks) + (ranks > 1 ? 1 : 0));
+  RingSchedule schedule(ranks, shape.ring_inner);
+  plan.steps.resize(static_cast<size_t>(ranks) + (ranks == 1 ? 0 : schedule.stages() == 1 ? 1 : 2));
   for (int rank = 0; rank < ranks; ++rank)
     for (int source = 0; source < ranks; ++source) {
       const int64_t early = pairs(rank, source, 0), late = pairs(rank, source, 1);
-      RingStep& step = plan.steps[static_cast<size_t>((source - rank + ranks) % ranks)];
+      int at = 0;
+      while (schedule.source(rank, at) != source) ++at;
+      RingStep& step = plan.steps[static_cast<size_t>(at)];
       step.pairs = std::max(step.pairs, early + late);
     }
   if (ranks == 1) return plan;
 
-  RingSchedule schedule(ranks);
   schedule.set(causal_readers(layout, window));
   const int64_t elements = 2 * shape.batch * half * shape.kv_heads * shape.head_dim;
   const int64_t key_half = elements * static_cast<int64_t>(size_of(shape.compute));
   const int64_t gradient_half = elements * static_cast<int64_t>(size_of(accumulate_type(shape.compute)));
-  for (int step = 0; step <= ranks; ++step)
+  const int inner = schedule.inner();
+  const auto largest = [](int64_t& bytes, int64_t sent) { bytes = std::max(bytes, sent); };
+  for (int step = 0; step < static_cast<int>(plan.steps.size()); ++step)
     for (int rank = 0; rank < ranks; ++rank) {
       RingStep& at = plan.steps[static_cast<size_t>(step)];
-      if (step + 1 < ranks) at.key_bytes = std::max(at.key_bytes, schedule.carried(rank, step).count() * key_half);
+      if (step + 1 < ranks) {
+        largest(at.key_bytes, schedule.carried(rank, step).count() * key_half);
+        largest(at.outer_key_bytes, schedule.outer_carried(rank, step / inner).count() * key_half / inner);
+      }
       if (step < 2) continue;
-      const int sent =
-          schedule.gradient_carried(rank, step - 1).count() + schedule.gradient_finished(rank, step - 1).count();
-      at.gradient_bytes = std::max(at.gradient_bytes, sent * gradient_half);
+      const int before = step - 1;
+      if (before < ranks) {
+        int sent = schedule.gradient_carried(rank, before).count();
+        if (before % inner != 0) sent += schedule.gradient_finished(rank, before).count();
+        largest(at.gradient_bytes, sent * gradient_half);
+      }
+      // A stage's go to other nodes in the steps after its last part is collected; the last stage's in one.
+      const int stage = before / inner - 1, pieces = stage + 1 < schedule.stages() ? inner : 1;
+      if (stage < 1 || stage >= schedule.stages()) continue;
+      const int outer =
+          schedule.outer_gradient_carried(rank, stage).count() + schedule.outer_gradient_finished(rank, stage).count();
+      largest(at.outer_gradient_bytes, outer * gradient_half / pieces);
     }
-  plan.forward_bytes = schedule.key_halves() * key_half;
-  plan.backward_bytes = plan.forward_bytes + schedule.gradient_halves() * gradient_half;
+  plan.forward_bytes = schedule.key_halves().all() * key_half;
+  plan.backward_bytes = plan.forward_bytes + schedule.gradient_halves().all() * gradient_half;
   return plan;
 }
 

@@ -13,10 +13,13 @@ struct RingStep {
   int64_t pairs = 0;           // (query, key) pairs of the rank that has most, one sequence and head
   int64_t key_bytes = 0;       // sent by the rank that sends most while this step is computed: keys and values
   int64_t gradient_bytes = 0;  // the same in the backward pass: dK and dV of the step before
+  // Of two levels, between nodes; the above are inside them then.
+  int64_t outer_key_bytes = 0, outer_gradient_bytes = 0;
 };
 
 struct RingPlan {
-  // Steps 0 … W-1; step W, in which the last gradients come home, has no pairs.
+  // Steps 0 … W-1; step W, in which the last gradients come home (of two levels: W, and W+1 between nodes), has no
+  // pairs.
   std::vector<RingStep> steps;
   int64_t forward_bytes = 0, backward_bytes = 0;  // of all ranks together
 

@@ -68,10 +68,17 @@ struct Products {
   }
 };
 
+// What the hops of a flat ring, or of an inner ring, go over.
+const Link& inner_link(const PlannedRun& run, const PlannedMachine& machine) {
+  const int64_t ranks = run.grid.ring_inner == 0 ? run.grid.context : run.grid.ring_inner;
+  return machine.link(ranks * run.grid.tensor);
+}
+
 RingTime ring_time(const WorkPlan& work, const PlannedRun& run, const PlannedMachine& machine, int64_t head_dim,
                    double rate, bool backward) {
   RingTime time;
-  const Link& link = machine.link(int64_t{run.grid.context} * run.grid.tensor);
+  const Link& link = inner_link(run, machine);
+  const Link& outer = machine.link(int64_t{run.grid.context} * run.grid.tensor);
   const bool overlaps = machine.profile.device != "cpu";
   // Causal attention over S tokens is S²/2 pairs: 4 FLOP a pair and channel forward, 10 backward.
   const double pair_flops = (backward ? 10.0 : 4.0) * static_cast<double>(head_dim * work.attention_batch_heads);
@@ -79,7 +86,11 @@ RingTime ring_time(const WorkPlan& work, const PlannedRun& run, const PlannedMac
     const double compute = static_cast<double>(step.pairs) * pair_flops / rate;
     const double bytes = static_cast<double>(step.key_bytes + (backward ? step.gradient_bytes : 0));
     const double messages = (step.key_bytes > 0 ? 1 : 0) + (backward && step.gradient_bytes > 0 ? 1 : 0);
-    const double hop = seconds_on(link, bytes, messages);
+    const double outer_bytes = static_cast<double>(step.outer_key_bytes + (backward ? step.outer_gradient_bytes : 0));
+    const double outer_messages =
+        (step.outer_key_bytes > 0 ? 1 : 0) + (backward && step.outer_gradient_bytes > 0 ? 1 : 0);
+    // Of two levels a step's piece goes between nodes after the inner hop: one group's exchanges take turns.
+    const double hop = seconds_on(link, bytes, messages) + seconds_on(outer, outer_bytes, outer_messages);
     time.compute += compute;
     time.hops += hop;
     time.exposed += overlaps ? std::max(0.0, hop - compute) : hop;
@@ -103,9 +114,15 @@ int64_t tokens_to_hide(const ModelConfig& model, const WorkPlan& work, const Pla
   const double sequences = static_cast<double>(run.network.batch), width = static_cast<double>(model.head_dim);
   // compute · n² >= transfer · n + latency
   const double compute = steps * (backward ? 5.0 : 2.0) * sequences * static_cast<double>(shards.heads) * width / rate;
-  const double transfer = 2 * sequences * static_cast<double>(shards.kv_heads) * width *
-                          (narrow + (backward ? wide : 0)) / link.bytes_per_second;
-  const double latency = (backward ? 2 : 1) * link.latency_seconds;
+  // Two levels: beside each inner hop a piece of a block between nodes.
+  const double inner = run.grid.ring_inner;
+  const Link& within = inner_link(run, machine);
+  const double seconds_a_byte = inner == 0 || within.bytes_per_second <= 0
+                                    ? 1 / link.bytes_per_second
+                                    : 1 / within.bytes_per_second + 1 / (inner * link.bytes_per_second);
+  const double transfer =
+      2 * sequences * static_cast<double>(shards.kv_heads) * width * (narrow + (backward ? wide : 0)) * seconds_a_byte;
+  const double latency = (backward ? 2 : 1) * (link.latency_seconds + (inner == 0 ? 0 : within.latency_seconds));
   return static_cast<int64_t>(
       std::ceil((transfer + std::sqrt(transfer * transfer + 4 * compute * latency)) / (2 * compute)));
 }
@@ -167,7 +184,7 @@ StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const Planne
   time.backward_ring.tokens_to_hide = tokens_to_hide(model, work, run, machine, shards, backward_rate, true);
   // Ranks of a ring on one node: it is a ring of rings when they are some, but not all.
   const int64_t inner = machine.ranks_per_node / run.grid.tensor;
-  if (inner > 1 && inner < run.grid.context) {
+  if (run.grid.ring_inner == 0 && inner > 1 && inner < run.grid.context) {
     const auto two_level = [&](double rate, bool of_backward) {
       return tokens_to_hide(model, work, run, machine, shards, rate, of_backward, static_cast<double>(inner));
     };

@@ -55,8 +55,8 @@ struct RingTime {
   double exposed = 0;          // what they add to the compute
   double uncovered = 0;        // hops longer than their step's attention, wherever they run; 0: the ring can be hidden
   int64_t tokens_to_hide = 0;  // tokens a rank needs for that: 2·η·F/(g·β·B) forward, and the link's latency
-  // The same for a two-level ring, which this program does not have: the ring turns inside nodes of W_in ranks while
-  // one block goes to the next node on all adapters, in W_in steps' time. 0: no ring, or all hops of one kind.
+  // Of a flat ring over several nodes, the same for blocks that go to the next node on all adapters in W_in steps'
+  // time, as those of two levels. 0: no such ring.
   int64_t tokens_to_hide_two_level = 0;
 };
 

@@ -130,7 +130,8 @@ WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run) {
   work.moved_bytes = layers * (forward.bytes + backward.bytes + again_times * again.bytes) + once.bytes;
   work.ops = layers * (forward.calls + backward.calls + again_times * again.calls) + once.calls;
 
-  const RingAttention::Shape shape{options.batch, shards.heads, shards.kv_heads, width, options.compute, true};
+  const RingAttention::Shape shape{options.batch,   shards.heads, shards.kv_heads,    width,
+                                   options.compute, true,         run.grid.ring_inner};
   work.ring = plan_ring(layout, shape, model.sliding_window);
   work.attention_batch_heads = options.batch * shards.heads;
 

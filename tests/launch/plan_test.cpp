@@ -93,6 +93,15 @@ TEST(Plan, RingSendsWhatRingAttentionSends) {
       const RingPlan plan = plan_ring(layout, shape, 0);
       EXPECT_EQ(plan.forward_bytes, RingAttention::forward_bytes(layout, shape)) << ranks;
       EXPECT_EQ(plan.backward_bytes, RingAttention::backward_bytes(layout, shape)) << ranks;
+      for (const int inner : {1, 2, 4}) {
+        if (ranks % inner != 0) continue;
+        RingAttention::Shape two = shape;
+        two.ring_inner = inner;
+        const RingPlan levels = plan_ring(layout, two, 0);
+        EXPECT_EQ(levels.forward_bytes, RingAttention::forward_bytes(layout, two)) << ranks << " / " << inner;
+        EXPECT_EQ(levels.backward_bytes, RingAttention::backward_bytes(layout, two)) << ranks << " / " << inner;
+        EXPECT_EQ(levels.pairs(), plan.pairs()) << "the same work in another order";
+      }
       const int64_t n = layout.local();
       for (int step = 0; step < ranks; ++step)
         EXPECT_EQ(plan.steps[static_cast<size_t>(step)].pairs, step == 0                     ? n * (n + 1) / 2
@@ -316,6 +325,18 @@ TEST(Plan, RingIsHiddenFromThePublishedLengthsOn) {
   EXPECT_NEAR(static_cast<double>(nodes.forward_ring.tokens_to_hide_two_level), 893, 1);
   EXPECT_NEAR(static_cast<double>(nodes.backward_ring.tokens_to_hide_two_level), 857, 1);
   EXPECT_EQ(node.forward_ring.tokens_to_hide_two_level, 0);
+  // As it is built an inner hop and an eighth of one between nodes take turns: 893 and 893 tokens.
+  PlannedRun two = wide;
+  two.grid = with_ring(two.grid, {}, 8);
+  EXPECT_EQ(two.grid.ring_inner, 8) << "16 context ranks on two nodes";
+  const StepTime levels = plan_step(llama_8b(), two, h100(2));
+  EXPECT_NEAR(static_cast<double>(levels.forward_ring.tokens_to_hide), 2 * 893, 2);
+  EXPECT_NEAR(static_cast<double>(levels.backward_ring.tokens_to_hide), 2 * 857, 2);
+  EXPECT_EQ(levels.forward_ring.tokens_to_hide_two_level, 0);
+  two.network.sequence_length = 16 * 1900;
+  EXPECT_DOUBLE_EQ(plan_step(llama_8b(), two, h100(2)).forward_ring.uncovered, 0);
+  EXPECT_EQ(with_ring({2, 8, 1}, {}, 8).ring_inner, 0) << "each ring on a node";
+  EXPECT_EQ(with_ring({1, 2, 8}, {}, 8).ring_inner, 0) << "one context rank a node";
   const StepTime filled = plan_step(llama_70b(), run_of({1, 16, 8}, 1 << 20, 1, Recompute::kSelective), h100(16));
   EXPECT_EQ(filled.forward_ring.tokens_to_hide_two_level, 0);
   EXPECT_NEAR(static_cast<double>(filled.forward_ring.tokens_to_hide), 3571, 1);

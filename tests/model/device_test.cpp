@@ -9,7 +9,8 @@
 namespace carillon::testing {
 namespace {
 
-void expect_the_references_bits(TinyRun run) {
+// Weights and gradients are some rank's: not compared where ranks differ, which one it is is then chance.
+void expect_the_references_bits(TinyRun run, bool ranks_agree = true) {
   run.device = "reference";
   const TinyResult expected = run_tiny(run);
   run.device = "isolated";
@@ -18,6 +19,7 @@ void expect_the_references_bits(TinyRun run) {
                            name_of(run.compute)));
   EXPECT_EQ(got.loss, expected.loss);
   EXPECT_EQ(got.gradient_norm, expected.gradient_norm);
+  if (!ranks_agree) return;
   EXPECT_EQ(got.gradients, expected.gradients);
   EXPECT_EQ(got.weights, expected.weights);
   EXPECT_EQ(got.token_loss, expected.token_loss);
@@ -74,7 +76,7 @@ TEST(TrainingOnADevice, MistakesAreMadeOnTheDeviceToo) {
     TinyRun run = base_run();
     run.grid = {1, 2, 1};
     run.zero = 1;
-    expect_the_references_bits(run);
+    expect_the_references_bits(run, mistake != TestBreak::kWeightsNotGathered);
   }
 }
 

@@ -47,6 +47,7 @@ TEST_P(MutationTest, IsSeen) {
 INSTANTIATE_TEST_SUITE_P(Mistakes, MutationTest,
                          ::testing::Values(Mutation{TestBreak::kRingDropsLastGradientHop, {1, 2, 1}},
                                            Mutation{TestBreak::kRingDropsLastGradientHop, {1, 4, 1}},
+                                           Mutation{TestBreak::kRingDropsOuterGradientHop, {1, 4, 1, 2}},
                                            Mutation{TestBreak::kRingWrongChunkOrder, {1, 2, 1}},
                                            Mutation{TestBreak::kDocumentMaskDropped, {1, 2, 1}},
                                            Mutation{TestBreak::kReplicatedGradientNotSummed, {1, 1, 2}},

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "parallel/ring_topology.h"
 #include "parallel/thread_communicator.h"
 
 namespace carillon::testing {
@@ -46,6 +47,26 @@ TEST(ProcessGrid, AWrongProductNamesTheNumbers) {
       EXPECT_NE(std::string(error.what()).find("= 4 ranks, but 3"), std::string::npos) << error.what();
     }
   });
+}
+
+TEST(RingTopology, TwoLevelsWhereARingLiesEvenlyOnNodes) {
+  const auto automatic = [](GridShape shape, const std::vector<int64_t>& nodes) {
+    return ring_inner({}, shape, nodes);
+  };
+  EXPECT_EQ(automatic({1, 4, 1}, {0, 0, 2, 2}), 2);
+  EXPECT_EQ(automatic({1, 4, 1}, {0, 0, 0, 0}), 0);
+  EXPECT_EQ(automatic({1, 4, 1}, {0, 1, 2, 3}), 0);
+  EXPECT_EQ(automatic({1, 4, 1}, {0, 0, 0, 3}), 0) << "not evenly";
+  EXPECT_EQ(automatic({1, 4, 1}, {0, 1, 0, 1}), 0) << "not in order";
+  EXPECT_EQ(automatic({1, 6, 1}, {0, 0, 2, 2, 0, 0}), 0) << "a node twice";
+  EXPECT_EQ(automatic({1, 4, 2}, {0, 0, 0, 0, 4, 4, 4, 4}), 2);
+  EXPECT_EQ(automatic({2, 2, 2}, {0, 0, 0, 0, 4, 4, 4, 4}), 0) << "each ring on one node";
+  EXPECT_EQ(automatic({2, 4, 1}, {0, 0, 2, 2, 4, 4, 4, 4}), 0) << "rings of two kinds";
+  EXPECT_EQ(ring_inner({RingKind::kFlat}, {1, 4, 1}, {0, 0, 2, 2}), 0);
+  EXPECT_EQ(ring_inner({RingKind::kTwoLevel, 4}, {1, 8, 1}, std::vector<int64_t>(8)), 4);
+  EXPECT_EQ(ring_inner({RingKind::kTwoLevel, 8}, {1, 8, 1}, std::vector<int64_t>(8)), 0) << "one ring";
+  EXPECT_THROW((void)ring_inner({RingKind::kTwoLevel, 3}, {1, 8, 1}, std::vector<int64_t>(8)), Error);
+  EXPECT_THROW((void)ring_inner({RingKind::kTwoLevel}, {1, 8, 1}, std::vector<int64_t>(8)), Error);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <mutex>
+#include <utility>
 
 #include "parallel/test_break.h"
 #include "parallel/thread_communicator.h"
@@ -85,11 +86,48 @@ void dense(const Case& c, Whole& w) {
 
 struct Traffics {
   int64_t forward = 0, backward = 0, forward_calls = 0, backward_calls = 0;  // bytes of all ranks, calls of the busiest
+  int64_t forward_outer = 0, backward_outer = 0;                             // of these bytes those between nodes
 };
 
-// The same around a ring of `ranks`; whole tensors come home.
+// Passes everything on, and counts what it sends to another node of `inner` ranks.
+class NodeCounter : public Communicator {
+ public:
+  NodeCounter(std::unique_ptr<Communicator> all, int inner) : all_(std::move(all)), inner_(inner) {}
+  int rank() const override { return all_->rank(); }
+  int size() const override { return all_->size(); }
+  const std::string& name() const override { return all_->name(); }
+  void all_reduce(Tensor x, Reduction reduction) override { all_->all_reduce(x, reduction); }
+  void all_gather(Tensor y, Tensor x, const std::vector<int64_t>& counts) override { all_->all_gather(y, x, counts); }
+  void reduce_scatter(Tensor y, Tensor x, const std::vector<int64_t>& counts) override {
+    all_->reduce_scatter(y, x, counts);
+  }
+  void broadcast(Tensor x, int root) override { all_->broadcast(x, root); }
+  void barrier() override { all_->barrier(); }
+  std::unique_ptr<Transfer> start_exchange(Tensor send, int to, Tensor receive, int from, Kind kind) override {
+    if (send && to >= 0) {
+      EXPECT_NE(to, rank()) << "what stays on a rank is not exchanged";
+      count_exchange(static_cast<int64_t>(send.bytes()), kind);
+      if (to / inner_ != rank() / inner_) {
+        outer_bytes += static_cast<int64_t>(send.bytes());
+        EXPECT_TRUE(to % inner_ == rank() % inner_) << "blocks change nodes between namesakes only";
+      }
+    }
+    return all_->start_exchange(send, to, receive, from, kind);
+  }
+  std::unique_ptr<Communicator> split(int color, int key, std::string name) override {
+    return all_->split(color, key, std::move(name));
+  }
+  int64_t outer_bytes = 0;
+
+ private:
+  std::unique_ptr<Communicator> all_;
+  int inner_;
+};
+
+// The same around a ring of `ranks`, of inner rings of `inner` (0: one ring); whole tensors come home.
 template <class T>
-Whole ring(const Case& c, const Whole& in, int ranks, Traffics* traffics = nullptr, const char* device = "cpu") {
+Whole ring(const Case& c, const Whole& in, int ranks, Traffics* traffics = nullptr, const char* device = "cpu",
+           int inner = 0) {
   Whole result;
   result.out.resize(in.q.size()), result.dq.resize(in.q.size());
   result.dk.resize(in.k.size()), result.dv.resize(in.k.size());
@@ -97,10 +135,10 @@ Whole ring(const Case& c, const Whole& in, int ranks, Traffics* traffics = nullp
   run_ranks(ranks, [&](std::unique_ptr<Communicator> world) {
     using A = accumulate_t<T>;
     const auto backend = make_test_backend({.device = device, .threads = 1, .device_index = world->rank()});
-    const auto cp = for_device(*backend, std::move(world));
+    const auto cp = std::make_unique<NodeCounter>(for_device(*backend, std::move(world)), inner == 0 ? ranks : inner);
     DeviceMemory memory(*backend);
     const SequenceLayout layout(c.kind, c.length, ranks, 1);
-    const RingAttention::Shape shape{1, c.heads, c.kv_heads, c.head_dim, dtype_of<T>::value};
+    const RingAttention::Shape shape{1, c.heads, c.kv_heads, c.head_dim, dtype_of<T>::value, true, inner};
     Arena measuring;
     RingAttention(*backend, *cp, layout, shape, measuring).deal_work(measuring);
     Arena arena(backend->allocate(measuring.peak()));
@@ -137,6 +175,7 @@ Whole ring(const Case& c, const Whole& in, int ranks, Traffics* traffics = nullp
     cp->reset_traffic();
     attention.forward(out, all_lse, q, k, v, scale);
     const Traffic forward = cp->traffic();
+    const int64_t forward_outer = std::exchange(cp->outer_bytes, 0);
     cp->reset_traffic();
     attention.backward(dq, dk, dv, dout, q, k, v, out, all_lse, scale);
     const Traffic backward = cp->traffic();
@@ -144,6 +183,7 @@ Whole ring(const Case& c, const Whole& in, int ranks, Traffics* traffics = nullp
     const std::lock_guard lock(mutex);
     if (traffics) {
       traffics->forward += forward.total_bytes(), traffics->backward += backward.total_bytes();
+      traffics->forward_outer += forward_outer, traffics->backward_outer += cp->outer_bytes;
       traffics->forward_calls = std::max(traffics->forward_calls, forward.shift.calls + forward.message.calls);
       traffics->backward_calls = std::max(traffics->backward_calls, backward.shift.calls + backward.message.calls);
     }
@@ -253,6 +293,122 @@ TEST_F(RingAttentionOnCuda, AWaitLeftOutIsNoticed) {
 
 TEST(RingAttention, AnyPadding) {
   for (int64_t length = 17; length <= 32; ++length) expect_equal_to_dense({length, 2, 1, 8}, {2, 4, 8}, false);
+}
+
+// Two levels: W_in, W_out. The degenerate ones are the flat ring in other words.
+constexpr std::pair<int, int> kTwoLevels[] = {{1, 4}, {2, 2}, {4, 1}, {2, 4}, {4, 2}, {3, 2}};
+
+void expect_two_levels_equal(const Case& c, const char* device = "cpu", bool all_kinds = true) {
+  Whole expected = inputs(c);
+  dense(c, expected);
+  for (const auto& [inner, nodes] : kTwoLevels) {
+    const int ranks = inner * nodes;
+    if (c.length < 2 * ranks || (!all_kinds && (ranks != 4 || inner != 2))) continue;
+    SCOPED_TRACE(fmt::format("T {} heads {}/{} of {} on {} nodes of {} ranks, {}", c.length, c.heads, c.kv_heads,
+                             c.head_dim, nodes, inner, c.kind == LayoutKind::kZigzag ? "zigzag" : "contiguous"));
+    const Whole two = ring<double>(c, expected, ranks, nullptr, device, inner);
+    EXPECT_LT(worst(two, expected), 1e-10);
+    EXPECT_LT(worst(two, ring<double>(c, expected, ranks, nullptr, device)), 1e-10);
+  }
+}
+
+TEST(TwoLevelRing, EqualsTheFlatOne) {
+  for (const LayoutKind kind : {LayoutKind::kZigzag, LayoutKind::kContiguous}) {
+    expect_two_levels_equal({128, 4, 4, 16, kind});
+    expect_two_levels_equal({128, 6, 2, 16, kind});
+    expect_two_levels_equal({59, 4, 2, 8, kind, {17, 31, 11}});
+    expect_two_levels_equal({64, 4, 2, 8, kind, std::vector<int64_t>(64, 1)});
+    expect_two_levels_equal({61, 4, 2, 8, kind, {}, 7});
+    expect_two_levels_equal({90, 4, 4, 8, kind, {50, 40}, 13});
+  }
+  for (int64_t length = 17; length <= 32; ++length) expect_two_levels_equal({length, 2, 1, 8});
+}
+
+TEST(TwoLevelRing, OnADeviceWhoseMemoryTheHostCannotRead) {
+  expect_two_levels_equal({96, 4, 2, 8}, "isolated", false);
+  expect_two_levels_equal({61, 4, 2, 8, LayoutKind::kContiguous, {}, 7}, "isolated", false);
+}
+
+TEST_F(RingAttentionOnCuda, TwoLevelsEqualDenseAttention) {
+  expect_two_levels_equal({64, 4, 2, 8}, "cuda", false);
+  expect_two_levels_equal({59, 4, 2, 8, LayoutKind::kContiguous, {17, 31, 11}}, "cuda", false);
+}
+
+// The same bits each time, however late exchanges come.
+TEST(TwoLevelRing, IsTheSameBitsInEveryRun) {
+  for (const LayoutKind kind : {LayoutKind::kZigzag, LayoutKind::kContiguous})
+    for (const auto& [inner, nodes] : kTwoLevels) {
+      const Case c{90, 4, 2, 8, kind, {50, 40}};
+      const Whole in = inputs(c), once = ring<float>(c, in, inner * nodes, nullptr, "cpu", inner);
+      const ScopedExchangeDelay delay(300);
+      for (int repeat = 0; repeat < 2; ++repeat) {
+        const Whole again = ring<float>(c, in, inner * nodes, nullptr, "cpu", inner);
+        EXPECT_TRUE(again.out == once.out && again.dq == once.dq && again.dk == once.dk && again.dv == once.dv);
+      }
+    }
+}
+
+// Degenerate ones are the flat ring, hop by hop: the same sums in the same order.
+TEST(TwoLevelRing, OfOneNodeIsTheFlatRing) {
+  const Case c{90, 4, 2, 8, LayoutKind::kZigzag, {50, 40}};
+  const Whole in = inputs(c), flat = ring<float>(c, in, 4);
+  for (const int inner : {1, 4}) {
+    const Whole two = ring<float>(c, in, 4, nullptr, "cpu", inner);
+    EXPECT_TRUE(two.out == flat.out && two.dq == flat.dq) << inner;
+    EXPECT_TRUE(two.dk == flat.dk && two.dv == flat.dv) << inner;
+  }
+}
+
+// A negative control: without what comes home from other nodes the keys' gradients are wrong, and nothing else.
+TEST(TwoLevelRing, AnOuterGradientHopLeftOutIsNoticed) {
+  for (const LayoutKind kind : {LayoutKind::kZigzag, LayoutKind::kContiguous}) {
+    const Case c{64, 4, 2, 8, kind};
+    Whole expected = inputs(c);
+    dense(c, expected);
+    const ScopedTestBreak broken(TestBreak::kRingDropsOuterGradientHop);
+    const Whole got = ring<double>(c, expected, 4, nullptr, "cpu", 2);
+    EXPECT_TRUE(near(got.out, expected.out) && near(got.dq, expected.dq));
+    EXPECT_GT(std::min(relative(got.dk, expected.dk), relative(got.dv, expected.dv)), 1e-3);
+  }
+}
+
+// Between nodes W·(O-1) blocks' hops less a quarter, the rest stays inside; calls: hops of the inner rings, and pieces.
+TEST(TwoLevelRing, TrafficIsTheFormulasByLink) {
+  for (const LayoutKind kind : {LayoutKind::kZigzag, LayoutKind::kContiguous})
+    for (const auto& [inner, nodes] : kTwoLevels) {
+      const int ranks = inner * nodes;
+      SCOPED_TRACE(
+          fmt::format("{} nodes of {}, {}", nodes, inner, kind == LayoutKind::kZigzag ? "zigzag" : "contiguous"));
+      const Case c{64 * ranks, 4, 2, 16, kind};
+      Traffics traffics;
+      ring<float>(c, inputs(c), ranks, &traffics, "cpu", inner);
+      const SequenceLayout layout(kind, c.length, ranks, 1);
+      const RingAttention::Shape shape{1, c.heads, c.kv_heads, c.head_dim, DType::kFloat32, true, inner};
+      const RingSchedule::Wire forward = RingAttention::forward_wire(layout, shape);
+      const RingSchedule::Wire backward = RingAttention::backward_wire(layout, shape);
+      EXPECT_EQ(traffics.forward, forward.all());
+      EXPECT_EQ(traffics.forward_outer, forward.outer);
+      EXPECT_EQ(traffics.backward, backward.all());
+      EXPECT_EQ(traffics.backward_outer, backward.outer);
+      if (kind == LayoutKind::kZigzag) {
+        EXPECT_EQ(traffics.forward_calls, nodes * (inner - 1) + (nodes - 1) * inner);
+        const int64_t half_bytes = 2 * layout.half() * c.kv_heads * c.head_dim * 4;
+        EXPECT_EQ(traffics.forward, 3 * ranks * (ranks - 1) / 2 * half_bytes) << "as one ring";
+        EXPECT_EQ(traffics.forward_outer, 3 * ranks * (nodes - 1) / 2 * half_bytes);
+      }
+    }
+}
+
+// A window that reaches no further than the rank before leaves most of both levels at home.
+TEST(TwoLevelRing, WindowsSendLess) {
+  Case c{256, 2, 1, 8, LayoutKind::kContiguous};
+  Traffics plain, windowed;
+  ring<float>(c, inputs(c), 8, &plain, "cpu", 4);
+  c.window = 8;
+  ring<float>(c, inputs(c), 8, &windowed, "cpu", 4);
+  EXPECT_LT(windowed.forward, plain.forward / 2);
+  EXPECT_LT(windowed.forward_outer, plain.forward_outer / 2);
+  EXPECT_GT(windowed.forward_outer, 0);
 }
 
 // W-1 hops forward with the late halves left out where nobody reads them; at most 2W-1 exchanges backward.

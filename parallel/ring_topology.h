@@ -1,0 +1,32 @@
+// Whether the ring of context ranks is one, or rings inside nodes and one between them: from where the ranks are.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "parallel/process_grid.h"
+
+namespace carillon {
+
+// auto: two levels where every ring of the grid lies on more than one node, evenly and in order, with more than one of
+// its ranks on each; flat elsewhere.
+enum class RingKind { kAuto, kFlat, kTwoLevel };
+
+struct RingChoice {
+  RingKind kind = RingKind::kAuto;
+  int inner = 0;  // ranks of an inner ring, with kTwoLevel; 0: those of a node
+};
+
+// The node of each rank of the world, as numbers that differ from node to node: nodes are told apart by MPI (ranks that
+// can share memory); ranks that are threads are on one. Collective.
+std::vector<int64_t> nodes_of_ranks(Communicator& world);
+
+// GridShape::ring_inner for ranks on these nodes; 0 for one ring. Error 64 when two levels are asked for, without a
+// number, of ranks that do not lie that way, and for a number that does not divide the context ranks.
+int ring_inner(RingChoice choice, GridShape shape, const std::vector<int64_t>& nodes);
+
+// "flat ring", "ring of 4 ranks in each of 2".
+std::string describe_ring(GridShape shape);
+
+}  // namespace carillon
