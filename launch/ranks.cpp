@@ -76,9 +76,7 @@ std::unique_ptr<Communicator> carry_tensors(Backend& backend, std::unique_ptr<Co
 
 std::unique_ptr<Backend> make_backend(Communicator& world, const RuntimeSection& runtime, const Notice& notice) {
   if (runtime.attention == "cudnn")
-    fail(ExitCode::kUsage,
-         "cudnn's attention needs CUDA, which this carillon was built without, in runtime.attention, use "
-         "auto or own");
+    fail(ExitCode::kUsage, "cudnn's attention is not built yet, in runtime.attention, use auto or own");
   BackendOptions options;
   options.device = runtime.device;
   options.threads = static_cast<int>(runtime.threads.value_or(0));

@@ -37,6 +37,7 @@ checkpoint: {every_steps: 1, keep: 20}
 
 LAYOUTS = {"1": (1, []), "tp2": (2, ["parallel.tensor=2"]), "tp4": (4, ["parallel.tensor=4"]),
            "cp2": (2, ["parallel.context=2"]), "cp3": (3, ["parallel.context=3"]), "cp4": (4, ["parallel.context=4"]),
+           "cp4 in two levels": (4, ["parallel.context=4", "parallel.ring=two_level", "parallel.ring_inner=2"]),
            "tp2cp2": (4, ["parallel.tensor=2", "parallel.context=2"]),
            "dp2": (2, ["parallel.data=2", "train.micro_batch_size=1"])}
 
