@@ -2,6 +2,7 @@
 #pragma once
 
 #include "launch/plan/planned_run.h"
+#include "launch/plan/time_plan.h"
 
 namespace carillon::testing {
 
