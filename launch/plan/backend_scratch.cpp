@@ -49,15 +49,17 @@ size_t backend_scratch_bytes(const ScratchShape& s) {
   const int64_t granule = tiles ? 16 : 1;  // Operand::kGranule
   const int64_t words = (s.head_dim + depth * granule - 1) / (depth * granule) * granule,
                 padded = padded_width(s.head_dim);
-  const int64_t all_keys = round_to_panel(s.keys), all_rows = round_to_panel(s.queries);
+  const int64_t all_keys = round_to_panel(s.keys);
 
   const int64_t forward = s.batch * s.kv_heads * all_keys * (words + padded / depth) +
                           s.threads * kForwardRows * (words + padded + 2 + kForwardKeys);
 
   const int64_t key_blocks = (s.keys + kBackwardKeys - 1) / kBackwardKeys;
   const bool by_heads = s.batch * s.kv_heads >= s.threads && key_blocks <= kBlocksOfOneThread;
-  const int64_t head = 2 * s.keys * words + 2 * all_rows * words + (all_keys + 2 * all_rows) / depth * padded +
-                       2 * all_rows + 2 * s.queries * padded;
+  const int64_t piece = std::min(backward_queries_at_once(padded, depth, width), s.queries);
+  const int64_t piece_panels = round_to_panel(piece);
+  const int64_t head = 2 * s.keys * words + 2 * piece_panels * words + (all_keys + 2 * piece_panels) / depth * padded +
+                       2 * piece_panels + 2 * piece * padded;
   const int64_t backward = (by_heads ? s.threads : 1) * head +
                            s.threads * (3 * kBackwardKeys * kBackwardQueries + 2 * kBackwardKeys * padded);
 
