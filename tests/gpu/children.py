@@ -48,7 +48,8 @@ def run_child(command, environment, seconds, until=None):
     """Runs a command for at most `seconds`; `until()` is asked twice a second, and a text from it stops the child."""
     command = [str(word) for word in command]
     begin = time.monotonic()
-    with tempfile.TemporaryFile("w+", errors="replace") as output, tempfile.TemporaryFile("w+", errors="replace") as errors:
+    with (tempfile.TemporaryFile("w+", errors="replace") as output,
+          tempfile.TemporaryFile("w+", errors="replace") as errors):
         process = subprocess.Popen(command, stdout=output, stderr=errors, stdin=subprocess.DEVNULL, env=environment,
                                    start_new_session=True)
         stopped = ""
@@ -63,7 +64,8 @@ def run_child(command, environment, seconds, until=None):
             end_group(process)
         output.seek(0)
         errors.seek(0)
-        return Done(None if stopped else process.returncode, output.read(), errors.read(), time.monotonic() - begin, stopped)
+        code = None if stopped else process.returncode
+        return Done(code, output.read(), errors.read(), time.monotonic() - begin, stopped)
 
 
 def require(command, environment, seconds):

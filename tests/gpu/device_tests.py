@@ -1,4 +1,4 @@
-"""The tests that a machine without a GPU skips or runs on the emulation: every op on the device against the reference."""
+"""The tests that a machine without a GPU skips or runs on the emulation: every op, and training, against the reference."""
 
 import json
 

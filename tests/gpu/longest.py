@@ -59,9 +59,9 @@ class Geometry:
 
     def plan(self, keys, profile=None):
         """The plan's object, or None where the layout cannot be."""
-        command = [self.machine.carillon, "plan", self.config, "--json", f"plan.profile={profile or self.machine.profile()}",
-                   "plan.ranks=1", f"plan.memory={self.machine.memory_bytes}", f"plan.host_memory={machines.host_memory()}",
-                   "runtime.device=cuda", *keys]
+        command = [self.machine.carillon, "plan", self.config, "--json", "runtime.device=cuda", "plan.ranks=1",
+                   f"plan.profile={profile or self.machine.profile()}", f"plan.memory={self.machine.memory_bytes}",
+                   f"plan.host_memory={machines.host_memory()}", *keys]
         done = run_child(command, self.machine.with_values(device=False, values={"OMP_NUM_THREADS": "1"}), 60)
         if done.code not in (0, 64) or not done.output:
             raise Failed(f"carillon plan: exit code {done.code}: {done.errors.strip()[-300:]}", done.text())
@@ -104,7 +104,7 @@ class Geometry:
             passed_over.append(geometry.name)
             geometry = geometry.alternative
         if choice is None:
-            return self.context.check(self.asked.name, False, "the plan finds no room for it, nor for what stands in for it")
+            return self.context.check(self.asked.name, False, "no room for it by the plan, nor for what stands in for it")
         name = self.asked.name
         if passed_over:
             name = f"{self.asked.name}, {geometry.name} in its place"
@@ -134,18 +134,19 @@ class Geometry:
             return self.context.skip(f"{name}, {length} tokens", f"no step yet: {done.stopped}; the plan says "
                                      f"{plan['time']['seconds']:.1f} s a step")
         measured = steps[-1]["device_memory_bytes"]
-        self.figure.update(planned_bytes=plan["memory"]["peak_bytes"], libraries_bytes=plan["memory"]["by_role"]["libraries"],
-                           by_role=plan["memory"]["by_role"], measured_bytes=measured, host_bytes=plan["memory"]["host_bytes"],
-                           step_seconds=steps[-1]["seconds"], planned_seconds=plan["time"]["seconds"],
-                           planned_terms=plan["time"]["terms"], steps=len(steps), loss=steps[-1]["loss"],
+        memory, spent = plan["memory"], plan["time"]
+        self.figure.update(planned_bytes=memory["peak_bytes"], libraries_bytes=memory["by_role"]["libraries"],
+                           by_role=memory["by_role"], measured_bytes=measured, host_bytes=memory["host_bytes"],
+                           step_seconds=steps[-1]["seconds"], planned_seconds=spent["seconds"],
+                           planned_terms=spent["terms"], steps=len(steps), loss=steps[-1]["loss"],
                            seconds_before_first_step=done.seconds - sum(step["seconds"] for step in steps))
         profile = self.context.earlier.get("bench", {}).get("path")
         if profile:
             own = self.plan(keys, profile)
             self.figure["planned_seconds_by_bench"] = own["time"]["seconds"] if own and own["time"] else None
         self.context.check(f"{name}, {length} tokens", steps[-1]["loss"] is not None,
-                           f"a step took {steps[-1]['seconds']:.2f} s, planned {plan['time']['seconds']:.2f} s")
-        good, text = judge_memory(plan["memory"]["peak_bytes"], plan["memory"]["by_role"]["libraries"], measured)
+                           f"a step took {steps[-1]['seconds']:.2f} s, planned {spent['seconds']:.2f} s")
+        good, text = judge_memory(memory["peak_bytes"], memory["by_role"]["libraries"], measured)
         return self.context.check(f"{name}, memory", good, text)
 
     def start_only(self, name, choice):

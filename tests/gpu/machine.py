@@ -100,20 +100,20 @@ class Machine:
         return int(text) << 20 if text.isdigit() else None
 
     def read_devices(self, info):
-        """From `carillon info --json`: "NVIDIA H100 80GB HBM3, compute capability 9.0, 81079 MiB"."""
+        """From `carillon info --json`, where a device is an object, or, of a version that could not say more, a line:
+        "NVIDIA H100 80GB HBM3, compute capability 9.0, 81079 MiB"."""
         devices = info["cuda"]["devices"]
         if not devices or info["cuda"].get("problem"):
             raise Failed(f"no device: {info['cuda'].get('problem', 'none is counted')}")
-        # Later versions of the program may say more of a device.
-        first = devices[0] if isinstance(devices[0], str) else " ".join(map(str, devices[0].values()))
-        self.devices = len(devices)
-        self.device = first.split(",")[0]
-        capability = re.search(r"capability (\d+\.\d+)", first)
-        self.capability = capability.group(1) if capability else "unknown"
-        memory = re.search(r"(\d+) MiB", first)
-        if memory is None:
+        self.devices, first = len(devices), devices[0]
+        if isinstance(first, dict):
+            self.device, self.capability = first["name"], first["compute_capability"]
+            self.memory_bytes = first["memory_bytes"]
+            return
+        found = re.fullmatch(r"(.*), compute capability (\S+), (\d+) MiB", first)
+        if found is None:
             raise Failed(f"carillon info does not say how much memory the device has: {first}")
-        self.memory_bytes = int(memory.group(1)) << 20
+        self.device, self.capability, self.memory_bytes = found.group(1), found.group(2), int(found.group(3)) << 20
 
     def peaks(self):
         return {} if self.rehearsal else by_name(PEAKS, self.device) or {}
@@ -155,5 +155,6 @@ def commit(build):
     carried = build / "commit"
     if carried.exists():
         return carried.read_text().strip()
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=ROOT, check=False)
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=ROOT,
+                          check=False)
     return done.stdout.strip() or "unknown"

@@ -20,7 +20,8 @@ def run(context):
     for start, end in (("cpu", "cpu"), ("cpu", "cuda"), ("cuda", "cpu")):
         folder = context.folder / f"{start}-{end}"
         if start == end:
-            steps = runs.train(context, config, folder, "runtime.dtype=float64", f"train.max_steps={whole}", device=start)
+            steps = runs.train(context, config, folder, "runtime.dtype=float64", f"train.max_steps={whole}",
+                               device=start)
         else:
             for device, count in ((start, half), (end, whole)):
                 steps = runs.train(context, config, folder, "runtime.dtype=float64", f"train.max_steps={count}",

@@ -38,7 +38,8 @@ def arguments():
     names = ", ".join(part.NAME for part in PARTS)
     parser = argparse.ArgumentParser(prog="run.sh", description="Tests and measures Carillon on this machine's GPU.")
     parser.add_argument("--build", default=str(ROOT / "build"), help="folder of the built program (%(default)s)")
-    parser.add_argument("--output", default=str(ROOT / "runs" / "gpu"), help="where gpu.json and gpu.html go (%(default)s)")
+    parser.add_argument("--output", default=str(ROOT / "runs" / "gpu"),
+                        help="where gpu.json and gpu.html go (%(default)s)")
     parser.add_argument("--budget", type=float, default=520, metavar="SECONDS",
                         help="for everything; parts that do not fit are skipped (%(default)s)")
     parser.add_argument("--only", default="", metavar="PART,…", help=f"of {names}; facts always runs")
@@ -107,7 +108,8 @@ def main():
                 deadline = time.monotonic() + (part.MOST if part is facts else min(left, part.MOST))
                 earlier = {done.name: done.figures for done in records if done.status == PASSED}
                 run_part(part, Context(machine, sizes, folder, chosen.loss_bound, deadline, record, earlier))
-                print(f"  {record.status}, {record.seconds:.1f} s{': ' + record.reason if record.reason else ''}", flush=True)
+                why = f": {record.reason}" if record.reason else ""
+                print(f"  {record.status}, {record.seconds:.1f} s{why}", flush=True)
             records.append(record)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -124,8 +126,8 @@ def main():
     (output / "gpu.json").write_text(json.dumps(result, indent=1) + "\n")
     (output / "gpu.html").write_text(report.page(result))
     counts = {status: sum(record.status == status for record in records) for status in (PASSED, FAILED, SKIPPED)}
-    print(f"{', '.join(f'{count} {status}' for status, count in counts.items())}{' (' + ', '.join(failed) + ')' if failed else ''}"
-          f" in {result['seconds']:.0f} s: {output / 'gpu.json'}, {output / 'gpu.html'}")
+    print(f"{', '.join(f'{count} {status}' for status, count in counts.items())} in {result['seconds']:.0f} s"
+          f"{'; failed: ' + ', '.join(failed) if failed else ''}\n{output / 'gpu.json'}\n{output / 'gpu.html'}")
     return 1 if failed else 0
 
 

@@ -82,7 +82,7 @@ DEVICE = Sizes(
     sanitized=[("runtime/runtime_backend_test", "*RmsNorm*:*CrossEntropy*:*Embedding*:*AdamW*"),
                ("runtime/runtime_attention_test", "*KeysBehind*:*NotANumber*")],
     model=llama(512, 256, 704, 4, 4, 2, 64, True), length=256, sequences=8, steps=50, few=6, learning_rate=2e-3,
-    bench_seconds=45, bench_longest=32768,
+    bench_seconds=45, bench_longest=131072,
     geometries=[Long("1B", LLAMA_1B), Long("8B", LLAMA_8B, Long("3B", LLAMA_3B, Long("1B", LLAMA_1B)))],
     mlp_tile=8192, grain=1024, start_seconds=8, longest_step=22, length_cap=None)
 

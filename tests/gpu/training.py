@@ -30,7 +30,8 @@ def run(context):
     first, difference = pair("bfloat16", sizes.steps)
     context.record.figures["loss_bound"] = context.loss_bound
     context.check("bfloat16", len(first) == sizes.steps and difference <= context.loss_bound,
-                  f"{len(first)} steps, losses {difference:.2e} apart at most, relatively; {context.loss_bound:g} allowed")
+                  f"{len(first)} steps, losses {difference:.2e} apart at most, relatively; "
+                  f"{context.loss_bound:g} allowed")
     begin, end = first[0]["loss"], first[-1]["loss"]
     context.check("it learns", end < 0.9 * begin, f"loss {begin:.3f} to {end:.3f}: the curves are worth comparing")
     for dtype, bound in BOUNDS.items():
