@@ -45,7 +45,7 @@ def end_group(process):
 
 
 def run_child(command, environment, seconds, until=None):
-    """Runs a command for at most `seconds`; `until()` is asked twice a second, and a text from it stops the child."""
+    """Runs a command for at most `seconds`; `until()` is asked again and again, and a text from it stops the child."""
     command = [str(word) for word in command]
     begin = time.monotonic()
     with (tempfile.TemporaryFile("w+", errors="replace") as output,

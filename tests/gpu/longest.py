@@ -128,7 +128,9 @@ class Geometry:
         keys = [*choice.keys, f"data.sequence_length={length}"]
         plan = self.plan(keys)
         output = self.context.folder / f"{self.asked.name}-step".replace(" ", "-")
-        done, steps = runs.train_until(self.context, self.config, output, STEPS, max(self.patience(), 5), *keys)
+        done = runs.train_until(self.context, self.config, output, max(self.patience(), 5),
+                                lambda: len(runs.records(output)) >= STEPS, *keys)
+        steps = runs.records(output)
         if not steps:
             # Slow is not wrong, but it is not a result either.
             return self.context.skip(f"{name}, {length} tokens", f"no step yet: {done.stopped}; the plan says "
@@ -158,18 +160,20 @@ class Geometry:
             return self.context.skip(name, f"{self.patience():.0f} s are left, a start takes {patience:.0f} s")
         self.config = self.write(self.geometry, choice.length)
         output = self.context.folder / f"{self.asked.name}-start".replace(" ", "-")
-        used = []
-        def look():
-            value = self.machine.used_memory()
-            if value is not None:
-                used.append(value)
+        log, seen, used = output / "log.txt", [], []
+
+        def enough():
+            # The run describes itself once its memory is there; three seconds later the first kernels run too.
+            if not seen and not (log.exists() and "MiB a rank" in log.read_text()):
+                return False
+            seen.append(time.monotonic())
+            used.append(self.machine.used_memory() or 0)
+            return seen[-1] - seen[0] > 3
         keys = [*choice.keys, f"data.sequence_length={choice.length}"]
-        done, steps = runs.train_until(self.context, self.config, output, 1, patience, *keys, look=look)
-        log = output / "log.txt"
-        begun = bool(steps) or (log.exists() and "MiB a rank" in log.read_text())
-        self.figure.update(started_at=choice.length, started_used_bytes=max(used, default=None))
-        reading = f"; nvidia-smi: {max(used) / 2**30:.2f} GiB of the device" if used else ""
-        return self.context.check(name, begun, f"has all its memory and runs{reading}" if begun else
+        done = runs.train_until(self.context, self.config, output, patience, enough, *keys)
+        self.figure.update(started_at=choice.length, started_used_bytes=max(used, default=0) or None)
+        reading = f"; nvidia-smi: {max(used) / 2**30:.2f} GiB of the device" if max(used, default=0) else ""
+        return self.context.check(name, bool(seen), f"has all its memory and runs{reading}" if seen else
                                   f"not begun after {done.seconds:.0f} s")
 
     def start_seconds(self):

@@ -45,15 +45,12 @@ def train(context, config, output, *keys, device="cuda"):
     return records(output)
 
 
-def train_until(context, config, output, count, seconds, *keys, environment=None, look=lambda: None):
-    """Starts a run on the device and stops it after `count` records, without the checkpoint that would come at the
-    end, or after `seconds`. `look()` is called twice a second meanwhile. Failed when it ends by itself."""
-    def until():
-        look()
-        return "enough" if len(records(output)) >= count else ""
+def train_until(context, config, output, seconds, enough, *keys):
+    """Starts a run on the device and stops it when `enough()`, asked again and again, is true, without the checkpoint
+    that would come at the end, or after `seconds`. Failed when it ends by itself."""
     command = [context.machine.carillon, "train", config, f"output={output}", "runtime.device=cuda", *keys]
-    done = run_child(command, context.machine.with_values(values=environment), seconds, until)
-    if not done.stopped and len(records(output)) < count:
+    done = run_child(command, context.machine.with_values(), seconds, lambda: "enough" if enough() else "")
+    if not done.stopped:
         lines = done.errors.strip().splitlines() or ["no message"]
         raise Failed(f"carillon train: exit code {done.code}: {lines[-1][:400]}", done.text())
-    return done, records(output)
+    return done
