@@ -81,6 +81,8 @@ def training(figures, _):
 
 def bench(figures, machine):
     profile, parts = figures.get("profile", {}), []
+    if not profile:
+        return ""
     peaks = {**machine["peaks"], **profile.get("peak_flops_per_second", {})}
     for dtype, entries in profile.get("products", {}).items():
         peak = peaks.get(dtype)
@@ -97,9 +99,8 @@ def bench(figures, machine):
     links += [(f"{message['operation']}, {message['ranks']} ranks", message["fit"]["bytes_per_second"] / GIGA, "", 0)
               for message in profile.get("messages", [])]
     parts.append(f"<h3>Memory, copies, links</h3>{charts.bars([row for row in links if row[1] > 0], 'GB/s')}")
-    if profile:
-        whole = safe(json.dumps(profile, indent=1))
-        parts.append(f"<details><summary>the whole profile</summary><pre>{whole}</pre></details>")
+    whole = safe(json.dumps(profile, indent=1))
+    parts.append(f"<details><summary>the whole profile</summary><pre>{whole}</pre></details>")
     return "".join(parts)
 
 
@@ -117,7 +118,7 @@ def longest(figures, _):
     for entry in figures.get("geometries", []):
         if "measured_bytes" not in entry:
             continue
-        given = f", as {safe(entry['does_not_fit'])} do not fit" if "does_not_fit" in entry else ""
+        given = f" in place of {safe(', '.join(entry['does_not_fit']))}, not to be held here" if "does_not_fit" in entry else ""
         parts.append(f"<h3>{safe(entry['geometry'])}{given}: {entry['length']} of at most "
                      f"{entry['longest_by_memory']} tokens</h3><p>{safe(' '.join(entry['keys']))}</p>")
         dealt = entry["planned_bytes"] - entry["libraries_bytes"]
