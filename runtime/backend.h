@@ -82,6 +82,9 @@ class Backend {
   virtual bool unified() const { return true; }
   // This pointer lies in this device's own memory. Asked only where memory is not unified.
   virtual bool holds(const void*) const { return false; }
+  // Bytes of the device's memory that are taken now: by whoever else uses it too, by libraries and contexts. 0 where
+  // memory is the host's.
+  virtual int64_t memory_in_use() const { return 0; }
 
   // ---- copies that run beside the ops ------------------------------------------------------------------------------
   // Host memory that such copies reach without a detour (page-locked where the device wants it), zeroed. Error 74.

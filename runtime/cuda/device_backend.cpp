@@ -87,6 +87,13 @@ bool CudaBackend::holds(const void* pointer) const {
   return attributes.type == cudaMemoryTypeDevice && attributes.device == device_;
 }
 
+int64_t CudaBackend::memory_in_use() const {
+  size_t available = 0, total = 0;
+  on_device();
+  CHECK_CUDA(cudaMemGetInfo(&available, &total));
+  return static_cast<int64_t>(total - available);
+}
+
 void* CudaBackend::scratch(size_t bytes) {
   if (bytes > scratch_.bytes()) {
     CHECK_CUDA(cudaStreamSynchronize(on_device()));  // ops before may still use the old one

@@ -32,6 +32,7 @@ class CudaBackend : public Backend {
   void* queue() override { return stream_; }
   bool unified() const override { return false; }
   bool holds(const void* pointer) const override;
+  int64_t memory_in_use() const override;
 
   // Page-locked: other host memory would make start_upload and start_download wait for the copy.
   Buffer allocate_host(size_t bytes) override;

@@ -7,6 +7,7 @@
 #include "parallel/thread_communicator.h"
 #include "tests/parallel/communicator_cases.h"
 #include "tests/support/device_memory.h"
+#include "tests/support/host_tensors.h"
 
 namespace carillon::testing {
 namespace {
@@ -15,6 +16,7 @@ class NcclCommunicatorTest : public ::testing::TestWithParam<int> {
  protected:
   void SetUp() override {
     if (std::getenv("CARILLON_CUDA_LIBRARY") == nullptr) GTEST_SKIP() << "CARILLON_CUDA_LIBRARY is not set";
+    if (!enough_devices(GetParam())) GTEST_SKIP();
   }
   void on_all(void (*run)(Communicator&)) {
     run_ranks(GetParam(), [&](std::unique_ptr<Communicator> world) {
@@ -36,6 +38,33 @@ TEST_P(NcclCommunicatorTest, Split) { on_all(expect_split); }
 TEST_P(NcclCommunicatorTest, Agreement) { on_all(expect_agreement); }
 TEST_P(NcclCommunicatorTest, TrafficCounts) { on_all(expect_traffic_counts); }
 INSTANTIATE_TEST_SUITE_P(Ranks, NcclCommunicatorTest, ::testing::Values(2, 3, 4));
+
+// A run of one rank has no NCCL communicator; the library itself starts and works on a machine with one device too.
+TEST(NcclOfOneRank, GivesBackWhatItGets) {
+  if (std::getenv("CARILLON_CUDA_LIBRARY") == nullptr) GTEST_SKIP() << "CARILLON_CUDA_LIBRARY is not set";
+  run_ranks(1, [](std::unique_ptr<Communicator> world) {
+    const auto backend = make_test_backend({.device = "cuda"});
+    const auto transport = make_test_transport(*backend, *world);
+    ASSERT_TRUE(transport->describe().starts_with("NCCL")) << "no NCCL, no test";
+    DeviceMemory memory(*backend);
+    std::vector<float> sent(1000), got(1000);
+    std::iota(sent.begin(), sent.end(), 1.0f);
+    const Tensor there = memory.give(Tensor::of(sent, {1000})), back = memory.give(Tensor::of(got, {1000}));
+    transport->all_reduce(there, Reduction::kSum);
+    transport->broadcast(there, 0);
+    transport->start_exchange(there, 0, back, 0)->wait();
+    memory.take(Tensor::of(got, {1000}), back);
+    EXPECT_EQ(got, sent);
+    backend->fill(back, 0);
+    transport->all_gather(back, there, {1000});
+    memory.take(Tensor::of(got, {1000}), back);
+    EXPECT_EQ(got, sent);
+    backend->fill(back, 0);
+    transport->reduce_scatter(back, there, {1000});
+    memory.take(Tensor::of(got, {1000}), back);
+    EXPECT_EQ(got, sent);
+  });
+}
 
 }  // namespace
 }  // namespace carillon::testing

@@ -193,6 +193,13 @@ std::string why_skipped(const std::string& kind) {
   return problem.empty() ? "" : "ALL TESTS SKIPPED: " + problem;
 }
 
+bool enough_devices(int ranks) {
+  const size_t devices = survey_cuda().devices.size();
+  if (devices >= static_cast<size_t>(ranks)) return true;
+  fmt::print("left out: {} ranks, there are {} devices\n", ranks, devices);
+  return false;
+}
+
 std::unique_ptr<Backend> make_under_test(const std::string& kind, int threads) {
   if (is_cuda(kind)) return on_host_tensors(make_backend({.device = "cuda"}));
   return make_backend({.device = "cpu", .threads = threads, .instruction_set = kind});
