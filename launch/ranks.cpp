@@ -82,9 +82,11 @@ std::unique_ptr<Communicator> carry_tensors(Backend& backend, std::unique_ptr<Co
 }
 
 std::unique_ptr<Backend> make_backend(Communicator& world, const RuntimeSection& runtime, const Notice& notice) {
-  if (runtime.attention == "cudnn")
-    fail(ExitCode::kUsage, "cudnn's attention is not built yet, in runtime.attention, use auto or own");
+  if (runtime.attention == "cudnn" && runtime.dtype != DType::kBFloat16)
+    fail(ExitCode::kUsage,
+         "cuDNN's attention is bfloat16, in runtime.attention: cudnn, use own, or runtime.dtype=bfloat16");
   BackendOptions options;
+  options.attention = runtime.attention;
   options.device = runtime.device;
   options.threads = static_cast<int>(runtime.threads.value_or(0));
   options.instruction_set = runtime.isa;

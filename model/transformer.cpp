@@ -131,12 +131,13 @@ void Transformer::load(const MicroBatch& batch, int64_t index) {
   backend_.upload(batch_.tokens, batch.tokens.reshape({rows}));
   backend_.upload(batch_.position, batch.position.reshape({rows}));
   backend_.upload(batch_.target, batch.target.reshape({rows}));
-  backend_.upload(batch_.first, Tensor(staged_first_.data(), DType::kInt64, batch_.first.shape()));
+  const Tensor host_first(staged_first_.data(), DType::kInt64, batch_.first.shape());
+  backend_.upload(batch_.first, host_first);
   backend_.upload(batch_.target_weight, Tensor(staged_weight_.data(), batch_.target_weight.dtype(), {rows}));
   if (options_.one_token)
     options_.cache->set_token(index, batch_.first);
   else
-    ring_->set_mask(batch_.first);
+    ring_->set_mask(batch_.first, host_first);
 }
 
 void Transformer::forward_layers() {

@@ -25,6 +25,19 @@ namespace carillon {
 
 enum class Transpose : bool { kNo = false, kYes = true };
 
+// What the caller knows of a mask without reading its tensors, which may lie on a device: for engines that take whole
+// blocks only. Never needed for a right result.
+struct MaskShape {
+  enum class Kind : uint8_t {
+    kIntervals,  // nothing
+    kFull,       // rows from `begin` on see all keys of the block, those before it none
+    kCausal,     // as many rows as keys; row i sees keys 0 … i
+  };
+  Kind kind = Kind::kIntervals;
+  int64_t begin = 0;        // of kFull
+  bool empty_rows = false;  // but for some rows whose interval is empty (padding)
+};
+
 // Which keys each query row sees: those whose sequence index lies in [first[row], query_index[row]] (an interval; empty
 // when first > query_index, as for padding). The one mask contract: causal, packed documents, sliding windows, padding,
 // and any layout of the ring are this. query_index, key_index and each row of first are non-decreasing, so whether a
@@ -33,6 +46,7 @@ struct AttentionMask {
   Tensor query_index;  // [Tq] int64: index in the sequence of each query row
   Tensor first;        // [B, Tq] int64: index of the first key the row may see
   Tensor key_index;    // [Tk] int64: index in the sequence of each key row
+  MaskShape shape;     // what is known of it beforehand
 };
 
 // The running state of a softmax over blocks of keys, in type A. Fold blocks in with attention_forward, any number of
@@ -62,6 +76,7 @@ struct DeviceDescription {
   std::vector<std::string> available;  // all that could be chosen, best first
   bool bfloat16_native = false;  // products of bfloat16 run in bfloat16 hardware; otherwise in float32, said aloud
   int threads = 1;
+  std::string attention;  // whose attention kernels, where they are not the backend's own; "" where they are
   std::vector<std::pair<std::string, std::string>> libraries;  // name and version of what it stands on
 };
 
@@ -169,6 +184,14 @@ class Backend {
   virtual void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout,
                                   Tensor lse, Tensor delta, const AttentionMask& mask, double scale) = 0;
 
+  // The same where these keys are all that the rows see, and `out` [B, Tq, NH, HD] (T) is at hand: a device may have a
+  // faster way. delta as above.
+  virtual void attention_backward_whole(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout,
+                                        Tensor out, Tensor lse, Tensor delta, const AttentionMask& mask, double scale) {
+    (void)out;
+    attention_backward(dq, dk, dv, q, k, v, dout, lse, delta, mask, scale);
+  }
+
   // ---- cross-entropy over a vocabulary that may be split over ranks ------------------------------------------------
   // logits [N, Vl] in T or A hold columns [first_column, first_column + Vl) of the vocabulary.
   // Step 1: maximum[N] (A) = row maximum of the local columns (-inf when Vl = 0); all-reduce max.
@@ -198,8 +221,9 @@ struct BackendOptions {
   std::string instruction_set = "auto";
   // Keep the libraries underneath to `instruction_set` too: for the whole process, and only before their first use.
   bool lower_libraries = false;
-  bool traced = false;   // record every op as a span (trace.h)
-  int device_index = 0;  // which of the machine's devices; launch passes the rank on its node
+  bool traced = false;             // record every op as a span (trace.h)
+  int device_index = 0;            // which of the machine's devices; launch passes the rank on its node
+  std::string attention = "auto";  // auto | own | cudnn: whose kernels; cudnn on CUDA devices of sm_90 and later
 };
 
 // Error 64 when the device is unknown, not built into this program, or not there.

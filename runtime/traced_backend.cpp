@@ -174,6 +174,12 @@ class TracedBackend : public Backend {
                       10 * visible_pairs(*inner_, mask) * static_cast<double>(q.size(2) * q.size(3)));
     inner_->attention_backward(dq, dk, dv, q, k, v, dout, lse, delta, mask, scale);
   }
+  void attention_backward_whole(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor out,
+                                Tensor lse, Tensor delta, const AttentionMask& mask, double scale) override {
+    const OpSpan span(*inner_, "attention_backward",
+                      10 * visible_pairs(*inner_, mask) * static_cast<double>(q.size(2) * q.size(3)));
+    inner_->attention_backward_whole(dq, dk, dv, q, k, v, dout, out, lse, delta, mask, scale);
+  }
 
   void cross_entropy_maximum(Tensor maximum, Tensor logits) override {
     const OpSpan span(*inner_, "cross_entropy_maximum");

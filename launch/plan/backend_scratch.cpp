@@ -15,6 +15,26 @@ int64_t row_sums(int64_t rows, int64_t channels, DType wide) {
 
 int64_t sum_of_squares(int64_t count) { return ((count + 32767) / 32768 + 1) * 8; }  // kChunk of sums.cu
 
+namespace {
+
+constexpr int64_t kMostBackwardWorkspace = int64_t{1} << 30;  // CudaBackend's
+
+int64_t round_up(int64_t value, int64_t granule) { return (value + granule - 1) / granule * granule; }
+
+}  // namespace
+
+int64_t fused_forward(int64_t batch, int64_t rows, int64_t heads, int64_t head_dim) {
+  const int64_t statistics = batch * rows * heads;
+  return round_up(statistics * head_dim * 2, 256) + round_up(statistics * 4, 256);
+}
+
+int64_t fused_backward(int64_t batch, int64_t rows, int64_t heads, int64_t kv_heads, int64_t head_dim) {
+  const int64_t padded = round_up(rows, 64), workspace = batch * heads * padded * padded * 2;
+  if (workspace > kMostBackwardWorkspace) return 0;
+  return round_up(batch * rows * heads * head_dim * 4, 256) +
+         2 * round_up(batch * rows * kv_heads * head_dim * 2, 256) + round_up(workspace, 256);
+}
+
 constexpr int64_t kSortedInABlock = 1024;  // kChunk of embedding.cu
 
 int64_t sort_keys(int64_t rows) {
@@ -37,8 +57,13 @@ size_t backend_scratch_bytes(const ScratchShape& s) {
   if (s.device == "cuda") {
     const DType wide = accumulate_type(s.compute);
     const int64_t rows = s.batch * s.queries;
+    const int64_t attention =
+        !s.fused_attention
+            ? 0
+            : std::max(cuda_scratch::fused_forward(s.batch, s.queries, s.heads, s.head_dim),
+                       s.ring ? 0 : cuda_scratch::fused_backward(s.batch, s.queries, s.heads, s.kv_heads, s.head_dim));
     return static_cast<size_t>(
-        std::max({cuda_scratch::kFromTheStart, cuda_scratch::row_sums(rows, s.hidden, wide),
+        std::max({cuda_scratch::kFromTheStart, attention, cuda_scratch::row_sums(rows, s.hidden, wide),
                   cuda_scratch::row_sums(rows, s.widest_bias, wide), cuda_scratch::sort_keys(rows) * 8}) +
         cuda_scratch::kFlag);
   }

@@ -151,8 +151,13 @@ void CountingBackend::swiglu_backward(Tensor, Tensor, Tensor, Tensor dy, Tensor,
 }
 
 void CountingBackend::attention_begin(const AttentionState& state) { count("attention_begin", state.maximum); }
-void CountingBackend::attention_forward(const AttentionState&, Tensor q, Tensor, Tensor, const AttentionMask&, double) {
-  count("attention_forward", q);
+// cuDNN's kernel counts as one, and one merges what it gives.
+void CountingBackend::attention_forward(const AttentionState&, Tensor q, Tensor, Tensor, const AttentionMask& mask,
+                                        double) {
+  if (!fused_attention_ || mask.shape.kind == MaskShape::Kind::kIntervals) return count("attention_forward", q);
+  const Tensor seeing = q.slice(1, mask.shape.kind == MaskShape::Kind::kFull ? mask.shape.begin : 0, q.size(1));
+  count("attention_forward", seeing, 2);
+  scratch(cuda_scratch::fused_forward(seeing.size(0), seeing.size(1), seeing.size(2), seeing.size(3)));
 }
 void CountingBackend::attention_finish(Tensor out, Tensor, const AttentionState&) { count("attention_finish", out); }
 void CountingBackend::attention_delta(Tensor, Tensor dout, Tensor) { count("attention_delta", dout); }
@@ -160,6 +165,17 @@ void CountingBackend::attention_delta(Tensor, Tensor dout, Tensor) { count("atte
 void CountingBackend::attention_backward(Tensor, Tensor, Tensor, Tensor q, Tensor, Tensor, Tensor, Tensor, Tensor,
                                          const AttentionMask&, double) {
   count("attention_backward", q, 2);
+}
+// cuDNN's, then dq, dk and dv are added.
+void CountingBackend::attention_backward_whole(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v,
+                                               Tensor dout, Tensor, Tensor lse, Tensor delta, const AttentionMask& mask,
+                                               double factor) {
+  const int64_t wanted = cuda_scratch::fused_backward(q.size(0), q.size(1), q.size(2), k.size(2), q.size(3));
+  if (!fused_attention_ || mask.shape.kind != MaskShape::Kind::kCausal || mask.shape.empty_rows || wanted == 0)
+    return attention_backward(dq, dk, dv, q, k, v, dout, lse, delta, mask, factor);
+  count("attention_backward", q);
+  for (const Tensor& gradient : {dq, dk, dv}) count("add", gradient);
+  scratch(wanted);
 }
 
 void CountingBackend::cross_entropy_maximum(Tensor maximum, Tensor) { count("cross_entropy_maximum", maximum); }

@@ -30,6 +30,9 @@ class CountingBackend : public Backend {
   // CudaBackend::wait() downloads the word in which kernels say that a position was beyond the table.
   static constexpr int64_t kWaitBytes = 4;
 
+  // fused_attention: whole blocks go to cuDNN's attention, as in runtime/cuda/attention_fused.cpp.
+  explicit CountingBackend(bool fused_attention = false) : fused_attention_(fused_attention) {}
+
   const DeviceCounts& counts() const { return counts_; }
   void reset() { counts_ = {}; }
 
@@ -69,6 +72,8 @@ class CountingBackend : public Backend {
   void attention_delta(Tensor delta, Tensor dout, Tensor out) override;
   void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor lse,
                           Tensor delta, const AttentionMask& mask, double scale) override;
+  void attention_backward_whole(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor out,
+                                Tensor lse, Tensor delta, const AttentionMask& mask, double scale) override;
   void cross_entropy_maximum(Tensor maximum, Tensor logits) override;
   void cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, Tensor target, int64_t first_column) override;
   void cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums, Tensor target,
@@ -82,6 +87,7 @@ class CountingBackend : public Backend {
   void wait() { counts_.to_host_bytes += kWaitBytes; }
   void scratch(int64_t bytes);
 
+  bool fused_attention_;
   DeviceCounts counts_;
   std::map<const char*, size_t> buffers_;  // of the device: address, bytes
 };

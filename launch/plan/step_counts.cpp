@@ -152,7 +152,7 @@ class WholeDocuments {
 
 StepCounts count_step(const ModelConfig& model, const PlannedRun& run, int rank) {
   StepCounts counts;
-  CountingBackend backend;
+  CountingBackend backend(run.fused_attention);
   ProcessGrid grid = counted_grid(model, run, rank, backend, counts);
   Network network(backend, grid, model, run.network);
   const WholeDocuments documents(network.layout(), grid.cp_rank, run.network.batch);

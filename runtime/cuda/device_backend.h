@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "runtime/backend.h"
+#include "runtime/cuda/fused_attention.h"
 #include "runtime/cuda/kernels.h"
 
 namespace carillon {
@@ -20,6 +21,8 @@ class CudaBackend : public Backend {
  public:
   // cuBLASLt's workspace (NVIDIA recommends 32 MiB on Hopper and later), partial sums, sort keys: each in turn.
   static constexpr size_t kScratchBytes = size_t{32} << 20;
+  // What cuDNN's backward pass may take as workspace; its deterministic one is quadratic in the length on sm_90.
+  static constexpr int64_t kMostBackwardWorkspace = int64_t{1} << 30;
 
   explicit CudaBackend(const BackendOptions& options);
   ~CudaBackend() override;
@@ -70,6 +73,8 @@ class CudaBackend : public Backend {
   void attention_delta(Tensor delta, Tensor dout, Tensor out) override;
   void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor lse,
                           Tensor delta, const AttentionMask& mask, double scale) override;
+  void attention_backward_whole(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor out,
+                                Tensor lse, Tensor delta, const AttentionMask& mask, double scale) override;
 
   void cross_entropy_maximum(Tensor maximum, Tensor logits) override;
   void cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, Tensor target, int64_t first_column) override;
@@ -91,6 +96,16 @@ class CudaBackend : public Backend {
   std::unique_ptr<Copy> start_copy(Tensor to, Tensor from, cudaStream_t stream, cudaMemcpyKind kind);
   void destroy_streams();
 
+  // The second attention engine (attention_fused.cpp), where it was asked for: loaded and compared with the own
+  // kernels.
+  void start_fused_attention();
+  void compare_fused_attention(int64_t head_size);
+  // Whether it took the call.
+  bool fused_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
+                     double scale);
+  bool fused_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor out,
+                      Tensor lse, const AttentionMask& mask, double scale);
+
   struct Products;  // cuBLASLt's handle and what it found by shape (matmul.cpp)
   struct ProductsDeleter {
     void operator()(Products* products) const;
@@ -105,6 +120,7 @@ class CudaBackend : public Backend {
   Buffer scratch_;
   Buffer beyond_;  // one int: see rotate
   std::unique_ptr<Products, ProductsDeleter> products_;
+  std::unique_ptr<cuda::FusedAttention> fused_;
 };
 
 }  // namespace carillon

@@ -21,6 +21,8 @@ CASES = [
     ("cp2, full", 2, ["parallel.context=2", "train.recompute=full"]),
     ("tp2, selective", 2, ["parallel.tensor=2", "train.recompute=selective"]),
     ("tp2, tiles and chunks", 2, ["parallel.tensor=2", "train.recompute=selective", "train.mlp_tile=24"]),
+    ("1, cudnn, full", 1, ["runtime.dtype=bfloat16", "runtime.attention=cudnn", "train.recompute=full"]),
+    ("cp2, cudnn", 2, ["runtime.dtype=bfloat16", "runtime.attention=cudnn", "parallel.context=2"]),
     ("tp2 cp2, full", 4, ["parallel.tensor=2", "parallel.context=2", "train.recompute=full"]),
     ("dp2, zero 1", 2, ["parallel.data=2", "parallel.zero=1"]),
     ("dp2, zero 2, two micro-steps", 2, ["parallel.data=2", "parallel.zero=2", "train.gradient_accumulation_steps=2"]),
