@@ -15,6 +15,9 @@ int64_t row_sums(int64_t rows, int64_t channels, DType wide) {
 
 int64_t sum_of_squares(int64_t count) { return ((count + 32767) / 32768 + 1) * 8; }  // kChunk of sums.cu
 
+int64_t squares_launches(int64_t tensors) { return (tensors + 127) / 128; }  // kTensors of sums.cu
+int64_t adamw_launches(int64_t tensors) { return (tensors + 59) / 60; }      // kTensors of adamw.cu
+
 constexpr int64_t kSortedInABlock = 1024;  // kChunk of embedding.cu
 
 int64_t sort_keys(int64_t rows) {
