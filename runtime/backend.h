@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -57,15 +58,24 @@ struct AttentionState {
   Tensor sum;          // [B, NH, Tq]      sum over keys of exp(score - maximum)
 };
 
-// One AdamW update (Loshchilov and Hutter, 2017, decoupled decay, as PyTorch's AdamW defines it), for one rectangle.
+// One AdamW update (Loshchilov and Hutter, 2017, decoupled decay, as PyTorch's AdamW defines it).
 struct AdamWStep {
   double learning_rate = 0;
   double beta1 = 0.9;
   double beta2 = 0.95;
   double epsilon = 1e-8;
-  double weight_decay = 0;    // 0 for norms and biases
+  double weight_decay = 0;    // of the tensors that decay
   int64_t step = 1;           // 1 for the first update: bias corrections are 1 - beta^step
   double gradient_scale = 1;  // multiplies the gradient: clip factor / number of target tokens
+};
+
+// What it updates of one parameter: tensors of one shape, packed.
+struct AdamWTensors {
+  Tensor weight;               // T: master converted; may be absent or alias master
+  Tensor master;               // A
+  Tensor exp_avg, exp_avg_sq;  // A
+  Tensor gradient;             // A
+  bool decays = true;          // norms and biases do not
 };
 
 // What the device is and which of its abilities are used; printed by `carillon info`.
@@ -126,8 +136,11 @@ class Backend {
   // y = a + b; one shape and type. y may be a or b.
   virtual void sum(Tensor y, Tensor a, Tensor b) = 0;
   virtual void scale(Tensor x, double factor) = 0;
-  // Sum of squares of all elements in float64, by a fixed tree: the same bits whatever the thread count.
-  virtual double sum_of_squares(Tensor x) = 0;
+  // Sum of squares of all elements of tensors of one type, in float64: of each tensor by a tree that its count fixes,
+  // then over the tensors in their order. So it has the bits that adding them up one by one has, whatever the thread
+  // count; but the device is waited for once.
+  virtual double sum_of_squares(std::span<const Tensor> tensors) = 0;
+  double sum_of_squares(const Tensor& x) { return sum_of_squares(std::span(&x, 1)); }
 
   // ---- linear ------------------------------------------------------------------------------------------------------
   // c[M, N] = op(a)[M, K] · op(b)[K, N], plus c when `accumulate`. a and b share a compute type T; c is T or A(T).
@@ -205,12 +218,10 @@ class Backend {
   virtual void cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums,
                                     Tensor target, Tensor weight, int64_t first_column) = 0;
 
-  // ---- optimizer
-  // ----------------------------------------------------------------------------------------------------- One pass over
-  // memory: master, exp_avg, exp_avg_sq, gradient in A, and weight (T, may be absent or alias master) = master
-  // converted. All of one shape, packed.
-  virtual void adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_avg_sq, Tensor gradient,
-                     const AdamWStep& step) = 0;
+  // ---- optimizer ---------------------------------------------------------------------------------------------------
+  // One pass over the memory of many parameters, all of one T; none of their tensors overlap, but for a weight that is
+  // its master.
+  virtual void adamw(std::span<const AdamWTensors> tensors, const AdamWStep& step) = 0;
 };
 
 // How to make a backend. threads = 0: OMP_NUM_THREADS if set, else this process's affinity mask.

@@ -35,6 +35,9 @@ int64_t fused_backward(int64_t batch, int64_t rows, int64_t heads, int64_t kv_he
          2 * round_up(batch * rows * kv_heads * head_dim * 2, 256) + round_up(workspace, 256);
 }
 
+int64_t squares_launches(int64_t tensors) { return (tensors + 127) / 128; }  // kTensors of sums.cu
+int64_t adamw_launches(int64_t tensors) { return (tensors + 59) / 60; }      // kTensors of adamw.cu
+
 constexpr int64_t kSortedInABlock = 1024;  // kChunk of embedding.cu
 
 int64_t sort_keys(int64_t rows) {

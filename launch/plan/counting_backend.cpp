@@ -47,9 +47,13 @@ void DeviceCounts::add(const DeviceCounts& other) {
   scratch_bytes = std::max(scratch_bytes, other.scratch_bytes);
 }
 
-void CountingBackend::count(const char* op, const Tensor& over, int64_t kernels) {
+void CountingBackend::count(const char* op, int64_t kernels) {
   ++counts_.ops[op];
-  if (!over.empty()) counts_.launches += kernels;
+  counts_.launches += kernels;
+}
+
+void CountingBackend::count(const char* op, const Tensor& over, int64_t kernels) {
+  count(op, over.empty() ? 0 : kernels);
 }
 
 void CountingBackend::scratch(int64_t bytes) {
@@ -105,11 +109,17 @@ void CountingBackend::sum(Tensor y, Tensor, Tensor) { count("sum", y); }
 void CountingBackend::scale(Tensor x, double) { count("scale", x); }
 
 // Sums of blocks, then of those.
-double CountingBackend::sum_of_squares(Tensor x) {
-  count("sum_of_squares", x, 2);
-  if (x.empty()) return 0;
-  scratch(cuda_scratch::sum_of_squares(x.count()));
-  counts_.to_host_bytes += 8;
+double CountingBackend::sum_of_squares(std::span<const Tensor> tensors) {
+  int64_t present = 0, bytes = 0;
+  for (const Tensor& x : tensors) {
+    if (x.empty()) continue;
+    ++present;
+    bytes += cuda_scratch::sum_of_squares(x.count());
+  }
+  count("sum_of_squares", 2 * cuda_scratch::squares_launches(present));
+  if (present == 0) return 0;
+  scratch(bytes);
+  counts_.to_host_bytes += 8 * present;
   wait();
   return 1;
 }
@@ -186,6 +196,10 @@ void CountingBackend::cross_entropy_finish(Tensor loss, Tensor, Tensor, Tensor, 
   count("cross_entropy_finish", loss);
 }
 
-void CountingBackend::adamw(Tensor, Tensor master, Tensor, Tensor, Tensor, const AdamWStep&) { count("adamw", master); }
+void CountingBackend::adamw(std::span<const AdamWTensors> tensors, const AdamWStep&) {
+  const auto empty = [](const AdamWTensors& x) { return x.master.empty(); };
+  const auto present = static_cast<int64_t>(tensors.size()) - std::count_if(tensors.begin(), tensors.end(), empty);
+  count("adamw", cuda_scratch::adamw_launches(present));
+}
 
 }  // namespace carillon

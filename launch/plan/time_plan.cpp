@@ -274,8 +274,10 @@ StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const Planne
   if (z > 1)
     time.gradients = seconds_on(machine.link(run.grid.size()), reductions * work.gradient_bytes + work.weight_bytes,
                                 (reductions + 1) * messages);
+  // Gradients are zeroed one by one; their norm is one op, the update too unless its state passes by in chunks.
+  const int64_t updates = work.offloaded_state_bytes > 0 ? work.parameter_tensors : 1;
   time.optimizer =
-      move(work.optimizer_moved_bytes) + 3.0 * static_cast<double>(work.parameter_tensors) * profile.op_seconds;
+      move(work.optimizer_moved_bytes) + static_cast<double>(work.parameter_tensors + 1 + updates) * profile.op_seconds;
 
   double longest = -1;
   for (const auto& [name, seconds] : time.terms()) {

@@ -47,7 +47,7 @@ class CudaBackend : public Backend {
   void add(Tensor y, Tensor x) override;
   void sum(Tensor y, Tensor a, Tensor b) override;
   void scale(Tensor x, double factor) override;
-  double sum_of_squares(Tensor x) override;
+  double sum_of_squares(std::span<const Tensor> tensors) override;
 
   void matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Transpose transpose_b, bool accumulate) override;
   void add_bias(Tensor y, Tensor bias) override;
@@ -81,8 +81,7 @@ class CudaBackend : public Backend {
   void cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums, Tensor target,
                             Tensor weight, int64_t first_column) override;
 
-  void adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_avg_sq, Tensor gradient,
-             const AdamWStep& step) override;
+  void adamw(std::span<const AdamWTensors> tensors, const AdamWStep& step) override;
 
  private:
   // The stream to put the next op on; makes this thread's device the backend's (ranks may be threads).
@@ -119,6 +118,10 @@ class CudaBackend : public Backend {
   std::vector<cudaEvent_t> events_;  // of copies that are gone, for the next ones
   Buffer scratch_;
   Buffer beyond_;  // one int: see rotate
+  // What sum_of_squares and adamw hand to their kernels, kept so that they allocate once.
+  std::vector<cuda::Vector> vectors_;
+  std::vector<double> sums_;
+  std::vector<cuda::AdamWOperands> operands_;
   std::unique_ptr<Products, ProductsDeleter> products_;
   std::unique_ptr<cuda::FusedAttention> fused_;
 };
