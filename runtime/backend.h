@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -54,6 +55,13 @@ struct AdamWStep {
   double gradient_scale = 1;  // multiplies the gradient: clip factor / number of target tokens
 };
 
+// What a device can do at most, by its maker's figures or by counting its units. 0 or missing: not known.
+struct DevicePeak {
+  std::map<DType, double> flops_per_second;  // dense products; float32 is float32, not TF32
+  double memory_bytes_per_second = 0;        // of its own memory, reading and writing together
+  std::string source;                        // where the figures are from
+};
+
 // What the device is and which of its abilities are used; printed by `carillon info`.
 struct DeviceDescription {
   std::string name;                    // "cpu", "reference", "cuda"
@@ -63,6 +71,15 @@ struct DeviceDescription {
   bool bfloat16_native = false;  // products of bfloat16 run in bfloat16 hardware; otherwise in float32, said aloud
   int threads = 1;
   std::vector<std::pair<std::string, std::string>> libraries;  // name and version of what it stands on
+  int devices = 0;                                             // on this machine; 0 where ranks share processors
+  DevicePeak peak;
+};
+
+// Bytes of a device's own memory; all 0 where it is the host's.
+struct DeviceMemory {
+  int64_t total = 0;      // as its driver counts it
+  int64_t free = 0;       // for anybody, now
+  int64_t allocated = 0;  // in buffers that this backend's allocate() gave
 };
 
 class Backend {
@@ -80,6 +97,7 @@ class Backend {
   virtual void* queue() { return nullptr; }
   // Its memory can be read by the host.
   virtual bool unified() const { return true; }
+  virtual DeviceMemory memory() { return {}; }
   // This pointer lies in this device's own memory. Asked only where memory is not unified.
   virtual bool holds(const void*) const { return false; }
 

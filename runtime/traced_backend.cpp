@@ -64,6 +64,7 @@ class TracedBackend : public Backend {
   void synchronize() override { inner_->synchronize(); }
   void* queue() override { return inner_->queue(); }
   bool unified() const override { return inner_->unified(); }
+  DeviceMemory memory() override { return inner_->memory(); }
   bool holds(const void* pointer) const override { return inner_->holds(pointer); }
   Buffer allocate_host(size_t bytes) override { return inner_->allocate_host(bytes); }
   std::unique_ptr<Copy> start_upload(Tensor device, Tensor host) override {

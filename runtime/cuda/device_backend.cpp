@@ -23,6 +23,7 @@ CudaBackend::CudaBackend(const BackendOptions& options) : device_(options.device
   CHECK_CUDA(cudaSetDevice(device_));
   description_ = cuda::describe_device(device_);
   description_.libraries = survey.libraries;
+  description_.devices = count;
   try {
     for (cudaStream_t* stream : {&stream_, &upload_stream_, &download_stream_})
       CHECK_CUDA(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking));
@@ -70,12 +71,21 @@ Buffer CudaBackend::allocate(size_t bytes) {
         bytes >> 20, available >> 20, total >> 20, description_.processor, device_);
   }
   CHECK_CUDA(error);
-  Buffer buffer(data, bytes, [device = device_](void* pointer) {
+  *allocated_ += static_cast<int64_t>(wanted);
+  Buffer buffer(data, bytes, [device = device_, wanted, allocated = allocated_](void* pointer) {
     cudaSetDevice(device);
     cudaFree(pointer);  // at the program's end CUDA may be gone already
+    *allocated -= static_cast<int64_t>(wanted);
   });
   CHECK_CUDA(cudaMemsetAsync(data, 0, wanted, stream));
   return buffer;
+}
+
+DeviceMemory CudaBackend::memory() {
+  on_device();
+  size_t available = 0, total = 0;
+  CHECK_CUDA(cudaMemGetInfo(&available, &total));
+  return {static_cast<int64_t>(total), static_cast<int64_t>(available), *allocated_};
 }
 
 bool CudaBackend::holds(const void* pointer) const {

@@ -12,6 +12,7 @@ set(CARILLON_CUDA_SOURCES
   elementwise.cpp
   elementwise.cu
   embedding.cu
+  machine.cpp
   matmul.cpp
   rmsnorm.cu
   rotate.cu
