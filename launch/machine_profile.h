@@ -33,6 +33,23 @@ struct Link {
   double latency_seconds = 0;
 };
 
+// What one kind of message between ranks takes, by its size; what a group's ranks do at the same time.
+struct MessageTimes {
+  std::string operation;  // "shift": to the next rank of a ring; "all_reduce" of float32; "all_gather"
+  std::string group;      // "node": the ranks of a node; "across": one of each node; "world": all
+  int ranks = 0;
+  // Smallest size first. Bytes: of the message; of the tensor reduced; of all that is gathered.
+  std::vector<std::pair<int64_t, double>> seconds;
+  Link fit;  // latency + bytes / bandwidth, least squares of relative errors
+};
+
+// Two ranks that send to each other while the others are silent.
+struct PairLink {
+  int from = 0, to = 0;
+  bool between_nodes = false;
+  Link link;
+};
+
 struct MachineProfile {
   std::string name;               // "this", "h100-sxm", …
   std::string device = "cpu";     // cpu | cuda
@@ -40,18 +57,25 @@ struct MachineProfile {
   std::string instruction_set;    // CPU only
   int threads = 1;                // of the rank that was measured; CPU only
   int ranks_per_node = 1;         // cores / threads, or GPUs
-  int64_t memory_bytes = 0;       // of one rank: a GPU's, or the node's divided by its ranks
+  int64_t memory_bytes = 0;       // of one rank: a GPU's as CUDA counts it, or the node's divided by its ranks
   int64_t host_memory_bytes = 0;  // of a node
-  int64_t library_bytes = 0;      // taken by a rank before its first tensor: libraries, MPI, contexts
+  // Taken by a rank beside its tensors: libraries, MPI; on a GPU what is taken of its memory: context, kernels, NCCL.
+  int64_t library_bytes = 0;
   std::map<DType, std::vector<ProductRate>> products;
   std::map<DType, std::vector<AttentionRate>> attention;
   double memory_bytes_per_second = 0;     // reading and writing together, streams longer than the caches
   double op_seconds = 0;                  // what an op costs that has nothing to do
   Link within_node, between_nodes, host;  // between ranks of a node; of different nodes; device and host (0: the same)
   double disk_write_bytes_per_second = 0, disk_read_bytes_per_second = 0;  // of a node, synchronised
-  // Built-in profiles only, in no file: the maker's peak of products, and which shares of the maker's figures the rates
-  // above are.
+  // A device's most by its maker; 0 or missing: not known. A profile's file also says which share of it each rate is.
   std::map<DType, double> peak_flops_per_second;
+  double peak_memory_bytes_per_second = 0;
+  std::string peak_source;  // "data sheet of …"
+  // Beside what plan computes with. Page-locked memory and a device's, each way alone; `host` is of both at once.
+  double to_device_bytes_per_second = 0, to_host_bytes_per_second = 0;
+  std::vector<MessageTimes> messages;
+  std::vector<PairLink> pairs;
+  // Built-in profiles only, in no file: which shares of the maker's figures the rates above are.
   std::vector<std::string> assumptions;
 
   // By nearest measured shape (logarithms of the dims); 0 when nothing of this type was measured.

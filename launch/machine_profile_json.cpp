@@ -1,6 +1,7 @@
 // A machine profile as JSON: every field under its own name.
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "launch/machine_profile.h"
 #include "launch/text.h"
@@ -17,6 +18,36 @@ constexpr DType kTypes[] = {DType::kFloat64, DType::kFloat32, DType::kBFloat16};
 
 Json link_json(const Link& link) {
   return {{"bytes_per_second", link.bytes_per_second}, {"latency_seconds", link.latency_seconds}};
+}
+
+// Written for people, made from the rates, so not read again.
+void add_share(Json& entry, const char* key, double rate, double peak) {
+  if (peak > 0) entry[key] = rate / peak;
+}
+
+Json messages_json(const std::vector<MessageTimes>& all) {
+  Json list = Json::array();
+  for (const MessageTimes& messages : all) {
+    Json times = Json::array();
+    for (const auto& [bytes, seconds] : messages.seconds) times.push_back({{"bytes", bytes}, {"seconds", seconds}});
+    list.push_back({{"operation", messages.operation},
+                    {"group", messages.group},
+                    {"ranks", messages.ranks},
+                    {"fit", link_json(messages.fit)},
+                    {"times", times}});
+  }
+  return list;
+}
+
+Json pairs_json(const std::vector<PairLink>& all) {
+  Json list = Json::array();
+  for (const PairLink& pair : all)
+    list.push_back({{"from", pair.from},
+                    {"to", pair.to},
+                    {"between_nodes", pair.between_nodes},
+                    {"bytes_per_second", pair.link.bytes_per_second},
+                    {"latency_seconds", pair.link.latency_seconds}});
+  return list;
 }
 
 // Reads members and remembers where it is, so that a damaged file is named down to the field.
@@ -43,26 +74,46 @@ class Reader {
     return member(key).get<std::string>();
   }
   Reader object(const char* key) const { return Reader(member(key), path_, place_ + key + "."); }
-  Link link(const char* key) const {
-    const Reader reader = object(key);
-    return {reader.rate("bytes_per_second"), reader.rate("latency_seconds")};
+  bool flag(const char* key) const {
+    if (!member(key).is_boolean()) refuse("is neither true nor false", key);
+    return member(key).get<bool>();
+  }
+  Link own_link() const { return {rate("bytes_per_second"), rate("latency_seconds")}; }
+  Link link(const char* key) const { return object(key).own_link(); }
+  bool has(const char* key) const { return json_.contains(key); }
+  // A list of objects, each through `read`.
+  template <class Entry, class Read>
+  std::vector<Entry> list(const char* key, Read read) const {
+    const Json& items = member(key);
+    if (!items.is_array()) refuse("is no list", key);
+    std::vector<Entry> result;
+    for (size_t i = 0; i < items.size(); ++i)
+      result.push_back(read(Reader(items[i], path_, fmt::format("{}{}[{}].", place_, key, i))));
+    return result;
+  }
+  // A mapping from types to rates.
+  std::map<DType, double> rates_by_type(const char* key) const {
+    std::map<DType, double> result;
+    const Reader types = object(key);
+    for (const auto& [name, value] : types.json_.items()) result[types.type_called(name)] = types.rate(name.c_str());
+    return result;
   }
   // The lists of a mapping from types, each entry through `read`.
   template <class Entry, class Read>
   std::map<DType, std::vector<Entry>> by_type(const char* key, Read read) const {
     std::map<DType, std::vector<Entry>> result;
     const Reader types = object(key);
-    for (const auto& [name, list] : types.json_.items()) {
-      const auto dtype =
-          std::find_if(std::begin(kTypes), std::end(kTypes), [&](DType d) { return name_of(d) == name; });
-      if (dtype == std::end(kTypes) || !list.is_array()) types.refuse("is no list of a known type", name);
-      for (size_t i = 0; i < list.size(); ++i)
-        result[*dtype].push_back(read(Reader(list[i], path_, fmt::format("{}{}[{}].", types.place_, name, i))));
-    }
+    for (const auto& item : types.json_.items())
+      result[types.type_called(item.key())] = types.list<Entry>(item.key().c_str(), read);
     return result;
   }
 
  private:
+  DType type_called(const std::string& name) const {
+    const auto dtype = std::find_if(std::begin(kTypes), std::end(kTypes), [&](DType d) { return name_of(d) == name; });
+    if (dtype == std::end(kTypes)) refuse("is no known type", name);
+    return *dtype;
+  }
   const Json& member(const char* key) const {
     if (!json_.contains(key)) refuse("is missing", key);
     return json_.at(key);
@@ -111,46 +162,84 @@ MachineProfile parse_machine_profile(const std::string& text, const std::string&
   profile.host = reader.link("host");
   profile.disk_write_bytes_per_second = reader.rate("disk_write_bytes_per_second");
   profile.disk_read_bytes_per_second = reader.rate("disk_read_bytes_per_second");
+  if (!reader.has("peak_flops_per_second")) return profile;  // written before there was the rest
+  profile.peak_flops_per_second = reader.rates_by_type("peak_flops_per_second");
+  profile.peak_memory_bytes_per_second = reader.rate("peak_memory_bytes_per_second");
+  profile.peak_source = reader.text("peak_source");
+  profile.to_device_bytes_per_second = reader.rate("to_device_bytes_per_second");
+  profile.to_host_bytes_per_second = reader.rate("to_host_bytes_per_second");
+  profile.messages = reader.list<MessageTimes>("messages", [](const Reader& entry) {
+    MessageTimes messages{entry.text("operation"),
+                          entry.text("group"),
+                          static_cast<int>(entry.integer("ranks", 1)),
+                          {},
+                          entry.link("fit")};
+    messages.seconds = entry.list<std::pair<int64_t, double>>(
+        "times", [](const Reader& time) { return std::pair(time.integer("bytes", 0), time.rate("seconds")); });
+    return messages;
+  });
+  profile.pairs = reader.list<PairLink>("pairs", [](const Reader& entry) {
+    return PairLink{static_cast<int>(entry.integer("from", 0)), static_cast<int>(entry.integer("to", 0)),
+                    entry.flag("between_nodes"), entry.own_link()};
+  });
   return profile;
 }
 
 std::string machine_profile_json(const MachineProfile& profile) {
-  Json products = Json::object(), attention = Json::object();
+  Json products = Json::object(), attention = Json::object(), peaks = Json::object();
+  for (const auto& [dtype, peak] : profile.peak_flops_per_second) peaks[std::string(name_of(dtype))] = peak;
+  const auto peak_of = [&](DType dtype) {
+    const auto found = profile.peak_flops_per_second.find(dtype);
+    return found == profile.peak_flops_per_second.end() ? 0 : found->second;
+  };
   for (const auto& [dtype, rates] : profile.products) {
     Json& list = products[std::string(name_of(dtype))] = Json::array();
-    for (const ProductRate& rate : rates)
+    for (const ProductRate& rate : rates) {
       list.push_back({{"rows", rate.rows},
                       {"inner", rate.inner},
                       {"columns", rate.columns},
                       {"flops_per_second", rate.flops_per_second}});
+      add_share(list.back(), "share_of_peak", rate.flops_per_second, peak_of(dtype));
+    }
   }
   for (const auto& [dtype, rates] : profile.attention) {
     Json& list = attention[std::string(name_of(dtype))] = Json::array();
-    for (const AttentionRate& rate : rates)
+    for (const AttentionRate& rate : rates) {
       list.push_back({{"head_dim", rate.head_dim},
                       {"length", rate.length},
                       {"forward_flops_per_second", rate.forward_flops_per_second},
                       {"backward_flops_per_second", rate.backward_flops_per_second}});
+      add_share(list.back(), "forward_share_of_peak", rate.forward_flops_per_second, peak_of(dtype));
+      add_share(list.back(), "backward_share_of_peak", rate.backward_flops_per_second, peak_of(dtype));
+    }
   }
-  const Json json = {{"version", kVersion},
-                     {"name", profile.name},
-                     {"device", profile.device},
-                     {"processor", profile.processor},
-                     {"instruction_set", profile.instruction_set},
-                     {"threads", profile.threads},
-                     {"ranks_per_node", profile.ranks_per_node},
-                     {"memory_bytes", profile.memory_bytes},
-                     {"host_memory_bytes", profile.host_memory_bytes},
-                     {"library_bytes", profile.library_bytes},
-                     {"products", products},
-                     {"attention", attention},
-                     {"memory_bytes_per_second", profile.memory_bytes_per_second},
-                     {"op_seconds", profile.op_seconds},
-                     {"within_node", link_json(profile.within_node)},
-                     {"between_nodes", link_json(profile.between_nodes)},
-                     {"host", link_json(profile.host)},
-                     {"disk_write_bytes_per_second", profile.disk_write_bytes_per_second},
-                     {"disk_read_bytes_per_second", profile.disk_read_bytes_per_second}};
+  Json json = {{"version", kVersion},
+               {"name", profile.name},
+               {"device", profile.device},
+               {"processor", profile.processor},
+               {"instruction_set", profile.instruction_set},
+               {"threads", profile.threads},
+               {"ranks_per_node", profile.ranks_per_node},
+               {"memory_bytes", profile.memory_bytes},
+               {"host_memory_bytes", profile.host_memory_bytes},
+               {"library_bytes", profile.library_bytes},
+               {"products", products},
+               {"attention", attention},
+               {"memory_bytes_per_second", profile.memory_bytes_per_second},
+               {"op_seconds", profile.op_seconds},
+               {"within_node", link_json(profile.within_node)},
+               {"between_nodes", link_json(profile.between_nodes)},
+               {"host", link_json(profile.host)},
+               {"disk_write_bytes_per_second", profile.disk_write_bytes_per_second},
+               {"disk_read_bytes_per_second", profile.disk_read_bytes_per_second},
+               {"peak_flops_per_second", peaks},
+               {"peak_memory_bytes_per_second", profile.peak_memory_bytes_per_second},
+               {"peak_source", profile.peak_source},
+               {"to_device_bytes_per_second", profile.to_device_bytes_per_second},
+               {"to_host_bytes_per_second", profile.to_host_bytes_per_second},
+               {"messages", messages_json(profile.messages)},
+               {"pairs", pairs_json(profile.pairs)}};
+  add_share(json, "memory_share_of_peak", profile.memory_bytes_per_second, profile.peak_memory_bytes_per_second);
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

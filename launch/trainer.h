@@ -27,6 +27,8 @@ class Trainer {
   // Errors: 74 when the last checkpoint cannot be written, 76 when losses or gradients stay non-finite.
   ExitCode run();
 
+  Backend& backend() const { return *backend_; }
+
  private:
   void open_run_folder();
   void open_model_and_data();

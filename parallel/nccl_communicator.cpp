@@ -362,3 +362,9 @@ extern "C" __attribute__((visibility("default"))) carillon::DeviceTransport* car
   transport->connect(*host);
   return transport.release();
 }
+
+extern "C" __attribute__((visibility("default"))) int carillon_nccl_version() {
+  int version = 0;
+  ncclGetVersion(&version);
+  return version;
+}

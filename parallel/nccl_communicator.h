@@ -36,4 +36,6 @@ extern "C" {
 // outlives it. Collective. Errors 64: NCCL cannot start; 75: a peer does not come. Exceptions cross.
 carillon::DeviceTransport* carillon_make_nccl_communicator(carillon::Backend* backend, carillon::Communicator* host,
                                                            const carillon::NcclOptions* options);
+// As NCCL counts: 22809 is 2.28.9.
+int carillon_nccl_version();
 }

@@ -50,4 +50,15 @@ std::unique_ptr<DeviceTransport> make_device_transport(Backend& backend, Communi
   return std::unique_ptr<DeviceTransport>(make(&backend, &host, &options));
 }
 
+std::string nccl_version() {
+  try {
+    const auto version =
+        reinterpret_cast<decltype(&carillon_nccl_version)>(cuda_library_symbol("carillon_nccl_version"));
+    const int number = version();
+    return fmt::format("{}.{}.{}", number / 10000, number / 100 % 100, number % 100);
+  } catch (const Error&) {
+    return "";
+  }
+}
+
 }  // namespace carillon

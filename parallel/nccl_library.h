@@ -2,6 +2,8 @@
 // memory where that library has none.
 #pragma once
 
+#include <string>
+
 #include "parallel/device_communicator.h"
 
 namespace carillon {
@@ -9,5 +11,8 @@ namespace carillon {
 // A MakeTransport. CARILLON_DEVICE_TRANSPORT=nccl or staged decides; otherwise NCCL, if every rank has it. Error 64
 // when it is asked for and missing on some rank, or the variable holds another word. Collective over `host`.
 std::unique_ptr<DeviceTransport> make_device_transport(Backend& backend, Communicator& host);
+
+// "2.28.9"; "" where there is no device library, or none with NCCL.
+std::string nccl_version();
 
 }  // namespace carillon

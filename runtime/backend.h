@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -78,6 +79,13 @@ struct AdamWTensors {
   bool decays = true;          // norms and biases do not
 };
 
+// What a device can do at most, by its maker's figures or by counting its units. 0 or missing: not known.
+struct DevicePeak {
+  std::map<DType, double> flops_per_second;  // dense products; float32 is float32, not TF32
+  double memory_bytes_per_second = 0;        // of its own memory, reading and writing together
+  std::string source;                        // where the figures are from
+};
+
 // What the device is and which of its abilities are used; printed by `carillon info`.
 struct DeviceDescription {
   std::string name;                    // "cpu", "reference", "cuda"
@@ -88,6 +96,15 @@ struct DeviceDescription {
   int threads = 1;
   std::string attention;  // whose attention kernels, where they are not the backend's own; "" where they are
   std::vector<std::pair<std::string, std::string>> libraries;  // name and version of what it stands on
+  int devices = 0;                                             // on this machine; 0 where ranks share processors
+  DevicePeak peak;
+};
+
+// Bytes of a device's own memory; all 0 where it is the host's.
+struct DeviceMemory {
+  int64_t total = 0;      // as its driver counts it
+  int64_t free = 0;       // for anybody, now
+  int64_t allocated = 0;  // in buffers that this backend's allocate() gave
 };
 
 class Backend {
@@ -105,11 +122,9 @@ class Backend {
   virtual void* queue() { return nullptr; }
   // Its memory can be read by the host.
   virtual bool unified() const { return true; }
+  virtual DeviceMemory memory() { return {}; }
   // This pointer lies in this device's own memory. Asked only where memory is not unified.
   virtual bool holds(const void*) const { return false; }
-  // Bytes of the device's memory that are taken now: by whoever else uses it too, by libraries and contexts. 0 where
-  // memory is the host's.
-  virtual int64_t memory_in_use() const { return 0; }
 
   // ---- copies that run beside the ops ------------------------------------------------------------------------------
   // Host memory that such copies reach without a detour (page-locked where the device wants it), zeroed. Error 74.

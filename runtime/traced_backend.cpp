@@ -64,8 +64,8 @@ class TracedBackend : public Backend {
   void synchronize() override { inner_->synchronize(); }
   void* queue() override { return inner_->queue(); }
   bool unified() const override { return inner_->unified(); }
+  DeviceMemory memory() override { return inner_->memory(); }
   bool holds(const void* pointer) const override { return inner_->holds(pointer); }
-  int64_t memory_in_use() const override { return inner_->memory_in_use(); }
   Buffer allocate_host(size_t bytes) override { return inner_->allocate_host(bytes); }
   std::unique_ptr<Copy> start_upload(Tensor device, Tensor host) override {
     const TraceSpan span("start_upload");

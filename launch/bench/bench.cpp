@@ -9,7 +9,7 @@ namespace carillon {
 namespace {
 
 // How the time is dealt. Attention's long cases take longest, and there is nothing to guess them from.
-constexpr double kProducts = 0.40, kAttention = 0.40, kMemory = 0.04, kLinks = 0.08, kDisk = 0.08;
+constexpr double kProducts = 0.38, kAttention = 0.40, kMemory = 0.04, kCopies = 0.02, kLinks = 0.08, kDisk = 0.08;
 
 // Of the node, or what a container or job is allowed of it.
 int64_t host_memory_bytes() {
@@ -39,6 +39,13 @@ BenchResult run_bench(Backend& backend, Communicator& world, const BenchOptions&
       static_cast<int>(world.max(static_cast<int64_t>(std::max(cores / profile.threads, place.ranks))));
   profile.host_memory_bytes = world.min(host_memory_bytes());
   profile.memory_bytes = profile.host_memory_bytes / profile.ranks_per_node;
+  if (!backend.unified()) {
+    profile.ranks_per_node = static_cast<int>(world.max(static_cast<int64_t>(std::max(device.devices, place.ranks))));
+    profile.memory_bytes = world.min(backend.memory().total);
+    profile.peak_flops_per_second = device.peak.flops_per_second;
+    profile.peak_memory_bytes_per_second = device.peak.memory_bytes_per_second;
+    profile.peak_source = device.peak.source;
+  }
 
   const auto part = [&](const std::string& what, double share) {
     progress(fmt::format("measuring {}, about {:.1f} s", what, share * options.seconds));
@@ -47,14 +54,19 @@ BenchResult run_bench(Backend& backend, Communicator& world, const BenchOptions&
   // The disk first: a folder that cannot be written is said at once.
   bench_disk(world, place, options.folder, part("the disk of " + options.folder, kDisk), result);
   bench_memory(backend, world, part("memory", kMemory), result);
+  if (!backend.unified()) bench_copies(backend, world, part("copies to and from the device", kCopies), result);
   bench_links(backend, world, place, part("links", kLinks), result);
   const auto types = static_cast<double>(options.dtypes.size());
   for (const DType dtype : options.dtypes)
     bench_products(backend, world, dtype, part(fmt::format("products in {}", name_of(dtype)), kProducts / types),
                    result);
+  const int64_t longest = options.longest.value_or(backend.unified() ? kLongest : kLongestOnDevice);
   for (const DType dtype : options.dtypes)
-    bench_attention(backend, world, dtype, options.longest,
+    bench_attention(backend, world, dtype, longest,
                     part(fmt::format("attention in {}", name_of(dtype)), kAttention / types), result);
+  // Code of more shapes and types was loaded since: a run of that many holds as much.
+  if (!backend.unified())
+    profile.library_bytes = std::max(profile.library_bytes, world.max(taken_beside(backend.memory())));
   return result;
 }
 

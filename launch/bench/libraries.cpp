@@ -96,8 +96,13 @@ int64_t bench_libraries(Communicator& world, const RuntimeSection& runtime, cons
   });
   RunConfig config = load_run_config(place.path() + "/run.yaml", {});
   config.runtime = runtime;
-  Trainer(world.split(0, world.rank(), "world"), std::move(config), true).run();
-  return world.max(resident_bytes());
+  Trainer trainer(world.split(0, world.rank(), "world"), std::move(config), true);
+  trainer.run();
+  // While the run's groups are there: what they hold of a device goes with them.
+  Backend& backend = trainer.backend();
+  return world.max(backend.unified() ? resident_bytes() : taken_beside(backend.memory()));
 }
+
+int64_t taken_beside(const DeviceMemory& memory) { return memory.total - memory.free - memory.allocated; }
 
 }  // namespace carillon

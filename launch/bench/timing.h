@@ -25,12 +25,15 @@ double largest(Communicator& world, double value);  // over ranks
 // `seconds` of each repetition, in any order; `seconds` is sorted. Collective.
 Timing summarise(Communicator& world, std::vector<double> seconds);
 
-// Runs `body` once to warm up (and takes that for the measurement where it alone is longer than `seconds`), then again
-// and again for about `seconds`. Collective; `body` itself must not communicate: ranks repeat it as often as they can.
+// Runs `body` once to warm up, then again and again for about `seconds`. Where it alone takes longer than that, it is
+// the measurement; on a device a second one is. There a repetition is many bodies put on the queue together and waited
+// for once, its time divided by their number: neither the host's calls nor its waiting are measured while the device
+// has something to do. Collective; `body` itself must not communicate: ranks repeat it as often as they can.
 Timing time_alone(Backend& backend, Communicator& world, double seconds, const std::function<void()>& body);
 
-// The same for a body in which all ranks of `world` communicate: all repeat it equally often.
-Timing time_together(Communicator& world, double seconds, const std::function<void()>& body);
+// The same for a body in which ranks of `world` communicate: all repeat it equally often. Ranks that have no part in it
+// give a body that does nothing.
+Timing time_together(Backend& backend, Communicator& world, double seconds, const std::function<void()>& body);
 
 // Measures cases in the order of their cost (FLOP, ascending) for about `seconds` altogether. `measure(i, share)` is
 // asked to take `share` seconds and returns what one execution took. A case whose single execution would go beyond what

@@ -47,19 +47,36 @@ void declare(Schema& schema, BenchConfig& config) {
   };
   schema.custom("bench.dtypes", "list of float64, float32, bfloat16",
                 "Types of products and attention; they share the time.", set, get);
-  schema.integer("bench.longest", config.bench.longest, "Tokens of the longest attention.").at_least(1);
+  schema.integer("bench.longest", config.bench.longest, "Tokens of the longest attention.")
+      .at_least(1)
+      .default_is(fmt::format("{}, on a device {}", kLongest, kLongestOnDevice));
   schema.text("bench.folder", config.bench.folder, "The folder whose disk is measured: where checkpoints will go.");
   declare_runtime(schema, config.runtime);
+}
+
+std::vector<std::string> peak_words(const MachineProfile& profile) {
+  std::vector<std::string> words;
+  for (const auto& [dtype, rate] : profile.peak_flops_per_second)
+    words.push_back(fmt::format("{:.1f} TFLOP/s {}", rate * 1e-12, name_of(dtype)));
+  words.push_back(fmt::format("{:.0f} GB/s memory", profile.peak_memory_bytes_per_second * 1e-9));
+  return words;
 }
 
 void print_table(const BenchResult& result, int ranks) {
   const MachineProfile& profile = result.profile;
   const double mebi = 1024.0 * 1024.0;
-  fmt::print("{}, {}: {} ranks of {} threads at once, the slowest counts\n", printable(profile.processor),
-             profile.instruction_set, ranks, profile.threads);
-  fmt::print("room for {} ranks a node, {:.0f} MiB each; a rank takes {:.0f} MiB before its first tensor\n\n",
+  const bool shares = profile.peak_memory_bytes_per_second > 0 || !profile.peak_flops_per_second.empty();
+  if (profile.device == "cuda")
+    fmt::print("{}, {}: {} ranks at once, the slowest counts\n", printable(profile.processor), profile.instruction_set,
+               ranks);
+  else
+    fmt::print("{}, {}: {} ranks of {} threads at once, the slowest counts\n", printable(profile.processor),
+               profile.instruction_set, ranks, profile.threads);
+  fmt::print("room for {} ranks a node, {:.0f} MiB each; a rank takes {:.0f} MiB before its first tensor\n",
              profile.ranks_per_node, static_cast<double>(profile.memory_bytes) / mebi,
              static_cast<double>(profile.library_bytes) / mebi);
+  if (shares) fmt::print("peak: {} ({})\n", join(peak_words(profile)), profile.peak_source);
+  fmt::print("\n");
   size_t what = 0, shape = 0;
   const auto width = [](const std::string& text) {  // letters, not bytes: ×, ᵀ and µ have several
     return static_cast<size_t>(std::ranges::count_if(text, [](char c) { return (c & 0xc0) != 0x80; }));
@@ -68,15 +85,17 @@ void print_table(const BenchResult& result, int ranks) {
     what = std::max(what, width(row.what));
     shape = std::max(shape, width(row.shape));
   }
-  const auto line = [&](const std::string& a, const std::string& b, const std::string& c, const std::string& d) {
-    fmt::print("{}{}  {}{}  {}{}  {}\n", a, std::string(what - width(a), ' '), b, std::string(shape - width(b), ' '),
-               std::string(14 - std::min<size_t>(14, width(c)), ' '), c, d);
+  const auto line = [&](const std::string& a, const std::string& b, const std::string& c, const std::string& d,
+                        const std::string& e) {
+    fmt::print("{}{}  {}{}  {}{}  {}{}\n", a, std::string(what - width(a), ' '), b, std::string(shape - width(b), ' '),
+               std::string(14 - std::min<size_t>(14, width(c)), ' '), c, shares ? fmt::format("{:>9}  ", d) : "", e);
   };
-  line("what", "case", "median", "spread");
+  line("what", "case", "median", "of peak", "spread");
   for (const BenchRow& row : result.rows)
-    line(row.what, row.shape, row.figure,
-         row.timing.repetitions > 1 ? fmt::format("{:4.1f} % of {}", 100 * row.timing.spread, row.timing.repetitions)
-                                    : "   - of 1");
+    line(row.what, row.shape, row.figure, row.share ? fmt::format("{:.1f} %", 100 * *row.share) : "",
+         row.timing.repetitions > 1    ? fmt::format("{:4.1f} % of {}", 100 * row.timing.spread, row.timing.repetitions)
+         : row.timing.repetitions == 1 ? "   - of 1"
+                                       : "");
 }
 
 }  // namespace

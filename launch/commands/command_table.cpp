@@ -49,8 +49,11 @@ const std::vector<Command>& command_table() {
        "Before the job's limit a checkpoint is written and the job queued again; a sweep's array shares its points.",
        "carillon slurm launch/configs/finetune_8k_cpu.yaml slurm.nodes=4 slurm.time=12h > train.sbatch", run_slurm,
        help_slurm},
-      {"info", "info [--json]", "build, devices, libraries, instruction sets, MPI, threads", "", "carillon info",
-       run_info},
+      {"info", "info [runtime.*=…] [--json]", "build, devices, libraries, instruction sets, MPI, threads",
+       "runtime.device=cuda also says how much memory each CUDA device has left, which takes a context on it, and is "
+       "an "
+       "error where there is none.",
+       "carillon info", run_info, help_info},
       {"verify", "verify CONFIG.yaml [verify.*=…] [key=value…]", "proves that the layout changes nothing",
        "The same steps on this layout and on one rank, tensor by tensor; exit code 70 when they differ.",
        "mpirun -n 2 carillon verify launch/configs/posgen_quickstart.yaml", run_verify, help_verify},

@@ -50,6 +50,7 @@ std::string help_posgen();
 std::string help_tokenize();
 std::string help_verify();
 std::string help_bench();
+std::string help_info();
 
 struct Command {
   std::string name;

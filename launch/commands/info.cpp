@@ -4,8 +4,11 @@
 
 #include "data/libraries.h"
 #include "launch/commands/commands.h"
+#include "launch/run_config.h"
+#include "launch/text.h"
 #include "launch/version.h"
 #include "parallel/libraries.h"
+#include "parallel/nccl_library.h"
 #include "runtime/backend.h"
 #include "runtime/cuda/library.h"
 
@@ -14,18 +17,56 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// The library of the CUDA side, what it stands on, and the devices it finds; or why there is none.
-Json collect_cuda() {
+// What a device reaches at most; nothing that is not known.
+Json peak_json(const DevicePeak& peak) {
+  Json json = Json::object();
+  for (const auto& [dtype, rate] : peak.flops_per_second)
+    json[fmt::format("{}_flops_per_second", name_of(dtype))] = rate;
+  if (peak.memory_bytes_per_second > 0) json["memory_bytes_per_second"] = peak.memory_bytes_per_second;
+  if (!peak.source.empty()) json["source"] = peak.source;
+  return json;
+}
+
+Json device_json(const CudaDevice& device) {
+  Json json = {{"name", device.figures.name},
+               {"compute_capability", fmt::format("{}.{}", device.figures.major, device.figures.minor)},
+               {"multiprocessors", device.figures.multiprocessors},
+               {"clock_hz", device.figures.clock},
+               {"memory_bytes", device.memory_bytes},
+               {"l2_bytes", device.l2_bytes},
+               {"memory_clock_hz", device.figures.memory_clock},
+               {"memory_bus_bits", device.figures.memory_bus_bits},
+               {"bus", device.place}};
+  if (device.free_bytes) json["free_bytes"] = *device.free_bytes;
+  json["peak"] = peak_json(device.peak);
+  return json;
+}
+
+// The library of the CUDA side, what it stands on, and the devices it finds; or why there is none. `take`: a context is
+// taken on each device, so that its free memory can be told.
+Json collect_cuda(const std::string& attention, bool take) {
   const CudaSurvey survey = survey_cuda();
   Json cuda;
   cuda["library"] = survey.library.empty() ? "none" : survey.library;
-  cuda["devices"] = survey.devices;
-  if (!survey.problem.empty()) cuda["problem"] = survey.problem;
+  if (!survey.problem.empty()) {
+    if (take) fail(ExitCode::kUsage, "{}", survey.problem);
+    cuda["devices"] = survey.devices;
+    cuda["problem"] = survey.problem;
+  } else {
+    const CudaMachine machine = inspect_cuda(take);
+    Json devices = Json::array(), links = Json::object();
+    for (const CudaDevice& device : machine.devices) devices.push_back(device_json(device));
+    for (const CudaLink& link : machine.links) links[fmt::format("{}-{}", link.from, link.to)] = link.kind;
+    cuda["devices"] = devices;
+    cuda["links"] = links;
+    cuda["attention"] = attention;
+  }
   for (const auto& [name, version] : survey.libraries) cuda[name] = version;
+  if (const std::string nccl = nccl_version(); !nccl.empty()) cuda["NCCL"] = nccl;
   return cuda;
 }
 
-Json collect(Program& program) {
+Json collect(Program& program, const RuntimeSection& runtime) {
   Json info;
   info["version"] = kVersion;
   info["build"] = {{"compiler", kCompiler}, {"type", kBuildType}};
@@ -36,7 +77,8 @@ Json collect(Program& program) {
                                   {"available", device.available},
                                   {"bfloat16_native", device.bfloat16_native},
                                   {"threads", device.threads}}});
-  if (program.main_rank()) info["cuda"] = collect_cuda();
+  if (program.main_rank())
+    info["cuda"] = collect_cuda(runtime.attention == "auto" ? "own" : runtime.attention, runtime.device == "cuda");
   Json libraries = Json::object();
   for (const auto& [name, version] : device.libraries) libraries[name] = version;
   for (const auto& [name, version] : parallel_libraries()) libraries[name] = version;
@@ -63,8 +105,23 @@ void print(const Json& value, const std::string& indent) {
 
 }  // namespace
 
+std::string help_info() {
+  RuntimeSection runtime;
+  Schema schema;
+  declare_runtime(schema, runtime);
+  return schema.help();
+}
+
 ExitCode run_info(Program& program, const CommandLine& line) {
-  const Json info = collect(program);
+  if (!line.files.empty())
+    fail(ExitCode::kUsage, "info takes no files, not {}, on the command line, carillon info [runtime.*=…]",
+         printable(line.files[0]));
+  RuntimeSection runtime;
+  Schema schema;
+  declare_runtime(schema, runtime);
+  for (const std::string& argument : line.overrides) schema.apply_override(argument);
+  schema.finish("info");
+  const Json info = collect(program, runtime);
   if (!program.main_rank()) return ExitCode::kDone;
   if (line.json)
     fmt::print("{}\n", info.dump(2));

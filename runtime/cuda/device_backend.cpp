@@ -24,6 +24,7 @@ CudaBackend::CudaBackend(const BackendOptions& options) : device_(options.device
   description_ = cuda::describe_device(device_);
   description_.libraries = survey.libraries;
   description_.attention = "own kernels";
+  description_.devices = count;
   try {
     for (cudaStream_t* stream : {&stream_, &upload_stream_, &download_stream_})
       CHECK_CUDA(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking));
@@ -76,12 +77,21 @@ Buffer CudaBackend::allocate(size_t bytes) {
         bytes >> 20, available >> 20, total >> 20, description_.processor, device_);
   }
   CHECK_CUDA(error);
-  Buffer buffer(data, bytes, [device = device_](void* pointer) {
+  *allocated_ += static_cast<int64_t>(wanted);
+  Buffer buffer(data, bytes, [device = device_, wanted, allocated = allocated_](void* pointer) {
     cudaSetDevice(device);
     cudaFree(pointer);  // at the program's end CUDA may be gone already
+    *allocated -= static_cast<int64_t>(wanted);
   });
   CHECK_CUDA(cudaMemsetAsync(data, 0, wanted, stream));
   return buffer;
+}
+
+DeviceMemory CudaBackend::memory() {
+  on_device();
+  size_t available = 0, total = 0;
+  CHECK_CUDA(cudaMemGetInfo(&available, &total));
+  return {static_cast<int64_t>(total), static_cast<int64_t>(available), *allocated_};
 }
 
 bool CudaBackend::holds(const void* pointer) const {
@@ -91,13 +101,6 @@ bool CudaBackend::holds(const void* pointer) const {
     return false;
   }
   return attributes.type == cudaMemoryTypeDevice && attributes.device == device_;
-}
-
-int64_t CudaBackend::memory_in_use() const {
-  size_t available = 0, total = 0;
-  on_device();
-  CHECK_CUDA(cudaMemGetInfo(&available, &total));
-  return static_cast<int64_t>(total - available);
 }
 
 void* CudaBackend::scratch(size_t bytes) {

@@ -8,6 +8,7 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -34,8 +35,8 @@ class CudaBackend : public Backend {
   void synchronize() override;
   void* queue() override { return stream_; }
   bool unified() const override { return false; }
+  DeviceMemory memory() override;
   bool holds(const void* pointer) const override;
-  int64_t memory_in_use() const override;
 
   // Page-locked: other host memory would make start_upload and start_download wait for the copy.
   Buffer allocate_host(size_t bytes) override;
@@ -113,6 +114,8 @@ class CudaBackend : public Backend {
 
   int device_;
   DeviceDescription description_;
+  // Of allocate(); shared with its buffers, which may live longer than this.
+  std::shared_ptr<std::atomic<int64_t>> allocated_ = std::make_shared<std::atomic<int64_t>>(0);
   cudaStream_t stream_ = nullptr;
   cudaStream_t upload_stream_ = nullptr, download_stream_ = nullptr;
   std::vector<cudaEvent_t> events_;  // of copies that are gone, for the next ones

@@ -83,6 +83,12 @@ CudaSurvey survey_cuda() {
   return survey;
 }
 
+CudaMachine inspect_cuda(bool take_devices) {
+  CudaMachine machine;
+  reinterpret_cast<InspectCuda*>(cuda_library_symbol("carillon_inspect_cuda"))(&machine, take_devices);
+  return machine;
+}
+
 bool cuda_usable() {
   const char* given = std::getenv("CARILLON_CUDA_LIBRARY");
   if ((given == nullptr || *given == 0) && !driver_library_there()) return false;

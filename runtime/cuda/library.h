@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "runtime/backend.h"
+#include "runtime/cuda/machine.h"
 
 namespace carillon {
 
@@ -33,6 +34,8 @@ void* cuda_library_symbol(const char* name);
 
 // Never throws for what a machine may lack: says it in `problem`.
 CudaSurvey survey_cuda();
+// Only where survey_cuda() finds no problem: errors are InternalError otherwise.
+CudaMachine inspect_cuda(bool take_devices);
 // Whether `auto` takes a device: the driver's library can be loaded (or CARILLON_CUDA_LIBRARY is set), and a device
 // counted. Error 64 where CUDA is there but fails.
 bool cuda_usable();

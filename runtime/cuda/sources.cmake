@@ -15,6 +15,7 @@ set(CARILLON_CUDA_SOURCES
   elementwise.cu
   embedding.cu
   fused_attention.cpp
+  machine.cpp
   matmul.cpp
   rmsnorm.cu
   rotate.cu

@@ -61,14 +61,14 @@ CudaSurvey survey() {
 }
 
 DeviceDescription describe_device(int device) {
-  cudaDeviceProp properties{};
-  CHECK_CUDA(cudaGetDeviceProperties(&properties, device));
+  const CudaFigures figures = figures_of(device);
   DeviceDescription description;
   description.name = "cuda";
-  description.processor = properties.name;
-  description.instruction_set = fmt::format("sm_{}{}", properties.major, properties.minor);
+  description.processor = figures.name;
+  description.instruction_set = fmt::format("sm_{}{}", figures.major, figures.minor);
   description.available = {description.instruction_set};
   description.bfloat16_native = true;
+  description.peak = device_peak(figures);
   return description;
 }
 

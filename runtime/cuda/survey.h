@@ -2,10 +2,13 @@
 #pragma once
 
 #include "runtime/cuda/library.h"
+#include "runtime/cuda/machine.h"
 
 namespace carillon::cuda {
 
 CudaSurvey survey();
 DeviceDescription describe_device(int device);
+CudaFigures figures_of(int device);  // machine.cpp
+CudaMachine inspect(bool take);      // machine.h
 
 }  // namespace carillon::cuda

@@ -117,6 +117,27 @@ cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
   return cudaSuccess;
 }
 
+// Devices reach each other as in a machine of several boards: with atomics (over NVLink) inside groups of four, without
+// (over PCIe) between them.
+cudaError_t cudaDeviceGetP2PAttribute(int* value, cudaDeviceP2PAttr attribute, int from, int to) {
+  int count = 0;
+  if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess) return error;
+  if (from < 0 || to < 0 || from >= count || to >= count || from == to) return report(cudaErrorInvalidDevice);
+  const bool near = from / 4 == to / 4;
+  switch (attribute) {
+    case cudaDevP2PAttrPerformanceRank:
+      *value = near ? 0 : 1;
+      return cudaSuccess;
+    case cudaDevP2PAttrAccessSupported:
+      *value = 1;
+      return cudaSuccess;
+    case cudaDevP2PAttrNativeAtomicSupported:
+      *value = near;
+      return cudaSuccess;
+  }
+  return report(cudaErrorInvalidValue, "cudaDeviceGetP2PAttribute(%d) is not emulated", attribute);
+}
+
 cudaError_t cudaDeviceReset() {
   stop_devices();
   return cudaSuccess;

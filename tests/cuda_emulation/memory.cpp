@@ -18,7 +18,7 @@ cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
   if (bytes == 0) return cudaSuccess;
   std::lock_guard lock(state->mutex);
   AddressRange& memory = state->device_memory[current_device()];
-  if (memory.used_bytes() + bytes > state->options.memory_mib << 20) return report(cudaErrorMemoryAllocation);
+  if (memory.used_bytes() + bytes > (state->options.memory_mib - state->options.context_mib) << 20) return report(cudaErrorMemoryAllocation);
   const Allocation made = memory.allocate(bytes);
   if (!made.pointer) return report(cudaErrorMemoryAllocation);
   ++state->allocations;
@@ -80,7 +80,7 @@ cudaError_t cudaMemGetInfo(std::size_t* free_bytes, std::size_t* total_bytes) {
   if (!state) return error;
   std::lock_guard lock(state->mutex);
   *total_bytes = state->options.memory_mib << 20;
-  *free_bytes = *total_bytes - state->device_memory[current_device()].used_bytes();
+  *free_bytes = *total_bytes - (state->options.context_mib << 20) - state->device_memory[current_device()].used_bytes();
   return cudaSuccess;
 }
 

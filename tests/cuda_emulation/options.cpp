@@ -34,6 +34,8 @@ void read_one(Options& options, std::string_view key, const std::string& value) 
     options.devices = std::atoi(value.c_str());
   else if (key == "memory")
     options.memory_mib = std::strtoull(value.c_str(), nullptr, 10);
+  else if (key == "context")
+    options.context_mib = std::strtoull(value.c_str(), nullptr, 10);
   else if (key == "driver") {
     if (value != "present" && value != "none" && value != "old") refuse(value);
     options.driver = value;
@@ -69,6 +71,7 @@ Options read_options() {
     read_one(options, item.substr(0, equals), std::string(item.substr(equals + 1)));
   }
   if (options.devices < 0 || options.devices > 16) refuse("devices is between 0 and 16");
+  if (options.context_mib > options.memory_mib) refuse("context is no more than memory");
   return options;
 }
 

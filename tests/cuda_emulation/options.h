@@ -14,6 +14,7 @@ struct Options {
   std::uint64_t seed = 0;          //   0: newest stream first; 1: oldest first; others: drawn
   int devices = 8;                 // devices=N
   std::size_t memory_mib = 16384;  // memory=MiB of each device
+  std::size_t context_mib = 0;     // context=MiB of each device that a context, kernels' code and the like take
   std::string driver = "present";  // driver=present|none|old
 #if defined(__SANITIZE_THREAD__)
   bool own_process = false;  // ThreadSanitizer does not follow threads started after a fork

@@ -13,7 +13,8 @@ import black_box as bb
 
 # Not there to be measured on one node without a GPU.
 ABSENT = {"between_nodes.bytes_per_second", "between_nodes.latency_seconds", "host.bytes_per_second",
-          "host.latency_seconds"}
+          "host.latency_seconds", "peak_memory_bytes_per_second", "to_device_bytes_per_second",
+          "to_host_bytes_per_second"}
 
 
 def numbers(value, name=""):
@@ -38,7 +39,11 @@ class Bench(unittest.TestCase):
         shutil.rmtree(self.folder)
 
     def whole(self, profile, dtypes):
+        self.assertEqual([(pair["from"], pair["to"], pair["between_nodes"]) for pair in profile["pairs"]],
+                         [(0, 1, False)] if len(profile["messages"]) > 1 else [])
         for name, value in numbers(profile):
+            if name in ("pairs.from", "pairs.between_nodes"):
+                continue
             if name in ABSENT:
                 self.assertEqual(value, 0, name)
             else:

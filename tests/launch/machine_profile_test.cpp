@@ -12,6 +12,7 @@ namespace carillon::testing {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 MachineProfile example() {
   MachineProfile profile;
@@ -33,6 +34,13 @@ MachineProfile example() {
   profile.host = {17, 18e-7};
   profile.disk_write_bytes_per_second = 19;
   profile.disk_read_bytes_per_second = 20;
+  profile.peak_flops_per_second = {{DType::kFloat32, 4e11}};
+  profile.peak_memory_bytes_per_second = 2.0 / 3;
+  profile.peak_source = "a \"data sheet\"";
+  profile.to_device_bytes_per_second = 21;
+  profile.to_host_bytes_per_second = 22;
+  profile.messages = {{"shift", "node", 4, {{8, 1e-6}, {int64_t{1} << 33, 1.0 / 7}}, {23, 24e-7}}};
+  profile.pairs = {{0, 3, false, {25, 26e-7}}, {3, 7, true, {27, 28e-7}}};
   return profile;
 }
 
@@ -59,6 +67,26 @@ TEST(MachineProfile, ComesBackFromItsFileAsItWas) {
   EXPECT_EQ(read.attention.at(DType::kBFloat16)[2].backward_flops_per_second, 6e10);
   EXPECT_EQ(read.op_seconds, 1e-6 / 7);
   EXPECT_EQ(read.host.latency_seconds, 18e-7);
+  EXPECT_EQ(read.peak_flops_per_second, example().peak_flops_per_second);
+  EXPECT_EQ(read.messages.at(0).seconds, example().messages[0].seconds);
+  EXPECT_TRUE(read.pairs.at(1).between_nodes);
+  EXPECT_EQ(read.pairs.at(1).link.latency_seconds, 28e-7);
+}
+
+TEST(MachineProfile, SaysWhichShareOfThePeakEachRateIs) {
+  const std::string json = machine_profile_json(example());
+  EXPECT_THAT(json, HasSubstr("\"share_of_peak\": 0.5"));         // 2e11 of 4e11
+  EXPECT_THAT(json, HasSubstr("\"memory_share_of_peak\": 0.5"));  // a third of two thirds
+  EXPECT_THAT(json, Not(HasSubstr("forward_share_of_peak")));     // of bfloat16 no peak is known
+}
+
+// Files of before there were peaks, messages and pairs.
+TEST(MachineProfile, AnOlderFileIsReadWithoutWhatItLacks) {
+  std::string text = machine_profile_json(example());
+  text = text.substr(0, text.find(",\n  \"peak_flops_per_second\"")) + "\n}\n";
+  const MachineProfile old = parse_machine_profile(text, "old.json");
+  EXPECT_EQ(old.disk_read_bytes_per_second, 20);
+  EXPECT_TRUE(old.pairs.empty() && old.messages.empty() && old.peak_flops_per_second.empty());
 }
 
 TEST(MachineProfile, FindsTheNearestShapeByRatios) {
@@ -132,6 +160,8 @@ TEST(MachineProfile, ADamagedFileIsNamedDownToTheField) {
       {replaced("\"op_seconds\"", "\"op_second\""), "op_seconds is missing"},
       {replaced("\"rows\": 512", "\"rows\": -512"), "products.float64[0].rows"},
       {replaced("\"float32\"", "\"float31\""), "products.float31"},
+      {replaced("\"between_nodes\": false", "\"between_nodes\": 0"), "pairs[0].between_nodes"},
+      {replaced("\"seconds\": 1e-06", "\"seconds\": null"), "messages[0].times[0].seconds"},
       {replaced("\"bytes_per_second\": 13.0", "\"bytes_per_second\": -13.0"), "within_node.bytes_per_second"},
   };
   for (const auto& [text, says] : cases) {
