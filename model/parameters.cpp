@@ -158,7 +158,8 @@ class LayerDealer {
   std::string prefix_;
 };
 
-// Every layer has the same shapes, so one layer's gradient memory can serve them all, one after another.
+// Every layer has the same shapes, so two layers' gradient memory can serve them all by turns: while one is written,
+// the other is being reduced.
 void borrow_gradients(LayerParameters& layer, LayerParameters& lender) {
   layer.qkv_weight_gradient = lender.qkv_weight_gradient;
   layer.qkv_bias_gradient = lender.qkv_bias_gradient;
@@ -200,20 +201,21 @@ Parameters::Parameters(const ModelConfig& config, const TensorShards& shards, co
   embedding = vocabulary_rows("model.embed_tokens.weight");
   LayerDealer layer_dealer(config, shards, dealer);
   for (int64_t index = 0; index < config.num_hidden_layers; ++index) {
-    const bool borrow = options.gradients && options.shared_layer_gradients && index > 0;
+    const bool borrow = options.gradients && options.shared_layer_gradients && index > 1;
     dealer.gradients = options.gradients && !borrow;
     LayerParameters layer = layer_dealer.weights(index);
     layer_dealer.gradients(layer);
     layer_dealer.name_all(layer);
     layer.for_each([&](Parameter& parameter) { parameter.group = index; });
-    if (borrow) borrow_gradients(layer, layers.front());
+    if (borrow) borrow_gradients(layer, layers[static_cast<size_t>(index % 2)]);
     layers.push_back(std::move(layer));
   }
   dealer.gradients = options.gradients;
   norm = replicated("model.norm.weight", dealer.weight({channels}), dealer.gradient({channels}), shards.tp,
                     Initial::kOnes);
   if (!config.tie_word_embeddings) lm_head = vocabulary_rows("lm_head.weight");
-  (lm_head ? lm_head : embedding).overwritten = true;  // by the loss, before the embedding adds its own
+  (lm_head ? lm_head : embedding).overwritten = true;     // by the loss, before the embedding adds its own
+  norm.group = lm_head.group = config.num_hidden_layers;  // before the layers'
 }
 
 void Parameters::initialize(Backend& backend, double initializer_range, uint64_t seed) {

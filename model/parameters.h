@@ -68,7 +68,8 @@ struct LayerParameters {
 struct ParameterOptions {
   DType compute = DType::kFloat32;
   bool gradients = true;  // false: evaluation only
-  // All layers' gradients share one layer's memory; the caller takes each layer's away as it is finished (ZeRO-2).
+  // All layers' gradients share two layers' memory by turns; the caller has taken a layer's away when the one before
+  // the next begins (ZeRO-2).
   bool shared_layer_gradients = false;
 };
 

@@ -191,7 +191,9 @@ void Transformer::forward_backward(const MicroBatch& batch, bool accumulate,
   backend_.rmsnorm_backward(work_.residual_gradient, parameters_.norm.gradient, work_.branch_gradient,
                             activations_.output, parameters_.norm.weight, activations_.output_rstd);
 
-  for (int64_t index = static_cast<int64_t>(activations_.layers.size()) - 1; index >= 0; --index) {
+  const int64_t layers = static_cast<int64_t>(activations_.layers.size());
+  if (layer_done) layer_done(layers);
+  for (int64_t index = layers - 1; index >= 0; --index) {
     if (offload_) offload_->need(index);
     if (options_.recompute != Recompute::kNone) {
       attention_forward(index, /*attend=*/options_.recompute == Recompute::kFull);

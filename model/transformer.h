@@ -54,7 +54,8 @@ class Transformer {
   void forward(const MicroBatch& batch);
   // Forward and backward pass of Σ target_weight · loss; gradients are added to the parameters', but without
   // `accumulate` overwrite those of SharedParameter::overwritten, which may then hold anything before. After a layer's
-  // gradients are complete `layer_done` (if any) is called with its index, last layer first.
+  // gradients are complete `layer_done` (if any) is called with its index, last layer first, and before all of them
+  // with the number of layers: the last norm's, and an untied head's.
   void forward_backward(const MicroBatch& batch, bool accumulate,
                         const std::function<void(int64_t layer)>& layer_done = {});
 

@@ -79,7 +79,9 @@ class Communicator {
 
   // The collectives above, started. Tensors in host memory are not worked on beside compute: for them, and on any
   // communicator but a device's, start_… does the work at once and wait() finds it done. Several tensors in one call
-  // are several collectives (and counted so) that begin and end together, on a device in one launch.
+  // are several collectives (and counted so) that begin and end together, on a device in one launch. All operations of
+  // a rank run in the order of their calls, whatever their groups: one may be started on what another, still under way,
+  // will bring.
   struct ReduceScatter {
     Tensor y, x;
     std::vector<int64_t> counts;

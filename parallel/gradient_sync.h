@@ -3,10 +3,9 @@
 //
 //   1. within tp: a parameter whose gradient is partial over tp (norms and row-parallel biases under sequence
 //      parallelism; replicated key/value heads) is summed over its replicas.
-//   2. over z = dp × cp: summed. Stage 0: all-reduce, every rank has all. Stage 1: reduce-scatter by rows at the end of
-//   the
-//      step. Stage 2: reduce-scatter by rows after each micro-step and parameter, so a full gradient lives only
-//      briefly.
+//   2. over z = dp × cp: summed. Stage 0: all-reduce, every rank has all. Stage 1: reduce-scatter by rows, once a step.
+//      Stage 2: reduce-scatter by rows in each micro-step, so a full gradient lives only briefly.
+//      Both as soon as a group's (a layer's) gradients are complete, while the backward pass goes on to the next.
 //   3. the global norm, each parameter counted once; clipping; AdamW on the rows owned; all-gather of the new weights.
 // Optimizer shards are rows (leading dim) of this tp rank's rectangle, share_of(rows, z, rank): rectangles of the
 // global tensor, so any checkpoint can be read on any layout.
@@ -33,7 +32,9 @@ struct SharedParameter {
   // away at once): nobody need clear it.
   bool overwritten = false;
   bool decays = true;  // matrices decay, norms and biases never
-  int64_t group = -1;  // parameters whose gradients are complete together (a layer's index); -1: at the end
+  // Parameters whose gradients are complete together: a layer's index; one more than the last layer's before any of
+  // them; -1: at the end.
+  int64_t group = -1;
 };
 
 }  // namespace carillon

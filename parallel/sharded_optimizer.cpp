@@ -42,6 +42,7 @@ ShardedOptimizer::ShardedOptimizer(Backend& backend, ProcessGrid& grid, std::vec
     state.exp_avg_sq = lasting.allocate("optimizer.exp_avg_sq", type, shape);
     state.gradient = options.zero == 2 ? arena.allocate("gradients.shard", type, shape)
                                        : parameter.gradient.rows(state.own.begin, state.own.end);
+    groups_[parameter.group].push_back(states_.size());
     states_.push_back(state);
   }
   if (!options.offload || parameters_.empty()) return;
@@ -95,6 +96,7 @@ void ShardedOptimizer::start_from_weights() {
 }
 
 void ShardedOptimizer::zero_gradients() {
+  finish_reductions();  // of a step that was left out
   gradients_hold_ = false;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     if (!parameters_[i].overwritten) backend_.fill(parameters_[i].gradient, 0);
@@ -102,20 +104,17 @@ void ShardedOptimizer::zero_gradients() {
   }
 }
 
-// The sum over z goes into this rank's rows of the full gradient (nobody else reads them), and from there to the shard.
-void ShardedOptimizer::scatter_into_shard(size_t index) {
-  const Tensor full = parameters_[index].gradient;
-  const State& state = states_[index];
-  const Tensor own = full.rows(state.own.begin, state.own.end);
-  grid_.z->reduce_scatter(own, full, row_counts(full.size(0), *grid_.z));
-  backend_.add(state.gradient, own);
-  if (!parameters_[index].overwritten) backend_.fill(full, 0);
+void ShardedOptimizer::begin_micro_step(bool last) {
+  finish_reductions();  // stage 2, those of the micro-step before
+  last_micro_step_ = last;
+  groups_reduced_ = 0;
 }
 
 void ShardedOptimizer::group_done(int64_t group) {
-  if (options_.zero != 2) return;
-  for (size_t i = 0; i < parameters_.size(); ++i)
-    if (parameters_[i].group == group) scatter_into_shard(i);
+  if (options_.zero != 2 && !last_micro_step_) return;
+  start_reduction(group);
+  // The next layer writes where the one before this has been.
+  while (options_.zero == 2 && under_way_.size() > 1) finish_oldest_reduction();
 }
 
 void ShardedOptimizer::after_micro_step() {
@@ -134,18 +133,68 @@ bool ShardedOptimizer::first_replica(const SharedParameter& parameter) const {
   return grid_.tp_rank % parameter.tp_replicas == 0;
 }
 
-// Over z first: the sum over tp replicas is then of the owned rows only.
-void ShardedOptimizer::reduce_gradients() {
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    const SharedParameter& parameter = parameters_[i];
-    const State& state = states_[i];
-    if (options_.zero == 0)
-      grid_.z->all_reduce(parameter.gradient, Reduction::kSum);
-    else if (options_.zero == 1)
-      grid_.z->reduce_scatter(state.gradient, parameter.gradient, row_counts(parameter.gradient.size(0), *grid_.z));
-    if (parameter.tp_replicas > 1 && parameter.tp_partial && !broken(TestBreak::kReplicatedGradientNotSummed))
-      replicas_of(parameter).all_reduce(state.gradient, Reduction::kSum);
+// One call for all gradients of a group, and one for those that are partial over tp. Over z first: the sum over tp
+// replicas is then of the owned rows only; it may be started on what is still under way (communicator.h). At stage 2
+// the sum over z goes into this rank's rows of the full gradient (nobody else reads them), and from there to the shard.
+void ShardedOptimizer::start_reduction(int64_t group) {
+  const auto members = groups_.find(group);
+  if (members == groups_.end()) return;
+  ++groups_reduced_;
+  Bucket bucket{&members->second, {}};
+  Communicator& z = *grid_.z;
+  if (options_.zero == 0) {
+    std::vector<Tensor> gradients;
+    for (const size_t i : members->second) gradients.push_back(parameters_[i].gradient);
+    bucket.transfers.push_back(z.start_all_reduces(gradients, Reduction::kSum));
+  } else {
+    std::vector<Communicator::ReduceScatter> parts;
+    for (const size_t i : members->second) {
+      const Tensor full = parameters_[i].gradient;
+      const Range own = states_[i].own;
+      parts.push_back({full.rows(own.begin, own.end), full, row_counts(full.size(0), z)});
+    }
+    bucket.transfers.push_back(z.start_reduce_scatters(parts));
   }
+  if (options_.zero != 2) start_replica_sums(bucket);
+  under_way_.push_back(std::move(bucket));
+}
+
+void ShardedOptimizer::start_replica_sums(Bucket& bucket) {
+  if (broken(TestBreak::kReplicatedGradientNotSummed)) return;
+  std::map<Communicator*, std::vector<Tensor>> partial;
+  for (const size_t i : *bucket.parameters)
+    if (parameters_[i].tp_replicas > 1 && parameters_[i].tp_partial)
+      partial[&replicas_of(parameters_[i])].push_back(states_[i].gradient);
+  for (Communicator* replicas : {grid_.tp.get(), grid_.kv_replicas.get()})  // one order on all ranks
+    if (const auto found = partial.find(replicas); found != partial.end())
+      bucket.transfers.push_back(replicas->start_all_reduces(found->second, Reduction::kSum));
+}
+
+void ShardedOptimizer::finish_oldest_reduction() {
+  Bucket bucket = std::move(under_way_.front());
+  under_way_.pop_front();
+  wait(bucket);
+  if (options_.zero != 2) return;
+  for (const size_t i : *bucket.parameters) {
+    const Tensor full = parameters_[i].gradient;
+    backend_.add(states_[i].gradient, full.rows(states_[i].own.begin, states_[i].own.end));
+    if (!parameters_[i].overwritten) backend_.fill(full, 0);
+  }
+  if (!last_micro_step_) return;
+  start_replica_sums(bucket);
+  replica_sums_.push_back(std::move(bucket));
+}
+
+void ShardedOptimizer::finish_reductions() {
+  while (!under_way_.empty()) finish_oldest_reduction();
+  for (Bucket& bucket : replica_sums_) wait(bucket);
+  replica_sums_.clear();
+}
+
+void ShardedOptimizer::wait(Bucket& bucket) {
+  for (const auto& transfer : bucket.transfers)
+    if (!broken(TestBreak::kGradientsNotAwaited)) transfer->wait();
+  bucket.transfers.clear();
 }
 
 // Every parameter once: of its tp replicas the first counts, and at stage 0, where every z rank has all, one z rank.
@@ -208,7 +257,10 @@ void ShardedOptimizer::gather_weight(const SharedParameter& parameter, const Sta
 ShardedOptimizer::StepResult ShardedOptimizer::step(double divisor, double learning_rate, double beta1) {
   CHECK(divisor > 0, "a step without targets makes no update", divisor);
   if (broken(TestBreak::kGradientAveraged)) divisor *= grid_.z->size();
-  reduce_gradients();
+  CHECK(last_micro_step_ && groups_reduced_ == groups_.size(), "a step ends with its last micro-step, whole",
+        groups_reduced_, groups_.size());
+  finish_reductions();
+  last_micro_step_ = false;
   StepResult result;
   result.gradient_norm = gradient_norm(divisor);
   if (!std::isfinite(result.gradient_norm)) return result;

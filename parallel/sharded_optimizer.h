@@ -1,6 +1,9 @@
 // AdamW over a list of parameters, its state split by rows over z (ZeRO stage 1 and 2) or whole on every rank (0).
 #pragma once
 
+#include <deque>
+#include <map>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -38,19 +41,23 @@ class ShardedOptimizer {
   // Whether the next backward pass adds to the gradients of SharedParameter::overwritten, or overwrites them: the first
   // of a step, and at stage 2 every one.
   bool gradients_hold() const { return gradients_hold_; }
-  // Stage 2: moves the gradients of the parameters of this group (SharedParameter::group, a layer) into the owners' row
-  // shards and zeroes them, so that the layers may share one layer's gradient memory. Collective; other stages:
-  // nothing.
+  // Before each micro-step; `last` of its step?
+  void begin_micro_step(bool last);
+  // The gradients of the parameters of this group (SharedParameter::group, a layer) are complete for this micro-step:
+  // their reduction starts, at stage 2 in every micro-step, else in the last. Until step() nobody may touch them. At
+  // stage 2 the group before has then been added to the owners' shards and may be written again, so two layers'
+  // gradient memory serves all layers by turns. Collective.
   void group_done(int64_t group);
-  // After each micro-step: the same for the parameters of no group (-1). Collective at stage 2.
+  // After each micro-step: the same for the parameters of no group (-1). Collective.
   void after_micro_step();
 
   struct StepResult {
     double gradient_norm = 0;  // of the gradient divided by `divisor`, before clipping; non-finite: no update was made
     bool updated = false;
   };
-  // Reduces, divides by `divisor` (the sum of target weights over the whole step), clips, updates with `learning_rate`
-  // (and beta1 if the schedule moves it), gathers weights. Collective over all ranks.
+  // Waits for the reductions of the last micro-step, divides by `divisor` (the sum of target weights over the whole
+  // step), clips, updates with `learning_rate` (and beta1 if the schedule moves it), gathers weights. Collective over
+  // all ranks.
   StepResult step(double divisor, double learning_rate, double beta1);
 
   int64_t updates() const { return updates_; }  // AdamW's step count (skipped steps do not count)
@@ -72,8 +79,16 @@ class ShardedOptimizer {
   };
   Communicator& replicas_of(const SharedParameter& parameter);
   bool first_replica(const SharedParameter& parameter) const;
-  void scatter_into_shard(size_t index);
-  void reduce_gradients();
+  // What is under way for the gradients of one group.
+  struct Bucket {
+    const std::vector<size_t>* parameters;
+    std::vector<std::unique_ptr<Communicator::Transfer>> transfers;
+  };
+  void start_reduction(int64_t group);
+  void start_replica_sums(Bucket& bucket);
+  void finish_oldest_reduction();
+  void finish_reductions();
+  static void wait(Bucket& bucket);
   double gradient_norm(double divisor);
   void update(const AdamWStep& step);
   void gather_weight(const SharedParameter& parameter, const State& state);
@@ -88,6 +103,11 @@ class ShardedOptimizer {
   Options options_;
   std::vector<SharedParameter> parameters_;
   std::vector<State> states_;
+  std::map<int64_t, std::vector<size_t>> groups_;  // parameters by group, in their order
+  std::deque<Bucket> under_way_;                   // oldest first
+  std::deque<Bucket> replica_sums_;                // stage 2: of shards, in the last micro-step
+  bool last_micro_step_ = false;
+  size_t groups_reduced_ = 0;  // of this micro-step
   bool gradients_hold_ = false;
   int64_t updates_ = 0;
 

@@ -70,7 +70,11 @@ std::vector<std::string> assumptions_of(const Plan& plan) {
   const bool cpu = plan.machine.profile.device == "cpu";
   std::vector<std::string> list = {
       "one document a sequence, nothing padded or masked (a longer document is cut into sequences, data.packing)",
-      "the reduction of gradients is counted, none of it behind compute",
+      cpu ? "gradients are reduced on the cores that compute, so never hidden"
+      : plan.run->grid.tensor > 1
+          ? "gradients are reduced during the backward pass, between its exchanges with tensor ranks, so not hidden"
+          : "a layer's gradients are reduced behind the backward pass of the next, up to its first exchange with other "
+            "ranks; what takes longer, the first layer's and the embedding's are counted",
       cpu ? "ring hops run on the cores that compute, so never hidden"
           : "ring hops run behind attention of the same step, which leaves them room; what is longer is counted"};
   if (plan.run->grid.tensor > 1)
@@ -115,6 +119,11 @@ Json time_json(const Plan& plan) {
            {{"chunks", time.tensor_layer.chunks},
             {"exchanges", time.tensor_layer.exchanges},
             {"exposed", time.tensor_layer.exposed}}},
+          {"gradients",
+           {{"reduction", time.reduction},
+            {"exposed", time.reduction_exposed},
+            {"layer", time.reduction_layer},
+            {"layer_room", time.reduction_room}}},
           {"ring",
            {{"forward", json_of(time.forward_ring, plan.work->ring.forward_bytes)},
             {"backward", json_of(time.backward_ring, plan.work->ring.backward_bytes)}}}};

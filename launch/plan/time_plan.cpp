@@ -96,6 +96,7 @@ RingTime ring_time(const WorkPlan& work, const PlannedRun& run, const PlannedMac
     time.compute += compute;
     time.hops += hop;
     time.exposed += overlaps ? std::max(0.0, hop - compute) : hop;
+    if (&step == &work.ring.steps.front()) time.room = std::max(0.0, compute - hop);
     // The last step of a backward pass has nothing to hide behind, at any length.
     if (step.pairs > 0) time.uncovered += std::max(0.0, hop - compute);
   }
@@ -166,6 +167,18 @@ int64_t tokens_to_hide(const ModelConfig& model, const WorkPlan& work, const Pla
   const double latency = (backward ? 2 : 1) * (link.latency_seconds + (inner == 0 ? 0 : within.latency_seconds));
   return static_cast<int64_t>(
       std::ceil((transfer + std::sqrt(transfer * transfer + 4 * compute * latency)) / (2 * compute)));
+}
+
+// Seconds of a backward pass's reductions that its compute does not hide. `room`: of a layer's backward pass. Nothing
+// else waits for a reduction (`free`): what one layer does not hide the next ones may.
+double exposed_reductions(double head, double layer, double embedding, double room, int64_t layers, bool free) {
+  double exposed = 0, under_way = head;
+  for (int64_t index = layers - 1; index >= 0; --index) {
+    const double left = std::max(0.0, under_way - room);
+    exposed += free ? 0 : left;
+    under_way = (free ? left : 0) + layer;
+  }
+  return exposed + under_way + embedding;
 }
 
 }  // namespace
@@ -269,11 +282,29 @@ StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const Planne
                   (work.tensor_calls - exchanges * static_cast<double>(work.tensor_chunks)) * (run.grid.tensor - 1)));
 
   const int64_t z = int64_t{run.grid.data} * run.grid.context;
-  const double reductions = run.network.optimizer.zero == 2 ? micro_steps : 1;
-  const double messages = static_cast<double>(work.parameter_tensors * (z - 1));
-  if (z > 1)
-    time.gradients = seconds_on(machine.link(run.grid.size()), reductions * work.gradient_bytes + work.weight_bytes,
-                                (reductions + 1) * messages);
+  if (z > 1) {
+    const bool gpu = profile.device != "cpu", ring = run.grid.context > 1, zero2 = run.network.optimizer.zero == 2;
+    const Link& link = machine.link(run.grid.size());
+    // A device's bucket is one launch.
+    const auto bucket = [&](const WorkPlan::Bucket& part) {
+      return seconds_on(link, part.bytes, static_cast<double>((gpu ? 1 : part.tensors) * (z - 1)));
+    };
+    const double head = bucket(work.head_gradients), embedding = bucket(work.embedding_gradients);
+    time.reduction_layer = bucket(work.layer_gradients);
+    if (gpu && run.grid.tensor == 1)
+      time.reduction_room = ring ? Products(work.before_ring, rates).seconds / layers +
+                                       (work.forward_rings == 2 ? time.forward_ring : time.backward_ring).room
+                                 : time.offload_backward;
+    const double reductions = zero2 ? micro_steps : 1;
+    time.reduction = reductions * (head + layers * time.reduction_layer + embedding);
+    time.reduction_exposed =
+        reductions * exposed_reductions(head, time.reduction_layer, embedding, time.reduction_room,
+                                        model.num_hidden_layers, /*free=*/run.grid.tensor == 1 && !ring && !zero2);
+    time.gradients = time.reduction_exposed +
+                     (work.weight_bytes > 0
+                          ? seconds_on(link, work.weight_bytes, static_cast<double>(work.parameter_tensors * (z - 1)))
+                          : 0);
+  }
   // Gradients are zeroed one by one; their norm is one op, the update too unless its state passes by in chunks.
   const int64_t updates = work.offloaded_state_bytes > 0 ? work.parameter_tensors : 1;
   time.optimizer =

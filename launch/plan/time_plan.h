@@ -3,9 +3,12 @@
 // What is assumed: one document over the whole sequence, every rank as fast as the profile's, steps of the ring in
 // lockstep. On a GPU a hop travels behind the attention of its step; on a CPU the same cores move it, so it always
 // costs. The same holds of exchanges over tensor ranks and the products beside them: those after a gather, those before
-// a scatter, chunk by chunk; in the backward pass also those by weights. The reduction of gradients is not overlapped
-// with compute: the program does not either. Copies to and from the host run beside a layer's products and attention,
-// both directions at once; what they take longer is exposed. Those of the optimizer's state have nothing beside them.
+// a scatter, chunk by chunk; in the backward pass also those by weights. On a GPU the reduction of a layer's gradients
+// runs behind the next layer's backward pass, up to that layer's first exchange with other ranks (exchanges take
+// turns): all of its products and attention where there are data ranks only, with a ring the products before it and
+// what the first hop leaves of the ring's first step, with tensor ranks nothing. Copies to and from the host run beside
+// a layer's products and attention, both directions at once; what they take longer is exposed. Those of the optimizer's
+// state have nothing beside them.
 #pragma once
 
 #include <algorithm>
@@ -55,6 +58,7 @@ struct RingTime {
   double hops = 0;             // time the hops take by themselves
   double exposed = 0;          // what they add to the compute
   double uncovered = 0;        // hops longer than their step's attention, wherever they run; 0: the ring can be hidden
+  double room = 0;             // what the first step's hop leaves of its attention
   int64_t tokens_to_hide = 0;  // tokens a rank needs for that: 2·η·F/(g·β·B) forward, and the link's latency
   // Of a flat ring over several nodes, the same for blocks that go to the next node on all adapters in W_in steps'
   // time, as those of two levels. 0: no such ring.
@@ -76,7 +80,7 @@ struct StepTime {
   double ring = 0;         // hops not hidden
   double tensor = 0;       // collectives over tensor ranks, not hidden
   double offload = 0;      // copies to and from the host, not hidden
-  double gradients = 0;    // reduction over data · context ranks, and the new weights back
+  double gradients = 0;    // reduction over data · context ranks, not hidden, and the new weights back
   double optimizer = 0;
   double seconds = 0;
 
@@ -84,6 +88,10 @@ struct StepTime {
   TensorTime tensor_layer;
   double offload_copy = 0;                           // of one layer's checkpoints, one way
   double offload_forward = 0, offload_backward = 0;  // products and attention of a layer, which hide it
+  double reduction = 0;                              // of gradients, by itself, all of a step
+  double reduction_exposed = 0;                      // of that, what is in `gradients`
+  double reduction_layer = 0;                        // of one layer's
+  double reduction_room = 0;                         // in a layer's backward pass, for the reduction of another's
   double useful_flops = 0;                           // of all ranks in a step
   double hardware_flops = 0;                         // the same with what is computed again
   double tokens_per_second = 0;

@@ -66,6 +66,11 @@ WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run, int64_t tens
   if (redo)  // All but the MLP's second product, whose result nobody needs again.
     work.redone.assign(work.forward.begin(), work.forward.end() - 1);
   work.forward_rings = options.recompute == Recompute::kFull ? 2 : 1;
+  work.before_ring = work.redone;
+  if (options.recompute == Recompute::kFull)
+    work.before_ring.resize(1);  // up to the ring of the forward pass
+  else
+    work.before_ring.insert(work.before_ring.end(), work.backward.begin() + 2, work.backward.end());  // all but qkv's
 
   // Rows of logits at a time, as in model/transformer.cpp.
   const int64_t row_bytes = std::max<int64_t>(1, vocabulary * static_cast<int64_t>(wide));
@@ -170,7 +175,17 @@ WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run, int64_t tens
   const int64_t z = int64_t{run.grid.data} * run.grid.context;
   Arena measuring;
   Parameters parameters(model, shards, {options.compute, true, false}, measuring);
+  const double sent =
+      (options.optimizer.zero == 0 ? 2 : 1) * wide * static_cast<double>(z - 1) / static_cast<double>(z);
   parameters.for_each([&](Parameter& parameter) {
+    WorkPlan::Bucket* bucket = parameter.group < 0                          ? &work.embedding_gradients
+                               : parameter.group == model.num_hidden_layers ? &work.head_gradients
+                               : parameter.group == 0                       ? &work.layer_gradients
+                                                                            : nullptr;
+    if (bucket != nullptr) {
+      bucket->bytes += sent * static_cast<double>(parameter.weight.count());
+      ++bucket->tensors;
+    }
     const int64_t row = parameter.weight.size(0) == 0 ? 0 : parameter.weight.count() / parameter.weight.size(0);
     work.local_parameters += parameter.weight.count();
     work.owned_parameters +=
@@ -180,7 +195,7 @@ WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run, int64_t tens
   const double local = static_cast<double>(work.local_parameters), owned = static_cast<double>(work.owned_parameters);
   const double share = static_cast<double>(z - 1) / static_cast<double>(z);
   if (offloads_optimizer(options.offload)) work.offloaded_state_bytes = owned * (narrow == wide ? 2 : 3) * wide;
-  work.gradient_bytes = (options.optimizer.zero == 0 ? 2 : 1) * local * wide * share;
+  work.gradient_bytes = sent * local;
   work.weight_bytes = options.optimizer.zero == 0 ? 0 : local * narrow * share;
   const double reductions = options.optimizer.zero == 2 ? static_cast<double>(run.accumulation) : 1;
   // ZeRO 2 zeroes the full gradients after every micro-step and adds its rows to the shard.

@@ -21,6 +21,7 @@ struct WorkPlan {
   // Of a micro-step.
   // Of the layers, in the order qkv, o, gate and up, down: y = x·Wᵀ; of each dx and dW; of the first three y again.
   std::vector<PlannedProduct> forward, backward, redone;
+  std::vector<PlannedProduct> before_ring;    // of backward and redone, before a layer's first hop
   std::vector<PlannedProduct> loss;           // forward and backward of the head
   double moved_bytes = 0;                     // by norms, rotation, SwiGLU, sums, copies, cross-entropy
   double ops = 0;                             // calls of the backend
@@ -38,7 +39,14 @@ struct WorkPlan {
   int64_t local_parameters = 0;  // of this tp rank
   int64_t owned_parameters = 0;  // of its optimizer share
   int64_t parameter_tensors = 0;
-  double gradient_bytes = 0;         // over z, sent: reduction; per step (ZeRO 0, 1) or per micro-step (ZeRO 2)
+  // Over z, sent: reduction; per step (ZeRO 0, 1) or per micro-step (ZeRO 2). In buckets, which begin one after
+  // another: the last norm and an untied head, then layer by layer, then the embedding.
+  struct Bucket {
+    double bytes = 0;
+    int64_t tensors = 0;
+  };
+  Bucket head_gradients, layer_gradients, embedding_gradients;
+  double gradient_bytes = 0;         // of all buckets
   double weight_bytes = 0;           // over z, sent: the new weights, per step
   double offloaded_state_bytes = 0;  // masters and moments, one way, per step
   double optimizer_moved_bytes = 0;  // zeroing, norm, AdamW, sums of the reduction

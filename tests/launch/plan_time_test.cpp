@@ -92,9 +92,48 @@ TEST(Plan, TimesOfAHandComputedStep) {
     time = plan_step(model, run, machine);
   }
 
-  // Reduction over the two: half the gradients out, half the weights back.
+  // Reduction over the two: half the gradients out, half the weights back. A layer's runs behind the next one's
+  // products and the first step of its ring; the first layer's and the embedding's behind nothing.
+  machine.profile.device = "cuda";
+  time = plan_step(model, run, machine);
   const double parameters = static_cast<double>(model.parameter_count());
-  EXPECT_DOUBLE_EQ(time.gradients, parameters * 4 / 2 / 2 * 2);
+  EXPECT_DOUBLE_EQ(time.reduction, parameters * 4 / 2 / 2);
+  EXPECT_DOUBLE_EQ(time.reduction_layer, layer + 16);
+  // All products of 8 rows that come before: what is redone, and the gradients of all but the 24 rows of qkv.
+  EXPECT_DOUBLE_EQ(time.reduction_room, 8 * 2 * (layer - 8 * 16) + 2 * 8 * 2 * (layer - 8 * 24) + 2.5 * step0 - hop);
+  EXPECT_DOUBLE_EQ(time.gradients, layer + 16 + 80 + parameters * 4 / 2 / 2);
+  {
+    PlannedMachine other = machine;
+    other.profile.device = "cpu";
+    EXPECT_DOUBLE_EQ(plan_step(model, run, other).gradients, 2 * parameters * 4 / 2 / 2) << "a CPU hides nothing";
+    PlannedRun whole = run;
+    whole.network.recompute = Recompute::kFull;
+    EXPECT_DOUBLE_EQ(plan_step(model, whole, machine).reduction_room, 8 * 2 * 8 * 24 + step0 - hop)
+        << "qkv redone, then the ring";
+    whole.grid = {1, 2, 2};
+    const StepTime tensor = plan_step(model, whole, machine);
+    EXPECT_DOUBLE_EQ(tensor.reduction_room, 0);
+    EXPECT_DOUBLE_EQ(tensor.reduction_exposed, tensor.reduction);
+  }
+  // Data ranks: behind all of a layer's backward pass. The head's reduction takes one and a half of that, a layer's
+  // half of it: what is left of the head's goes on behind the next layer, but not in ZeRO 2, which waits for it.
+  for (const int zero : {1, 2}) {
+    const ModelConfig wide = geometry(245, 8, 16, 3, 2, 2, 4);  // a head of three layers' weights
+    PlannedRun data = run_of({2, 1, 1}, 16, zero, Recompute::kSelective, DType::kFloat32);
+    PlannedMachine other = machine;
+    const double room = 16 * 2 * (layer - 8 * 16) + 2 * 16 * 2 * layer + 2.5 * pairs * 4 * 2 * 4;
+    other.profile.within_node.bytes_per_second = (layer + 16) * 4 / room;
+    time = plan_step(wide, data, other);
+    EXPECT_DOUBLE_EQ(time.reduction_room, room);
+    EXPECT_NEAR(time.reduction_layer, .5 * room, 1e-9 * room);
+    const double embedding = .5 * room * 1960 / 656;
+    EXPECT_NEAR(time.reduction, 1.5 * room + 3 * .5 * room + embedding, 1e-9 * room);
+    EXPECT_NEAR(time.reduction_exposed, (zero == 1 ? 0 : .5) * room + .5 * room + embedding, 1e-9 * room);
+    EXPECT_NEAR(time.gradients - time.reduction_exposed, time.reduction, 1e-9 * room) << "weights, in float32 too";
+    data.accumulation = 3;
+    EXPECT_NEAR(plan_step(wide, data, other).reduction_exposed / time.reduction_exposed, zero == 2 ? 3 : 1, 1e-12);
+  }
+  time = plan_step(model, run, machine);
 
   // Tensor ranks: 10 + 3 exchanges of half the residual a layer, 4 around them, and the loss's statistics. A CPU hides
   // none.
@@ -200,8 +239,7 @@ TEST(Plan, RingIsHiddenFromThePublishedLengthsOn) {
 // Memory: first the table against its own formulas; then this program, whose own dealing is counted, against the
 // formulas with what differs put in (T tensor ranks, n tokens a rank, t rows of an MLP tile, R pairs of a head, S the
 // sequence):
-//  - gradients, ZeRO 2: one full layer where the formula has two; and embedding, head and last norm, which are complete
-//    only at the end and which the formula leaves out;
+//  - gradients, ZeRO 2: embedding, head and last norm, which have memory of their own and which the formula leaves out;
 //  - logits: chunks of 192 MiB where the formula has 8192 rows: the loss never makes the peak;
 //  - attention: the forward state lies where dQ does (- 4·a·d·n/T), dq, dk, dv exist in the compute type too
 //    (+ 2·(a + 2k)·d·n/T), and under full recompute the output and its log-sum-exp are work (+ (2·a·d + 4·a)·n/T);
@@ -280,7 +318,7 @@ TEST(Plan, TheWorkedExamples) {
     EXPECT_NEAR((states + kept + residual + std::max(work, logits) + 2e9) / 1e9, example.peak, .5);
 
     // This program.
-    const double own_states = states + (zero2 ? (4 * 2 * v * h - 4 * layer) / tensor : 0);
+    const double own_states = states + (zero2 ? 4 * 2 * v * h / tensor : 0);
     EXPECT_NEAR((role("weights") + role("gradients") + role("optimizer")) / own_states, 1, .005);
     EXPECT_NEAR(role("activations") / (kept + 2 * n * h / tensor), 1, .001) << "and the residual after the last layer";
     const double more = n * (2 * (ad + 2 * kd) - 4 * ad + 16 * kd + (full ? 2 * ad + 4 * heads : 0)) / tensor -

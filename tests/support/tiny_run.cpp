@@ -40,8 +40,8 @@ struct WholeBatch {
   }
 };
 
-// Adds (or sets) this rank's rectangle in the global tensor.
-void put(std::vector<double>& global, const Rectangle& rectangle, const std::vector<double>& values, bool add) {
+// Sets this rank's rectangle in the global tensor.
+void put(std::vector<double>& global, const Rectangle& rectangle, const std::vector<double>& values) {
   int64_t total = 1;
   for (int64_t size : rectangle.global_shape) total *= size;
   global.resize(static_cast<size_t>(total));
@@ -50,9 +50,8 @@ void put(std::vector<double>& global, const Rectangle& rectangle, const std::vec
   const int64_t column_offset = rectangle.offset.size() == 2 ? rectangle.offset[1] : 0;
   for (int64_t row = 0; row < rectangle.extent[0]; ++row)
     for (int64_t column = 0; column < columns; ++column) {
-      double& to = global[static_cast<size_t>((rectangle.offset[0] + row) * row_length + column_offset + column)];
-      const double from = values[static_cast<size_t>(row * columns + column)];
-      to = add ? to + from : from;
+      global[static_cast<size_t>((rectangle.offset[0] + row) * row_length + column_offset + column)] =
+          values[static_cast<size_t>(row * columns + column)];
     }
 }
 
@@ -116,6 +115,7 @@ struct Rank {
         }
         WholeBatch whole(mine);
         const MicroBatch& local = sharded.shard(whole.view(batch));
+        optimizer->begin_micro_step(micro + 1 == run.accumulation);
         transformer->forward_backward(local, optimizer->gradients_hold(),
                                       [&](int64_t layer) { optimizer->group_done(layer); });
         optimizer->after_micro_step();
@@ -125,14 +125,8 @@ struct Rank {
       }
       loss = grid.z->sum(loss);
       weight = grid.z->sum(weight);
-      if (step == 0 && run.zero == 0) {
-        // In rank order, so that the sums repeat to the bit.
-        for (int rank = 0; rank < grid.world->size(); ++rank) {
-          if (rank == grid.world->rank()) collect_gradients(*backend, *parameters);
-          grid.world->barrier();
-        }
-      }
       const auto outcome = optimizer->step(weight, run.learning_rate, 0.9);
+      if (step == 0 && run.zero == 0 && grid.z->rank() == 0) collect_gradients(*backend, *parameters);
       if (grid.world->rank() == 0) {
         result.loss.push_back(loss / weight);
         result.gradient_norm.push_back(outcome.gradient_norm);
@@ -140,7 +134,7 @@ struct Rank {
     }
     const std::lock_guard lock(mutex);
     parameters->for_each(
-        [&](Parameter& p) { put(result.weights[p.name], p.rectangle, values_of(*backend, p.weight), false); });
+        [&](Parameter& p) { put(result.weights[p.name], p.rectangle, values_of(*backend, p.weight)); });
     if (grid.world->size() == 1)
       for (const NamedShard& shard : optimizer->state_shards())
         result.state[shard.name] = shard.device == nullptr ? host_values(shard.data) : values_of(*backend, shard.data);
@@ -167,13 +161,11 @@ struct Rank {
     });
   }
 
-  // Parts over z, and over tp replicas where partial, add up; complete replicas count once.
+  // After the step: every z rank has all sums, and so has every replica over tp.
   void collect_gradients(Backend& backend, Parameters& parameters) {
     const std::lock_guard lock(mutex);
-    parameters.for_each([&](Parameter& p) {
-      CHECK(p.tp_replicas == 1 || p.tp_partial, "a complete replica would be counted twice", p.name);
-      put(result.gradients[p.name], p.rectangle, values_of(backend, p.gradient), true);
-    });
+    parameters.for_each(
+        [&](Parameter& p) { put(result.gradients[p.name], p.rectangle, values_of(backend, p.gradient)); });
   }
 
   void collect_losses(Backend& backend, const SequenceLayout& layout, const ProcessGrid& grid,
