@@ -22,6 +22,7 @@ struct CachedCase {
   std::vector<TinySequence> sequences;  // of any lengths
   int64_t prompt = 0;                   // tokens of the longest that go through the ring
   std::string device = "reference";
+  int64_t tensor_chunks = 0;
 };
 
 // -log p of every token after the prompt of each sequence, one at a time. All sequences end at the same index.
@@ -58,6 +59,7 @@ std::vector<std::vector<double>> losses_through_cache(const CachedCase& test) {
       options.batch = batch;
       options.positions = longest;
       options.cache = cache.get();
+      options.tensor_chunks = test.tensor_chunks;
       prompt = std::make_unique<Transformer>(*backend, grid, test.config, shards, *parameters, layout, options, arena);
       options.one_token = true;
       token = std::make_unique<Transformer>(*backend, grid, test.config, shards, *parameters, layout, options, arena);
@@ -176,6 +178,13 @@ TEST(Generation, APromptOfOneTokenNeedsNoRing) {
   test.grid = {1, 2, 1};
   test.prompt = 0;
   test.sequences.resize(2);
+  EXPECT_LT(worst_against_whole_pass(test), 1e-11);
+}
+
+TEST(Generation, ExchangesInChunksAgree) {
+  CachedCase test = case_of(tiny_config());
+  test.grid = {1, 2, 2};
+  test.tensor_chunks = 3;
   EXPECT_LT(worst_against_whole_pass(test), 1e-11);
 }
 
