@@ -67,12 +67,13 @@ if(NOT CARILLON_NCCL_BUILT)
 endif()
 
 find_library(CARILLON_CUDNN cudnn ${places})
+find_library(CARILLON_CUDART_STATIC cudart_static ${places})
 find_library(CARILLON_NVRTC nvrtc ${places})  # of kernels in the frontend's headers that are not used here
 find_path(CARILLON_CUDNN_INCLUDE cudnn.h HINTS ${toolkit} PATH_SUFFIXES include)
 find_path(CARILLON_CUDNN_FRONTEND_INCLUDE cudnn_frontend.h
   HINTS ${CMAKE_SOURCE_DIR}/.cudnn_frontend ENV CUDNN_FRONTEND_PATH ${toolkit} PATH_SUFFIXES include
   DOC "The headers of PyPI's nvidia-cudnn-frontend")
-if(CARILLON_CUDNN AND CARILLON_NVRTC AND CARILLON_CUDNN_INCLUDE AND CARILLON_CUDNN_FRONTEND_INCLUDE)
+if(CARILLON_CUDNN AND CARILLON_NVRTC AND CARILLON_CUDART_STATIC AND CARILLON_CUDNN_INCLUDE AND CARILLON_CUDNN_FRONTEND_INCLUDE)
   set(CARILLON_CUDNN_BUILT ON)
   message(STATUS "cuDNN's attention: ${CARILLON_CUDNN}, ${CARILLON_CUDNN_FRONTEND_INCLUDE}")
 else()

@@ -14,7 +14,8 @@ import black_box as bb
 
 STEPS = 6
 LAYOUTS = {"cp1": (1, []), "cp2": (2, ["parallel.context=2"]),
-           "cp2, contiguous": (2, ["parallel.context=2", "parallel.layout=contiguous"])}
+           "cp2, contiguous": (2, ["parallel.context=2", "parallel.layout=contiguous"]),
+           "cp2, documents": (2, ["parallel.context=2", "data.packing=true"])}
 # Losses of some 3 from numbers rounded to 2^-9; gradients pass through more of them.
 BOUNDS = {"loss": 4e-3, "grad_norm": 2e-2}
 
@@ -24,8 +25,9 @@ class FusedAttention(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = pathlib.Path(tempfile.mkdtemp())
         cls.config = bb.tiny_run(cls.folder)
-        # Whole sequences but for every fourth, which ends in padding.
-        lines = [json.dumps({"tokens": [(i * k) % 22 for i in range(25 if k % 4 == 0 else 32)]}) for k in range(1, 65)]
+        # Half of them whole sequences; the others end in padding, or share a sequence.
+        lengths = (21, 11, 32, 32)
+        lines = [json.dumps({"tokens": [(i * k) % 22 for i in range(lengths[k % 4])]}) for k in range(1, 65)]
         (cls.folder / "train.jsonl").write_text("\n".join(lines) + "\n")
 
     @classmethod
