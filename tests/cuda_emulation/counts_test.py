@@ -17,6 +17,8 @@ CASES = [
     ("1, none", 1, ["train.recompute=none"]),
     ("1, selective, bfloat16", 1, ["train.recompute=selective", "runtime.dtype=bfloat16"]),
     ("1, full, two micro-steps", 1, ["train.recompute=full", "train.gradient_accumulation_steps=2"]),
+    # More parameters (146) than one kernel updates (60) or sums (128).
+    ("1, 16 layers", 1, ["model.num_hidden_layers=16"]),
     ("cp2, none", 2, ["parallel.context=2", "train.recompute=none"]),
     ("cp2, full", 2, ["parallel.context=2", "train.recompute=full"]),
     ("tp2, selective", 2, ["parallel.tensor=2", "train.recompute=selective"]),
