@@ -1,7 +1,10 @@
 # CARILLON_CUDA=auto|on|off: whether libcarillon_cuda.so is built. It needs the CUDA toolkit (nvcc, cuBLASLt), no GPU and
 # no driver. auto: where the toolkit is found. Without NCCL device tensors travel through host memory, said aloud. Sets
-# CARILLON_CUDA_BUILT, CARILLON_CUDA_LIBRARIES, CARILLON_CUDA_INCLUDE_DIRS, CARILLON_NCCL_BUILT.
+# Where cuDNN and the headers of nvidia-cudnn-frontend (from PyPI; install_dependencies.sh unpacks them into
+# .cudnn_frontend) are found, libcarillon_cudnn.so is built too. Sets
+# CARILLON_CUDA_BUILT, CARILLON_CUDNN_BUILT, CARILLON_CUDA_LIBRARIES, CARILLON_CUDA_INCLUDE_DIRS, CARILLON_NCCL_BUILT.
 set(CARILLON_CUDA_BUILT OFF)
+set(CARILLON_CUDNN_BUILT OFF)
 if(NOT CARILLON_CUDA MATCHES "^(auto|on|off)$")
   message(FATAL_ERROR "CARILLON_CUDA is \"${CARILLON_CUDA}\": auto, on or off")
 endif()
@@ -61,4 +64,17 @@ set(CARILLON_CUDA_BUILT ON)
 message(STATUS "CUDA backend: nvcc ${CMAKE_CUDA_COMPILER_VERSION}, ${CARILLON_CUBLASLT}, ${CARILLON_NCCL}")
 if(NOT CARILLON_NCCL_BUILT)
   message(STATUS "NCCL and its header were not found: device tensors will travel through host memory")
+endif()
+
+find_library(CARILLON_CUDNN cudnn ${places})
+find_library(CARILLON_NVRTC nvrtc ${places})  # of kernels in the frontend's headers that are not used here
+find_path(CARILLON_CUDNN_INCLUDE cudnn.h HINTS ${toolkit} PATH_SUFFIXES include)
+find_path(CARILLON_CUDNN_FRONTEND_INCLUDE cudnn_frontend.h
+  HINTS ${CMAKE_SOURCE_DIR}/.cudnn_frontend ENV CUDNN_FRONTEND_PATH ${toolkit} PATH_SUFFIXES include
+  DOC "The headers of PyPI's nvidia-cudnn-frontend")
+if(CARILLON_CUDNN AND CARILLON_NVRTC AND CARILLON_CUDNN_INCLUDE AND CARILLON_CUDNN_FRONTEND_INCLUDE)
+  set(CARILLON_CUDNN_BUILT ON)
+  message(STATUS "cuDNN's attention: ${CARILLON_CUDNN}, ${CARILLON_CUDNN_FRONTEND_INCLUDE}")
+else()
+  message(STATUS "cuDNN's attention: not built (it needs cuDNN and the headers of nvidia-cudnn-frontend)")
 endif()

@@ -20,6 +20,21 @@ if [ ${#missing[@]} -gt 0 ]; then
   "${sudo[@]}" apt-get update -qq
   DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
+# The headers of cuDNN's C++ frontend are on PyPI alone; the wheel's Python, and all that it asks for, is not needed.
+frontend=nvidia-cudnn-frontend==1.32.0
+nvcc=$(command -v nvcc || ls "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" 2>/dev/null || true)
+if [ "${1:-}" = tests ] && [ -n "$nvcc" ] && [ "$(cat .cudnn_frontend/version 2>/dev/null)" != "$frontend" ]; then
+  echo "installing: the headers of $frontend into .cudnn_frontend"
+  wheels=$(mktemp -d)
+  if python3 -m venv "$wheels/venv" && "$wheels/venv/bin/pip" download -q --no-deps -d "$wheels" "$frontend" &&
+    rm -rf .cudnn_frontend && python3 -c 'import sys, zipfile
+wheel = zipfile.ZipFile(sys.argv[1])
+wheel.extractall(".cudnn_frontend", [name for name in wheel.namelist() if name.startswith("include/")])' "$wheels"/*.whl
+  then echo "$frontend" >.cudnn_frontend/version
+  else echo "not installed: cuDNN's attention will not be built"
+  fi
+  rm -rf "$wheels"
+fi
 if [ "${1:-}" = tests ] && ! [ .venv/installed -nt tests/requirements.txt ]; then
   echo "installing: tests/requirements.txt into .venv"
   python3 -m venv .venv

@@ -21,10 +21,11 @@ std::string number(const std::optional<double>& value) { return value ? number(*
 std::string line_of(const StepRecord& record) {
   return fmt::format(
       "{{\"step\":{},\"loss\":{},\"grad_norm\":{},\"lr\":{},\"tokens\":{},\"tokens_total\":{},\"seconds\":{},"
-      "\"tokens_per_second\":{},\"peak_memory_bytes\":{},\"time\":{},\"communication\":{}}}",
+      "\"tokens_per_second\":{},\"peak_memory_bytes\":{}{},\"time\":{},\"communication\":{}}}",
       record.step, number(record.loss), number(record.grad_norm), number(record.lr), record.tokens, record.tokens_total,
-      number(record.seconds), number(record.tokens_per_second), record.peak_memory_bytes, number(record.time),
-      record.communication.dump());
+      number(record.seconds), number(record.tokens_per_second), record.peak_memory_bytes,
+      record.device_memory_bytes ? fmt::format(",\"device_memory_bytes\":{}", *record.device_memory_bytes) : "",
+      number(record.time), record.communication.dump());
 }
 
 void cut_records_after(const std::string& path, int64_t step) {

@@ -20,7 +20,10 @@ struct StepRecord {
   int64_t tokens_total = 0;
   double seconds = 0;
   double tokens_per_second = 0;
-  int64_t peak_memory_bytes = 0;        // of the largest rank
+  int64_t peak_memory_bytes = 0;  // of the largest rank: what the process took of the host's memory
+  // Taken on the fullest device behind the step, by libraries too; nothing where memory is the host's, no key then. No
+  // op gives memory back within a step, so this is the peak.
+  std::optional<int64_t> device_memory_bytes;
   double time = 0;                      // seconds since the epoch
   Json communication = Json::object();  // axis -> {bytes, calls}, over all its ranks
 };

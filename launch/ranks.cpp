@@ -8,6 +8,7 @@
 
 #include "parallel/device_index.h"
 #include "parallel/nccl_library.h"
+#include "parallel/row_shards.h"
 
 namespace carillon {
 namespace {
@@ -56,6 +57,12 @@ ProcessGrid make_grid(Backend& backend, std::unique_ptr<Communicator> world, con
   GridShape shape = grid_shape(parallel, world->size());
   shape.ring_inner = ring_inner(parallel.ring_choice(), shape, nodes_of_ranks(*world));
   require_tensor_parallel(model, shape.tensor);
+  int64_t chunks = 0;
+  agree(*world, [&] { chunks = wished_tensor_chunks(); });
+  if (world->min(chunks) != world->max(chunks))
+    fail(ExitCode::kUsage,
+         "CARILLON_TENSOR_CHUNKS differs between ranks, in the environment, unset it or give all the "
+         "same (mpirun -x CARILLON_TENSOR_CHUNKS)");
   ProcessGrid grid = make_process_grid(std::move(world), shape, TensorShards(model, shape.tensor, 0).kv_replicas);
   if (backend.unified()) return grid;
   carry_device_tensors(grid, backend, make_device_transport);
@@ -75,9 +82,11 @@ std::unique_ptr<Communicator> carry_tensors(Backend& backend, std::unique_ptr<Co
 }
 
 std::unique_ptr<Backend> make_backend(Communicator& world, const RuntimeSection& runtime, const Notice& notice) {
-  if (runtime.attention == "cudnn")
-    fail(ExitCode::kUsage, "cudnn's attention is not built yet, in runtime.attention, use auto or own");
+  if (runtime.attention == "cudnn" && runtime.dtype != DType::kBFloat16)
+    fail(ExitCode::kUsage,
+         "cuDNN's attention is bfloat16, in runtime.attention: cudnn, use own, or runtime.dtype=bfloat16");
   BackendOptions options;
+  options.attention = runtime.attention;
   options.device = runtime.device;
   options.threads = static_cast<int>(runtime.threads.value_or(0));
   options.instruction_set = runtime.isa;

@@ -22,6 +22,12 @@ void write_resolved(const RunConfig& config) {
   file.commit();
 }
 
+// "sm_90, attention by cuDNN 9.19.0 forward …" where it is not the device's own.
+std::string describe_device(const Backend& backend) {
+  const DeviceDescription device = backend.describe();
+  return device.instruction_set + (device.attention.empty() ? "" : ", attention by " + device.attention);
+}
+
 // ", ranks joined by NCCL 2.28.9" where a device's tensors travel.
 std::string describe_transport(const ProcessGrid& grid) {
   for (const Communicator* axis : {grid.cp.get(), grid.tp.get(), grid.z.get()})
@@ -116,7 +122,7 @@ std::string Trainer::describe_run() const {
                                    : name_of(model_.config.rope.type) + " rope",
       config_.data.sequence_length, shape.size(), shape.data, shape.context,
       shape.context == 1 ? "" : " in a " + describe_ring(shape), shape.tensor, config_.parallel.zero,
-      name_of(config_.runtime.dtype), backend_->describe().instruction_set + describe_transport(grid_),
+      name_of(config_.runtime.dtype), describe_device(*backend_) + describe_transport(grid_),
       describe(loader().packing()), static_cast<double>(network().bytes()) / (1 << 20), network().memory_summary(),
       network().host_bytes() == 0
           ? ""

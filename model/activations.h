@@ -52,7 +52,7 @@ struct Activations {
 struct WorkingMemory {
   Tensor normed;    // [N/tp, C]   output of a norm
   Tensor gathered;  // [N, C]      the same, gathered over tp (tp > 1)
-  Tensor partial;   // [N, C]      a row-parallel product before scatter_rows (tp > 1)
+  Tensor partial;   // [N, C]      a row-parallel product before it is scattered (tp > 1)
   Tensor swiglu;    // [N, Fl], or [tile, Fl]
   // training only
   Tensor residual_gradient;   // [N/tp, C]

@@ -19,18 +19,6 @@ Tensor Transformer::heads_of(Tensor fused, int64_t first_head, int64_t heads) co
       .split_dim(0, options_.batch);
 }
 
-// All rows of a row shard: the shard itself when tp is 1.
-Tensor Transformer::gathered(Tensor shard, Tensor work) {
-  if (grid_.tp->size() == 1) return shard;
-  gather_rows(backend_, *grid_.tp, work, shard);
-  return work;
-}
-
-// The sum over tp of a row-parallel product. With tp 1 the product was written to `shard` in the first place.
-void Transformer::scattered(Tensor shard, Tensor partial) {
-  if (grid_.tp->size() > 1) scatter_rows(backend_, *grid_.tp, shard, partial);
-}
-
 // input -> norm -> q, k, v -> (q/k norms) -> rotation -> (attention). `attend` is false when the policy kept its
 // result.
 void Transformer::attention_forward(int64_t index, bool attend) {
@@ -39,7 +27,7 @@ void Transformer::attention_forward(int64_t index, bool attend) {
 
   backend_.rmsnorm_forward(work_.normed, layer.input_rstd, layer.input, weights.input_norm.weight,
                            config_.rms_norm_eps);
-  const Tensor x = gathered(work_.normed, work_.gathered);
+  RowGather x = gathered(work_.normed, work_.gathered);
   column_parallel_forward(backend_, layer.qkv_raw, x, weights.qkv_weight, weights.qkv_bias);
   if (config_.qk_norm) {
     backend_.rmsnorm_forward(query_rows(layer.qkv), layer.q_rstd, query_rows(layer.qkv_raw), weights.q_norm.weight,
@@ -65,9 +53,8 @@ void Transformer::attention_output(int64_t index) {
   const LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
 
-  const Tensor partial = partial_for(work_.normed);
-  row_parallel_forward(backend_, partial, layer.attention, weights.o_weight.weight);
-  scattered(work_.normed, partial);
+  RowScatter y = scattered(work_.normed);
+  row_parallel_forward(backend_, y, layer.attention, weights.o_weight.weight);
   if (weights.o_bias) backend_.add_bias(work_.normed, weights.o_bias.weight);
   backend_.sum(layer.middle, layer.input, work_.normed);
 }
@@ -79,7 +66,7 @@ void Transformer::mlp_input(int64_t index) {
 
   backend_.rmsnorm_forward(work_.normed, layer.middle_rstd, layer.middle, weights.post_attention_norm.weight,
                            config_.rms_norm_eps);
-  const Tensor x = gathered(work_.normed, work_.gathered);
+  RowGather x = gathered(work_.normed, work_.gathered);
   column_parallel_forward(backend_, layer.gate_up, x, weights.gate_up_weight, weights.gate_up_bias);
 }
 
@@ -89,55 +76,55 @@ void Transformer::mlp_output(int64_t index, Tensor output) {
   LayerActivations& layer = activations_.layers[index];
 
   backend_.swiglu_forward(work_.swiglu, gate(layer.gate_up), up(layer.gate_up));
-  const Tensor partial = partial_for(work_.normed);
-  row_parallel_forward(backend_, partial, work_.swiglu, weights.down_weight.weight);
-  scattered(work_.normed, partial);
+  RowScatter y = scattered(work_.normed);
+  row_parallel_forward(backend_, y, work_.swiglu, weights.down_weight.weight);
   if (weights.down_bias) backend_.add_bias(work_.normed, weights.down_bias.weight);
   backend_.sum(output, layer.middle, work_.normed);
 }
 
-// Needs middle, middle_rstd and gate_up of this layer; gate_up is overwritten by its gradient.
+// Needs middle, middle_rstd and gate_up of this layer; gate_up is overwritten by its gradient. Both gathers are on
+// their way before the first product: the one of x, wanted last, is hidden whole.
 void Transformer::mlp_backward(int64_t index) {
   LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
 
   if (weights.down_bias) backend_.bias_backward(weights.down_bias.gradient, work_.residual_gradient);
-  const Tensor dy = gathered(work_.residual_gradient, work_.gathered_gradient);
-  row_parallel_input_gradient(backend_, work_.swiglu_gradient, dy, weights.down_weight.weight);
-  backend_.swiglu_backward(gate(layer.gate_up), up(layer.gate_up), work_.swiglu, work_.swiglu_gradient,
-                           gate(layer.gate_up), up(layer.gate_up));
-  row_parallel_weight_gradient(backend_, weights.down_weight.gradient, dy, work_.swiglu, accumulate_);
-
+  RowGather dy = gathered(work_.residual_gradient, work_.gathered_gradient);
   backend_.rmsnorm_forward(work_.normed, layer.middle_rstd, layer.middle, weights.post_attention_norm.weight,
                            config_.rms_norm_eps);
-  const Tensor x = gathered(work_.normed, work_.gathered);
-  const Tensor partial = partial_for(work_.branch_gradient);
-  column_parallel_backward(backend_, partial, weights.gate_up_weight_gradient, weights.gate_up_bias_gradient,
-                           layer.gate_up, x, weights.gate_up_weight, accumulate_);
-  scattered(work_.branch_gradient, partial);
+  RowGather x = gathered(work_.normed, work_.gathered);
+  linear_input_gradient(backend_, work_.swiglu_gradient, dy, weights.down_weight.weight);
+  backend_.swiglu_backward(gate(layer.gate_up), up(layer.gate_up), work_.swiglu, work_.swiglu_gradient,
+                           gate(layer.gate_up), up(layer.gate_up));
+  linear_weight_gradient(backend_, weights.down_weight.gradient, dy.all(), work_.swiglu, accumulate_);
+  RowScatter dx = scattered(work_.branch_gradient);
+  column_parallel_backward(backend_, dx, weights.gate_up_weight_gradient, weights.gate_up_bias_gradient, layer.gate_up,
+                           x, weights.gate_up_weight, accumulate_);
   backend_.rmsnorm_backward(work_.residual_gradient, weights.post_attention_norm.gradient, work_.branch_gradient,
                             layer.middle, weights.post_attention_norm.weight, layer.middle_rstd, /*accumulate=*/true);
 }
 
-// The MLP tile by tile: its columns, 2·F and F wide, exist for one tile of rows at a time. What is C wide is whole, and
-// so are the exchanges over tp. With tp 1 a tile's result takes the place of its own input, which was read by then.
+// The MLP tile by tile: its columns, 2·F and F wide, exist for one tile of rows at a time. What is C wide is whole; its
+// chunks travel as soon as a tile has finished them and arrive when one wants them, wherever tiles begin and end. With
+// tp 1 a tile's result takes the place of its own input, which was read by then.
 void Transformer::mlp_tiles_forward(int64_t index, Tensor output) {
   const LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
 
   backend_.rmsnorm_forward(work_.normed, layer.middle_rstd, layer.middle, weights.post_attention_norm.weight,
                            config_.rms_norm_eps);
-  const Tensor x = gathered(work_.normed, work_.gathered);
-  const Tensor partial = partial_for(work_.normed);
-  const int64_t rows = x.size(0), tile = layer.gate_up.size(0);
+  RowGather x = gathered(work_.normed, work_.gathered);
+  RowScatter y = scattered(work_.normed);
+  const int64_t rows = row_shards_.rows(), tile = layer.gate_up.size(0);
   for (int64_t begin = 0; begin < rows; begin += tile) {
     const int64_t end = std::min(begin + tile, rows);
     const Tensor gate_up = layer.gate_up.rows(0, end - begin), swiglu = work_.swiglu.rows(0, end - begin);
     column_parallel_forward(backend_, gate_up, x.rows(begin, end), weights.gate_up_weight, weights.gate_up_bias);
     backend_.swiglu_forward(swiglu, gate(gate_up), up(gate_up));
-    row_parallel_forward(backend_, partial.rows(begin, end), swiglu, weights.down_weight.weight);
+    row_parallel_forward(backend_, y.rows(begin, end), swiglu, weights.down_weight.weight);
+    y.done(end);
   }
-  scattered(work_.normed, partial);
+  y.finish();
   if (weights.down_bias) backend_.add_bias(work_.normed, weights.down_bias.weight);
   backend_.sum(output, layer.middle, work_.normed);
 }
@@ -150,39 +137,46 @@ void Transformer::mlp_tiles_backward(int64_t index) {
 
   backend_.rmsnorm_forward(work_.normed, layer.middle_rstd, layer.middle, weights.post_attention_norm.weight,
                            config_.rms_norm_eps);
-  const Tensor x = gathered(work_.normed, work_.gathered);
+  RowGather x = gathered(work_.normed, work_.gathered);
   if (weights.down_bias) backend_.bias_backward(weights.down_bias.gradient, work_.residual_gradient);
-  const Tensor dy = gathered(work_.residual_gradient, work_.gathered_gradient);
-  const Tensor partial = partial_for(work_.branch_gradient);
-  const int64_t rows = x.size(0), tile = layer.gate_up.size(0);
+  RowGather dy = gathered(work_.residual_gradient, work_.gathered_gradient);
+  RowScatter dx = scattered(work_.branch_gradient);
+  const int64_t rows = row_shards_.rows(), tile = layer.gate_up.size(0);
   for (int64_t begin = 0; begin < rows; begin += tile) {
     const int64_t end = std::min(begin + tile, rows);
     const Tensor gate_up = layer.gate_up.rows(0, end - begin), swiglu = work_.swiglu.rows(0, end - begin);
     const bool add = accumulate_ || begin > 0;
     const Tensor dswiglu = work_.swiglu_gradient.rows(0, end - begin);
-    const Tensor x_tile = x.rows(begin, end), dy_tile = dy.rows(begin, end);
+    const Tensor x_tile = x.rows(begin, end);
     column_parallel_forward(backend_, gate_up, x_tile, weights.gate_up_weight, weights.gate_up_bias);
-    row_parallel_input_gradient(backend_, dswiglu, dy_tile, weights.down_weight.weight);
+    const Tensor dy_tile = dy.rows(begin, end);
+    linear_input_gradient(backend_, dswiglu, dy_tile, weights.down_weight.weight);
     backend_.swiglu_backward(gate(gate_up), up(gate_up), swiglu, dswiglu, gate(gate_up), up(gate_up));
-    row_parallel_weight_gradient(backend_, weights.down_weight.gradient, dy_tile, swiglu, add);
-    column_parallel_backward(backend_, partial.rows(begin, end), weights.gate_up_weight_gradient,
-                             weights.gate_up_bias_gradient, gate_up, x_tile, weights.gate_up_weight, add);
+    linear_input_gradient(backend_, dx.rows(begin, end), gate_up, weights.gate_up_weight);
+    dx.done(end);
+    linear_weight_gradient(backend_, weights.down_weight.gradient, dy_tile, swiglu, add);
+    linear_weight_gradient(backend_, weights.gate_up_weight_gradient, gate_up, x_tile, add);
+    if (weights.gate_up_bias_gradient) backend_.bias_backward(weights.gate_up_bias_gradient, gate_up);
   }
-  scattered(work_.branch_gradient, partial);
+  dx.finish();
   backend_.rmsnorm_backward(work_.residual_gradient, weights.post_attention_norm.gradient, work_.branch_gradient,
                             layer.middle, weights.post_attention_norm.weight, layer.middle_rstd, /*accumulate=*/true);
 }
 
-// Needs qkv (and qkv_raw, rstd with q/k norms), attention, lse, input and input_rstd of this layer.
+// Needs qkv (and qkv_raw, rstd with q/k norms), attention, lse, input and input_rstd of this layer. Gathers as in
+// mlp_backward.
 void Transformer::attention_backward(int64_t index) {
   LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
   const Tensor dqkv = work_.qkv_gradient;
 
   if (weights.o_bias) backend_.bias_backward(weights.o_bias.gradient, work_.residual_gradient);
-  const Tensor dy = gathered(work_.residual_gradient, work_.gathered_gradient);
-  row_parallel_backward(backend_, work_.attention_gradient, weights.o_weight.gradient, dy, layer.attention,
-                        weights.o_weight.weight, accumulate_);
+  RowGather dy = gathered(work_.residual_gradient, work_.gathered_gradient);
+  backend_.rmsnorm_forward(work_.normed, layer.input_rstd, layer.input, weights.input_norm.weight,
+                           config_.rms_norm_eps);
+  RowGather x = gathered(work_.normed, work_.gathered);
+  linear_input_gradient(backend_, work_.attention_gradient, dy, weights.o_weight.weight);
+  linear_weight_gradient(backend_, weights.o_weight.gradient, dy.all(), layer.attention, accumulate_);
   ring_->backward(query(dqkv), key(dqkv), value(dqkv), attention_heads(work_.attention_gradient), query(layer.qkv),
                   key(layer.qkv), value(layer.qkv), attention_heads(layer.attention), layer.lse, scale_);
   backend_.rotate(query_and_key_rows(dqkv), batch_.position, cosine_, sine_, /*inverse=*/true);
@@ -198,13 +192,9 @@ void Transformer::attention_backward(int64_t index) {
     backend_.copy(key_rows(dqkv), before_key);
   }
 
-  backend_.rmsnorm_forward(work_.normed, layer.input_rstd, layer.input, weights.input_norm.weight,
-                           config_.rms_norm_eps);
-  const Tensor x = gathered(work_.normed, work_.gathered);
-  const Tensor partial = partial_for(work_.branch_gradient);
-  column_parallel_backward(backend_, partial, weights.qkv_weight_gradient, weights.qkv_bias_gradient, dqkv, x,
+  RowScatter dx = scattered(work_.branch_gradient);
+  column_parallel_backward(backend_, dx, weights.qkv_weight_gradient, weights.qkv_bias_gradient, dqkv, x,
                            weights.qkv_weight, accumulate_);
-  scattered(work_.branch_gradient, partial);
   backend_.rmsnorm_backward(work_.residual_gradient, weights.input_norm.gradient, work_.branch_gradient, layer.input,
                             weights.input_norm.weight, layer.input_rstd, /*accumulate=*/true);
 }

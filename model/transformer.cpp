@@ -19,6 +19,12 @@ int64_t local_rows(const SequenceLayout& layout, const TransformerOptions& optio
   return options.one_token ? 1 : layout.local();
 }
 
+// Cut where that pays, unless somebody says otherwise.
+RowShards row_shards(int64_t rows, const Communicator& tp, int64_t chunks) {
+  if (chunks == 0) chunks = tensor_chunks(rows / tp.size(), tp.size(), travels_beside_compute(tp));
+  return {rows, tp.size(), chunks};
+}
+
 ActivationShape shape_of(const SequenceLayout& layout, const TransformerOptions& options, int tp) {
   const int64_t local = local_rows(layout, options), rows = options.batch * local;
   return {options.batch,
@@ -45,6 +51,7 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
       layout_(layout),
       options_(options),
       local_(local_rows(layout, options)),
+      row_shards_(row_shards(options.batch * local_rows(layout, options), *grid.tp, options.tensor_chunks)),
       mlp_tiled_(shape_of(layout, options, shards.tp).tiled()),
       scale_(1 / std::sqrt(static_cast<double>(config.head_dim))),
       activations_(deal_kept_activations(config, shards, shape_of(layout, options, shards.tp), arena)),
@@ -58,7 +65,6 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
       staged_weight_(arena.measuring() ? 0 : batch_.target_weight.bytes()) {
   CHECK(options.cache == nullptr || !options.training, "a cache is for generation");
   CHECK(options.cache != nullptr || !options.one_token, "one token needs a cache");
-  CHECK(options.batch * local_ % shards.tp == 0, "rows are shared evenly over tp", options.batch, local_, shards.tp);
   if (options.training && options.recompute == Recompute::kNone)
     CHECK(!options.offload_checkpoints && !mlp_tiled_, "what is kept whole is neither offloaded nor tiled");
   if (options.offload_checkpoints) {
@@ -88,8 +94,8 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
   const int64_t chunk = options.loss_chunk_rows > 0
                             ? options.loss_chunk_rows
                             : default_chunk_rows(rows, shards.vocabulary.size(), options.compute);
-  loss_.emplace(backend, *grid.tp, rows, config.hidden_size, shards.vocabulary.size(), shards.vocabulary.begin, chunk,
-                options.compute, arena, /*with_margins=*/!options.training);
+  loss_.emplace(backend, *grid.tp, row_shards_, config.hidden_size, shards.vocabulary.size(), shards.vocabulary.begin,
+                chunk, options.compute, arena, /*with_margins=*/!options.training);
   arena.advance(layers_end);
   if (!arena.measuring()) staged_loss_.resize(losses_.bytes());
 }
@@ -125,22 +131,20 @@ void Transformer::load(const MicroBatch& batch, int64_t index) {
   backend_.upload(batch_.tokens, batch.tokens.reshape({rows}));
   backend_.upload(batch_.position, batch.position.reshape({rows}));
   backend_.upload(batch_.target, batch.target.reshape({rows}));
-  backend_.upload(batch_.first, Tensor(staged_first_.data(), DType::kInt64, batch_.first.shape()));
+  const Tensor host_first(staged_first_.data(), DType::kInt64, batch_.first.shape());
+  backend_.upload(batch_.first, host_first);
   backend_.upload(batch_.target_weight, Tensor(staged_weight_.data(), batch_.target_weight.dtype(), {rows}));
   if (options_.one_token)
     options_.cache->set_token(index, batch_.first);
   else
-    ring_->set_mask(batch_.first);
+    ring_->set_mask(batch_.first, host_first);
 }
 
 void Transformer::forward_layers() {
   const int64_t layers = static_cast<int64_t>(activations_.layers.size());
   const Tensor input = layers > 0 ? activations_.layers[0].input : activations_.output;
-  if (grid_.tp->size() == 1)
-    backend_.embedding_forward(input, batch_.tokens, parameters_.embedding.weight, shards_.vocabulary.begin);
-  else
-    embedding_parallel_forward(backend_, *grid_.tp, input, batch_.tokens, parameters_.embedding.weight,
-                               shards_.vocabulary.begin, work_.partial);
+  RowScatter embedded = scattered(input);
+  embedding_parallel_forward(backend_, embedded, batch_.tokens, parameters_.embedding.weight, shards_.vocabulary.begin);
   for (int64_t index = 0; index < layers; ++index) {
     attention_forward(index, /*attend=*/true);
     if (offload_) offload_->save(index);
@@ -171,7 +175,7 @@ Tensor Transformer::next_logits(const MicroBatch& token, int64_t index) {
   CHECK(options_.one_token, "this transformer was not built for one token");
   load(token, index);
   forward_layers();
-  const Tensor x = gathered(work_.normed, work_.gathered);
+  const Tensor x = gathered(work_.normed, work_.gathered).all();
   backend_.matmul(logits_, x, parameters_.head().weight, Transpose::kNo, Transpose::kYes);
   return logits_;
 }
@@ -200,12 +204,9 @@ void Transformer::forward_backward(const MicroBatch& batch, bool accumulate,
     if (layer_done) layer_done(index);
   }
 
-  if (grid_.tp->size() == 1)
-    backend_.embedding_backward(parameters_.embedding.gradient, batch_.tokens, work_.residual_gradient,
-                                shards_.vocabulary.begin);
-  else
-    embedding_parallel_backward(backend_, *grid_.tp, parameters_.embedding.gradient, batch_.tokens,
-                                work_.residual_gradient, shards_.vocabulary.begin, work_.partial);
+  RowGather dembedded = gathered(work_.residual_gradient, work_.partial);
+  embedding_parallel_backward(backend_, parameters_.embedding.gradient, batch_.tokens, dembedded,
+                              shards_.vocabulary.begin);
 }
 
 Tensor Transformer::margins() {

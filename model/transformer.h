@@ -2,7 +2,8 @@
 // backward, on any grid. model/README.md shows the block's equations with the line that computes each.
 //
 // One micro-batch is B sequences, of which this rank holds Tl = T/cp tokens each, and between blocks the row shard N/tp
-// of its N = B·Tl rows. All memory is dealt from an Arena in the constructor; a step allocates nothing.
+// of its N = B·Tl rows (parallel/row_shards.h). All memory is dealt from an Arena in the constructor; a step allocates
+// nothing.
 #pragma once
 
 #include <functional>
@@ -16,6 +17,7 @@
 #include "model/rope.h"
 #include "parallel/key_value_cache.h"
 #include "parallel/ring_attention.h"
+#include "parallel/row_shards.h"
 #include "parallel/vocabulary_parallel.h"
 
 namespace carillon {
@@ -32,6 +34,7 @@ struct TransformerOptions {
   // are sums over tiles and differ in rounding. On cp·tp ranks a tile is of the rank's N rows.
   int64_t mlp_tile = 0;
   bool offload_checkpoints = false;  // training, not with Recompute::kNone: activation_offload.h
+  int64_t tensor_chunks = 0;         // in which rows travel between tp ranks, 0: as row_shards.h chooses
   // Generation, forward only: whose keys and values are kept. Two transformers share the weights and one cache: one
   // takes the prompt (fill_cache), the other (`one_token`) has rows for one token of each sequence (next_logits).
   KeyValueCache* cache = nullptr;
@@ -81,9 +84,8 @@ class Transformer {
   void mlp_tiles_forward(int64_t layer, Tensor output);
   void mlp_tiles_backward(int64_t layer);
   void attention_backward(int64_t layer);
-  Tensor gathered(Tensor shard, Tensor work);
-  void scattered(Tensor shard, Tensor partial);
-  Tensor partial_for(Tensor shard) { return grid_.tp->size() == 1 ? shard : work_.partial; }
+  RowGather gathered(Tensor shard, Tensor work) { return {*grid_.tp, row_shards_, work, shard}; }
+  RowScatter scattered(Tensor shard) { return {*grid_.tp, row_shards_, shard, work_.partial}; }
   // Views of fused rows [N, heads·HD] or [N, 2·Fl]; nothing moves.
   Tensor heads_of(Tensor fused, int64_t first_head, int64_t heads) const;  // [B, Tl, heads, HD]
   Tensor rows_of(Tensor fused, int64_t first_head, int64_t heads) const {  // [N, heads, HD]
@@ -107,6 +109,7 @@ class Transformer {
   SequenceLayout layout_;
   TransformerOptions options_;
   int64_t local_;  // rows of a sequence on this rank: Tl, or 1
+  const RowShards row_shards_;
   bool mlp_tiled_;
   bool accumulate_ = true;  // of this backward pass
   double scale_;            // of attention scores, 1/sqrt(HD)

@@ -33,6 +33,28 @@ void Communicator::count_exchange(int64_t sent_bytes, Kind kind) {
   count.bytes += sent_bytes;
 }
 
+std::unique_ptr<Communicator::Transfer> Communicator::finished() {
+  struct Finished : Transfer {
+    void wait() override {}
+  };
+  return std::make_unique<Finished>();
+}
+
+std::unique_ptr<Communicator::Transfer> Communicator::start_all_reduces(const std::vector<Tensor>& tensors,
+                                                                        Reduction reduction) {
+  for (const Tensor& x : tensors) all_reduce(x, reduction);
+  return finished();
+}
+std::unique_ptr<Communicator::Transfer> Communicator::start_all_gather(Tensor y, Tensor x,
+                                                                       const std::vector<int64_t>& counts) {
+  all_gather(y, x, counts);
+  return finished();
+}
+std::unique_ptr<Communicator::Transfer> Communicator::start_reduce_scatters(const std::vector<ReduceScatter>& parts) {
+  for (const ReduceScatter& part : parts) reduce_scatter(part.y, part.x, part.counts);
+  return finished();
+}
+
 void agree(Communicator& group, const std::function<void()>& body) {
   int64_t code = 0;
   std::string message;
@@ -85,16 +107,13 @@ class SoloCommunicator : public Communicator {
 
   std::unique_ptr<Transfer> start_exchange(Tensor send, int to, Tensor receive, int from, Kind) override {
     if (to == 0 && from == 0) copy(receive, send);
-    return std::make_unique<Transferred>();
+    return finished();
   }
   std::unique_ptr<Communicator> split(int, int, std::string name) override {
     return std::make_unique<SoloCommunicator>(std::move(name));
   }
 
  private:
-  struct Transferred : Transfer {
-    void wait() override {}
-  };
   static void copy(Tensor y, Tensor x) {
     CHECK(y.packed() && x.packed() && y.bytes() == x.bytes(), "copies of packed tensors of one size", describe(y),
           describe(x));

@@ -11,7 +11,7 @@
 //    with the same grid, sizes, library and links. NCCL picks the order of a sum by size and topology (a ring begins
 //    where each rank's share ends, a tree adds pairs) and rounds a bfloat16 sum at every hop.
 //  - Work on a backend's queue and communication are in one order: an operation, or an exchange, starts after all work
-//    put on the queue before it, and what is put there after it (for an exchange: after wait()) sees its result.
+//    put on the queue before it, and what is put there after it (for what was started: after wait()) sees its result.
 //    Operations on host memory find that work done, for what wrote that memory (Backend::download) has waited.
 //  - Any size is allowed: messages above the transport's limit (2^31 elements for MPI) are split.
 //  - Bytes sent and calls are counted by kind of operation, so that a test can compare them with the formulas.
@@ -64,17 +64,41 @@ class Communicator {
   virtual void broadcast(Tensor x, int root) = 0;
   virtual void barrier() = 0;
 
-  // One exchange in flight: sends to one rank and receives from another, each possibly nothing (an absent Tensor or
-  // rank -1). Between start and wait there is compute; neither tensor may be touched until wait() returns. For a
-  // device's tensors wait() need not wait itself: it makes whatever is put on the backend's queue later wait. poll()
-  // lets the transport progress and may be called from compute loops. Exchanges of one communicator are matched in the
-  // order they were started. Destroying a Transfer that was not waited for is an InternalError in debug builds.
+  // An exchange or collective in flight. Between start and wait there is compute; none of its tensors may be touched
+  // until wait() returns. For a device's tensors wait() need not wait itself: it makes whatever is put on the backend's
+  // queue later wait. poll() lets the transport progress and may be called from compute loops. What is started on one
+  // communicator is matched in the order it was started. Transfers may be waited for in any order.
   class Transfer {
    public:
     virtual ~Transfer() = default;
     virtual void wait() = 0;
     virtual void poll() {}
   };
+  // A Transfer with nothing to wait for.
+  static std::unique_ptr<Transfer> finished();
+
+  // The collectives above, started. Tensors in host memory are not worked on beside compute: for them, and on any
+  // communicator but a device's, start_… does the work at once and wait() finds it done. Several tensors in one call
+  // are several collectives (and counted so) that begin and end together, on a device in one launch.
+  struct ReduceScatter {
+    Tensor y, x;
+    std::vector<int64_t> counts;
+  };
+  virtual std::unique_ptr<Transfer> start_all_reduces(const std::vector<Tensor>& tensors, Reduction reduction);
+  virtual std::unique_ptr<Transfer> start_all_gather(Tensor y, Tensor x, const std::vector<int64_t>& counts);
+  virtual std::unique_ptr<Transfer> start_reduce_scatters(const std::vector<ReduceScatter>& parts);
+  std::unique_ptr<Transfer> start_all_reduce(Tensor x, Reduction reduction) {
+    return start_all_reduces({x}, reduction);
+  }
+  std::unique_ptr<Transfer> start_all_gather(Tensor y, Tensor x) { return start_all_gather(y, x, even(x.size(0))); }
+  std::unique_ptr<Transfer> start_reduce_scatter(Tensor y, Tensor x, const std::vector<int64_t>& counts) {
+    return start_reduce_scatters({{y, x, counts}});
+  }
+  std::unique_ptr<Transfer> start_reduce_scatter(Tensor y, Tensor x) {
+    return start_reduce_scatter(y, x, even(y.size(0)));
+  }
+
+  // One exchange: sends to one rank and receives from another, each possibly nothing (an absent Tensor or rank -1).
   enum class Kind { kShift, kMessage };  // counted apart: hops of a ring, and single messages
   virtual std::unique_ptr<Transfer> start_exchange(Tensor send, int to, Tensor receive, int from,
                                                    Kind kind = Kind::kShift) = 0;

@@ -2,9 +2,9 @@
 // communicator for host memory. Two kinds: NCCL (nccl_communicator.h) and `staged`, through host memory.
 //
 // Rules, beside those of communicator.h:
-//  - Ops and exchanges are ordered like ops of the backend: each starts after all work put on the backend's queue
-//    before it, and work put there after it (after Transfer::wait, for an exchange) sees its result. No call waits for
-//    the device on the host, except where a kind says so.
+//  - All are ordered like ops of the backend: each starts after all work put on the backend's queue before it, and work
+//    put there after it (after Transfer::wait, for what was started) sees its result. No call waits for the device on
+//    the host, except where a kind says so.
 //  - Every rank calls the same in the same order, over all groups together: one order per process, or two groups may
 //    wait for each other.
 //  - Tensors are packed; nothing is counted here.
@@ -32,6 +32,12 @@ class DeviceTransport {
   virtual void all_gather(Tensor y, Tensor x, const std::vector<int64_t>& counts) = 0;
   virtual void reduce_scatter(Tensor y, Tensor x, const std::vector<int64_t>& counts) = 0;
   virtual void broadcast(Tensor x, int root) = 0;
+  virtual std::unique_ptr<Communicator::Transfer> start_all_reduces(const std::vector<Tensor>& tensors,
+                                                                    Reduction reduction) = 0;
+  virtual std::unique_ptr<Communicator::Transfer> start_all_gather(Tensor y, Tensor x,
+                                                                   const std::vector<int64_t>& counts) = 0;
+  virtual std::unique_ptr<Communicator::Transfer> start_reduce_scatters(
+      const std::vector<Communicator::ReduceScatter>& parts) = 0;
   // An absent tensor or rank -1: nothing in that direction.
   virtual std::unique_ptr<Communicator::Transfer> start_exchange(Tensor send, int to, Tensor receive, int from) = 0;
 };

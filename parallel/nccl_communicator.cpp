@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <exception>
+#include <span>
 #include <thread>
 
 #include "parallel/nccl_watchdog.h"
@@ -47,7 +48,7 @@ std::shared_ptr<Order> order_of_this_rank() {
   return order;
 }
 
-// An exchange under way on the group's stream.
+// An exchange or collective under way on the group's stream.
 class NcclTransfer : public Communicator::Transfer {
  public:
   NcclTransfer(cudaStream_t queue, std::shared_ptr<NcclOperation> operation, bool (*drops_wait)())
@@ -68,25 +69,47 @@ struct NothingUnderWay : Communicator::Transfer {
 };
 
 class NcclTransport : public DeviceTransport {
+  using Transfer = Communicator::Transfer;
+  using ReduceScatter = Communicator::ReduceScatter;
+
  public:
   NcclTransport(Backend& backend, Communicator& host, const NcclOptions& options);
   ~NcclTransport() override;
   void connect(Communicator& host);
 
   std::string describe() const override;
-  void all_reduce(Tensor x, Reduction reduction) override;
-  void all_gather(Tensor y, Tensor x, const std::vector<int64_t>& counts) override;
-  void reduce_scatter(Tensor y, Tensor x, const std::vector<int64_t>& counts) override;
+  void all_reduce(Tensor x, Reduction reduction) override { await(put_all_reduces({&x, 1}, reduction)); }
+  void all_gather(Tensor y, Tensor x, const std::vector<int64_t>& counts) override {
+    await(put_all_gather(y, x, counts));
+  }
+  void reduce_scatter(Tensor y, Tensor x, const std::vector<int64_t>& counts) override {
+    const ReduceScatter part{y, x, counts};
+    await(put_reduce_scatters({&part, 1}));
+  }
   void broadcast(Tensor x, int root) override;
-  std::unique_ptr<Communicator::Transfer> start_exchange(Tensor send, int to, Tensor receive, int from) override;
+  std::unique_ptr<Transfer> start_all_reduces(const std::vector<Tensor>& tensors, Reduction reduction) override {
+    return under_way(put_all_reduces(tensors, reduction), options_.drops_collective_wait);
+  }
+  std::unique_ptr<Transfer> start_all_gather(Tensor y, Tensor x, const std::vector<int64_t>& counts) override {
+    return under_way(put_all_gather(y, x, counts), options_.drops_collective_wait);
+  }
+  std::unique_ptr<Transfer> start_reduce_scatters(const std::vector<ReduceScatter>& parts) override {
+    return under_way(put_reduce_scatters(parts), options_.drops_collective_wait);
+  }
+  std::unique_ptr<Transfer> start_exchange(Tensor send, int to, Tensor receive, int from) override;
 
  private:
   // Puts what `body` calls on the group's stream, as one group, behind the work on the backend's queue.
   template <class Body>
   std::shared_ptr<NcclOperation> put(const char* what, Body body);
-  // The same, and lets the queue wait for it.
-  template <class Body>
-  void perform(const char* what, Body body);
+  // Nothing (nullptr) where there are no elements.
+  std::shared_ptr<NcclOperation> put_all_reduces(std::span<const Tensor> tensors, Reduction reduction);
+  std::shared_ptr<NcclOperation> put_all_gather(Tensor y, Tensor x, const std::vector<int64_t>& counts);
+  std::shared_ptr<NcclOperation> put_reduce_scatters(std::span<const ReduceScatter> parts);
+  void call_reduce_scatter(Tensor y, Tensor x, const std::vector<int64_t>& counts);
+  // Lets the queue wait for it now; or when its Transfer is waited for.
+  void await(const std::shared_ptr<NcclOperation>& operation);
+  std::unique_ptr<Transfer> under_way(std::shared_ptr<NcclOperation> operation, bool (*drops_wait)());
   // Waits until the communicator has taken the calls made on it. Error 75 when it does not, or an error shows.
   void settle(ncclResult_t result, const char* what);
   void require(ncclResult_t result, const char* what);
@@ -197,16 +220,16 @@ void NcclTransport::connect(Communicator& host) {
 void NcclTransport::connect_pairs() {
   const Buffer buffer = backend_.allocate(static_cast<size_t>(16 + 2 * size_));
   char* bytes = static_cast<char*>(buffer.data());
-  perform("a first all-reduce",
-          [&] { return ncclAllReduce(bytes, bytes, 1, ncclFloat32, ncclSum, communicator_, stream_); });
-  perform("a first exchange", [&] {
+  await(put("a first all-reduce",
+            [&] { return ncclAllReduce(bytes, bytes, 1, ncclFloat32, ncclSum, communicator_, stream_); }));
+  await(put("a first exchange", [&] {
     for (int peer = 0; peer < size_; ++peer) {
       if (peer == rank_) continue;
       require(ncclSend(bytes + 16 + peer, 1, ncclUint8, peer, communicator_, stream_), "a first exchange");
       require(ncclRecv(bytes + 16 + size_ + peer, 1, ncclUint8, peer, communicator_, stream_), "a first exchange");
     }
     return ncclSuccess;
-  });
+  }));
   backend_.synchronize();
 }
 
@@ -233,29 +256,37 @@ std::shared_ptr<NcclOperation> NcclTransport::put(const char* what, Body body) {
   return operation;
 }
 
-template <class Body>
-void NcclTransport::perform(const char* what, Body body) {
-  const auto operation = put(what, body);
-  CHECK_CUDA(cudaStreamWaitEvent(queue_, operation->end, 0));
+void NcclTransport::await(const std::shared_ptr<NcclOperation>& operation) {
+  if (operation) CHECK_CUDA(cudaStreamWaitEvent(queue_, operation->end, 0));
 }
 
-void NcclTransport::all_reduce(Tensor x, Reduction reduction) {
-  if (x.empty()) return;
-  perform("an all-reduce", [&] {
-    return ncclAllReduce(x.raw(), x.raw(), static_cast<size_t>(x.count()), type_of(x.dtype()), operation_of(reduction),
-                         communicator_, stream_);
-  });
+std::unique_ptr<Communicator::Transfer> NcclTransport::under_way(std::shared_ptr<NcclOperation> operation,
+                                                                 bool (*drops_wait)()) {
+  if (!operation) return std::make_unique<NothingUnderWay>();
+  return std::make_unique<NcclTransfer>(queue_, std::move(operation), drops_wait);
 }
 
 bool even(const std::vector<int64_t>& counts) {
   return std::all_of(counts.begin(), counts.end(), [&](int64_t count) { return count == counts.front(); });
 }
 
-void NcclTransport::all_gather(Tensor y, Tensor x, const std::vector<int64_t>& counts) {
-  if (y.empty()) return;
+std::shared_ptr<NcclOperation> NcclTransport::put_all_reduces(std::span<const Tensor> tensors, Reduction reduction) {
+  if (std::all_of(tensors.begin(), tensors.end(), [](const Tensor& x) { return x.empty(); })) return nullptr;
+  return put("an all-reduce", [&] {
+    for (const Tensor& x : tensors)
+      if (!x.empty())
+        require(ncclAllReduce(x.raw(), x.raw(), static_cast<size_t>(x.count()), type_of(x.dtype()),
+                              operation_of(reduction), communicator_, stream_),
+                "an all-reduce");
+    return ncclSuccess;
+  });
+}
+
+std::shared_ptr<NcclOperation> NcclTransport::put_all_gather(Tensor y, Tensor x, const std::vector<int64_t>& counts) {
+  if (y.empty()) return nullptr;
   const int64_t row = y.count() / y.size(0);
   const ncclDataType_t type = type_of(y.dtype());
-  perform("an all-gather", [&] {
+  return put("an all-gather", [&] {
     if (even(counts))
       return ncclAllGather(x.raw(), y.raw(), static_cast<size_t>(x.count()), type, communicator_, stream_);
     int64_t begin = 0;
@@ -272,46 +303,54 @@ void NcclTransport::all_gather(Tensor y, Tensor x, const std::vector<int64_t>& c
   });
 }
 
-void NcclTransport::reduce_scatter(Tensor y, Tensor x, const std::vector<int64_t>& counts) {
-  if (x.empty()) return;
+void NcclTransport::call_reduce_scatter(Tensor y, Tensor x, const std::vector<int64_t>& counts) {
   const int64_t row = x.count() / x.size(0);
   const ncclDataType_t type = type_of(x.dtype());
-  perform("a reduce-scatter", [&] {
-    if (even(counts))
-      return ncclReduceScatter(x.raw(), y.raw(), static_cast<size_t>(y.count()), type, ncclSum, communicator_, stream_);
-    int64_t begin = 0;
-    for (int root = 0; root < size_; ++root) {
-      const int64_t rows = counts[static_cast<size_t>(root)];
-      const Tensor part = x.rows(begin, begin + rows);
-      begin += rows;
-      if (rows == 0) continue;
-      require(ncclReduce(part.raw(), root == rank_ ? y.raw() : nullptr, static_cast<size_t>(rows * row), type, ncclSum,
-                         root, communicator_, stream_),
-              "a reduce-scatter");
-    }
+  if (even(counts)) {
+    require(ncclReduceScatter(x.raw(), y.raw(), static_cast<size_t>(y.count()), type, ncclSum, communicator_, stream_),
+            "a reduce-scatter");
+    return;
+  }
+  int64_t begin = 0;
+  for (int root = 0; root < size_; ++root) {
+    const int64_t rows = counts[static_cast<size_t>(root)];
+    const Tensor part = x.rows(begin, begin + rows);
+    begin += rows;
+    if (rows == 0) continue;
+    require(ncclReduce(part.raw(), root == rank_ ? y.raw() : nullptr, static_cast<size_t>(rows * row), type, ncclSum,
+                       root, communicator_, stream_),
+            "a reduce-scatter");
+  }
+}
+
+std::shared_ptr<NcclOperation> NcclTransport::put_reduce_scatters(std::span<const ReduceScatter> parts) {
+  if (std::all_of(parts.begin(), parts.end(), [](const auto& part) { return part.x.empty(); })) return nullptr;
+  return put("a reduce-scatter", [&] {
+    for (const auto& [y, x, counts] : parts)
+      if (!x.empty()) call_reduce_scatter(y, x, counts);
     return ncclSuccess;
   });
 }
 
 void NcclTransport::broadcast(Tensor x, int root) {
   if (x.empty()) return;
-  perform("a broadcast", [&] {
+  await(put("a broadcast", [&] {
     return ncclBroadcast(x.raw(), x.raw(), static_cast<size_t>(x.count()), type_of(x.dtype()), root, communicator_,
                          stream_);
-  });
+  }));
 }
 
 // One group: a send may wait for its receive to be called, which must not wait for a send.
 std::unique_ptr<Communicator::Transfer> NcclTransport::start_exchange(Tensor send, int to, Tensor receive, int from) {
   const bool sends = !send.empty() && to >= 0, receives = !receive.empty() && from >= 0;
-  if (!sends && !receives) return std::make_unique<NothingUnderWay>();
+  if (!sends && !receives) return under_way(nullptr, nullptr);
   auto operation = put("an exchange", [&] {
     if (sends) require(ncclSend(send.raw(), send.bytes(), ncclUint8, to, communicator_, stream_), "an exchange");
     if (receives)
       require(ncclRecv(receive.raw(), receive.bytes(), ncclUint8, from, communicator_, stream_), "an exchange");
     return ncclSuccess;
   });
-  return std::make_unique<NcclTransfer>(queue_, std::move(operation), options_.drops_event_wait);
+  return under_way(std::move(operation), options_.drops_exchange_wait);
 }
 
 }  // namespace

@@ -3,10 +3,10 @@
 //
 // One communicator a group, its unique id broadcast over the host communicator; non-blocking, so that every wait has an
 // end. Operations run on a stream of the group's own: they begin when the backend's queue has come to where they were
-// called, and the queue waits for their end (an exchange's: at Transfer::wait), without the host. Groups of one rank
-// (thread) run one after another in the order of the calls, since NCCL may wait for ever when two communicators' work
-// meets in different orders (NVIDIA/nccl issues 522 and 783). All pairs are connected when the group is made, while
-// there is memory.
+// called, and the queue waits for their end (of what was started: at Transfer::wait), without the host. Groups of one
+// rank (thread) run one after another in the order of the calls, since NCCL may wait for ever when two communicators'
+// work meets in different orders (NVIDIA/nccl issues 522 and 783). All pairs are connected when the group is made,
+// while there is memory.
 //
 // A lost peer: a watchdog looks at every group of the process, five times a second. When a communicator reports an
 // error, or an operation that has begun does not end within `timeout_seconds`, it says so in one line naming group and
@@ -23,8 +23,10 @@ namespace carillon {
 
 struct NcclOptions {
   double timeout_seconds = 1800;  // of one operation, from its beginning on the device, peers that come late included
-  // Test only (parallel/test_break.h): whether the queue's wait for an exchange is left out at this moment.
-  bool (*drops_event_wait)() = nullptr;
+  // Test only (parallel/test_break.h): whether the queue's wait for an exchange, or for a collective that was started,
+  // is left out at this moment.
+  bool (*drops_exchange_wait)() = nullptr;
+  bool (*drops_collective_wait)() = nullptr;
 };
 
 }  // namespace carillon

@@ -26,7 +26,8 @@ NcclOptions options_from_environment() {
   if (const char* seconds = std::getenv("CARILLON_NCCL_TIMEOUT")) options.timeout_seconds = std::atof(seconds);
   if (!(options.timeout_seconds > 0))
     fail(ExitCode::kUsage, "CARILLON_NCCL_TIMEOUT is no number of seconds, in the environment, unset it");
-  options.drops_event_wait = [] { return broken(TestBreak::kExchangeNotAwaited); };
+  options.drops_exchange_wait = [] { return broken(TestBreak::kExchangeNotAwaited); };
+  options.drops_collective_wait = [] { return broken(TestBreak::kCollectiveNotAwaited); };
   return options;
 }
 

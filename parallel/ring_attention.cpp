@@ -1,5 +1,6 @@
 #include "parallel/ring_attention.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include "parallel/test_break.h"
@@ -55,7 +56,8 @@ RingAttention::RingAttention(Backend& backend, Communicator& cp, const SequenceL
       schedule_(cp.size(), shape.ring_inner),
       staged_first_(arena.measuring() ? 0 : static_cast<size_t>(shape.batch * layout.local())),
       staged_reads_(static_cast<size_t>(2 * cp.size())),
-      all_reads_(static_cast<size_t>(2 * cp.size()) * cp.size()) {
+      all_reads_(static_cast<size_t>(2 * cp.size()) * cp.size()),
+      half_shapes_(static_cast<size_t>(2 * cp.size())) {
   CHECK(layout.cp() == cp.size(), "layout and communicator differ in size", layout.cp(), cp.size());
   CHECK(shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0, "query heads are a multiple of key/value heads",
         shape.heads, shape.kv_heads);
@@ -97,7 +99,7 @@ void RingAttention::deal_work(Arena& arena) {
   arena.advance(forward_end);
 }
 
-void RingAttention::set_mask(Tensor first) {
+void RingAttention::set_mask(Tensor first, Tensor host) {
   const int64_t local = layout_.local();
   CHECK(first.rank() == 2 && first.size(0) == shape_.batch && first.size(1) == local, "first is [B, Tl]",
         describe(first));
@@ -112,21 +114,27 @@ void RingAttention::set_mask(Tensor first) {
     indices_ready_ = true;
   }
   first_ = first;
-  const Tensor host = Tensor::of(staged_first_, {shape_.batch, local});
-  if (broken(TestBreak::kDocumentMaskDropped)) {
-    backend_.download(host, first_);
+  own_shape_ = {};
+  const bool dropped = broken(TestBreak::kDocumentMaskDropped);
+  const Tensor staged = Tensor::of(staged_first_, {shape_.batch, local});
+  if (host)
+    std::copy_n(host.span<int64_t>().begin(), staged_first_.size(), staged_first_.begin());
+  else if (ranks_ > 1 || dropped)
+    backend_.download(staged, first_);
+  if (dropped) {
     for (int64_t& index : staged_first_)
       if (index < layout_.padded()) index = 0;
-    backend_.upload(first_, host);
+    backend_.upload(first_, staged);
   }
+  if (host || ranks_ > 1 || dropped) own_shape_ = own_shape();
   if (ranks_ == 1) return;
 
   // A half's keys are the run [begin, begin + half); a row sees some of them unless its interval ends before or starts
   // after.
-  backend_.download(host, first_);
   const int64_t half = layout_.half();
   for (int source = 0; source < ranks_; ++source)
     for (int which = 0; which < 2; ++which) {
+      half_shapes_[static_cast<size_t>(2 * source + which)] = half_shape(source, which);
       const int64_t begin = layout_.index_of(source, which * half);
       int64_t& reads = staged_reads_[static_cast<size_t>(2 * source + which)];
       reads = 0;
@@ -154,8 +162,40 @@ Tensor RingAttention::part_of(Tensor block, Halves halves) {
 
 AttentionMask RingAttention::half_mask(int source, int half) const {
   int64_t begin = layout_.index_of(source, half * layout_.half());
-  if (half == 1 && broken(TestBreak::kRingWrongChunkOrder)) begin = (ranks_ + source) * layout_.half();
-  return {query_index_, first_, sequence_index_.rows(begin, begin + layout_.half())};
+  MaskShape shape = half_shapes_[static_cast<size_t>(2 * source + half)];
+  if (half == 1 && broken(TestBreak::kRingWrongChunkOrder)) begin = (ranks_ + source) * layout_.half(), shape = {};
+  return {query_index_, first_, sequence_index_.rows(begin, begin + layout_.half()), shape};
+}
+
+// Local order is that of the sequence, whatever the layout: own keys are causal unless a row's interval begins later.
+MaskShape RingAttention::own_shape() const {
+  MaskShape shape{MaskShape::Kind::kCausal};
+  const int64_t local = layout_.local(), begin = layout_.index_of(rank_, 0);
+  for (int64_t row = 0; row < shape_.batch * local; ++row) {
+    const int64_t first = staged_first_[static_cast<size_t>(row)];
+    if (first > layout_.index_of(rank_, row % local))
+      shape.empty_rows = true;
+    else if (first > begin)
+      return {};
+  }
+  return shape;
+}
+
+// All rows see a half of another rank, or the late half of this one's rows, unless intervals begin inside it.
+MaskShape RingAttention::half_shape(int source, int half) const {
+  MaskShape shape{MaskShape::Kind::kFull};
+  const int64_t local = layout_.local(), begin = layout_.index_of(source, half * layout_.half());
+  while (shape.begin < local && layout_.index_of(rank_, shape.begin) < begin) ++shape.begin;
+  if (shape.begin == local) return {};
+  for (int64_t row = 0; row < shape_.batch * local; ++row) {
+    const int64_t first = staged_first_[static_cast<size_t>(row)], own = layout_.index_of(rank_, row % local);
+    if (row % local < shape.begin) continue;
+    if (first > own)
+      shape.empty_rows = true;
+    else if (first > begin || own < begin + layout_.half() - 1)
+      return {};
+  }
+  return shape;
 }
 
 void RingAttention::pack_own(Tensor k, Tensor v) {
@@ -344,7 +384,10 @@ void RingAttention::backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tenso
     start_keys(step);
     start_gradients(step);
     start_outer_gradients(step);
-    if (step == 0) backend_.attention_backward(dq_, dk_, dv_, q, k, v, dout, lse, delta_, own_mask(), scale);
+    if (ranks_ == 1)
+      backend_.attention_backward_whole(dq_, dk_, dv_, q, k, v, dout, out, lse, delta_, own_mask(), scale);
+    else if (step == 0)
+      backend_.attention_backward(dq_, dk_, dv_, q, k, v, dout, lse, delta_, own_mask(), scale);
     poll();
     if (step > 0 && step < ranks_) backward_remote(step, q, dout, lse, scale);
     wait_after(step);

@@ -48,8 +48,9 @@ class RingAttention {
 
   // first [B, Tl] int64: for each local row the sequence index of its first visible key (runtime/backend.h).
   // Collective; call once per micro-batch. The rows' own indices come from the layout. `first` is kept as a view: its
-  // memory must stay as it is until the last pass over this micro-batch.
-  void set_mask(Tensor first);
+  // memory must stay as it is until the last pass over this micro-batch. `host`: the same on the host where the caller
+  // has it, which saves the way back; without it the only rank of a group (W = 1) knows nothing of the mask's shape.
+  void set_mask(Tensor first, Tensor host = {});
 
   // out [B, Tl, NHl, HD] (T), lse [B, NHl, Tl] (A).  q, k, v local, rotated; dims 0..2 may be strided.
   void forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, double scale);
@@ -78,8 +79,11 @@ class RingAttention {
   Tensor half_of(Tensor block, int half, int which) const;  // [B, half, NKVl, HD]; which: 0 keys, 1 values
   static Tensor part_of(Tensor block, Halves halves);       // what one message carries; absent for none
   Tensor& block(int step);                                  // worked on at this step
-  AttentionMask own_mask() const { return {query_index_, first_, query_index_}; }
+  AttentionMask own_mask() const { return {query_index_, first_, query_index_, own_shape_}; }
   AttentionMask half_mask(int source, int half) const;
+  // From staged_first_.
+  MaskShape own_shape() const;
+  MaskShape half_shape(int source, int half) const;
   void pack_own(Tensor k, Tensor v);
   void start_keys(int step);
   void start_gradients(int step);
@@ -126,6 +130,8 @@ class RingAttention {
 
   std::vector<int64_t> staged_first_;  // host staging of set_mask
   std::vector<int64_t> staged_reads_, all_reads_;
+  MaskShape own_shape_;
+  std::vector<MaskShape> half_shapes_;  // [source, half]
 };
 
 }  // namespace carillon

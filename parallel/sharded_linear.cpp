@@ -2,52 +2,57 @@
 
 namespace carillon {
 
-void gather_rows(Backend& backend, Communicator& tp, Tensor rows, Tensor shard) {
-  CHECK(rows.size(0) == shard.size(0) * tp.size(), "every tp rank holds as many rows", rows.size(0), shard.size(0),
-        tp.size());
-  if (tp.size() > 1)
-    tp.all_gather(rows, shard);
-  else if (rows.raw() != shard.raw())
-    backend.copy(rows, shard);
-}
-
-void scatter_rows(Backend& backend, Communicator& tp, Tensor shard, Tensor partial) {
-  CHECK(partial.size(0) == shard.size(0) * tp.size(), "every tp rank holds as many rows", partial.size(0),
-        shard.size(0), tp.size());
-  if (tp.size() > 1)
-    tp.reduce_scatter(shard, partial);
-  else if (partial.raw() != shard.raw())
-    backend.copy(shard, partial);
-}
-
 void column_parallel_forward(Backend& backend, Tensor y, Tensor x, Tensor weight, Tensor bias) {
   backend.matmul(y, x, weight, Transpose::kNo, Transpose::kYes);
   if (bias) backend.add_bias(y, bias);
 }
 
-void column_parallel_backward(Backend& backend, Tensor dx_partial, Tensor dweight, Tensor dbias, Tensor dy, Tensor x,
+void column_parallel_forward(Backend& backend, Tensor y, RowGather& x, Tensor weight, Tensor bias) {
+  for (int64_t c = 0; c < x.shards().chunks(); ++c) {
+    const Range rows = x.shards().chunk(c);
+    column_parallel_forward(backend, y.rows(rows.begin, rows.end), x.rows(rows.begin, rows.end), weight, {});
+  }
+  if (bias) backend.add_bias(y, bias);
+}
+
+void column_parallel_backward(Backend& backend, RowScatter& dx, Tensor dweight, Tensor dbias, Tensor dy, RowGather& x,
                               Tensor weight, bool accumulate) {
-  backend.matmul(dx_partial, dy, weight, Transpose::kNo, Transpose::kNo);
-  backend.matmul(dweight, dy, x, Transpose::kYes, Transpose::kNo, accumulate);
+  for (int64_t c = 0; c < dx.shards().chunks(); ++c) {
+    const Range rows = dx.shards().chunk(c);
+    linear_input_gradient(backend, dx.rows(rows.begin, rows.end), dy.rows(rows.begin, rows.end), weight);
+    dx.done(rows.end);
+  }
+  linear_weight_gradient(backend, dweight, dy, x.all(), accumulate);
   if (dbias) backend.bias_backward(dbias, dy);
+  dx.finish();
 }
 
 void row_parallel_forward(Backend& backend, Tensor partial, Tensor x, Tensor weight) {
   backend.matmul(partial, x, weight, Transpose::kNo, Transpose::kYes);
 }
 
-void row_parallel_input_gradient(Backend& backend, Tensor dx, Tensor dy, Tensor weight) {
+void row_parallel_forward(Backend& backend, RowScatter& y, Tensor x, Tensor weight) {
+  for (int64_t c = 0; c < y.shards().chunks(); ++c) {
+    const Range rows = y.shards().chunk(c);
+    row_parallel_forward(backend, y.rows(rows.begin, rows.end), x.rows(rows.begin, rows.end), weight);
+    y.done(rows.end);
+  }
+  y.finish();
+}
+
+void linear_input_gradient(Backend& backend, Tensor dx, Tensor dy, Tensor weight) {
   backend.matmul(dx, dy, weight, Transpose::kNo, Transpose::kNo);
 }
 
-void row_parallel_weight_gradient(Backend& backend, Tensor dweight, Tensor dy, Tensor x, bool accumulate) {
-  backend.matmul(dweight, dy, x, Transpose::kYes, Transpose::kNo, accumulate);
+void linear_input_gradient(Backend& backend, Tensor dx, RowGather& dy, Tensor weight) {
+  for (int64_t c = 0; c < dy.shards().chunks(); ++c) {
+    const Range rows = dy.shards().chunk(c);
+    linear_input_gradient(backend, dx.rows(rows.begin, rows.end), dy.rows(rows.begin, rows.end), weight);
+  }
 }
 
-void row_parallel_backward(Backend& backend, Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight,
-                           bool accumulate) {
-  row_parallel_input_gradient(backend, dx, dy, weight);
-  row_parallel_weight_gradient(backend, dweight, dy, x, accumulate);
+void linear_weight_gradient(Backend& backend, Tensor dweight, Tensor dy, Tensor x, bool accumulate) {
+  backend.matmul(dweight, dy, x, Transpose::kYes, Transpose::kNo, accumulate);
 }
 
 }  // namespace carillon

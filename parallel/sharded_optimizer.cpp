@@ -150,10 +150,11 @@ void ShardedOptimizer::reduce_gradients() {
 
 // Every parameter once: of its tp replicas the first counts, and at stage 0, where every z rank has all, one z rank.
 double ShardedOptimizer::gradient_norm(double divisor) {
-  double squares = 0;
+  std::vector<Tensor> gradients;
   for (size_t i = 0; i < parameters_.size(); ++i)
     if (first_replica(parameters_[i]) || broken(TestBreak::kNormCountsReplicas))
-      squares += backend_.sum_of_squares(states_[i].gradient);
+      gradients.push_back(states_[i].gradient);
+  double squares = backend_.sum_of_squares(gradients);
   squares = options_.zero == 0 ? grid_.tp->sum(squares) : grid_.world->sum(squares);
   return std::sqrt(squares) / divisor;
 }
@@ -166,10 +167,9 @@ void ShardedOptimizer::update_through_stream(const AdamWStep& step) {
     const Tensor rows = parameter.weight.rows(own.begin, own.end);
     const Tensor weight = rows.reshape({rows.count()}).rows(begin, end);
     const Tensor gradient = states_[i].gradient.reshape({rows.count()}).rows(begin, end);
-    AdamWStep own_step = step;
-    if (!parameter.decays) own_step.weight_decay = 0;
-    if (end > begin)
-      backend_.adamw(weight, state.size() < 3 ? weight : state[2], state[0], state[1], gradient, own_step);
+    const AdamWTensors chunk{weight,          state.size() < 3 ? weight : state[2], state[0], state[1], gradient,
+                             parameter.decays};
+    if (end > begin) backend_.adamw(std::span(&chunk, 1), step);
     if (last && options_.zero > 0) gather_weight(parameter, states_[i]);
   });
 }
@@ -179,15 +179,15 @@ void ShardedOptimizer::update(const AdamWStep& step) {
     update_through_stream(step);
     return;
   }
+  std::vector<AdamWTensors> tensors;
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    const SharedParameter& parameter = parameters_[i];
     const State& state = states_[i];
-    AdamWStep own = step;
-    if (!parameter.decays) own.weight_decay = 0;
-    backend_.adamw(parameter.weight.rows(state.own.begin, state.own.end), state.master, state.exp_avg, state.exp_avg_sq,
-                   state.gradient, own);
-    if (options_.zero > 0) gather_weight(parameter, state);
+    tensors.push_back({parameters_[i].weight.rows(state.own.begin, state.own.end), state.master, state.exp_avg,
+                       state.exp_avg_sq, state.gradient, parameters_[i].decays});
   }
+  backend_.adamw(tensors, step);
+  if (options_.zero == 0) return;
+  for (size_t i = 0; i < parameters_.size(); ++i) gather_weight(parameters_[i], states_[i]);
 }
 
 void ShardedOptimizer::gather_weight(const SharedParameter& parameter, const State& state) {

@@ -21,6 +21,8 @@ constexpr std::pair<TestBreak, std::string_view> kNames[] = {
     {TestBreak::kLossWeightDropped, "loss_weight_dropped"},
     {TestBreak::kWeightsNotGathered, "weights_not_gathered"},
     {TestBreak::kExchangeNotAwaited, "exchange_not_awaited"},
+    {TestBreak::kCollectiveNotAwaited, "collective_not_awaited"},
+    {TestBreak::kGradientsNotAwaited, "gradients_not_awaited"},
     {TestBreak::kCopyNotAwaited, "copy_not_awaited"},
     {TestBreak::kCacheRankForgotten, "cache_rank_forgotten"},
 };

@@ -23,6 +23,8 @@ enum class TestBreak : int {
   kLossWeightDropped,            // loss_weight_dropped: every target counts 1
   kWeightsNotGathered,           // weights_not_gathered: the last rank keeps old weights after an update
   kExchangeNotAwaited,           // exchange_not_awaited: a device's queue does not wait for what an exchange brings
+  kCollectiveNotAwaited,         // collective_not_awaited: the same of a collective that was started
+  kGradientsNotAwaited,          // gradients_not_awaited: a step begins before its gradients are reduced
   kCopyNotAwaited,               // copy_not_awaited: a device's queue does not wait for copies from and to host memory
   kCacheRankForgotten,           // cache_rank_forgotten: generation leaves out the last context rank's keys
 };

@@ -3,35 +3,36 @@
 #include <algorithm>
 #include <cstring>
 
-#include "parallel/sharded_linear.h"
 #include "parallel/test_break.h"
 
 namespace carillon {
 
-void embedding_parallel_forward(Backend& backend, Communicator& tp, Tensor shard, Tensor ids, Tensor table,
-                                int64_t first_row, Tensor work) {
-  backend.embedding_forward(work, ids, table, first_row);
-  scatter_rows(backend, tp, shard, work);
+void embedding_parallel_forward(Backend& backend, RowScatter& y, Tensor ids, Tensor table, int64_t first_row) {
+  for (int64_t c = 0; c < y.shards().chunks(); ++c) {
+    const Range rows = y.shards().chunk(c);
+    backend.embedding_forward(y.rows(rows.begin, rows.end), ids.rows(rows.begin, rows.end), table, first_row);
+    y.done(rows.end);
+  }
+  y.finish();
 }
 
-void embedding_parallel_backward(Backend& backend, Communicator& tp, Tensor dtable, Tensor ids, Tensor dshard,
-                                 int64_t first_row, Tensor work) {
-  gather_rows(backend, tp, work, dshard);
-  backend.embedding_backward(dtable, ids, work, first_row);
+void embedding_parallel_backward(Backend& backend, Tensor dtable, Tensor ids, RowGather& dy, int64_t first_row) {
+  backend.embedding_backward(dtable, ids, dy.all(), first_row);
 }
 
-VocabularyLoss::VocabularyLoss(Backend& backend, Communicator& tp, int64_t rows, int64_t channels,
+VocabularyLoss::VocabularyLoss(Backend& backend, Communicator& tp, const RowShards& shards, int64_t channels,
                                int64_t vocabulary_local, int64_t first_row, int64_t chunk_rows, DType compute,
                                Arena& arena, bool with_margins)
     : backend_(backend),
       tp_(tp),
-      rows_(rows),
-      shard_(rows / tp.size()),
+      shards_(shards),
+      rows_(shards.rows()),
+      shard_(shards.shard_rows()),
       first_row_(first_row),
-      most_per_rank_((std::clamp<int64_t>(chunk_rows, 1, rows) + tp.size() - 1) / tp.size()),
+      most_per_rank_((std::clamp<int64_t>(chunk_rows, 1, shards.rows()) + tp.size() - 1) / tp.size()),
       chunk_per_rank_(most_per_rank_),
       compute_(compute) {
-  CHECK(rows % tp.size() == 0, "rows are shared evenly over tp", rows, tp.size());
+  const int64_t rows = rows_;
   const DType wide = accumulate_type(compute);
   const int64_t chunk = most_per_rank_ * tp.size();
   picked_ = arena.allocate("loss.rows", compute, {most_per_rank_, channels});
@@ -73,7 +74,7 @@ void VocabularyLoss::find_rows(Tensor target, Tensor target_weight) {
     auto& shard_rows = active_[static_cast<size_t>(rank)];
     shard_rows.clear();
     for (int64_t row = 0; row < shard_; ++row)
-      if (host_target_[static_cast<size_t>(rank * shard_ + row)] >= 0) shard_rows.push_back(row);
+      if (host_target_[static_cast<size_t>(shards_.row(rank, row))] >= 0) shard_rows.push_back(row);
     longest = std::max(longest, static_cast<int64_t>(shard_rows.size()));
   }
   // As many chunks as needed and all about as long: a last one of a few rows would be a product too thin to run fast.
@@ -88,7 +89,7 @@ void VocabularyLoss::find_rows(Tensor target, Tensor target_weight) {
       const auto& shard_rows = active_[static_cast<size_t>(rank)];
       const int64_t end = std::min<int64_t>((index + 1) * chunk_per_rank_, static_cast<int64_t>(shard_rows.size()));
       for (int64_t n = index * chunk_per_rank_; n < end; ++n) {
-        const size_t row = static_cast<size_t>(rank * shard_ + shard_rows[static_cast<size_t>(n)]);
+        const size_t row = static_cast<size_t>(shards_.row(rank, shard_rows[static_cast<size_t>(n)]));
         host_compact_target_[static_cast<size_t>(compacted_)] = host_target_[row];
         std::memcpy(&host_compact_weight_[static_cast<size_t>(compacted_) * weight_bytes],
                     &host_weight_[row * weight_bytes], weight_bytes);

@@ -6,30 +6,29 @@
 #include <vector>
 
 #include "parallel/communicator.h"
+#include "parallel/row_shards.h"
 #include "runtime/backend.h"
 #include "runtime/buffer.h"
 
 namespace carillon {
 
-// shard[N/tp, C] = rows of the embedding of ids[N]; table[Vl, C] holds rows [first_row, first_row + Vl).
-// work: [N, C] (T).
-void embedding_parallel_forward(Backend& backend, Communicator& tp, Tensor shard, Tensor ids, Tensor table,
-                                int64_t first_row, Tensor work);
-// dtable (A) += from dshard[N/tp, C].
-void embedding_parallel_backward(Backend& backend, Communicator& tp, Tensor dtable, Tensor ids, Tensor dshard,
-                                 int64_t first_row, Tensor work);
+// y[N, C] = rows of the embedding of ids[N], scattered; table[Vl, C] holds rows [first_row, first_row + Vl).
+void embedding_parallel_forward(Backend& backend, RowScatter& y, Tensor ids, Tensor table, int64_t first_row);
+// dtable (A) += from dy[N, C].
+void embedding_parallel_backward(Backend& backend, Tensor dtable, Tensor ids, RowGather& dy, int64_t first_row);
 
 class VocabularyLoss {
  public:
   // chunk_rows: rows of logits alive at once, rounded up to a multiple of tp. Memory chunk_rows · Vl · 4 bytes,
   // float64 8.
-  VocabularyLoss(Backend& backend, Communicator& tp, int64_t rows, int64_t channels, int64_t vocabulary_local,
-                 int64_t first_row, int64_t chunk_rows, DType compute, Arena& arena, bool with_margins = false);
+  VocabularyLoss(Backend& backend, Communicator& tp, const RowShards& shards, int64_t channels,
+                 int64_t vocabulary_local, int64_t first_row, int64_t chunk_rows, DType compute, Arena& arena,
+                 bool with_margins = false);
 
-  // x_shard[N/tp, C] (after the final norm), weight[Vl, C] (lm_head or the tied embedding), target[N] int64 (-1 none),
-  // target_weight[N] (A). loss[N] (A) = -log p(target) per row, 0 without target: the same on every tp rank.
-  // With gradients: dx_shard[N/tp, C] (T) = d(Σ weight·loss)/dx and dweight (A) += … with `accumulate`, else = …; pass
-  // absent tensors to leave them out (evaluation).
+  // x_shard[N/tp, C] (after the final norm, dealt as `shards`), weight[Vl, C] (lm_head or the tied embedding),
+  // target[N] int64 (-1 none), target_weight[N] (A). loss[N] (A) = -log p(target) per row, 0 without target: the same
+  // on every tp rank. With gradients: dx_shard[N/tp, C] (T) = d(Σ weight·loss)/dx and dweight (A) += … with
+  // `accumulate`, else = …; pass absent tensors to leave them out (evaluation).
   void run(Tensor loss, Tensor dx_shard, Tensor dweight, Tensor x_shard, Tensor weight, Tensor target,
            Tensor target_weight, bool accumulate);
 
@@ -53,6 +52,7 @@ class VocabularyLoss {
 
   Backend& backend_;
   Communicator& tp_;
+  RowShards shards_;
   int64_t rows_;   // N
   int64_t shard_;  // N/tp
   int64_t first_row_;

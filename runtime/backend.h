@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -26,6 +27,19 @@ namespace carillon {
 
 enum class Transpose : bool { kNo = false, kYes = true };
 
+// What the caller knows of a mask without reading its tensors, which may lie on a device: for engines that take whole
+// blocks only. Never needed for a right result.
+struct MaskShape {
+  enum class Kind : uint8_t {
+    kIntervals,  // nothing
+    kFull,       // rows from `begin` on see all keys of the block, those before it none
+    kCausal,     // as many rows as keys; row i sees keys 0 … i
+  };
+  Kind kind = Kind::kIntervals;
+  int64_t begin = 0;        // of kFull
+  bool empty_rows = false;  // but for some rows whose interval is empty (padding)
+};
+
 // Which keys each query row sees: those whose sequence index lies in [first[row], query_index[row]] (an interval; empty
 // when first > query_index, as for padding). The one mask contract: causal, packed documents, sliding windows, padding,
 // and any layout of the ring are this. query_index, key_index and each row of first are non-decreasing, so whether a
@@ -34,6 +48,7 @@ struct AttentionMask {
   Tensor query_index;  // [Tq] int64: index in the sequence of each query row
   Tensor first;        // [B, Tq] int64: index of the first key the row may see
   Tensor key_index;    // [Tk] int64: index in the sequence of each key row
+  MaskShape shape;     // what is known of it beforehand
 };
 
 // The running state of a softmax over blocks of keys, in type A. Fold blocks in with attention_forward, any number of
@@ -44,15 +59,24 @@ struct AttentionState {
   Tensor sum;          // [B, NH, Tq]      sum over keys of exp(score - maximum)
 };
 
-// One AdamW update (Loshchilov and Hutter, 2017, decoupled decay, as PyTorch's AdamW defines it), for one rectangle.
+// One AdamW update (Loshchilov and Hutter, 2017, decoupled decay, as PyTorch's AdamW defines it).
 struct AdamWStep {
   double learning_rate = 0;
   double beta1 = 0.9;
   double beta2 = 0.95;
   double epsilon = 1e-8;
-  double weight_decay = 0;    // 0 for norms and biases
+  double weight_decay = 0;    // of the tensors that decay
   int64_t step = 1;           // 1 for the first update: bias corrections are 1 - beta^step
   double gradient_scale = 1;  // multiplies the gradient: clip factor / number of target tokens
+};
+
+// What it updates of one parameter: tensors of one shape, packed.
+struct AdamWTensors {
+  Tensor weight;               // T: master converted; may be absent or alias master
+  Tensor master;               // A
+  Tensor exp_avg, exp_avg_sq;  // A
+  Tensor gradient;             // A
+  bool decays = true;          // norms and biases do not
 };
 
 // What a device can do at most, by its maker's figures or by counting its units. 0 or missing: not known.
@@ -70,6 +94,7 @@ struct DeviceDescription {
   std::vector<std::string> available;  // all that could be chosen, best first
   bool bfloat16_native = false;  // products of bfloat16 run in bfloat16 hardware; otherwise in float32, said aloud
   int threads = 1;
+  std::string attention;  // whose attention kernels, where they are not the backend's own; "" where they are
   std::vector<std::pair<std::string, std::string>> libraries;  // name and version of what it stands on
   int devices = 0;                                             // on this machine; 0 where ranks share processors
   DevicePeak peak;
@@ -126,8 +151,11 @@ class Backend {
   // y = a + b; one shape and type. y may be a or b.
   virtual void sum(Tensor y, Tensor a, Tensor b) = 0;
   virtual void scale(Tensor x, double factor) = 0;
-  // Sum of squares of all elements in float64, by a fixed tree: the same bits whatever the thread count.
-  virtual double sum_of_squares(Tensor x) = 0;
+  // Sum of squares of all elements of tensors of one type, in float64: of each tensor by a tree that its count fixes,
+  // then over the tensors in their order. So it has the bits that adding them up one by one has, whatever the thread
+  // count; but the device is waited for once.
+  virtual double sum_of_squares(std::span<const Tensor> tensors) = 0;
+  double sum_of_squares(const Tensor& x) { return sum_of_squares(std::span(&x, 1)); }
 
   // ---- linear ------------------------------------------------------------------------------------------------------
   // c[M, N] = op(a)[M, K] · op(b)[K, N], plus c when `accumulate`. a and b share a compute type T; c is T or A(T).
@@ -184,6 +212,14 @@ class Backend {
   virtual void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout,
                                   Tensor lse, Tensor delta, const AttentionMask& mask, double scale) = 0;
 
+  // The same where these keys are all that the rows see, and `out` [B, Tq, NH, HD] (T) is at hand: a device may have a
+  // faster way. delta as above.
+  virtual void attention_backward_whole(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout,
+                                        Tensor out, Tensor lse, Tensor delta, const AttentionMask& mask, double scale) {
+    (void)out;
+    attention_backward(dq, dk, dv, q, k, v, dout, lse, delta, mask, scale);
+  }
+
   // ---- cross-entropy over a vocabulary that may be split over ranks ------------------------------------------------
   // logits [N, Vl] in T or A hold columns [first_column, first_column + Vl) of the vocabulary.
   // Step 1: maximum[N] (A) = row maximum of the local columns (-inf when Vl = 0); all-reduce max.
@@ -197,12 +233,10 @@ class Backend {
   virtual void cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums,
                                     Tensor target, Tensor weight, int64_t first_column) = 0;
 
-  // ---- optimizer
-  // ----------------------------------------------------------------------------------------------------- One pass over
-  // memory: master, exp_avg, exp_avg_sq, gradient in A, and weight (T, may be absent or alias master) = master
-  // converted. All of one shape, packed.
-  virtual void adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_avg_sq, Tensor gradient,
-                     const AdamWStep& step) = 0;
+  // ---- optimizer ---------------------------------------------------------------------------------------------------
+  // One pass over the memory of many parameters, all of one T; none of their tensors overlap, but for a weight that is
+  // its master.
+  virtual void adamw(std::span<const AdamWTensors> tensors, const AdamWStep& step) = 0;
 };
 
 // How to make a backend. threads = 0: OMP_NUM_THREADS if set, else this process's affinity mask.
@@ -213,8 +247,9 @@ struct BackendOptions {
   std::string instruction_set = "auto";
   // Keep the libraries underneath to `instruction_set` too: for the whole process, and only before their first use.
   bool lower_libraries = false;
-  bool traced = false;   // record every op as a span (trace.h)
-  int device_index = 0;  // which of the machine's devices; launch passes the rank on its node
+  bool traced = false;             // record every op as a span (trace.h)
+  int device_index = 0;            // which of the machine's devices; launch passes the rank on its node
+  std::string attention = "auto";  // auto | own | cudnn: whose kernels; cudnn on CUDA devices of sm_90 and later
 };
 
 // Error 64 when the device is unknown, not built into this program, or not there.

@@ -96,9 +96,9 @@ class TracedBackend : public Backend {
     const OpSpan span(*inner_, "scale");
     inner_->scale(x, factor);
   }
-  double sum_of_squares(Tensor x) override {
+  double sum_of_squares(std::span<const Tensor> tensors) override {
     const OpSpan span(*inner_, "sum_of_squares");
-    return inner_->sum_of_squares(x);
+    return inner_->sum_of_squares(tensors);
   }
 
   void matmul(Tensor c, Tensor a, Tensor b, Transpose ta, Transpose tb, bool accumulate) override {
@@ -174,6 +174,12 @@ class TracedBackend : public Backend {
                       10 * visible_pairs(*inner_, mask) * static_cast<double>(q.size(2) * q.size(3)));
     inner_->attention_backward(dq, dk, dv, q, k, v, dout, lse, delta, mask, scale);
   }
+  void attention_backward_whole(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor out,
+                                Tensor lse, Tensor delta, const AttentionMask& mask, double scale) override {
+    const OpSpan span(*inner_, "attention_backward",
+                      10 * visible_pairs(*inner_, mask) * static_cast<double>(q.size(2) * q.size(3)));
+    inner_->attention_backward_whole(dq, dk, dv, q, k, v, dout, out, lse, delta, mask, scale);
+  }
 
   void cross_entropy_maximum(Tensor maximum, Tensor logits) override {
     const OpSpan span(*inner_, "cross_entropy_maximum");
@@ -188,10 +194,9 @@ class TracedBackend : public Backend {
     const OpSpan span(*inner_, "cross_entropy_finish");
     inner_->cross_entropy_finish(loss, gradient, logits, maximum, sums, target, weight, first_column);
   }
-  void adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_avg_sq, Tensor gradient,
-             const AdamWStep& step) override {
+  void adamw(std::span<const AdamWTensors> tensors, const AdamWStep& step) override {
     const OpSpan span(*inner_, "adamw");
-    inner_->adamw(weight, master, exp_avg, exp_avg_sq, gradient, step);
+    inner_->adamw(tensors, step);
   }
 
  private:

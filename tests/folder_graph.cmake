@@ -17,6 +17,7 @@ set(libraries
   "sentencepiece" "^data/"
   "pcre2.h" "^data/"
   "cuda" "^(runtime/cuda/|runtime/backend\\.cpp$|parallel/nccl|launch/commands/info\\.cpp$)"
+  "cudnn" "^runtime/cuda/cudnn_attention\\.cpp$"
   "nccl.h" "^parallel/nccl_(communicator\\.cpp|watchdog\\.(h|cpp))$"
   "parallel/mpi_native.h" "^(parallel/|data/(hdf5_file|checkpoint)\\.cpp$)"
   "gtest/" "^tests/")

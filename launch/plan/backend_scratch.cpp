@@ -15,6 +15,29 @@ int64_t row_sums(int64_t rows, int64_t channels, DType wide) {
 
 int64_t sum_of_squares(int64_t count) { return ((count + 32767) / 32768 + 1) * 8; }  // kChunk of sums.cu
 
+namespace {
+
+constexpr int64_t kMostBackwardWorkspace = int64_t{1} << 30;  // CudaBackend's
+
+int64_t round_up(int64_t value, int64_t granule) { return (value + granule - 1) / granule * granule; }
+
+}  // namespace
+
+int64_t fused_forward(int64_t batch, int64_t rows, int64_t heads, int64_t head_dim) {
+  const int64_t statistics = batch * rows * heads;
+  return round_up(statistics * head_dim * 2, 256) + round_up(statistics * 4, 256);
+}
+
+int64_t fused_backward(int64_t batch, int64_t rows, int64_t heads, int64_t kv_heads, int64_t head_dim) {
+  const int64_t padded = round_up(rows, 64), workspace = batch * heads * padded * padded * 2;
+  if (workspace > kMostBackwardWorkspace) return 0;
+  return round_up(batch * rows * heads * head_dim * 4, 256) +
+         2 * round_up(batch * rows * kv_heads * head_dim * 2, 256) + round_up(workspace, 256);
+}
+
+int64_t squares_launches(int64_t tensors) { return (tensors + 127) / 128; }  // kTensors of sums.cu
+int64_t adamw_launches(int64_t tensors) { return (tensors + 59) / 60; }      // kTensors of adamw.cu
+
 constexpr int64_t kSortedInABlock = 1024;  // kChunk of embedding.cu
 
 int64_t sort_keys(int64_t rows) {
@@ -37,8 +60,13 @@ size_t backend_scratch_bytes(const ScratchShape& s) {
   if (s.device == "cuda") {
     const DType wide = accumulate_type(s.compute);
     const int64_t rows = s.batch * s.queries;
+    const int64_t attention =
+        !s.fused_attention
+            ? 0
+            : std::max(cuda_scratch::fused_forward(s.batch, s.queries, s.heads, s.head_dim),
+                       s.ring ? 0 : cuda_scratch::fused_backward(s.batch, s.queries, s.heads, s.kv_heads, s.head_dim));
     return static_cast<size_t>(
-        std::max({cuda_scratch::kFromTheStart, cuda_scratch::row_sums(rows, s.hidden, wide),
+        std::max({cuda_scratch::kFromTheStart, attention, cuda_scratch::row_sums(rows, s.hidden, wide),
                   cuda_scratch::row_sums(rows, s.widest_bias, wide), cuda_scratch::sort_keys(rows) * 8}) +
         cuda_scratch::kFlag);
   }
@@ -49,15 +77,17 @@ size_t backend_scratch_bytes(const ScratchShape& s) {
   const int64_t granule = tiles ? 16 : 1;  // Operand::kGranule
   const int64_t words = (s.head_dim + depth * granule - 1) / (depth * granule) * granule,
                 padded = padded_width(s.head_dim);
-  const int64_t all_keys = round_to_panel(s.keys), all_rows = round_to_panel(s.queries);
+  const int64_t all_keys = round_to_panel(s.keys);
 
   const int64_t forward = s.batch * s.kv_heads * all_keys * (words + padded / depth) +
                           s.threads * kForwardRows * (words + padded + 2 + kForwardKeys);
 
   const int64_t key_blocks = (s.keys + kBackwardKeys - 1) / kBackwardKeys;
   const bool by_heads = s.batch * s.kv_heads >= s.threads && key_blocks <= kBlocksOfOneThread;
-  const int64_t head = 2 * s.keys * words + 2 * all_rows * words + (all_keys + 2 * all_rows) / depth * padded +
-                       2 * all_rows + 2 * s.queries * padded;
+  const int64_t piece = std::min(backward_queries_at_once(padded, depth, width), s.queries);
+  const int64_t piece_panels = round_to_panel(piece);
+  const int64_t head = 2 * s.keys * words + 2 * piece_panels * words + (all_keys + 2 * piece_panels) / depth * padded +
+                       2 * piece_panels + 2 * piece * padded;
   const int64_t backward = (by_heads ? s.threads : 1) * head +
                            s.threads * (3 * kBackwardKeys * kBackwardQueries + 2 * kBackwardKeys * padded);
 

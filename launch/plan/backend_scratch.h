@@ -21,8 +21,9 @@ struct ScratchShape {
   int64_t keys = 0;                               // of the longest block: Tl
   int64_t heads = 0, kv_heads = 0, head_dim = 0;  // of this rank
   // Elements of the largest operands of a product, for bfloat16 without hardware.
-  int64_t hidden = 0;       // columns of the products whose inner dim is the largest
-  int64_t widest_bias = 0;  // cuda: channels; 0 without any
+  int64_t hidden = 0;                          // columns of the products whose inner dim is the largest
+  int64_t widest_bias = 0;                     // cuda: channels; 0 without any
+  bool fused_attention = false, ring = false;  // cuda: cuDNN's attention; keys come from other ranks too
   int64_t largest_left = 0, largest_right = 0, largest_result = 0;
 };
 
@@ -49,7 +50,15 @@ inline constexpr int64_t kFromTheStart = int64_t{32} << 20;  // CudaBackend::kSc
 inline constexpr int64_t kFlag = 4;                          // of a position beyond the table: an allocation of its own
 
 int64_t row_sums(int64_t rows, int64_t channels, DType wide);  // bias_backward, rmsnorm_backward
-int64_t sum_of_squares(int64_t count);
+// cuDNN's attention: out and log-sum-exp of a block until they are merged, without cuDNN's own workspace, which is
+// known on a device only.
+int64_t fused_forward(int64_t batch, int64_t rows, int64_t heads, int64_t head_dim);
+// Gradients until they are added, and the workspace of cuDNN's deterministic backward pass on sm_90; 0 where that is
+// more than the backend lets it have: own kernels then.
+int64_t fused_backward(int64_t batch, int64_t rows, int64_t heads, int64_t kv_heads, int64_t head_dim);
+int64_t sum_of_squares(int64_t count);      // of each of its tensors
+int64_t squares_launches(int64_t tensors);  // of sum_of_squares, of each of its two kernels
+int64_t adamw_launches(int64_t tensors);
 int64_t sort_keys(int64_t rows);     // of embedding_backward: their number, 8 bytes each
 int64_t sort_kernels(int64_t rows);  // … and the launches that sort them
 

@@ -47,9 +47,13 @@ void DeviceCounts::add(const DeviceCounts& other) {
   scratch_bytes = std::max(scratch_bytes, other.scratch_bytes);
 }
 
-void CountingBackend::count(const char* op, const Tensor& over, int64_t kernels) {
+void CountingBackend::count(const char* op, int64_t kernels) {
   ++counts_.ops[op];
-  if (!over.empty()) counts_.launches += kernels;
+  counts_.launches += kernels;
+}
+
+void CountingBackend::count(const char* op, const Tensor& over, int64_t kernels) {
+  count(op, over.empty() ? 0 : kernels);
 }
 
 void CountingBackend::scratch(int64_t bytes) {
@@ -105,11 +109,17 @@ void CountingBackend::sum(Tensor y, Tensor, Tensor) { count("sum", y); }
 void CountingBackend::scale(Tensor x, double) { count("scale", x); }
 
 // Sums of blocks, then of those.
-double CountingBackend::sum_of_squares(Tensor x) {
-  count("sum_of_squares", x, 2);
-  if (x.empty()) return 0;
-  scratch(cuda_scratch::sum_of_squares(x.count()));
-  counts_.to_host_bytes += 8;
+double CountingBackend::sum_of_squares(std::span<const Tensor> tensors) {
+  int64_t present = 0, bytes = 0;
+  for (const Tensor& x : tensors) {
+    if (x.empty()) continue;
+    ++present;
+    bytes += cuda_scratch::sum_of_squares(x.count());
+  }
+  count("sum_of_squares", 2 * cuda_scratch::squares_launches(present));
+  if (present == 0) return 0;
+  scratch(bytes);
+  counts_.to_host_bytes += 8 * present;
   wait();
   return 1;
 }
@@ -151,8 +161,13 @@ void CountingBackend::swiglu_backward(Tensor, Tensor, Tensor, Tensor dy, Tensor,
 }
 
 void CountingBackend::attention_begin(const AttentionState& state) { count("attention_begin", state.maximum); }
-void CountingBackend::attention_forward(const AttentionState&, Tensor q, Tensor, Tensor, const AttentionMask&, double) {
-  count("attention_forward", q);
+// cuDNN's kernel counts as one, and one merges what it gives.
+void CountingBackend::attention_forward(const AttentionState&, Tensor q, Tensor, Tensor, const AttentionMask& mask,
+                                        double) {
+  if (!fused_attention_ || mask.shape.kind == MaskShape::Kind::kIntervals) return count("attention_forward", q);
+  const Tensor seeing = q.slice(1, mask.shape.kind == MaskShape::Kind::kFull ? mask.shape.begin : 0, q.size(1));
+  count("attention_forward", seeing, 2);
+  scratch(cuda_scratch::fused_forward(seeing.size(0), seeing.size(1), seeing.size(2), seeing.size(3)));
 }
 void CountingBackend::attention_finish(Tensor out, Tensor, const AttentionState&) { count("attention_finish", out); }
 void CountingBackend::attention_delta(Tensor, Tensor dout, Tensor) { count("attention_delta", dout); }
@@ -160,6 +175,17 @@ void CountingBackend::attention_delta(Tensor, Tensor dout, Tensor) { count("atte
 void CountingBackend::attention_backward(Tensor, Tensor, Tensor, Tensor q, Tensor, Tensor, Tensor, Tensor, Tensor,
                                          const AttentionMask&, double) {
   count("attention_backward", q, 2);
+}
+// cuDNN's, then dq, dk and dv are added.
+void CountingBackend::attention_backward_whole(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v,
+                                               Tensor dout, Tensor, Tensor lse, Tensor delta, const AttentionMask& mask,
+                                               double factor) {
+  const int64_t wanted = cuda_scratch::fused_backward(q.size(0), q.size(1), q.size(2), k.size(2), q.size(3));
+  if (!fused_attention_ || mask.shape.kind != MaskShape::Kind::kCausal || mask.shape.empty_rows || wanted == 0)
+    return attention_backward(dq, dk, dv, q, k, v, dout, lse, delta, mask, factor);
+  count("attention_backward", q);
+  for (const Tensor& gradient : {dq, dk, dv}) count("add", gradient);
+  scratch(wanted);
 }
 
 void CountingBackend::cross_entropy_maximum(Tensor maximum, Tensor) { count("cross_entropy_maximum", maximum); }
@@ -170,6 +196,10 @@ void CountingBackend::cross_entropy_finish(Tensor loss, Tensor, Tensor, Tensor, 
   count("cross_entropy_finish", loss);
 }
 
-void CountingBackend::adamw(Tensor, Tensor master, Tensor, Tensor, Tensor, const AdamWStep&) { count("adamw", master); }
+void CountingBackend::adamw(std::span<const AdamWTensors> tensors, const AdamWStep&) {
+  const auto empty = [](const AdamWTensors& x) { return x.master.empty(); };
+  const auto present = static_cast<int64_t>(tensors.size()) - std::count_if(tensors.begin(), tensors.end(), empty);
+  count("adamw", cuda_scratch::adamw_launches(present));
+}
 
 }  // namespace carillon

@@ -30,6 +30,9 @@ class CountingBackend : public Backend {
   // CudaBackend::wait() downloads the word in which kernels say that a position was beyond the table.
   static constexpr int64_t kWaitBytes = 4;
 
+  // fused_attention: whole blocks go to cuDNN's attention, as in runtime/cuda/attention_fused.cpp.
+  explicit CountingBackend(bool fused_attention = false) : fused_attention_(fused_attention) {}
+
   const DeviceCounts& counts() const { return counts_; }
   void reset() { counts_ = {}; }
 
@@ -50,7 +53,7 @@ class CountingBackend : public Backend {
   void add(Tensor y, Tensor x) override;
   void sum(Tensor y, Tensor a, Tensor b) override;
   void scale(Tensor x, double factor) override;
-  double sum_of_squares(Tensor x) override;  // 1 of whatever is there: a finite norm
+  double sum_of_squares(std::span<const Tensor> tensors) override;  // 1 of whatever is there: a finite norm
   void matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Transpose transpose_b, bool accumulate) override;
   void add_bias(Tensor y, Tensor bias) override;
   void bias_backward(Tensor dbias, Tensor dy) override;
@@ -69,19 +72,22 @@ class CountingBackend : public Backend {
   void attention_delta(Tensor delta, Tensor dout, Tensor out) override;
   void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor lse,
                           Tensor delta, const AttentionMask& mask, double scale) override;
+  void attention_backward_whole(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor out,
+                                Tensor lse, Tensor delta, const AttentionMask& mask, double scale) override;
   void cross_entropy_maximum(Tensor maximum, Tensor logits) override;
   void cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, Tensor target, int64_t first_column) override;
   void cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums, Tensor target,
                             Tensor weight, int64_t first_column) override;
-  void adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_avg_sq, Tensor gradient,
-             const AdamWStep& step) override;
+  void adamw(std::span<const AdamWTensors> tensors, const AdamWStep& step) override;
 
  private:
-  // One call of `op`, which puts so many kernels on the device unless `over` is empty.
+  // One call of `op`, which puts so many kernels on the device; none where `over` is empty.
+  void count(const char* op, int64_t kernels);
   void count(const char* op, const Tensor& over, int64_t kernels = 1);
   void wait() { counts_.to_host_bytes += kWaitBytes; }
   void scratch(int64_t bytes);
 
+  bool fused_attention_;
   DeviceCounts counts_;
   std::map<const char*, size_t> buffers_;  // of the device: address, bytes
 };

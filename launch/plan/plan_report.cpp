@@ -70,9 +70,15 @@ std::vector<std::string> assumptions_of(const Plan& plan) {
   const bool cpu = plan.machine.profile.device == "cpu";
   std::vector<std::string> list = {
       "one document a sequence, nothing padded or masked (a longer document is cut into sequences, data.packing)",
-      "collectives over tensor ranks and of gradients are counted, none behind compute",
+      "the reduction of gradients is counted, none of it behind compute",
       cpu ? "ring hops run on the cores that compute, so never hidden"
           : "ring hops run behind attention of the same step, which leaves them room; what is longer is counted"};
+  if (plan.run->grid.tensor > 1)
+    list.push_back(cpu ? "exchanges over tensor ranks run on the cores that compute, so never hidden"
+                       : fmt::format("exchanges over tensor ranks travel in {} chunk{} beside the products of the "
+                                     "other chunks and by weights, which leave them room; the first of a gather, the "
+                                     "last of a scatter and what is longer are counted",
+                                     plan.work->tensor_chunks, plan.work->tensor_chunks == 1 ? "" : "s"));
   if (!cpu && plan.run->network.offload != Offload::kNone)
     list.emplace_back(
         "copies to and from the host run both ways at once behind a layer's products and attention; the optimizer's "
@@ -105,6 +111,10 @@ Json time_json(const Plan& plan) {
             {"layer_backward", time.offload_backward},
             {"layers", plan.work->offloaded_layers},
             {"state_bytes", plan.work->offloaded_state_bytes}}},
+          {"tensor",
+           {{"chunks", time.tensor_layer.chunks},
+            {"exchanges", time.tensor_layer.exchanges},
+            {"exposed", time.tensor_layer.exposed}}},
           {"ring",
            {{"forward", json_of(time.forward_ring, plan.work->ring.forward_bytes)},
             {"backward", json_of(time.backward_ring, plan.work->ring.backward_bytes)}}}};
@@ -222,6 +232,10 @@ std::string time_text(const Plan& plan) {
           ring->tokens_to_hide_two_level == 0
               ? ""
               : fmt::format(" (parallel.ring: two_level from {})", ring->tokens_to_hide_two_level));
+  if (plan.run->grid.tensor > 1)
+    text += fmt::format("  tensor ranks, a layer: exchanges {:.3g} s in {} chunk{} each, exposed {:.3g} s\n",
+                        time.tensor_layer.exchanges, time.tensor_layer.chunks, time.tensor_layer.chunks == 1 ? "" : "s",
+                        time.tensor_layer.exposed);
   if (plan.work->offloaded_layers > 0)
     text += fmt::format(
         "  host copies, a layer: {:.3g} s each way beside {:.3g} s of products and attention forward, {:.3g} "
@@ -289,7 +303,7 @@ Plan make_plan(const PlanConfig& config, const Notice& notice) {
     plan.groups = memory.groups(*plan.run);
     if (plan.machine.profile.memory_bytes > 0)
       plan.longest = memory.longest_sequence(*plan.run, plan.machine.usable_bytes(), plan.machine.usable_host_bytes());
-    plan.work = plan_work(plan.model, *plan.run);
+    plan.work = plan_work(plan.model, *plan.run, planned_tensor_chunks(*plan.run, plan.machine));
     plan.time = plan_step(plan.model, *plan.run, plan.machine, *plan.work);
     for (Limit& limit : limits_of_run(plan.model, *plan.run, plan.machine, memory, plan.groups.front().memory,
                                       plan.longest, *plan.time))

@@ -15,7 +15,8 @@
 //   time          seconds, terms {name: seconds}, limiting, tokens_per_second, tokens_per_day, useful_flops,
 //                 hardware_flops (a step, all ranks), product_rate, product_rate_fraction, peak_rate and mfu (null: no
 //                 peak is known), assumptions [text], offload {layer_copy, layer_forward, layer_backward (seconds),
-//                 layers, state_bytes},
+//                 layers, state_bytes}, tensor {chunks (of a gather or scatter over tensor ranks), exchanges, exposed
+//                 (seconds of a layer and micro-step)},
 //                 ring {forward, backward: {compute, hops, exposed, tokens_to_hide, tokens_to_hide_two_level, bytes}}
 //                 (a layer and micro-step; bytes of all ranks of a ring)
 //   counts        [{rank, ops {op: calls}, launches (kernels), products (cuBLASLt's), allocations, to_device_bytes,

@@ -68,6 +68,21 @@ class CountedTransport : public DeviceTransport {
   void broadcast(Tensor x, int root) override {
     if (!x.empty()) count(1, root == rank_ ? (size_ - 1) * static_cast<int64_t>(x.bytes()) : 0);
   }
+  std::unique_ptr<Communicator::Transfer> start_all_reduces(const std::vector<Tensor>& tensors,
+                                                            Reduction reduction) override {
+    for (const Tensor& x : tensors) all_reduce(x, reduction);
+    return Communicator::finished();
+  }
+  std::unique_ptr<Communicator::Transfer> start_all_gather(Tensor y, Tensor x,
+                                                           const std::vector<int64_t>& counts) override {
+    all_gather(y, x, counts);
+    return Communicator::finished();
+  }
+  std::unique_ptr<Communicator::Transfer> start_reduce_scatters(
+      const std::vector<Communicator::ReduceScatter>& scatters) override {
+    for (const auto& [y, x, counts] : scatters) reduce_scatter(y, x, counts);
+    return Communicator::finished();
+  }
   std::unique_ptr<Communicator::Transfer> start_exchange(Tensor send, int to, Tensor receive, int from) override {
     const bool sends = !send.empty() && to >= 0, receives = !receive.empty() && from >= 0;
     count(sends + receives, sends ? static_cast<int64_t>(send.bytes()) : 0);
@@ -137,7 +152,7 @@ class WholeDocuments {
 
 StepCounts count_step(const ModelConfig& model, const PlannedRun& run, int rank) {
   StepCounts counts;
-  CountingBackend backend;
+  CountingBackend backend(run.fused_attention);
   ProcessGrid grid = counted_grid(model, run, rank, backend, counts);
   Network network(backend, grid, model, run.network);
   const WholeDocuments documents(network.layout(), grid.cp_rank, run.network.batch);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "parallel/row_shards.h"
+
 namespace carillon {
 namespace {
 
@@ -100,6 +102,45 @@ RingTime ring_time(const WorkPlan& work, const PlannedRun& run, const PlannedMac
   return time;
 }
 
+// A product and the exchange of what it takes or gives, in chunks that travel while the others are computed (T5 and T6
+// of the project's parallelism reference): what the exchange adds. The first chunk of a gather, the last of a scatter
+// has nothing beside it.
+double exposed_beside(double exchange, double product, double chunks) {
+  return exchange / chunks + (chunks - 1) * std::max(0.0, exchange - product) / chunks;
+}
+
+// As model/block.cpp has them.
+TensorTime tensor_time(const WorkPlan& work, const Rates& rates, const PlannedRun& run, const PlannedMachine& machine,
+                       double layers, double attention_backward) {
+  TensorTime time;
+  time.chunks = work.tensor_chunks;
+  if (run.grid.tensor == 1 || layers == 0) return time;
+  const double chunks = static_cast<double>(work.tensor_chunks);
+  const double exchange = seconds_on(machine.link(run.grid.tensor), work.tensor_exchange_bytes,
+                                     chunks * static_cast<double>(run.grid.tensor - 1));
+  time.exchanges = work.tensor_layer_exchanges * exchange;
+  if (machine.profile.device == "cpu") {
+    time.exposed = time.exchanges;
+    return time;
+  }
+  const auto seconds = [&](const PlannedProduct& product) { return Products({product}, rates).seconds / layers; };
+  for (const auto* products : {&work.forward, &work.redone})
+    for (const PlannedProduct& product : *products) time.exposed += exposed_beside(exchange, seconds(product), chunks);
+  enum { kQkv, kOut, kGateUp, kDown };
+  const auto by_input = [&](int layer) { return seconds(work.backward[static_cast<size_t>(2 * layer)]); };
+  const auto by_weight = [&](int layer) { return seconds(work.backward[static_cast<size_t>(2 * layer + 1)]); };
+  // The gather of the gradient, then that of the norm's output, wanted when the other's weight has its gradient; the
+  // scatter goes on while the gradient by the gathered one's weight is computed.
+  const auto branch = [&](int first, int second, double more) {
+    time.exposed += exposed_beside(exchange, by_input(first), chunks);
+    time.exposed += std::max(0.0, exchange - by_weight(first) - more);
+    time.exposed += std::max(0.0, exposed_beside(exchange, by_input(second), chunks) - by_weight(second));
+  };
+  branch(kDown, kGateUp, 0);
+  branch(kOut, kQkv, attention_backward);
+  return time;
+}
+
 // Tokens n a rank needs for a hop to take no longer than the attention of n²/2 pairs: 2·n·NKV·HD keys and values, and
 // as many gradients, and the link's latency. Without latency it depends neither on the batch nor on the head's width.
 // `steps`: of attention that one hop has.
@@ -145,9 +186,15 @@ std::vector<std::pair<std::string, double>> StepTime::terms() const {
           {"optimizer", optimizer}};
 }
 
+int64_t planned_tensor_chunks(const PlannedRun& run, const PlannedMachine& machine) {
+  const int64_t tensor = run.grid.tensor;
+  return RowShards(run.rows(), tensor, tensor_chunks(run.rows() / tensor, tensor, machine.profile.device != "cpu"))
+      .chunks();
+}
+
 StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const PlannedMachine& machine) {
   require_tensor_parallel(model, run.grid.tensor);
-  return plan_step(model, run, machine, plan_work(model, run));
+  return plan_step(model, run, machine, plan_work(model, run, planned_tensor_chunks(run, machine)));
 }
 
 StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const PlannedMachine& machine,
@@ -213,9 +260,13 @@ StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const Planne
     time.offload += seconds_on(host, work.offloaded_state_bytes, static_cast<double>(work.parameter_tensors));
 
   time.elementwise = micro_steps * (move(work.moved_bytes) + work.ops * profile.op_seconds);
-  const double tensor = run.grid.tensor;
+  time.tensor_layer = tensor_time(work, rates, run, machine, layers, time.backward_ring.compute);
+  const double exchanges = layers * work.tensor_layer_exchanges;  // of the layers; the rest travels beside nothing
   time.tensor =
-      micro_steps * seconds_on(machine.link(run.grid.tensor), work.tensor_bytes, work.tensor_calls * (tensor - 1));
+      micro_steps *
+      (layers * time.tensor_layer.exposed +
+       seconds_on(machine.link(run.grid.tensor), work.tensor_bytes - exchanges * work.tensor_exchange_bytes,
+                  (work.tensor_calls - exchanges * static_cast<double>(work.tensor_chunks)) * (run.grid.tensor - 1)));
 
   const int64_t z = int64_t{run.grid.data} * run.grid.context;
   const double reductions = run.network.optimizer.zero == 2 ? micro_steps : 1;
@@ -223,8 +274,10 @@ StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const Planne
   if (z > 1)
     time.gradients = seconds_on(machine.link(run.grid.size()), reductions * work.gradient_bytes + work.weight_bytes,
                                 (reductions + 1) * messages);
+  // Gradients are zeroed one by one; their norm is one op, the update too unless its state passes by in chunks.
+  const int64_t updates = work.offloaded_state_bytes > 0 ? work.parameter_tensors : 1;
   time.optimizer =
-      move(work.optimizer_moved_bytes) + 3.0 * static_cast<double>(work.parameter_tensors) * profile.op_seconds;
+      move(work.optimizer_moved_bytes) + static_cast<double>(work.parameter_tensors + 1 + updates) * profile.op_seconds;
 
   double longest = -1;
   for (const auto& [name, seconds] : time.terms()) {

@@ -2,9 +2,10 @@
 //
 // What is assumed: one document over the whole sequence, every rank as fast as the profile's, steps of the ring in
 // lockstep. On a GPU a hop travels behind the attention of its step; on a CPU the same cores move it, so it always
-// costs. Collectives over tensor ranks and the reduction of gradients are not overlapped with compute: the program does
-// not either. Copies to and from the host run beside a layer's products and attention, both directions at once; what
-// they take longer is exposed. Those of the optimizer's state have nothing beside them.
+// costs. The same holds of exchanges over tensor ranks and the products beside them: those after a gather, those before
+// a scatter, chunk by chunk; in the backward pass also those by weights. The reduction of gradients is not overlapped
+// with compute: the program does not either. Copies to and from the host run beside a layer's products and attention,
+// both directions at once; what they take longer is exposed. Those of the optimizer's state have nothing beside them.
 #pragma once
 
 #include <algorithm>
@@ -60,19 +61,27 @@ struct RingTime {
   int64_t tokens_to_hide_two_level = 0;
 };
 
+// The gathers and scatters of a layer over tensor ranks, one micro-step with what it does again, in seconds.
+struct TensorTime {
+  int64_t chunks = 1;
+  double exchanges = 0;  // by themselves
+  double exposed = 0;    // what they add to the products
+};
+
 struct StepTime {
   // Seconds of a step; they add up to `seconds`.
   double linear_forward = 0, linear_backward = 0, linear_redone = 0, loss = 0;
   double attention_forward = 0, attention_backward = 0, attention_redone = 0;
   double elementwise = 0;  // ops bound by memory, and what an op costs by itself
   double ring = 0;         // hops not hidden
-  double tensor = 0;       // collectives over tensor ranks
+  double tensor = 0;       // collectives over tensor ranks, not hidden
   double offload = 0;      // copies to and from the host, not hidden
   double gradients = 0;    // reduction over data · context ranks, and the new weights back
   double optimizer = 0;
   double seconds = 0;
 
-  RingTime forward_ring, backward_ring;              // one layer, one micro-step
+  RingTime forward_ring, backward_ring;  // one layer, one micro-step
+  TensorTime tensor_layer;
   double offload_copy = 0;                           // of one layer's checkpoints, one way
   double offload_forward = 0, offload_backward = 0;  // products and attention of a layer, which hide it
   double useful_flops = 0;                           // of all ranks in a step
@@ -88,6 +97,9 @@ struct StepTime {
 
   std::vector<std::pair<std::string, double>> terms() const;
 };
+
+// Chunks of the exchanges over tensor ranks.
+int64_t planned_tensor_chunks(const PlannedRun& run, const PlannedMachine& machine);
 
 // Error 64 when the layout cannot be; 65 when the profile has no product rate at all.
 StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const PlannedMachine& machine);

@@ -1,6 +1,7 @@
 #include "launch/plan/work_plan.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace carillon {
 namespace {
@@ -11,11 +12,19 @@ struct Ops {
   void add(double moved, double number = 1) { bytes += moved, calls += number; }
 };
 
-// The products of a linear layer and of its backward pass: dx = dy · W and dW += dyᵀ · x.
-void add_linear(WorkPlan& work, int64_t rows, int64_t in, int64_t out, double layers) {
-  work.forward.push_back({rows, in, out, layers});
-  work.backward.push_back({rows, out, in, layers});
-  work.backward.push_back({out, rows, in, layers});
+// Rows in even parts, and how often a part is multiplied.
+struct Parts {
+  int64_t rows;
+  double count;
+  Parts(int64_t all, double parts) : rows(std::llround(static_cast<double>(all) / parts)), count(parts) {}
+};
+
+// The products of a linear layer and of its backward pass: dx = dy · W and dW += dyᵀ · x, the last over `summed` rows
+// at a time.
+void add_linear(WorkPlan& work, const Parts& parts, const Parts& summed, int64_t in, int64_t out, double layers) {
+  work.forward.push_back({parts.rows, in, out, layers * parts.count});
+  work.backward.push_back({parts.rows, out, in, layers * parts.count});
+  work.backward.push_back({out, summed.rows, in, layers * summed.count});
 }
 
 }  // namespace
@@ -32,8 +41,9 @@ double useful_flops_per_token(const ModelConfig& model, int64_t length) {
          12 * width * useful_pairs(length, model.sliding_window) / static_cast<double>(length);
 }
 
-WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run) {
+WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run, int64_t tensor_chunks) {
   WorkPlan work;
+  work.tensor_chunks = tensor_chunks;
   const NetworkOptions& options = run.network;
   const TensorShards shards(model, run.grid.tensor, 0);
   const SequenceLayout layout = run.layout();
@@ -41,20 +51,20 @@ WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run) {
   const int64_t qkv = (shards.heads + 2 * shards.kv_heads) * width, vocabulary = shards.vocabulary.size();
   // The MLP's tiles, taken as even.
   const double tiles = static_cast<double>((rows + run.mlp_rows() - 1) / run.mlp_rows());
-  const int64_t mlp_rows = static_cast<int64_t>(static_cast<double>(rows) / tiles + 0.5);
   const double layers = static_cast<double>(model.num_hidden_layers), tensor = run.grid.tensor;
   const double narrow = static_cast<double>(size_of(options.compute));
   const double wide = static_cast<double>(size_of(accumulate_type(options.compute)));
 
-  add_linear(work, rows, channels, qkv, layers);
-  add_linear(work, rows, shards.heads * width, channels, layers);
-  add_linear(work, mlp_rows, channels, 2 * mlp, layers * tiles);
-  add_linear(work, mlp_rows, mlp, channels, layers * tiles);
+  // A tile is multiplied whole, whatever chunks it lies in.
+  const double chunked = static_cast<double>(tensor_chunks);
+  const Parts whole(rows, 1), cut(rows, chunked), tile(rows, tiles), mlp_cut = tiles > 1 ? tile : cut;
+  add_linear(work, cut, whole, channels, qkv, layers);
+  add_linear(work, cut, whole, shards.heads * width, channels, layers);
+  add_linear(work, mlp_cut, tile, channels, 2 * mlp, layers);
+  add_linear(work, mlp_cut, tile, mlp, channels, layers);
   const bool redo = options.recompute != Recompute::kNone;
   if (redo)  // All but the MLP's second product, whose result nobody needs again.
-    work.redone = {{rows, channels, qkv, layers},
-                   {rows, shards.heads * width, channels, layers},
-                   {mlp_rows, channels, 2 * mlp, layers * tiles}};
+    work.redone.assign(work.forward.begin(), work.forward.end() - 1);
   work.forward_rings = options.recompute == Recompute::kFull ? 2 : 1;
 
   // Rows of logits at a time, as in model/transformer.cpp.
@@ -118,6 +128,10 @@ WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run) {
   backward.add(2 * wide * layer_weights, 0);
   forward.add(0, 3 * (tiles - 1));
   backward.add(0, 6 * (tiles - 1));
+  const double more = chunked - 1, mlp_more = tiles > 1 ? 0 : more;  // products: chunks of one
+  forward.add(0, 2 * (more + mlp_more));
+  again.add(0, 2 * more + mlp_more);
+  backward.add(0, 2 * (more + mlp_more));
 
   const double logits = static_cast<double>(rows) * static_cast<double>(vocabulary);
   once.add(2 * static_cast<double>(rows * channels) * narrow);           // embedding
@@ -145,8 +159,10 @@ WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run) {
   if (run.grid.tensor > 1) {
     // Gathers and scatters of the residual: 4 forward, 6 backward, 3 redone a layer; embedding and loss 2 each.
     const double exchange = static_cast<double>(rows * channels) * narrow * (tensor - 1) / tensor;
-    work.tensor_calls = layers * (10 + (redo ? 3 : 0)) + 2 + 2 * chunks;
-    work.tensor_bytes = (layers * (10 + (redo ? 3 : 0)) + 4) * exchange;
+    work.tensor_exchange_bytes = exchange;
+    work.tensor_layer_exchanges = 10 + (redo ? 3 : 0);
+    work.tensor_calls = chunked * (layers * work.tensor_layer_exchanges + 2) + 2 * chunks;
+    work.tensor_bytes = (layers * work.tensor_layer_exchanges + 4) * exchange;
     work.tensor_bytes += 2 * 3 * static_cast<double>(rows) * wide * (tensor - 1) / tensor;  // loss statistics
     work.tensor_calls += 2 * chunks;
   }

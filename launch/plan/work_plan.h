@@ -19,16 +19,20 @@ struct PlannedProduct {
 
 struct WorkPlan {
   // Of a micro-step.
-  std::vector<PlannedProduct> forward, backward, redone;  // of the layers
-  std::vector<PlannedProduct> loss;                       // forward and backward of the head
-  double moved_bytes = 0;                                 // by norms, rotation, SwiGLU, sums, copies, cross-entropy
-  double ops = 0;                                         // calls of the backend
-  RingPlan ring;                                          // of a layer
-  int64_t attention_batch_heads = 0;                      // sequences · query heads: how often `ring.pairs` count
-  int forward_rings = 1;                                  // 2 when the forward pass is redone whole
-  double offloaded_layers = 0;                            // that travel to the host and back: all but two
-  double offloaded_layer_bytes = 0;                       // one way, of one of them
-  double tensor_bytes = 0, tensor_calls = 0;              // over tp: what a rank sends, and in how many collectives
+  // Of the layers, in the order qkv, o, gate and up, down: y = x·Wᵀ; of each dx and dW; of the first three y again.
+  std::vector<PlannedProduct> forward, backward, redone;
+  std::vector<PlannedProduct> loss;           // forward and backward of the head
+  double moved_bytes = 0;                     // by norms, rotation, SwiGLU, sums, copies, cross-entropy
+  double ops = 0;                             // calls of the backend
+  RingPlan ring;                              // of a layer
+  int64_t attention_batch_heads = 0;          // sequences · query heads: how often `ring.pairs` count
+  int forward_rings = 1;                      // 2 when the forward pass is redone whole
+  double offloaded_layers = 0;                // that travel to the host and back: all but two
+  double offloaded_layer_bytes = 0;           // one way, of one of them
+  double tensor_bytes = 0, tensor_calls = 0;  // over tp: what a rank sends, and in how many collectives
+  int64_t tensor_chunks = 1;                  // of each exchange of the layers, and of their products
+  double tensor_exchange_bytes = 0;           // of one gather or scatter of the residual, all its chunks
+  double tensor_layer_exchanges = 0;          // of these, of a layer
 
   // Of a step, whatever its micro-steps.
   int64_t local_parameters = 0;  // of this tp rank
@@ -40,7 +44,8 @@ struct WorkPlan {
   double optimizer_moved_bytes = 0;  // zeroing, norm, AdamW, sums of the reduction
 };
 
-WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run);
+// Exchanges over tensor ranks in so many chunks (parallel/row_shards.h).
+WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run, int64_t tensor_chunks = 1);
 
 // Parameters that stand in products: all but the embedding (unless it is the head too), norms and biases.
 int64_t product_parameters(const ModelConfig& model);

@@ -5,6 +5,9 @@
 // two sums in turn, and one may add to a block of queries only after the one before it of the same sum has. Two threads
 // hardly ever wait for each other; more of them follow one another through the queries, a block behind. Sums are formed
 // in the order of the keys, whatever the number of threads.
+//
+// Every block of keys passes over the operands of the queries and their sums, 1 KiB a query and pass. A long sequence
+// is taken in pieces of as many queries as a cache holds, a piece meeting all its keys before the next one begins.
 #include <omp.h>
 
 #include <algorithm>
@@ -30,27 +33,28 @@ struct Backward {
   const Visible* visible;  // [b][row]
   A scale;
   int64_t rows = q.size(1), keys = k.size(1), width = q.size(3), group = q.size(2) / std::max<int64_t>(k.size(2), 1);
-  int64_t padded = padded_width(width), all_rows = round_to_panel(rows), all_keys = round_to_panel(keys);
-  int64_t depth = kernel.words(width);
+  int64_t padded = padded_width(width), all_keys = round_to_panel(keys), depth = kernel.words(width);
   int64_t key_blocks = (keys + kBackwardKeys - 1) / kBackwardKeys;
-  int64_t query_blocks = (rows + kBackwardQueries - 1) / kBackwardQueries;
+  int64_t piece = std::min(backward_queries_at_once(padded, kernel.depth, sizeof(A)), rows);  // rows of one
+  int64_t piece_panels = round_to_panel(piece);
 
-  // The packed operands of a head; the same sizes each time, so that asking again finds the same memory.
+  // The packed operands of a head's keys and of a piece of its queries; the same sizes each time, so that asking again
+  // finds the same memory.
   template <class Head>
   struct Packed {
     Packed(Head& head, const Backward& b)
         : k_rows(head.k_rows.template get<A>(b.keys * b.depth)),
           v_rows(head.v_rows.template get<A>(b.keys * b.depth)),
           k_lanes(head.k_lanes.template get<A>(b.all_keys / b.kernel.depth * b.padded)),
-          q_panels(head.q_panels.template get<A>(b.all_rows * b.depth)),
-          q_lanes(head.q_lanes.template get<A>(b.all_rows / b.kernel.depth * b.padded)),
-          dout_panels(head.dout_panels.template get<A>(b.all_rows * b.depth)),
-          dout_lanes(head.dout_lanes.template get<A>(b.all_rows / b.kernel.depth * b.padded)),
-          lse(head.rows.template get<A>(2 * b.all_rows)),
-          delta(lse + b.all_rows),
-          dq(head.dq.template get<A>(kSums * b.rows * b.padded)) {}
+          q_panels(head.q_panels.template get<A>(b.piece_panels * b.depth)),
+          q_lanes(head.q_lanes.template get<A>(b.piece_panels / b.kernel.depth * b.padded)),
+          dout_panels(head.dout_panels.template get<A>(b.piece_panels * b.depth)),
+          dout_lanes(head.dout_lanes.template get<A>(b.piece_panels / b.kernel.depth * b.padded)),
+          lse(head.rows.template get<A>(2 * b.piece_panels)),
+          delta(lse + b.piece_panels),
+          dq(head.dq.template get<A>(kSums * b.piece * b.padded)) {}
     A *k_rows, *v_rows, *k_lanes, *q_panels, *q_lanes, *dout_panels, *dout_lanes, *lse, *delta;
-    A* dq;  // [kSums][rows][padded]
+    A* dq;  // [kSums][piece][padded]
   };
 
   template <class P>
@@ -65,43 +69,47 @@ struct Backward {
     }
   }
 
+  // Rows [begin, end) of head h, counted from 0 in the piece.
   template <class P>
-  void pack_queries(const P& to, int64_t b, int64_t h, int threads) const {
+  void pack_queries(const P& to, int64_t b, int64_t h, int64_t begin, int64_t end, int threads) const {
     constexpr A kInfinity = std::numeric_limits<A>::infinity();
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-    for (int64_t first = 0; first < rows; first += kPanel) {
-      const int64_t count = std::min(kPanel, rows - first);
-      const T* from_q = element_at<T>(q, b, first, h);
-      const T* from_dout = element_at<T>(dout, b, first, h);
+    for (int64_t first = 0; first < end - begin; first += kPanel) {
+      const int64_t row = begin + first, count = std::min(kPanel, end - row);
+      const T* from_q = element_at<T>(q, b, row, h);
+      const T* from_dout = element_at<T>(dout, b, row, h);
       kernel.pack_panel(to.q_panels + first * depth, from_q, q.stride(1), count, width);
       kernel.pack_lanes(to.q_lanes + first / kernel.depth * padded, from_q, q.stride(1), count, width);
       kernel.pack_panel(to.dout_panels + first * depth, from_dout, dout.stride(1), count, width);
       kernel.pack_lanes(to.dout_lanes + first / kernel.depth * padded, from_dout, dout.stride(1), count, width);
-      for (int64_t i = first; i < first + kPanel; ++i) {
-        const A value = i < rows ? *element_at<A>(lse, b, h, i) : -kInfinity;
-        to.lse[i] = value == -kInfinity ? kInfinity : value * A(1.4426950408889634);
-        to.delta[i] = i < rows ? *element_at<A>(delta, b, h, i) : A(0);
+      for (int64_t i = 0; i < kPanel; ++i) {
+        const A value = i < count ? *element_at<A>(lse, b, h, row + i) : -kInfinity;
+        to.lse[first + i] = value == -kInfinity ? kInfinity : value * A(1.4426950408889634);
+        to.delta[first + i] = i < count ? *element_at<A>(delta, b, h, row + i) : A(0);
       }
-      for (int64_t sum = 0; sum < kSums; ++sum)
-        std::fill(to.dq + (sum * rows + first) * padded, to.dq + (sum * rows + first + count) * padded, A(0));
+      for (int64_t sum = 0; sum < kSums; ++sum) {
+        A* dq_rows = to.dq + (sum * piece + first) * padded;
+        std::fill(dq_rows, dq_rows + count * padded, A(0));
+      }
     }
   }
 
-  // One block of keys against all queries of head h.
+  // One block of keys against a piece's queries, rows [begin, end).
   template <class P, class Thread>
-  void run_keys(const P& packed, Thread& own, Progress& progress, int64_t b, int64_t g, int64_t block) const {
+  void run_keys(const P& packed, Thread& own, Progress& progress, int64_t b, int64_t g, int64_t begin, int64_t end,
+                int64_t block) const {
     A* block_dk = own.dk.template get<A>(kBackwardKeys * padded);
     A* block_dv = own.dv.template get<A>(kBackwardKeys * padded);
     void* p = own.p.template get<A>(kBackwardKeys * kBackwardQueries);
     void* ds = own.ds.template get<A>(kBackwardKeys * kBackwardQueries);
     void* ds_across = own.ds_across.template get<A>(kBackwardKeys * kBackwardQueries);
-    const Visible* mine = visible + b * rows;
+    const Visible* mine = visible + b * rows + begin;
     const int64_t key = block * kBackwardKeys, count = std::min(kBackwardKeys, keys - key);
     std::fill(block_dk, block_dk + count * padded, A(0));
     std::fill(block_dv, block_dv + count * padded, A(0));
     bool any = false;
-    for (int64_t row = 0; row < rows; row += kBackwardQueries) {
-      const int64_t queries = std::min(kBackwardQueries, rows - row), at = row / kernel.depth * padded;
+    for (int64_t row = 0; row < end - begin; row += kBackwardQueries) {
+      const int64_t queries = std::min(kBackwardQueries, end - begin - row), at = row / kernel.depth * padded;
       progress.wait(block, row / kBackwardQueries);
       // Both ends of the intervals are non-decreasing: the last row reaches furthest, the first begins earliest.
       if (mine[row + queries - 1].end > key && mine[row].begin < key + count) {
@@ -123,7 +131,7 @@ struct Backward {
                                    mine + row,
                                    block_dk,
                                    block_dv,
-                                   packed.dq + (block % kSums * rows + row) * padded,
+                                   packed.dq + (block % kSums * piece + row) * padded,
                                    p,
                                    ds,
                                    ds_across});
@@ -142,20 +150,30 @@ struct Backward {
   void run_group(Head& head, Thread* own, Progress& progress, int64_t b, int64_t g, int threads) const {
     const Packed<Head> packed(head, *this);
     pack_keys(packed, b, g, threads);
-    for (int64_t h = g * group; h < (g + 1) * group; ++h) {
-      pack_queries(packed, b, h, threads);
-      progress.reset(key_blocks);
+    for (int64_t h = g * group; h < (g + 1) * group; ++h)
+      for (int64_t row = 0; row < rows; row += piece)
+        run_queries(packed, own, progress, b, g, h, row, std::min(row + piece, rows), threads);
+  }
+
+  template <class P, class Thread>
+  void run_queries(const P& packed, Thread* own, Progress& progress, int64_t b, int64_t g, int64_t h, int64_t begin,
+                   int64_t end, int threads) const {
+    const Visible* mine = visible + b * rows;
+    const int64_t first_block = mine[begin].begin / kBackwardKeys,
+                  blocks = std::min((mine[end - 1].end + kBackwardKeys - 1) / kBackwardKeys, key_blocks);
+    if (first_block >= blocks) return;
+    pack_queries(packed, b, h, begin, end, threads);
+    progress.reset(first_block, blocks);
 #pragma omp parallel num_threads(threads) if (threads > 1)
-      {
-        Thread& mine = own[threads > 1 ? omp_get_thread_num() : 0];
-        for (int64_t block = progress.take(); block < key_blocks; block = progress.take())
-          run_keys(packed, mine, progress, b, g, block);
-      }
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-      for (int64_t i = 0; i < rows; ++i)
-        kernel.add_scaled(element_at<A>(dq, b, i, h), packed.dq + i * padded, packed.dq + (rows + i) * padded, scale,
-                          width);
+    {
+      Thread& scratch = own[threads > 1 ? omp_get_thread_num() : 0];
+      for (int64_t block = progress.take(); block < blocks; block = progress.take())
+        run_keys(packed, scratch, progress, b, g, begin, end, block);
     }
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (int64_t i = 0; i < end - begin; ++i)
+      kernel.add_scaled(element_at<A>(dq, b, begin + i, h), packed.dq + i * padded, packed.dq + (piece + i) * padded,
+                        scale, width);
   }
 };
 

@@ -15,14 +15,16 @@ namespace carillon {
 class Progress {
  public:
   static constexpr int64_t kSums = 2;  // block i follows block i - kSums
-  void reset(int64_t key_blocks) {
-    if (static_cast<int64_t>(passed_.size()) < key_blocks) passed_ = std::vector<Mark>(static_cast<size_t>(key_blocks));
-    for (int64_t i = 0; i < key_blocks; ++i) passed_[static_cast<size_t>(i)].count.store(0, std::memory_order_relaxed);
-    next_.store(0, std::memory_order_relaxed);
+  // Blocks [first, end) are to be taken.
+  void reset(int64_t first, int64_t end) {
+    if (static_cast<int64_t>(passed_.size()) < end) passed_ = std::vector<Mark>(static_cast<size_t>(end));
+    for (int64_t i = first; i < end; ++i) passed_[static_cast<size_t>(i)].count.store(0, std::memory_order_relaxed);
+    first_ = first;
+    next_.store(first, std::memory_order_relaxed);
   }
   int64_t take() { return next_.fetch_add(1, std::memory_order_relaxed); }
   void wait(int64_t key_block, int64_t query_block) const {
-    if (key_block < kSums) return;
+    if (key_block < first_ + kSums) return;
     const auto& before = passed_[static_cast<size_t>(key_block - kSums)].count;
     for (int spins = 0; before.load(std::memory_order_acquire) <= query_block; ++spins)
       if (spins < kSpins)
@@ -40,6 +42,7 @@ class Progress {
     std::atomic<int64_t> count{0};
   };
   std::vector<Mark> passed_;
+  int64_t first_ = 0;
   std::atomic<int64_t> next_{0};
 };
 

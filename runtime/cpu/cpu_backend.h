@@ -24,7 +24,7 @@ class CpuBackend : public ReferenceBackend {
   void copy(Tensor y, Tensor x) override;
   void add(Tensor y, Tensor x) override;
   void sum(Tensor y, Tensor a, Tensor b) override;
-  double sum_of_squares(Tensor x) override;
+  double sum_of_squares(std::span<const Tensor> tensors) override;
 
   void matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Transpose transpose_b, bool accumulate) override;
 
@@ -48,8 +48,7 @@ class CpuBackend : public ReferenceBackend {
   void cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums, Tensor target,
                             Tensor weight, int64_t first_column) override;
 
-  void adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_avg_sq, Tensor gradient,
-             const AdamWStep& step) override;
+  void adamw(std::span<const AdamWTensors> tensors, const AdamWStep& step) override;
 
  private:
   // Keeps oneDNN to the instructions of `set`: for the whole process, and only before its first product; a later change

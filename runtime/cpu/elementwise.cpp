@@ -1,8 +1,11 @@
 // Copies, sums and the optimizer's pass: bound by memory, so plain loops over packed rows, shared out by OpenMP.
 // Tensors with gaps go row by row; anything stranger is the reference's.
+#include <omp.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include "runtime/cpu/cpu_backend.h"
@@ -58,6 +61,28 @@ void for_each_piece(const Rows& rows, int threads, Visit visit) {
     rows.offsets(item / pieces, a, b);
     const int64_t begin = item % pieces * kBlock;
     visit(a + begin, b + begin, std::min(kBlock, rows.length - begin));
+  }
+}
+
+// The same for many packed tensors at once, in one parallel region: visit(tensor, first element, count). A tensor's
+// pieces are shared out in order and as evenly as they go; those left over go round from one tensor to the next, so
+// that many small tensors are shared out too.
+template <class Visit>
+void for_each_piece(std::span<const int64_t> lengths, int threads, Visit visit) {
+  int64_t all = 0;
+  for (const int64_t length : lengths) all += length;
+#pragma omp parallel num_threads(threads) if (all > kBlock && threads > 1)
+  {
+    const int64_t team = omp_get_num_threads();
+    int64_t place = omp_get_thread_num();  // in the order in which threads take the next tensor's pieces
+    for (size_t tensor = 0; tensor < lengths.size(); ++tensor) {
+      const int64_t pieces = (lengths[tensor] + kBlock - 1) / kBlock, over = pieces % team;
+      const int64_t first = pieces / team * place + std::min(place, over);
+      const int64_t last = first + pieces / team + (place < over ? 1 : 0);
+      for (int64_t begin = first * kBlock; begin < std::min(last * kBlock, lengths[tensor]); begin += kBlock)
+        visit(tensor, begin, std::min(kBlock, lengths[tensor] - begin));
+      place = (place + team - over) % team;
+    }
   }
 }
 
@@ -128,22 +153,32 @@ void CpuBackend::add(Tensor y, Tensor x) {
   });
 }
 
-double CpuBackend::sum_of_squares(Tensor x) {
-  if (x.empty()) return 0;
-  const int64_t count = x.count(), blocks = (count + kBlock - 1) / kBlock;
-  std::vector<double> partial(static_cast<size_t>(blocks));
-  dispatch_floating(x.dtype(), [&](auto zero) {
+double CpuBackend::sum_of_squares(std::span<const Tensor> tensors) {
+  std::vector<int64_t> lengths, first;  // of each tensor: its elements, its first piece among all
+  int64_t pieces = 0;
+  for (const Tensor& x : tensors) {
+    CHECK(x.packed() && x.dtype() == tensors[0].dtype(), "packed tensors of one type", carillon::describe(x));
+    lengths.push_back(x.count());
+    first.push_back(pieces);
+    pieces += (x.count() + kBlock - 1) / kBlock;
+  }
+  if (pieces == 0) return 0;
+  std::vector<double> partial(static_cast<size_t>(pieces));
+  dispatch_floating(tensors[0].dtype(), [&](auto zero) {
     using T = decltype(zero);
     const Kernels<T>& kernel = kernels<T>(instruction_set_);
-    const T* data = x.span<T>().data();
-#pragma omp parallel for schedule(static) num_threads(threads_) if (blocks > 1)
-    for (int64_t block = 0; block < blocks; ++block) {
-      const int64_t begin = block * kBlock;
-      partial[static_cast<size_t>(block)] = kernel.sum_of_squares(data + begin, std::min(kBlock, count - begin));
-    }
+    for_each_piece(lengths, threads_, [&](size_t tensor, int64_t begin, int64_t count) {
+      partial[static_cast<size_t>(first[tensor] + begin / kBlock)] =
+          kernel.sum_of_squares(static_cast<const T*>(tensors[tensor].raw()) + begin, count);
+    });
   });
   double sum = 0;
-  for (const double value : partial) sum += value;
+  for (size_t tensor = 0; tensor < tensors.size(); ++tensor) {
+    double own = 0;
+    for (int64_t at = 0; at < (lengths[tensor] + kBlock - 1) / kBlock; ++at)
+      own += partial[static_cast<size_t>(first[tensor] + at)];
+    sum += own;
+  }
   return sum;
 }
 
@@ -163,17 +198,32 @@ void CpuBackend::sum(Tensor y, Tensor a, Tensor b) {
   });
 }
 
-void CpuBackend::adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_avg_sq, Tensor gradient,
-                       const AdamWStep& step) {
-  if (master.empty()) return;
-  const bool in_pass = weight && weight.raw() != master.raw() && weight.dtype() == DType::kBFloat16;
-  dispatch_floating(in_pass ? DType::kBFloat16 : master.dtype(), [&](auto zero) {
+void CpuBackend::adamw(std::span<const AdamWTensors> tensors, const AdamWStep& step) {
+  std::vector<int64_t> lengths;
+  DType wide = DType::kFloat32;
+  bool rounds = false;  // a weight of bfloat16, written in the pass
+  for (const AdamWTensors& x : tensors) {
+    lengths.push_back(x.master.count());
+    if (x.master.empty()) continue;
+    wide = x.master.dtype();
+    rounds = rounds || (x.weight && x.weight.dtype() == DType::kBFloat16);
+  }
+  const auto other = [](const AdamWTensors& x) { return x.weight && x.weight.raw() != x.master.raw(); };
+  for (const AdamWTensors& x : tensors) {
+    if (x.master.empty()) continue;
+    for (const Tensor& state : {x.master, x.exp_avg, x.exp_avg_sq, x.gradient})
+      CHECK(state.packed() && state.dtype() == wide && state.count() == x.master.count(),
+            "masters, moments and gradients of one shape and type", carillon::describe(state),
+            carillon::describe(x.master));
+    CHECK(!rounds || !other(x) ||
+              (x.weight.packed() && x.weight.dtype() == DType::kBFloat16 && x.weight.count() == x.master.count() &&
+               wide == DType::kFloat32),
+          "weights of one type, of their master's shape", carillon::describe(x.weight), carillon::describe(x.master));
+  }
+  dispatch_floating(rounds ? DType::kBFloat16 : wide, [&](auto zero) {
     using T = decltype(zero);
     using A = accumulate_t<T>;
     const Kernels<T>& kernel = kernels<T>(instruction_set_);
-    A *w = master.span<A>().data(), *m = exp_avg.span<A>().data(), *v = exp_avg_sq.span<A>().data();
-    const A* g = gradient.span<A>().data();
-    T* rounded = in_pass ? weight.span<T>().data() : nullptr;
     const AdamWNumbers<A> numbers{A(step.beta1),
                                   A(step.beta2),
                                   A(step.epsilon),
@@ -181,13 +231,18 @@ void CpuBackend::adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_
                                   A(1 - step.learning_rate * step.weight_decay),
                                   A(step.learning_rate / (1 - std::pow(step.beta1, static_cast<double>(step.step)))),
                                   A(std::sqrt(1 - std::pow(step.beta2, static_cast<double>(step.step))))};
-    const int64_t count = master.count();
-#pragma omp parallel for schedule(static) num_threads(threads_) if (count > kBlock)
-    for (int64_t begin = 0; begin < count; begin += kBlock)
-      kernel.adamw(rounded == nullptr ? nullptr : rounded + begin, w + begin, m + begin, v + begin, g + begin,
-                   std::min(kBlock, count - begin), numbers);
+    AdamWNumbers<A> without_decay = numbers;
+    without_decay.decay = 1;
+    for_each_piece(lengths, threads_, [&](size_t tensor, int64_t begin, int64_t count) {
+      const AdamWTensors& x = tensors[tensor];
+      const auto at = [begin](const Tensor& whole) { return static_cast<A*>(whole.raw()) + begin; };
+      kernel.adamw(rounds && other(x) ? static_cast<T*>(x.weight.raw()) + begin : nullptr, at(x.master), at(x.exp_avg),
+                   at(x.exp_avg_sq), at(x.gradient), count, x.decays ? numbers : without_decay);
+    });
   });
-  if (weight && weight.raw() != master.raw() && !in_pass) copy(weight, master);
+  if (rounds) return;
+  for (const AdamWTensors& x : tensors)
+    if (other(x) && !x.master.empty()) copy(x.weight, x.master);
 }
 
 }  // namespace carillon

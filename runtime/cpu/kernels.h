@@ -73,6 +73,13 @@ inline constexpr int64_t kBackwardQueries = 192;
 // Up to so many blocks of keys a key/value head is one thread's work, as far as heads go round evenly: no barriers, but
 // packed operands for each thread.
 inline constexpr int64_t kBlocksOfOneThread = 128;
+// How many queries a backward pass takes at once: their operands (two of queries, two of gradients, `depth` elements a
+// word of `word_bytes`) and the two sums of their gradients fill 8 MiB, what threads that work together find in the
+// cache they share. Whole blocks of queries.
+inline int64_t backward_queries_at_once(int64_t padded_head_dim, int64_t depth, int64_t word_bytes) {
+  const int64_t query_bytes = padded_head_dim * word_bytes * (4 / depth + 2);
+  return std::max<int64_t>((int64_t{8} << 20) / query_bytes / kBackwardQueries, 1) * kBackwardQueries;
+}
 static_assert(kForwardKeys % kPanel == 0 && kBackwardQueries % kPanel == 0 && kBackwardKeys % 2 == 0);
 
 // One AdamW update as the loop needs it (backend.h, AdamWStep).

@@ -66,6 +66,20 @@ cudaError_t launch_attention_begin(const AttentionRows& shape, StatisticView max
 cudaError_t launch_attention_forward(const AttentionForward& args, cudaStream_t stream);
 cudaError_t launch_attention_finish(const AttentionRows& shape, HeadsView out, StatisticView lse, HeadsView accumulator,
                                     StatisticView maximum, StatisticView sum, cudaStream_t stream);
+// The output and log-sum-exp of one block of keys, as an engine like cuDNN gives them (fused_attention.h), folded into
+// a state: the block counts as one key of score lse and value out. bfloat16 with a state in float32. Rows that see none
+// of its keys, by lse = -inf or by an empty interval of the mask, leave the state as it is.
+struct AttentionMerge {
+  AttentionRows shape;
+  HeadsView out;      // bfloat16
+  StatisticView lse;  // float32
+  HeadsView accumulator;
+  StatisticView maximum, sum;
+  const int64_t* query_index = nullptr;  // [Tq]
+  const int64_t* first = nullptr;        // [B, Tq], batches first_batch elements apart
+  int64_t first_batch = 0;
+};
+cudaError_t launch_attention_merge(const AttentionMerge& args, cudaStream_t stream);
 cudaError_t launch_attention_delta(const AttentionRows& shape, StatisticView delta, HeadsView dout, HeadsView out,
                                    cudaStream_t stream);
 cudaError_t launch_attention_backward(const AttentionBackward& args, cudaStream_t stream);

@@ -23,13 +23,18 @@ CudaBackend::CudaBackend(const BackendOptions& options) : device_(options.device
   CHECK_CUDA(cudaSetDevice(device_));
   description_ = cuda::describe_device(device_);
   description_.libraries = survey.libraries;
+  description_.attention = "own kernels";
   description_.devices = count;
   try {
     for (cudaStream_t* stream : {&stream_, &upload_stream_, &download_stream_})
       CHECK_CUDA(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking));
-    scratch_ = allocate(kScratchBytes);
     beyond_ = allocate(sizeof(int));
+    // Before the scratch area, so that what the comparison takes is gone when memory is dealt.
+    if (options.attention == "cudnn") start_fused_attention();
+    scratch_ = {};
+    scratch_ = allocate(kScratchBytes);
   } catch (...) {
+    fused_.reset();
     destroy_streams();
     throw;
   }
@@ -44,6 +49,7 @@ CudaBackend::~CudaBackend() {
   cudaSetDevice(device_);
   for (const cudaStream_t stream : {upload_stream_, download_stream_, stream_}) cudaStreamSynchronize(stream);
   products_.reset();
+  fused_.reset();
   for (const cudaEvent_t event : events_) cudaEventDestroy(event);
   destroy_streams();
 }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "runtime/backend.h"
+#include "runtime/cuda/fused_attention.h"
 #include "runtime/cuda/kernels.h"
 
 namespace carillon {
@@ -21,6 +22,8 @@ class CudaBackend : public Backend {
  public:
   // cuBLASLt's workspace (NVIDIA recommends 32 MiB on Hopper and later), partial sums, sort keys: each in turn.
   static constexpr size_t kScratchBytes = size_t{32} << 20;
+  // What cuDNN's backward pass may take as workspace; its deterministic one is quadratic in the length on sm_90.
+  static constexpr int64_t kMostBackwardWorkspace = int64_t{1} << 30;
 
   explicit CudaBackend(const BackendOptions& options);
   ~CudaBackend() override;
@@ -45,7 +48,7 @@ class CudaBackend : public Backend {
   void add(Tensor y, Tensor x) override;
   void sum(Tensor y, Tensor a, Tensor b) override;
   void scale(Tensor x, double factor) override;
-  double sum_of_squares(Tensor x) override;
+  double sum_of_squares(std::span<const Tensor> tensors) override;
 
   void matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Transpose transpose_b, bool accumulate) override;
   void add_bias(Tensor y, Tensor bias) override;
@@ -71,14 +74,15 @@ class CudaBackend : public Backend {
   void attention_delta(Tensor delta, Tensor dout, Tensor out) override;
   void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor lse,
                           Tensor delta, const AttentionMask& mask, double scale) override;
+  void attention_backward_whole(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor out,
+                                Tensor lse, Tensor delta, const AttentionMask& mask, double scale) override;
 
   void cross_entropy_maximum(Tensor maximum, Tensor logits) override;
   void cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, Tensor target, int64_t first_column) override;
   void cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums, Tensor target,
                             Tensor weight, int64_t first_column) override;
 
-  void adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_avg_sq, Tensor gradient,
-             const AdamWStep& step) override;
+  void adamw(std::span<const AdamWTensors> tensors, const AdamWStep& step) override;
 
  private:
   // The stream to put the next op on; makes this thread's device the backend's (ranks may be threads).
@@ -91,6 +95,16 @@ class CudaBackend : public Backend {
   class StreamCopy;
   std::unique_ptr<Copy> start_copy(Tensor to, Tensor from, cudaStream_t stream, cudaMemcpyKind kind);
   void destroy_streams();
+
+  // The second attention engine (attention_fused.cpp), where it was asked for: loaded and compared with the own
+  // kernels.
+  void start_fused_attention();
+  void compare_fused_attention(int64_t head_size);
+  // Whether it took the call.
+  bool fused_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
+                     double scale);
+  bool fused_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor out,
+                      Tensor lse, const AttentionMask& mask, double scale);
 
   struct Products;  // cuBLASLt's handle and what it found by shape (matmul.cpp)
   struct ProductsDeleter {
@@ -107,7 +121,12 @@ class CudaBackend : public Backend {
   std::vector<cudaEvent_t> events_;  // of copies that are gone, for the next ones
   Buffer scratch_;
   Buffer beyond_;  // one int: see rotate
+  // What sum_of_squares and adamw hand to their kernels, kept so that they allocate once.
+  std::vector<cuda::Vector> vectors_;
+  std::vector<double> sums_;
+  std::vector<cuda::AdamWOperands> operands_;
   std::unique_ptr<Products, ProductsDeleter> products_;
+  std::unique_ptr<cuda::FusedAttention> fused_;
 };
 
 }  // namespace carillon

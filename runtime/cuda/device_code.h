@@ -132,6 +132,21 @@ cudaError_t dispatch_type(Type type, Function&& function) {
   }
 }
 
+// ---- many tensors in one launch -----------------------------------------------------------------------------------
+// Whose block this is: the last of `count` places whose `first` block is not behind it.
+template <class Place>
+__device__ __forceinline__ int place_of_block(const Place* places, int count, int block) {
+  int low = 0, high = count;  // the answer lies in [low, high)
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    if (places[middle].first <= block)
+      low = middle;
+    else
+      high = middle;
+  }
+  return low;
+}
+
 // ---- one thread a pack of a matrix -----------------------------------------------------------------------------
 // Threads of a block lie over `width` (a power of two) packs of a row and 256 / width rows; blocks over columns in x
 // and over rows in y, which goes round when there are more rows than blocks can count. So no index is divided.

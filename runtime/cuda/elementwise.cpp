@@ -67,48 +67,62 @@ void CudaBackend::scale(Tensor x, double factor) {
   CHECK_CUDA(cuda::launch_scale(args, on_device()));
 }
 
-double CudaBackend::sum_of_squares(Tensor x) {
-  if (x.empty()) return 0;
-  CHECK(x.packed(), "a packed tensor", carillon::describe(x));
-  const int64_t partials = cuda::sum_of_squares_partials(x.count());
-  auto* sums = static_cast<double*>(scratch(static_cast<size_t>(partials + 1) * sizeof(double)));
-  CHECK_CUDA(cuda::launch_sum_of_squares(sums, sums + 1, x.raw(), cuda::type_of(x), x.count(), on_device()));
-  double result = 0;
-  CHECK_CUDA(cudaMemcpyAsync(&result, sums, sizeof result, cudaMemcpyDeviceToHost, stream_));
+double CudaBackend::sum_of_squares(std::span<const Tensor> tensors) {
+  vectors_.clear();
+  int64_t partials = 0;
+  for (const Tensor& x : tensors) {
+    if (x.empty()) continue;
+    CHECK(x.packed() && x.dtype() == tensors[0].dtype(), "packed tensors of one type", carillon::describe(x));
+    vectors_.push_back({x.raw(), x.count()});
+    partials += cuda::sum_of_squares_partials(x.count());
+  }
+  if (vectors_.empty()) return 0;
+  const auto count = static_cast<int64_t>(vectors_.size());
+  auto* sums = static_cast<double*>(scratch(static_cast<size_t>(partials + count) * sizeof(double)));
+  CHECK_CUDA(
+      cuda::launch_sums_of_squares(sums, sums + count, vectors_.data(), count, cuda::type_of(tensors[0]), on_device()));
+  sums_.resize(vectors_.size());
+  CHECK_CUDA(cudaMemcpyAsync(sums_.data(), sums, sums_.size() * sizeof(double), cudaMemcpyDeviceToHost, stream_));
   wait();
+  double result = 0;
+  for (const double sum : sums_) result += sum;
   return result;
 }
 
-void CudaBackend::adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_avg_sq, Tensor gradient,
-                        const AdamWStep& step) {
-  if (master.empty()) return;
-  const DType wide = master.dtype();
-  CHECK(wide == DType::kFloat64 || wide == DType::kFloat32, "masters are float64 or float32",
-        carillon::describe(master));
-  for (const Tensor& x : {exp_avg, exp_avg_sq, gradient})
-    CHECK(x.count() == master.count(), "one shape", carillon::describe(x), carillon::describe(master));
-  const bool other = weight && weight.raw() != master.raw();
-  const bool in_pass = other && weight.packed() &&
-                       (weight.dtype() == wide || (wide == DType::kFloat32 && weight.dtype() == DType::kBFloat16));
-  if (other)
-    CHECK(weight.count() == master.count(), "one shape", carillon::describe(weight), carillon::describe(master));
-  const cuda::AdamW args{cuda::type_of(wide),
-                         in_pass ? cuda::type_of(weight) : cuda::type_of(wide),
-                         in_pass ? weight.raw() : nullptr,
-                         cuda::packed(master, wide),
-                         cuda::packed(exp_avg, wide),
-                         cuda::packed(exp_avg_sq, wide),
-                         cuda::packed(gradient, wide),
-                         master.count(),
-                         step.gradient_scale,
-                         step.beta1,
-                         step.beta2,
-                         step.epsilon,
-                         1 - step.learning_rate * step.weight_decay,
-                         step.learning_rate / (1 - std::pow(step.beta1, static_cast<double>(step.step))),
-                         std::sqrt(1 - std::pow(step.beta2, static_cast<double>(step.step)))};
-  CHECK_CUDA(cuda::launch_adamw(args, on_device()));
-  if (other && !in_pass) copy(weight, master);
+void CudaBackend::adamw(std::span<const AdamWTensors> tensors, const AdamWStep& step) {
+  operands_.clear();
+  DType wide = DType::kFloat32, narrow = DType::kFloat32;
+  bool weights = false;
+  for (const AdamWTensors& x : tensors) {
+    const Tensor& master = x.master;
+    if (master.empty()) continue;
+    const bool other = x.weight && x.weight.raw() != master.raw();
+    if (operands_.empty()) {
+      wide = narrow = master.dtype();
+      CHECK(wide == DType::kFloat64 || wide == DType::kFloat32, "masters are float64 or float32",
+            carillon::describe(master));
+    }
+    for (const Tensor& state : {x.exp_avg, x.exp_avg_sq, x.gradient})
+      CHECK(state.count() == master.count(), "one shape", carillon::describe(state), carillon::describe(master));
+    if (other) {
+      if (!weights) narrow = x.weight.dtype();
+      weights = true;
+      CHECK(x.weight.count() == master.count() && (narrow == wide || accumulate_type(narrow) == wide),
+            "a weight of its master's shape, of T", carillon::describe(x.weight), carillon::describe(master));
+    }
+    operands_.push_back({other ? cuda::packed(x.weight, narrow) : nullptr, cuda::packed(master, wide),
+                         cuda::packed(x.exp_avg, wide), cuda::packed(x.exp_avg_sq, wide),
+                         cuda::packed(x.gradient, wide), master.count(), x.decays});
+  }
+  const cuda::AdamW numbers{step.gradient_scale,
+                            step.beta1,
+                            step.beta2,
+                            step.epsilon,
+                            1 - step.learning_rate * step.weight_decay,
+                            step.learning_rate / (1 - std::pow(step.beta1, static_cast<double>(step.step))),
+                            std::sqrt(1 - std::pow(step.beta2, static_cast<double>(step.step)))};
+  CHECK_CUDA(cuda::launch_adamw(numbers, cuda::type_of(wide), cuda::type_of(narrow), operands_.data(),
+                                static_cast<int64_t>(operands_.size()), on_device()));
 }
 
 }  // namespace carillon

@@ -48,10 +48,15 @@ cudaError_t launch_add(const Elementwise& args, cudaStream_t stream);    // y +=
 cudaError_t launch_sum(const Elementwise& args, cudaStream_t stream);    // y = a + b
 cudaError_t launch_scale(const Elementwise& args, cudaStream_t stream);  // y *= factor
 
-// result[0] = Σ x², by a tree that depends on count alone. partial: sum_of_squares_partials(count) doubles.
+// results[i] = Σ x² of tensors[i], of at least one element each, by a tree that depends on its count alone. partial:
+// the sum of sum_of_squares_partials(count) doubles. Two kernels for up to 128 tensors.
+struct Vector {
+  const void* x;
+  int64_t count;
+};
 int64_t sum_of_squares_partials(int64_t count);
-cudaError_t launch_sum_of_squares(double* result, double* partial, const void* x, Type type, int64_t count,
-                                  cudaStream_t stream);
+cudaError_t launch_sums_of_squares(double* results, double* partial, const Vector* tensors, int64_t tensor_count,
+                                   Type type, cudaStream_t stream);
 
 // Sums over rows are formed for runs of rows, then over the runs: so many runs, by the number of rows alone.
 int64_t row_runs(int64_t rows);
@@ -129,16 +134,19 @@ cudaError_t launch_cross_entropy_sums(const CrossEntropy& args, cudaStream_t str
 cudaError_t launch_cross_entropy_finish(const CrossEntropy& args, void* loss, const void* weight, Matrix gradient,
                                         Type gradient_type, cudaStream_t stream);
 
+// Of the step, in the order of the arithmetic of runtime/reference/adamw.cpp.
 struct AdamW {
-  Type type;         // A, of the four
-  Type weight_type;  // A or bfloat16
-  void* weight;      // null: none
-  void *master, *exp_avg, *exp_avg_sq;
-  const void* gradient;
-  int64_t count;
-  // Of the step, in the order of the arithmetic of runtime/reference/adamw.cpp.
   double gradient_scale, beta1, beta2, epsilon, decay, step_size, correction2;
 };
-cudaError_t launch_adamw(const AdamW& args, cudaStream_t stream);
+struct AdamWOperands {
+  void* weight;  // null: none
+  void *master, *exp_avg, *exp_avg_sq;
+  const void* gradient;
+  int64_t count;  // at least one
+  bool decays;
+};
+// type: A, of all but the weights, which are of A or bfloat16. One kernel for up to 60 tensors.
+cudaError_t launch_adamw(const AdamW& step, Type type, Type weight_type, const AdamWOperands* tensors,
+                         int64_t tensor_count, cudaStream_t stream);
 
 }  // namespace carillon::cuda

@@ -4,6 +4,8 @@ set(CARILLON_CUDA_SOURCES
   attention_backward.cu
   attention_forward.cu
   attention_general.cu
+  attention_fused.cpp
+  attention_merge.cu
   attention_state.cu
   adamw.cu
   copies.cpp
@@ -12,6 +14,7 @@ set(CARILLON_CUDA_SOURCES
   elementwise.cpp
   elementwise.cu
   embedding.cu
+  fused_attention.cpp
   machine.cpp
   matmul.cpp
   rmsnorm.cu

@@ -1,4 +1,4 @@
-// Sums with a tree of their own: the sum of squares of a tensor, and the sums over runs of rows behind every gradient
+// Sums with a tree of their own: the sums of squares of tensors, and the sums over runs of rows behind every gradient
 // of a bias or a norm's weight. The order depends on shapes alone.
 #include "runtime/cuda/device_code.h"
 
@@ -8,26 +8,36 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 
-// ---- sum of squares ------------------------------------------------------------------------------------------------
+// ---- sums of squares -----------------------------------------------------------------------------------------------
 // One block a chunk: thread i takes packs i, i + 256, … of it, whether or not they lie aligned, so that a tensor's
-// place in memory changes no bit.
+// place in memory changes no bit. Of many tensors in one launch; their table is part of the argument, as in adamw.cu.
 constexpr int64_t kChunk = 32768;
+constexpr int kTensors = 128;
 
 struct Squares {
-  double* partial;
-  const void* x;
-  int64_t count;
+  struct Place {
+    const void* x;
+    int64_t count;
+    int first;  // chunk among all of the launch: block and place in `partial`
+  };
+  double *results, *partial;
+  int tensors;
+  Place place[kTensors];
 };
+static_assert(sizeof(Squares) <= 4096, "what any driver takes as an argument");
 
-template <class T, bool kAligned>
+template <class T>
 __global__ void squares_kernel(const __grid_constant__ Squares args) {
   constexpr int kCount = kPackOf<T>;
-  const T* x = static_cast<const T*>(args.x);
-  const int64_t begin = static_cast<int64_t>(blockIdx.x) * kChunk;
-  const int64_t end = begin + kChunk < args.count ? begin + kChunk : args.count;
+  const int block = static_cast<int>(blockIdx.x);
+  const Squares::Place& place = args.place[place_of_block(args.place, args.tensors, block)];
+  const T* x = static_cast<const T*>(place.x);
+  const bool aligned = reinterpret_cast<uintptr_t>(x) % 16 == 0;
+  const int64_t begin = static_cast<int64_t>(block - place.first) * kChunk;
+  const int64_t end = begin + kChunk < place.count ? begin + kChunk : place.count;
   double sum = 0;
   for (int64_t at = begin + threadIdx.x * kCount; at < end; at += kThreads * kCount) {
-    if (kAligned && at + kCount <= end) {
+    if (aligned && at + kCount <= end) {
       const Pack<T, kCount> pack = Pack<T, kCount>::load(x + at);
       for (int i = 0; i < kCount; ++i) {
         const double value = convert<double>(pack.value[i]);
@@ -41,20 +51,18 @@ __global__ void squares_kernel(const __grid_constant__ Squares args) {
     }
   }
   sum = row_sum(sum, kWarps, reinterpret_cast<double*>(shared_memory));
-  if (threadIdx.x == 0) args.partial[blockIdx.x] = sum;
+  if (threadIdx.x == 0) args.partial[block] = sum;
 }
 
-struct Total {
-  double* result;
-  const double* partial;
-  int64_t count;
-};
-
-__global__ void total_kernel(const __grid_constant__ Total args) {
+// A block a tensor.
+__global__ void totals_kernel(const __grid_constant__ Squares args) {
+  const Squares::Place& place = args.place[blockIdx.x];
+  const double* partial = args.partial + place.first;
   double sum = 0;
-  for (int64_t at = threadIdx.x; at < args.count; at += kThreads) sum += args.partial[at];
+  const int64_t chunks = (place.count + kChunk - 1) / kChunk;
+  for (int64_t at = threadIdx.x; at < chunks; at += kThreads) sum += partial[at];
   sum = row_sum(sum, kWarps, reinterpret_cast<double*>(shared_memory));
-  if (threadIdx.x == 0) *args.result = sum;
+  if (threadIdx.x == 0) args.results[blockIdx.x] = sum;
 }
 
 // ---- sums over runs ------------------------------------------------------------------------------------------------
@@ -131,17 +139,26 @@ __global__ void add_bias_kernel(const __grid_constant__ BiasAdd args) {
 
 int64_t sum_of_squares_partials(int64_t count) { return divide_up(count, kChunk); }
 
-cudaError_t launch_sum_of_squares(double* result, double* partial, const void* x, Type type, int64_t count,
-                                  cudaStream_t stream) {
-  const int64_t blocks = sum_of_squares_partials(count);
-  const cudaError_t error = dispatch_type(type, [&](auto zero) {
-    using T = decltype(zero);
-    const bool aligned = packs(x, 0, kPackOf<T>, sizeof(T));
-    return launch(aligned ? squares_kernel<T, true> : squares_kernel<T, false>, blocks, 1, kThreads,
-                  kWarps * sizeof(double), stream, Squares{partial, x, count});
-  });
-  if (error != cudaSuccess) return error;
-  return launch(total_kernel, 1, 1, kThreads, kWarps * sizeof(double), stream, Total{result, partial, blocks});
+cudaError_t launch_sums_of_squares(double* results, double* partial, const Vector* tensors, int64_t tensor_count,
+                                   Type type, cudaStream_t stream) {
+  for (int64_t begin = 0; begin < tensor_count; begin += kTensors) {
+    Squares args = {};
+    args.results = results + begin;
+    args.partial = partial;
+    int64_t blocks = 0;
+    for (int64_t i = begin; i < tensor_count && i < begin + kTensors; ++i) {
+      args.place[args.tensors++] = {tensors[i].x, tensors[i].count, static_cast<int>(blocks)};
+      blocks += sum_of_squares_partials(tensors[i].count);
+    }
+    partial += blocks;
+    cudaError_t error = dispatch_type(type, [&](auto zero) {
+      return launch(squares_kernel<decltype(zero)>, blocks, 1, kThreads, kWarps * sizeof(double), stream, args);
+    });
+    if (error == cudaSuccess)
+      error = launch(totals_kernel, args.tensors, 1, kThreads, kWarps * sizeof(double), stream, args);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
 }
 
 // 512 runs: enough blocks for any device; their partial sums of 4 bytes against at least 16 rows of 2 bytes, from 8192

@@ -19,6 +19,10 @@ enum class TestBreak {
   kFragmentRowsSwapped,     // rows g and g + 8 of a fragment exchanged
   kAccumulatorNotRescaled,  // the output so far keeps its old reference when the maximum grows
   kLastFoldDropped,         // dK and dV leave out the last tile of queries
+  kMergeWrongSign,          // a block's log-sum-exp enters with the other sign
+  kMergeLeftOut,            // a block of a second engine is not folded into the state
+  kMergeNotRescaled,        // the state keeps its old reference when a block's is larger
+  kMergeWarpNotWaitedFor,   // the state's reference is overwritten before all lanes have read it
   // Of tests/runtime/cuda_reductions_test.cpp: a barrier left out
   kSumBarrierRemoved,       // between writing the warps' sums and adding them
   kSlotsBarrierRemoved,     // before the place of the warps' sums is used again

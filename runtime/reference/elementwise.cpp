@@ -106,14 +106,16 @@ void ReferenceBackend::scale(Tensor x, double factor) {
   });
 }
 
-double ReferenceBackend::sum_of_squares(Tensor x) {
+double ReferenceBackend::sum_of_squares(std::span<const Tensor> tensors) {
   double sum = 0;
-  if (x.empty()) return sum;
-  dispatch_floating(x.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    const std::span<T> values = x.span<T>();
-    sum = tree_sum_of_squares(std::span<const T>(values.data(), values.size()));
-  });
+  for (const Tensor& x : tensors) {
+    if (x.empty()) continue;
+    dispatch_floating(x.dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      const std::span<T> values = x.span<T>();
+      sum += tree_sum_of_squares(std::span<const T>(values.data(), values.size()));
+    });
+  }
   return sum;
 }
 

@@ -19,7 +19,7 @@ class ReferenceBackend : public Backend {
   void add(Tensor y, Tensor x) override;
   void sum(Tensor y, Tensor a, Tensor b) override;
   void scale(Tensor x, double factor) override;
-  double sum_of_squares(Tensor x) override;
+  double sum_of_squares(std::span<const Tensor> tensors) override;
 
   void matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Transpose transpose_b, bool accumulate) override;
   void add_bias(Tensor y, Tensor bias) override;
@@ -50,8 +50,7 @@ class ReferenceBackend : public Backend {
   void cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums, Tensor target,
                             Tensor weight, int64_t first_column) override;
 
-  void adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_avg_sq, Tensor gradient,
-             const AdamWStep& step) override;
+  void adamw(std::span<const AdamWTensors> tensors, const AdamWStep& step) override;
 };
 
 }  // namespace carillon

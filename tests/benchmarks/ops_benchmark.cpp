@@ -81,8 +81,29 @@ void adamw(benchmark::State& state, DType type) {
                average_square = w.zeros(wide, shape), weight = type == wide ? master : w.zeros(type, shape);
   const size_t bytes = bytes_of({master, master, gradient, average, average, average_square, average_square}) +
                        (type == wide ? 0 : weight.bytes());
-  measure(state, bytes,
-          [&] { w.backend().adamw(weight, master, average, average_square, gradient, {.learning_rate = 1e-6}); });
+  const AdamWTensors tensors[] = {{weight, master, average, average_square, gradient}};
+  measure(state, bytes, [&] { w.backend().adamw(tensors, {.learning_rate = 1e-6}); });
+}
+
+// Norm and update of many tensors, few of which fill a thread's piece: a model of 8 layers and 64 channels.
+void small_step(benchmark::State& state, DType type) {
+  Workspace w;
+  const DType wide = accumulate_type(type);
+  std::vector<AdamWTensors> tensors;
+  std::vector<Tensor> gradients;
+  size_t bytes = 0;
+  for (int layer = 0; layer < 8; ++layer)
+    for (const int64_t rows : {1, 64, 32, 32, 64, 1, 192, 192, 192}) {
+      const Tensor master = w.normal(wide, {rows, 64}), gradient = w.normal(wide, {rows, 64});
+      tensors.push_back({type == wide ? master : w.zeros(type, {rows, 64}), master, w.zeros(wide, {rows, 64}),
+                         w.zeros(wide, {rows, 64}), gradient, rows > 1});
+      gradients.push_back(gradient);
+      bytes += 8 * master.bytes() + (type == wide ? 0 : tensors.back().weight.bytes());
+    }
+  measure(state, bytes, [&] {
+    benchmark::DoNotOptimize(w.backend().sum_of_squares(gradients));
+    w.backend().adamw(tensors, {.learning_rate = 1e-6});
+  });
 }
 
 void register_cases() {
@@ -95,6 +116,7 @@ void register_cases() {
       {"swiglu_backward", [](auto& state, DType type) { swiglu(state, type, true); }},
       {"cross_entropy", cross_entropy},
       {"adamw", adamw},
+      {"small_step", small_step},
   };
   for (const DType type : {DType::kBFloat16, DType::kFloat32})
     for (const auto& [name, run] : cases)

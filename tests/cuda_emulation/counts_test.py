@@ -20,10 +20,19 @@ CASES = [
     ("cp2, none", 2, ["parallel.context=2", "train.recompute=none"]),
     ("cp2, full", 2, ["parallel.context=2", "train.recompute=full"]),
     ("tp2, selective", 2, ["parallel.tensor=2", "train.recompute=selective"]),
+    ("tp2, tiles and chunks", 2, ["parallel.tensor=2", "train.recompute=selective", "train.mlp_tile=24"]),
+    ("1, cudnn, full", 1, ["runtime.dtype=bfloat16", "runtime.attention=cudnn", "train.recompute=full"]),
+    ("cp2, cudnn", 2, ["runtime.dtype=bfloat16", "runtime.attention=cudnn", "parallel.context=2"]),
     ("tp2 cp2, full", 4, ["parallel.tensor=2", "parallel.context=2", "train.recompute=full"]),
     ("dp2, zero 1", 2, ["parallel.data=2", "parallel.zero=1"]),
     ("dp2, zero 2, two micro-steps", 2, ["parallel.data=2", "parallel.zero=2", "train.gradient_accumulation_steps=2"]),
 ]
+# Exchanges over tensor ranks are cut in so many chunks where the name says so: shards are too small to be cut by
+# themselves.
+def chunks(name):
+    return {"CARILLON_TENSOR_CHUNKS": "3"} if "chunks" in name else {}
+
+
 # What the counters call it, and what the plan does.
 COUNTS = {"launches": "launches", "products": "products", "allocations": "allocations",
           "host_to_device_bytes": "to_device_bytes", "device_to_host_bytes": "to_host_bytes",
@@ -51,7 +60,7 @@ class Counts(unittest.TestCase):
         counters = folder.with_suffix(".counters")
         counters.mkdir()
         bb.run(ranks, "train", self.config, f"output={folder}", f"train.max_steps={steps}", *self.keys, *keys,
-               environment={"CARILLON_EMULATION": f"counters={counters}"})
+               environment={"CARILLON_EMULATION": f"counters={counters}", **chunks(name)})
         found = [json.loads(path.read_text()) for path in sorted(counters.glob("*.json"))]
         self.assertEqual(len(found), ranks, "a file a rank")
         return found, bb.metrics(folder)
@@ -60,7 +69,8 @@ class Counts(unittest.TestCase):
         for name, ranks, keys in CASES:
             with self.subTest(name):
                 plan = json.loads(bb.run(1, "plan", self.config, "--json", "plan.profile=h100-sxm", f"plan.ranks={ranks}",
-                                         f"output={self.folder / 'planned'}", *self.keys, *keys).stdout)
+                                         f"output={self.folder / 'planned'}", *self.keys, *keys,
+                                         environment=chunks(name)).stdout)
                 planned = plan["counts"]
                 self.assertEqual([counts["rank"] for counts in planned], list(range(ranks)))
                 short, _ = self.counted(name, ranks, SHORT, keys)

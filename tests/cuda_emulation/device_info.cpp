@@ -48,8 +48,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   p.maxThreadsPerMultiProcessor = 2048;
   std::copy_n(std::initializer_list<int>{1024, 1024, 64}.begin(), 3, p.maxThreadsDim);
   std::copy_n(std::initializer_list<int>{0x7fffffff, 65535, 65535}.begin(), 3, p.maxGridSize);
-  p.major = 9;
-  p.minor = 0;
+  p.major = options_in_force().capability / 10;
+  p.minor = options_in_force().capability % 10;
   p.multiProcessorCount = 4;
   p.pciBusID = device + 1;
   p.asyncEngineCount = 2;

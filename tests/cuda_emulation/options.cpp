@@ -1,7 +1,9 @@
 #include "options.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <string_view>
 
 namespace carillon_emulation {
@@ -41,7 +43,14 @@ void read_one(Options& options, std::string_view key, const std::string& value) 
     options.own_process = either(value, "thread", "own");
   else if (key == "counters")
     options.counters = value;
-  else if (key == "patience")
+  else if (key == "capability")
+    options.capability = std::atoi(value.c_str());
+  else if (key == "attention") {
+    constexpr std::string_view kWrong[] = {"right", "out", "lse", "dk"};
+    const auto* found = std::find(std::begin(kWrong), std::end(kWrong), value);
+    if (found == std::end(kWrong)) refuse(value);
+    options.attention = static_cast<int>(found - std::begin(kWrong));
+  } else if (key == "patience")
     options.patience = std::atof(value.c_str());
   else
     refuse(key);

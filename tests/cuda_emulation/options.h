@@ -21,6 +21,8 @@ struct Options {
 #else
   bool own_process = true;  // process=own|thread: where kernels run
 #endif
+  int capability = 90;   // capability=80|90|100…: what the devices say they are
+  int attention = 0;     // attention=right|out|lse|dk: what is wrong in block_attention.cpp (0 … 3)
   std::string counters;  // counters=FOLDER: what was counted goes there at the process's end
   double patience = 10;  // patience=seconds that NCCL waits for a lost peer before the stream fails
 };

@@ -25,8 +25,10 @@ T* on_device(size_t count, T value = T(1)) {
 int main() {
   int failures = 0;
   const auto note = [&](cudaError_t error) { failures += error != cudaSuccess; };
-  note(launch_sum_of_squares(on_device<double>(1), on_device<double>(16), on_device(2000), Type::kFloat32, 2000,
-                             nullptr));
+  {
+    const Vector tensors[] = {{on_device(2000), 2000}, {on_device(70), 70}};
+    note(launch_sums_of_squares(on_device<double>(2), on_device<double>(16), tensors, 2, Type::kFloat32, nullptr));
+  }
   note(launch_bias_backward({Type::kFloat32, 4, 8}, on_device(8), {on_device(32), 8}, on_device(512 * 8), nullptr));
   {
     constexpr int64_t kRows = 2, kChannels = 1040;  // a block a row

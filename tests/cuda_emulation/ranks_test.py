@@ -57,6 +57,14 @@ class Ranks(unittest.TestCase):
                 self.assert_equal_to_reference(
                     self.train(name, ranks, "runtime.device=cuda", *keys, environment=ADVERSARIAL))
 
+    def test_exchanges_in_chunks_equal_the_reference(self):
+        chunks = {"CARILLON_TENSOR_CHUNKS": "3", **ADVERSARIAL}
+        ranks, keys = LAYOUTS["tp2cp2"]
+        self.assert_equal_to_reference(self.train("chunks", ranks, "runtime.device=cuda", *keys, environment=chunks))
+        done = bb.run(2, "verify", self.config, "runtime.device=cuda", "parallel.tensor=2", expect=70,
+                      environment={"CARILLON_TEST_BREAK": "collective_not_awaited", **chunks})
+        self.assertIn("the layout changes the result", done.stdout)
+
     def test_through_host_memory_where_there_is_no_nccl(self):
         folder = self.folder / "staged"
         done = bb.run(2, "train", self.config, f"output={folder}", "train.max_steps=20", "train.lr_scheduler=constant",

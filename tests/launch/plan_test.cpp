@@ -1,6 +1,5 @@
-// The planner: its counts against known models, its memory against what networks really take, its search against what can
-// run.
-// can run.
+// The planner: its counts against known models, its memory against what networks really take, its search against what
+// can run. can run.
 #include <gtest/gtest.h>
 
 #include <mutex>
@@ -218,6 +217,12 @@ TEST(Plan, ScratchOfAHandComputedCall) {
   const size_t forward = 64 * 128 + 96 * (64 + 64 + 2 + 256);
   const size_t backward = 7 * 64 * 64 + 2 * 64 + 2 * 64 * 64 + 3 * 96 * 192 + 2 * 96 * 64;
   EXPECT_EQ(backend_scratch_bytes(shape), (forward + backward) * 4 + 64 * 16);
+  // Beyond what a backward pass takes at once, another query costs what the keys, the forward pass and the mask need.
+  shape.queries = shape.keys = 6400;
+  const size_t before = backend_scratch_bytes(shape);
+  shape.queries = shape.keys = 12800;
+  EXPECT_EQ(backend_scratch_bytes(shape) - before, 6400u * (5 * 64 * 4 + 16));
+  shape.queries = shape.keys = 64;
   shape.device = "cuda";
   EXPECT_EQ(backend_scratch_bytes(shape), (32u << 20) + 4);
   shape.widest_bias = 1 << 18;  // 64 runs of rows, summed in float32

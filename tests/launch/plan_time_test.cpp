@@ -96,11 +96,64 @@ TEST(Plan, TimesOfAHandComputedStep) {
   const double parameters = static_cast<double>(model.parameter_count());
   EXPECT_DOUBLE_EQ(time.gradients, parameters * 4 / 2 / 2 * 2);
 
-  // Tensor ranks: 10 + 3 exchanges of half the residual a layer, 4 around them, and the loss's statistics.
+  // Tensor ranks: 10 + 3 exchanges of half the residual a layer, 4 around them, and the loss's statistics. A CPU hides
+  // none.
   run.grid = {1, 1, 2};
   time = plan_step(model, run, machine);
-  EXPECT_DOUBLE_EQ(time.tensor, ((2 * 13 + 4) * 16 * 8 * 4 / 2 + 2 * 3 * 16 * 4 / 2) / 2.0);
+  const double exchange = 16 * 8 * 4 / 2 / 2.0, statistics = 2 * 3 * 16 * 4 / 2 / 2.0;
+  EXPECT_DOUBLE_EQ(time.tensor, (2 * 13 + 4) * exchange + statistics);
   EXPECT_DOUBLE_EQ(time.gradients, 0);
+}
+
+// Half the residual, 128 s, a gather or scatter; the shortest product, of attention's output, takes 1024 s.
+TEST(Plan, ExchangesOverTensorRanksTravelBesideProducts) {
+  const ModelConfig model = geometry(10, 8, 16, 2, 2, 2, 4);
+  PlannedMachine machine;
+  machine.profile.device = "cuda";
+  machine.profile.products[DType::kFloat32] = {{8, 8, 8, 1}};
+  machine.profile.attention[DType::kFloat32] = {{4, 16, 1, 1}};
+  machine.profile.within_node = {2, 0};
+  machine.ranks_per_node = 4;
+  const PlannedRun run = run_of({1, 1, 2}, 16, 1, Recompute::kSelective, DType::kFloat32);
+  const double exchange = 16 * 8 * 4 / 2 / 2.0, statistics = 2 * 3 * 16 * 4 / 2 / 2.0;
+  EXPECT_EQ(planned_tensor_chunks(run, machine), 1) << "8 rows a rank";
+  StepTime time = plan_step(model, run, machine);
+  EXPECT_DOUBLE_EQ(time.tensor_layer.exchanges, 13 * exchange);
+  EXPECT_DOUBLE_EQ(time.tensor_layer.exposed, 9 * exchange)
+      << "of four backward: what the gradients by weights are computed beside";
+  EXPECT_DOUBLE_EQ(time.tensor, (2 * 9 + 4) * exchange + statistics);
+
+  // In four chunks a quarter of each is exposed, and products of a quarter of the rows take as long together.
+  const StepTime whole = time;
+  time = plan_step(model, run, machine, plan_work(model, run, 4));
+  EXPECT_EQ(time.tensor_layer.chunks, 4);
+  EXPECT_DOUBLE_EQ(time.tensor_layer.exchanges, 13 * exchange);
+  EXPECT_DOUBLE_EQ(time.tensor_layer.exposed, 9 * exchange / 4);
+  EXPECT_DOUBLE_EQ(time.linear_forward, whole.linear_forward);
+  EXPECT_DOUBLE_EQ(time.linear_backward, whole.linear_backward);
+  EXPECT_DOUBLE_EQ(time.linear_redone, whole.linear_redone);
+  // Latency is each chunk's: one more second a chunk is one more of each that is exposed.
+  machine.profile.within_node.latency_seconds = 1;
+  EXPECT_DOUBLE_EQ(plan_step(model, run, machine, plan_work(model, run, 4)).tensor_layer.exposed,
+                   9 * (exchange / 4 + 1));
+
+  // A link sixty times slower than that: nothing is hidden but as much as there are products beside it. By hand: of one
+  // layer, products of qkv, attention's output, gate and up, down.
+  machine.profile.within_node = {2.0 / 60, 0};
+  const double slow = 60 * exchange, qkv = 2 * 16 * 8 * 12, out = 2 * 16 * 4 * 8, gate_up = 2 * 16 * 8 * 16,
+               down = 2 * 16 * 8 * 8;
+  const auto beside = [&](double product) { return slow / 4 + 3 * std::max(0.0, slow - product) / 4; };
+  const double attention = 2.5 * 16 * 17 / 2 * 4 * 4;
+  EXPECT_DOUBLE_EQ(plan_step(model, run, machine, plan_work(model, run, 4)).tensor_layer.exposed,
+                   2 * (beside(qkv) + beside(out) + beside(gate_up)) + beside(down) + beside(down) +
+                       std::max(0.0, slow - down) + std::max(0.0, beside(gate_up) - gate_up) + beside(out) +
+                       std::max(0.0, slow - out - attention) + std::max(0.0, beside(qkv) - qkv));
+
+  // The 8B model at 128K tokens on two tensor ranks: exchanges of 32768 rows hide but for an eighth of each.
+  const PlannedRun eight = run_of({1, 4, 2}, 128 << 10, 1, Recompute::kSelective);
+  EXPECT_EQ(planned_tensor_chunks(eight, h100(1)), 8);
+  time = plan_step(llama_8b(), eight, h100(1));
+  EXPECT_NEAR(time.tensor_layer.exposed / time.tensor_layer.exchanges, 9.0 / 13 / 8, 1e-9);
 }
 
 TEST(Plan, RingIsHiddenFromThePublishedLengthsOn) {

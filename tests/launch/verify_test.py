@@ -37,6 +37,15 @@ class Verify(unittest.TestCase):
             self.assertIn("model.layers.1.mlp.down_proj.weight", result["tensors"])
             self.assertGreater(max(t["gradient"] for t in result["tensors"].values()), 0, "compared with itself")
 
+    def test_tensor_ranks_exchange_in_chunks(self):
+        for ranks, keys in ((2, ["parallel.tensor=2"]), (4, ["parallel.tensor=2", "parallel.context=2", "train.mlp_tile=5"])):
+            done = self.verify(ranks, "--json", *keys, environment={"CARILLON_TENSOR_CHUNKS": "3"})
+            result = json.loads(done.stdout)
+            self.assertTrue(result["agrees"], keys)
+            self.assertLess(result["loss"], 1e-12)
+        self.assertIn("CARILLON_TENSOR_CHUNKS=some is no number",
+                      self.verify(2, "parallel.tensor=2", expect=64, environment={"CARILLON_TENSOR_CHUNKS": "some"}).stderr)
+
     def test_the_runs_own_type(self):
         self.assertIn("float32: the layout changes nothing",
                       self.verify(2, "parallel.context=2", "verify.dtype=~", "runtime.dtype=float32").stdout)

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "tests/support/host_tensors.h"
 #include "tests/support/tiny_run.h"
 
 namespace carillon::testing {
@@ -63,6 +64,7 @@ TEST_F(TrainingOnCuda, EveryLayoutGivesTheReferencesNumbers) {
   const TinyResult expected = on_reference(run);
   for (const GridShape grid : {GridShape{1, 1, 1}, GridShape{1, 2, 1}, GridShape{1, 4, 1}, GridShape{1, 1, 2},
                                GridShape{1, 2, 2}, GridShape{2, 1, 1}}) {
+    if (!enough_devices(grid.size())) continue;
     run.grid = grid;
     run.zero = grid.data > 1 ? 1 : 0;
     run.accumulation = grid.data > 1 ? 2 : 1;
@@ -82,6 +84,7 @@ TEST_F(TrainingOnCuda, EveryLayoutGivesTheReferencesNumbers) {
 
 // Fewer key/value heads than tensor ranks, a vocabulary that they do not divide (A7).
 TEST_F(TrainingOnCuda, ReplicatedHeads) {
+  if (!enough_devices(2)) GTEST_SKIP();
   TinyRun run = base_run();
   run.config.num_key_value_heads = 1;
   const TinyResult expected = on_reference(run);
@@ -92,6 +95,7 @@ TEST_F(TrainingOnCuda, ReplicatedHeads) {
 }
 
 TEST_F(TrainingOnCuda, NothingLeaksBetweenDocuments) {
+  if (!enough_devices(2)) GTEST_SKIP();
   TinyRun run = base_run();
   run.sequences = tiny_sequences(1, 59, 131, {17, 31, 11});
   run.grid = {1, 2, 1};
@@ -104,6 +108,7 @@ TEST_F(TrainingOnCuda, NothingLeaksBetweenDocuments) {
 // A9, A13: the same bits again, and whatever is recomputed.
 TEST_F(TrainingOnCuda, RepetitionAndRecomputationChangeNoBit) {
   for (const GridShape grid : {GridShape{1, 1, 1}, GridShape{1, 2, 2}}) {
+    if (!enough_devices(grid.size())) continue;
     TinyRun run = base_run();
     run.grid = grid;
     run.compute = DType::kFloat32;
@@ -121,6 +126,7 @@ TEST_F(TrainingOnCuda, RepetitionAndRecomputationChangeNoBit) {
 
 // A12
 TEST_F(TrainingOnCuda, LossChunksChangeNothing) {
+  if (!enough_devices(2)) GTEST_SKIP();
   TinyRun run = base_run();
   const TinyResult expected = on_reference(run);
   run.grid.tensor = 2;
@@ -148,6 +154,7 @@ TEST_F(TrainingOnCuda, BFloat16OnTensorCores) {
   const TinyResult rounded = on_reference(run);
   const double bound = worst_difference(exact.gradients, rounded.gradients);
   for (const GridShape grid : {GridShape{1, 1, 1}, GridShape{1, 2, 1}}) {
+    if (!enough_devices(grid.size())) continue;
     run.grid = grid;
     const TinyResult got = run_tiny(run);
     const double distance = worst_difference(exact.gradients, got.gradients);

@@ -174,6 +174,63 @@ inline void expect_traffic_counts(Communicator& world) {
   EXPECT_EQ(world.traffic().total_bytes(), 120 * ranks * 4);
 }
 
+// Collectives under way together, with others between them, waited for in another order. Whole numbers: exact in any
+// order of additions. A call may carry several tensors, some of them empty.
+inline void expect_collectives_under_way(Communicator& world) {
+  const int64_t ranks = world.size(), rank = world.rank(), all_ranks = ranks * (ranks - 1) / 2;
+  const std::vector<int64_t> counts = uneven_rows(world);
+  const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+  const int64_t own = counts[static_cast<size_t>(rank)];
+  std::vector<double> a(1000, static_cast<double>(rank)), b(7, static_cast<double>(rank + 1)), empty;
+  std::vector<double> part(static_cast<size_t>(3 * own), static_cast<double>(rank)),
+      whole(static_cast<size_t>(3 * total));
+  std::vector<float> x(static_cast<size_t>(5 * ranks)), y(5), more(static_cast<size_t>(2 * total)),
+      mine(static_cast<size_t>(2 * own));
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i) + 100 * static_cast<float>(rank);
+  for (size_t i = 0; i < more.size(); ++i) more[i] = static_cast<float>(i) - static_cast<float>(rank);
+  std::vector<int64_t> between{rank};
+
+  world.reset_traffic();
+  auto sums =
+      world.start_all_reduces({Tensor::of(a, {1000}), Tensor::of(empty, {0}), Tensor::of(b, {7})}, Reduction::kSum);
+  auto gather = world.start_all_gather(Tensor::of(whole, {total, 3}), Tensor::of(part, {own, 3}), counts);
+  world.all_reduce(Tensor::of(between, {1}), Reduction::kMax);
+  auto scatters = world.start_reduce_scatters(
+      {{Tensor::of(y, {5}), Tensor::of(x, {5 * ranks}), std::vector<int64_t>(static_cast<size_t>(ranks), 5)},
+       {Tensor::of(mine, {own, 2}), Tensor::of(more, {total, 2}), counts}});
+  scatters->poll();
+  scatters->wait();
+  gather->wait();
+  sums->wait();
+
+  EXPECT_EQ(between[0], ranks - 1);
+  EXPECT_EQ(a, std::vector<double>(1000, static_cast<double>(all_ranks)));
+  EXPECT_EQ(b, std::vector<double>(7, static_cast<double>(all_ranks + ranks)));
+  size_t at = 0;
+  int64_t begin = 0;
+  for (int r = 0; r < world.size(); ++r) {
+    if (r < rank) begin += 2 * counts[static_cast<size_t>(r)];
+    for (int64_t i = 0; i < 3 * counts[static_cast<size_t>(r)]; ++i) EXPECT_EQ(whole[at++], r);
+  }
+  for (size_t i = 0; i < y.size(); ++i)
+    EXPECT_EQ(y[i], static_cast<float>(ranks * (5 * rank + static_cast<int64_t>(i)) + 100 * all_ranks));
+  for (size_t i = 0; i < mine.size(); ++i)
+    EXPECT_EQ(mine[i], static_cast<float>(ranks * (begin + static_cast<int64_t>(i)) - all_ranks));
+
+  // Counted once, as the same calls that are not started but made.
+  const Traffic started = world.traffic();
+  world.reset_traffic();
+  world.all_reduce(Tensor::of(a, {1000}), Reduction::kSum);
+  world.all_reduce(Tensor::of(b, {7}), Reduction::kSum);
+  world.all_reduce(Tensor::of(empty, {0}), Reduction::kSum);
+  world.all_reduce(Tensor::of(between, {1}), Reduction::kMax);
+  world.all_gather(Tensor::of(whole, {total, 3}), Tensor::of(part, {own, 3}), counts);
+  world.reduce_scatter(Tensor::of(y, {5}), Tensor::of(x, {5 * ranks}));
+  world.reduce_scatter(Tensor::of(mine, {own, 2}), Tensor::of(more, {total, 2}), counts);
+  EXPECT_EQ(started.total_bytes(), world.traffic().total_bytes());
+  EXPECT_EQ(started.total_calls(), world.traffic().total_calls());
+}
+
 // For transports that sum in an order of their own: small whole numbers, whose sums are exact in every type and order.
 template <class T>
 void expect_exact_sums(Communicator& world) {

@@ -18,6 +18,7 @@ TEST(DeviceCommunicatorOverMpi, KeepsEveryCase) {
   expect_scatter_with_uneven_rows(*group);
   expect_broadcast(*group);
   expect_exchanges_match_in_order(*group);
+  expect_collectives_under_way(*group);
   expect_split(*group);
   expect_agreement(*group);
   expect_traffic_counts(*group);

@@ -27,6 +27,7 @@ TEST_P(DeviceCommunicatorTest, GatherWithUnevenRows) { on_all(expect_gather_with
 TEST_P(DeviceCommunicatorTest, ScatterWithUnevenRows) { on_all(expect_scatter_with_uneven_rows); }
 TEST_P(DeviceCommunicatorTest, Broadcast) { on_all(expect_broadcast); }
 TEST_P(DeviceCommunicatorTest, ExchangesMatchInOrder) { on_all(expect_exchanges_match_in_order); }
+TEST_P(DeviceCommunicatorTest, CollectivesUnderWay) { on_all(expect_collectives_under_way); }
 TEST_P(DeviceCommunicatorTest, Split) { on_all(expect_split); }
 TEST_P(DeviceCommunicatorTest, Agreement) { on_all(expect_agreement); }
 TEST_P(DeviceCommunicatorTest, TrafficCounts) { on_all(expect_traffic_counts); }
@@ -65,6 +66,11 @@ TEST(DeviceCommunicator, AGroupOfOneCopies) {
   group->reduce_scatter(Tensor::of(z, {3}), Tensor::of(x, {3}));
   group->start_exchange(Tensor::of(x, {3}), 0, Tensor::of(w, {3}), 0)->wait();
   EXPECT_EQ(x, (std::vector<double>{1, 2, 3}));
+  EXPECT_EQ(y, x);
+  y = {0, 0, 0}, z = {0, 0, 0};
+  group->start_all_reduce(Tensor::of(x, {3}), Reduction::kSum)->wait();
+  group->start_all_gather(Tensor::of(y, {3}), Tensor::of(x, {3}))->wait();
+  group->start_reduce_scatter(Tensor::of(z, {3}), Tensor::of(x, {3}))->wait();
   EXPECT_EQ(y, x);
   EXPECT_EQ(z, x);
   EXPECT_EQ(w, x);

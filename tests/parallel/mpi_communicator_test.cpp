@@ -23,6 +23,7 @@ TEST_P(MpiCommunicatorTest, GatherWithUnevenRows) { expect_gather_with_uneven_ro
 TEST_P(MpiCommunicatorTest, ScatterWithUnevenRows) { expect_scatter_with_uneven_rows(*world_); }
 TEST_P(MpiCommunicatorTest, Broadcast) { expect_broadcast(*world_); }
 TEST_P(MpiCommunicatorTest, ExchangesMatchInOrder) { expect_exchanges_match_in_order(*world_); }
+TEST_P(MpiCommunicatorTest, CollectivesUnderWay) { expect_collectives_under_way(*world_); }
 TEST_P(MpiCommunicatorTest, Split) { expect_split(*world_); }
 TEST_P(MpiCommunicatorTest, Agreement) { expect_agreement(*world_); }
 TEST_P(MpiCommunicatorTest, TrafficCounts) { expect_traffic_counts(*world_); }

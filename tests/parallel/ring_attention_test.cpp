@@ -12,6 +12,7 @@
 #include "parallel/thread_communicator.h"
 #include "runtime/rng.h"
 #include "tests/support/device_memory.h"
+#include "tests/support/host_tensors.h"
 
 namespace carillon::testing {
 namespace {
@@ -224,6 +225,7 @@ void expect_equal_to_dense(const Case& c, const std::vector<int>& worlds, bool a
   const double bfloat16_bound = c.heads == c.kv_heads ? 2.5e-2 : 3.5e-2;
   double bfloat16_alone = 0;
   for (const int ranks : worlds) {
+    if (is_cuda(device) && !enough_devices(ranks)) continue;
     SCOPED_TRACE(fmt::format("T {} heads {}/{} of {} on {} ranks, {}", c.length, c.heads, c.kv_heads, c.head_dim, ranks,
                              c.kind == LayoutKind::kZigzag ? "zigzag" : "contiguous"));
     EXPECT_LT(worst(ring<double>(c, expected, ranks, nullptr, device), expected), 1e-10);
@@ -304,6 +306,7 @@ void expect_two_levels_equal(const Case& c, const char* device = "cpu", bool all
   for (const auto& [inner, nodes] : kTwoLevels) {
     const int ranks = inner * nodes;
     if (c.length < 2 * ranks || (!all_kinds && (ranks != 4 || inner != 2))) continue;
+    if (is_cuda(device) && !enough_devices(ranks)) continue;
     SCOPED_TRACE(fmt::format("T {} heads {}/{} of {} on {} nodes of {} ranks, {}", c.length, c.heads, c.kv_heads,
                              c.head_dim, nodes, inner, c.kind == LayoutKind::kZigzag ? "zigzag" : "contiguous"));
     const Whole two = ring<double>(c, expected, ranks, nullptr, device, inner);

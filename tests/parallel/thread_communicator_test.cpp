@@ -20,6 +20,7 @@ TEST_P(ThreadCommunicatorTest, GatherWithUnevenRows) { on_all(expect_gather_with
 TEST_P(ThreadCommunicatorTest, ScatterWithUnevenRows) { on_all(expect_scatter_with_uneven_rows); }
 TEST_P(ThreadCommunicatorTest, Broadcast) { on_all(expect_broadcast); }
 TEST_P(ThreadCommunicatorTest, ExchangesMatchInOrder) { on_all(expect_exchanges_match_in_order); }
+TEST_P(ThreadCommunicatorTest, CollectivesUnderWay) { on_all(expect_collectives_under_way); }
 TEST_P(ThreadCommunicatorTest, Split) { on_all(expect_split); }
 TEST_P(ThreadCommunicatorTest, Agreement) { on_all(expect_agreement); }
 TEST_P(ThreadCommunicatorTest, TrafficCounts) { on_all(expect_traffic_counts); }
@@ -44,6 +45,9 @@ TEST(SoloCommunicator, CopiesOrDoesNothing) {
   solo->all_reduce(Tensor::of(x, {3}), Reduction::kSum);
   solo->all_gather(Tensor::of(y, {3}), Tensor::of(x, {3}));
   EXPECT_EQ(y, x);
+  std::vector<double> z(3);
+  solo->start_reduce_scatter(Tensor::of(z, {3}), Tensor::of(x, {3}))->wait();
+  EXPECT_EQ(z, x);
   EXPECT_EQ(solo->traffic().total_bytes(), 0);
   EXPECT_THROW(agree(*solo, [] { fail(ExitCode::kBadInput, "alone"); }), Error);
 }

@@ -19,6 +19,7 @@ struct Case {
   int tp;
   int64_t chunk;
   bool accumulate = true;
+  int64_t shard_chunks = 1;  // of row_shards.h
 };
 
 struct Result {
@@ -66,16 +67,21 @@ Result split(const Case& c, const Inputs& in) {
   run_ranks(c.tp, [&](std::unique_ptr<Communicator> tp) {
     const auto backend = make_backend({.device = "cpu", .threads = 1});
     const Range part = share_of(c.vocabulary, c.tp, tp->rank());
+    const RowShards shards(c.rows, c.tp, c.shard_chunks);
     const auto make = [&](Arena& arena) {
-      return VocabularyLoss(*backend, *tp, c.rows, c.channels, part.size(), part.begin, c.chunk, DType::kFloat64,
+      return VocabularyLoss(*backend, *tp, shards, c.channels, part.size(), part.begin, c.chunk, DType::kFloat64,
                             arena);
     };
     Arena measuring;
     make(measuring);
     Arena arena(backend->allocate(measuring.peak()));
     VocabularyLoss loss = make(arena);
-    const int64_t shard = c.rows / c.tp, first = tp->rank() * shard;
-    std::vector<double> x(in.x.begin() + first * c.channels, in.x.begin() + (first + shard) * c.channels);
+    const int64_t shard = shards.shard_rows();
+    std::vector<double> x;
+    for (int64_t row = 0; row < shard; ++row) {
+      const auto begin = in.x.begin() + shards.row(tp->rank(), row) * c.channels;
+      x.insert(x.end(), begin, begin + c.channels);
+    }
     std::vector<double> weight(in.weight.begin() + part.begin * c.channels, in.weight.begin() + part.end * c.channels);
     std::vector<double> losses(c.rows), dx(x.size()), target_weight = in.target_weight;
     std::vector<int64_t> target = in.target;
@@ -88,7 +94,8 @@ Result split(const Case& c, const Inputs& in) {
     const std::lock_guard lock(mutex);
     if (r.loss.empty()) r.loss = losses;
     EXPECT_EQ(r.loss, losses) << "the loss is the same on every tp rank";
-    std::copy(dx.begin(), dx.end(), r.dx.begin() + first * c.channels);
+    for (int64_t row = 0; row < shard; ++row)
+      std::copy_n(dx.begin() + row * c.channels, c.channels, r.dx.begin() + shards.row(tp->rank(), row) * c.channels);
     std::copy(dweight.begin(), dweight.end(), r.dweight.begin() + part.begin * c.channels);
   });
   return r;
@@ -114,6 +121,21 @@ TEST(VocabularyLoss, EqualsTheFormulaForEverySplitAndChunk) {
       }
 }
 
+// A rank's rows are pieces of several chunks, of one size or not.
+TEST(VocabularyLoss, KnowsWhichRowsAreARanks) {
+  for (const int tp : {2, 4})
+    for (const int64_t shard_chunks : {2, 3, 16})
+      for (const int64_t chunk : {7, 1000}) {
+        const Case c{64, 12, 127, tp, chunk, true, shard_chunks};
+        const Inputs in(c);
+        const Result expected = written_out(c, in), got = split(c, in);
+        SCOPED_TRACE(fmt::format("tp {} chunk {} shard chunks {}", tp, chunk, shard_chunks));
+        EXPECT_LT(largest_difference(got.loss, expected.loss), 1e-12);
+        EXPECT_LT(largest_difference(got.dx, expected.dx), 1e-11);
+        EXPECT_LT(largest_difference(got.dweight, expected.dweight), 1e-11);
+      }
+}
+
 TEST(VocabularyLoss, OverwritesTheWeightsGradientEvenWithoutTargets) {
   for (const int tp : {1, 2})
     for (const bool targets : {true, false}) {
@@ -132,7 +154,7 @@ TEST(VocabularyLoss, MemoryIsBoundedByTheChunk) {
   const auto solo = solo_communicator("tp");
   const auto bytes = [&](int64_t rows, int64_t chunk) {
     Arena measuring;
-    VocabularyLoss(*backend, *solo, rows, 64, 50000, 0, chunk, DType::kFloat32, measuring);
+    VocabularyLoss(*backend, *solo, RowShards(rows, 1, 1), 64, 50000, 0, chunk, DType::kFloat32, measuring);
     return measuring.peak();
   };
   EXPECT_LT(bytes(100000, 16), 100000u * 64 + 16u * 50000 * 4 * 2);

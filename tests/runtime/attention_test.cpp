@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <tuple>
 
 #include "runtime/backend.h"
+#include "runtime/cpu/kernels.h"
 #include "tests/support/host_tensors.h"
 #include "tests/support/random_tensor.h"
 
@@ -179,6 +181,26 @@ TEST_P(AttentionTest, NeitherThreadsNorRepetitionChangeABit) {
           EXPECT_EQ(values_of(*a), values_of(*b)) << name_of(type);
       }
     }
+}
+
+// More queries than the CPU's backward pass takes at once, the last piece ragged: keys that all pieces see, and keys
+// that some do not.
+TEST(CpuAttention, LongSequencesGoInPieces) {
+  const auto reference = make_backend({.device = "reference"});
+  const auto one = make_backend({.device = "cpu", .threads = 1}), three = make_backend({.device = "cpu", .threads = 3});
+  for (const Case& c : {Case{1, 800, 800, 1, 1, 256, 0, 0, 0}, {1, 1300, 1500, 2, 1, 256, 150, 500, 7}}) {
+    ASSERT_LT(cpu::backward_queries_at_once(c.width, 1, 8), c.rows);
+    Problem problem(c, DType::kFloat64);
+    const auto expected = problem.run(*reference, {0, c.keys});
+    spoil_working_memory(*three, DType::kFloat64);
+    const auto got = problem.run(*three, {0, c.keys}), alone = problem.run(*one, {0, c.keys});
+    for (const auto& [right, got_three, got_one] : {std::tuple(&expected.dq, &got.dq, &alone.dq),
+                                                    {&expected.dk, &got.dk, &alone.dk},
+                                                    {&expected.dv, &got.dv, &alone.dv}}) {
+      EXPECT_LT(relative_distance(*got_three, *right), 4 * bound_of(DType::kFloat64));
+      EXPECT_EQ(values_of(*got_three), values_of(*got_one));
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, AttentionTest, ::testing::ValuesIn(kinds_under_test()),

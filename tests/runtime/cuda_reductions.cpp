@@ -53,9 +53,11 @@ Reductions CARILLON_REDUCTIONS() {
   {
     OnDevice<float> x(40000, 1);
     OnDevice<double> sums(16);
-    launch_sum_of_squares(sums.get(), sums.get() + 1, x.get(), Type::kFloat32, 40000, stream);
+    const Vector tensors[] = {{x.get(), 40000}, {x.get() + 1, 700}, {x.get(), 32768}};
+    launch_sums_of_squares(sums.get(), sums.get() + 3, tensors, 3, Type::kFloat32, stream);
     cudaStreamSynchronize(stream);
-    results["sum of squares"] = {sums.read()[0]};
+    const std::vector<double> all = sums.read();
+    results["sums of squares"] = {all.begin(), all.begin() + 3};
   }
   {
     OnDevice<float> dy(700 * 40, 2), dbias(40), partial(512 * 40);

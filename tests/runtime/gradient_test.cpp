@@ -144,7 +144,8 @@ TEST(Reference, ByHand) {
   // One step of AdamW from zero moments moves by lr · sign(gradient), after decay.
   std::vector<double> weight{1.0}, m{0}, v{0}, g{-3};
   const Tensor t = Tensor::of(weight, {1});
-  reference->adamw(t, t, Tensor::of(m, {1}), Tensor::of(v, {1}), Tensor::of(g, {1}), {0.1, 0.9, 0.95, 0, 0.5, 1, 1});
+  const AdamWTensors tensors[] = {{t, t, Tensor::of(m, {1}), Tensor::of(v, {1}), Tensor::of(g, {1})}};
+  reference->adamw(tensors, {0.1, 0.9, 0.95, 0, 0.5, 1, 1});
   EXPECT_NEAR(weight[0], 1.0 * (1 - 0.1 * 0.5) + 0.1, 1e-15);
 }
 

@@ -37,10 +37,29 @@ class ThroughDevice : public Communicator {
     memory.take(x, there);
   }
   void barrier() override { inner_->barrier(); }
+  std::unique_ptr<Transfer> start_all_reduces(const std::vector<Tensor>& tensors, Reduction reduction) override {
+    auto transfer = std::make_unique<Home>(backend_);
+    std::vector<Tensor> there;
+    for (const Tensor& x : tensors) there.push_back(transfer->expect(x));
+    counted([&] { transfer->inner = inner_->start_all_reduces(there, reduction); });
+    return transfer;
+  }
+  std::unique_ptr<Transfer> start_all_gather(Tensor y, Tensor x, const std::vector<int64_t>& counts) override {
+    auto transfer = std::make_unique<Home>(backend_);
+    const Tensor all = transfer->expect(y), own = transfer->memory.give(x);
+    counted([&] { transfer->inner = inner_->start_all_gather(all, own, counts); });
+    return transfer;
+  }
+  std::unique_ptr<Transfer> start_reduce_scatters(const std::vector<ReduceScatter>& parts) override {
+    auto transfer = std::make_unique<Home>(backend_);
+    std::vector<ReduceScatter> there;
+    for (const auto& [y, x, counts] : parts) there.push_back({transfer->expect(y), transfer->memory.give(x), counts});
+    counted([&] { transfer->inner = inner_->start_reduce_scatters(there); });
+    return transfer;
+  }
   std::unique_ptr<Transfer> start_exchange(Tensor send, int to, Tensor receive, int from, Kind kind) override {
     auto transfer = std::make_unique<Home>(backend_);
-    const Tensor there = transfer->memory.give(send), back = transfer->memory.give(receive);
-    transfer->host = receive, transfer->device = back;
+    const Tensor there = transfer->memory.give(send), back = receive ? transfer->expect(receive) : Tensor();
     counted([&] { transfer->inner = inner_->start_exchange(there, to, back, from, kind); });
     return transfer;
   }
@@ -53,11 +72,15 @@ class ThroughDevice : public Communicator {
     explicit Home(Backend& backend) : memory(backend) {}
     void wait() override {
       inner->wait();
-      if (host) memory.take(host, device);
+      for (const auto& [host, device] : results) memory.take(host, device);
     }
     void poll() override { inner->poll(); }
+    Tensor expect(Tensor host) {
+      results.emplace_back(host, memory.give(host));
+      return results.back().second;
+    }
     DeviceMemory memory;
-    Tensor host, device;
+    std::vector<std::pair<Tensor, Tensor>> results;  // where to, from where
     std::unique_ptr<Transfer> inner;
   };
   // What the device communicator counts stands here too.

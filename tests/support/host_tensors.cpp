@@ -35,9 +35,10 @@ class HostTensors : public Backend {
   void scale(Tensor x, double factor) override {
     run([&](Tensor a) { device_->scale(a, factor); }, x);
   }
-  double sum_of_squares(Tensor x) override {
+  double sum_of_squares(std::span<const Tensor> tensors) override {
     double result = 0;
-    run([&](Tensor a) { result = device_->sum_of_squares(a); }, x);
+    const auto op = [&](std::span<const Tensor> there) { result = device_->sum_of_squares(there); };
+    run_on_list(op, {tensors.begin(), tensors.end()});
     return result;
   }
   void matmul(Tensor c, Tensor a, Tensor b, Transpose ta, Transpose tb, bool accumulate) override {
@@ -119,10 +120,18 @@ class HostTensors : public Backend {
             Tensor g) { device_->cross_entropy_finish(a, b, c, d, e, f, g, first_column); },
         loss, gradient, logits, maximum, sums, target, weight);
   }
-  void adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_avg_sq, Tensor gradient,
-             const AdamWStep& step) override {
-    run([&](Tensor a, Tensor b, Tensor c, Tensor d, Tensor e) { device_->adamw(a, b, c, d, e, step); }, weight, master,
-        exp_avg, exp_avg_sq, gradient);
+  void adamw(std::span<const AdamWTensors> tensors, const AdamWStep& step) override {
+    std::vector<Tensor> here;
+    for (const AdamWTensors& x : tensors)
+      here.insert(here.end(), {x.weight, x.master, x.exp_avg, x.exp_avg_sq, x.gradient});
+    const auto op = [&](std::span<const Tensor> there) {
+      std::vector<AdamWTensors> moved;
+      for (size_t i = 0; i < tensors.size(); ++i)
+        moved.push_back(
+            {there[5 * i], there[5 * i + 1], there[5 * i + 2], there[5 * i + 3], there[5 * i + 4], tensors[i].decays});
+      device_->adamw(moved, step);
+    };
+    run_on_list(op, here);
   }
 
  private:
@@ -150,8 +159,21 @@ class HostTensors : public Backend {
 
   template <class Op, class... Tensors>
   void run(Op op, const Tensors&... tensors) {
+    with_copies({Tensor(tensors)...}, [&](const std::vector<Range>& ranges) { op(moved(tensors, ranges)...); });
+  }
+  template <class Op>
+  void run_on_list(Op op, const std::vector<Tensor>& tensors) {
+    with_copies(tensors, [&](const std::vector<Range>& ranges) {
+      std::vector<Tensor> there;
+      for (const Tensor& x : tensors) there.push_back(moved(x, ranges));
+      op(there);
+    });
+  }
+
+  template <class Body>
+  void with_copies(const std::vector<Tensor>& tensors, Body body) {
     std::vector<Range> ranges;
-    for (const Tensor& x : {Tensor(tensors)...})
+    for (const Tensor& x : tensors)
       if (x && !x.empty()) ranges.push_back(range_of(x));
     std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
     std::vector<Range> merged;
@@ -168,7 +190,7 @@ class HostTensors : public Backend {
       range.buffer = device_->allocate(static_cast<size_t>(range.end - range.begin));
       device_->upload(bytes(range, range.buffer.data()), bytes(range, range.begin));
     }
-    op(moved(tensors, merged)...);
+    body(merged);
     for (const Range& range : merged) device_->download(bytes(range, range.begin), bytes(range, range.buffer.data()));
   }
 
@@ -191,6 +213,13 @@ std::vector<std::string> kinds_under_test() {
 std::string why_skipped(const std::string& kind) {
   const std::string problem = is_cuda(kind) ? survey_cuda().problem : "";
   return problem.empty() ? "" : "ALL TESTS SKIPPED: " + problem;
+}
+
+bool enough_devices(int ranks) {
+  const size_t devices = survey_cuda().devices.size();
+  if (devices >= static_cast<size_t>(ranks)) return true;
+  fmt::print("left out: {} ranks, there are {} devices\n", ranks, devices);
+  return false;
 }
 
 std::unique_ptr<Backend> make_under_test(const std::string& kind, int threads) {

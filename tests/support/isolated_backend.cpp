@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <map>
+#include <vector>
 
 namespace carillon::testing {
 namespace {
@@ -62,9 +63,9 @@ class IsolatedBackend : public Backend {
   void scale(Tensor x, double factor) override {
     on("scale", {x}, [&] { inner_->scale(x, factor); });
   }
-  double sum_of_squares(Tensor x) override {
+  double sum_of_squares(std::span<const Tensor> tensors) override {
     double result = 0;
-    on("sum_of_squares", {x}, [&] { result = inner_->sum_of_squares(x); });
+    on("sum_of_squares", {tensors.begin(), tensors.end()}, [&] { result = inner_->sum_of_squares(tensors); });
     return result;
   }
   void matmul(Tensor c, Tensor a, Tensor b, Transpose ta, Transpose tb, bool accumulate) override {
@@ -132,10 +133,11 @@ class IsolatedBackend : public Backend {
     on("cross_entropy_finish", {loss, gradient, logits, maximum, sums, target, weight},
        [&] { inner_->cross_entropy_finish(loss, gradient, logits, maximum, sums, target, weight, first_column); });
   }
-  void adamw(Tensor weight, Tensor master, Tensor exp_avg, Tensor exp_avg_sq, Tensor gradient,
-             const AdamWStep& step) override {
-    on("adamw", {weight, master, exp_avg, exp_avg_sq, gradient},
-       [&] { inner_->adamw(weight, master, exp_avg, exp_avg_sq, gradient, step); });
+  void adamw(std::span<const AdamWTensors> tensors, const AdamWStep& step) override {
+    std::vector<Tensor> operands;
+    for (const AdamWTensors& x : tensors)
+      operands.insert(operands.end(), {x.weight, x.master, x.exp_avg, x.exp_avg_sq, x.gradient});
+    on("adamw", operands, [&] { inner_->adamw(tensors, step); });
   }
 
  private:
@@ -145,7 +147,7 @@ class IsolatedBackend : public Backend {
   }
   // Opens the pages for `body` and closes them again.
   template <class Body>
-  void on(const char* op, std::initializer_list<Tensor> operands, Body body) {
+  void on(const char* op, const std::vector<Tensor>& operands, Body body) {
     for (const Tensor& operand : operands)
       CHECK(operand.empty() || holds(operand.raw()), "host memory handed to an op of the device", op,
             describe_tensor(operand));

@@ -69,6 +69,7 @@ struct Rank {
         run.grid.tensor > run.config.num_key_value_heads ? run.grid.tensor / run.config.num_key_value_heads : 1);
     ProcessGrid grid = make_process_grid(std::move(world), run.grid, kv_replicas);
     for_device(*backend, grid);
+    if (run.tensor_group) grid.tp = run.tensor_group(std::move(grid.tp));
     const int64_t length = static_cast<int64_t>(run.sequences.front().tokens.size());
     const SequenceLayout layout(run.layout, length, run.grid.context, run.grid.tensor);
     const TensorShards shards(run.config, run.grid.tensor, grid.tp_rank);
@@ -78,11 +79,11 @@ struct Rank {
     auto deal = [&](Arena& arena, Arena& host) {
       auto parameters =
           std::make_unique<Parameters>(run.config, shards, ParameterOptions{run.compute, true, run.zero == 2}, arena);
-      auto transformer =
-          std::make_unique<Transformer>(*backend, grid, run.config, shards, *parameters, layout,
-                                        TransformerOptions{run.compute, run.recompute, true, batch, run.loss_chunk_rows,
-                                                           length, run.mlp_tile, offloads_checkpoints(run.offload)},
-                                        arena, &host);
+      auto transformer = std::make_unique<Transformer>(
+          *backend, grid, run.config, shards, *parameters, layout,
+          TransformerOptions{run.compute, run.recompute, true, batch, run.loss_chunk_rows, length, run.mlp_tile,
+                             offloads_checkpoints(run.offload), run.tensor_chunks},
+          arena, &host);
       ShardedOptimizer::Options options;
       options.zero = run.zero;
       options.max_grad_norm = run.max_grad_norm;

@@ -38,10 +38,13 @@ struct TinyRun {
   int zero = 1;
   int64_t loss_chunk_rows = 0;
   int64_t mlp_tile = 0;
+  int64_t tensor_chunks = 0;
   Offload offload = Offload::kNone;
   int64_t offload_chunk = int64_t{4} << 20;
   std::function<std::unique_ptr<Backend>()> backend;  // in place of `device`
-  std::string device = "reference";                   // or cpu, cuda, isolated, isolated-cpu (isolated_backend.h)
+  // Puts something in the tensor ranks' way to each other.
+  std::function<std::unique_ptr<Communicator>(std::unique_ptr<Communicator>)> tensor_group;
+  std::string device = "reference";  // or cpu, cuda, isolated, isolated-cpu (isolated_backend.h)
   int accumulation = 1;
   int steps = 1;
   double learning_rate = 1e-3;

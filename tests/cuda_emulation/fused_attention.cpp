@@ -1,0 +1,61 @@
+// libcarillon_cudnn_emulated.so: stands in for libcarillon_cudnn.so on emulated devices (CARILLON_CUDNN_LIBRARY).
+#include "runtime/cuda/fused_attention.h"
+
+#include "runtime/cuda/check_cuda.h"
+#include "tests/cuda_emulation/block_attention.h"
+
+namespace carillon::cuda {
+namespace {
+
+using carillon_emulation::BlockAttention;
+using carillon_emulation::BlockHeads;
+
+BlockHeads heads(const HeadsView& x) { return {x.data, x.batch, x.token, x.head}; }
+
+BlockAttention block_of(const FusedBlock& b) {
+  BlockAttention block{};
+  block.batch = b.batch, block.rows = b.rows, block.keys = b.keys;
+  block.heads = b.heads, block.kv_heads = b.kv_heads, block.head_size = b.head_size;
+  block.causal = b.mask == BlockMask::kCausal;
+  block.scale = b.scale;
+  block.q = heads(b.q), block.k = heads(b.k), block.v = heads(b.v);
+  return block;
+}
+
+class EmulatedEngine : public FusedAttention {
+ public:
+  std::string name() const override { return "cuDNN (emulated)"; }
+  // Some, so that its use is seen; it is spoiled by every call.
+  int64_t workspace(const FusedForward&) override { return 4096; }
+  // That of cuDNN's deterministic backward pass on sm_90.
+  int64_t workspace(const FusedBackward& call) override {
+    const FusedBlock& b = call.block;
+    return b.batch * b.heads * ((b.rows + 63) / 64 * 64) * ((b.keys + 63) / 64 * 64) * 2;
+  }
+  void run(const FusedForward& call, void* memory, cudaStream_t stream) override {
+    BlockAttention block = block_of(call.block);
+    block.out = heads(call.out), block.lse = call.lse;
+    start(block, memory, workspace(call), stream);
+  }
+  void run(const FusedBackward& call, void* memory, cudaStream_t stream) override {
+    BlockAttention block = block_of(call.block);
+    block.backward = true;
+    block.out = heads(call.out), block.dout = heads(call.dout), block.lse = const_cast<float*>(call.lse);
+    block.dq = heads(call.dq), block.dk = heads(call.dk), block.dv = heads(call.dv);
+    start(block, memory, workspace(call), stream);
+  }
+
+ private:
+  static void start(BlockAttention& block, void* memory, int64_t bytes, cudaStream_t stream) {
+    block.workspace = memory, block.workspace_bytes = bytes;
+    if (const int error = carillon_emulation_block_attention(&block, stream); error != 0)
+      throw InternalError(fmt::format("emulated attention: error {}", error));
+  }
+};
+
+}  // namespace
+}  // namespace carillon::cuda
+
+extern "C" __attribute__((visibility("default"))) carillon::cuda::FusedAttention* carillon_make_fused_attention(int) {
+  return new carillon::cuda::EmulatedEngine;
+}

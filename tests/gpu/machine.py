@@ -1,0 +1,160 @@
+"""The machine and the build under test: where the programs are, what they need, how they are started."""
+
+import glob
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+from children import Failed, require, run_child
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+DEVICE_LIBRARY, EMULATED_LIBRARY = "libcarillon_cuda.so", "libcarillon_cuda_emulated.so"
+
+# Peaks of products by the makers' data sheets (dense), FLOP/s: what the report's bars are held against. A name that
+# the device's contains decides, the first that fits. bfloat16 and, on ordinary cores, float32 and float64.
+PEAKS = [("H100 PCIe", {"bfloat16": 756e12, "float32": 51e12, "float64": 26e12}),
+         ("H100", {"bfloat16": 989.4e12, "float32": 67e12, "float64": 34e12}),
+         ("H200", {"bfloat16": 989.4e12, "float32": 67e12, "float64": 34e12}),
+         ("A100", {"bfloat16": 312e12, "float32": 19.5e12, "float64": 9.7e12}),
+         ("B200", {"bfloat16": 2250e12, "float32": 80e12, "float64": 40e12})]
+# Whose built-in profile the plan starts from; the device's own memory replaces the profile's.
+PROFILES = [("A100", "a100"), ("B200", "b200"), ("", "h100-sxm")]
+
+
+def by_name(table, name):
+    return next((value for part, value in table if part in name), None)
+
+
+class Machine:
+    def __init__(self, build, rehearsal):
+        self.build, self.rehearsal = pathlib.Path(build).resolve(), rehearsal
+        self.carillon = self.build / "carillon"
+        self.library = self.build / (EMULATED_LIBRARY if rehearsal else DEVICE_LIBRARY)
+        self.device, self.capability, self.memory_bytes, self.devices = "", "", 0, 0
+        for file in (self.carillon, self.library):
+            if not file.exists():
+                raise SystemExit(f"{file} is not there: build it or name the folder with --build (tests/gpu/README.md)")
+        self.environment = {**os.environ, "CARILLON_CUDA_LIBRARY": str(self.library)}
+        # A carried build has the libraries it stands on beside it (bundle.sh).
+        self.search = [str(self.build / "lib")] if (self.build / "lib").is_dir() else []
+        self.set_search()
+        if rehearsal:
+            self.environment["PATH"] = f"{HERE / 'stand_ins'}:{os.environ['PATH']}"
+
+    def set_search(self):
+        given = [path for path in os.environ.get("LD_LIBRARY_PATH", "").split(":") if path]
+        if self.search or given:
+            self.environment["LD_LIBRARY_PATH"] = ":".join(self.search + given)
+
+    # ---- what the device's library stands on
+
+    def find_libraries(self):
+        """Folders that had to be added for the device's library to load; Failed names what is nowhere."""
+        added = []
+        for name in self.missing_libraries():
+            folder = next((path for path in library_folders() if os.path.exists(f"{path}/{name}")), None)
+            if folder is not None and folder not in self.search:
+                self.search.append(folder)
+                added.append(folder)
+        self.set_search()
+        missing = self.missing_libraries()
+        if missing:
+            raise Failed(f"{self.library.name} does not find {', '.join(missing)}: install the CUDA toolkit's cuBLAS "
+                         "and NCCL, or name their folders in LD_LIBRARY_PATH")
+        return added
+
+    def missing_libraries(self):
+        text = run_child(["ldd", self.library], self.environment, 30).output
+        return re.findall(r"^\s*(\S+) => not found", text, re.MULTILINE)
+
+    # ---- children
+
+    def call(self, *arguments, seconds, device=True, **environment):
+        """`carillon ARGUMENTS`, which must end well."""
+        return require([self.carillon, *arguments], self.with_values(device, environment), seconds)
+
+    def with_values(self, device=True, values=None):
+        """The environment of a child; where no device is used, the processor's cores are the child's own."""
+        result = {**self.environment, **(values or {})}
+        if not device:
+            result.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+        return result
+
+    def tool(self, name):
+        """A tool of the toolkit or the driver, or None."""
+        places = [self.environment["PATH"], "/usr/local/cuda/bin", "/usr/local/nvidia/bin",
+                  *glob.glob("/usr/local/cuda*/compute-sanitizer")]
+        return shutil.which(name, path=":".join(places))
+
+    def used_memory(self):
+        """What nvidia-smi says is taken on device 0, in bytes; None where it says nothing."""
+        tool = self.tool("nvidia-smi")
+        if tool is None:
+            return None
+        text = run_child([tool, "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"], self.environment,
+                         10).output.strip()
+        return int(text) << 20 if text.isdigit() else None
+
+    def read_devices(self, info):
+        """From `carillon info --json`, where a device is an object, or, of a version that could not say more, a line:
+        "NVIDIA H100 80GB HBM3, compute capability 9.0, 81079 MiB"."""
+        devices = info["cuda"]["devices"]
+        if not devices or info["cuda"].get("problem"):
+            raise Failed(f"no device: {info['cuda'].get('problem', 'none is counted')}")
+        self.devices, first = len(devices), devices[0]
+        if isinstance(first, dict):
+            self.device, self.capability = first["name"], first["compute_capability"]
+            self.memory_bytes = first["memory_bytes"]
+            return
+        found = re.fullmatch(r"(.*), compute capability (\S+), (\d+) MiB", first)
+        if found is None:
+            raise Failed(f"carillon info does not say how much memory the device has: {first}")
+        self.device, self.capability, self.memory_bytes = found.group(1), found.group(2), int(found.group(3)) << 20
+
+    def peaks(self):
+        return {} if self.rehearsal else by_name(PEAKS, self.device) or {}
+
+    def profile(self):
+        return by_name(PROFILES, self.device)
+
+
+def library_folders():
+    """Where cuBLASLt and NCCL may lie: toolkits, and the packages of a Python that holds PyTorch."""
+    roots = [os.environ.get("CUDA_HOME", "/usr/local/cuda"), *sorted(glob.glob("/usr/local/cuda-*"), reverse=True)]
+    yield from (folder for root in roots for folder in (f"{root}/lib64", f"{root}/targets/x86_64-linux/lib"))
+    yield from ("/usr/lib/x86_64-linux-gnu", "/usr/local/nvidia/lib64")
+    sites = [path for path in sys.path if path.endswith("-packages")]
+    sites += glob.glob("/opt/*/.venv/lib/python3*/site-packages")
+    for site in sites:
+        yield from sorted(glob.glob(f"{site}/nvidia/*/lib"))
+
+
+def host_memory():
+    """Bytes of the host's memory that this group of processes may take."""
+    total = int(re.search(r"MemTotal:\s+(\d+) kB", pathlib.Path("/proc/meminfo").read_text()).group(1)) * 1024
+    try:
+        limit = pathlib.Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return total
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+def processor():
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return "unknown"
+
+
+def commit(build):
+    """Of the source: the checkout's, or what bundle.sh wrote beside a carried build."""
+    carried = build / "commit"
+    if carried.exists():
+        return carried.read_text().strip()
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=ROOT,
+                          check=False)
+    return done.stdout.strip() or "unknown"

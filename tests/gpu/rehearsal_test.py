@@ -1,0 +1,111 @@
+"""tests/gpu/run.sh under emulation: every part passes and says so in JSON and HTML; and what it must notice, it does:
+the exit code and the report change. Black box but for the comparison of memory."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+import longest
+
+BUILD = pathlib.Path(os.environ["CARILLON"]).parent
+PARTS = ["facts", "tests", "training", "resume", "bench", "longest", "sanitizer"]
+
+
+class Rehearsal(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp())
+
+    def tearDown(self):
+        shutil.rmtree(self.folder)
+
+    def rehearse(self, *arguments, expect=0, **environment):
+        """The report of a rehearsal, and its page."""
+        done = subprocess.run(["bash", str(HERE / "run.sh"), "--rehearse", "--build", str(BUILD), "--output",
+                               str(self.folder), *arguments], capture_output=True, text=True, timeout=500, check=False,
+                              env={**os.environ, **environment})
+        self.assertEqual(done.returncode, expect, done.stdout + done.stderr)
+        return json.loads((self.folder / "gpu.json").read_text()), (self.folder / "gpu.html").read_text()
+
+    def fails(self, part, check, *arguments, **environment):
+        """A rehearsal in which this check of this part fails and nothing else."""
+        report, page = self.rehearse("--only", part, *arguments, expect=1, **environment)
+        self.assertEqual(report["status"], "failed")
+        found = {entry["name"]: entry for entry in report["parts"]}
+        self.assertEqual([name for name in found if found[name]["status"] == "failed"], [part])
+        failed = [entry["name"] for entry in found[part]["checks"] if entry["status"] == "failed"]
+        self.assertEqual(failed, [check])
+        self.assertIn(check, found[part]["reason"])
+        self.assertIn(f'<td>{check}</td><td><span class="failed">failed</span>', page)
+        return found[part]
+
+    def test_every_part_passes(self):
+        report, page = self.rehearse()
+        self.assertEqual([part["name"] for part in report["parts"]], PARTS)
+        for part in report["parts"]:
+            self.assertEqual(part["status"], "passed", part["name"])
+            for check in part["checks"]:
+                self.assertEqual(check["status"], "passed", f"{part['name']}: {check}")
+        self.assertTrue(report["rehearsal"])
+        self.figures({part["name"]: part["figures"] for part in report["parts"]})
+        for part in PARTS:
+            self.assertIn(f'<h2 id="{part}">', page)
+        self.assertGreaterEqual(page.count("<svg"), 3 + 4 + 2 * 2)  # losses; products, attention; memory, time
+        self.assertIsNone(re.search(r"""(?:src|href)=["'](?!#)|url\(""", page), "the page needs nothing from outside")
+
+    def figures(self, figures):
+        self.assertEqual(len(figures["training"]["bfloat16"]["device"]), 50)
+        self.assertNotEqual(figures["training"]["bfloat16"]["device"], figures["training"]["bfloat16"]["cpu"])
+        plain, stand_in = figures["longest"]["geometries"]
+        self.assertNotIn("does_not_fit", plain)
+        self.assertEqual(stand_in["does_not_fit"], ["too large"])
+        for entry in (plain, stand_in):
+            # The emulation has no contexts and libraries: to the byte what the plan deals.
+            self.assertEqual(entry["measured_bytes"], entry["planned_bytes"] - entry["libraries_bytes"])
+            self.assertLess(entry["length"], entry["longest_by_memory"])
+            self.assertEqual(entry["started_at"], entry["longest_by_memory"])
+            self.assertGreater(entry["planned_seconds_by_bench"], entry["planned_seconds"])
+        # On one device, ranks that would share it are left out, and that is said.
+        self.assertIn("left out: 2 ranks, there are 1 devices", figures["tests"]["model_cuda"]["left_out"])
+
+    # ---- negative controls
+
+    def test_losses_too_far_apart_are_noticed(self):
+        self.fails("training", "bfloat16", "--loss-bound", "1e-7")
+
+    # Streams that run only what is waited for, and a wait left out.
+    def test_a_failing_test_is_noticed(self):
+        part = self.fails("tests", "model_offload", CARILLON_TEST_BREAK="copy_not_awaited",
+                          CARILLON_EMULATION="devices=1,streams=adversarial:1")
+        self.assertIn("OffloadOnCuda.ChangesNoBit", part["reason"])
+        self.assertIn("[  FAILED  ]", part["log"])
+
+    def test_an_error_of_the_sanitizer_is_noticed(self):
+        report, _ = self.rehearse("--only", "sanitizer", expect=1, STAND_IN_ERRORS="2")
+        self.assertEqual([check["status"] for check in report["parts"][-1]["checks"]], ["failed"] * 4)
+
+    def test_without_a_device_nothing_passes(self):
+        report, _ = self.rehearse(expect=1, CARILLON_EMULATION="driver=none")
+        self.assertEqual([part["status"] for part in report["parts"]], ["failed"] + ["skipped"] * (len(PARTS) - 1))
+        self.assertIn("driver is missing", report["parts"][0]["reason"])
+
+    def test_what_does_not_fit_the_budget_is_skipped_by_name(self):
+        report, _ = self.rehearse("--budget", "3")
+        self.assertEqual([part["status"] for part in report["parts"]], ["passed"] + ["skipped"] * (len(PARTS) - 1))
+        for part in report["parts"][1:]:
+            self.assertIn("of the budget are left", part["reason"])
+
+    def test_memory_beside_the_plan_is_noticed(self):
+        for measured, good in ((99, False), (100, True), (120, True), (121, False)):
+            self.assertEqual(longest.judge_memory(120, 20, measured)[0], good, measured)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

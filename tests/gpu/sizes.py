@@ -1,0 +1,100 @@
+"""How large everything is: on a device, and in a rehearsal under emulation, which takes the same paths in seconds."""
+
+import dataclasses
+
+GIB = 1 << 30
+
+
+def llama(vocab, hidden, intermediate, layers, heads, kv_heads, head_dim, tied):
+    return {"architecture": "llama", "vocab_size": vocab, "hidden_size": hidden, "intermediate_size": intermediate,
+            "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
+            "head_dim": head_dim, "tie_word_embeddings": tied, "rms_norm_eps": 1e-5}
+
+
+@dataclasses.dataclass
+class Binary:
+    """A test program below the build's folder `tests`, and which of its tests run on a device."""
+    path: str
+    filter: str = "*"
+    environment: dict = dataclasses.field(default_factory=dict)
+
+
+# On real streams a wait left out need not show: negative controls of that kind belong to the emulation.
+ON_DEVICE = {"CARILLON_TEST_DEVICE": "cuda"}
+DEVICE_TESTS = [
+    Binary("runtime/runtime_backend_test", environment=ON_DEVICE),
+    Binary("runtime/runtime_attention_test", environment=ON_DEVICE),
+    Binary("model/model_cuda_test"),
+    Binary("model/model_offload_test", "OffloadOnCuda.*-*Noticed*"),
+    Binary("parallel/parallel_nccl_communicator_test"),
+    Binary("parallel/parallel_ring_attention_test", "RingAttentionOnCuda.*-*Noticed*"),
+]
+REHEARSED_TESTS = [
+    Binary("runtime/runtime_backend_test", "*RmsNorm*:*Embedding*", ON_DEVICE),
+    Binary("runtime/runtime_attention_test", "*NotANumber*:*KeysBehind*", ON_DEVICE),
+    Binary("model/model_cuda_test", "*BFloat16OnTensorCores"),
+    Binary("model/model_offload_test", "OffloadOnCuda.*-*Noticed*"),
+    Binary("parallel/parallel_nccl_communicator_test"),
+    Binary("parallel/parallel_ring_attention_test", "RingAttentionOnCuda.Equals*"),
+]
+
+
+@dataclasses.dataclass
+class Long:
+    """A geometry for the longest context; the next one stands in where it cannot be held."""
+    name: str
+    model: dict
+    alternative: "Long | None" = None
+
+
+LLAMA_3B = llama(128256, 3072, 8192, 28, 24, 8, 128, True)
+LLAMA_1B = llama(128256, 2048, 8192, 16, 32, 8, 64, True)
+LLAMA_8B = llama(128256, 4096, 14336, 32, 32, 8, 128, False)
+
+
+@dataclasses.dataclass
+class Sizes:
+    tests: list
+    # The sanitizers' small subset: program and filter.
+    sanitized: list
+    # Training compared with the CPU.
+    model: dict
+    length: int
+    sequences: int  # a step
+    steps: int      # in bfloat16
+    few: int        # in float32 and float64, and in a checkpoint's two halves
+    learning_rate: float
+    # bench
+    bench_seconds: float
+    bench_longest: int
+    # The longest context.
+    geometries: list
+    mlp_tile: int
+    grain: int                # lengths are multiples of it
+    start_seconds: float      # from the start of the program to its first step, for a billion parameters
+    longest_step: float       # seconds that a step may take, by the plan and the pace seen so far
+    length_cap: int | None    # in a rehearsal, where the plan's times are a GPU's
+    emulation: str = ""
+
+
+DEVICE = Sizes(
+    tests=DEVICE_TESTS,
+    sanitized=[("runtime/runtime_backend_test", "*RmsNorm*:*CrossEntropy*:*Embedding*:*AdamW*"),
+               ("runtime/runtime_attention_test", "*KeysBehind*:*NotANumber*")],
+    model=llama(512, 256, 704, 4, 4, 2, 64, True), length=256, sequences=8, steps=50, few=6, learning_rate=2e-3,
+    bench_seconds=45, bench_longest=131072,
+    geometries=[Long("1B", LLAMA_1B), Long("8B", LLAMA_8B, Long("3B", LLAMA_3B, Long("1B", LLAMA_1B)))],
+    mlp_tile=8192, grain=1024, start_seconds=8, longest_step=22, length_cap=None)
+
+TINY = llama(64, 64, 64, 2, 1, 1, 64, True)
+REHEARSAL = Sizes(
+    tests=REHEARSED_TESTS,
+    sanitized=[("runtime/runtime_backend_test", "*RmsNorm*float32*")],
+    model=llama(32, 64, 64, 1, 1, 1, 64, True), length=32, sequences=2, steps=50, few=6, learning_rate=2e-3,
+    bench_seconds=0.1, bench_longest=16,
+    geometries=[Long("tiny", TINY),
+                # 4 billion parameters in one layer: too large, so that its stand-in is rehearsed.
+                Long("too large", llama(64, 32768, 32768, 1, 1, 1, 64, True), Long("tiny again", TINY))],
+    mlp_tile=64, grain=64, start_seconds=1, longest_step=5, length_cap=128,
+    # One device, of a little more than the 2 GiB that the plan keeps free for libraries.
+    emulation="devices=1,memory=2560")

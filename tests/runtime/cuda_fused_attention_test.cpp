@@ -1,0 +1,244 @@
+// A second attention engine (runtime/cuda/attention_fused.cpp), emulated: blocks of a ring merged into the state and
+// the backward pass of one block, against the reference; what it does not take; and every way in which its start is
+// refused.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <numeric>
+
+#include "runtime/backend.h"
+#include "tests/support/device_memory.h"
+#include "tests/support/random_tensor.h"
+
+namespace carillon::testing {
+namespace {
+
+std::vector<int64_t> run(int64_t begin, int64_t end) {
+  std::vector<int64_t> indices(static_cast<size_t>(end - begin));
+  std::iota(indices.begin(), indices.end(), begin);
+  return indices;
+}
+std::vector<int64_t> operator+(std::vector<int64_t> a, const std::vector<int64_t>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+using Kind = MaskShape::Kind;
+struct Block {
+  std::vector<int64_t> keys;
+  MaskShape shape;
+};
+struct Case {
+  const char* name;
+  int64_t batch, heads, kv_heads, head_size;
+  std::vector<int64_t> query;
+  std::vector<Block> blocks;  // in the order of the calls
+  int64_t padding = 0;        // rows at the end that see nothing
+  int64_t document = 0;       // where a second document begins; 0: nowhere
+};
+
+constexpr int64_t kChunk = 70;  // no multiple of a tile
+std::vector<int64_t> chunk(int64_t which) { return run(which * kChunk, (which + 1) * kChunk); }
+std::vector<Case> ring_cases() {
+  return {
+      {"one rank", 2, 4, 2, 64, run(0, 130), {{run(0, 130), {Kind::kCausal}}}},
+      {"second of two ranks, zigzag",
+       1,
+       4,
+       1,
+       64,
+       chunk(1) + chunk(2),
+       {{chunk(1) + chunk(2), {Kind::kCausal}}, {chunk(0), {Kind::kFull}}}},
+      {"first of two ranks, zigzag",
+       2,
+       2,
+       2,
+       128,
+       chunk(0) + chunk(3),
+       {{chunk(0) + chunk(3), {Kind::kCausal, 0, true}},
+        {chunk(1), {Kind::kFull, kChunk, true}},
+        {chunk(2), {Kind::kFull, kChunk, true}}},
+       5},
+  };
+}
+
+class Problem {
+ public:
+  explicit Problem(const Case& problem) : c(problem), rows(static_cast<int64_t>(c.query.size())), query(c.query) {
+    for (const Block& block : c.blocks) {
+      key = key + block.keys;
+      cuts.push_back(static_cast<int64_t>(key.size()));
+    }
+    first.resize(static_cast<size_t>(c.batch * rows));
+    for (int64_t b = 0; b < c.batch; ++b)
+      for (int64_t i = 0; i < rows; ++i)
+        first[static_cast<size_t>(b * rows + i)] = i >= rows - c.padding ? 1 << 20
+                                                   : c.document > 0 && c.query[static_cast<size_t>(i)] >= c.document
+                                                       ? c.document
+                                                       : 0;
+    const auto keys = static_cast<int64_t>(key.size());
+    q = std::make_unique<RandomTensor>(DType::kBFloat16, std::vector<int64_t>{c.batch, rows, c.heads, c.head_size}, 1);
+    k = std::make_unique<RandomTensor>(DType::kBFloat16, std::vector<int64_t>{c.batch, keys, c.kv_heads, c.head_size},
+                                       2);
+    v = std::make_unique<RandomTensor>(DType::kBFloat16, std::vector<int64_t>{c.batch, keys, c.kv_heads, c.head_size},
+                                       3);
+    dout =
+        std::make_unique<RandomTensor>(DType::kBFloat16, std::vector<int64_t>{c.batch, rows, c.heads, c.head_size}, 4);
+  }
+
+  struct Result {
+    std::vector<double> out, lse, dq, dk, dv;
+  };
+  // `knows`: the backend is told the masks' shapes. The backward pass only where there is one block.
+  Result on(Backend& backend, bool knows) {
+    DeviceMemory memory(backend);
+    std::vector<Buffer> buffers;
+    const auto fresh = [&](DType type, std::vector<int64_t> shape) {
+      int64_t count = 1;
+      for (const int64_t size : shape) count *= size;
+      buffers.push_back(backend.allocate(static_cast<size_t>(count) * size_of(type)));
+      return Tensor(buffers.back().data(), type, shape);
+    };
+    const std::vector<int64_t> heads{c.batch, rows, c.heads, c.head_size}, statistic{c.batch, c.heads, rows};
+    const AttentionState state{fresh(DType::kFloat32, heads), fresh(DType::kFloat32, statistic),
+                               fresh(DType::kFloat32, statistic)};
+    const Tensor q_ = memory.give(q->tensor()), k_ = memory.give(k->tensor()), v_ = memory.give(v->tensor()),
+                 dout_ = memory.give(dout->tensor());
+    const Tensor queries = memory.give(Tensor::of(query, {rows})),
+                 first_ = memory.give(Tensor::of(first, {c.batch, rows})),
+                 key_ = memory.give(Tensor::of(key, {static_cast<int64_t>(key.size())}));
+    const Tensor out = fresh(DType::kBFloat16, heads), lse = fresh(DType::kFloat32, statistic);
+    const double scale = 1 / std::sqrt(static_cast<double>(c.head_size));
+    const auto mask = [&](size_t i) {
+      return AttentionMask{queries, first_, key_.slice(0, from(i), cuts[i]), knows ? c.blocks[i].shape : MaskShape{}};
+    };
+    backend.attention_begin(state);
+    for (size_t i = 0; i < cuts.size(); ++i)
+      backend.attention_forward(state, q_, k_.slice(1, from(i), cuts[i]), v_.slice(1, from(i), cuts[i]), mask(i),
+                                scale);
+    backend.attention_finish(out, lse, state);
+    Result result{download_as_double(backend, out), download_as_double(backend, lse), {}, {}, {}};
+    if (cuts.size() > 1) return result;
+    const Tensor delta = fresh(DType::kFloat32, statistic), dq = fresh(DType::kFloat32, heads),
+                 dk = fresh(DType::kFloat32, k_.shape()), dv = fresh(DType::kFloat32, k_.shape());
+    for (const Tensor& gradient : {dq, dk, dv}) backend.fill(gradient, 0.02);  // added to
+    backend.attention_delta(delta, dout_, out);
+    backend.attention_backward_whole(dq, dk, dv, q_, k_, v_, dout_, out, lse, delta, mask(0), scale);
+    result.dq = download_as_double(backend, dq), result.dk = download_as_double(backend, dk);
+    result.dv = download_as_double(backend, dv);
+    return result;
+  }
+
+ private:
+  int64_t from(size_t i) const { return i == 0 ? 0 : cuts[i - 1]; }
+
+  const Case c;
+  const int64_t rows;
+  std::vector<int64_t> query, key, cuts, first;
+  std::unique_ptr<RandomTensor> q, k, v, dout;
+};
+
+// |a - b| / |b|; equal infinities are equal.
+double distance(const std::vector<double>& a, const std::vector<double>& b) {
+  if (a.size() != b.size()) return INFINITY;
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (a[i] == b[i]) continue;
+    if (!std::isfinite(a[i]) || !std::isfinite(b[i])) return INFINITY;
+    difference += (a[i] - b[i]) * (a[i] - b[i]);
+  }
+  for (const double value : b) size += std::isfinite(value) ? value * value : 0;
+  return size == 0 ? difference : std::sqrt(difference / size);
+}
+
+std::unique_ptr<Backend> device(const char* attention) {
+  return make_backend({.device = "cuda", .attention = attention});
+}
+
+// Bounds: a rounding to bfloat16 is 2^-9 at most, some 1.1e-3 over many numbers. Output: of each block and of the
+// whole. Gradients: of each query head's dk and dv, and of their sum.
+constexpr double kForwardBound = 4e-3, kBackwardBound = 6e-3, kLogSumExpBound = 1e-5;
+
+TEST(CudaFusedAttention, BlocksOfARingEqualTheReference) {
+  const auto reference = make_backend({.device = "reference"});
+  const auto own = device("own"), fused = device("cudnn");
+  EXPECT_EQ(own->describe().attention, "own kernels");
+  EXPECT_NE(fused->describe().attention.find("cuDNN (emulated)"), std::string::npos);
+  for (const Case& c : ring_cases()) {
+    SCOPED_TRACE(c.name);
+    Problem problem(c);
+    const auto expected = problem.on(*reference, true), got = problem.on(*fused, true);
+    EXPECT_LT(distance(got.out, expected.out), kForwardBound);
+    EXPECT_LT(distance(got.lse, expected.lse), kLogSumExpBound);
+    EXPECT_LT(distance(got.dq, expected.dq), kBackwardBound);
+    EXPECT_LT(distance(got.dk, expected.dk), kBackwardBound);
+    EXPECT_LT(distance(got.dv, expected.dv), kBackwardBound);
+    const auto others = problem.on(*own, true), again = problem.on(*fused, true);
+    EXPECT_NE(got.lse, others.lse) << "the engine was not used";
+    if (c.blocks.size() == 1) {
+      EXPECT_NE(got.dk, others.dk) << "the engine was not used backward";
+    }
+    EXPECT_EQ(got.out, again.out);
+    EXPECT_EQ(got.dk, again.dk);
+  }
+}
+
+// What the caller does not know to be whole goes to the own kernels, to the bit.
+TEST(CudaFusedAttention, OtherMasksAreLeftToTheOwnKernels) {
+  const auto own = device("own"), fused = device("cudnn");
+  Problem documents({"documents", 1, 2, 1, 64, run(0, 130), {{run(0, 130), {}}}, 0, 60});
+  const auto a = documents.on(*own, true), b = documents.on(*fused, true);
+  EXPECT_EQ(a.out, b.out);
+  EXPECT_EQ(a.lse, b.lse);
+  EXPECT_EQ(a.dk, b.dk);
+  // Backward with rows that see nothing: the engine would make NaN of their lse.
+  Problem padded({"padding", 1, 2, 1, 64, run(0, 130), {{run(0, 130), {Kind::kCausal, 0, true}}}, 7});
+  const auto reference = make_backend({.device = "reference"});
+  const auto expected = padded.on(*reference, true), got = padded.on(*fused, true);
+  EXPECT_LT(distance(got.out, expected.out), kForwardBound);
+  EXPECT_LT(distance(got.dq, expected.dq), kBackwardBound);
+  EXPECT_LT(distance(got.dk, expected.dk), kBackwardBound);
+}
+
+// What launch/main.cpp does with an error: its line, and its code.
+[[noreturn]] void start(const char* emulation, const char* engine, const BackendOptions& options) {
+  setenv("CARILLON_EMULATION", emulation, 1);
+  if (engine != nullptr) setenv("CARILLON_CUDNN_LIBRARY", engine, 1);
+  try {
+    const std::string attention = make_backend(options)->describe().attention;
+    std::fprintf(stderr, "runs with %s", attention.c_str());
+    std::_Exit(0);
+  } catch (const Error& error) {
+    const std::string line = error.what();
+    std::fprintf(stderr, "%s (%s)", line.c_str(), line.find('\n') == std::string::npos ? "one line" : "MANY LINES");
+    std::_Exit(static_cast<int>(error.code()));
+  }
+}
+
+// Each in a process that has used no device yet: googletest runs suites of this name first.
+TEST(CudaFusedAttentionStartDeathTest, AWrongEngineIsRefused) {
+  const BackendOptions cudnn{.device = "cuda", .attention = "cudnn"};
+  EXPECT_EXIT(start("", nullptr, cudnn), ::testing::ExitedWithCode(0), "runs with cuDNN .emulated.");
+  EXPECT_EXIT(start("attention=out", nullptr, cudnn), ::testing::ExitedWithCode(70),
+              "differs from the own kernels: output by .*runtime.attention: cudnn, use own.*one line");
+  EXPECT_EXIT(start("attention=lse", nullptr, cudnn), ::testing::ExitedWithCode(70), "differs from the own kernels");
+  EXPECT_EXIT(start("attention=dk", nullptr, cudnn), ::testing::ExitedWithCode(70), "differs .*: dk by.*one line");
+  EXPECT_EXIT(start("attention=dk", nullptr, {.device = "cuda"}), ::testing::ExitedWithCode(0),
+              "runs with own kernels");
+}
+
+TEST(CudaFusedAttentionStartDeathTest, WhereItCannotRunItSaysSo) {
+  const BackendOptions cudnn{.device = "cuda", .attention = "cudnn"};
+  EXPECT_EXIT(start("capability=80", nullptr, cudnn), ::testing::ExitedWithCode(64),
+              "for compute capability 9.0 and later, and CUDA device 0 .* has 8.0.*use own.*one line");
+  EXPECT_EXIT(start("", "/nowhere/libcarillon_cudnn.so", cudnn), ::testing::ExitedWithCode(64),
+              "was not built .there is no /nowhere/libcarillon_cudnn.so.*use own.*one line");
+  EXPECT_EXIT(start("", "/proc/self/exe", cudnn), ::testing::ExitedWithCode(64), "cannot be loaded.*use own.*one line");
+  EXPECT_EXIT(start("", nullptr, {.device = "cpu", .attention = "cudnn"}), ::testing::ExitedWithCode(64),
+              "for CUDA devices.*one line");
+}
+
+}  // namespace
+}  // namespace carillon::testing
