@@ -80,27 +80,28 @@ MessageTimes measure(Backend& backend, Operation operation, const Group& group, 
   std::vector<int64_t> sizes(std::begin(kBytes), std::end(kBytes));
   const int64_t most = backend.unified() ? kMostOnCpu : room_on_device(backend, world) / 2;
   while (sizes.size() > 1 && sizes.back() > most) sizes.pop_back();
-  std::vector<double> costs;
-  for (const int64_t bytes : sizes) costs.push_back(static_cast<double>(bytes + kLatencyBytes));
   MessageTimes result{name_of(operation), group.name, group.ranks.size(), {}, {}};
   const std::string what = operation == Operation::kShift       ? group.words
                            : operation == Operation::kAllReduce ? "all-reduce " + group.words
                                                                 : "all-gather " + group.words;
-  measure_in_order(world, seconds, costs, [&](size_t i, double share) {
+  const double share = seconds / static_cast<double>(sizes.size());
+  double rate = 0;  // of the size before
+  for (const int64_t size : sizes) {
+    // The largest counts most: it is left out only where a device's, which is longer, would alone take all there is.
+    if (!backend.unified() && rate > 0 && static_cast<double>(size + kLatencyBytes) / rate > seconds) break;
     const int64_t ranks = group.ranks.size();  // what is gathered has as many even shares
-    const int64_t bytes =
-        operation == Operation::kAllGather ? std::max<int64_t>(sizes[i] / ranks, 1) * ranks : sizes[i];
+    const int64_t bytes = operation == Operation::kAllGather ? std::max<int64_t>(size / ranks, 1) * ranks : size;
     const Timing timing = time_operation(backend, operation, group.ranks, world, bytes, share);
+    rate = static_cast<double>(size + kLatencyBytes) / timing.seconds;
     result.seconds.emplace_back(bytes, timing.seconds);
-    const std::string figure = sizes[i] < (int64_t{1} << 20)
+    const std::string figure = size < (int64_t{1} << 20)
                                    ? fmt::format("{:.2f} µs", timing.seconds * 1e6)
                                    : fmt::format("{:.2f} GB/s", static_cast<double>(bytes) / timing.seconds * 1e-9);
-    const std::string text = readable(sizes[i]) + (operation == Operation::kShift       ? " to the next rank"
-                                                   : operation == Operation::kAllReduce ? " float32"
-                                                                                        : " altogether");
+    const std::string text = readable(size) + (operation == Operation::kShift       ? " to the next rank"
+                                               : operation == Operation::kAllReduce ? " float32"
+                                                                                    : " altogether");
     rows.push_back({what, text, figure, timing, std::nullopt});
-    return timing.seconds;
-  });
+  }
   result.fit = fit_line(result.seconds);
   return result;
 }

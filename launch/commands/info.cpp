@@ -42,9 +42,11 @@ Json device_json(const CudaDevice& device) {
   return json;
 }
 
-// The library of the CUDA side, what it stands on, and the devices it finds; or why there is none. `take`: a context is
-// taken on each device, so that its free memory can be told.
-Json collect_cuda(const std::string& attention, bool take) {
+// The library of the CUDA side, what it stands on, and the devices it finds; or why there is none. Where a run would be
+// on a device (runtime.device=cuda) a context is taken on each, so that its free memory can be told, and the first
+// shows whose attention kernels it takes.
+Json collect_cuda(const RuntimeSection& runtime) {
+  const bool take = runtime.device == "cuda";
   const CudaSurvey survey = survey_cuda();
   Json cuda;
   cuda["library"] = survey.library.empty() ? "none" : survey.library;
@@ -59,7 +61,13 @@ Json collect_cuda(const std::string& attention, bool take) {
     for (const CudaLink& link : machine.links) links[fmt::format("{}-{}", link.from, link.to)] = link.kind;
     cuda["devices"] = devices;
     cuda["links"] = links;
-    cuda["attention"] = attention;
+    if (take) {
+      BackendOptions options;
+      options.device = "cuda";
+      options.attention = runtime.attention;
+      const std::string attention = make_backend(options)->describe().attention;
+      cuda["attention"] = attention.empty() ? "own" : attention;
+    }
   }
   for (const auto& [name, version] : survey.libraries) cuda[name] = version;
   if (const std::string nccl = nccl_version(); !nccl.empty()) cuda["NCCL"] = nccl;
@@ -77,8 +85,7 @@ Json collect(Program& program, const RuntimeSection& runtime) {
                                   {"available", device.available},
                                   {"bfloat16_native", device.bfloat16_native},
                                   {"threads", device.threads}}});
-  if (program.main_rank())
-    info["cuda"] = collect_cuda(runtime.attention == "auto" ? "own" : runtime.attention, runtime.device == "cuda");
+  if (program.main_rank()) info["cuda"] = collect_cuda(runtime);
   Json libraries = Json::object();
   for (const auto& [name, version] : device.libraries) libraries[name] = version;
   for (const auto& [name, version] : parallel_libraries()) libraries[name] = version;

@@ -17,18 +17,6 @@ CONTEXT = 37  # MiB
 ABSENT = {"between_nodes.bytes_per_second", "between_nodes.latency_seconds"}  # one machine
 
 
-def numbers(value, name=""):
-    """Every number of a JSON value with its dotted name."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from numbers(item, f"{name}.{key}" if name else key)
-    elif isinstance(value, list):
-        for item in value:
-            yield from numbers(item, name)
-    elif not isinstance(value, (str, bool)):
-        yield name, value
-
-
 class Bench(unittest.TestCase):
     def setUp(self):
         self.folder = pathlib.Path(tempfile.mkdtemp())
@@ -42,7 +30,7 @@ class Bench(unittest.TestCase):
                       "runtime.device=cuda", f"bench.output={self.profile}", f"bench.folder={self.folder}", *keys,
                       environment={"CARILLON_EMULATION": f"context={CONTEXT},memory=4096,devices=5"}, timeout=300)
         profile = json.loads(self.profile.read_text())
-        for name, value in numbers(profile):
+        for name, value in bb.numbers(profile):
             self.assertTrue(math.isfinite(value), name)
             if ranks == 1 and name.startswith("within_node") or name in ABSENT or name == "pairs.from":
                 self.assertGreaterEqual(value, 0, name)

@@ -18,7 +18,8 @@ cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
   if (bytes == 0) return cudaSuccess;
   std::lock_guard lock(state->mutex);
   AddressRange& memory = state->device_memory[current_device()];
-  if (memory.used_bytes() + bytes > (state->options.memory_mib - state->options.context_mib) << 20) return report(cudaErrorMemoryAllocation);
+  if (memory.used_bytes() + bytes > (state->options.memory_mib - state->options.context_mib) << 20)
+    return report(cudaErrorMemoryAllocation);
   const Allocation made = memory.allocate(bytes);
   if (!made.pointer) return report(cudaErrorMemoryAllocation);
   ++state->allocations;

@@ -154,6 +154,33 @@ TEST_F(DeviceMemory, EndsWhereTheModeSays) {
   EXPECT_EQ(counters.peak_bytes, 3u << 20);
 }
 
+TEST_F(DeviceMemory, AContextTakesItsShare) {
+  use_mode("memory=4,context=1");
+  std::size_t available = 0, total = 0;
+  EXPECT_CUDA(cudaMemGetInfo(&available, &total));
+  EXPECT_EQ(total, std::size_t{4} << 20);
+  EXPECT_EQ(available, std::size_t{3} << 20);
+  void* pointer = nullptr;
+  EXPECT_EQ(cudaMalloc(&pointer, (3 << 20) + 1), cudaErrorMemoryAllocation);
+  EXPECT_CUDA(cudaMalloc(&pointer, 3 << 20));
+  EXPECT_CUDA(cudaFree(pointer));
+}
+
+TEST_F(DeviceMemory, DevicesReachEachOther) {
+  use_mode("devices=6");
+  const auto told = [](cudaDeviceP2PAttr attribute, int from, int to) {
+    int value = -1;
+    EXPECT_CUDA(cudaDeviceGetP2PAttribute(&value, attribute, from, to));
+    return value;
+  };
+  EXPECT_EQ(told(cudaDevP2PAttrAccessSupported, 0, 5), 1);
+  EXPECT_EQ(told(cudaDevP2PAttrNativeAtomicSupported, 0, 3), 1);
+  EXPECT_EQ(told(cudaDevP2PAttrNativeAtomicSupported, 3, 4), 0);
+  int value = 0;
+  EXPECT_EQ(cudaDeviceGetP2PAttribute(&value, cudaDevP2PAttrAccessSupported, 1, 1), cudaErrorInvalidDevice);
+  EXPECT_EQ(cudaDeviceGetP2PAttribute(&value, cudaDevP2PAttrAccessSupported, 0, 6), cudaErrorInvalidDevice);
+}
+
 TEST_F(DeviceMemory, NoDriverAndOldDriver) {
   int count = -7, version = -1;
   for (const char* driver : {"none", "old"}) {

@@ -78,6 +78,18 @@ def raw_fields(folder, names=("step", "loss", "grad_norm", "lr", "tokens", "toke
     return result
 
 
+def numbers(value, name=""):
+    """Every number of a JSON value with its dotted name."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from numbers(item, f"{name}.{key}" if name else key)
+    elif isinstance(value, list):
+        for item in value:
+            yield from numbers(item, name)
+    elif not isinstance(value, (str, bool)):
+        yield name, value
+
+
 def wait_for_steps(folder, steps, process, timeout=60):
     """Blocks until the run has recorded `steps` steps; fails when it ends or hangs before."""
     deadline = time.monotonic() + timeout
