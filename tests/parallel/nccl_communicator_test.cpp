@@ -67,56 +67,57 @@ TEST(NcclOfOneRank, GivesBackWhatItGets) {
     memory.take(Tensor::of(got, {1000}), back);
     EXPECT_EQ(got, sent);
   });
+}
 
-  // What was put on the queue before the start is in the result, what is put there after wait() sees it, and what is
-  // put there in between runs beside it. Whether all ranks got what they should.
-  bool started_collectives_are_in_order() {
-    std::atomic<bool> right = true;
-    run_ranks(2, [&](std::unique_ptr<Communicator> world) {
-      const auto backend = make_test_backend({.device = "cuda", .device_index = world->rank()});
-      const auto group = for_device(*backend, std::move(world));
-      DeviceMemory memory(*backend);
-      const double rank = group->rank();
-      for (int round = 0; round < 4; ++round) {
-        std::vector<double> sum(1000, 1 + rank), own(500, 3 + rank), all(1000), parts(1000, 5 + rank), part(500),
-            beside(1000, 7);
-        const Tensor sum_there = memory.give(Tensor::of(sum, {1000})), own_there = memory.give(Tensor::of(own, {500})),
-                     all_there = memory.give(Tensor::of(all, {1000})),
-                     parts_there = memory.give(Tensor::of(parts, {1000})),
-                     part_there = memory.give(Tensor::of(part, {500})),
-                     beside_there = memory.give(Tensor::of(beside, {1000}));
-        for (const Tensor& x : {sum_there, own_there, parts_there}) backend->scale(x, 2);
-        auto sums = group->start_all_reduce(sum_there, Reduction::kSum);
-        auto gather = group->start_all_gather(all_there, own_there);
-        auto scatter = group->start_reduce_scatter(part_there, parts_there);
-        backend->scale(beside_there, 3);
-        scatter->wait(), sums->wait(), gather->wait();
-        for (const Tensor& x : {sum_there, all_there, part_there}) backend->scale(x, 10);
-        memory.take(Tensor::of(sum, {1000}), sum_there), memory.take(Tensor::of(all, {1000}), all_there);
-        memory.take(Tensor::of(part, {500}), part_there), memory.take(Tensor::of(beside, {1000}), beside_there);
-        std::vector<double> gathered(500, 60);
-        gathered.resize(1000, 80);
-        if (sum != std::vector<double>(1000, 60) || all != gathered || part != std::vector<double>(500, 220) ||
-            beside != std::vector<double>(1000, 21))
-          right = false;
-      }
-    });
-    return right;
-  }
-
-  class NcclStarted : public ::testing::Test {
-    void SetUp() override {
-      if (std::getenv("CARILLON_CUDA_LIBRARY") == nullptr) GTEST_SKIP() << "CARILLON_CUDA_LIBRARY is not set";
+// What was put on the queue before the start is in the result, what is put there after wait() sees it, and what is
+// put there in between runs beside it. Whether all ranks got what they should.
+bool started_collectives_are_in_order() {
+  std::atomic<bool> right = true;
+  run_ranks(2, [&](std::unique_ptr<Communicator> world) {
+    const auto backend = make_test_backend({.device = "cuda", .device_index = world->rank()});
+    const auto group = for_device(*backend, std::move(world));
+    DeviceMemory memory(*backend);
+    const double rank = group->rank();
+    for (int round = 0; round < 4; ++round) {
+      std::vector<double> sum(1000, 1 + rank), own(500, 3 + rank), all(1000), parts(1000, 5 + rank), part(500),
+          beside(1000, 7);
+      const Tensor sum_there = memory.give(Tensor::of(sum, {1000})), own_there = memory.give(Tensor::of(own, {500})),
+                   all_there = memory.give(Tensor::of(all, {1000})),
+                   parts_there = memory.give(Tensor::of(parts, {1000})),
+                   part_there = memory.give(Tensor::of(part, {500})),
+                   beside_there = memory.give(Tensor::of(beside, {1000}));
+      for (const Tensor& x : {sum_there, own_there, parts_there}) backend->scale(x, 2);
+      auto sums = group->start_all_reduce(sum_there, Reduction::kSum);
+      auto gather = group->start_all_gather(all_there, own_there);
+      auto scatter = group->start_reduce_scatter(part_there, parts_there);
+      backend->scale(beside_there, 3);
+      scatter->wait(), sums->wait(), gather->wait();
+      for (const Tensor& x : {sum_there, all_there, part_there}) backend->scale(x, 10);
+      memory.take(Tensor::of(sum, {1000}), sum_there), memory.take(Tensor::of(all, {1000}), all_there);
+      memory.take(Tensor::of(part, {500}), part_there), memory.take(Tensor::of(beside, {1000}), beside_there);
+      std::vector<double> gathered(500, 60);
+      gathered.resize(1000, 80);
+      if (sum != std::vector<double>(1000, 60) || all != gathered || part != std::vector<double>(500, 220) ||
+          beside != std::vector<double>(1000, 21))
+        right = false;
     }
-  };
+  });
+  return right;
+}
 
-  TEST_F(NcclStarted, CollectivesAreInOrderWithTheQueue) { EXPECT_TRUE(started_collectives_are_in_order()); }
-
-  // A negative control: without the queue's wait the sums are read, or scaled, before they are made.
-  TEST_F(NcclStarted, AWaitLeftOutIsNoticed) {
-    const ScopedTestBreak broken(TestBreak::kCollectiveNotAwaited);
-    EXPECT_FALSE(started_collectives_are_in_order());
+class NcclStarted : public ::testing::Test {
+  void SetUp() override {
+    if (std::getenv("CARILLON_CUDA_LIBRARY") == nullptr) GTEST_SKIP() << "CARILLON_CUDA_LIBRARY is not set";
   }
+};
+
+TEST_F(NcclStarted, CollectivesAreInOrderWithTheQueue) { EXPECT_TRUE(started_collectives_are_in_order()); }
+
+// A negative control: without the queue's wait the sums are read, or scaled, before they are made.
+TEST_F(NcclStarted, AWaitLeftOutIsNoticed) {
+  const ScopedTestBreak broken(TestBreak::kCollectiveNotAwaited);
+  EXPECT_FALSE(started_collectives_are_in_order());
+}
 
 }  // namespace
 }  // namespace carillon::testing
