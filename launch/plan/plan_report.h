@@ -16,7 +16,8 @@
 //                 hardware_flops (a step, all ranks), product_rate, product_rate_fraction, peak_rate and mfu (null: no
 //                 peak is known), assumptions [text], offload {layer_copy, layer_forward, layer_backward (seconds),
 //                 layers, state_bytes}, tensor {chunks (of a gather or scatter over tensor ranks), exchanges, exposed
-//                 (seconds of a layer and micro-step)},
+//                 (seconds of a layer and micro-step)}, gradients {reduction (of all, by itself), exposed (of that, in
+//                 the step), layer (of one layer's), layer_room (beside it, in another's backward pass)},
 //                 ring {forward, backward: {compute, hops, exposed, tokens_to_hide, tokens_to_hide_two_level, bytes}}
 //                 (a layer and micro-step; bytes of all ranks of a ring)
 //   counts        [{rank, ops {op: calls}, launches (kernels), products (cuBLASLt's), allocations, to_device_bytes,
@@ -32,6 +33,7 @@
 // memory and time are null when the layout cannot be.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -61,6 +63,13 @@ struct Plan {
 };
 
 Plan make_plan(const PlanConfig& config, const Notice& notice);
+
+// All the times stand on: the program's ways first, then the profile's figures, then what it lacks. For a plan whose
+// layout can be.
+std::vector<std::string> assumptions_of(const Plan& plan);
+inline int64_t ranks_of_a_node(const PlannedMachine& machine) {
+  return std::min(machine.ranks_per_node, machine.ranks());
+}
 
 // `mpirun -n N carillon train …` with the layout's keys after the person's own.
 std::string launch_line(const PlanConfig& config, const PlannedMachine& machine, const PlannedRun& run);
