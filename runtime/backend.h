@@ -94,7 +94,7 @@ struct DeviceDescription {
   std::vector<std::string> available;  // all that could be chosen, best first
   bool bfloat16_native = false;  // products of bfloat16 run in bfloat16 hardware; otherwise in float32, said aloud
   int threads = 1;
-  std::string attention;  // whose attention kernels, where they are not the backend's own; "" where they are
+  std::string attention;  // whose attention kernels, where there is a choice; "" where there is none
   std::vector<std::pair<std::string, std::string>> libraries;  // name and version of what it stands on
   int devices = 0;                                             // on this machine; 0 where ranks share processors
   DevicePeak peak;

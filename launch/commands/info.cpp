@@ -65,8 +65,7 @@ Json collect_cuda(const RuntimeSection& runtime) {
       BackendOptions options;
       options.device = "cuda";
       options.attention = runtime.attention;
-      const std::string attention = make_backend(options)->describe().attention;
-      cuda["attention"] = attention.empty() ? "own" : attention;
+      cuda["attention"] = make_backend(options)->describe().attention;
     }
   }
   for (const auto& [name, version] : survey.libraries) cuda[name] = version;

@@ -137,6 +137,7 @@ TEST(Plan, TimesOfAHandComputedStep) {
 
   // Tensor ranks: 10 + 3 exchanges of half the residual a layer, 4 around them, and the loss's statistics. A CPU hides
   // none.
+  machine.profile.device = "cpu";
   run.grid = {1, 1, 2};
   time = plan_step(model, run, machine);
   const double exchange = 16 * 8 * 4 / 2 / 2.0, statistics = 2 * 3 * 16 * 4 / 2 / 2.0;

@@ -108,6 +108,7 @@ bool started_collectives_are_in_order() {
 class NcclStarted : public ::testing::Test {
   void SetUp() override {
     if (std::getenv("CARILLON_CUDA_LIBRARY") == nullptr) GTEST_SKIP() << "CARILLON_CUDA_LIBRARY is not set";
+    if (!enough_devices(2)) GTEST_SKIP();
   }
 };
 
