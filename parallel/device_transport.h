@@ -42,4 +42,24 @@ class DeviceTransport {
   virtual std::unique_ptr<Communicator::Transfer> start_exchange(Tensor send, int to, Tensor receive, int from) = 0;
 };
 
+// A transport whose collectives are over when they were called.
+class ImmediateTransport : public DeviceTransport {
+ public:
+  std::unique_ptr<Communicator::Transfer> start_all_reduces(const std::vector<Tensor>& tensors,
+                                                            Reduction reduction) override {
+    for (const Tensor& x : tensors) all_reduce(x, reduction);
+    return Communicator::finished();
+  }
+  std::unique_ptr<Communicator::Transfer> start_all_gather(Tensor y, Tensor x,
+                                                           const std::vector<int64_t>& counts) override {
+    all_gather(y, x, counts);
+    return Communicator::finished();
+  }
+  std::unique_ptr<Communicator::Transfer> start_reduce_scatters(
+      const std::vector<Communicator::ReduceScatter>& parts) override {
+    for (const auto& [y, x, counts] : parts) reduce_scatter(y, x, counts);
+    return Communicator::finished();
+  }
+};
+
 }  // namespace carillon

@@ -71,7 +71,8 @@ class StagedTransfer : public Communicator::Transfer {
   std::unique_ptr<Communicator::Transfer> transfer_;
 };
 
-class StagedTransport : public DeviceTransport {
+// Immediate: the host would wait for the download in any case.
+class StagedTransport : public ImmediateTransport {
  public:
   StagedTransport(Backend& backend, Communicator& host) : backend_(backend), host_(host) {}
   std::string describe() const override { return "host memory"; }
@@ -102,22 +103,6 @@ class StagedTransport : public DeviceTransport {
     all.download();
     host_.reduce_scatter(own.host(), all.host(), counts);
     own.upload();
-  }
-  // At once: the host would wait for the download in any case.
-  std::unique_ptr<Communicator::Transfer> start_all_reduces(const std::vector<Tensor>& tensors,
-                                                            Reduction reduction) override {
-    for (const Tensor& x : tensors) all_reduce(x, reduction);
-    return Communicator::finished();
-  }
-  std::unique_ptr<Communicator::Transfer> start_all_gather(Tensor y, Tensor x,
-                                                           const std::vector<int64_t>& counts) override {
-    all_gather(y, x, counts);
-    return Communicator::finished();
-  }
-  std::unique_ptr<Communicator::Transfer> start_reduce_scatters(
-      const std::vector<Communicator::ReduceScatter>& parts) override {
-    for (const auto& [y, x, counts] : parts) reduce_scatter(y, x, counts);
-    return Communicator::finished();
   }
   std::unique_ptr<Communicator::Transfer> start_exchange(Tensor send, int to, Tensor receive, int from) override {
     return std::make_unique<StagedTransfer>(pool_, backend_, host_, send, to, receive, from);

@@ -16,7 +16,7 @@ set(libraries
   "CLI/" "^launch/"
   "sentencepiece" "^data/"
   "pcre2.h" "^data/"
-  "cuda" "^(runtime/cuda/|runtime/backend\\.cpp$|parallel/nccl|launch/commands/info\\.cpp$)"
+  "cuda" "^(runtime/cuda/|runtime/backend\\.cpp$|parallel/nccl|launch/(commands/info|plan/backend_scratch)\\.cpp$)"
   "cudnn" "^runtime/cuda/cudnn_attention\\.cpp$"
   "nccl.h" "^parallel/nccl_(communicator\\.cpp|watchdog\\.(h|cpp))$"
   "parallel/mpi_native.h" "^(parallel/|data/(hdf5_file|checkpoint)\\.cpp$)"

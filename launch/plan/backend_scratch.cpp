@@ -4,24 +4,23 @@
 
 #include "runtime/cpu/kernels.h"
 #include "runtime/cpu/product_pieces.h"
+#include "runtime/cuda/launch_sizes.h"
 
 namespace carillon {
 
 namespace cuda_scratch {
-
-int64_t row_sums(int64_t rows, int64_t channels, DType wide) {
-  return std::min<int64_t>(rows, 512) * channels * static_cast<int64_t>(size_of(wide));  // row_runs of sums.cu
-}
-
-int64_t sum_of_squares(int64_t count) { return ((count + 32767) / 32768 + 1) * 8; }  // kChunk of sums.cu
-
 namespace {
 
-constexpr int64_t kMostBackwardWorkspace = int64_t{1} << 30;  // CudaBackend's
-
-int64_t round_up(int64_t value, int64_t granule) { return (value + granule - 1) / granule * granule; }
+int64_t parts(int64_t value, int64_t granule) { return (value + granule - 1) / granule; }
+int64_t round_up(int64_t value, int64_t granule) { return parts(value, granule) * granule; }
 
 }  // namespace
+
+int64_t row_sums(int64_t rows, int64_t channels, DType wide) {
+  return std::min(rows, cuda::kRowRuns) * channels * static_cast<int64_t>(size_of(wide));
+}
+
+int64_t sum_of_squares(int64_t count) { return (parts(count, cuda::kSquaresChunk) + 1) * 8; }
 
 int64_t fused_forward(int64_t batch, int64_t rows, int64_t heads, int64_t head_dim) {
   const int64_t statistics = batch * rows * heads;
@@ -30,18 +29,16 @@ int64_t fused_forward(int64_t batch, int64_t rows, int64_t heads, int64_t head_d
 
 int64_t fused_backward(int64_t batch, int64_t rows, int64_t heads, int64_t kv_heads, int64_t head_dim) {
   const int64_t padded = round_up(rows, 64), workspace = batch * heads * padded * padded * 2;
-  if (workspace > kMostBackwardWorkspace) return 0;
+  if (workspace > cuda::kMostBackwardWorkspace) return 0;
   return round_up(batch * rows * heads * head_dim * 4, 256) +
          2 * round_up(batch * rows * kv_heads * head_dim * 2, 256) + round_up(workspace, 256);
 }
 
-int64_t squares_launches(int64_t tensors) { return (tensors + 127) / 128; }  // kTensors of sums.cu
-int64_t adamw_launches(int64_t tensors) { return (tensors + 59) / 60; }      // kTensors of adamw.cu
-
-constexpr int64_t kSortedInABlock = 1024;  // kChunk of embedding.cu
+int64_t squares_launches(int64_t tensors) { return parts(tensors, cuda::kSquaresTensors); }
+int64_t adamw_launches(int64_t tensors) { return parts(tensors, cuda::kAdamWTensors); }
 
 int64_t sort_keys(int64_t rows) {
-  int64_t count = kSortedInABlock;
+  int64_t count = cuda::kSortedInABlock;
   while (count < rows) count *= 2;
   return count;
 }
@@ -49,7 +46,7 @@ int64_t sort_keys(int64_t rows) {
 // A launch for the steps within a chunk, and one for each step between partners further apart.
 int64_t sort_kernels(int64_t rows) {
   int64_t kernels = 0, far = 0;
-  for (int64_t block = kSortedInABlock; block <= sort_keys(rows); block *= 2) kernels += 1 + far++;
+  for (int64_t block = cuda::kSortedInABlock; block <= sort_keys(rows); block *= 2) kernels += 1 + far++;
   return kernels;
 }
 
@@ -66,7 +63,7 @@ size_t backend_scratch_bytes(const ScratchShape& s) {
             : std::max(cuda_scratch::fused_forward(s.batch, s.queries, s.heads, s.head_dim),
                        s.ring ? 0 : cuda_scratch::fused_backward(s.batch, s.queries, s.heads, s.kv_heads, s.head_dim));
     return static_cast<size_t>(
-        std::max({cuda_scratch::kFromTheStart, attention, cuda_scratch::row_sums(rows, s.hidden, wide),
+        std::max({cuda::kScratchBytes, attention, cuda_scratch::row_sums(rows, s.hidden, wide),
                   cuda_scratch::row_sums(rows, s.widest_bias, wide), cuda_scratch::sort_keys(rows) * 8}) +
         cuda_scratch::kFlag);
   }

@@ -42,12 +42,11 @@ struct ScratchShape {
 // see cuda_scratch, the largest of them.
 size_t backend_scratch_bytes(const ScratchShape& shape);
 
-// What ops of runtime/cuda want of the scratch area that they share, in bytes; kept in step with device_backend.h and
-// the .cu files by tests/cuda_emulation/counts_test.py.
+// What ops of runtime/cuda want of the scratch area that they share, in bytes, from its launch_sizes.h; held against
+// what they take by tests/cuda_emulation/counts_test.py.
 namespace cuda_scratch {
 
-inline constexpr int64_t kFromTheStart = int64_t{32} << 20;  // CudaBackend::kScratchBytes
-inline constexpr int64_t kFlag = 4;                          // of a position beyond the table: an allocation of its own
+inline constexpr int64_t kFlag = 4;  // of a position beyond the table: an allocation of its own
 
 int64_t row_sums(int64_t rows, int64_t channels, DType wide);  // bias_backward, rmsnorm_backward
 // cuDNN's attention: out and log-sum-exp of a block until they are merged, without cuDNN's own workspace, which is

@@ -11,10 +11,6 @@
 namespace carillon {
 namespace {
 
-struct Done : Communicator::Transfer {
-  void wait() override {}
-};
-
 // For tensors of the host: a rank among others that say what it says, unless `gathered` is what they say together.
 class CountedHost : public Communicator {
  public:
@@ -33,7 +29,7 @@ class CountedHost : public Communicator {
   void reduce_scatter(Tensor, Tensor, const std::vector<int64_t>&) override { refuse("reduce_scatter"); }
   void broadcast(Tensor, int) override {}
   void barrier() override {}
-  std::unique_ptr<Transfer> start_exchange(Tensor, int, Tensor, int, Kind) override { return std::make_unique<Done>(); }
+  std::unique_ptr<Transfer> start_exchange(Tensor, int, Tensor, int, Kind) override { return Communicator::finished(); }
   std::unique_ptr<Communicator> split(int, int, std::string) override { refuse("split"); }
 
  private:
@@ -46,7 +42,7 @@ class CountedHost : public Communicator {
 };
 
 // For tensors of the device: what parallel/nccl_communicator.cpp calls, and what a ring sends for it.
-class CountedTransport : public DeviceTransport {
+class CountedTransport : public ImmediateTransport {
  public:
   CountedTransport(int rank, int size, StepCounts& counts) : rank_(rank), size_(size), counts_(counts) {}
   std::string describe() const override { return "counted"; }
@@ -68,25 +64,10 @@ class CountedTransport : public DeviceTransport {
   void broadcast(Tensor x, int root) override {
     if (!x.empty()) count(1, root == rank_ ? (size_ - 1) * static_cast<int64_t>(x.bytes()) : 0);
   }
-  std::unique_ptr<Communicator::Transfer> start_all_reduces(const std::vector<Tensor>& tensors,
-                                                            Reduction reduction) override {
-    for (const Tensor& x : tensors) all_reduce(x, reduction);
-    return Communicator::finished();
-  }
-  std::unique_ptr<Communicator::Transfer> start_all_gather(Tensor y, Tensor x,
-                                                           const std::vector<int64_t>& counts) override {
-    all_gather(y, x, counts);
-    return Communicator::finished();
-  }
-  std::unique_ptr<Communicator::Transfer> start_reduce_scatters(
-      const std::vector<Communicator::ReduceScatter>& scatters) override {
-    for (const auto& [y, x, counts] : scatters) reduce_scatter(y, x, counts);
-    return Communicator::finished();
-  }
   std::unique_ptr<Communicator::Transfer> start_exchange(Tensor send, int to, Tensor receive, int from) override {
     const bool sends = !send.empty() && to >= 0, receives = !receive.empty() && from >= 0;
     count(sends + receives, sends ? static_cast<int64_t>(send.bytes()) : 0);
-    return std::make_unique<Done>();
+    return Communicator::finished();
   }
 
  private:

@@ -1,12 +1,13 @@
 // AdamW: master, moments and gradient read, master, moments and weight written, once; many tensors in one kernel. Their
 // table is part of the argument, which takes 4 KiB: no copy to the device that a later step could overtake.
 #include "runtime/cuda/device_code.h"
+#include "runtime/cuda/launch_sizes.h"
 
 namespace carillon::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kTensors = 60;
+constexpr int64_t kTensors = kAdamWTensors;
 // Elements of a block: four packs of float32 a thread, so that finding its tensor (six steps of a bisection in constant
 // memory) is little beside them.
 constexpr int64_t kChunk = 4096;

@@ -32,7 +32,7 @@ CudaBackend::CudaBackend(const BackendOptions& options) : device_(options.device
     // Before the scratch area, so that what the comparison takes is gone when memory is dealt.
     if (options.attention == "cudnn") start_fused_attention();
     scratch_ = {};
-    scratch_ = allocate(kScratchBytes);
+    scratch_ = allocate(size_t{cuda::kScratchBytes});
   } catch (...) {
     fused_.reset();
     destroy_streams();

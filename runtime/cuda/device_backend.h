@@ -15,16 +15,12 @@
 #include "runtime/backend.h"
 #include "runtime/cuda/fused_attention.h"
 #include "runtime/cuda/kernels.h"
+#include "runtime/cuda/launch_sizes.h"
 
 namespace carillon {
 
 class CudaBackend : public Backend {
  public:
-  // cuBLASLt's workspace (NVIDIA recommends 32 MiB on Hopper and later), partial sums, sort keys: each in turn.
-  static constexpr size_t kScratchBytes = size_t{32} << 20;
-  // What cuDNN's backward pass may take as workspace; its deterministic one is quadratic in the length on sm_90.
-  static constexpr int64_t kMostBackwardWorkspace = int64_t{1} << 30;
-
   explicit CudaBackend(const BackendOptions& options);
   ~CudaBackend() override;
 

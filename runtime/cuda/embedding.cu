@@ -3,6 +3,7 @@
 // the reference's bits. The keys are distinct, so any sort gives the same order; this one is Batcher's bitonic sort
 // (1968), by blocks in shared memory where partners lie near.
 #include "runtime/cuda/device_code.h"
+#include "runtime/cuda/launch_sizes.h"
 
 namespace carillon::cuda {
 namespace {
@@ -29,8 +30,8 @@ __global__ void gather_kernel(const __grid_constant__ Gather job) {
 
 // ---- sorting -------------------------------------------------------------------------------------------------------
 constexpr uint64_t kNone = ~uint64_t{0};  // a row outside the table: sorted behind all others
-constexpr int kChunk = 1024;              // keys sorted in a block's shared memory
-constexpr int kThreads = kChunk / 2;      // one a pair of partners
+constexpr int kChunk = kSortedInABlock;
+constexpr int kThreads = kChunk / 2;  // one a pair of partners
 
 struct Sort {
   uint64_t* keys;

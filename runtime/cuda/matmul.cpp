@@ -113,7 +113,7 @@ struct CudaBackend::Products {
     const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
       CHECK_CUBLAS(cublasLtMatmulPreferenceSetAttribute(preference.get(), attribute, &value, sizeof value));
     };
-    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kScratchBytes});
+    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{cuda::kScratchBytes});
     prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(b));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(a));
@@ -152,7 +152,7 @@ void CudaBackend::matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Tr
   const cudaStream_t stream = on_device();
   Products& known = products();
   const Products::Made& product = known.find(c, a, b, ta, tb, accumulate);
-  void* workspace = scratch(kScratchBytes);
+  void* workspace = scratch(size_t{cuda::kScratchBytes});
   const double one64 = 1, zero64 = 0;
   const float one32 = 1, zero32 = 0;
   const bool wide = a.dtype() == DType::kFloat64;
@@ -160,7 +160,7 @@ void CudaBackend::matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Tr
   const void* zero = wide ? static_cast<const void*>(&zero64) : &zero32;
   CHECK_CUBLAS(cublasLtMatmul(known.handle.get(), product.description.get(), alpha, b.raw(), product.a.get(), a.raw(),
                               product.b.get(), accumulate ? alpha : zero, c.raw(), product.c.get(), c.raw(),
-                              product.c.get(), &product.algorithm, workspace, kScratchBytes, stream));
+                              product.c.get(), &product.algorithm, workspace, size_t{cuda::kScratchBytes}, stream));
 }
 
 }  // namespace carillon

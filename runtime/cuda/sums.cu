@@ -1,6 +1,7 @@
 // Sums with a tree of their own: the sums of squares of tensors, and the sums over runs of rows behind every gradient
 // of a bias or a norm's weight. The order depends on shapes alone.
 #include "runtime/cuda/device_code.h"
+#include "runtime/cuda/launch_sizes.h"
 
 namespace carillon::cuda {
 namespace {
@@ -11,8 +12,7 @@ constexpr int kWarps = kThreads / 32;
 // ---- sums of squares -----------------------------------------------------------------------------------------------
 // One block a chunk: thread i takes packs i, i + 256, … of it, whether or not they lie aligned, so that a tensor's
 // place in memory changes no bit. Of many tensors in one launch; their table is part of the argument, as in adamw.cu.
-constexpr int64_t kChunk = 32768;
-constexpr int kTensors = 128;
+constexpr int64_t kChunk = kSquaresChunk, kTensors = kSquaresTensors;
 
 struct Squares {
   struct Place {
@@ -161,9 +161,7 @@ cudaError_t launch_sums_of_squares(double* results, double* partial, const Vecto
   return cudaSuccess;
 }
 
-// 512 runs: enough blocks for any device; their partial sums of 4 bytes against at least 16 rows of 2 bytes, from 8192
-// rows on, cost an eighth of reading dy once.
-int64_t row_runs(int64_t rows) { return rows < 512 ? rows : 512; }
+int64_t row_runs(int64_t rows) { return rows < kRowRuns ? rows : kRowRuns; }
 
 cudaError_t launch_add_runs(void* to, const void* partial, Type accumulate, int64_t runs, int64_t channels,
                             cudaStream_t stream) {

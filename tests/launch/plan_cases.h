@@ -24,6 +24,17 @@ inline ModelConfig llama_8b() { return geometry(128256, 4096, 14336, 32, 32, 8, 
 inline ModelConfig llama_70b() { return geometry(128256, 8192, 28672, 80, 64, 8, 128); }
 inline ModelConfig smollm_135m() { return geometry(49152, 576, 1536, 30, 9, 3, 64, true); }
 
+// A device at 1 FLOP/s in every float32 product and in attention of heads of 4, four ranks a node.
+inline PlannedMachine unit_machine(double bytes_per_second) {
+  PlannedMachine machine;
+  machine.profile.device = "cuda";
+  machine.profile.products[DType::kFloat32] = {{8, 8, 8, 1}};
+  machine.profile.attention[DType::kFloat32] = {{4, 16, 1, 1}};
+  machine.profile.within_node = {bytes_per_second, 0};
+  machine.ranks_per_node = 4;
+  return machine;
+}
+
 // H100s as the worked examples take them: 989 TFLOP/s, of which products reach 65 %, attention 65 and 52 %.
 inline PlannedMachine h100(int64_t nodes, double latency = 0) {
   PlannedMachine machine;

@@ -11,12 +11,7 @@ namespace {
 TEST(Plan, TimesOfAHandComputedStep) {
   // 2 layers, 8 channels, 2 heads of 4, MLP 16, 10 tokens of vocabulary, no biases; everything at 1 FLOP/s.
   const ModelConfig model = geometry(10, 8, 16, 2, 2, 2, 4);
-  PlannedMachine machine;
-  machine.profile.device = "cuda";
-  machine.profile.products[DType::kFloat32] = {{8, 8, 8, 1}};
-  machine.profile.attention[DType::kFloat32] = {{4, 16, 1, 1}};
-  machine.profile.within_node = {1, 0};
-  machine.ranks_per_node = 4;
+  PlannedMachine machine = unit_machine(1);
   PlannedRun run = run_of({1, 1, 1}, 16, 1, Recompute::kNone, DType::kFloat32);
   const double layer = 8 * (4 * 8 + 3 * 16);  // parameters in products
 
@@ -148,12 +143,7 @@ TEST(Plan, TimesOfAHandComputedStep) {
 // Half the residual, 128 s, a gather or scatter; the shortest product, of attention's output, takes 1024 s.
 TEST(Plan, ExchangesOverTensorRanksTravelBesideProducts) {
   const ModelConfig model = geometry(10, 8, 16, 2, 2, 2, 4);
-  PlannedMachine machine;
-  machine.profile.device = "cuda";
-  machine.profile.products[DType::kFloat32] = {{8, 8, 8, 1}};
-  machine.profile.attention[DType::kFloat32] = {{4, 16, 1, 1}};
-  machine.profile.within_node = {2, 0};
-  machine.ranks_per_node = 4;
+  PlannedMachine machine = unit_machine(2);
   const PlannedRun run = run_of({1, 1, 2}, 16, 1, Recompute::kSelective, DType::kFloat32);
   const double exchange = 16 * 8 * 4 / 2 / 2.0, statistics = 2 * 3 * 16 * 4 / 2 / 2.0;
   EXPECT_EQ(planned_tensor_chunks(run, machine), 1) << "8 rows a rank";

@@ -12,6 +12,7 @@
 #include "runtime/backend.h"
 #include "runtime/cuda/attention_kernels.h"
 #include "tests/cuda_emulation/counters.h"
+#include "tests/support/index_runs.h"
 #include "tests/support/random_tensor.h"
 
 // The broken variants, named by CMakeLists.txt.
@@ -96,16 +97,6 @@ struct Case {
   int64_t padding = 0;                     // rows at the end that see nothing
   int64_t gap = 8;                         // elements between rows
 };
-
-std::vector<int64_t> run(int64_t begin, int64_t end) {
-  std::vector<int64_t> indices(static_cast<size_t>(end - begin));
-  std::iota(indices.begin(), indices.end(), begin);
-  return indices;
-}
-std::vector<int64_t> operator+(std::vector<int64_t> a, const std::vector<int64_t>& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
 
 // What is launched: the kernels, or broken variants of them.
 struct Kernels {

@@ -10,20 +10,11 @@
 
 #include "runtime/backend.h"
 #include "tests/support/device_memory.h"
+#include "tests/support/index_runs.h"
 #include "tests/support/random_tensor.h"
 
 namespace carillon::testing {
 namespace {
-
-std::vector<int64_t> run(int64_t begin, int64_t end) {
-  std::vector<int64_t> indices(static_cast<size_t>(end - begin));
-  std::iota(indices.begin(), indices.end(), begin);
-  return indices;
-}
-std::vector<int64_t> operator+(std::vector<int64_t> a, const std::vector<int64_t>& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
 
 using Kind = MaskShape::Kind;
 struct Block {
