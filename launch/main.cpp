@@ -3,8 +3,8 @@
 #include <exception>
 #include <new>
 
-#include "launch/command_line.h"
-#include "parallel/test_break.h"
+#include "launch/commands/command_line.h"
+#include "parallel/injected_fault.h"
 
 namespace carillon {
 namespace {
@@ -16,7 +16,7 @@ int run(Program& program, int count, char** arguments) {
       if (program.main_rank()) std::fputs(parsed.print->c_str(), stdout);
       return 0;
     }
-    if (const auto name = name_of_active_test_break(); !name.empty() && program.main_rank())
+    if (const auto name = name_of_active_fault(); !name.empty() && program.main_rank())
       program.warning(fmt::format("CARILLON_TEST_BREAK={}: results are wrong on purpose", name));
     return static_cast<int>(parsed.command->run(program, parsed.line));
   } catch (const Error& error) {

@@ -1,6 +1,6 @@
 #include "model/activation_offload.h"
 
-#include "parallel/test_break.h"
+#include "parallel/injected_fault.h"
 
 namespace carillon {
 
@@ -31,7 +31,7 @@ ActivationOffload::Place* ActivationOffload::travelling(int64_t layer) {
 
 void ActivationOffload::Place::wait() {
   for (const auto& copy : in_flight)
-    if (!broken(TestBreak::kCopyNotAwaited)) copy->wait();
+    if (!injected(InjectedFault::kCopyNotAwaited)) copy->wait();
   in_flight.clear();
 }
 

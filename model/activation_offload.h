@@ -21,7 +21,7 @@ namespace carillon {
 
 class ActivationOffload {
  public:
-  // `layers` as deal_kept_activations left them with `offloaded`; host copies are dealt from `host`.
+  // `layers` as allocate_kept_activations left them with `offloaded`; host copies are allocated from `host`.
   ActivationOffload(Backend& backend, const std::vector<LayerActivations>& layers, Recompute recompute, Arena& host);
 
   void save(int64_t layer);

@@ -4,7 +4,7 @@ namespace carillon {
 namespace {
 
 // One set of the tensors of a layer that may be kept; `prefix` names the role in the arena.
-struct LayerDealer {
+struct LayerAllocator {
   const ModelConfig& config;
   const TensorShards& shards;
   const ActivationShape& shape;
@@ -13,37 +13,37 @@ struct LayerDealer {
 
   DType accumulate() const { return accumulate_type(shape.compute); }
   int64_t qkv_width() const { return (shards.heads + 2 * shards.kv_heads) * config.head_dim; }
-  Tensor deal(const char* name, DType dtype, std::initializer_list<int64_t> sizes) {
+  Tensor allocate(const char* name, DType dtype, std::initializer_list<int64_t> sizes) {
     return arena.allocate(prefix + name, dtype, sizes);
   }
 
   void input(LayerActivations& layer) {
-    layer.input = deal("input", shape.compute, {shape.shard_rows, config.hidden_size});
+    layer.input = allocate("input", shape.compute, {shape.shard_rows, config.hidden_size});
   }
   void attention(LayerActivations& layer) {
-    layer.attention = deal("attention", shape.compute, {shape.rows, shards.heads * config.head_dim});
-    layer.lse = deal("lse", accumulate(), {shape.batch, shards.heads, shape.local});
+    layer.attention = allocate("attention", shape.compute, {shape.rows, shards.heads * config.head_dim});
+    layer.lse = allocate("lse", accumulate(), {shape.batch, shards.heads, shape.local});
   }
   void rest(LayerActivations& layer) {
-    layer.input_rstd = deal("input_rstd", accumulate(), {shape.shard_rows});
-    layer.qkv = deal("qkv", shape.compute, {shape.rows, qkv_width()});
+    layer.input_rstd = allocate("input_rstd", accumulate(), {shape.shard_rows});
+    layer.qkv = allocate("qkv", shape.compute, {shape.rows, qkv_width()});
     layer.qkv_raw = layer.qkv;
     if (config.qk_norm) {
-      layer.qkv_raw = deal("qkv_raw", shape.compute, {shape.rows, qkv_width()});
-      layer.q_rstd = deal("q_rstd", accumulate(), {shape.rows, shards.heads});
-      layer.k_rstd = deal("k_rstd", accumulate(), {shape.rows, shards.kv_heads});
+      layer.qkv_raw = allocate("qkv_raw", shape.compute, {shape.rows, qkv_width()});
+      layer.q_rstd = allocate("q_rstd", accumulate(), {shape.rows, shards.heads});
+      layer.k_rstd = allocate("k_rstd", accumulate(), {shape.rows, shards.kv_heads});
     }
-    layer.middle = deal("middle", shape.compute, {shape.shard_rows, config.hidden_size});
-    layer.middle_rstd = deal("middle_rstd", accumulate(), {shape.shard_rows});
-    layer.gate_up = deal("gate_up", shape.compute, {shape.mlp_rows, 2 * shards.mlp.size()});
+    layer.middle = allocate("middle", shape.compute, {shape.shard_rows, config.hidden_size});
+    layer.middle_rstd = allocate("middle_rstd", accumulate(), {shape.shard_rows});
+    layer.gate_up = allocate("gate_up", shape.compute, {shape.mlp_rows, 2 * shards.mlp.size()});
   }
 };
 
 }  // namespace
 
-Activations deal_kept_activations(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
-                                  Arena& arena) {
-  LayerDealer kept{config, shards, shape, arena, "activations."};
+Activations allocate_kept_activations(const ModelConfig& config, const TensorShards& shards,
+                                      const ActivationShape& shape, Arena& arena) {
+  LayerAllocator kept{config, shards, shape, arena, "activations."};
   Activations activations;
   activations.layers.resize(static_cast<size_t>(config.num_hidden_layers));
   if (shape.training) {
@@ -57,15 +57,15 @@ Activations deal_kept_activations(const ModelConfig& config, const TensorShards&
       if (shape.recompute != Recompute::kFull) kept.attention(layer);
       if (shape.recompute == Recompute::kNone) kept.rest(layer);
     }
-    activations.output = kept.deal("output", shape.compute, {shape.shard_rows, config.hidden_size});
+    activations.output = kept.allocate("output", shape.compute, {shape.shard_rows, config.hidden_size});
   }
-  activations.output_rstd = kept.deal("output_rstd", accumulate_type(shape.compute), {shape.shard_rows});
+  activations.output_rstd = kept.allocate("output_rstd", accumulate_type(shape.compute), {shape.shard_rows});
   return activations;
 }
 
-void deal_shared_activations(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
-                             Arena& arena, Activations& activations) {
-  LayerDealer shared{config, shards, shape, arena, "work.layer."};
+void allocate_shared_activations(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
+                                 Arena& arena, Activations& activations) {
+  LayerAllocator shared{config, shards, shape, arena, "work.layer."};
   LayerActivations common;
   const bool keeps_attention = shape.training && shape.recompute != Recompute::kFull;
   const bool keeps_rest = shape.training && shape.recompute == Recompute::kNone;
@@ -82,39 +82,40 @@ void deal_shared_activations(const ModelConfig& config, const TensorShards& shar
   if (!shape.training) activations.output = common.input;
 }
 
-WorkingMemory deal_lasting_memory(const ModelConfig& config, const ActivationShape& shape, Arena& arena) {
-  const auto deal = [&](const char* name) {
+WorkingMemory allocate_lasting_memory(const ModelConfig& config, const ActivationShape& shape, Arena& arena) {
+  const auto allocate = [&](const char* name) {
     return arena.allocate(std::string("work.") + name, shape.compute, {shape.shard_rows, config.hidden_size});
   };
   WorkingMemory work;
-  work.normed = deal("normed");
+  work.normed = allocate("normed");
   if (!shape.training) return work;
-  work.branch_gradient = deal("branch_gradient");
+  work.branch_gradient = allocate("branch_gradient");
   return work;
 }
 
-void deal_passing_memory(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
-                         Arena& arena, WorkingMemory& work) {
+void allocate_passing_memory(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
+                             Arena& arena, WorkingMemory& work) {
   const int64_t channels = config.hidden_size;
   const int64_t width = config.head_dim;
-  auto deal = [&](const char* name, int64_t rows, int64_t columns) {
+  auto allocate = [&](const char* name, int64_t rows, int64_t columns) {
     return arena.allocate(std::string("work.") + name, shape.compute, {rows, columns});
   };
-  work.swiglu = deal("swiglu", shape.mlp_rows, shards.mlp.size());
+  work.swiglu = allocate("swiglu", shape.mlp_rows, shards.mlp.size());
   if (shards.tp > 1) {
-    work.gathered = deal("gathered", shape.rows, channels);
-    work.partial = deal("partial", shape.rows, channels);
+    work.gathered = allocate("gathered", shape.rows, channels);
+    work.partial = allocate("partial", shape.rows, channels);
   }
   if (!shape.training) return;
-  work.residual_gradient = deal("residual_gradient", shape.shard_rows, channels);
-  if (shards.tp > 1) work.gathered_gradient = deal("gathered_gradient", shape.rows, channels);
-  work.swiglu_gradient = deal("swiglu_gradient", shape.mlp_rows, shards.mlp.size());
-  work.attention_gradient = deal("attention_gradient", shape.rows, shards.heads * width);
-  work.qkv_gradient = deal("qkv_gradient", shape.rows, (shards.heads + 2 * shards.kv_heads) * width);
-  if (config.qk_norm) work.head_gradient = deal("head_gradient", shape.rows, (shards.heads + shards.kv_heads) * width);
+  work.residual_gradient = allocate("residual_gradient", shape.shard_rows, channels);
+  if (shards.tp > 1) work.gathered_gradient = allocate("gathered_gradient", shape.rows, channels);
+  work.swiglu_gradient = allocate("swiglu_gradient", shape.mlp_rows, shards.mlp.size());
+  work.attention_gradient = allocate("attention_gradient", shape.rows, shards.heads * width);
+  work.qkv_gradient = allocate("qkv_gradient", shape.rows, (shards.heads + 2 * shards.kv_heads) * width);
+  if (config.qk_norm)
+    work.head_gradient = allocate("head_gradient", shape.rows, (shards.heads + shards.kv_heads) * width);
 }
 
-BatchOnDevice deal_batch(const ActivationShape& shape, Arena& arena) {
+BatchOnDevice allocate_batch(const ActivationShape& shape, Arena& arena) {
   BatchOnDevice batch;
   batch.tokens = arena.allocate("batch.tokens", DType::kInt64, {shape.rows});
   batch.position = arena.allocate("batch.position", DType::kInt64, {shape.rows});

@@ -82,13 +82,13 @@ struct ActivationShape {
 
 // In two parts each: what must stand while the loss is computed, and what is filled again afterwards, whose memory the
 // loss may use.
-Activations deal_kept_activations(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
-                                  Arena& arena);
-void deal_shared_activations(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
-                             Arena& arena, Activations& activations);
-WorkingMemory deal_lasting_memory(const ModelConfig& config, const ActivationShape& shape, Arena& arena);
-void deal_passing_memory(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
-                         Arena& arena, WorkingMemory& work);
-BatchOnDevice deal_batch(const ActivationShape& shape, Arena& arena);
+Activations allocate_kept_activations(const ModelConfig& config, const TensorShards& shards,
+                                      const ActivationShape& shape, Arena& arena);
+void allocate_shared_activations(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
+                                 Arena& arena, Activations& activations);
+WorkingMemory allocate_lasting_memory(const ModelConfig& config, const ActivationShape& shape, Arena& arena);
+void allocate_passing_memory(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
+                             Arena& arena, WorkingMemory& work);
+BatchOnDevice allocate_batch(const ActivationShape& shape, Arena& arena);
 
 }  // namespace carillon

@@ -7,11 +7,11 @@
 #include <algorithm>
 
 #include "model/transformer.h"
-#include "parallel/sharded_linear.h"
+#include "parallel/tensor/sharded_linear.h"
 
 namespace carillon {
 
-// Views of the fused rows: heads behind one another, query first.
+// Views of the fused rows: heads concatenated, query first.
 Tensor Transformer::heads_of(Tensor fused, int64_t first_head, int64_t heads) const {
   const int64_t width = config_.head_dim;
   return fused.slice(1, first_head * width, (first_head + heads) * width)

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "parallel/sequence_layout.h"
+#include "parallel/context/sequence_layout.h"
 #include "runtime/tensor.h"
 
 namespace carillon {

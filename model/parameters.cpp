@@ -5,11 +5,11 @@
 namespace carillon {
 namespace {
 
-// Deals a weight and its gradient of one shape; gradient from the same arena, of the accumulate type.
-struct Dealer {
+// Allocates a weight and its gradient of one shape; gradient from the same arena, of the accumulate type.
+struct TensorAllocator {
   const ParameterOptions& options;
   Arena& arena;
-  bool gradients = options.gradients;  // whether gradients are being dealt at present
+  bool gradients = options.gradients;  // whether gradients are being allocated at present
 
   Tensor weight(std::initializer_list<int64_t> shape) { return arena.allocate("weights", options.compute, shape); }
   Tensor gradient(std::initializer_list<int64_t> shape) {
@@ -39,10 +39,10 @@ Parameter replicated(std::string name, Tensor weight, Tensor gradient, int tp, I
   return parameter;
 }
 
-class LayerDealer {
+class LayerAllocator {
  public:
-  LayerDealer(const ModelConfig& config, const TensorShards& shards, Dealer& dealer)
-      : config_(config), shards_(shards), dealer_(dealer) {}
+  LayerAllocator(const ModelConfig& config, const TensorShards& shards, TensorAllocator& allocator)
+      : config_(config), shards_(shards), allocator_(allocator) {}
 
   LayerParameters weights(int64_t index) {
     const int64_t channels = config_.hidden_size;
@@ -51,20 +51,20 @@ class LayerDealer {
     const int64_t mlp = shards_.mlp.size();
     prefix_ = fmt::format("model.layers.{}.", index);
     LayerParameters layer;
-    layer.qkv_weight = dealer_.weight({qkv, channels});
-    if (config_.qkv_bias) layer.qkv_bias = dealer_.weight({qkv});
-    layer.gate_up_weight = dealer_.weight({2 * mlp, channels});
-    if (config_.mlp_bias) layer.gate_up_bias = dealer_.weight({2 * mlp});
+    layer.qkv_weight = allocator_.weight({qkv, channels});
+    if (config_.qkv_bias) layer.qkv_bias = allocator_.weight({qkv});
+    layer.gate_up_weight = allocator_.weight({2 * mlp, channels});
+    if (config_.mlp_bias) layer.gate_up_bias = allocator_.weight({2 * mlp});
     return layer;
   }
 
   void gradients(LayerParameters& layer) {
-    if (!dealer_.gradients) return;
+    if (!allocator_.gradients) return;
     const int64_t channels = config_.hidden_size;
-    layer.qkv_weight_gradient = dealer_.gradient({layer.qkv_weight.size(0), channels});
-    if (layer.qkv_bias) layer.qkv_bias_gradient = dealer_.gradient({layer.qkv_bias.size(0)});
-    layer.gate_up_weight_gradient = dealer_.gradient({layer.gate_up_weight.size(0), channels});
-    if (layer.gate_up_bias) layer.gate_up_bias_gradient = dealer_.gradient({layer.gate_up_bias.size(0)});
+    layer.qkv_weight_gradient = allocator_.gradient({layer.qkv_weight.size(0), channels});
+    if (layer.qkv_bias) layer.qkv_bias_gradient = allocator_.gradient({layer.qkv_bias.size(0)});
+    layer.gate_up_weight_gradient = allocator_.gradient({layer.gate_up_weight.size(0), channels});
+    if (layer.gate_up_bias) layer.gate_up_bias_gradient = allocator_.gradient({layer.gate_up_bias.size(0)});
   }
 
   void name_all(LayerParameters& layer) {
@@ -72,10 +72,11 @@ class LayerDealer {
     const int64_t width = config_.head_dim;
     const int tp = shards_.tp;
     auto norm = [&](const char* name, int64_t size) {
-      return replicated(prefix_ + name, dealer_.weight({size}), dealer_.gradient({size}), tp, Initial::kOnes);
+      return replicated(prefix_ + name, allocator_.weight({size}), allocator_.gradient({size}), tp, Initial::kOnes);
     };
     auto output_bias = [&](const char* name) {
-      return replicated(prefix_ + name, dealer_.weight({channels}), dealer_.gradient({channels}), tp, Initial::kZeros);
+      return replicated(prefix_ + name, allocator_.weight({channels}), allocator_.gradient({channels}), tp,
+                        Initial::kZeros);
     };
 
     layer.input_norm = norm("input_layernorm.weight", channels);
@@ -147,14 +148,14 @@ class LayerDealer {
     const int64_t channels = config_.hidden_size;
     Parameter parameter =
         make_parameter(prefix_ + name, Rectangle{{channels, total}, {0, part.begin}, {channels, part.size()}},
-                       dealer_.weight({channels, part.size()}), dealer_.gradient({channels, part.size()}));
+                       allocator_.weight({channels, part.size()}), allocator_.gradient({channels, part.size()}));
     parameter.overwritten = true;
     return parameter;
   }
 
   const ModelConfig& config_;
   const TensorShards& shards_;
-  Dealer& dealer_;
+  TensorAllocator& allocator_;
   std::string prefix_;
 };
 
@@ -190,28 +191,29 @@ TensorShards::TensorShards(const ModelConfig& config, int tp_size, int rank)
 Parameters::Parameters(const ModelConfig& config, const TensorShards& shards, const ParameterOptions& options,
                        Arena& arena)
     : shards_(shards) {
-  Dealer dealer{options, arena};
+  TensorAllocator allocator{options, arena};
   const int64_t channels = config.hidden_size;
   auto vocabulary_rows = [&](const char* name) {
     return make_parameter(
         name,
         Rectangle{{config.vocab_size, channels}, {shards.vocabulary.begin, 0}, {shards.vocabulary.size(), channels}},
-        dealer.weight({shards.vocabulary.size(), channels}), dealer.gradient({shards.vocabulary.size(), channels}));
+        allocator.weight({shards.vocabulary.size(), channels}),
+        allocator.gradient({shards.vocabulary.size(), channels}));
   };
   embedding = vocabulary_rows("model.embed_tokens.weight");
-  LayerDealer layer_dealer(config, shards, dealer);
+  LayerAllocator layer_allocator(config, shards, allocator);
   for (int64_t index = 0; index < config.num_hidden_layers; ++index) {
     const bool borrow = options.gradients && options.shared_layer_gradients && index > 1;
-    dealer.gradients = options.gradients && !borrow;
-    LayerParameters layer = layer_dealer.weights(index);
-    layer_dealer.gradients(layer);
-    layer_dealer.name_all(layer);
+    allocator.gradients = options.gradients && !borrow;
+    LayerParameters layer = layer_allocator.weights(index);
+    layer_allocator.gradients(layer);
+    layer_allocator.name_all(layer);
     layer.for_each([&](Parameter& parameter) { parameter.group = index; });
     if (borrow) borrow_gradients(layer, layers[static_cast<size_t>(index % 2)]);
     layers.push_back(std::move(layer));
   }
-  dealer.gradients = options.gradients;
-  norm = replicated("model.norm.weight", dealer.weight({channels}), dealer.gradient({channels}), shards.tp,
+  allocator.gradients = options.gradients;
+  norm = replicated("model.norm.weight", allocator.weight({channels}), allocator.gradient({channels}), shards.tp,
                     Initial::kOnes);
   if (!config.tie_word_embeddings) lm_head = vocabulary_rows("lm_head.weight");
   (lm_head ? lm_head : embedding).overwritten = true;     // by the loss, before the embedding adds its own
@@ -261,8 +263,8 @@ std::vector<NamedShard> Parameters::weight_shards(Backend& backend, bool owner) 
   return shards;
 }
 
-std::vector<SharedParameter> Parameters::shared() {
-  std::vector<SharedParameter> result;
+std::vector<ParameterShard> Parameters::shared() {
+  std::vector<ParameterShard> result;
   for_each([&](Parameter& parameter) { result.push_back(parameter); });
   return result;
 }

@@ -2,7 +2,7 @@
 // Initialising, loading, saving, gradient reduction, the optimizer and inspection all walk for_each().
 //
 // Weights are [out, in] (y = x·Wᵀ + b) and named as in Hugging Face's state dict. Query, key and value projections lie
-// behind one another in memory, as do gate and up, so that each group is one product; the named parameters are row
+// concatenated in memory, as do gate and up, so that each group is one product; the named parameters are row
 // slices of it. Over tp: query heads, key/value heads, MLP columns and vocabulary rows are split; norms are replicated.
 // With fewer key/value heads than ranks, tp / heads neighbouring ranks hold the same head.
 #pragma once
@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "model/config.h"
-#include "parallel/gradient_sync.h"
+#include "parallel/optimizer/parameter_shard.h"
 #include "parallel/process_grid.h"
 
 namespace carillon {
@@ -34,13 +34,13 @@ struct TensorShards {
 enum class Initial { kNormal, kOnes, kZeros };
 
 // One named parameter: what the optimizer sees, and how it begins.
-struct Parameter : SharedParameter {
+struct Parameter : ParameterShard {
   Initial initial = Initial::kNormal;
   explicit operator bool() const { return !name.empty(); }  // false: this architecture has none
 };
 
 struct LayerParameters {
-  Tensor qkv_weight;      // [(NHl + 2·NKVl)·HD, C]   the three below, behind one another
+  Tensor qkv_weight;      // [(NHl + 2·NKVl)·HD, C]   the three below, concatenated
   Tensor qkv_bias;        // [(NHl + 2·NKVl)·HD], absent without
   Tensor gate_up_weight;  // [2·Fl, C]
   Tensor gate_up_bias;
@@ -75,7 +75,7 @@ struct ParameterOptions {
 
 class Parameters {
  public:
-  // Deals weights and gradients from `arena`; touches no memory.
+  // Allocates weights and gradients from `arena`; touches no memory.
   Parameters(const ModelConfig& config, const TensorShards& shards, const ParameterOptions& options, Arena& arena);
 
   Parameter embedding;  // [Vl, C]
@@ -101,9 +101,10 @@ class Parameters {
   static constexpr int64_t kDrawnAtOnce = 1 << 17;
 
   // "model/NAME" with this rank's rectangles and weights, for loading and saving. A replica that is not the first of
-  // its kind is not owned, and nothing is owned unless `owner` (one rank of z writes). `backend`: whose memory it is.
+  // its kind is not owned, and nothing is owned unless `owner` (one rank of dp_cp writes). `backend`: whose memory it
+  // is.
   std::vector<NamedShard> weight_shards(Backend& backend, bool owner);
-  std::vector<SharedParameter> shared();
+  std::vector<ParameterShard> shared();
 
  private:
   TensorShards shards_;

@@ -54,9 +54,9 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
       row_shards_(row_shards(options.batch * local_rows(layout, options), *grid.tp, options.tensor_chunks)),
       mlp_tiled_(shape_of(layout, options, shards.tp).tiled()),
       scale_(1 / std::sqrt(static_cast<double>(config.head_dim))),
-      activations_(deal_kept_activations(config, shards, shape_of(layout, options, shards.tp), arena)),
-      work_(deal_lasting_memory(config, shape_of(layout, options, shards.tp), arena)),
-      batch_(deal_batch(shape_of(layout, options, shards.tp), arena)),
+      activations_(allocate_kept_activations(config, shards, shape_of(layout, options, shards.tp), arena)),
+      work_(allocate_lasting_memory(config, shape_of(layout, options, shards.tp), arena)),
+      batch_(allocate_batch(shape_of(layout, options, shards.tp), arena)),
       cosine_(arena.allocate("rotation.cosine", accumulate_type(options.compute),
                              {options.positions, config.rotary_pairs()})),
       sine_(arena.allocate("rotation.sine", accumulate_type(options.compute),
@@ -85,9 +85,9 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
   // What the layers fill again for their backward pass and what the loss computes with are never alive together.
   const ActivationShape shape = shape_of(layout, options, shards.tp);
   const size_t begin = arena.mark();
-  deal_shared_activations(config, shards, shape, arena, activations_);
-  deal_passing_memory(config, shards, shape, arena, work_);
-  if (ring_) ring_->deal_work(arena);
+  allocate_shared_activations(config, shards, shape, arena, activations_);
+  allocate_passing_memory(config, shards, shape, arena, work_);
+  if (ring_) ring_->allocate_work(arena);
   if (options.cache != nullptr) return;
   const size_t layers_end = arena.used();
   arena.rewind(begin);

@@ -2,8 +2,8 @@
 // backward, on any grid. model/README.md shows the block's equations with the line that computes each.
 //
 // One micro-batch is B sequences, of which this rank holds Tl = T/cp tokens each, and between blocks the row shard N/tp
-// of its N = B·Tl rows (parallel/row_shards.h). All memory is dealt from an Arena in the constructor; a step allocates
-// nothing.
+// of its N = B·Tl rows (parallel/tensor/row_shards.h). All memory is allocated from an Arena in the constructor; a step
+// allocates nothing.
 #pragma once
 
 #include <functional>
@@ -15,10 +15,10 @@
 #include "model/micro_batch.h"
 #include "model/parameters.h"
 #include "model/rope.h"
-#include "parallel/key_value_cache.h"
-#include "parallel/ring_attention.h"
-#include "parallel/row_shards.h"
-#include "parallel/vocabulary_parallel.h"
+#include "parallel/context/key_value_cache.h"
+#include "parallel/context/ring_attention.h"
+#include "parallel/tensor/row_shards.h"
+#include "parallel/tensor/vocabulary_parallel.h"
 
 namespace carillon {
 
@@ -53,7 +53,7 @@ class Transformer {
   // Forward pass only; then losses(). Collective over cp and tp.
   void forward(const MicroBatch& batch);
   // Forward and backward pass of Σ target_weight · loss; gradients are added to the parameters', but without
-  // `accumulate` overwrite those of SharedParameter::overwritten, which may then hold anything before. After a layer's
+  // `accumulate` overwrite those of ParameterShard::overwritten, which may then hold anything before. After a layer's
   // gradients are complete `layer_done` (if any) is called with its index, last layer first, and before all of them
   // with the number of layers: the last norm's, and an untied head's.
   void forward_backward(const MicroBatch& batch, bool accumulate,

@@ -24,7 +24,7 @@ ProcessGrid make_process_grid(std::unique_ptr<Communicator> world, GridShape sha
   grid.dp = world->split(grid.cp_rank * shape.tensor + grid.tp_rank, grid.dp_rank, "dp");
   grid.cp = world->split(grid.dp_rank * shape.tensor + grid.tp_rank, grid.cp_rank, "cp");
   grid.tp = world->split(grid.dp_rank * shape.context + grid.cp_rank, grid.tp_rank, "tp");
-  grid.z = world->split(grid.tp_rank, grid.dp_rank * shape.context + grid.cp_rank, "z");
+  grid.dp_cp = world->split(grid.tp_rank, grid.dp_rank * shape.context + grid.cp_rank, "dp_cp");
   grid.kv_replicas = grid.tp->split(grid.tp_rank / kv_replicas, grid.tp_rank, "kv_replicas");
   grid.world = std::move(world);
   return grid;

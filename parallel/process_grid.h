@@ -2,13 +2,13 @@
 //   tp  tensor parallel: the rows or columns of weights, heads, vocabulary; and, between blocks, the rows of the
 //   residual cp  context parallel: the tokens of each sequence (ring attention) dp  data parallel: the sequences of a
 //   batch
-// Weights are the same on all dp × cp ranks of one tp rank: that group ("z") reduces gradients and shares the
+// Weights are the same on all dp × cp ranks of one tp rank: that group (dp_cp) reduces gradients and shares the
 // optimizer.
 #pragma once
 
 #include <memory>
 
-#include "parallel/communicator.h"
+#include "parallel/transport/communicator.h"
 
 namespace carillon {
 
@@ -30,7 +30,7 @@ struct ProcessGrid {
   std::unique_ptr<Communicator> dp;     // same cp and tp rank
   std::unique_ptr<Communicator> cp;     // same dp and tp rank: the ring
   std::unique_ptr<Communicator> tp;     // same dp and cp rank
-  std::unique_ptr<Communicator> z;      // same tp rank: dp × cp, ordered by dp then cp
+  std::unique_ptr<Communicator> dp_cp;  // same tp rank: dp × cp, ordered by dp then cp
   // Ranks of tp that hold the same key/value head when there are fewer heads than ranks; size 1 otherwise.
   std::unique_ptr<Communicator> kv_replicas;
 };

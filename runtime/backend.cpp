@@ -1,7 +1,7 @@
 #include "runtime/backend.h"
 
 #include "runtime/cpu/cpu_backend.h"
-#include "runtime/cuda/library.h"
+#include "runtime/cuda/loader/library.h"
 #include "runtime/reference/reference_backend.h"
 #include "runtime/traced_backend.h"
 

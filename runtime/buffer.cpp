@@ -35,7 +35,8 @@ Tensor Arena::allocate(std::string_view name, DType dtype, std::span<const int64
   if (it == by_name_.end()) it = by_name_.emplace(std::string(name), 0).first;
   it->second += bytes;
   if (measuring_) return sized;
-  CHECK(used_ <= buffer_.bytes(), "arena is too small: planned and dealt sizes differ", used_, buffer_.bytes(), name);
+  CHECK(used_ <= buffer_.bytes(), "arena is too small: planned and allocated sizes differ", used_, buffer_.bytes(),
+        name);
   return Tensor(static_cast<char*>(buffer_.data()) + begin, dtype, shape);
 }
 

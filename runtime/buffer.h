@@ -1,8 +1,8 @@
-// Who owns memory. A Buffer is one allocation of one device; an Arena deals named tensors out of one Buffer.
+// Who owns memory. A Buffer is one allocation of one device; an Arena allocates named tensors out of one Buffer.
 //
-// Nothing is allocated inside a training step: everything is dealt before step 0, by the same code twice. First with a
-// measuring Arena, which hands out tensors without memory and counts; then with an Arena over a Buffer of that size.
-// So what `plan` prints and what a run takes cannot differ.
+// Nothing is allocated inside a training step: everything is allocated before step 0, by the same code twice. First
+// with a measuring Arena, which hands out tensors without memory and counts; then with an Arena over a Buffer of that
+// size. So what `plan` prints and what a run takes cannot differ.
 #pragma once
 
 #include <cstddef>
@@ -63,8 +63,8 @@ class Arena {
     return allocate(name, dtype, std::span<const int64_t>(shape.begin(), shape.size()));
   }
 
-  // Working memory that several phases share: what is dealt after mark() is handed back by rewind(mark). Bytes by name
-  // then say what was dealt, peak() what is needed.
+  // Working memory that several phases share: what is allocated after mark() is handed back by rewind(mark). Bytes by
+  // name then say what was allocated, peak() what is needed.
   size_t mark() const { return used_; }
   void rewind(size_t mark);
   // Behind what an earlier phase took: used() becomes at least `mark`, which was reached before.

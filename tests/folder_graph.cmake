@@ -9,17 +9,17 @@ set(may_launch runtime parallel model data launch)
 # A library's header, and where alone it may be included (regular expressions over paths).
 set(libraries
   "mpi.h" "^parallel/"
-  "hdf5.h" "^data/(hdf5_file|libraries)\\.cpp$"
+  "hdf5.h" "^data/files/(hdf5_file|libraries)\\.cpp$"
   "dnnl.hpp" "^runtime/cpu/"
   "cblas.h" "^runtime/cpu/"
   "yaml-cpp/" "^launch/"
   "CLI/" "^launch/"
   "sentencepiece" "^data/"
   "pcre2.h" "^data/"
-  "cuda" "^(runtime/cuda/|runtime/backend\\.cpp$|parallel/nccl|launch/(commands/info|plan/backend_scratch)\\.cpp$)"
-  "cudnn" "^runtime/cuda/cudnn_attention\\.cpp$"
-  "nccl.h" "^parallel/nccl_(communicator\\.cpp|watchdog\\.(h|cpp))$"
-  "parallel/mpi_native.h" "^(parallel/|data/(hdf5_file|checkpoint)\\.cpp$)"
+  "cuda" "^(runtime/cuda/|runtime/backend\\.cpp$|parallel/transport/nccl|launch/(commands/info|plan/backend_scratch)\\.cpp$)"
+  "cudnn" "^runtime/cuda/attention/cudnn_attention\\.cpp$"
+  "nccl.h" "^parallel/transport/nccl_(communicator\\.cpp|watchdog\\.(h|cpp))$"
+  "parallel/transport/mpi_native.h" "^(parallel/|data/(files/hdf5_file|checkpoint/checkpoint)\\.cpp$)"
   "gtest/" "^tests/")
 set(mistakes "")
 foreach(folder runtime parallel model data launch)

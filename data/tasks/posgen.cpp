@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "data/output_file.h"
+#include "data/files/output_file.h"
 #include "runtime/check.h"
 #include "runtime/rng.h"
 

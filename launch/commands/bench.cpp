@@ -1,14 +1,14 @@
 // carillon bench: measures this machine, for carillon plan.
-#include "launch/bench/bench.h"
+#include "launch/machine/bench/bench.h"
 
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
 
-#include "data/output_file.h"
+#include "data/files/output_file.h"
 #include "launch/commands/commands.h"
-#include "launch/ranks.h"
-#include "launch/text.h"
+#include "launch/session/ranks.h"
+#include "runtime/text.h"
 
 namespace carillon {
 namespace {

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "launch/program.h"
+#include "launch/commands/program.h"
 #include "runtime/error.h"
 
 namespace carillon {

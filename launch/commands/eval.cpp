@@ -1,8 +1,8 @@
 // carillon eval: one evaluation, printed as one JSON object.
 #include "launch/commands/commands.h"
-#include "launch/evaluator.h"
-#include "launch/ranks.h"
-#include "launch/sweep_results.h"
+#include "launch/evaluate/evaluator.h"
+#include "launch/evaluate/sweep_results.h"
+#include "launch/session/ranks.h"
 
 namespace carillon {
 namespace {

@@ -1,11 +1,11 @@
 // carillon export: the way back to a Hugging Face folder.
-#include "data/export.h"
+#include "data/formats/export.h"
 
 #include <algorithm>
 
-#include "data/model_source.h"
+#include "data/formats/model_source.h"
 #include "launch/commands/commands.h"
-#include "launch/config_schema.h"
+#include "launch/config/schema.h"
 #include "model/export_config.h"
 
 namespace carillon {

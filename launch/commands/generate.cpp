@@ -1,11 +1,11 @@
 // carillon generate: continues a prompt, or every prompt of a file.
-#include "data/output_file.h"
+#include "data/files/output_file.h"
 #include "launch/commands/commands.h"
-#include "launch/generator.h"
-#include "launch/model_weights.h"
-#include "launch/opened_model.h"
-#include "launch/ranks.h"
-#include "launch/score_documents.h"
+#include "launch/inference/generator.h"
+#include "launch/inference/score_documents.h"
+#include "launch/session/model_weights.h"
+#include "launch/session/opened_model.h"
+#include "launch/session/ranks.h"
 
 namespace carillon {
 namespace {

@@ -1,9 +1,9 @@
 // carillon import: Hugging Face folder to one model file.
-#include "data/import.h"
+#include "data/formats/import.h"
 
 #include <unistd.h>
 
-#include "data/model_source.h"
+#include "data/formats/model_source.h"
 #include "launch/commands/commands.h"
 #include "model/config.h"
 

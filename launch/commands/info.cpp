@@ -2,15 +2,15 @@
 #include <CLI/Version.hpp>
 #include <nlohmann/json.hpp>
 
-#include "data/libraries.h"
+#include "data/files/libraries.h"
 #include "launch/commands/commands.h"
-#include "launch/run_config.h"
-#include "launch/text.h"
+#include "launch/config/run_config.h"
 #include "launch/version.h"
-#include "parallel/libraries.h"
-#include "parallel/nccl_library.h"
+#include "parallel/transport/libraries.h"
+#include "parallel/transport/nccl_library.h"
 #include "runtime/backend.h"
-#include "runtime/cuda/library.h"
+#include "runtime/cuda/loader/library.h"
+#include "runtime/text.h"
 
 namespace carillon {
 namespace {

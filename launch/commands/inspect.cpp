@@ -1,5 +1,5 @@
 // carillon inspect: what is in a model, checkpoint or token file.
-#include "data/inspect.h"
+#include "data/formats/inspect.h"
 
 #include "launch/commands/commands.h"
 

@@ -2,7 +2,7 @@
 #include "data/tasks/posgen.h"
 
 #include "launch/commands/commands.h"
-#include "launch/config_schema.h"
+#include "launch/config/schema.h"
 
 namespace carillon {
 namespace {

@@ -1,7 +1,7 @@
 // carillon report: the page of a run's or a sweep's folder.
 #include "launch/report/report.h"
 
-#include "data/output_file.h"
+#include "data/files/output_file.h"
 #include "launch/commands/commands.h"
 
 namespace carillon {

@@ -3,9 +3,9 @@
 #include <cmath>
 #include "launch/commands/commands.h"
 
-#include "data/output_file.h"
+#include "data/files/output_file.h"
+#include "launch/config/run_config.h"
 #include "launch/report/rope_chart.h"
-#include "launch/run_config.h"
 #include "model/rope_laws.h"
 #include "model/rope_report.h"
 

@@ -1,10 +1,10 @@
 // carillon score: log-probability of every token of every document.
 #include <algorithm>
 
-#include "data/output_file.h"
+#include "data/files/output_file.h"
 #include "launch/commands/commands.h"
-#include "launch/ranks.h"
-#include "launch/scorer.h"
+#include "launch/inference/scorer.h"
+#include "launch/session/ranks.h"
 
 namespace carillon {
 namespace {

@@ -1,9 +1,9 @@
 // carillon slurm: the sbatch script for a run or a sweep, to standard output.
-#include "launch/slurm_script.h"
+#include "launch/slurm/slurm_script.h"
 
 #include "launch/commands/commands.h"
-#include "launch/run_config.h"
-#include "launch/sweep_config.h"
+#include "launch/config/run_config.h"
+#include "launch/evaluate/sweep_config.h"
 
 namespace carillon {
 namespace {

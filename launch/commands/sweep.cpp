@@ -5,10 +5,10 @@
 #include <set>
 
 #include "launch/commands/commands.h"
-#include "launch/evaluator.h"
-#include "launch/ranks.h"
-#include "launch/sweep_claims.h"
-#include "launch/sweep_results.h"
+#include "launch/evaluate/evaluator.h"
+#include "launch/evaluate/sweep_claims.h"
+#include "launch/evaluate/sweep_results.h"
+#include "launch/session/ranks.h"
 
 namespace carillon {
 namespace {

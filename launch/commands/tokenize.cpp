@@ -1,8 +1,8 @@
 // carillon tokenize: text or JSON lines to a token file.
-#include "data/document_reader.h"
-#include "data/token_file.h"
+#include "data/corpus/document_reader.h"
+#include "data/corpus/token_file.h"
 #include "launch/commands/commands.h"
-#include "launch/run_config.h"
+#include "launch/config/run_config.h"
 
 namespace carillon {
 namespace {

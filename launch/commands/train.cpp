@@ -1,6 +1,6 @@
 // carillon train: trains from scratch or fine-tunes; resumes by itself.
 #include "launch/commands/commands.h"
-#include "launch/trainer.h"
+#include "launch/train/trainer.h"
 
 namespace carillon {
 namespace {

@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "launch/commands/commands.h"
-#include "launch/layout_check.h"
+#include "launch/train/layout_check.h"
 
 namespace carillon {
 namespace {

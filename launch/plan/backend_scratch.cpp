@@ -4,7 +4,7 @@
 
 #include "runtime/cpu/kernels.h"
 #include "runtime/cpu/product_pieces.h"
-#include "runtime/cuda/launch_sizes.h"
+#include "runtime/cuda/ops/launch_sizes.h"
 
 namespace carillon {
 

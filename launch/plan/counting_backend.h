@@ -30,7 +30,7 @@ class CountingBackend : public Backend {
   // CudaBackend::wait() downloads the word in which kernels say that a position was beyond the table.
   static constexpr int64_t kWaitBytes = 4;
 
-  // fused_attention: whole blocks go to cuDNN's attention, as in runtime/cuda/attention_fused.cpp.
+  // fused_attention: whole blocks go to cuDNN's attention, as in runtime/cuda/attention/attention_fused.cpp.
   explicit CountingBackend(bool fused_attention = false) : fused_attention_(fused_attention) {}
 
   const DeviceCounts& counts() const { return counts_; }

@@ -41,7 +41,7 @@ ScratchShape scratch_shape(const ModelConfig& model, const MachineProfile& machi
 }
 
 // Vectors of the batch loader (whole sequences), of the sharded batch, and of what the network uploads from and
-// downloads to; data/batch_loader.h, model/micro_batch.h, and staged_ and host_ in model/ and parallel/.
+// downloads to; data/corpus/batch_loader.h, model/micro_batch.h, and staged_ and host_ in model/ and parallel/.
 int64_t staging_bytes(const PlannedRun& run) {
   const int64_t wide = static_cast<int64_t>(size_of(accumulate_type(run.network.compute))), rows = run.rows();
   const int64_t whole = run.network.batch * run.network.sequence_length;
@@ -68,12 +68,12 @@ int64_t communication_bytes(const ModelConfig& model, const PlannedRun& run, con
   constexpr int64_t kBlock = int64_t{4} << 20;
   const int64_t wide = static_cast<int64_t>(size_of(accumulate_type(run.network.compute)));
   const int64_t narrow = static_cast<int64_t>(size_of(run.network.compute));
-  const int64_t z = run.grid.data * run.grid.context, tensor = run.grid.tensor;
+  const int64_t dp_cp = run.grid.data * run.grid.context, tensor = run.grid.tensor;
   int64_t bytes = 0;
-  if (z > 1) {
+  if (dp_cp > 1) {
     const int64_t largest =
         model.hidden_size * std::max({shards.vocabulary.size(), shards.mlp.size(), shards.heads * model.head_dim});
-    bytes += z * std::min(kBlock, (largest + z - 1) / z) * wide;
+    bytes += dp_cp * std::min(kBlock, (largest + dp_cp - 1) / dp_cp) * wide;
   }
   if (tensor > 1) bytes += tensor * std::min(kBlock, run.rows() / tensor * model.hidden_size) * narrow;
   return bytes;
@@ -118,7 +118,7 @@ RankMemory MemoryPlan::rank(const PlannedRun& run, int rank) const {
   const NetworkMemory network = Network::measure(*backend_, grid, model_, run.network);
 
   RankMemory memory;
-  memory.dealt = static_cast<int64_t>(network.bytes);
+  memory.allocated = static_cast<int64_t>(network.bytes);
   std::map<std::string, int64_t> by_role;
   int64_t named = 0;
   for (const auto& [name, bytes] : network.by_name) {
@@ -129,8 +129,8 @@ RankMemory MemoryPlan::rank(const PlannedRun& run, int rank) const {
   std::stable_sort(memory.tensors.begin(), memory.tensors.end(),
                    [](const auto& a, const auto& b) { return a.second > b.second; });
   // Attention's forward state lies where its gradients do, and the loss where layers work: the names add up to more
-  // than is dealt.
-  const int64_t shared = std::max<int64_t>(named - memory.dealt, 0);
+  // than is allocated.
+  const int64_t shared = std::max<int64_t>(named - memory.allocated, 0);
 
   for (const char* role : kRoles) {
     memory.roles.emplace_back(role, by_role[role]);
@@ -138,8 +138,8 @@ RankMemory MemoryPlan::rank(const PlannedRun& run, int rank) const {
   }
   for (const auto& [role, bytes] : by_role) memory.roles.emplace_back(role, bytes);
   memory.roles.emplace_back("used in turn", -shared);
-  memory.roles.emplace_back("gaps", memory.dealt - (named - shared));
-  memory.total = memory.dealt;
+  memory.roles.emplace_back("gaps", memory.allocated - (named - shared));
+  memory.total = memory.allocated;
   const auto add = [&](const char* role, int64_t bytes) {
     memory.roles.emplace_back(role, bytes);
     memory.total += bytes;
@@ -191,9 +191,9 @@ RankMemory MemoryPlan::rank(const PlannedRun& run, int rank) const {
 
 std::vector<RankGroup> MemoryPlan::groups(const PlannedRun& run) const {
   require_tensor_parallel(model_, run.grid.tensor);
-  const int z = run.grid.data * run.grid.context;
-  // Shares of rows differ by at most one: z ranks are alike unless some parameter's rows do not divide evenly, and then
-  // they change at the remainders only. Measuring each distinct pair once keeps a plan of a thousand ranks short.
+  const int dp_cp = run.grid.data * run.grid.context;
+  // Shares of rows differ by at most one: dp_cp ranks are alike unless some parameter's rows do not divide evenly, and
+  // then they change at the remainders only. Measuring each distinct pair once keeps a plan of a thousand ranks short.
   std::map<std::vector<int64_t>, size_t> known;
   std::vector<RankGroup> groups;
   for (int tensor = 0; tensor < run.grid.tensor; ++tensor) {
@@ -202,10 +202,10 @@ std::vector<RankGroup> MemoryPlan::groups(const PlannedRun& run) const {
     Parameters parameters(model_, shards, {run.network.compute, true, false}, measuring);
     std::set<int64_t> row_counts;
     parameters.for_each([&](Parameter& parameter) { row_counts.insert(parameter.weight.size(0)); });
-    for (int shard = 0; shard < z; ++shard) {
+    for (int shard = 0; shard < dp_cp; ++shard) {
       std::vector<int64_t> shape{shards.heads, shards.kv_heads, shards.mlp.size(), shards.vocabulary.size()};
       for (const int64_t rows : row_counts)
-        shape.push_back(run.network.optimizer.zero == 0 ? rows : share_of(rows, z, shard).size());
+        shape.push_back(run.network.optimizer.zero == 0 ? rows : share_of(rows, dp_cp, shard).size());
       const int world_rank = shard * run.grid.tensor + tensor;
       const auto [found, fresh] = known.emplace(shape, groups.size());
       if (fresh) {

@@ -1,5 +1,5 @@
-// Exact memory of every rank of a planned run: the code that deals a run's memory deals it here, into an arena that
-// only counts (Network::measure). What a rank takes beside that piece is estimated and named: the backend's own
+// Exact memory of every rank of a planned run: the code that allocates a run's memory allocates it here, into an arena
+// that only counts (Network::measure). What a rank takes beside that piece is estimated and named: the backend's own
 // scratch, the host's staging of batches, MPI's reduction buffers, the libraries.
 #pragma once
 
@@ -10,18 +10,18 @@
 #include <utility>
 #include <vector>
 
-#include "launch/machine_profile.h"
+#include "launch/machine/machine_profile.h"
 #include "launch/plan/planned_run.h"
 
 namespace carillon {
 
 struct RankMemory {
   // By role, in the order of a step: weights, gradients, optimizer, activations, work, attention, loss, batch,
-  // rotation, gaps (alignment), evaluation; then what is not dealt: backend scratch, host staging, communication,
+  // rotation, gaps (alignment), evaluation; then what is not allocated: backend scratch, host staging, communication,
   // start (what starting takes beyond those), libraries. They add up to `total`.
   std::vector<std::pair<std::string, int64_t>> roles;
   std::vector<std::pair<std::string, int64_t>> tensors;  // of the one piece by full name, largest first
-  int64_t dealt = 0;                                     // Network::bytes()
+  int64_t allocated = 0;                                 // Network::bytes()
   int64_t total = 0;                                     // on the device; on a CPU of the whole process
   // Host memory of the rank; on a CPU what is offloaded only, the rest is in `total`.
   int64_t host = 0;

@@ -4,7 +4,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "launch/training_step.h"
+#include "launch/train/training_step.h"
 
 namespace carillon {
 

@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "launch/opened_model.h"
+#include "launch/config/run_config.h"
 #include "launch/plan/time_plan.h"
-#include "launch/run_config.h"
-#include "launch/slurm_script.h"
+#include "launch/session/opened_model.h"
+#include "launch/slurm/slurm_script.h"
 
 namespace carillon {
 

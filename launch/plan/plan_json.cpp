@@ -52,7 +52,7 @@ Json memory_json(const Plan& plan) {
                       {"by_role", by_name(group.memory.roles)}});
   const RankMemory& memory = plan.groups.front().memory;
   return {{"peak_bytes", memory.total},
-          {"dealt_bytes", memory.dealt},
+          {"allocated_bytes", memory.allocated},
           {"host_bytes", memory.host},
           {"host_by_role", by_name(memory.host_roles)},
           {"host_node_bytes", memory.host * ranks_of_a_node(plan.machine)},

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "launch/config_values.h"
-#include "launch/ranks.h"
+#include "launch/config/values.h"
+#include "launch/session/ranks.h"
 
 namespace carillon {
 namespace {
@@ -60,13 +60,13 @@ Limit memory_limit(const PlannedRun& run, const PlannedMachine& machine, const M
   Limit limit{"memory", peak > whole, ""};
   Remedies remedies{limit, memory, machine};
   const auto remedy = [&](const std::string& change, const PlannedRun& other) { return remedies.add(change, other); };
-  const int64_t z = int64_t{run.grid.data} * run.grid.context;
+  const int64_t dp_cp = int64_t{run.grid.data} * run.grid.context;
   if (run.network.recompute != Recompute::kFull) {
     PlannedRun other = run;
     other.network.recompute = Recompute::kFull;
     remedy("train.recompute=full", other);
   }
-  if (run.network.optimizer.zero < 2 && z > 1) {
+  if (run.network.optimizer.zero < 2 && dp_cp > 1) {
     PlannedRun other = run;
     other.network.optimizer.zero = 2;
     remedy("parallel.zero=2", other);
@@ -98,7 +98,7 @@ Limit memory_limit(const PlannedRun& run, const PlannedMachine& machine, const M
         other.network.offload = optimizer ? Offload::kAll : Offload::kCheckpoints;
         also(optimizer ? "train.offload=all" : "train.offload=checkpoints");
       }
-      if (!fits && other.network.optimizer.zero < 2 && z > 1) {
+      if (!fits && other.network.optimizer.zero < 2 && dp_cp > 1) {
         other.network.optimizer.zero = 2;
         also("parallel.zero=2");
       }

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "launch/config_schema.h"
+#include "launch/config/schema.h"
 #include "launch/plan/memory_plan.h"
 #include "launch/plan/time_plan.h"
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "launch/training_evaluator.h"
+#include "launch/evaluate/training_evaluator.h"
 
 namespace carillon {
 

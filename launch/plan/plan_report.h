@@ -8,7 +8,8 @@
 //   contiguous), dtype, sequence_length,
 //                 tokens_per_rank, micro_batch_size, gradient_accumulation_steps, sequences_per_step, tokens_per_step;
 //                 null when the ranks cannot be laid out
-//   memory        peak_bytes, dealt_bytes (what the run allocates as one piece), host_bytes (of a rank), host_by_role,
+//   memory        peak_bytes, allocated_bytes (what the run allocates as one piece), host_bytes (of a rank),
+//   host_by_role,
 //                 host_node_bytes (all ranks of a node), by_role {role: bytes},
 //                 tensors {name: bytes}, groups [{name, ranks, peak_bytes, host_bytes, by_role}], longest_sequence
 //                 (tokens, 0: none)

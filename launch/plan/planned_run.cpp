@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "launch/training_step.h"
+#include "launch/train/training_step.h"
 
 namespace carillon {
 namespace {
@@ -61,7 +61,7 @@ ProcessGrid planned_grid(GridShape shape, int rank, int kv_replicas) {
   grid.dp = planned_communicator("dp", grid.dp_rank, shape.data);
   grid.cp = planned_communicator("cp", grid.cp_rank, shape.context);
   grid.tp = planned_communicator("tp", grid.tp_rank, shape.tensor);
-  grid.z = planned_communicator("z", grid.dp_rank * shape.context + grid.cp_rank, shape.data * shape.context);
+  grid.dp_cp = planned_communicator("dp_cp", grid.dp_rank * shape.context + grid.cp_rank, shape.data * shape.context);
   grid.kv_replicas = planned_communicator("kv_replicas", grid.tp_rank % kv_replicas, kv_replicas);
   return grid;
 }

@@ -7,11 +7,11 @@
 #include <memory>
 #include <string>
 
-#include "launch/network.h"
-#include "launch/run_config.h"
+#include "launch/config/run_config.h"
 #include "model/config.h"
+#include "model/network.h"
+#include "parallel/context/ring_topology.h"
 #include "parallel/process_grid.h"
-#include "parallel/ring_topology.h"
 
 namespace carillon {
 

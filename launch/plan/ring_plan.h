@@ -1,11 +1,12 @@
 // What the ring of one attention layer computes and sends, step by step, for one document over the whole sequence:
-// exact counts of visible (query, key) pairs, and the halves that travel (parallel/ring_schedule.h). Pure arithmetic.
+// exact counts of visible (query, key) pairs, and the halves that travel (parallel/context/ring_schedule.h). Pure
+// arithmetic.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
-#include "parallel/ring_attention.h"
+#include "parallel/context/ring_attention.h"
 
 namespace carillon {
 

@@ -5,8 +5,8 @@
 #include <numeric>
 
 #include "launch/plan/ring_plan.h"
-#include "launch/training_step.h"
-#include "parallel/device_communicator.h"
+#include "launch/train/training_step.h"
+#include "parallel/transport/device_communicator.h"
 
 namespace carillon {
 namespace {
@@ -41,7 +41,7 @@ class CountedHost : public Communicator {
   std::vector<int64_t> gathered_;
 };
 
-// For tensors of the device: what parallel/nccl_communicator.cpp calls, and what a ring sends for it.
+// For tensors of the device: what parallel/transport/nccl_communicator.cpp calls, and what a ring sends for it.
 class CountedTransport : public ImmediateTransport {
  public:
   CountedTransport(int rank, int size, StepCounts& counts) : rank_(rank), size_(size), counts_(counts) {}
@@ -90,7 +90,7 @@ ProcessGrid counted_grid(const ModelConfig& model, const PlannedRun& run, int ra
                          StepCounts& counts) {
   const int replicas = TensorShards(model, run.grid.tensor, 0).kv_replicas;
   ProcessGrid grid = planned_grid(run.grid, rank, replicas);
-  for (auto* axis : {&grid.world, &grid.dp, &grid.cp, &grid.tp, &grid.z, &grid.kv_replicas}) {
+  for (auto* axis : {&grid.world, &grid.dp, &grid.cp, &grid.tp, &grid.dp_cp, &grid.kv_replicas}) {
     const Communicator& planned = **axis;
     std::vector<int64_t> gathered;
     if (axis == &grid.cp) gathered = causal_readers(run.layout(), model.sliding_window);
@@ -145,11 +145,11 @@ StepCounts count_step(const ModelConfig& model, const PlannedRun& run, int rank)
   backend.reset();
   const size_t lasting_bytes = network.bytes();
   counts = {};
-  for (auto* axis : {&grid.cp, &grid.tp, &grid.z}) (*axis)->reset_traffic();
+  for (auto* axis : {&grid.cp, &grid.tp, &grid.dp_cp}) (*axis)->reset_traffic();
   step(run.accumulation);
   counts.device = backend.counts();
-  counts.dealt_bytes = static_cast<int64_t>(lasting_bytes);
-  for (const Communicator* axis : {grid.cp.get(), grid.tp.get(), grid.z.get()}) {
+  counts.allocated_bytes = static_cast<int64_t>(lasting_bytes);
+  for (const Communicator* axis : {grid.cp.get(), grid.tp.get(), grid.dp_cp.get()}) {
     const Traffic& traffic = axis->traffic();
     counts.axes[axis->name()] = {traffic.total_bytes(), traffic.total_calls()};
   }

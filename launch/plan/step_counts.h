@@ -20,8 +20,8 @@ struct StepCounts {
   struct Axis {
     int64_t bytes = 0, calls = 0;
   };
-  std::map<std::string, Axis> axes;  // cp, tp, z: as metrics.jsonl's `communication`, but of this rank alone
-  int64_t dealt_bytes = 0;           // of the network's one piece
+  std::map<std::string, Axis> axes;  // cp, tp, dp_cp: as metrics.jsonl's `communication`, but of this rank alone
+  int64_t allocated_bytes = 0;       // of the network's one piece
 };
 
 // Of world rank `rank`. Errors 64 as Network's; 74 where the process has no addresses left for its memory.

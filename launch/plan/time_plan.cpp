@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "parallel/row_shards.h"
+#include "parallel/tensor/row_shards.h"
 
 namespace carillon {
 namespace {
@@ -281,13 +281,13 @@ StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const Planne
        seconds_on(machine.link(run.grid.tensor), work.tensor_bytes - exchanges * work.tensor_exchange_bytes,
                   (work.tensor_calls - exchanges * static_cast<double>(work.tensor_chunks)) * (run.grid.tensor - 1)));
 
-  const int64_t z = int64_t{run.grid.data} * run.grid.context;
-  if (z > 1) {
+  const int64_t dp_cp = int64_t{run.grid.data} * run.grid.context;
+  if (dp_cp > 1) {
     const bool gpu = profile.device != "cpu", ring = run.grid.context > 1, zero2 = run.network.optimizer.zero == 2;
     const Link& link = machine.link(run.grid.size());
     // A device's bucket is one launch.
     const auto bucket = [&](const WorkPlan::Bucket& part) {
-      return seconds_on(link, part.bytes, static_cast<double>((gpu ? 1 : part.tensors) * (z - 1)));
+      return seconds_on(link, part.bytes, static_cast<double>((gpu ? 1 : part.tensors) * (dp_cp - 1)));
     };
     const double head = bucket(work.head_gradients), embedding = bucket(work.embedding_gradients);
     time.reduction_layer = bucket(work.layer_gradients);
@@ -301,9 +301,9 @@ StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const Planne
         reductions * exposed_reductions(head, time.reduction_layer, embedding, time.reduction_room,
                                         model.num_hidden_layers, /*free=*/run.grid.tensor == 1 && !ring && !zero2);
     time.gradients = time.reduction_exposed +
-                     (work.weight_bytes > 0
-                          ? seconds_on(link, work.weight_bytes, static_cast<double>(work.parameter_tensors * (z - 1)))
-                          : 0);
+                     (work.weight_bytes > 0 ? seconds_on(link, work.weight_bytes,
+                                                         static_cast<double>(work.parameter_tensors * (dp_cp - 1)))
+                                            : 0);
   }
   // Gradients are zeroed one by one; their norm is one op, the update too unless its state passes by in chunks.
   const int64_t updates = work.offloaded_state_bytes > 0 ? work.parameter_tensors : 1;

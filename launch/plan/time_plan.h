@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-#include "launch/machine_profile.h"
+#include "launch/machine/machine_profile.h"
 #include "launch/plan/planned_run.h"
 #include "launch/plan/work_plan.h"
 

@@ -172,11 +172,11 @@ WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run, int64_t tens
     work.tensor_calls += 2 * chunks;
   }
 
-  const int64_t z = int64_t{run.grid.data} * run.grid.context;
+  const int64_t dp_cp = int64_t{run.grid.data} * run.grid.context;
   Arena measuring;
   Parameters parameters(model, shards, {options.compute, true, false}, measuring);
   const double sent =
-      (options.optimizer.zero == 0 ? 2 : 1) * wide * static_cast<double>(z - 1) / static_cast<double>(z);
+      (options.optimizer.zero == 0 ? 2 : 1) * wide * static_cast<double>(dp_cp - 1) / static_cast<double>(dp_cp);
   parameters.for_each([&](Parameter& parameter) {
     WorkPlan::Bucket* bucket = parameter.group < 0                          ? &work.embedding_gradients
                                : parameter.group == model.num_hidden_layers ? &work.head_gradients
@@ -188,19 +188,19 @@ WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run, int64_t tens
     }
     const int64_t row = parameter.weight.size(0) == 0 ? 0 : parameter.weight.count() / parameter.weight.size(0);
     work.local_parameters += parameter.weight.count();
-    work.owned_parameters +=
-        options.optimizer.zero == 0 ? parameter.weight.count() : share_of(parameter.weight.size(0), z, 0).size() * row;
+    work.owned_parameters += options.optimizer.zero == 0 ? parameter.weight.count()
+                                                         : share_of(parameter.weight.size(0), dp_cp, 0).size() * row;
     ++work.parameter_tensors;
   });
   const double local = static_cast<double>(work.local_parameters), owned = static_cast<double>(work.owned_parameters);
-  const double share = static_cast<double>(z - 1) / static_cast<double>(z);
+  const double share = static_cast<double>(dp_cp - 1) / static_cast<double>(dp_cp);
   if (offloads_optimizer(options.offload)) work.offloaded_state_bytes = owned * (narrow == wide ? 2 : 3) * wide;
   work.gradient_bytes = sent * local;
   work.weight_bytes = options.optimizer.zero == 0 ? 0 : local * narrow * share;
   const double reductions = options.optimizer.zero == 2 ? static_cast<double>(run.accumulation) : 1;
   // ZeRO 2 zeroes the full gradients after every micro-step and adds its rows to the shard.
   work.optimizer_moved_bytes = local * wide + owned * wide + owned * (7 * wide + narrow);
-  if (z > 1) work.optimizer_moved_bytes += reductions * (local + owned) * wide;
+  if (dp_cp > 1) work.optimizer_moved_bytes += reductions * (local + owned) * wide;
   if (options.optimizer.zero == 2) work.optimizer_moved_bytes += reductions * (local + 3 * owned) * wide;
   return work;
 }

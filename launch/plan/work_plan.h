@@ -1,5 +1,6 @@
-// The work of one micro-step on one rank, counted from the ops of model/block.cpp, parallel/vocabulary_parallel.cpp and
-// parallel/sharded_optimizer.cpp: products by shape, bytes that elementwise ops move, bytes on the wire. No rates here.
+// The work of one micro-step on one rank, counted from the ops of model/block.cpp,
+// parallel/tensor/vocabulary_parallel.cpp and parallel/optimizer/sharded_optimizer.cpp: products by shape, bytes that
+// elementwise ops move, bytes on the wire. No rates here.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +40,7 @@ struct WorkPlan {
   int64_t local_parameters = 0;  // of this tp rank
   int64_t owned_parameters = 0;  // of its optimizer share
   int64_t parameter_tensors = 0;
-  // Over z, sent: reduction; per step (ZeRO 0, 1) or per micro-step (ZeRO 2). In buckets, which begin one after
+  // Over dp_cp, sent: reduction; per step (ZeRO 0, 1) or per micro-step (ZeRO 2). In buckets, which begin one after
   // another: the last norm and an untied head, then layer by layer, then the embedding.
   struct Bucket {
     double bytes = 0;
@@ -47,12 +48,12 @@ struct WorkPlan {
   };
   Bucket head_gradients, layer_gradients, embedding_gradients;
   double gradient_bytes = 0;         // of all buckets
-  double weight_bytes = 0;           // over z, sent: the new weights, per step
+  double weight_bytes = 0;           // over dp_cp, sent: the new weights, per step
   double offloaded_state_bytes = 0;  // masters and moments, one way, per step
   double optimizer_moved_bytes = 0;  // zeroing, norm, AdamW, sums of the reduction
 };
 
-// Exchanges over tensor ranks in so many chunks (parallel/row_shards.h).
+// Exchanges over tensor ranks in so many chunks (parallel/tensor/row_shards.h).
 WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run, int64_t tensor_chunks = 1);
 
 // Parameters that stand in products: all but the embedding (unless it is the head too), norms and biases.

@@ -5,8 +5,8 @@
 #include <set>
 #include <sstream>
 
-#include "data/checkpoint.h"
-#include "data/model_source.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/formats/model_source.h"
 #include "launch/report/report.h"
 #include "model/config.h"
 

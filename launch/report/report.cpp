@@ -7,7 +7,7 @@
 
 #include "launch/report/chart.h"
 #include "launch/report/rope_chart.h"
-#include "launch/text.h"
+#include "runtime/text.h"
 
 namespace carillon {
 namespace {

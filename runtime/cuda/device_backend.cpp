@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "runtime/cuda/check_cuda.h"
-#include "runtime/cuda/operands.h"
-#include "runtime/cuda/survey.h"
+#include "runtime/cuda/loader/survey.h"
+#include "runtime/cuda/ops/operands.h"
 
 namespace carillon {
 
@@ -29,7 +29,7 @@ CudaBackend::CudaBackend(const BackendOptions& options) : device_(options.device
     for (cudaStream_t* stream : {&stream_, &upload_stream_, &download_stream_})
       CHECK_CUDA(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking));
     beyond_ = allocate(sizeof(int));
-    // Before the scratch area, so that what the comparison takes is gone when memory is dealt.
+    // Before the scratch area, so that what the comparison takes is gone when memory is allocated.
     if (options.attention == "cudnn") start_fused_attention();
     scratch_ = {};
     scratch_ = allocate(size_t{cuda::kScratchBytes});

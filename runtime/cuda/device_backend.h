@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "runtime/backend.h"
-#include "runtime/cuda/fused_attention.h"
-#include "runtime/cuda/kernels.h"
-#include "runtime/cuda/launch_sizes.h"
+#include "runtime/cuda/attention/fused_attention.h"
+#include "runtime/cuda/ops/kernels.h"
+#include "runtime/cuda/ops/launch_sizes.h"
 
 namespace carillon {
 

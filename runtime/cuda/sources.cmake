@@ -1,33 +1,33 @@
 # What libcarillon_cuda.so is made of, and its emulated twin (tests/cuda_emulation) too: absolute paths.
 set(CARILLON_CUDA_SOURCES
-  attention.cpp
-  attention_backward.cu
-  attention_forward.cu
-  attention_general.cu
-  attention_fused.cpp
-  attention_merge.cu
-  attention_state.cu
-  adamw.cu
-  copies.cpp
-  cross_entropy.cu
+  attention/attention.cpp
+  attention/attention_backward.cu
+  attention/attention_forward.cu
+  attention/attention_general.cu
+  attention/attention_fused.cpp
+  attention/attention_merge.cu
+  attention/attention_state.cu
+  ops/adamw.cu
+  ops/copies.cpp
+  ops/cross_entropy.cu
   device_backend.cpp
-  elementwise.cpp
-  elementwise.cu
-  embedding.cu
-  fused_attention.cpp
-  machine.cpp
-  matmul.cpp
-  rmsnorm.cu
-  rotate.cu
-  rows.cpp
-  sums.cu
-  survey.cpp
-  swiglu.cu)
+  ops/elementwise.cpp
+  ops/elementwise.cu
+  ops/embedding.cu
+  attention/fused_attention.cpp
+  loader/machine.cpp
+  ops/matmul.cpp
+  ops/rmsnorm.cu
+  ops/rotate.cu
+  ops/rows.cpp
+  ops/sums.cu
+  loader/survey.cpp
+  ops/swiglu.cu)
 list(TRANSFORM CARILLON_CUDA_SOURCES PREPEND ${CMAKE_SOURCE_DIR}/runtime/cuda/)
 # Where there is NCCL (the emulation has it always).
 set(CARILLON_NCCL_SOURCES
-  ${CMAKE_SOURCE_DIR}/parallel/nccl_communicator.cpp
-  ${CMAKE_SOURCE_DIR}/parallel/nccl_watchdog.cpp)
+  ${CMAKE_SOURCE_DIR}/parallel/transport/nccl_communicator.cpp
+  ${CMAKE_SOURCE_DIR}/parallel/transport/nccl_watchdog.cpp)
 
 # What both targets have in common: own copies of the libraries' objects, nothing exported but what library.h names.
 function(carillon_cuda_library target)

@@ -1,5 +1,6 @@
 // Seconds to save and to load one checkpoint of 192 matrices of 8 MiB, split by rows over the ranks, the file's pages
-// dropped in between; then to write and sync its tensors once more in place, where the disk has dealt its blocks out.
+// dropped in between; then to write and sync its tensors once more in place, where the disk has allocated its blocks
+// out.
 //   mpirun -n 2 checkpoint_benchmark FOLDER STEP    ->    RESULT MiB save load rewrite
 #include <fcntl.h>
 #include <unistd.h>
@@ -8,9 +9,9 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "data/checkpoint.h"
-#include "data/tensor_io.h"
-#include "parallel/mpi_environment.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/checkpoint/tensor_io.h"
+#include "parallel/transport/mpi_environment.h"
 
 namespace carillon {
 namespace {

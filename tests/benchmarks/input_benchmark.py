@@ -202,7 +202,7 @@ def import_model(carillon, folder, repeats):
 
 def checkpoint(build, folder, repeats):
     """A save, a dd of as many zeros, and both read back from the disk, turn about. Both sides write a new file in a new
-    folder and keep two: the file system deals out blocks by folder."""
+    folder and keep two: the file system allocates blocks by folder."""
     program, target = build / "tests/benchmarks/checkpoint_benchmark", folder / "checkpoints"
     environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
     shutil.rmtree(target, ignore_errors=True)

@@ -6,8 +6,8 @@
 #include <cmath>
 #include <cstdio>
 
-#include "parallel/mpi_environment.h"
-#include "parallel/ring_attention.h"
+#include "parallel/context/ring_attention.h"
+#include "parallel/transport/mpi_environment.h"
 #include "tests/benchmarks/support.h"
 
 namespace carillon::benchmarks {
@@ -36,10 +36,10 @@ Times measure(Communicator& cp, DType type, int64_t length) {
   const SequenceLayout layout(LayoutKind::kZigzag, length, cp.size(), 1);
   const RingAttention::Shape shape{1, kHeads, kKvHeads, kHeadDim, type};
   Arena measuring;
-  RingAttention(workspace.backend(), cp, layout, shape, measuring).deal_work(measuring);
+  RingAttention(workspace.backend(), cp, layout, shape, measuring).allocate_work(measuring);
   Arena arena(workspace.backend().allocate(measuring.peak()));
   RingAttention attention(workspace.backend(), cp, layout, shape, arena);
-  attention.deal_work(arena);
+  attention.allocate_work(arena);
 
   const int64_t local = layout.local();
   const auto queries = [&] { return workspace.normal(type, {1, local, kHeads, kHeadDim}); };

@@ -66,12 +66,17 @@ def nvdisasm(folder):
     return shutil.which("nvdisasm") or ""
 
 
+def source_of(name):
+    """runtime/cuda/attention/NAME.cu or runtime/cuda/ops/NAME.cu"""
+    return next((SOURCE / "runtime/cuda").glob(f"*/{name}.cu"))
+
+
 def compile_one(folder, disassembler, name, architecture):
     """ptxas' report and the disassembly of one file for one generation."""
     cubin = pathlib.Path(folder) / f"{name}.{architecture}.cubin"
     flags = (os.environ.get("NVCCFLAGS") or "-O3").split()
     done = subprocess.run([nvcc(), "-std=c++20", *flags, f"-I{SOURCE}", "-Xptxas", "-v", f"-arch={architecture}",
-                           "-cubin", str(SOURCE / f"runtime/cuda/{name}.cu"), "-o", str(cubin)],
+                           "-cubin", str(source_of(name)), "-o", str(cubin)],
                           capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(done.stderr)
@@ -133,7 +138,7 @@ class Sass(unittest.TestCase):
                 cls.loops.update({(architecture, *key): value for key, value in main_loops(sass).items()})
         cls.shared = {}
         for kernel in KERNELS:
-            text = (SOURCE / f"runtime/cuda/{kernel.file}.cu").read_text()
+            text = source_of(kernel.file).read_text()
             for width, size in re.findall(rf"static_assert\({kernel.shared}<(\d+)>::kBytes == (\d+)\);", text):
                 cls.shared[kernel.name, int(width)] = int(size)
 
@@ -150,7 +155,7 @@ class Sass(unittest.TestCase):
                         check(kernel, width, architecture, (architecture, kernel.name, width))
 
     def resident(self, kernel, width, architecture):
-        """Blocks a multiprocessor holds. Registers are dealt to warps by 256: to threads by 8."""
+        """Blocks a multiprocessor holds. Registers are allocated to warps by 256: to threads by 8."""
         registers = (self.resources[architecture, kernel.name, width][0] + 7) // 8 * 8
         return min(65536 // (registers * THREADS), ARCHITECTURES[architecture] // (self.shared[kernel.name, width] + 1024))
 

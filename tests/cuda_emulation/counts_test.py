@@ -81,12 +81,12 @@ class Counts(unittest.TestCase):
                 for counter, key in COUNTS.items():
                     self.assertEqual(sum(c[counter] for c in long) - sum(c[counter] for c in short),
                                      (LONG - SHORT) * sum(c[key] for c in planned), counter)
-                # Memory: what the plan deals and the backend keeps; libraries are a constant of the profile.
+                # Memory: what the plan allocates and the backend keeps; libraries are a constant of the profile.
                 for counts in (short, long):
                     self.assertEqual(sorted(c["peak_bytes"] for c in counts), self.device_bytes(plan, ranks))
                     self.assertEqual({c["allocations"] for c in counts}, {short[0]["allocations"]})
                 for record in records[1:]:
-                    for axis in ("cp", "tp", "z"):
+                    for axis in ("cp", "tp", "dp_cp"):
                         for what in ("bytes", "calls"):
                             self.assertEqual(record["communication"][axis][what],
                                              sum(c["communication"][axis][what] for c in planned), (axis, what))

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "host_state.h"
-#include "runtime/cuda/tensor_core.h"
+#include "runtime/cuda/ops/tensor_core.h"
 
 using namespace carillon_emulation;
 

@@ -22,7 +22,7 @@ struct Allocation {
   std::size_t bytes = 0;
 };
 
-// Deals addresses of one region; touches no memory.
+// Allocates addresses of one region; touches no memory.
 class AddressRange {
  public:
   void reset(char* base, std::size_t span, bool at_page_end);

@@ -1,5 +1,5 @@
 // libcarillon_cudnn_emulated.so: stands in for libcarillon_cudnn.so on emulated devices (CARILLON_CUDNN_LIBRARY).
-#include "runtime/cuda/fused_attention.h"
+#include "runtime/cuda/attention/fused_attention.h"
 
 #include "runtime/cuda/check_cuda.h"
 #include "tests/cuda_emulation/block_attention.h"

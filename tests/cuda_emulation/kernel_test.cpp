@@ -6,7 +6,7 @@
 
 #include "cuda_bf16.h"
 #include "emulation_test.h"
-#include "runtime/cuda/tensor_core.h"
+#include "runtime/cuda/ops/tensor_core.h"
 
 namespace carillon_emulation {
 namespace {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "cuda_runtime.h"
-#include "runtime/cuda/attention_kernels.h"
+#include "runtime/cuda/attention/attention_kernels.h"
 
 using namespace carillon::cuda;
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "cuda_runtime.h"
-#include "runtime/cuda/kernels.h"
+#include "runtime/cuda/ops/kernels.h"
 
 using namespace carillon::cuda;
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "cuda_runtime.h"
-#include "runtime/cuda/tensor_core.h"
+#include "runtime/cuda/ops/tensor_core.h"
 
 namespace {
 

@@ -1,5 +1,5 @@
 // The twins of the tensor-core instructions. Layouts: PTX ISA, "Matrix fragments for mma.m16n8k16" and "ldmatrix".
-#include "runtime/cuda/tensor_core.h"
+#include "runtime/cuda/ops/tensor_core.h"
 
 #include <cfloat>
 #include <cmath>

@@ -1,4 +1,4 @@
-#include "data/batch_loader.h"
+#include "data/corpus/batch_loader.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <set>
 
-#include "parallel/thread_communicator.h"
+#include "parallel/transport/thread_communicator.h"
 #include "tests/support/temporary_folder.h"
 
 namespace carillon::testing {

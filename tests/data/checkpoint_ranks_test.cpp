@@ -4,8 +4,8 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "data/checkpoint.h"
-#include "parallel/mpi_native.h"
+#include "data/checkpoint/checkpoint.h"
+#include "parallel/transport/mpi_native.h"
 #include "tests/support/mpi_world.h"
 #include "tests/support/temporary_folder.h"
 

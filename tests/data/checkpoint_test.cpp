@@ -1,5 +1,5 @@
 // Checkpoints: any layout reads what any other wrote, and no damaged byte is ever loaded in silence.
-#include "data/checkpoint.h"
+#include "data/checkpoint/checkpoint.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "parallel/thread_communicator.h"
+#include "parallel/transport/thread_communicator.h"
 #include "runtime/rng.h"
 #include "tests/support/temporary_folder.h"
 

@@ -4,9 +4,9 @@
 
 #include <cstdlib>
 
-#include "data/checkpoint.h"
-#include "data/stored_values.h"
-#include "data/tensor_io.h"
+#include "data/checkpoint/checkpoint.h"
+#include "data/checkpoint/stored_values.h"
+#include "data/checkpoint/tensor_io.h"
 #include "runtime/rng.h"
 #include "tests/support/device_memory.h"
 #include "tests/support/mpi_world.h"

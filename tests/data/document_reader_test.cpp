@@ -1,5 +1,5 @@
 // Documents come in order and the same, whatever the batches and threads; an error comes where its line stands.
-#include "data/document_reader.h"
+#include "data/corpus/document_reader.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

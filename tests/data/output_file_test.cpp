@@ -1,4 +1,4 @@
-#include "data/output_file.h"
+#include "data/files/output_file.h"
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>

@@ -1,4 +1,4 @@
-#include "data/packing.h"
+#include "data/corpus/packing.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

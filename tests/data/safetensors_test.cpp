@@ -1,13 +1,13 @@
-#include "data/safetensors.h"
+#include "data/formats/safetensors.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
 
-#include "data/hugging_face_folder.h"
-#include "data/model_source.h"
-#include "data/stored_values.h"
+#include "data/checkpoint/stored_values.h"
+#include "data/formats/hugging_face_folder.h"
+#include "data/formats/model_source.h"
 #include "tests/support/temporary_folder.h"
 
 namespace carillon::testing {

@@ -1,13 +1,13 @@
 // Rectangles past HDF5: what is written lies where HDF5 finds it, and comes back the same, whatever the pieces.
-#include "data/tensor_io.h"
+#include "data/checkpoint/tensor_io.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
 
-#include "data/tensor_hash.h"
-#include "parallel/communicator.h"
+#include "data/checkpoint/tensor_hash.h"
+#include "parallel/transport/communicator.h"
 #include "runtime/error.h"
 #include "tests/support/temporary_folder.h"
 

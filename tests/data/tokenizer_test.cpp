@@ -1,5 +1,5 @@
 // Tokenizers against Hugging Face's library: tests/golden/tokenizers, made by make_tokenizers.py.
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,12 +1,12 @@
 // The hand-written splitter against PCRE2, match by match.
-#include "data/word_splitter.h"
+#include "data/tokenizer/word_splitter.h"
 
 #include <gtest/gtest.h>
 
 #include <random>
 
-#include "data/regular_expression.h"
-#include "data/unicode.h"
+#include "data/tokenizer/regular_expression.h"
+#include "data/tokenizer/unicode.h"
 
 namespace carillon::testing {
 namespace {

@@ -182,7 +182,7 @@ class Geometry:
 
 
 def judge_memory(planned, libraries, measured):
-    """What the plan deals must be there, and its allowance for contexts and libraries must suffice. -> good, text"""
+    """What the plan allocates must be there, and its allowance for contexts and libraries must suffice. -> good, text"""
     low = planned - libraries
     text = (f"{measured / 2**30:.3f} GiB of the device measured, planned {low / 2**30:.3f} GiB and up to "
             f"{libraries / 2**30:.2f} GiB of libraries")

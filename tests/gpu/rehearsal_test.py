@@ -67,7 +67,7 @@ class Rehearsal(unittest.TestCase):
         self.assertNotIn("does_not_fit", plain)
         self.assertEqual(stand_in["does_not_fit"], ["too large"])
         for entry in (plain, stand_in):
-            # The emulation has no contexts and libraries: to the byte what the plan deals.
+            # The emulation has no contexts and libraries: to the byte what the plan allocates.
             self.assertEqual(entry["measured_bytes"], entry["planned_bytes"] - entry["libraries_bytes"])
             self.assertLess(entry["length"], entry["longest_by_memory"])
             self.assertEqual(entry["started_at"], entry["longest_by_memory"])

@@ -121,9 +121,9 @@ def longest(figures, _):
         given = f" in place of {safe(', '.join(entry['does_not_fit']))}, not to be held here" if "does_not_fit" in entry else ""
         parts.append(f"<h3>{safe(entry['geometry'])}{given}: {entry['length']} of at most "
                      f"{entry['longest_by_memory']} tokens</h3><p>{safe(' '.join(entry['keys']))}</p>")
-        dealt = entry["planned_bytes"] - entry["libraries_bytes"]
+        allocated = entry["planned_bytes"] - entry["libraries_bytes"]
         parts.append(charts.bars([
-            ("planned, without libraries", dealt / GIB, "", 0),
+            ("planned, without libraries", allocated / GIB, "", 0),
             ("planned, with its allowance", entry["planned_bytes"] / GIB, "", 0),
             ("measured on the device", entry["measured_bytes"] / GIB, "", 1)], "GiB", entry["device_bytes"] / GIB))
         rows = [("planned", entry["planned_seconds"], "", 0)]

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <mutex>
 
-#include "launch/bench/bench.h"
-#include "parallel/thread_communicator.h"
+#include "launch/machine/bench/bench.h"
+#include "parallel/transport/thread_communicator.h"
 
 namespace carillon::testing {
 namespace {

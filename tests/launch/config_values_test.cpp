@@ -1,5 +1,5 @@
 // Scalars of the configuration: exactly the texts a person means, and the same text back.
-#include "launch/config_values.h"
+#include "launch/config/values.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <limits>
 #include <random>
 
-#include "launch/text.h"
+#include "runtime/text.h"
 
 namespace carillon {
 namespace {

@@ -1,5 +1,5 @@
 // Strict YAML: what is read, and that everything ambiguous or hostile is refused with its place.
-#include "launch/config_yaml.h"
+#include "launch/config/yaml.h"
 
 #include "tests/launch/near_error.h"
 #include "tests/support/temporary_folder.h"

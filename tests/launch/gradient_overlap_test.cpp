@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "launch/plan/counting_backend.h"
-#include "launch/training_step.h"
-#include "parallel/device_communicator.h"
+#include "launch/train/training_step.h"
+#include "parallel/transport/device_communicator.h"
 #include "tests/launch/plan_cases.h"
 
 namespace carillon::testing {
@@ -93,7 +93,7 @@ Recording record(int zero, int64_t micro_steps, bool tied) {
   Recording recording;
   CountingBackend backend;
   ProcessGrid grid = planned_grid(run.grid, 0, 1);
-  for (auto* axis : {&grid.world, &grid.dp, &grid.cp, &grid.tp, &grid.z, &grid.kv_replicas})
+  for (auto* axis : {&grid.world, &grid.dp, &grid.cp, &grid.tp, &grid.dp_cp, &grid.kv_replicas})
     *axis = std::make_unique<AloneAmongMany>((*axis)->name(), (*axis)->rank(), (*axis)->size());
   carry_device_tensors(grid, backend, [&](Backend&, Communicator&) {
     return std::make_unique<RecordingTransport>(backend, recording.started);

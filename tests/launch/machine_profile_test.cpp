@@ -1,5 +1,5 @@
 // The file `carillon bench` leaves and `carillon plan` reads, and the profiles that are built in.
-#include "launch/machine_profile.h"
+#include "launch/machine/machine_profile.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -7,8 +7,8 @@
 
 #include "launch/plan/backend_scratch.h"
 #include "launch/plan/plan_report.h"
-#include "launch/ranks.h"
-#include "parallel/thread_communicator.h"
+#include "launch/session/ranks.h"
+#include "parallel/transport/thread_communicator.h"
 #include "tests/launch/plan_cases.h"
 #include "tests/support/tiny_run.h"
 
@@ -100,7 +100,7 @@ TEST(Plan, MemoryIsWhatNetworksTake) {
           const Network network(*backend, real, model, run.network);
           const std::lock_guard lock(mutex);
           const RankMemory planned = plan.rank(run, rank);
-          EXPECT_EQ(planned.dealt, static_cast<int64_t>(network.bytes())) << describe(run) << " rank " << rank;
+          EXPECT_EQ(planned.allocated, static_cast<int64_t>(network.bytes())) << describe(run) << " rank " << rank;
           EXPECT_EQ(planned.host, static_cast<int64_t>(network.host_bytes())) << describe(run) << " rank " << rank;
           EXPECT_EQ(planned.host > 0, recompute != Recompute::kNone);
           ++checked;
@@ -200,8 +200,8 @@ TEST(Plan, PlannedRanksExchangeNothing) {
   EXPECT_EQ(grid.tp_rank, 1);
   EXPECT_EQ(grid.cp_rank, 1);
   EXPECT_EQ(grid.dp_rank, 1);
-  EXPECT_EQ(grid.z->rank(), 4);
-  EXPECT_EQ(grid.z->size(), 6);
+  EXPECT_EQ(grid.dp_cp->rank(), 4);
+  EXPECT_EQ(grid.dp_cp->size(), 6);
   EXPECT_EQ(grid.kv_replicas->size(), 2);
   EXPECT_THROW(grid.world->barrier(), InternalError);
   EXPECT_THROW((void)grid.cp->sum(1.0), InternalError);

@@ -46,7 +46,7 @@ class Plan(unittest.TestCase):
         self.assertEqual((plan["layout"]["context"], plan["layout"]["tokens_per_rank"]), (8, 16384))
         memory, seconds = plan["memory"], plan["time"]
         self.assertEqual(sum(memory["by_role"].values()), memory["peak_bytes"])
-        self.assertLess(memory["dealt_bytes"], memory["peak_bytes"])
+        self.assertLess(memory["allocated_bytes"], memory["peak_bytes"])
         self.assertEqual(sorted(rank for group in memory["groups"] for rank in group["ranks"]), list(range(8)))
         self.assertAlmostEqual(sum(seconds["terms"].values()), seconds["seconds"], places=6)
         self.assertEqual(max(seconds["terms"], key=seconds["terms"].get), seconds["limiting"])

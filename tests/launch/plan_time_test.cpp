@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "launch/plan/plan_report.h"
-#include "launch/ranks.h"
+#include "launch/session/ranks.h"
 #include "tests/launch/plan_cases.h"
 
 namespace carillon::testing {
@@ -227,7 +227,7 @@ TEST(Plan, RingIsHiddenFromThePublishedLengthsOn) {
 // Seconds: the table leaves out elementwise ops, tensor collectives, gradients and optimizer, and redoes the MLP's
 // second product too (this program does not: nobody reads it); so the terms it has are compared.
 //
-// Memory: first the table against its own formulas; then this program, whose own dealing is counted, against the
+// Memory: first the table against its own formulas; then this program, whose own allocations are counted, against the
 // formulas with what differs put in (T tensor ranks, n tokens a rank, t rows of an MLP tile, R pairs of a head, S the
 // sequence):
 //  - gradients, ZeRO 2: embedding, head and last norm, which have memory of their own and which the formula leaves out;
@@ -291,12 +291,12 @@ TEST(Plan, TheWorkedExamples) {
     const double heads = number(model.num_attention_heads), d = number(model.head_dim), ad = heads * d;
     const double kd = number(model.num_key_value_heads) * d, layers = number(model.num_hidden_layers);
     const double n = number(run.layout().local()), t = std::min(8192.0, n), tensor = example.grid.tensor;
-    const double z = example.grid.context * example.grid.data, all = number(model.parameter_count());
+    const double dp_cp = example.grid.context * example.grid.data, all = number(model.parameter_count());
     const double layer = h * (2 * ad + 2 * kd + 3 * f);
     const bool full = example.recompute == kFull, zero2 = example.zero == 2;
 
     // The formulas: states, kept, residual, then layers or logits.
-    const double states = (2 * all + (zero2 ? 4 * all / z + 8 * layer : 4 * all) + 12 * all / z) / tensor;
+    const double states = (2 * all + (zero2 ? 4 * all / dp_cp + 8 * layer : 4 * all) + 12 * all / dp_cp) / tensor;
     const double token = full ? 2 * h : 2 * h + 2 * ad + 4 * heads;
     const double kept = token * n / tensor * (example.offload == kOut ? 2 : layers);
     const double residual = 4 * h * n / tensor;

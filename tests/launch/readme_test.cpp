@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "launch/run_config.h"
+#include "launch/config/run_config.h"
 #include "tests/support/temporary_folder.h"
 
 namespace carillon::testing {

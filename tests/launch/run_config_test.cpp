@@ -1,10 +1,10 @@
 // The configuration of a run: every error a person makes gets its place and its hint, and what is written out reads
 // back.
-#include "launch/run_config.h"
+#include "launch/config/run_config.h"
 
 #include <filesystem>
 
-#include "launch/sweep_config.h"
+#include "launch/evaluate/sweep_config.h"
 
 #include "tests/launch/near_error.h"
 #include "tests/support/temporary_folder.h"

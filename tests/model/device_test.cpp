@@ -3,7 +3,7 @@
 // the test with a segmentation fault (tests/support/isolated_backend.h).
 #include <gtest/gtest.h>
 
-#include "parallel/test_break.h"
+#include "parallel/injected_fault.h"
 #include "tests/support/tiny_run.h"
 
 namespace carillon::testing {
@@ -68,15 +68,15 @@ TEST(TrainingOnADevice, InEveryTypeAndRecomputation) {
     }
 }
 
-// Deliberate mistakes (test_break.h) are made on the device too, not by crashing.
+// Deliberate mistakes (injected_fault.h) are made on the device too, not by crashing.
 TEST(TrainingOnADevice, MistakesAreMadeOnTheDeviceToo) {
-  for (const TestBreak mistake :
-       {TestBreak::kDocumentMaskDropped, TestBreak::kLossWeightDropped, TestBreak::kWeightsNotGathered}) {
-    const ScopedTestBreak broken(mistake);
+  for (const InjectedFault mistake :
+       {InjectedFault::kDocumentMaskDropped, InjectedFault::kLossWeightDropped, InjectedFault::kWeightsNotGathered}) {
+    const ScopedFault broken(mistake);
     TinyRun run = base_run();
     run.grid = {1, 2, 1};
     run.zero = 1;
-    expect_the_references_bits(run, mistake != TestBreak::kWeightsNotGathered);
+    expect_the_references_bits(run, mistake != InjectedFault::kWeightsNotGathered);
   }
 }
 

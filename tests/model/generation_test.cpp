@@ -5,8 +5,8 @@
 #include <cmath>
 #include <mutex>
 
-#include "parallel/test_break.h"
-#include "parallel/thread_communicator.h"
+#include "parallel/injected_fault.h"
+#include "parallel/transport/thread_communicator.h"
 #include "tests/support/device_memory.h"
 #include "tests/support/tiny_run.h"
 
@@ -45,7 +45,7 @@ std::vector<std::vector<double>> losses_through_cache(const CachedCase& test) {
     std::unique_ptr<Parameters> parameters;
     std::unique_ptr<KeyValueCache> cache;
     std::unique_ptr<Transformer> prompt, token;
-    const auto deal = [&](Arena& arena) {
+    const auto allocate = [&](Arena& arena) {
       parameters =
           std::make_unique<Parameters>(test.config, shards, ParameterOptions{DType::kFloat64, false, false}, arena);
       cache =
@@ -65,9 +65,9 @@ std::vector<std::vector<double>> losses_through_cache(const CachedCase& test) {
       token = std::make_unique<Transformer>(*backend, grid, test.config, shards, *parameters, layout, options, arena);
     };
     Arena measuring;
-    deal(measuring);
+    allocate(measuring);
     Arena arena(backend->allocate(measuring.peak()));
-    deal(arena);
+    allocate(arena);
     parameters->initialize(*backend, test.config.initializer_range, kSeed);
     const RopeTable table = make_rope_table(test.config.rope, test.config.head_dim, longest);
     prompt->set_rotation(table);
@@ -205,7 +205,7 @@ TEST(Generation, OnADeviceWhoseMemoryTheHostCannotRead) {
 TEST(Generation, AForgottenRankIsSeen) {
   CachedCase test = case_of(tiny_config());
   test.grid = {1, 2, 1};
-  const ScopedTestBreak broken(TestBreak::kCacheRankForgotten);
+  const ScopedFault injected(InjectedFault::kCacheRankForgotten);
   EXPECT_GT(worst_against_whole_pass(test), 1e-3);
 }
 

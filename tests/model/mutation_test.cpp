@@ -1,10 +1,10 @@
-// Tests of the tests (A18): each deliberate mistake of parallel/test_break.h must show in what the layout tests
+// Tests of the tests (A18): each deliberate mistake of parallel/injected_fault.h must show in what the layout tests
 // compare.
 #include <gtest/gtest.h>
 
 #include <cmath>
 
-#include "parallel/test_break.h"
+#include "parallel/injected_fault.h"
 #include "tests/support/tiny_run.h"
 
 namespace carillon::testing {
@@ -23,7 +23,7 @@ double difference(const TinyResult& a, const TinyResult& b) {
 }
 
 struct Mutation {
-  TestBreak mistake;
+  InjectedFault mistake;
   GridShape grid;  // where it bites
 };
 
@@ -40,24 +40,25 @@ TEST_P(MutationTest, IsSeen) {
   const TinyResult one = run_tiny(run);
   run.grid = GetParam().grid;
   EXPECT_LT(difference(one, run_tiny(run)), 1e-10) << "unbroken, the layouts agree";
-  const ScopedTestBreak broken(GetParam().mistake);
+  const ScopedFault broken(GetParam().mistake);
   EXPECT_GT(difference(one, run_tiny(run)), 1e-6);
 }
 
 INSTANTIATE_TEST_SUITE_P(Mistakes, MutationTest,
-                         ::testing::Values(Mutation{TestBreak::kRingDropsLastGradientHop, {1, 2, 1}},
-                                           Mutation{TestBreak::kRingDropsLastGradientHop, {1, 4, 1}},
-                                           Mutation{TestBreak::kRingDropsOuterGradientHop, {1, 4, 1, 2}},
-                                           Mutation{TestBreak::kRingWrongChunkOrder, {1, 2, 1}},
-                                           Mutation{TestBreak::kDocumentMaskDropped, {1, 2, 1}},
-                                           Mutation{TestBreak::kReplicatedGradientNotSummed, {1, 1, 2}},
-                                           Mutation{TestBreak::kReplicatedGradientNotSummed, {1, 1, 4}},
-                                           Mutation{TestBreak::kNormCountsReplicas, {1, 1, 2}},
-                                           Mutation{TestBreak::kGradientAveraged, {2, 1, 1}},
-                                           Mutation{TestBreak::kLossWeightDropped, {1, 2, 1}},
-                                           Mutation{TestBreak::kWeightsNotGathered, {1, 2, 1}}),
+                         ::testing::Values(Mutation{InjectedFault::kRingDropsLastGradientHop, {1, 2, 1}},
+                                           Mutation{InjectedFault::kRingDropsLastGradientHop, {1, 4, 1}},
+                                           Mutation{InjectedFault::kRingDropsOuterGradientHop, {1, 4, 1, 2}},
+                                           Mutation{InjectedFault::kRingWrongChunkOrder, {1, 2, 1}},
+                                           Mutation{InjectedFault::kDocumentMaskDropped, {1, 2, 1}},
+                                           Mutation{InjectedFault::kReplicatedGradientNotSummed, {1, 1, 2}},
+                                           Mutation{InjectedFault::kReplicatedGradientNotSummed, {1, 1, 4}},
+                                           Mutation{InjectedFault::kNormCountsReplicas, {1, 1, 2}},
+                                           Mutation{InjectedFault::kGradientAveraged, {2, 1, 1}},
+                                           Mutation{InjectedFault::kLossWeightDropped, {1, 2, 1}},
+                                           Mutation{InjectedFault::kWeightsNotGathered, {1, 2, 1}}),
                          [](const auto& mutation) {
-                           return std::string(test_break_names().at(static_cast<size_t>(mutation.param.mistake) - 1)) +
+                           return std::string(
+                                      injected_fault_names().at(static_cast<size_t>(mutation.param.mistake) - 1)) +
                                   "_" + std::to_string(mutation.index);
                          });
 

@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <limits>
 
-#include "parallel/test_break.h"
+#include "parallel/injected_fault.h"
 #include "runtime/reference/reference_backend.h"
 #include "tests/support/host_tensors.h"
 #include "tests/support/tiny_run.h"
@@ -193,7 +193,7 @@ TEST_F(OffloadOnCuda, AWaitLeftOutIsNoticed) {
   const std::string mode = options == nullptr ? "" : options;
   TinyRun run = base();
   const TinyResult plain = run_tiny(run);
-  const ScopedTestBreak broken(TestBreak::kCopyNotAwaited);
+  const ScopedFault injected(InjectedFault::kCopyNotAwaited);
   for (const Offload offload : {Offload::kCheckpoints, Offload::kOptimizer}) {
     run.offload = offload;
     const TinyResult got = run_tiny(run);

@@ -7,7 +7,7 @@
 #include <cstring>
 #include <limits>
 
-#include "parallel/test_break.h"
+#include "parallel/injected_fault.h"
 #include "tests/support/tiny_run.h"
 
 namespace carillon::testing {
@@ -235,7 +235,7 @@ TEST_F(TensorChunksOnCuda, AWaitLeftOutIsNoticed) {
   run.device = "cuda";
   run.grid = {1, 1, 2};
   run.steps = 1;
-  const ScopedTestBreak broken(TestBreak::kCollectiveNotAwaited);
+  const ScopedFault injected(InjectedFault::kCollectiveNotAwaited);
   for (const int64_t chunks : {1, 3}) {
     run.tensor_chunks = chunks;
     const bool noticed = !equal(one, run_tiny(run));

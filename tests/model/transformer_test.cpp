@@ -7,7 +7,7 @@
 
 #include <cmath>
 
-#include "parallel/thread_communicator.h"
+#include "parallel/transport/thread_communicator.h"
 #include "tests/support/tiny_run.h"
 
 namespace carillon::testing {

@@ -7,7 +7,7 @@
 #include <numeric>
 #include <vector>
 
-#include "parallel/communicator.h"
+#include "parallel/transport/communicator.h"
 #include "runtime/rng.h"
 
 namespace carillon::testing {

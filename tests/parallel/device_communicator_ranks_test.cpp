@@ -1,5 +1,5 @@
 // The same over MPI: device tensors beside host tensors of one group of processes.
-#include "parallel/device_communicator.h"
+#include "parallel/transport/device_communicator.h"
 #include "tests/parallel/communicator_cases.h"
 #include "tests/support/device_memory.h"
 #include "tests/support/mpi_world.h"

@@ -1,7 +1,7 @@
 // The cases every communicator must keep, with tensors in a device's memory, ranks as threads.
-#include "parallel/device_communicator.h"
+#include "parallel/transport/device_communicator.h"
 
-#include "parallel/thread_communicator.h"
+#include "parallel/transport/thread_communicator.h"
 #include "tests/parallel/communicator_cases.h"
 #include "tests/support/device_memory.h"
 

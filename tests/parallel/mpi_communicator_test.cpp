@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "parallel/mpi_environment.h"
+#include "parallel/transport/mpi_environment.h"
 #include "tests/parallel/communicator_cases.h"
 #include "tests/support/mpi_world.h"
 

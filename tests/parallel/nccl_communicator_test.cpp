@@ -1,12 +1,12 @@
 // NCCL under a device communicator, ranks as threads with a device each: the cases of every communicator but for the
 // order of sums, which is NCCL's own. Needs the CUDA library: emulated in the ordinary run.
-#include "parallel/nccl_communicator.h"
+#include "parallel/transport/nccl_communicator.h"
 
 #include <atomic>
 #include <cstdlib>
 
-#include "parallel/test_break.h"
-#include "parallel/thread_communicator.h"
+#include "parallel/injected_fault.h"
+#include "parallel/transport/thread_communicator.h"
 #include "tests/parallel/communicator_cases.h"
 #include "tests/support/device_memory.h"
 #include "tests/support/host_tensors.h"
@@ -116,7 +116,7 @@ TEST_F(NcclStarted, CollectivesAreInOrderWithTheQueue) { EXPECT_TRUE(started_col
 
 // A negative control: without the queue's wait the sums are read, or scaled, before they are made.
 TEST_F(NcclStarted, AWaitLeftOutIsNoticed) {
-  const ScopedTestBreak broken(TestBreak::kCollectiveNotAwaited);
+  const ScopedFault injected(InjectedFault::kCollectiveNotAwaited);
   EXPECT_FALSE(started_collectives_are_in_order());
 }
 

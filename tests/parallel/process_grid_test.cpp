@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include "parallel/ring_topology.h"
-#include "parallel/thread_communicator.h"
+#include "parallel/context/ring_topology.h"
+#include "parallel/transport/thread_communicator.h"
 
 namespace carillon::testing {
 namespace {
@@ -18,8 +18,8 @@ TEST(ProcessGrid, TensorVariesFastest) {
     EXPECT_EQ(grid.tp->size(), 2);
     EXPECT_EQ(grid.cp->size(), 3);
     EXPECT_EQ(grid.dp->size(), 2);
-    EXPECT_EQ(grid.z->size(), 6);
-    EXPECT_EQ(grid.z->rank(), grid.dp_rank * 3 + grid.cp_rank);
+    EXPECT_EQ(grid.dp_cp->size(), 6);
+    EXPECT_EQ(grid.dp_cp->rank(), grid.dp_rank * 3 + grid.cp_rank);
     // The members of each axis are the ranks that share the other coordinates.
     EXPECT_EQ(grid.tp->sum(int64_t{rank}), 2 * (rank - rank % 2) + 1);
     EXPECT_EQ(grid.cp->sum(int64_t{rank}), 3 * (grid.dp_rank * 6 + grid.tp_rank) + 2 + 4);

@@ -1,5 +1,5 @@
 // Ring attention against attention written out in double precision here (A1, A4, A5), and its traffic (A16).
-#include "parallel/ring_attention.h"
+#include "parallel/context/ring_attention.h"
 
 #include <gtest/gtest.h>
 
@@ -8,8 +8,8 @@
 #include <mutex>
 #include <utility>
 
-#include "parallel/test_break.h"
-#include "parallel/thread_communicator.h"
+#include "parallel/injected_fault.h"
+#include "parallel/transport/thread_communicator.h"
 #include "runtime/rng.h"
 #include "tests/support/device_memory.h"
 #include "tests/support/host_tensors.h"
@@ -141,10 +141,10 @@ Whole ring(const Case& c, const Whole& in, int ranks, Traffics* traffics = nullp
     const SequenceLayout layout(c.kind, c.length, ranks, 1);
     const RingAttention::Shape shape{1, c.heads, c.kv_heads, c.head_dim, dtype_of<T>::value, true, inner};
     Arena measuring;
-    RingAttention(*backend, *cp, layout, shape, measuring).deal_work(measuring);
+    RingAttention(*backend, *cp, layout, shape, measuring).allocate_work(measuring);
     Arena arena(backend->allocate(measuring.peak()));
     RingAttention attention(*backend, *cp, layout, shape, arena);
-    attention.deal_work(arena);
+    attention.allocate_work(arena);
 
     const int64_t local = layout.local();
     std::vector<std::vector<T>> parts;
@@ -287,7 +287,7 @@ TEST_F(RingAttentionOnCuda, AWaitLeftOutIsNoticed) {
   const Case c{64, 4, 2, 8};
   Whole expected = inputs(c);
   dense(c, expected);
-  const ScopedTestBreak broken(TestBreak::kExchangeNotAwaited);
+  const ScopedFault injected(InjectedFault::kExchangeNotAwaited);
   const Whole got = ring<double>(c, expected, 4, nullptr, "cuda");
   EXPECT_FALSE(near(got.out, expected.out) && near(got.dq, expected.dq) && near(got.dk, expected.dk) &&
                near(got.dv, expected.dv));
@@ -368,7 +368,7 @@ TEST(TwoLevelRing, AnOuterGradientHopLeftOutIsNoticed) {
     const Case c{64, 4, 2, 8, kind};
     Whole expected = inputs(c);
     dense(c, expected);
-    const ScopedTestBreak broken(TestBreak::kRingDropsOuterGradientHop);
+    const ScopedFault injected(InjectedFault::kRingDropsOuterGradientHop);
     const Whole got = ring<double>(c, expected, 4, nullptr, "cpu", 2);
     EXPECT_TRUE(near(got.out, expected.out) && near(got.dq, expected.dq));
     EXPECT_GT(std::min(relative(got.dk, expected.dk), relative(got.dv, expected.dv)), 1e-3);

@@ -1,14 +1,14 @@
-// Rows dealt to ranks in chunks, gathered and scattered; and in which order products and exchanges are put on their
+// Rows allocated to ranks in chunks, gathered and scattered; and in which order products and exchanges are put on their
 // way.
-#include "parallel/row_shards.h"
+#include "parallel/tensor/row_shards.h"
 
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <numeric>
 
-#include "parallel/sharded_linear.h"
-#include "parallel/thread_communicator.h"
+#include "parallel/tensor/sharded_linear.h"
+#include "parallel/transport/thread_communicator.h"
 #include "runtime/reference/reference_backend.h"
 
 namespace carillon::testing {

@@ -1,4 +1,4 @@
-#include "parallel/sequence_layout.h"
+#include "parallel/context/sequence_layout.h"
 
 #include <gtest/gtest.h>
 

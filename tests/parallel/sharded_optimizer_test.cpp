@@ -1,7 +1,7 @@
 // Reductions under way beside a backward pass, with a rank that is late: the others' queues go on meanwhile, and nobody
 // makes a step with what has not been summed. No order of the streams decides it: what waits for the late rank cannot
 // have come. On emulated CUDA, and in host memory, where reductions are made at once.
-#include "parallel/sharded_optimizer.h"
+#include "parallel/optimizer/sharded_optimizer.h"
 
 #include <gtest/gtest.h>
 
@@ -11,8 +11,8 @@
 #include <cstdlib>
 #include <thread>
 
-#include "parallel/test_break.h"
-#include "parallel/thread_communicator.h"
+#include "parallel/injected_fault.h"
+#include "parallel/transport/thread_communicator.h"
 #include "tests/support/device_memory.h"
 
 namespace carillon::testing {
@@ -31,7 +31,7 @@ struct Model {
   Model(Backend& device, int zero, Arena& arena) : backend(device) {
     std::vector<Tensor> shared;
     for (int64_t layer = -1; layer < kLayers; ++layer) {
-      SharedParameter parameter;
+      ParameterShard parameter;
       parameter.name = fmt::format("{}", layer);
       parameter.rectangle = Rectangle::whole({kRows, kColumns});
       parameter.weight = arena.allocate("weights", DType::kFloat64, {kRows, kColumns});
@@ -50,7 +50,7 @@ struct Model {
   }
 
   Backend& backend;
-  std::vector<SharedParameter> parameters;
+  std::vector<ParameterShard> parameters;
 };
 
 // The norm that two ranks find; rank 1 is late with layer 2's and with the last reduction. -1: rank 0's queue did not
@@ -71,7 +71,7 @@ double norm_with_a_late_rank(const char* device, int zero) {
     Arena arena(backend->allocate(measuring.peak()));
     Model model(*backend, zero, arena);
     ShardedOptimizer optimizer(*backend, grid, model.parameters, options, arena);
-    for (const SharedParameter& parameter : model.parameters) backend->fill(parameter.weight, 1);
+    for (const ParameterShard& parameter : model.parameters) backend->fill(parameter.weight, 1);
     optimizer.start_from_weights();
 
     optimizer.zero_gradients();
@@ -118,11 +118,11 @@ TEST_F(ShardedOptimizerOnCuda, BackwardGoesOnBesideReductionsAndAStepWaitsForThe
 
 // Negative controls: without the wait in step() the norm is of parts of the sums, in every order of the streams.
 TEST_F(ShardedOptimizerOnCuda, AWaitLeftOutIsNoticed) {
-  for (const auto& [mistake, zero] : {std::pair(TestBreak::kGradientsNotAwaited, 0),
-                                      {TestBreak::kGradientsNotAwaited, 1},
-                                      {TestBreak::kGradientsNotAwaited, 2},
-                                      {TestBreak::kCollectiveNotAwaited, 1}}) {
-    const ScopedTestBreak broken(mistake);
+  for (const auto& [mistake, zero] : {std::pair(InjectedFault::kGradientsNotAwaited, 0),
+                                      {InjectedFault::kGradientsNotAwaited, 1},
+                                      {InjectedFault::kGradientsNotAwaited, 2},
+                                      {InjectedFault::kCollectiveNotAwaited, 1}}) {
+    const ScopedFault broken(mistake);
     EXPECT_GT(std::abs(norm_with_a_late_rank("cuda", zero) - right_norm()), 1) << zero;
   }
 }

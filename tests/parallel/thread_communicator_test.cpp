@@ -1,4 +1,4 @@
-#include "parallel/thread_communicator.h"
+#include "parallel/transport/thread_communicator.h"
 
 #include "tests/parallel/communicator_cases.h"
 

@@ -1,5 +1,5 @@
 // The loss over a vocabulary split over tp against the formula written out here (A7, A12).
-#include "parallel/vocabulary_parallel.h"
+#include "parallel/tensor/vocabulary_parallel.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <mutex>
 
 #include "parallel/shard.h"
-#include "parallel/thread_communicator.h"
+#include "parallel/transport/thread_communicator.h"
 #include "runtime/rng.h"
 
 namespace carillon::testing {

@@ -1,7 +1,7 @@
 // Attention's CUDA kernels, run by tests/cuda_emulation, against the reference: every mask in several calls that carry
 // the state, in ring order, on tensor cores and off them. Each runs in four modes, {blocks, warps and lanes ascending,
 // descending} x {asynchronous copies land late, early}: each alone finds mistakes that the others miss. The second half
-// plants such mistakes (runtime/cuda/test_break.h) and asks that they are found.
+// plants such mistakes (runtime/cuda/ops/injected_fault.h) and asks that they are found.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -10,7 +10,7 @@
 #include <numeric>
 
 #include "runtime/backend.h"
-#include "runtime/cuda/attention_kernels.h"
+#include "runtime/cuda/attention/attention_kernels.h"
 #include "tests/cuda_emulation/counters.h"
 #include "tests/support/index_runs.h"
 #include "tests/support/random_tensor.h"

@@ -1,6 +1,6 @@
-// A second attention engine (runtime/cuda/attention_fused.cpp), emulated: blocks of a ring merged into the state and
-// the backward pass of one block, against the reference; what it does not take; and every way in which its start is
-// refused.
+// A second attention engine (runtime/cuda/attention/attention_fused.cpp), emulated: blocks of a ring merged into the
+// state and the backward pass of one block, against the reference; what it does not take; and every way in which its
+// start is refused.
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -1,4 +1,4 @@
-// A second attention engine's blocks folded into the state (runtime/cuda/attention_merge.cu), run by
+// A second attention engine's blocks folded into the state (runtime/cuda/attention/attention_merge.cu), run by
 // tests/cuda_emulation in both orders of threads, against the same formulas in float64; and planted mistakes, each of
 // which must be found.
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@
 #include <functional>
 #include <vector>
 
-#include "runtime/cuda/attention_kernels.h"
+#include "runtime/cuda/attention/attention_kernels.h"
 
 // The broken variants, named by CMakeLists.txt.
 #define CARILLON_MERGE_BREAKS(X) \

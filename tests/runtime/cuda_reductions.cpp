@@ -7,7 +7,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "runtime/cuda/kernels.h"
+#include "runtime/cuda/ops/kernels.h"
 
 namespace carillon::testing {
 namespace {

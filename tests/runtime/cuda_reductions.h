@@ -1,5 +1,5 @@
 // What the kernels with barriers give on small problems, for cuda_reductions_test.cpp: each variant of the kernels
-// (test_break.h) is compiled with cuda_reductions.cpp into a namespace of its own.
+// (injected_fault.h) is compiled with cuda_reductions.cpp into a namespace of its own.
 #pragma once
 
 #include <map>

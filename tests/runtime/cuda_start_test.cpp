@@ -7,7 +7,7 @@
 #include <cstdlib>
 
 #include "runtime/backend.h"
-#include "runtime/cuda/library.h"
+#include "runtime/cuda/loader/library.h"
 
 namespace carillon::testing {
 namespace {

@@ -1,6 +1,6 @@
 // The peaks that shares are taken of. The table's figures are checked against the other way to come to them: units
 // times clock, with the boost clocks of the same data sheets.
-#include "runtime/cuda/device_peak.h"
+#include "runtime/cuda/loader/device_peak.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -57,7 +57,7 @@ TEST(Tensor, RefusesAnotherTypeAndRangesOutside) {
 }
 
 TEST(Arena, MeasuresWhatItLaterDeals) {
-  auto deal = [](Arena& arena) {
+  auto allocate = [](Arena& arena) {
     arena.allocate("weights", DType::kBFloat16, {3, 5});
     const size_t mark = arena.mark();
     arena.allocate("work.a", DType::kFloat32, {100});
@@ -65,10 +65,10 @@ TEST(Arena, MeasuresWhatItLaterDeals) {
     return arena.allocate("work.b", DType::kFloat32, {10});
   };
   Arena measuring;
-  deal(measuring);
+  allocate(measuring);
 
   Arena arena(Buffer::host(measuring.peak()));
-  const Tensor last = deal(arena);
+  const Tensor last = allocate(arena);
 
   EXPECT_EQ(arena.peak(), measuring.peak());
   EXPECT_EQ(measuring.bytes_by_name().at("weights"), 30u);

@@ -1,6 +1,6 @@
 #include "tests/support/device_memory.h"
 
-#include "parallel/nccl_library.h"
+#include "parallel/transport/nccl_library.h"
 
 namespace carillon::testing {
 namespace {

@@ -5,8 +5,8 @@
 #include <deque>
 #include <memory>
 
-#include "parallel/device_communicator.h"
 #include "parallel/process_grid.h"
+#include "parallel/transport/device_communicator.h"
 #include "tests/support/isolated_backend.h"
 
 namespace carillon::testing {

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "runtime/cuda/library.h"
+#include "runtime/cuda/loader/library.h"
 
 namespace carillon::testing {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <cstdio>
 
-#include "parallel/mpi_environment.h"
+#include "parallel/transport/mpi_environment.h"
 #include "tests/support/mpi_world.h"
 
 namespace carillon::testing {

@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "parallel/communicator.h"
+#include "parallel/transport/communicator.h"
 
 namespace carillon::testing {
 

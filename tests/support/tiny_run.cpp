@@ -3,7 +3,7 @@
 #include <mutex>
 #include <numeric>
 
-#include "parallel/thread_communicator.h"
+#include "parallel/transport/thread_communicator.h"
 #include "runtime/rng.h"
 #include "tests/support/device_memory.h"
 
@@ -75,7 +75,7 @@ struct Rank {
     const int64_t per_step = static_cast<int64_t>(run.sequences.size()) / run.grid.data;
     const int64_t batch = per_step / run.accumulation;
 
-    auto deal = [&](Arena& arena, Arena& host) {
+    auto allocate = [&](Arena& arena, Arena& host) {
       auto parameters =
           std::make_unique<Parameters>(run.config, shards, ParameterOptions{run.compute, true, run.zero == 2}, arena);
       auto transformer = std::make_unique<Transformer>(
@@ -92,10 +92,10 @@ struct Rank {
       return std::tuple(std::move(parameters), std::move(transformer), std::move(optimizer));
     };
     Arena measuring, measuring_host;
-    deal(measuring, measuring_host);
+    allocate(measuring, measuring_host);
     Arena arena(backend->allocate(measuring.peak())), host(backend->allocate_host(measuring_host.peak()));
-    auto [parameters, transformer, optimizer] = deal(arena, host);
-    CHECK(host.used() == measuring_host.used(), "host memory is dealt twice alike", host.used());
+    auto [parameters, transformer, optimizer] = allocate(arena, host);
+    CHECK(host.used() == measuring_host.used(), "host memory is allocated twice alike", host.used());
     parameters->initialize(*backend, run.config.initializer_range, run.seed);
     move(*backend, *parameters);
     optimizer->start_from_weights();
@@ -123,10 +123,10 @@ struct Rank {
         for (double w : local.target_weight.span<double>()) weight += w;
         if (step == 0) collect_losses(*backend, layout, grid, *transformer, numbers);
       }
-      loss = grid.z->sum(loss);
-      weight = grid.z->sum(weight);
+      loss = grid.dp_cp->sum(loss);
+      weight = grid.dp_cp->sum(weight);
       const auto outcome = optimizer->step(weight, run.learning_rate, 0.9);
-      if (step == 0 && run.zero == 0 && grid.z->rank() == 0) collect_gradients(*backend, *parameters);
+      if (step == 0 && run.zero == 0 && grid.dp_cp->rank() == 0) collect_gradients(*backend, *parameters);
       if (grid.world->rank() == 0) {
         result.loss.push_back(loss / weight);
         result.gradient_norm.push_back(outcome.gradient_norm);
@@ -161,7 +161,7 @@ struct Rank {
     });
   }
 
-  // After the step: every z rank has all sums, and so has every replica over tp.
+  // After the step: every dp_cp rank has all sums, and so has every replica over tp.
   void collect_gradients(Backend& backend, Parameters& parameters) {
     const std::lock_guard lock(mutex);
     parameters.for_each(

@@ -10,12 +10,12 @@
 
 #include "model/config.h"
 #include "model/transformer.h"
+#include "parallel/optimizer/sharded_optimizer.h"
 #include "parallel/process_grid.h"
-#include "parallel/sharded_optimizer.h"
 
 namespace carillon::testing {
 
-// One whole sequence: documents behind one another, every token but the last of a document has a target.
+// One whole sequence: documents concatenated, every token but the last of a document has a target.
 struct TinySequence {
   std::vector<int64_t> tokens;
   std::vector<int64_t> document_lengths;  // sum = tokens.size()

@@ -70,7 +70,8 @@ TEST(PosGen, LeakyPositionsAreTheShortcuts) {
   EXPECT_FALSE(posgen_is_fresh(PosGenTask::kRecursive, 1, 3, 6));
 }
 
-// All prefixes of all splits of a small space: together every prefix exactly once, and another seed deals otherwise.
+// All prefixes of all splits of a small space: together every prefix exactly once, and another seed allocates
+// otherwise.
 TEST(PosGen, SplitsShareNoPrefix) {
   PosGenOptions options{.modulus = 3, .far = 2, .near = 2, .length = 10};
   std::multiset<Digits> all;

@@ -1,0 +1,75 @@
+// Checkpoints: folders checkpoints/step-00000100 with manifest.json and state.h5 (data/README.md shows both). Any
+// layout writes them and any other resumes, because everything in them is at global shape.
+//
+// A folder has its final name only when everything in it is on the disk: written under .tmp-…, every rank syncs, the
+// manifest with the hash of every tensor comes last, then the rename. Whoever is killed when, the checkpoints before
+// stand.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "parallel/shard.h"
+#include "parallel/transport/communicator.h"
+
+namespace carillon {
+
+using Json = nlohmann::ordered_json;
+
+inline constexpr int64_t kCheckpointFormat = 1;
+
+struct Manifest {
+  int64_t step = 0;
+  Json layout = Json::object();  // what it was written by; nothing is read from it
+  Json data = Json::object();    // data position and the trainer's few numbers
+  Json config = Json::object();  // "run": the configuration, "model": config.json
+  struct TensorEntry {
+    std::string dtype;
+    std::vector<int64_t> shape;
+    std::string hash;
+  };
+  std::map<std::string, TensorEntry> tensors;  // by dataset path; filled by save_checkpoint
+};
+
+struct SaveResult {
+  bool saved = false;
+  std::string path;     // the folder
+  std::string why_not;  // not saved: no space; everything is as before
+};
+
+// Collective over world; the manifest is rank 0's. Every rank lists the same names in the same order; the owned
+// rectangles cover each tensor once. A folder that already has the name (it failed its check, or this run began before
+// it) is renamed to .bad-… first. Afterwards the newest `keep` stay, and never fewer than the two newest valid ones.
+// Error 74 on every rank when the disk fails; 73 when the folder cannot be made.
+SaveResult save_checkpoint(Communicator& world, const std::string& folder, Manifest manifest,
+                           const std::vector<NamedShard>& shards, int64_t keep);
+
+struct CheckpointFolder {
+  int64_t step;
+  std::string path;
+};
+// step-… folders of `folder`, newest first, whether whole or not; empty when there is no such folder.
+std::vector<CheckpointFolder> list_checkpoints(const std::string& folder);
+// The step in a folder's name; -1 when it has none.
+int64_t step_of_folder(const std::string& path);
+
+// Parses and checks the manifest: its own hash, its format, its step against the folder's name. Error 65 (66: not
+// there).
+Manifest read_manifest(const std::string& path);
+
+// Fills every shard from the dataset of its name, converted to its type; all bytes of the checkpoint are read once over
+// the ranks and compared with the hashes. Collective; error 65 on every rank, naming file and tensor.
+void load_checkpoint(Communicator& world, const std::string& path, std::vector<NamedShard>& shards);
+
+// The same check by one process alone, without loading. Error 65.
+void verify_checkpoint(const std::string& path);
+
+// The newest checkpoint of `folder` that verifies; those that do not are named through `notice`. Error 65 when there
+// are only damaged ones, 66 when there are none.
+std::string newest_valid_checkpoint(const std::string& folder, const std::function<void(const std::string&)>& notice);
+
+}  // namespace carillon

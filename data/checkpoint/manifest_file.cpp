@@ -1,0 +1,107 @@
+#include "data/checkpoint/manifest_file.h"
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <fstream>
+
+#include "data/checkpoint/tensor_hash.h"
+#include "data/files/output_file.h"
+#include "runtime/error.h"
+
+namespace carillon {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The hash stands last, over the text in which its own digits are zeros.
+constexpr std::string_view kHashKey = "\"hash\": \"";
+const std::string kZeros(32, '0');
+constexpr int64_t kLargestManifest = int64_t{64} << 20;
+
+Json to_json(const Manifest& manifest) {
+  Json tensors = Json::object();
+  for (const auto& [name, entry] : manifest.tensors)
+    tensors[name] = {{"dtype", entry.dtype}, {"shape", entry.shape}, {"hash", entry.hash}};
+  return {{"step", manifest.step}, {"format_version", kCheckpointFormat}, {"layout", manifest.layout},
+          {"data", manifest.data}, {"config", manifest.config},           {"tensors", tensors},
+          {"hash", kZeros}};
+}
+
+// Replaces the digits behind the last hash key; false when there is none.
+bool swap_hash(std::string& text, std::string& digits) {
+  const size_t key = text.rfind(kHashKey);
+  if (key == std::string::npos || key + kHashKey.size() + 32 > text.size()) return false;
+  std::string found = text.substr(key + kHashKey.size(), 32);
+  text.replace(key + kHashKey.size(), 32, digits);
+  digits = std::move(found);
+  return true;
+}
+
+}  // namespace
+
+void write_manifest_file(const std::string& path, const Manifest& manifest) {
+  std::string text = to_json(manifest).dump(1) + "\n";
+  std::string hash = text_hash(text);
+  swap_hash(text, hash);
+  OutputFile file(path);
+  file.write(text);
+  file.commit();
+}
+
+int64_t step_of_folder(const std::string& path) {
+  fs::path folder(path);
+  if (folder.filename().empty()) folder = folder.parent_path();
+  const std::string name = folder.filename();
+  int64_t step = -1;
+  if (!name.starts_with("step-")) return -1;
+  const auto [end, error] = std::from_chars(name.data() + 5, name.data() + name.size(), step);
+  return error == std::errc() && end == name.data() + name.size() && step >= 0 ? step : -1;
+}
+
+std::vector<CheckpointFolder> list_checkpoints(const std::string& folder) {
+  std::vector<CheckpointFolder> found;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const int64_t step = step_of_folder(entry.path());
+    if (step >= 0) found.push_back({step, entry.path()});
+  }
+  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.step > b.step; });
+  return found;
+}
+
+Manifest read_manifest(const std::string& folder) {
+  const std::string path = (fs::path(folder) / "manifest.json").string();
+  std::ifstream file(path, std::ios::binary);
+  if (!file) fail(ExitCode::kBadInput, "there is no manifest, {}, the checkpoint is not whole: use another", path);
+  std::error_code error;
+  if (const auto size = fs::file_size(path, error); error || static_cast<int64_t>(size) > kLargestManifest)
+    fail(ExitCode::kBadInput, "the manifest is larger than any real one, {}, use another checkpoint", path);
+  std::string text(std::istreambuf_iterator<char>(file), {});
+  std::string hash = kZeros;
+  if (!swap_hash(text, hash) || text_hash(text) != hash)
+    fail(ExitCode::kBadInput, "the manifest does not match its own hash, {}, use another checkpoint", path);
+  Manifest manifest;
+  try {
+    const Json json = Json::parse(text);
+    if (json.at("format_version").get<int64_t>() > kCheckpointFormat)
+      fail(ExitCode::kBadInput, "is of format {}, newer than this carillon's {}, {}, use a newer carillon",
+           json.at("format_version").get<int64_t>(), kCheckpointFormat, path);
+    manifest.step = json.at("step").get<int64_t>();
+    manifest.layout = json.at("layout");
+    manifest.data = json.at("data");
+    manifest.config = json.at("config");
+    for (const auto& [name, entry] : json.at("tensors").items())
+      manifest.tensors[name] = {entry.at("dtype").get<std::string>(), entry.at("shape").get<std::vector<int64_t>>(),
+                                entry.at("hash").get<std::string>()};
+  } catch (const Json::exception& problem) {
+    fail(ExitCode::kBadInput, "the manifest lacks what it must hold ({}), {}, use another checkpoint", problem.what(),
+         path);
+  }
+  if (const int64_t named = step_of_folder(folder); named >= 0 && named != manifest.step)
+    fail(ExitCode::kBadInput, "the manifest is of step {}, {}, the folder was renamed or copied wrongly", manifest.step,
+         path);
+  return manifest;
+}
+
+}  // namespace carillon

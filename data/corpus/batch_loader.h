@@ -1,0 +1,66 @@
+// Which sequences a step trains on, and what the network is told about them. A pure function of the step: the whole
+// state of the data is one number, the same samples come on every layout and after every resume.
+//
+// The sequences of an epoch are those of the packing, in file order or shuffled anew each epoch. Step k takes the next
+// `block` = micro_batch · data-parallel ranks · accumulation of them, on across the end of an epoch; data-parallel rank
+// r of D takes sequences r, r + D, … of that block, micro_batch of them a micro-step.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "data/corpus/packing.h"
+#include "data/corpus/token_store.h"
+#include "runtime/tensor.h"
+
+namespace carillon {
+
+struct BatchLoaderOptions {
+  int64_t sequence_length = 0;
+  int64_t micro_batch = 1;
+  int64_t accumulation = 1;
+  PackingMode packing = PackingMode::kWhole;
+  bool shuffle = true;
+  uint64_t seed = 0;
+  int dp_rank = 0;
+  int dp_size = 1;
+};
+
+class BatchLoader {
+ public:
+  // `store` must outlive it.
+  BatchLoader(const TokenStore& store, const BatchLoaderOptions& options);
+
+  int64_t sequences() const { return packing_.sequences(); }  // of an epoch
+  int64_t block() const { return options_.micro_batch * options_.dp_size * options_.accumulation; }
+  const Packing& packing() const { return packing_; }
+
+  // [B, sequence_length] each, in memory of the loader's own that the next call overwrites. The padding behind the last
+  // document: token 0, position 0, first = sequence_length (a row that sees nothing), target -1, weight 0.
+  struct Views {
+    Tensor tokens;         // int64
+    Tensor position;       // int64: inside the document
+    Tensor first;          // int64: sequence index of the document's first token
+    Tensor target;         // int64: the next token of the document, -1 at its end and where its weight is 0
+    Tensor target_weight;  // float64
+  };
+  // Micro-step `micro` of step `step`, both from 0, for this data-parallel rank.
+  Views get(int64_t step, int64_t micro);
+
+  // The sequence at `index` of an endless row of epochs.
+  int64_t sequence_at(int64_t index);
+
+ private:
+  const std::vector<uint32_t>& order_of(int64_t epoch);
+  void fill(int64_t row, int64_t sequence);
+
+  const TokenStore& store_;
+  BatchLoaderOptions options_;
+  Packing packing_;
+  std::map<int64_t, std::vector<uint32_t>> orders_;  // epoch -> shuffled sequences; the last two
+  std::vector<int64_t> tokens_, position_, first_, target_;
+  std::vector<double> weight_;
+};
+
+}  // namespace carillon

@@ -1,0 +1,249 @@
+#include "data/corpus/document_reader.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "data/corpus/token_file.h"
+#include "data/tokenizer/unicode.h"
+#include "runtime/error.h"
+
+namespace carillon {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+// A byte order mark is no part of a text.
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+
+constexpr size_t kReadBytes = size_t{1} << 20;
+constexpr int64_t kFirstBatchBytes = int64_t{1} << 18, kBatchBytes = int64_t{1} << 23;
+
+size_t processors() {
+  cpu_set_t allowed;
+  return sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? static_cast<size_t>(CPU_COUNT(&allowed)) : 1;
+}
+
+}  // namespace
+
+DocumentReader::DocumentReader(std::vector<std::string> paths, const DocumentReaderOptions& options)
+    : paths_(std::move(paths)), options_(options) {
+  for (const std::string& path : paths_) {
+    std::error_code error;
+    const fs::file_status status = fs::status(path, error);
+    if (!fs::exists(status)) fail(ExitCode::kMissingInput, "there is no such file, {}, correct the path", path);
+    if (fs::is_directory(status)) fail(ExitCode::kBadInput, "is a folder, {}, name the files in it", path);
+    const std::string extension = fs::path(path).extension();
+    if (extension != ".jsonl" && extension != ".txt" && extension != ".h5")
+      fail(ExitCode::kUsage, "is of no known kind, {}, name it .jsonl, .txt or .h5 by what it holds", path);
+    if (fs::is_regular_file(status)) size_ += static_cast<int64_t>(fs::file_size(path, error));
+  }
+}
+
+DocumentReader::~DocumentReader() = default;
+
+std::string DocumentReader::where(const Item& item) const {
+  const std::string& path = paths_[item.path];
+  return item.of_token_file ? fmt::format("{}, document {}", path, item.line) : fmt::format("{}:{}", path, item.line);
+}
+
+bool DocumentReader::open_next() {
+  if (file_.is_open()) {
+    file_.clear();
+    file_.seekg(0, std::ios::end);
+    before_ += std::max<std::streamoff>(file_.tellg(), 0);
+    file_.close();
+  }
+  token_file_.reset();
+  line_ = 0;
+  if (next_path_ == paths_.size()) return false;
+  const std::string& path = paths_[next_path_++];
+  if (path.ends_with(".h5")) {
+    token_file_ = std::make_unique<TokenFile>(path);
+    return true;
+  }
+  file_.open(path, std::ios::binary);
+  if (!file_) fail(ExitCode::kInputOutput, "cannot be opened, {}, check its permissions", path);
+  return true;
+}
+
+// The next document as it lies in its file, or (of a token file) whole; false at the end of the last file.
+bool DocumentReader::read_item(Item& item) {
+  for (;;) {
+    item.path = next_path_ == 0 ? 0 : next_path_ - 1;
+    item.of_token_file = token_file_ != nullptr;
+    if (token_file_ && line_ < token_file_->documents()) {
+      token_file_->read(line_++, item.document.tokens, item.document.weights);
+      item.line = line_;
+      return true;
+    }
+    if (file_.is_open() && !token_file_) {
+      item.is_json = !paths_[item.path].ends_with(".txt");
+      item.line = line_ + 1;
+      if (!item.is_json && line_ == 0) {
+        line_ = 1;
+        file_.seekg(0, std::ios::end);
+        const std::streamoff bytes = file_.tellg();
+        file_.clear();
+        if (bytes > 0) {  // a pipe tells nothing
+          file_.seekg(0);
+          item.raw.reserve(static_cast<size_t>(bytes) + kReadBytes);
+        }
+        for (size_t had = 0; file_; had = item.raw.size()) {
+          item.raw.resize(had + kReadBytes);
+          file_.read(item.raw.data() + had, kReadBytes);
+          item.raw.resize(had + static_cast<size_t>(file_.gcount()));
+        }
+        if (item.raw.starts_with(kByteOrderMark)) item.raw.erase(0, kByteOrderMark.size());
+        return true;
+      }
+      if (item.is_json && std::getline(file_, item.raw)) {
+        ++line_;
+        if (item.raw.find_first_not_of(" \t\r") == std::string::npos) continue;
+        return true;
+      }
+      if (file_.bad()) fail(ExitCode::kInputOutput, "cannot be read to its end, {}, check the disk", where(item));
+    }
+    if (!open_next()) return false;
+  }
+}
+
+void DocumentReader::read_document(Item& item) const {
+  if (item.is_json)
+    parse_line(item);
+  else if (!item.of_token_file)
+    encode(item.raw, item, item.document);
+  check(item);
+  item.raw = {};
+}
+
+// Documents of about `bytes` in all: read here, then parsed and tokenised by threads.
+DocumentReader::Batch DocumentReader::make_batch(int64_t bytes) {
+  Batch batch;
+  for (int64_t size = 0; size < bytes;) {
+    Item item;
+    try {
+      if (!read_item(item)) {
+        batch.last = true;
+        break;
+      }
+    } catch (...) {
+      item.error = std::current_exception();
+      batch.last = true;
+    }
+    size += static_cast<int64_t>(item.raw.size() + 4 * item.document.tokens.size());
+    batch.items.push_back(std::move(item));
+    if (batch.last) break;
+  }
+  batch.position = before_;
+  if (file_.is_open()) batch.position += std::max<std::streamoff>(file_.tellg(), 0);
+  std::atomic<size_t> next = 0;
+  const auto work = [&] {
+    for (size_t i; (i = next.fetch_add(1)) < batch.items.size();) {
+      Item& item = batch.items[i];
+      if (item.error) continue;
+      try {
+        read_document(item);
+      } catch (...) {
+        item.error = std::current_exception();
+      }
+    }
+  };
+  std::vector<std::thread> threads;
+  for (size_t i = 1; i < std::min(processors(), batch.items.size()); ++i) threads.emplace_back(work);
+  work();
+  for (std::thread& thread : threads) thread.join();
+  return batch;
+}
+
+bool DocumentReader::next(Document& document) {
+  while (given_ == batch_.items.size()) {
+    if (batch_.last) return false;
+    // Small ones first: somebody may want a few documents only.
+    const auto start = [&] {
+      batch_bytes_ = std::clamp(2 * batch_bytes_, kFirstBatchBytes, kBatchBytes);
+      coming_ = std::async(std::launch::async, [this, bytes = batch_bytes_] { return make_batch(bytes); });
+    };
+    if (!coming_.valid()) start();
+    batch_ = coming_.get();
+    given_ = 0;
+    if (!batch_.last) start();
+  }
+  Item& item = batch_.items[given_++];
+  if (item.error) std::rethrow_exception(item.error);
+  document = std::move(item.document);
+  return true;
+}
+
+void DocumentReader::parse_line(Item& item) const {
+  const auto here = [&] { return where(item); };
+  Document& document = item.document;
+  Json json;
+  try {
+    json = Json::parse(item.raw);
+  } catch (const Json::parse_error& error) {
+    fail(ExitCode::kBadInput, "is no JSON (at byte {}), {}, write one object a line", error.byte, here());
+  }
+  if (!json.is_object()) fail(ExitCode::kBadInput, "is no JSON object, {}, write one object a line", here());
+  const auto tokens = json.find("tokens"), text = json.find("text"), mask = json.find("loss_mask");
+  if (tokens != json.end()) {
+    if (!tokens->is_array()) fail(ExitCode::kBadInput, "`tokens` is no list, {}, write integers", here());
+    document.tokens.reserve(tokens->size());
+    for (const Json& token : *tokens) {
+      // Numbers beyond int64 and floats are no ids either.
+      if (!token.is_number_integer() || (token.is_number_unsigned() && token.get<uint64_t>() > UINT32_MAX))
+        fail(ExitCode::kBadInput, "`tokens` holds {}, {}, write ids from 0 to {}", token.dump(), here(),
+             options_.vocabulary - 1);
+      const int64_t id = token.get<int64_t>();
+      if (id < 0 || id >= options_.vocabulary)
+        fail(ExitCode::kBadInput, "token id {} is outside the vocabulary of {}, {}, use this model's tokens", id,
+             options_.vocabulary, here());
+      document.tokens.push_back(static_cast<uint32_t>(id));
+    }
+  } else if (text != json.end()) {
+    if (!text->is_string()) fail(ExitCode::kBadInput, "`text` is no string, {}, write text", here());
+    if (mask != json.end())
+      fail(ExitCode::kBadInput, "`loss_mask` goes with `tokens`, not with `text`, {}, write tokens", here());
+    encode(text->get_ref<const std::string&>(), item, document);
+  } else {
+    fail(ExitCode::kBadInput, "has neither `tokens` nor `text`, {}, add one", here());
+  }
+  if (mask == json.end()) return;
+  if (!mask->is_array() || mask->size() != document.tokens.size())
+    fail(ExitCode::kBadInput, "`loss_mask` has {} numbers for {} tokens, {}, write one a token", mask->size(),
+         document.tokens.size(), here());
+  for (const Json& weight : *mask) {
+    const double value = weight.is_number() ? weight.get<double>() : weight.is_boolean() ? weight.get<bool>() : -1.0;
+    if (!(value >= 0) || !std::isfinite(value))
+      fail(ExitCode::kBadInput, "`loss_mask` holds {}, {}, write weights of 0 or more", weight.dump(), here());
+    document.weights.push_back(value);
+  }
+}
+
+void DocumentReader::encode(const std::string& text, const Item& item, Document& document) const {
+  if (options_.tokenizer == nullptr)
+    fail(ExitCode::kUsage, "holds text, but the model brings no tokenizer, {}, set data.tokenizer", where(item));
+  if (text.empty()) fail(ExitCode::kBadInput, "the document is empty, {}, remove it", where(item));
+  const size_t bad = first_invalid_utf8(text);
+  if (bad != std::string::npos)
+    fail(ExitCode::kBadInput, "the text is no UTF-8 from byte {} on, {}, convert it", bad, where(item));
+  document.tokens = options_.tokenizer->encode(text, true);
+  if (options_.end_of_document) document.tokens.push_back(*options_.end_of_document);
+}
+
+void DocumentReader::check(const Item& item) const {
+  const Document& document = item.document;
+  if (document.tokens.empty()) fail(ExitCode::kBadInput, "the document is empty, {}, remove it", where(item));
+  for (const uint32_t id : document.tokens)
+    if (id >= options_.vocabulary)
+      fail(ExitCode::kBadInput, "token id {} is outside the vocabulary of {}, {}, use the model's own tokenizer", id,
+           options_.vocabulary, where(item));
+}
+
+}  // namespace carillon

@@ -1,0 +1,89 @@
+// Documents of a list of files, in order, one at a time: files larger than memory are never held. Texts are parsed and
+// tokenised on all processors, a batch ahead of the caller, so that reading, tokenising and what is done with the
+// tokens overlap; which documents come, and which error first, does not depend on it.
+//   .jsonl  a JSON object a line: `tokens` (integers), optional `loss_mask` (a weight a token), or `text`
+//   .txt    one document
+//   .h5     a token file (data/corpus/token_file.h)
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <fstream>
+#include <future>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "data/tokenizer/tokenizer.h"
+
+namespace carillon {
+
+struct Document {
+  std::vector<uint32_t> tokens;
+  std::vector<double> weights;  // of each token as a target; empty: all 1
+};
+
+struct DocumentReaderOptions {
+  const Tokenizer* tokenizer = nullptr;     // may be absent: text is then error 64 naming data.tokenizer
+  std::optional<uint32_t> end_of_document;  // put behind every text
+  int64_t vocabulary = 0;                   // ids are below it
+};
+
+class TokenFile;
+
+class DocumentReader {
+ public:
+  DocumentReader(std::vector<std::string> paths, const DocumentReaderOptions& options);
+  ~DocumentReader();
+
+  // The next document; false at the end of the last file. Errors name file and line: 65 for what is not JSON, holds
+  // neither tokens nor text, is empty, has an id outside the vocabulary, a mask of another length or a weight that is
+  // negative or not finite, or text that is not UTF-8; 66 for a file that is not there.
+  bool next(Document& document);
+  // Bytes read (a batch ahead) and to read, for progress.
+  int64_t position() const { return batch_.position; }
+  int64_t size() const { return size_; }
+
+ private:
+  // A document on its way, or why there is none.
+  struct Item {
+    size_t path = 0;
+    int64_t line = 0;  // from 1; of a token file the document
+    bool of_token_file = false;
+    bool is_json = false;
+    std::string raw;
+    Document document;
+    std::exception_ptr error;
+  };
+  struct Batch {
+    std::vector<Item> items;
+    int64_t position = 0;
+    bool last = false;
+  };
+  bool open_next();
+  bool read_item(Item& item);
+  void read_document(Item& item) const;
+  Batch make_batch(int64_t bytes);
+  void parse_line(Item& item) const;
+  void encode(const std::string& text, const Item& item, Document& document) const;
+  void check(const Item& item) const;
+  std::string where(const Item& item) const;  // "train.jsonl:17"
+
+  std::vector<std::string> paths_;
+  DocumentReaderOptions options_;
+  int64_t size_ = 0;
+  Batch batch_;  // what next() gives, from `given_` on
+  size_t given_ = 0;
+  int64_t batch_bytes_ = 0;
+
+  // Of whoever makes a batch.
+  size_t next_path_ = 0;
+  std::ifstream file_;
+  std::unique_ptr<TokenFile> token_file_;
+  int64_t line_ = 0;
+  int64_t before_ = 0;         // bytes of the files before the present one
+  std::future<Batch> coming_;  // last: it ends before what it uses
+};
+
+}  // namespace carillon

@@ -1,0 +1,50 @@
+// All training tokens concatenated, memory-mapped: read, checked and tokenised once into a cache file that all
+// ranks of a node share and later runs find again. Files larger than memory work.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "data/files/mapped_file.h"
+#include "data/tokenizer/tokenizer.h"
+#include "parallel/transport/communicator.h"
+
+namespace carillon {
+
+class TokenStore {
+ public:
+  // The cache lies in $CARILLON_CACHE, else $XDG_CACHE_HOME/carillon, else ~/.cache/carillon, else (none of them
+  // writable) in `fallback_folder`/.cache; its name is a hash of the files' names, sizes and times, the tokenizer, the
+  // vocabulary and the end-of-document token. Collective; errors as DocumentReader's, and 73 when no folder is
+  // writable.
+  static TokenStore open(Communicator& world, const std::vector<std::string>& paths, const Tokenizer* tokenizer,
+                         std::optional<uint32_t> end_of_document, int64_t vocabulary,
+                         const std::string& fallback_folder, const std::function<void(const std::string&)>& notice);
+
+  int64_t documents() const { return static_cast<int64_t>(document_begin_.size()) - 1; }
+  int64_t token_count() const { return static_cast<int64_t>(tokens_.size()); }
+  // [documents + 1]: where each document starts.
+  std::span<const int64_t> document_begin() const { return document_begin_; }
+  std::span<const uint32_t> tokens() const { return tokens_; }
+  // Weight of each token as a target; empty: all 1.
+  std::span<const double> weights() const { return weights_; }
+
+  // A cache file that was built before. Error 65 when it is not whole.
+  explicit TokenStore(const std::string& path);
+
+ private:
+  MappedFile file_;
+  std::span<const uint32_t> tokens_;
+  std::span<const double> weights_;
+  std::span<const int64_t> document_begin_;
+};
+
+class DocumentReader;
+// Reads all documents into a new cache file, whole or not at all; `notice` hears about progress every few seconds.
+void build_token_cache(const std::string& path, DocumentReader& reader,
+                       const std::function<void(const std::string&)>& notice);
+
+}  // namespace carillon

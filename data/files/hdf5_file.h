@@ -1,0 +1,74 @@
+// HDF5 files as this project uses them: named datasets of one element type at their global shape, read and written by
+// rectangles, and text attributes. The only file that includes HDF5; every call's result is checked.
+//
+// Written with library version bounds V110, so that all metadata carries checksums; payload has none, its hashes stand
+// in the manifest (checkpoint.h). Files open in h5py and h5dump without help; bfloat16 is a 16-bit float type (1 sign,
+// 8 exponent, 7 mantissa bits) with the attribute dtype = "bfloat16". Not thread-safe: HDF5 itself is not (Debian's
+// build); threads that are ranks take turns.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "parallel/shard.h"
+#include "parallel/transport/communicator.h"
+#include "runtime/tensor.h"
+
+namespace carillon {
+
+// Element types of a dataset. Files of others' making may hold more than we compute in.
+enum class StoredType { kFloat64, kFloat32, kFloat16, kBFloat16, kInt64, kUInt32, kUInt8 };
+
+int64_t size_of(StoredType type);
+std::string name_of(StoredType type);  // "float16", …
+StoredType stored_type(DType dtype);
+
+class Hdf5File {
+ public:
+  struct Dataset {
+    std::string name;  // "model/model.norm.weight"
+    StoredType type = StoredType::kFloat32;
+    std::vector<int64_t> shape;
+  };
+
+  // For reading, by this rank alone. Errors: 66 not there, 65 no HDF5 file or cut short.
+  static Hdf5File open(const std::string& path);
+  // A new file, or error 73. With an MPI group: collective, all ranks make the same calls; otherwise one rank alone.
+  static Hdf5File create(const std::string& path, Communicator& group);
+  // For writing datasets that exist, by one rank at a time.
+  static Hdf5File open_to_write(const std::string& path);
+  Hdf5File(Hdf5File&&) noexcept;
+  ~Hdf5File();
+
+  const std::string& path() const;
+
+  // All datasets below the root, by name.
+  std::vector<Dataset> datasets() const;
+  std::optional<Dataset> find(const std::string& name) const;
+  void create_dataset(const Dataset& dataset);
+  // The byte of the file at which the dataset's packed elements begin; nothing when they do not lie there in one piece
+  // as they are (chunked, compressed, in other files).
+  std::optional<int64_t> place_of(const std::string& name) const;
+
+  // `data`: packed elements of the rectangle, of the dataset's own type. A collective write takes part with an empty
+  // rectangle too. Errors 74; a read of a damaged dataset 65.
+  void write(const std::string& name, const Rectangle& rectangle, const void* data);
+  void read(const std::string& name, const Rectangle& rectangle, void* data) const;
+
+  void set_attribute(const std::string& name, const std::string& text);  // on the root
+  void set_dataset_attribute(const std::string& dataset, const std::string& name, const std::string& text);
+  std::optional<std::string> attribute(const std::string& name) const;
+
+  // Flushes and closes, checked; without it the destructor closes and swallows errors.
+  void close();
+
+ private:
+  struct State;
+  explicit Hdf5File(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace carillon

@@ -1,0 +1,100 @@
+#include "data/files/output_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+
+#include "runtime/check.h"
+
+namespace carillon {
+namespace {
+
+constexpr size_t kBufferBytes = size_t{1} << 20;  // one system call a mebibyte
+
+}  // namespace
+
+OutputFile::OutputFile(std::string path) : path_(std::move(path)) {
+  std::error_code error;
+  if (std::filesystem::is_symlink(path_, error)) {
+    const auto target = std::filesystem::weakly_canonical(path_, error);
+    if (!error) path_ = target.string();
+  }
+  const auto status = std::filesystem::status(path_, error);
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
+    descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
+  } else {
+    temporary_ = path_ + ".tmp-XXXXXX";
+    descriptor_ = ::mkostemp(temporary_.data(), O_CLOEXEC);
+  }
+  if (descriptor_ < 0)
+    fail(ExitCode::kCannotCreate, "cannot create a file ({}), {}, check that the folder exists and is writable",
+         std::strerror(errno), path_);
+  if (temporary_.empty()) return;
+  const mode_t mask = ::umask(0);
+  ::umask(mask);
+  (void)::fchmod(descriptor_, 0666 & ~mask);  // mkostemp gives 0600; a refusal only leaves it private
+}
+
+OutputFile::~OutputFile() {
+  if (descriptor_ < 0) return;
+  ::close(descriptor_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+void OutputFile::fail_with(const char* what) const {
+  fail(ExitCode::kInputOutput, "{} failed ({}), {}, free space or check the disk and run again", what,
+       std::strerror(errno), path_);
+}
+
+void OutputFile::write(std::string_view bytes) {
+  buffer_.append(bytes);
+  size_ += static_cast<int64_t>(bytes.size());
+  if (buffer_.size() >= kBufferBytes) flush();
+}
+
+void OutputFile::flush() {
+  size_t done = 0;
+  while (done < buffer_.size()) {
+    const ssize_t written = ::write(descriptor_, buffer_.data() + done, buffer_.size() - done);
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail_with("writing");
+    done += static_cast<size_t>(written);
+  }
+  buffer_.clear();
+}
+
+void OutputFile::write_at(int64_t offset, std::string_view bytes) {
+  flush();
+  CHECK(offset + static_cast<int64_t>(bytes.size()) <= size_, "write_at beyond what was written", offset, size_);
+  while (!bytes.empty()) {
+    const ssize_t written = ::pwrite(descriptor_, bytes.data(), bytes.size(), offset);
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail_with("writing");
+    bytes.remove_prefix(static_cast<size_t>(written));
+    offset += written;
+  }
+}
+
+void OutputFile::commit() {
+  CHECK(descriptor_ >= 0, "commit() once");
+  flush();
+  if (!temporary_.empty() && ::fsync(descriptor_) != 0) fail_with("syncing");
+  if (!temporary_.empty() && std::rename(temporary_.c_str(), path_.c_str()) != 0) fail_with("renaming");
+  const bool closed = ::close(descriptor_) == 0;
+  descriptor_ = -1;
+  if (!closed) fail_with("closing");
+}
+
+void write_whole_file(const std::string& path, std::string_view text) {
+  OutputFile file(path);
+  file.write(text);
+  file.commit();
+}
+
+}  // namespace carillon

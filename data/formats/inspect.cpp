@@ -1,0 +1,83 @@
+#include "data/formats/inspect.h"
+
+#include <filesystem>
+
+#include "data/checkpoint/checkpoint.h"
+#include "data/checkpoint/tensor_hash.h"
+#include "data/corpus/token_file.h"
+#include "data/files/hdf5_file.h"
+#include "data/formats/hugging_face_folder.h"
+#include "data/formats/model_source.h"
+#include "runtime/error.h"
+
+namespace carillon {
+namespace {
+
+namespace fs = std::filesystem;
+
+Json inspect_checkpoint(const std::string& path) {
+  verify_checkpoint(path);
+  const Manifest manifest = read_manifest(path);
+  Json tensors = Json::object();
+  for (const auto& [name, entry] : manifest.tensors)
+    tensors[name] = {{"dtype", entry.dtype}, {"shape", entry.shape}, {"hash", entry.hash}};
+  return {{"kind", "checkpoint"},      {"path", path},          {"step", manifest.step},
+          {"layout", manifest.layout}, {"data", manifest.data}, {"config", manifest.config},
+          {"tensors", tensors},        {"verified", true}};
+}
+
+Json inspect_model_file(const std::string& path, const Hdf5File& file) {
+  Json tensors = Json::object();
+  std::vector<char> bytes;
+  for (const Hdf5File::Dataset& dataset : file.datasets()) {
+    const Rectangle whole = Rectangle::whole(dataset.shape);
+    bytes.resize(static_cast<size_t>(whole.count() * size_of(dataset.type)));
+    file.read(dataset.name, whole, bytes.data());
+    tensors[dataset.name] = {
+        {"dtype", name_of(dataset.type)},
+        {"shape", dataset.shape},
+        {"hash", hash_text(hash_rectangle(dataset.name, whole, bytes.data(), size_of(dataset.type)))}};
+  }
+  const auto config = file.attribute("config");
+  return {{"kind", "model file"},
+          {"path", path},
+          {"format_version", file.attribute("format_version").value_or("")},
+          {"config", config ? Json::parse(*config, nullptr, false) : Json()},
+          {"tokenizer", file.attribute("tokenizer_json").has_value()},
+          {"tensors", tensors}};
+}
+
+Json inspect_hugging_face(const std::string& path) {
+  const HuggingFaceFolder folder(path);
+  Json tensors = Json::object();
+  for (const std::string& name : folder.tensor_names()) {
+    const auto tensor = folder.find(name);
+    tensors[name] = {{"dtype", name_of(tensor->type)}, {"shape", tensor->shape}};
+  }
+  return {{"kind", "hugging face folder"},
+          {"path", path},
+          {"config", Json::parse(folder.config_json(), nullptr, false)},
+          {"tensors", tensors}};
+}
+
+}  // namespace
+
+Json inspect(const std::string& path, const std::function<void(const std::string&)>& notice) {
+  if (!fs::exists(path)) fail(ExitCode::kMissingInput, "there is nothing, {}, correct the path", path);
+  if (fs::is_directory(path)) {
+    if (fs::is_directory(fs::path(path) / "checkpoints"))
+      return inspect_checkpoint(newest_valid_checkpoint((fs::path(path) / "checkpoints").string(), notice));
+    if (step_of_folder(path) >= 0 || fs::exists(fs::path(path) / "manifest.json")) return inspect_checkpoint(path);
+    return inspect_hugging_face(path);
+  }
+  const Hdf5File file = Hdf5File::open(path);
+  if (!file.find("tokens")) return inspect_model_file(path, file);
+  const TokenFile tokens(path);
+  return {{"kind", "token file"},
+          {"path", path},
+          {"documents", tokens.documents()},
+          {"tokens", tokens.tokens()},
+          {"weighted", tokens.weighted()}};
+}
+
+}  // namespace carillon

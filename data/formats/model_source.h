@@ -1,0 +1,46 @@
+// Where weights come from: a Carillon model file, a checkpoint folder, a run's folder (its newest whole checkpoint) or
+// a Hugging Face folder. One face for all four.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/files/hdf5_file.h"
+#include "data/tokenizer/tokenizer.h"
+#include "parallel/shard.h"
+
+namespace carillon {
+
+class ModelSource {
+ public:
+  virtual ~ModelSource() = default;
+
+  // `path` must be resolved. Errors: 66 not there, 65 damaged or of no known kind.
+  static std::unique_ptr<ModelSource> open(const std::string& path);
+
+  virtual const std::string& path() const = 0;
+  // Hugging Face's config.json, as text; of a checkpoint with the run's own rope in it.
+  virtual std::string config_json() const = 0;
+  // All tensors, by Hugging Face's names.
+  virtual std::vector<std::string> tensor_names() const = 0;
+  // Fills each shard, whose name is "model/NAME", from its rectangle, converted to the shard's type. Error 65 naming a
+  // tensor that is missing, of another shape, quantised or not a number; 65 naming all the missing ones at once.
+  virtual void read(std::vector<NamedShard>& shards) const = 0;
+  // One tensor as it is stored: for copying without conversion.
+  virtual Hdf5File::Dataset stored(const std::string& name) const = 0;
+  virtual void read_stored(const std::string& name, std::vector<char>& bytes) const = 0;
+  // The texts of tokenizer.json and the like, by file name; empty when there are none.
+  virtual std::map<std::string, std::string> tokenizer_files() const = 0;
+  // The tokenizer that goes with it; null when there is none.
+  virtual std::unique_ptr<Tokenizer> tokenizer() const = 0;
+};
+
+// What `model=` means: a run's folder becomes the path of its newest checkpoint that verifies (damaged ones are named
+// through `notice`), a checkpoint is verified, other paths stay. One process alone reads everything: call it on one
+// rank.
+std::string resolve_model_path(const std::string& path, const std::function<void(const std::string&)>& notice);
+
+}  // namespace carillon

@@ -1,0 +1,69 @@
+// tokenizer.json of Hugging Face's `tokenizers` with a BPE model: the Llama-3, Qwen, GPT-2 and SmolLM families, and
+// Llama-2's when saved in this form. A text goes through
+//
+//   added tokens sought in the text as given -> normalizer -> added tokens sought in the normalised text
+//   -> pre-tokenizer (pre_tokenizer.h) -> byte pairs (byte_pair.h) -> post-processor (only with_special)
+//
+// Same ids as that library, which the tests compare with; what is not known is refused by name when the file is opened,
+// never skipped. Pieces repeat, so the ids of short ones are remembered, in one table per running encode() call. Where
+// the pre-tokenizer is one of the known ones (word_splitter.h), words are looked up as they stand in the text.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+
+#include "data/tokenizer/added_tokens.h"
+#include "data/tokenizer/byte_pair.h"
+#include "data/tokenizer/pre_tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
+
+namespace carillon {
+
+class HuggingFaceTokenizer : public Tokenizer {
+ public:
+  // path: the file, for messages; text: what is in it.
+  HuggingFaceTokenizer(const std::string& path, std::string_view text);
+  ~HuggingFaceTokenizer() override;
+
+  std::vector<uint32_t> encode(std::string_view text, bool with_special) const override;
+  std::string decode(std::span<const uint32_t> ids, bool skip_special) const override;
+  int64_t vocabulary() const override { return vocabulary_; }
+  std::optional<uint32_t> id_of(std::string_view token) const override;
+
+ private:
+  using NormalizerStep = std::function<void(std::string& text)>;
+  using DecoderStep = std::function<void(std::vector<std::string>& parts)>;
+  struct Pieces;  // piece -> ids
+
+  void read(const nlohmann::json& file);
+  void read_added_tokens(const nlohmann::json& list);
+  void read_normalizer(const nlohmann::json& description);
+  void read_post_processor(const nlohmann::json& description);
+  std::string_view normalized(std::string_view text, std::string& storage) const;
+  void encode_gap(std::string_view text, bool at_start, Pieces& pieces, std::vector<uint32_t>& ids) const;
+  void encode_piece(std::string_view piece, Pieces& pieces, std::vector<uint32_t>& ids) const;
+
+  std::unique_ptr<BytePairModel> model_;
+  std::optional<WordSplitter> splitter_;  // set: the pre-tokenizer does no more than this and ByteLevel's map
+  std::unique_ptr<PreTokenizer> pre_tokenizer_;
+  std::vector<NormalizerStep> normalizer_;
+  std::vector<DecoderStep> decoder_;
+  AddedTokenMatcher raw_matcher_;
+  AddedTokenMatcher normalized_matcher_;
+  std::unordered_map<uint32_t, AddedToken> added_;
+  StringMap<uint32_t> added_ids_;
+  std::vector<uint32_t> before_;  // what the post-processor puts before a text, and behind it
+  std::vector<uint32_t> behind_;
+  int64_t vocabulary_ = 0;
+  bool has_decoder_ = false;
+
+  mutable std::mutex mutex_;  // guards the tables that no call is using
+  mutable std::vector<std::unique_ptr<Pieces>> idle_;
+};
+
+// The "decoder" of tokenizer.json as steps over the tokens' texts, whose results are joined (token_decoder.cpp).
+std::vector<std::function<void(std::vector<std::string>&)>> make_token_decoder(const nlohmann::json& description,
+                                                                               const std::string& where);
+
+}  // namespace carillon

@@ -1,0 +1,37 @@
+// What main() owns and a command is handed: MPI, if a launcher started several ranks, and the way to speak to the
+// person.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "parallel/transport/communicator.h"
+#include "parallel/transport/mpi_environment.h"
+
+namespace carillon {
+
+class Program {
+ public:
+  Program();  // starts MPI under mpirun or srun; alone MPI is never initialised
+  ~Program();
+
+  // All ranks, a new communicator each time (collective); alone a group of one.
+  std::unique_ptr<Communicator> make_world();
+  bool main_rank() const { return rank_ == 0; }
+  int rank() const { return rank_; }
+  int ranks() const { return ranks_; }
+
+  // One line on standard error, "carillon: warning: …".
+  void warning(const std::string& text) const;
+
+  // Says why the program ends and takes every rank with it; returns the exit code if all ranks fail alike, and then
+  // rank 0 alone has spoken. Details after the first newline go below the line.
+  int leave_with_error(int code, const std::string& message);
+
+ private:
+  std::unique_ptr<MpiEnvironment> mpi_;
+  int rank_ = 0;
+  int ranks_ = 1;
+};
+
+}  // namespace carillon

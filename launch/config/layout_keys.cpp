@@ -1,0 +1,158 @@
+// The keys of `parallel`, `runtime`, `checkpoint` and `eval`: how a run is laid out and looked after.
+#include "launch/config/run_config.h"
+
+namespace carillon {
+
+void declare_parallel(Schema& schema, ParallelSection& parallel) {
+  schema.section("parallel",
+                 "How the ranks share the work: data · context · tensor ranks. The result does not depend on it.");
+  schema
+      .integer("parallel.tensor", parallel.tensor,
+               "Ranks that share each matrix. Weights, activations and optimizer shrink with it; four exchanges of the "
+               "residual a block, so keep it within a machine.")
+      .at_least(1)
+      .may_change()
+      .habits({"tensor_model_parallel_size", "tensor_parallel_size", "tp", "tp_size", "tensor_parallel"});
+  schema
+      .integer("parallel.context", parallel.context,
+               "Ranks that share each sequence: a ring that passes keys and values on while it computes. Activations "
+               "shrink with it; worth it from some thousand tokens a rank.")
+      .at_least(1)
+      .may_change()
+      .habits({"context_parallel_size", "cp", "cp_size", "sequence_parallel_size", "ring_size", "context_parallel"});
+  schema
+      .integer_or("parallel.data", parallel.data, "auto",
+                  "Ranks that take different sequences. auto: all ranks / (tensor · context).")
+      .at_least(1)
+      .may_change()
+      .habits({"data_parallel_size", "dp", "dp_size", "data_parallel"});
+  schema
+      .integer("parallel.zero", parallel.zero,
+               "Shared over data · context ranks: 0 nothing; 1 optimizer state; 2 gradients too, at one more reduction "
+               "a micro-step.")
+      .at_least(0)
+      .at_most(2)
+      .may_change()
+      .habits({"zero_stage", "zero_optimization", "use_distributed_optimizer"});
+  schema
+      .choice("parallel.layout", parallel.layout,
+              {{"zigzag", LayoutKind::kZigzag}, {"contiguous", LayoutKind::kContiguous}},
+              "Which tokens a context rank holds. zigzag: an early and a late piece, so that causal work is equal.")
+      .may_change()
+      .habits({"cp_layout", "context_layout"});
+  schema
+      .choice(
+          "parallel.ring", parallel.ring,
+          {{"auto", RingKind::kAuto}, {"flat", RingKind::kFlat}, {"two_level", RingKind::kTwoLevel}},
+          "two_level: rings inside nodes, and blocks between nodes on all adapters at once. auto: that where a ring "
+          "lies evenly on several nodes.")
+      .may_change()
+      .habits({"double_ring", "ring_kind"});
+  schema
+      .integer_or("parallel.ring_inner", parallel.ring_inner, "auto",
+                  "Context ranks of an inner ring of two_level; divides parallel.context. auto: those of a node.")
+      .at_least(1)
+      .may_change()
+      .habits({"inner_ring_size", "window_size"});
+}
+
+void declare_runtime(Schema& schema, RuntimeSection& runtime) {
+  schema.section("runtime", "What computes, and in which numbers.");
+  schema
+      .choice("runtime.device", runtime.device,
+              {{"auto", "auto"}, {"cpu", "cpu"}, {"reference", "reference"}, {"cuda", "cuda"}},
+              "reference: plain loops, the definition of every operation, slow.")
+      .may_change()
+      .habits({"backend", "accelerator"});
+  schema
+      .choice("runtime.dtype", runtime.dtype,
+              {{"float64", DType::kFloat64}, {"float32", DType::kFloat32}, {"bfloat16", DType::kBFloat16}},
+              "Of computing; master weights and moments are float32, or float64 with float64.")
+      .may_change()
+      .habits({"precision", "torch_dtype", "mixed_precision", "bf16"});
+  schema
+      .integer_or("runtime.threads", runtime.threads, "auto",
+                  "Of each rank. auto: OMP_NUM_THREADS, else the cores this rank may use.")
+      .at_least(1)
+      .may_change()
+      .habits({"num_threads", "omp_num_threads", "nthreads"});
+  schema
+      .choice("runtime.attention", runtime.attention, {{"auto", "auto"}, {"own", "own"}, {"cudnn", "cudnn"}},
+              "Whose attention kernels. cudnn: cuDNN's, bfloat16 on sm_90 and later, compared with own at the start. "
+              "auto: own.")
+      .may_change()
+      .habits({"attn_implementation", "flash_attention", "attention_backend"});
+  schema
+      .choice("runtime.isa", runtime.isa,
+              {{"auto", "auto"},
+               {"amx", "amx"},
+               {"avx512_bf16", "avx512_bf16"},
+               {"avx512", "avx512"},
+               {"avx2", "avx2"},
+               {"baseline", "baseline"}},
+              "Instructions of the CPU kernels. auto: the best this processor has, or CARILLON_ISA.")
+      .may_change()
+      .habits({"instruction_set", "cpu_isa"});
+  schema
+      .text("runtime.trace", runtime.trace,
+            "A file of every operation, hop and wait by rank, for Perfetto or chrome://tracing. Some 100 kB a step.")
+      .may_change()
+      .habits({"profiler", "trace_path", "profile_path"});
+}
+
+void declare_checkpoint(Schema& schema, CheckpointSection& checkpoint) {
+  schema.section("checkpoint",
+                 "What is saved and when; any layout resumes what any other wrote. One is always written at the end.");
+  schema.integer("checkpoint.every_steps", checkpoint.every_steps, "Steps from one to the next; null: not by steps.")
+      .at_least(1)
+      .may_change()
+      .habits({"save_steps", "save_interval", "checkpoint_interval", "save_every"});
+  schema
+      .duration("checkpoint.every", checkpoint.every,
+                "Time from one to the next, whichever comes first; null: not by time.")
+      .above(0)
+      .may_change()
+      .habits({"save_time", "save_minutes"});
+  schema.integer("checkpoint.keep", checkpoint.keep, "Newest ones that stay; the newest two valid always do.")
+      .at_least(1)
+      .may_change()
+      .habits({"save_total_limit", "keep_last", "max_checkpoints"});
+  schema
+      .text("checkpoint.resume", checkpoint.resume,
+            "auto: from the newest valid one in the output folder, if any. never: refuse a folder that holds some. Or "
+            "the path of one.")
+      .may_change()
+      .habits({"resume_from_checkpoint", "load", "resume_from", "load_checkpoint"});
+}
+
+void declare_eval(Schema& schema, EvalSection& eval) {
+  schema.section("eval", "Evaluations during training.");
+  const auto sizes = [&](const std::string& name, std::vector<int64_t>& target, const char* help) -> Key& {
+    const auto set = [&schema, name, &target](const YamlNode& node) {
+      const Key& key = *schema.find(name);
+      if (node.kind != YamlNode::Kind::kSequence) key.refuse(node, "a list of integers such as [4k, 8k]");
+      std::vector<int64_t> values;
+      for (const YamlNode& item : node.items) values.push_back(detail::read_integer(key, item));
+      target = std::move(values);
+    };
+    const auto get = [&target] { return target.empty() ? std::nullopt : std::optional(Json(target)); };
+    return schema.custom(name, "list of integers", help, set, get);
+  };
+  const auto free = [&](const char* name, const char* type, Json& target, const char* help) -> Key& {
+    return schema.custom(
+        name, type, help, [&target](const YamlNode& node) { target = detail::free_json(node); },
+        [&target] { return target.empty() ? std::nullopt : std::optional(target); });
+  };
+  schema.integer("eval.every_steps", eval.every_steps, "Steps from one to the next.")
+      .at_least(1)
+      .may_change()
+      .habits({"eval_steps", "eval_interval"});
+  schema.duration("eval.every", eval.every, "Time from one to the next.").above(0).may_change();
+  sizes("eval.at", eval.at, "Steps after which to evaluate.").at_least(1).may_change();
+  schema.boolean("eval.at_end", eval.at_end, "After the last step.").may_change();
+  sizes("eval.lengths", eval.lengths, "Lengths in tokens.").at_least(2).may_change();
+  free("eval.rope", "mapping", eval.rope, "Named rope settings, merged over the run's.").may_change();
+  free("eval.tasks", "list", eval.tasks, "What to evaluate.").may_change();
+}
+
+}  // namespace carillon

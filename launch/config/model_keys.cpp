@@ -1,0 +1,183 @@
+// The keys of `model` and `rope`: both are handed on as JSON under Hugging Face's names, checked here for type and
+// range.
+#include <functional>
+
+#include "launch/config/run_config.h"
+#include "launch/config/values.h"
+
+namespace carillon {
+namespace {
+
+// Declares keys whose values are kept in a JSON object when given; `~` is kept as null.
+class JsonKeys {
+ public:
+  JsonKeys(Schema& schema, std::string section, Json& target)
+      : schema_(schema), section_(std::move(section)), target_(target) {}
+
+  Key& integer(const std::string& name, std::string help) {
+    return key(name, "integer", std::move(help),
+               [](const Key& key, const YamlNode& node) { return Json(detail::read_integer(key, node)); });
+  }
+  Key& number(const std::string& name, std::string help) {
+    return key(name, "number", std::move(help),
+               [](const Key& key, const YamlNode& node) { return Json(detail::read_number(key, node)); });
+  }
+  Key& word(const std::string& name, const std::vector<std::string>& words, std::string help) {
+    std::string type;
+    for (const std::string& word : words) type += (type.empty() ? "" : " | ") + word;
+    return key(name, type, std::move(help), [words](const Key& key, const YamlNode& node) {
+      return detail::word_json(detail::read_word(key, node, words));
+    });
+  }
+  Key& boolean(const std::string& name, std::string help) { return word(name, {"true", "false"}, std::move(help)); }
+  Key& numbers(const std::string& name, std::string help) {
+    return key(name, "list of numbers", std::move(help), [](const Key& key, const YamlNode& node) {
+      if (node.kind != YamlNode::Kind::kSequence) key.refuse(node, "a list of numbers");
+      Json list = Json::array();
+      for (const YamlNode& item : node.items) list.push_back(detail::read_number(key, item));
+      return list;
+    });
+  }
+
+ private:
+  Key& key(const std::string& name, std::string type, std::string help,
+           std::function<Json(const Key&, const YamlNode&)> read) {
+    const std::string full_name = section_ + "." + name;
+    // The closure finds its own key when it is used: it cannot be captured before it exists.
+    const auto set = [this_schema = &schema_, full_name, name, &target = target_, read](const YamlNode& node) {
+      target[name] = node.kind == YamlNode::Kind::kNull ? Json() : read(*this_schema->find(full_name), node);
+    };
+    const auto get = [name, &target = target_]() -> std::optional<Json> {
+      return target.contains(name) ? std::optional(target[name]) : std::nullopt;
+    };
+    return schema_.custom(full_name, std::move(type), std::move(help), set, get);
+  }
+
+  Schema& schema_;
+  std::string section_;
+  Json& target_;
+};
+
+}  // namespace
+
+void declare_model(Schema& schema, ModelSection& model) {
+  schema.section("model", "A base model, or a geometry with Hugging Face's names, whose weights then begin at random.");
+  schema
+      .text(
+          "model.base", model.base,
+          "Hugging Face folder, model file (`carillon import`), checkpoint, or a run's folder: its newest checkpoint.")
+      .habits({"model_name_or_path", "pretrained", "base_model", "model_path", "init_from", "pretrained_model"});
+  JsonKeys keys(schema, "model", model.geometry);
+  const auto size = [&](const char* name, const char* help) -> Key& {
+    return keys.integer(name, help).at_least(1).must_not_change().default_is("the base model's");
+  };
+  keys.word("architecture", {"llama", "mistral", "qwen2", "qwen3"},
+            "mistral: sliding window; qwen2: biases on q, k, v; qwen3: norms on q and k.")
+      .must_not_change()
+      .default_is("llama")
+      .habits({"model_type", "arch"});
+  size("vocab_size", "Tokens; need not be divisible by parallel.tensor.").habits({"n_vocab", "padded_vocab_size"});
+  size("hidden_size", "Channels of the residual.").habits({"d_model", "n_embd", "dim", "embed_dim", "n_embed"});
+  size("intermediate_size", "Width of the gated MLP.").habits({"ffn_dim", "ffn_hidden_size", "d_ff", "hidden_dim"});
+  size("num_hidden_layers", "Blocks.").habits({"n_layer", "n_layers", "num_layers", "depth"});
+  size("num_attention_heads", "Query heads; divisible by parallel.tensor.").habits({"n_head", "n_heads", "num_heads"});
+  size("num_key_value_heads", "Key and value heads: they divide parallel.tensor, or it divides them.")
+      .default_is("num_attention_heads")
+      .habits({"n_kv_heads", "n_kv_head", "num_kv_heads", "num_query_groups"});
+  size("head_dim", "Channels of a head.")
+      .default_is("hidden_size / num_attention_heads")
+      .habits({"head_size", "kv_channels"});
+  keys.number("rms_norm_eps", "Added to the mean square in the norms.")
+      .above(0)
+      .must_not_change()
+      .default_is("1e-6")
+      .habits({"norm_eps", "layer_norm_eps", "norm_epsilon"});
+  keys.boolean("tie_word_embeddings", "One matrix for embedding and output.")
+      .must_not_change()
+      .default_is("false")
+      .habits({"tie_weights", "tied_embeddings", "weight_tying"});
+  size("max_position_embeddings", "The length the model is made for; rope settings start from it.")
+      .default_is("2048")
+      .habits({"n_ctx", "n_positions", "context_size"});
+  keys.number("initializer_range", "Standard deviation of the random weights.")
+      .at_least(0)
+      .must_not_change()
+      .default_is("0.02")
+      .habits({"init_std", "initializer_std", "init_method_std"});
+  size("sliding_window", "mistral: a token sees this many tokens, itself included.").default_is("not set");
+  keys.boolean("attention_bias", "llama: biases on the attention's projections.").must_not_change().default_is("false");
+  keys.boolean("mlp_bias", "llama: biases on the MLP's projections.").must_not_change().default_is("false");
+  keys.integer("eos_token_id", "Added at the end of each document in training from text; data.tokenizer's otherwise.")
+      .at_least(0)
+      .default_is("not set");
+}
+
+std::string ModelSection::config_json() const {
+  Json config = geometry;
+  config["model_type"] = geometry.value("architecture", "llama");
+  config.erase("architecture");
+  // What a config.json would say and the interface leaves to defaults; not Hugging Face's class defaults, which differ
+  // between the architectures.
+  const auto otherwise = [&](const char* name, Json value) {
+    if (!config.contains(name)) config[name] = std::move(value);
+  };
+  if (config.contains("num_attention_heads")) otherwise("num_key_value_heads", config["num_attention_heads"]);
+  otherwise("rms_norm_eps", 1e-6);
+  otherwise("tie_word_embeddings", false);
+  otherwise("max_position_embeddings", 2048);
+  otherwise("initializer_range", 0.02);
+  return config.dump(2);
+}
+
+void declare_rope(Schema& schema, RopeSection& rope) {
+  schema.section("rope",
+                 "Rotary position embedding, merged key by key over the model's own; another type drops the old "
+                 "type's keys, but not base, resonance, original_max_position_embeddings, length.");
+  JsonKeys keys(schema, "rope", rope.settings);
+  const char* const own = "the model's";
+  keys.word("type",
+            {"default", "linear", "ntk", "dynamic", "ntk_by_parts", "yarn", "llama3", "longrope", "proportional",
+             "resonance_yarn"},
+            "How frequencies are scaled beyond the trained length; resonance_yarn is yarn with resonance: true.")
+      .default_is(own)
+      .habits({"rope_type", "rope_scaling_type", "rope_scaling"});
+  keys.boolean("resonance",
+               "Round each wavelength to whole tokens, so that far positions repeat features seen in "
+               "training (Wang et al., 2024); after any type. Costs nothing.")
+      .default_is(own)
+      .habits({"resonance_rope", "use_resonance"});
+  keys.number("base", "θ of the slowest pair.")
+      .above(0)
+      .default_is(own)
+      .habits({"rope_theta", "rotary_base", "rope_base"});
+  keys.number("factor", "Times the original length the model is to reach.")
+      .above(0)
+      .default_is(own)
+      .habits({"scaling_factor", "scale", "rope_factor", "yarn_factor"});
+  keys.integer("original_max_position_embeddings", "The length the model was trained at.")
+      .at_least(1)
+      .default_is("the model's, else its max_position_embeddings")
+      .habits({"original_context", "original_length", "yarn_original_max_position_embeddings"});
+  keys.number("beta_fast", "yarn, ntk_by_parts: turns within that length above which a pair stays as it is.")
+      .above(0)
+      .default_is("32");
+  keys.number("beta_slow", "The same: turns below which a pair is interpolated whole.").above(0).default_is("1");
+  keys.number("attention_factor", "Multiplies cosines and sines; null: the method's own.")
+      .above(0)
+      .default_is("the method's own")
+      .habits({"attn_factor"});
+  keys.number("low_freq_factor", "llama3.").above(0).default_is(own);
+  keys.number("high_freq_factor", "llama3.").above(0).default_is(own);
+  keys.numbers("short_factor", "longrope: a divisor per pair, up to the original length.").above(0).default_is(own);
+  keys.numbers("long_factor", "longrope: the same beyond it.").above(0).default_is(own);
+  keys.boolean("truncate", "yarn: round the ramp's ends to whole pairs.").default_is("true");
+  keys.word("yarn_blend", {"frequency", "wavelength"}, "yarn: what the ramp mixes.").default_is("frequency");
+  keys.number("mscale", "yarn, DeepSeek's temperature.").default_is(own);
+  keys.number("mscale_all_dim", "The same.").default_is(own);
+  keys.number("partial_rotary_factor", "The share of a head that turns.").above(0).at_most(1).default_is("1");
+  keys.integer("length", "Fixes the length dynamic and longrope go by, which otherwise follows the sequence.")
+      .at_least(1)
+      .default_is("the sequence's");
+}
+
+}  // namespace carillon

@@ -1,0 +1,298 @@
+#include "launch/config/run_config.h"
+
+#include <cmath>
+#include <utility>
+
+#include "runtime/check.h"
+#include "runtime/text.h"
+
+namespace carillon {
+
+int64_t TrainSection::warmup(int64_t steps) const {
+  return warmup_ratio ? static_cast<int64_t>(std::ceil(*warmup_ratio * static_cast<double>(steps))) : warmup_steps;
+}
+
+void declare_data(Schema& schema, DataSection& data) {
+  schema.section("data", "What it learns from. Relative paths start at the working directory.");
+  const auto sources = [&schema](const char* name, std::vector<DataSource>& target, const char* help) -> Key& {
+    const std::string key_name = name;
+    const auto set = [&target, key_name](const YamlNode& node) {
+      if (node.kind != YamlNode::Kind::kSequence) {
+        fail(ExitCode::kUsage, "{} cannot be {}, {}, it takes a list such as [{{path: train.jsonl}}]", key_name,
+             node.describe(), node.where);
+      }
+      std::vector<DataSource> read;
+      for (const YamlNode& item : node.items) {
+        const bool mapping = item.kind == YamlNode::Kind::kMapping;
+        for (const YamlNode& key : item.keys) {
+          if (key.text != "path") {
+            fail(ExitCode::kUsage, "unknown key '{}' in {}, {}, did you mean path?", printable(key.text), key_name,
+                 key.where);
+          }
+        }
+        const YamlNode* path = mapping ? item.find("path") : nullptr;
+        if (path == nullptr || path->kind != YamlNode::Kind::kScalar || path->text.empty()) {
+          fail(ExitCode::kUsage, "an entry of {} has no path, {}, write {{path: FILE}}", key_name, item.where);
+        }
+        read.push_back({path->text});
+      }
+      target = std::move(read);
+    };
+    const auto get = [&target]() -> std::optional<Json> {
+      if (target.empty()) return std::nullopt;
+      Json list = Json::array();
+      for (const DataSource& source : target) list.push_back({{"path", source.path}});
+      return list;
+    };
+    return schema.custom(key_name, "list of {path: FILE}", help, set, get);
+  };
+  sources(
+      "data.train", data.train,
+      "Files in the order they are read: .jsonl with `tokens` (and `loss_mask`: weights of the targets) or `text` on "
+      "each line, .txt (one document), .h5 (from `carillon tokenize`).")
+      .default_is("required")
+      .habits({"dataset", "train_file", "data_path", "train_data"});
+  sources("data.validation", data.validation, "The same, held out; evaluations read it when a task names no data.")
+      .habits({"val_data", "validation_file", "eval_data"});
+  schema.text("data.tokenizer", data.tokenizer, "Folder or tokenizer.json; needed for text only.")
+      .default_is("the base model's")
+      .habits({"tokenizer_path", "tokenizer_name"});
+  schema
+      .integer("data.sequence_length", data.sequence_length,
+               "Tokens a sequence; at least 2·parallel.context. A longer document is cut into pieces of this length, "
+               "none is dropped. Memory and the attention's share of the time grow with it.")
+      .at_least(2)
+      .default_is("required")
+      .habits({"max_seq_len", "max_seq_length", "seq_length", "seq_len", "block_size", "context_length", "max_length",
+               "cutoff_len"});
+  schema
+      .choice(
+          "data.packing", data.packing,
+          {{"false", PackingMode::kNone},
+           {"true", PackingMode::kWhole},
+           {"best_fit", PackingMode::kBestFit},
+           {"split", PackingMode::kSplit}},
+          "Several documents in one sequence, none seeing another. false: one a sequence, padded. true: whole ones "
+          "in file order. best_fit: whole ones, reordered within a window, less padding. split: end to end and cut, "
+          "nothing padded.")
+      .habits({"sample_packing", "pack", "pack_sequences"});
+  schema
+      .boolean("data.shuffle", data.shuffle,
+               "A new order of the packed sequences each epoch, the same on every layout. false: file order, wrapping "
+               "at the end.")
+      .habits({"shuffle_data"});
+}
+
+void declare_train(Schema& schema, TrainSection& train) {
+  schema.section("train",
+                 "How the weights move. A step is micro_batch_size · data · gradient_accumulation_steps "
+                 "sequences; its loss is the mean over all their target tokens.");
+  schema.integer("train.max_steps", train.max_steps, "Steps of the whole run; this or train.epochs.")
+      .at_least(1)
+      .may_change()
+      .habits({"num_steps", "steps", "total_steps", "max_iters", "train_iters", "iterations"});
+  schema.number("train.epochs", train.epochs, "Passes over the data instead: ceil(epochs · sequences / step) steps.")
+      .above(0)
+      .habits({"num_epochs", "num_train_epochs", "max_epochs"});
+  schema
+      .integer("train.micro_batch_size", train.micro_batch_size,
+               "Sequences at a time on each data-parallel rank. Activation memory grows with it.")
+      .at_least(1)
+      .habits({"batch_size", "per_device_train_batch_size", "train_micro_batch_size_per_gpu", "device_batch_size"});
+  schema
+      .integer("train.gradient_accumulation_steps", train.gradient_accumulation_steps,
+               "Micro-batches a step: a larger batch for time instead of memory.")
+      .at_least(1)
+      .habits({"accumulation_steps", "grad_accum", "accumulate_grad_batches", "gradient_accumulation", "accum_iter"});
+  schema.choice("train.optimizer", train.optimizer, {{"adamw", "adamw"}}, "Decoupled decay, as PyTorch's AdamW.")
+      .habits({"optim", "optimizer_type"});
+  schema.number("train.learning_rate", train.learning_rate, "Its peak, before the schedule's factor.")
+      .at_least(0)
+      .habits({"lr", "max_lr", "peak_lr"});
+  schema
+      .choice("train.lr_scheduler", train.lr_scheduler,
+              {{"constant", ScheduleKind::kConstant},
+               {"linear", ScheduleKind::kLinear},
+               {"cosine", ScheduleKind::kCosine},
+               {"wsd", ScheduleKind::kWarmupStableDecay},
+               {"one_cycle", ScheduleKind::kOneCycle}},
+              "The learning rate's course after warm-up; formulas in model/schedule.h.")
+      .habits({"lr_scheduler_type", "scheduler", "lr_decay_style", "schedule"});
+  schema.integer("train.warmup_steps", train.warmup_steps, "Steps of linear growth from learning_rate/W.")
+      .at_least(0)
+      .habits({"lr_warmup_steps", "warmup_iters", "warmup", "num_warmup_steps"});
+  schema.number("train.warmup_ratio", train.warmup_ratio, "The same as a share of all steps, rounded up.")
+      .at_least(0)
+      .at_most(1)
+      .habits({"warmup_fraction", "lr_warmup_fraction"});
+  schema.number("train.min_lr_ratio", train.min_lr_ratio, "Where linear, cosine and wsd end, times learning_rate.")
+      .at_least(0)
+      .at_most(1)
+      .habits({"min_lr", "min_lr_rate"});
+  schema.number("train.decay_ratio", train.decay_ratio, "wsd: the share of all steps at the end that decays.")
+      .at_least(0)
+      .at_most(1)
+      .habits({"lr_wsd_decay", "decay_fraction"});
+  schema
+      .number("train.weight_decay", train.weight_decay,
+              "On matrices only, embeddings included; norms and biases never.")
+      .at_least(0)
+      .habits({"wd"});
+  schema.number("train.adam_beta1", train.adam_beta1, "Decay of the first moment.")
+      .at_least(0)
+      .below(1)
+      .habits({"beta1"});
+  schema.number("train.adam_beta2", train.adam_beta2, "Decay of the second moment.")
+      .at_least(0)
+      .below(1)
+      .habits({"beta2"});
+  schema.number("train.adam_epsilon", train.adam_epsilon, "Added to the root of the second moment.")
+      .at_least(0)
+      .habits({"eps", "adam_eps", "epsilon"});
+  schema
+      .number("train.max_grad_norm", train.max_grad_norm,
+              "Gradients are scaled down to this global L2 norm; null: off.")
+      .above(0)
+      .habits({"grad_clip", "clip_grad", "gradient_clipping", "clip_grad_norm", "gradient_clip_val", "max_norm"});
+  schema
+      .choice("train.recompute", train.recompute,
+              {{"none", Recompute::kNone}, {"selective", Recompute::kSelective}, {"full", Recompute::kFull}},
+              "What the backward pass computes again. none: nothing, most memory. selective: all but attention. full: "
+              "whole blocks, least memory, a third more time.")
+      .habits(
+          {"gradient_checkpointing", "activation_checkpointing", "recompute_granularity", "checkpoint_activations"});
+  schema
+      .integer(
+          "train.mlp_tile", train.mlp_tile,
+          "Rows of a rank's sequence the MLP works on at a time (8k): its working memory is then theirs alone. Sums "
+          "for its weights' gradients are rounded in another order; from some thousand rows on no slower.")
+      .at_least(1)
+      .default_is("all rows")
+      .habits({"tiled_mlp", "mlp_chunk_size", "mlp_tile_size", "num_shards"});
+  schema
+      .choice("train.offload", train.offload,
+              {{"none", Offload::kNone},
+               {"checkpoints", Offload::kCheckpoints},
+               {"optimizer", Offload::kOptimizer},
+               {"all", Offload::kAll}},
+              "What a device keeps in host memory. checkpoints: what recompute selective or full keep, hidden behind "
+              "long sequences. optimizer: master weights and moments, 24 bytes a parameter over the link a step. all: "
+              "both. The result is the same bits.")
+      .habits({"cpu_offload", "offload_optimizer", "activation_offloading", "offload_activations", "cpu_offloading",
+               "activation_cpu_offload"});
+  schema.integer("train.seed", train.seed, "Of weights and order; the same on every layout.")
+      .at_least(0)
+      .habits({"random_seed", "data_seed"});
+}
+
+namespace {
+
+void declare_output(Schema& schema, std::string& output) {
+  schema.section("", "Top level.");
+  schema.text("output", output, "The run's folder: configuration, metrics, log, checkpoints. The same folder resumes.")
+      .default_is("required")
+      .may_change()
+      .habits({"output_dir", "out_dir", "save_dir", "output_path", "run_dir"});
+}
+
+// Declares on defaults, then takes the values: what a schema writes is then complete.
+template <class Use>
+auto with_schema(const RunConfig& config, Use use) {
+  RunConfig values;
+  Schema schema;
+  declare_run(schema, values);
+  values = config;
+  return use(schema);
+}
+
+}  // namespace
+
+void declare_run(Schema& schema, RunConfig& config) {
+  declare_model(schema, config.model);
+  declare_rope(schema, config.rope);
+  declare_data(schema, config.data);
+  declare_train(schema, config.train);
+  declare_parallel(schema, config.parallel);
+  declare_runtime(schema, config.runtime);
+  declare_checkpoint(schema, config.checkpoint);
+  declare_eval(schema, config.eval);
+  declare_output(schema, config.output);
+}
+
+void check_run(const Schema& schema, const RunConfig& config) {
+  const auto need = [&](const char* name, const char* example) {
+    if (!schema.given(name)) {
+      fail(ExitCode::kUsage, "{} is missing, {}, add it ({})", name, schema.source(), example);
+    }
+  };
+  const auto exclude = [&](const std::string& name, const std::string& other, const char* why) {
+    if (schema.given(name) && schema.given(other)) {
+      fail(ExitCode::kUsage, "{} and {} are both given, {} and {}, {}", name, other, schema.where(name),
+           schema.where(other), why);
+    }
+  };
+  if (config.model.base) {
+    for (const auto& [name, value] : config.model.geometry.items()) {
+      exclude("model.base", "model." + name, "remove one: a base model brings its own geometry");
+    }
+  } else {
+    for (const char* name :
+         {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"}) {
+      if (!config.model.geometry.contains(name)) {
+        fail(ExitCode::kUsage, "model.{} is missing, {}, give model.base or a whole geometry", name, schema.source());
+      }
+    }
+  }
+  need("data.train", "data: {train: [{path: train.jsonl}]}");
+  if (config.data.train.empty())
+    fail(ExitCode::kUsage, "data.train is empty, {}, name a file", schema.where("data.train"));
+  need("data.sequence_length", "data: {sequence_length: 4k}");
+  exclude("train.max_steps", "train.epochs", "keep one of them");
+  if (!config.train.max_steps && !config.train.epochs) {
+    fail(ExitCode::kUsage, "train.max_steps is missing, {}, add it, or train.epochs", schema.source());
+  }
+  exclude("train.warmup_steps", "train.warmup_ratio", "keep one of them");
+  if (config.train.lr_scheduler == ScheduleKind::kOneCycle && config.train.max_steps &&
+      config.train.warmup(*config.train.max_steps) >= *config.train.max_steps) {
+    fail(ExitCode::kUsage, "one_cycle with {} warm-up steps of {} has no way down, {}, shorten the warm-up",
+         config.train.warmup(*config.train.max_steps), *config.train.max_steps, schema.where("train.lr_scheduler"));
+  }
+  if (config.train.recompute == Recompute::kNone) {
+    if (config.train.mlp_tile)
+      fail(ExitCode::kUsage,
+           "train.mlp_tile bounds what is computed again, and recompute none keeps the MLP of all rows, {}, take "
+           "train.recompute selective or full, or leave mlp_tile out",
+           schema.where("train.mlp_tile"));
+    if (offloads_checkpoints(config.train.offload))
+      fail(
+          ExitCode::kUsage,
+          "train.offload moves what recompute selective or full keep, and recompute is none, {}, take one of those, or "
+          "train.offload none or optimizer",
+          schema.where("train.offload"));
+  }
+  need("output", "output: runs/name");
+}
+
+RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides) {
+  RunConfig config;
+  Schema schema;
+  declare_run(schema, config);
+  schema.apply_file(path);
+  for (size_t i = 0; i < overrides.size(); ++i) schema.apply_override(overrides[i]);
+  check_run(schema, config);
+  return config;
+}
+
+std::string resolved_yaml(const RunConfig& config) {
+  return with_schema(config, [](const Schema& schema) { return schema.yaml(); });
+}
+
+Json to_json(const RunConfig& config) {
+  return with_schema(config, [](const Schema& schema) { return schema.json(); });
+}
+
+std::vector<std::string> changes_since(const Json& saved, const RunConfig& config, const std::string& where) {
+  return with_schema(config, [&](const Schema& schema) { return schema.changes_since(saved, where); });
+}
+
+}  // namespace carillon

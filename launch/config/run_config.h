@@ -1,0 +1,152 @@
+// Everything a run can be told: one struct a section of the configuration, plain values. The declaration of the keys
+// (names, limits, help) is in run_config.cpp; the defaults are the initialisers here.
+//
+// Empty optionals: the key was not given and has no default, or (`auto`, `~`) the program decides.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "data/corpus/packing.h"
+#include "launch/config/schema.h"
+#include "model/activations.h"
+#include "model/schedule.h"
+#include "parallel/context/ring_topology.h"
+#include "parallel/context/sequence_layout.h"
+#include "runtime/dtype.h"
+
+namespace carillon {
+
+// Either `base`, or a geometry with the names of Hugging Face's config.json.
+struct ModelSection {
+  std::optional<std::string> base;
+  Json geometry = Json::object();  // the keys given, under their names; empty with a base
+
+  // The geometry as the text of a config.json, `architecture` turned into `model_type`.
+  std::string config_json() const;
+};
+
+// The keys given, to be merged over the model's own rope (merge_rope_config in model/rope_config.h).
+struct RopeSection {
+  Json settings = Json::object();
+};
+
+struct DataSource {
+  std::string path;
+};
+
+struct DataSection {
+  std::vector<DataSource> train;
+  std::vector<DataSource> validation;
+  std::optional<std::string> tokenizer;  // empty: the base model's
+  int64_t sequence_length = 0;
+  PackingMode packing = PackingMode::kWhole;
+  bool shuffle = true;
+};
+
+struct TrainSection {
+  std::optional<int64_t> max_steps;  // this or epochs
+  std::optional<double> epochs;
+  int64_t micro_batch_size = 1;
+  int64_t gradient_accumulation_steps = 1;
+  std::string optimizer = "adamw";
+  double learning_rate = 2e-5;
+  ScheduleKind lr_scheduler = ScheduleKind::kCosine;
+  int64_t warmup_steps = 0;  // or warmup_ratio
+  std::optional<double> warmup_ratio;
+  double min_lr_ratio = 0.0;
+  double decay_ratio = 0.1;
+  double weight_decay = 0.01;
+  double adam_beta1 = 0.9;
+  double adam_beta2 = 0.95;
+  double adam_epsilon = 1e-8;
+  std::optional<double> max_grad_norm = 1.0;
+  Recompute recompute = Recompute::kSelective;
+  std::optional<int64_t> mlp_tile;  // empty: all rows at once
+  Offload offload = Offload::kNone;
+  int64_t seed = 42;
+
+  // Warm-up steps W of a run of `steps` steps; a ratio rounds up.
+  int64_t warmup(int64_t steps) const;
+};
+
+struct ParallelSection {
+  int64_t tensor = 1;
+  int64_t context = 1;
+  std::optional<int64_t> data;  // empty: world / (tensor · context)
+  int64_t zero = 1;
+  LayoutKind layout = LayoutKind::kZigzag;
+  RingKind ring = RingKind::kAuto;
+  std::optional<int64_t> ring_inner;  // empty: a node's
+
+  RingChoice ring_choice() const { return {ring, static_cast<int>(ring_inner.value_or(0))}; }
+};
+
+struct RuntimeSection {
+  std::string device = "auto";  // as BackendOptions::device
+  DType dtype = DType::kBFloat16;
+  std::optional<int64_t> threads;
+  std::string attention = "auto";
+  std::string isa = "auto";  // as BackendOptions::instruction_set
+  std::optional<std::string> trace;
+  bool profile = false;  // --profile; no key
+};
+
+struct CheckpointSection {
+  std::optional<int64_t> every_steps = 100;
+  std::optional<double> every = 1800;  // seconds
+  int64_t keep = 3;
+  std::string resume = "auto";  // auto | never | a path
+};
+
+struct EvalSection {
+  std::optional<int64_t> every_steps;
+  std::optional<double> every;  // seconds
+  std::vector<int64_t> at;
+  bool at_end = false;
+  std::vector<int64_t> lengths;
+  Json rope = Json::object();  // name -> settings
+  Json tasks = Json::array();
+};
+
+struct RunConfig {
+  ModelSection model;
+  RopeSection rope;
+  DataSection data;
+  TrainSection train;
+  ParallelSection parallel;
+  RuntimeSection runtime;
+  CheckpointSection checkpoint;
+  EvalSection eval;
+  std::string output;
+};
+
+// Declares a section's keys with `section` as their target, which must outlive the schema.
+void declare_model(Schema& schema, ModelSection& section);
+void declare_rope(Schema& schema, RopeSection& section);
+void declare_data(Schema& schema, DataSection& section);
+void declare_train(Schema& schema, TrainSection& section);
+void declare_parallel(Schema& schema, ParallelSection& section);
+void declare_runtime(Schema& schema, RuntimeSection& section);
+void declare_checkpoint(Schema& schema, CheckpointSection& section);
+void declare_eval(Schema& schema, EvalSection& section);
+// All of them, and `output`: what `carillon train` takes.
+void declare_run(Schema& schema, RunConfig& config);
+
+// What no single key can know: base or geometry, steps or epochs, what is required. Error 64 naming keys and places.
+// To be called after everything was applied.
+void check_run(const Schema& schema, const RunConfig& config);
+
+// File first, then `key=value` arguments, then check_run. Pure: the same on every rank. Errors 64, 66 (no such file).
+RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides);
+
+// The resolved configuration: of a run's folder (load_run_config of it gives the same) and of a checkpoint's manifest.
+std::string resolved_yaml(const RunConfig& config);
+Json to_json(const RunConfig& config);
+
+// On resume: differences from `saved` (to_json of the run that wrote the checkpoint). See Schema::changes_since.
+std::vector<std::string> changes_since(const Json& saved, const RunConfig& config, const std::string& where);
+
+}  // namespace carillon

@@ -1,0 +1,127 @@
+#include "launch/evaluate/sweep_claims.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "runtime/error.h"
+
+namespace carillon {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kSecondsBetweenTouches = 20;
+constexpr int kSecondsUntilStale = 180;  // on another host; clocks may differ by some of it
+
+std::string host_name() {
+  char name[256] = "";
+  gethostname(name, sizeof name - 1);
+  return name;
+}
+
+// Field 22 of /proc/PID/stat: when the process began, in clock ticks since boot; empty when there is none. A process
+// number may be used again, number and time together are not.
+std::string start_time(const std::string& pid) {
+  std::ifstream file("/proc/" + pid + "/stat");
+  std::string text(std::istreambuf_iterator<char>(file), {});
+  const size_t name_end = text.rfind(')');
+  if (name_end == std::string::npos) return "";
+  std::istringstream fields(text.substr(name_end + 2));
+  std::string field;
+  for (int number = 3; number <= 22 && fields >> field; ++number)
+    if (number == 3 && (field == "Z" || field == "X")) return "";  // dead, only not yet collected
+  return field;
+}
+
+}  // namespace
+
+FolderLock::FolderLock(const std::string& folder) {
+  const std::string path = folder + "/.lock";
+  descriptor_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (descriptor_ < 0)
+    fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, make the folder writable", std::strerror(errno), path);
+  while (flock(descriptor_, LOCK_EX) != 0 && errno == EINTR) {
+  }
+}
+FolderLock::~FolderLock() { close(descriptor_); }
+
+SweepClaims::SweepClaims(const std::string& folder) : folder_(folder + "/claims") {
+  std::error_code error;
+  fs::create_directories(folder_, error);
+  if (error)
+    fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, make the folder writable", error.message(), folder_);
+  const std::string pid = std::to_string(getpid());
+  mine_ = host_name() + " " + pid + " " + start_time(pid) + "\n";
+}
+
+SweepClaims::~SweepClaims() { give_back(); }
+
+bool SweepClaims::create(const std::string& path) const {
+  const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (descriptor < 0) return false;
+  const bool good = write(descriptor, mine_.data(), mine_.size()) == static_cast<ssize_t>(mine_.size());
+  close(descriptor);
+  if (!good) fs::remove(path);
+  return good;
+}
+
+bool SweepClaims::stale(const std::string& path) const {
+  std::ifstream file(path);
+  std::string host, pid, began;
+  if (!(file >> host >> pid >> began)) {
+    // Being written this moment, or cut by a death in between: the lock is ours, so it is the latter.
+    return fs::exists(path);
+  }
+  if (host == host_name()) return start_time(pid) != began;
+  struct stat status {};
+  return stat(path.c_str(), &status) == 0 && std::time(nullptr) - status.st_mtime > kSecondsUntilStale;
+}
+
+bool SweepClaims::take(const std::string& id) {
+  const std::string path = folder_ + "/" + id;
+  {
+    const FolderLock lock(folder_);
+    if (!create(path)) {
+      if (!stale(path)) return false;
+      fs::remove(path);
+      if (!create(path)) return false;
+    }
+  }
+  held_ = path;
+  leaving_ = false;
+  heart_ = std::thread([this] { keep_touching(); });
+  return true;
+}
+
+void SweepClaims::keep_touching() {
+  // Signals are for the main thread.
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, nullptr);
+  for (int tenths = 0; !leaving_; ++tenths) {
+    if (tenths % (10 * kSecondsBetweenTouches) == 0) utimensat(AT_FDCWD, held_.c_str(), nullptr, 0);
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+}
+
+void SweepClaims::give_back() {
+  if (held_.empty()) return;
+  leaving_ = true;
+  heart_.join();
+  std::error_code error;
+  fs::remove(held_, error);
+  held_.clear();
+}
+
+}  // namespace carillon

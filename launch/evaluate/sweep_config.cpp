@@ -1,0 +1,222 @@
+#include "launch/evaluate/sweep_config.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "data/checkpoint/checkpoint.h"
+#include "data/checkpoint/tensor_hash.h"
+#include "launch/evaluate/tasks/task.h"
+#include "runtime/text.h"
+
+namespace carillon {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The task with its defaults, or error 64 naming what is wrong.
+Json resolve_task(const Json& given) {
+  if (!given.is_object() || !given.contains("task") || !given["task"].is_string())
+    fail(ExitCode::kUsage, "a task is {}, in tasks, write {{task: perplexity, …}}", given.dump());
+  const std::string type = given["task"].get<std::string>();
+  const auto found = task_kinds().find(type);
+  if (found == task_kinds().end()) {
+    std::vector<std::string> names;
+    for (const auto& [name, kind] : task_kinds()) names.push_back(name);
+    fail(ExitCode::kUsage, "there is no task {}, in tasks, did you mean {}? There are {}", printable(type),
+         nearest(type, names), join(names));
+  }
+  const Json& known = found->second.keys;
+  Json task = {{"task", type}, {"name", given.value("name", type)}};
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : known.items()) {
+    keys.push_back(key);
+    task[key] = value;
+  }
+  for (const auto& [key, value] : given.items()) {
+    if (key == "task" || key == "name") continue;
+    if (!known.contains(key))
+      fail(ExitCode::kUsage, "task {} has no key {}, in tasks, did you mean {}?", type, printable(key),
+           nearest(key, keys));
+    const Json& otherwise = known[key];
+    const bool fits = otherwise.is_null() || (otherwise.is_string() && value.is_string()) ||
+                      (otherwise.is_boolean() && value.is_boolean()) ||
+                      (otherwise.is_number_float() && value.is_number()) ||
+                      (otherwise.is_number_integer() && value.is_number_integer());
+    if (!fits)
+      fail(ExitCode::kUsage, "{} of task {} is {}, in tasks, give {}", key, type, value.dump(),
+           otherwise.is_string()         ? "a word"
+           : otherwise.is_boolean()      ? "true or false"
+           : otherwise.is_number_float() ? "a number"
+                                         : "a whole number");
+    task[key] = value;
+  }
+  return task;
+}
+
+std::vector<CheckpointFolder> chosen(const SweepConfig& config, const std::string& model) {
+  std::vector<CheckpointFolder> all = list_checkpoints(model + "/checkpoints");
+  if (all.empty() && config.watch) return {};
+  if (all.empty()) fail(ExitCode::kMissingInput, "there is no checkpoint, {}, train first", model);
+  if (config.checkpoints == "newest") all.resize(1);
+  std::reverse(all.begin(), all.end());
+  if (!config.checkpoints.is_array()) return all;
+  std::vector<CheckpointFolder> some;
+  for (const Json& step : config.checkpoints) {
+    const auto found = std::find_if(all.begin(), all.end(), [&](const auto& c) { return step == c.step; });
+    if (found == all.end() && config.watch) continue;
+    if (found == all.end())
+      fail(ExitCode::kMissingInput, "there is no checkpoint of step {}, {}, correct checkpoints", step.dump(), model);
+    some.push_back(*found);
+  }
+  return some;
+}
+
+}  // namespace
+
+void declare_sweep(Schema& schema, SweepConfig& config) {
+  schema.section("", "What is evaluated.");
+  const auto list = [](const char* what, const YamlNode& node) {
+    const Json json = detail::free_json(node);
+    if (!json.is_array() || json.empty()) fail(ExitCode::kUsage, "{} is no list, {}, write [a, b]", what, node.where);
+    return json;
+  };
+  schema
+      .custom(
+          "models", "list", "Model files, checkpoints, runs' folders or Hugging Face folders.",
+          [&config, list](const YamlNode& node) {
+            config.models.clear();
+            for (const Json& entry : list("models", node))
+              config.models.push_back(entry.is_string() ? entry.get<std::string>() : entry.dump());
+          },
+          [&config] { return std::optional<Json>(config.models); })
+      .required();
+  schema.custom(
+      "checkpoints", "all | newest | list of steps", "Which checkpoints of a run.",
+      [&config](const YamlNode& node) { config.checkpoints = detail::free_json(node); },
+      [&config] { return std::optional<Json>(config.checkpoints); });
+  schema.custom(
+      "rope", "mapping", "Named settings, merged over the model's own.",
+      [&config](const YamlNode& node) {
+        config.rope = detail::free_json(node);
+        if (!config.rope.is_object() || config.rope.empty())
+          fail(ExitCode::kUsage, "rope names no settings, {}, write {{own: {{}}, name: {{type: …}}}}", node.where);
+        for (auto& [name, settings] : config.rope.items())
+          if (settings.is_null()) settings = Json::object();
+      },
+      [&config] { return std::optional<Json>(config.rope); });
+  schema
+      .custom(
+          "lengths", "list of integers", "Tokens of a window; 4k means 4096.",
+          [&config](const YamlNode& node) {
+            config.lengths.clear();
+            Key key;
+            key.name = "lengths";
+            if (node.kind != YamlNode::Kind::kSequence)
+              fail(ExitCode::kUsage, "lengths is no list, {}, write [4k, 8k]", node.where);
+            for (const YamlNode& item : node.items) config.lengths.push_back(detail::read_integer(key, item));
+          },
+          [&config] { return std::optional<Json>(config.lengths); })
+      .required();
+  schema
+      .custom(
+          "tasks", "list", "{task: perplexity | longppl | posgen | passkey | needle | ruler, …}.",
+          [&config, list](const YamlNode& node) { config.tasks = list("tasks", node); },
+          [&config] { return std::optional<Json>(config.tasks); })
+      .required();
+  schema.boolean("watch", config.watch, "Whether to wait for more checkpoints until every run says it has ended.");
+  schema.text("output", config.output, "The sweep's folder: evals.jsonl, table.csv, lm_eval.json, report.html.")
+      .required();
+  declare_data(schema, config.data);
+  declare_parallel(schema, config.parallel);
+  declare_runtime(schema, config.runtime);
+}
+
+SweepConfig load_sweep_config(const std::string& path, const std::vector<std::string>& overrides) {
+  SweepConfig config;
+  Schema schema;
+  declare_sweep(schema, config);
+  schema.apply_file(path);
+  for (const std::string& argument : overrides) schema.apply_override(argument);
+  schema.finish("sweep");
+  resolve_tasks(config);
+  return config;
+}
+
+SweepConfig training_sweep(const RunConfig& run) {
+  SweepConfig config;
+  config.lengths = run.eval.lengths.empty() ? std::vector<int64_t>{run.data.sequence_length} : run.eval.lengths;
+  if (!run.eval.rope.empty()) config.rope = run.eval.rope;
+  for (auto& [name, settings] : config.rope.items())
+    if (settings.is_null()) settings = Json::object();
+  config.tasks = run.eval.tasks.empty() ? Json::array({{{"task", "perplexity"}}}) : run.eval.tasks;
+  config.data = run.data;
+  config.parallel = run.parallel;
+  config.runtime = run.runtime;
+  config.output = run.output;
+  resolve_tasks(config);
+  return config;
+}
+
+void resolve_tasks(SweepConfig& config) {
+  for (const int64_t length : config.lengths)
+    if (length < 2) fail(ExitCode::kUsage, "a length is {}, in lengths, give at least 2", length);
+  std::set<std::string> names;
+  for (Json& task : config.tasks) {
+    task = resolve_task(task);
+    task_kinds().at(task["task"].get<std::string>()).check(task, config);
+    if (!names.insert(task["name"].get<std::string>()).second)
+      fail(ExitCode::kUsage, "two tasks are called {}, in tasks, give them names", task["name"].get<std::string>());
+  }
+}
+
+bool all_ended(const SweepConfig& config) {
+  return std::all_of(config.models.begin(), config.models.end(), [](const std::string& model) {
+    return fs::is_directory(fs::path(model) / "checkpoints") ? fs::exists(fs::path(model) / "ended")
+                                                             : fs::exists(model);
+  });
+}
+
+Json to_json(const SweepPoint& point) {
+  return {{"id", point.id},         {"model", point.model},    {"step", point.step ? Json(*point.step) : Json()},
+          {"path", point.path},     {"name", point.rope_name}, {"rope", point.rope},
+          {"length", point.length}, {"task", point.task}};
+}
+
+SweepPoint sweep_point_of(const Json& json) {
+  SweepPoint point{json["id"],   json["model"], std::nullopt,   json["path"],
+                   json["name"], json["rope"],  json["length"], json["task"]};
+  if (!json["step"].is_null()) point.step = json["step"].get<int64_t>();
+  return point;
+}
+
+std::vector<SweepPoint> sweep_points(const SweepConfig& config) {
+  std::vector<SweepPoint> points;
+  for (const std::string& model : config.models) {
+    std::vector<std::pair<std::optional<int64_t>, std::string>> paths;
+    if (fs::is_directory(fs::path(model) / "checkpoints")) {
+      for (const CheckpointFolder& found : chosen(config, model)) paths.emplace_back(found.step, found.path);
+    } else {
+      if (!fs::exists(model) && config.watch) continue;
+      if (!fs::exists(model)) fail(ExitCode::kMissingInput, "there is no model, {}, correct models", model);
+      const int64_t step = step_of_folder(model);
+      paths.emplace_back(step >= 0 ? std::optional(step) : std::nullopt, model);
+    }
+    for (const auto& [step, path] : paths)
+      for (const auto& [name, settings] : config.rope.items())
+        for (const int64_t length : config.lengths)
+          for (const Json& task : config.tasks) {
+            SweepPoint point{"", model, step, path, name, settings, length, task};
+            const Json identity = {{"model", model},
+                                   {"step", step ? Json(*step) : Json()},
+                                   {"rope", settings},
+                                   {"length", length},
+                                   {"task", task}};
+            point.id = text_hash(identity.dump()).substr(0, 16);
+            points.push_back(std::move(point));
+          }
+  }
+  return points;
+}
+
+}  // namespace carillon

@@ -1,0 +1,145 @@
+#include "launch/evaluate/sweep_results.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+
+#include "data/files/output_file.h"
+#include "launch/evaluate/sweep_claims.h"
+#include "launch/evaluate/tasks/task.h"
+#include "launch/report/report.h"
+#include "runtime/text.h"
+
+namespace carillon {
+namespace {
+
+Json common(const SweepPoint& point, double seconds) {
+  return {{"point", point.id},
+          {"model", point.model},
+          {"step", point.step ? Json(*point.step) : Json()},
+          {"rope_name", point.rope_name},
+          {"rope", point.rope},
+          {"length", point.length},
+          {"task", point.task["name"]},
+          {"status", "ok"},
+          {"seconds", seconds}};
+}
+
+// A field of a CSV file; quoted where it must be.
+std::string csv(const std::string& text) {
+  if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? "\"\"" : std::string(1, c);
+  return quoted + "\"";
+}
+
+std::string step_text(const SweepPoint& point) { return point.step ? std::to_string(*point.step) : ""; }
+
+}  // namespace
+
+Json record_of(const SweepPoint& point, const Json& metrics, double seconds) {
+  Json record = common(point, seconds);
+  record["metrics"] = metrics;
+  return record;
+}
+
+Json failure_of(const SweepPoint& point, const std::string& error, double seconds) {
+  Json record = common(point, seconds);
+  record["status"] = "failed";
+  record["error"] = error;
+  return record;
+}
+
+std::string main_metric(const Json& task) { return task_kinds().at(task["task"].get<std::string>()).main_metric; }
+
+std::map<std::string, Json> SweepResults::read() const {
+  std::map<std::string, Json> records;
+  std::ifstream file(folder_ + "/evals.jsonl", std::ios::binary);
+  int64_t number = 0;
+  for (std::string line; std::getline(file, line);) {
+    ++number;
+    if (file.eof()) break;  // no newline: of a process that died, or one that is writing
+    const Json record = Json::parse(line, nullptr, false);
+    if (record.is_discarded() || !record.is_object() || !record.contains("point") || !record["point"].is_string())
+      fail(ExitCode::kBadInput, "this line is no record, {}/evals.jsonl:{}, mend it or name another output", folder_,
+           number);
+    records[record["point"].get<std::string>()] = record;
+  }
+  return records;
+}
+
+void SweepResults::append(const Json& record) const {
+  const FolderLock lock(folder_);
+  const std::string path = folder_ + "/evals.jsonl";
+  const int descriptor = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (descriptor < 0)
+    fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, make the folder writable", std::strerror(errno), path);
+  off_t end = lseek(descriptor, 0, SEEK_END);
+  for (char last = '\n'; end > 0; --end)
+    if (pread(descriptor, &last, 1, end - 1) == 1 && last == '\n') break;
+  const std::string line = record.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  const bool good = ftruncate(descriptor, end) == 0 &&
+                    pwrite(descriptor, line.data(), line.size(), end) == static_cast<ssize_t>(line.size()) &&
+                    fsync(descriptor) == 0;
+  const int reason = errno;
+  close(descriptor);
+  if (!good)
+    fail(ExitCode::kInputOutput, "cannot be written ({}), {}, make room and start again", std::strerror(reason), path);
+}
+
+std::string SweepResults::table(const SweepConfig& config, const std::vector<SweepPoint>& points) const {
+  const auto records = read();
+  std::string text;
+  for (const Json& task : config.tasks) {
+    const std::string metric = main_metric(task);
+    text += fmt::format("\n{}, {}\n{:<40} {:<18}", printable(task["name"].get<std::string>()), metric, "model", "rope");
+    for (const int64_t length : config.lengths) text += fmt::format(" {:>9}", length);
+    std::string row;
+    for (const SweepPoint& point : points) {
+      if (point.task != task) continue;
+      const std::string name = printable(point.model) + (point.step ? " " + std::to_string(*point.step) : "");
+      const std::string label = fmt::format("\n{:<40} {:<18}", name, printable(point.rope_name));
+      if (label != row) text += row = label;
+      const auto record = records.find(point.id);
+      std::string cell = "-";
+      if (record != records.end() && record->second["status"] == "failed") cell = "failed";
+      if (record != records.end() && record->second["status"] == "ok" && record->second["metrics"][metric].is_number())
+        cell = fmt::format("{:.4f}", record->second["metrics"][metric].get<double>());
+      text += fmt::format(" {:>9}", cell);
+    }
+    text += "\n";
+  }
+  return text;
+}
+
+void SweepResults::write_files(const std::vector<SweepPoint>& points) const {
+  const auto records = read();
+  std::string rows = "model,step,rope,length,task,metric,value\n";
+  Json lm = {{"results", Json::object()}, {"configs", Json::object()}, {"versions", Json::object()}};
+  for (const SweepPoint& point : points) {
+    const auto found = records.find(point.id);
+    if (found == records.end() || found->second["status"] != "ok") continue;
+    const std::string task = point.task["name"].get<std::string>();
+    const std::string place =
+        point.model + (point.step ? "@" + std::to_string(*point.step) : "") + "/" + point.rope_name;
+    for (const auto& [metric, value] : found->second["metrics"].items()) {
+      if (!value.is_number()) continue;
+      rows += fmt::format("{},{},{},{},{},{},{}\n", csv(point.model), step_text(point), csv(point.rope_name),
+                          point.length, csv(task), metric, value.dump());
+      // As lm-eval names length-dependent tasks: the length stands before the filter.
+      lm["results"][place + "/" + task]["alias"] = task;
+      lm["results"][place + "/" + task][fmt::format("{}@{},none", metric, point.length)] = value;
+    }
+    lm["configs"][task] = point.task;
+    lm["versions"][task] = 1;
+  }
+  write_whole_file(folder_ + "/table.csv", rows);
+  write_whole_file(folder_ + "/lm_eval.json", lm.dump(2) + "\n");
+  write_whole_file(folder_ + "/report.html", report_html(read_results(folder_)));
+}
+
+}  // namespace carillon

@@ -1,0 +1,37 @@
+// What a sweep leaves: evals.jsonl, one record a finished point (the last of a point counts), and from it a table on
+// the screen, table.csv, lm_eval.json and report.html.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "launch/evaluate/sweep_config.h"
+
+namespace carillon {
+
+class SweepResults {
+ public:
+  explicit SweepResults(std::string folder) : folder_(std::move(folder)) {}
+
+  // The last record of each point. Error 65 for a line that is no record.
+  std::map<std::string, Json> read() const;
+  // Appends under the folder's lock; a cut last line, of a process that died, is removed first. Error 74.
+  void append(const Json& record) const;
+
+  // For the points of `config` that are done. Each file whole or not at all.
+  void write_files(const std::vector<SweepPoint>& points) const;
+  // Tasks × (models, rope) × lengths, the main metric of each task.
+  std::string table(const SweepConfig& config, const std::vector<SweepPoint>& points) const;
+
+ private:
+  std::string folder_;
+};
+
+Json record_of(const SweepPoint& point, const Json& metrics, double seconds);
+Json failure_of(const SweepPoint& point, const std::string& error, double seconds);
+
+// The metric a task is read by ("perplexity", "ood_accuracy").
+std::string main_metric(const Json& task);
+
+}  // namespace carillon

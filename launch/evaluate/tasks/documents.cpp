@@ -1,0 +1,35 @@
+#include "data/corpus/document_reader.h"
+#include "launch/evaluate/tasks/task.h"
+
+namespace carillon {
+
+std::vector<std::string> data_paths(const Json& task, const SweepConfig& config) {
+  std::vector<std::string> paths;
+  if (task["data"].is_null()) {
+    for (const DataSource& source : config.data.validation) paths.push_back(source.path);
+    return paths;
+  }
+  for (const Json& source : task["data"]) {
+    if (!source.is_object() || !source.contains("path") || !source["path"].is_string())
+      fail(ExitCode::kUsage, "data of task {} is {}, in tasks, write [{{path: FILE}}]", task["name"].get<std::string>(),
+           source.dump());
+    paths.push_back(source["path"].get<std::string>());
+  }
+  return paths;
+}
+
+void for_each_document(const TaskContext& context, const std::function<void(std::vector<uint32_t>& tokens)>& use) {
+  std::unique_ptr<DocumentReader> reader;
+  agree(context.world, [&] {
+    reader = std::make_unique<DocumentReader>(
+        data_paths(context.point.task, context.config),
+        DocumentReaderOptions{context.tokenizer, std::nullopt, context.model.vocab_size});
+  });
+  Document document;
+  for (bool more = true; more;) {
+    agree(context.world, [&] { more = reader->next(document); });
+    if (more) use(document.tokens);
+  }
+}
+
+}  // namespace carillon

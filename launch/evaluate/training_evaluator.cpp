@@ -1,0 +1,69 @@
+#include "launch/evaluate/training_evaluator.h"
+
+#include <algorithm>
+
+namespace carillon {
+
+bool evaluates(const EvalSection& eval) { return eval.every_steps || eval.every || !eval.at.empty() || eval.at_end; }
+
+TrainingEvaluator::TrainingEvaluator(Backend& backend, ProcessGrid& grid, const ModelConfig& config,
+                                     const RunConfig& run, Parameters& weights, const Tokenizer* tokenizer)
+    : grid_(grid),
+      config_(config),
+      schedule_(run.eval),
+      sweep_(training_sweep(run)),
+      tokenizer_(tokenizer),
+      // One token more: PosGen's leading EOS.
+      scorer_(backend, grid, config, run.runtime.dtype, run.parallel.layout,
+              *std::max_element(sweep_.lengths.begin(), sweep_.lengths.end()) + 1, weights),
+      generator_(backend, grid, config, run.runtime.dtype, run.parallel.layout, weights),
+      results_(run.output) {}
+
+bool TrainingEvaluator::due(int64_t step, bool last) const {
+  return (schedule_.every_steps && step % *schedule_.every_steps == 0) ||
+         std::find(schedule_.at.begin(), schedule_.at.end(), step) != schedule_.at.end() || (last && schedule_.at_end);
+}
+
+bool TrainingEvaluator::due_by_clock() const {
+  return schedule_.every &&
+         std::chrono::duration<double>(std::chrono::steady_clock::now() - last_).count() >= *schedule_.every;
+}
+
+void TrainingEvaluator::run(int64_t step, const std::function<bool()>& stop,
+                            const std::function<void(const std::string&)>& say) {
+  last_ = std::chrono::steady_clock::now();
+  for (const auto& [name, settings] : sweep_.rope.items())
+    for (const int64_t length : sweep_.lengths)
+      for (const Json& task : sweep_.tasks) {
+        if (stop()) return;
+        const auto begin = std::chrono::steady_clock::now();
+        const SweepPoint point{"", sweep_.output, step, "", name, settings, length, task};
+        const auto seconds = [&] {
+          return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+        };
+        Json record;
+        try {
+          const RopeConfig rope = merge_rope_config(config_.rope, settings, "eval.rope." + name);
+          scorer_.set_rope(rope);
+          generator_.set_rope(rope);
+          const Json metrics = run_task({*grid_.world, scorer_, generator_, point, sweep_, tokenizer_, config_});
+          record = record_of(point, metrics, seconds());
+        } catch (const Error& error) {
+          if (error.code() == ExitCode::kInternal || error.code() == ExitCode::kLostPeer) throw;
+          record = failure_of(point, error.what(), seconds());
+        }
+        // Named by step, rope, length and task; a sweep's point numbers mean something else.
+        record.erase("point");
+        record.erase("model");
+        agree(*grid_.world, [&] {
+          if (grid_.world->rank() != 0) return;
+          results_.append(record);
+          const std::string metric = main_metric(task);
+          say(fmt::format("evaluation after step {}: {} {} {}: {}", step, name, length, task["name"].get<std::string>(),
+                          record["status"] == "ok" ? metric + " " + record["metrics"][metric].dump()
+                                                   : "failed: " + record["error"].get<std::string>()));
+        });
+      }
+}
+
+}  // namespace carillon

@@ -1,0 +1,47 @@
+// Evaluations while a run trains: the tasks, lengths and rope settings of `eval`, with the weights as they are. The
+// training state is not touched: weights are read, activations are this one's own, nothing random is drawn.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "data/tokenizer/tokenizer.h"
+#include "launch/evaluate/sweep_results.h"
+#include "launch/evaluate/tasks/task.h"
+
+namespace carillon {
+
+class TrainingEvaluator {
+ public:
+  // Memory for the longest of `eval.lengths` is taken here, before the first step. `tokenizer` may be null; everything
+  // given must outlive it. Error 64 for tasks that make no sense.
+  TrainingEvaluator(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const RunConfig& run,
+                    Parameters& weights, const Tokenizer* tokenizer);
+
+  // Whether the schedule asks for one after step `step` (from 1): every_steps, at, at_end.
+  bool due(int64_t step, bool last) const;
+  // `eval.every`, by the clock of whoever asks.
+  bool due_by_clock() const;
+
+  // Runs all points, one record each into the run's evals.jsonl; `stop` is asked between points, on every rank alike. A
+  // point that fails is recorded with its reason. Collective.
+  void run(int64_t step, const std::function<bool()>& stop, const std::function<void(const std::string&)>& say);
+
+ private:
+  ProcessGrid& grid_;
+  const ModelConfig& config_;
+  EvalSection schedule_;
+  SweepConfig sweep_;
+  const Tokenizer* tokenizer_;
+  Scorer scorer_;
+  Generator generator_;
+  SweepResults results_;
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+// Whether a run asks for any evaluation.
+bool evaluates(const EvalSection& eval);
+
+}  // namespace carillon

@@ -1,0 +1,214 @@
+#include "launch/inference/generator.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "launch/inference/scorer.h"
+
+namespace carillon {
+namespace {
+
+// Tokens of a group, all ranks of the ring together: enough for the products to be worth while, little memory.
+constexpr int64_t kGroupTokens = 32768;
+constexpr int64_t kLargestGroup = 64;
+
+}  // namespace
+
+struct Generator::Parts {
+  int64_t batch;
+  SequenceLayout layout;
+  int64_t rotation_length = -1;  // of the table; -1: none yet
+  Arena arena;
+  std::unique_ptr<KeyValueCache> cache;
+  std::unique_ptr<Transformer> prompt, token;
+};
+
+Generator::Generator(Backend& backend, ProcessGrid& grid, const ModelConfig& config, DType compute, LayoutKind layout,
+                     Parameters& weights)
+    : backend_(backend),
+      grid_(grid),
+      config_(config),
+      compute_(compute),
+      layout_kind_(layout),
+      weights_(weights),
+      rope_(config.rope),
+      shards_(config, grid.shape.tensor, grid.tp_rank),
+      vocabulary_counts_(static_cast<size_t>(grid.shape.tensor)) {
+  int64_t own = shards_.vocabulary.size();
+  grid.tp->all_gather(Tensor::of(vocabulary_counts_, {grid.shape.tensor}), Tensor(&own, DType::kInt64, {1}));
+}
+
+Generator::~Generator() = default;
+
+void Generator::set_rope(const RopeConfig& rope) {
+  require_same_pairs(rope, rope_, config_.head_dim);
+  rope_ = rope;
+  if (parts_) parts_->rotation_length = -1;
+}
+
+void Generator::prepare(int64_t batch, int64_t length, int64_t rotation_length) {
+  if (!parts_ || parts_->batch != batch || parts_->layout.length() != length) {
+    parts_.reset();
+    parts_.reset(new Parts{batch, {layout_kind_, length, grid_.shape.context, grid_.shape.tensor}, -1, {}, {}, {}, {}});
+    const auto allocate = [&](Arena& arena) {
+      TransformerOptions options;
+      options.compute = compute_;
+      options.training = false;
+      options.batch = batch;
+      options.positions = parts_->layout.padded();
+      parts_->cache =
+          std::make_unique<KeyValueCache>(backend_, *grid_.cp, parts_->layout,
+                                          KeyValueCache::Shape{config_.num_hidden_layers, batch, shards_.heads,
+                                                               shards_.kv_heads, config_.head_dim, compute_},
+                                          arena);
+      options.cache = parts_->cache.get();
+      const auto make = [&] {
+        return std::make_unique<Transformer>(backend_, grid_, config_, shards_, weights_, parts_->layout, options,
+                                             arena);
+      };
+      parts_->prompt = make();
+      options.one_token = true;
+      parts_->token = make();
+    };
+    Arena measuring;
+    allocate(measuring);
+    parts_->arena = Arena(backend_.allocate(measuring.peak()));
+    allocate(parts_->arena);
+  }
+  const int64_t rotation = rope_.follows_length() ? rotation_length : 0;
+  if (parts_->rotation_length == rotation) return;
+  const RopeTable table = make_rope_table(rope_, config_.head_dim, rotation_length);
+  parts_->prompt->set_rotation(table);
+  parts_->token->set_rotation(table);
+  parts_->rotation_length = rotation;
+}
+
+// All but the last token of each prompt; shorter prompts begin later, so that all end at the same index.
+void Generator::fill_cache(const Group& group, int64_t longest) {
+  const int64_t length = parts_->layout.length(), batch = parts_->batch;
+  const auto rows = static_cast<size_t>(batch * length);
+  std::vector<int64_t> tokens(rows), position(rows), first(rows, length), target(rows, -1);
+  std::vector<double> weight(rows);
+  for (size_t b = 0; b < group.size(); ++b) {
+    const std::vector<int32_t>& prompt = *group[b];
+    const int64_t pad = longest - static_cast<int64_t>(prompt.size());
+    for (int64_t i = 0; i < length; ++i) {
+      const auto row = static_cast<size_t>(static_cast<int64_t>(b) * length + i);
+      if (i < longest - 1) first[row] = pad;
+      if (i < pad || i >= longest - 1) continue;
+      tokens[row] = prompt[static_cast<size_t>(i - pad)];
+      position[row] = i - pad;
+    }
+  }
+  ShardedBatch sharded(parts_->layout, grid_.cp_rank, batch);
+  parts_->prompt->fill_cache(sharded.shard({Tensor::of(tokens, {batch, length}), Tensor::of(position, {batch, length}),
+                                            Tensor::of(first, {batch, length}), Tensor::of(target, {batch, length}),
+                                            Tensor::of(weight, {batch, length})}));
+}
+
+// The token after the one at `index` of each sequence.
+std::vector<int64_t> Generator::next_tokens(const std::vector<int64_t>& tokens, const std::vector<int64_t>& pads,
+                                            int64_t index, size_t first_index, uint64_t step,
+                                            const SamplingOptions& sampling) {
+  const int64_t batch = parts_->batch;
+  std::vector<int64_t> ids = tokens, position(tokens.size()), first = pads, target(tokens.size(), -1);
+  std::vector<double> weight(tokens.size());
+  for (size_t b = 0; b < pads.size(); ++b) position[b] = std::max<int64_t>(0, index - pads[b]);
+  const Tensor own = parts_->token->next_logits(
+      {Tensor::of(ids, {batch, 1}), Tensor::of(position, {batch, 1}), Tensor::of(first, {batch, 1}),
+       Tensor::of(target, {batch, 1}), Tensor::of(weight, {batch, 1})},
+      index);
+
+  std::vector<double> mine = download_as_double(backend_, own);
+  std::vector<int64_t> counts;
+  for (const int64_t columns : vocabulary_counts_) counts.push_back(batch * columns);
+  std::vector<double> all(static_cast<size_t>(batch * config_.vocab_size));
+  grid_.tp->all_gather(Tensor::of(all, {static_cast<int64_t>(all.size())}), Tensor::of(mine, {own.count()}), counts);
+
+  std::vector<int64_t> chosen(tokens.size());
+  std::vector<double> logits;
+  for (int64_t b = 0; b < batch; ++b) {
+    logits.clear();
+    int64_t begin = 0;
+    for (const int64_t columns : vocabulary_counts_) {
+      const auto row = all.begin() + begin * batch + b * columns;
+      logits.insert(logits.end(), row, row + columns);
+      begin += columns;
+    }
+    chosen[static_cast<size_t>(b)] = choose_token(logits, sampling, first_index + static_cast<size_t>(b), step);
+  }
+  // One rank's choice for all: nothing may hang on the last bit of a sum.
+  grid_.tp->broadcast(Tensor::of(chosen, {batch}), 0);
+  grid_.cp->broadcast(Tensor::of(chosen, {batch}), 0);
+  return chosen;
+}
+
+std::vector<std::vector<int64_t>> Generator::generate_group(const Group& group, size_t first_index,
+                                                            const Request& request) {
+  size_t longest = 0;
+  for (const auto* prompt : group) longest = std::max(longest, prompt->size());
+  const auto end = static_cast<int64_t>(longest);
+  const int64_t tp = grid_.shape.tensor;
+  const int64_t batch = (static_cast<int64_t>(group.size()) + tp - 1) / tp * tp;
+  prepare(batch, padded_score_length(end + request.new_tokens, grid_.shape.context), end + request.new_tokens);
+  if (longest > 1) fill_cache(group, end);
+
+  // Rows beyond the group are there for the grid only and see nothing.
+  std::vector<int64_t> tokens(static_cast<size_t>(batch)), pads(tokens.size(), parts_->layout.padded());
+  for (size_t b = 0; b < group.size(); ++b) {
+    tokens[b] = group[b]->back();
+    pads[b] = end - static_cast<int64_t>(group[b]->size());
+  }
+  std::vector<std::vector<int64_t>> result(group.size());
+  std::vector<bool> ended(group.size());
+  for (int64_t step = 0; step < request.new_tokens; ++step) {
+    tokens = next_tokens(tokens, pads, end - 1 + step, first_index, static_cast<uint64_t>(step), request.sampling);
+    for (size_t b = 0; b < group.size(); ++b) {
+      if (ended[b]) continue;
+      result[b].push_back(tokens[b]);
+      ended[b] = std::find(request.stop.begin(), request.stop.end(), tokens[b]) != request.stop.end();
+    }
+    if (std::find(ended.begin(), ended.end(), false) == ended.end()) break;
+  }
+  return result;
+}
+
+void Generator::generate(const std::vector<std::vector<int32_t>>& prompts, const Request& request, const Done& done) {
+  size_t longest = 1;
+  for (const auto& prompt : prompts) {
+    CHECK(!prompt.empty(), "a prompt has at least one token");
+    longest = std::max(longest, prompt.size());
+  }
+  const size_t ranks = static_cast<size_t>(grid_.shape.data);
+  const int64_t fitting = kGroupTokens / (static_cast<int64_t>(longest) + request.new_tokens);
+  const size_t per_group =
+      rope_.follows_length() ? 1 : static_cast<size_t>(std::clamp<int64_t>(fitting, 1, kLargestGroup));
+  for (size_t round = 0; round < prompts.size(); round += ranks * per_group) {
+    const size_t mine = round + per_group * static_cast<size_t>(grid_.dp_rank);
+    Group group;
+    for (size_t i = mine; i < std::min(mine + per_group, prompts.size()); ++i) group.push_back(&prompts[i]);
+    std::vector<int64_t> own;  // a row a prompt: how many tokens, then they, padded
+    const size_t width = static_cast<size_t>(request.new_tokens) + 1;
+    if (!group.empty())
+      for (const auto& tokens : generate_group(group, mine, request)) {
+        own.push_back(static_cast<int64_t>(tokens.size()));
+        own.insert(own.end(), tokens.begin(), tokens.end());
+        own.resize((own.size() + width - 1) / width * width);
+      }
+    std::vector<int64_t> counts;
+    for (size_t rank = 0; rank < ranks; ++rank) {
+      const size_t begin = std::min(round + rank * per_group, prompts.size());
+      counts.push_back(static_cast<int64_t>((std::min(begin + per_group, prompts.size()) - begin) * width));
+    }
+    std::vector<int64_t> all(static_cast<size_t>(std::accumulate(counts.begin(), counts.end(), int64_t{0})));
+    grid_.dp->all_gather(Tensor::of(all, {static_cast<int64_t>(all.size())}),
+                         Tensor::of(own, {static_cast<int64_t>(own.size())}), counts);
+    if (grid_.world->rank() != 0) continue;
+    for (size_t i = 0; i * width < all.size(); ++i) {
+      const auto begin = all.begin() + static_cast<std::ptrdiff_t>(i * width);
+      done(round + i, {begin + 1, begin + 1 + *begin});
+    }
+  }
+}
+
+}  // namespace carillon

@@ -1,0 +1,73 @@
+#include "launch/machine/bench/bench.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+
+namespace carillon {
+namespace {
+
+// How the time is allocated. Attention's long cases take longest, and there is nothing to guess them from.
+constexpr double kProducts = 0.38, kAttention = 0.40, kMemory = 0.04, kCopies = 0.02, kLinks = 0.08, kDisk = 0.08;
+
+// Of the node, or what a container or job is allowed of it.
+int64_t host_memory_bytes() {
+  int64_t bytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+  if (int64_t limit = 0; std::ifstream("/sys/fs/cgroup/memory.max") >> limit && limit > 0)  // "max": no number
+    bytes = std::min(bytes, limit);
+  return bytes;
+}
+
+}  // namespace
+
+BenchResult run_bench(Backend& backend, Communicator& world, const BenchOptions& options, int64_t library_bytes,
+                      const Progress& progress) {
+  BenchResult result;
+  MachineProfile& profile = result.profile;
+  profile.library_bytes = library_bytes;
+  const DeviceDescription device = backend.describe();
+  const NodePlace place = find_node(world);
+  profile.name = "this";
+  profile.device = device.name;
+  profile.processor = device.processor;
+  profile.instruction_set = device.instruction_set;
+  profile.threads = static_cast<int>(world.max(static_cast<int64_t>(device.threads)));
+  // As many as have cores of their own, or as were started if those are more.
+  const auto cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  profile.ranks_per_node =
+      static_cast<int>(world.max(static_cast<int64_t>(std::max(cores / profile.threads, place.ranks))));
+  profile.host_memory_bytes = world.min(host_memory_bytes());
+  profile.memory_bytes = profile.host_memory_bytes / profile.ranks_per_node;
+  if (!backend.unified()) {
+    profile.ranks_per_node = static_cast<int>(world.max(static_cast<int64_t>(std::max(device.devices, place.ranks))));
+    profile.memory_bytes = world.min(backend.memory().total);
+    profile.peak_flops_per_second = device.peak.flops_per_second;
+    profile.peak_memory_bytes_per_second = device.peak.memory_bytes_per_second;
+    profile.peak_source = device.peak.source;
+  }
+
+  const auto part = [&](const std::string& what, double share) {
+    progress(fmt::format("measuring {}, about {:.1f} s", what, share * options.seconds));
+    return share * options.seconds;
+  };
+  // The disk first: a folder that cannot be written is said at once.
+  bench_disk(world, place, options.folder, part("the disk of " + options.folder, kDisk), result);
+  bench_memory(backend, world, part("memory", kMemory), result);
+  if (!backend.unified()) bench_copies(backend, world, part("copies to and from the device", kCopies), result);
+  bench_links(backend, world, place, part("links", kLinks), result);
+  const auto types = static_cast<double>(options.dtypes.size());
+  for (const DType dtype : options.dtypes)
+    bench_products(backend, world, dtype, part(fmt::format("products in {}", name_of(dtype)), kProducts / types),
+                   result);
+  const int64_t longest = options.longest.value_or(backend.unified() ? kLongest : kLongestOnDevice);
+  for (const DType dtype : options.dtypes)
+    bench_attention(backend, world, dtype, longest,
+                    part(fmt::format("attention in {}", name_of(dtype)), kAttention / types), result);
+  // Code of more shapes and types was loaded since: a run of that many holds as much.
+  if (!backend.unified())
+    profile.library_bytes = std::max(profile.library_bytes, world.max(taken_beside(backend.memory())));
+  return result;
+}
+
+}  // namespace carillon

@@ -1,0 +1,59 @@
+#include "launch/session/opened_model.h"
+
+#include <set>
+
+namespace carillon {
+
+OpenedModel open_model(Communicator& world, const std::string& path, const Json& rope, const Notice& notice) {
+  OpenedModel model;
+  // One rank finds the checkpoint that is meant and verifies it; all read that one.
+  std::string resolved;
+  agree(world, [&] {
+    if (world.rank() == 0) resolved = resolve_model_path(path, notice);
+  });
+  resolved = broadcast_text(world, resolved);
+  agree(world, [&] {
+    model.source = ModelSource::open(resolved);
+    const std::string where = model.source->path();
+    model.config = parse_model_config(model.source->config_json(), where);
+    model.config.rope = merge_rope_config(model.config.rope, rope, "rope");
+  });
+  return model;
+}
+
+void load_weights(Communicator& world, Backend& backend, ModelSource& source, Parameters& parameters,
+                  const Notice& notice) {
+  agree(world, [&] {
+    std::vector<NamedShard> shards = parameters.weight_shards(backend, true);
+    source.read(shards);
+    std::set<std::string> known;
+    for (const NamedShard& shard : shards) known.insert(shard.name.substr(std::string("model/").size()));
+    std::string unknown;
+    int more = 0;
+    for (const std::string& name : source.tensor_names()) {
+      if (known.contains(name) || name.ends_with("rotary_emb.inv_freq")) continue;
+      // A tied head is stored by some writers all the same.
+      if (name == "lm_head.weight") continue;
+      if (unknown.empty())
+        unknown = name;
+      else
+        ++more;
+    }
+    if (!unknown.empty())
+      notice(fmt::format("{} holds tensors this architecture has no use for: {}{}", source.path(), unknown,
+                         more > 0 ? fmt::format(" and {} more", more) : ""));
+  });
+}
+
+std::unique_ptr<Tokenizer> open_tokenizer(Communicator& world, const std::string& path, ModelSource* source) {
+  std::unique_ptr<Tokenizer> tokenizer;
+  agree(world, [&] {
+    if (!path.empty())
+      tokenizer = Tokenizer::open(path);
+    else if (source != nullptr)
+      tokenizer = source->tokenizer();
+  });
+  return tokenizer;
+}
+
+}  // namespace carillon

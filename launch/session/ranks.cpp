@@ -1,0 +1,106 @@
+#include "launch/session/ranks.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <mutex>
+
+#include "parallel/tensor/row_shards.h"
+#include "parallel/transport/device_index.h"
+#include "parallel/transport/nccl_library.h"
+
+namespace carillon {
+namespace {
+
+int ranks_on_this_node() {
+  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE"})
+    if (const char* text = std::getenv(name)) return std::max(1, std::atoi(text));
+  return 1;
+}
+
+// A launcher that binds each rank to one core leaves the others idle unless somebody says so.
+void mention_idle_processors(const RuntimeSection& runtime, const DeviceDescription& device, const Notice& notice) {
+  if (runtime.threads || std::getenv("OMP_NUM_THREADS") != nullptr) return;
+  const int processors = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  const int ranks = ranks_on_this_node();
+  if (device.threads * ranks < processors)
+    notice(
+        fmt::format("{} ranks with {} threads each leave {} of {} processors idle; mpirun --bind-to none, or "
+                    "runtime.threads={}, uses them",
+                    ranks, device.threads, processors - device.threads * ranks, processors, processors / ranks));
+}
+
+}  // namespace
+
+GridShape grid_shape(const ParallelSection& parallel, int ranks) {
+  const int64_t inner = parallel.tensor * parallel.context;
+  if (!parallel.data && ranks % inner != 0)
+    fail(ExitCode::kUsage,
+         "parallel.tensor {} · parallel.context {} = {} does not divide the {} ranks that were started, in the "
+         "configuration, start a multiple of {} ranks (mpirun -n {})",
+         parallel.tensor, parallel.context, inner, ranks, inner, (ranks + inner - 1) / inner * inner);
+  GridShape shape;
+  shape.tensor = static_cast<int>(parallel.tensor);
+  shape.context = static_cast<int>(parallel.context);
+  shape.data = static_cast<int>(parallel.data.value_or(ranks / inner));
+  require_ranks(shape, ranks);
+  if (parallel.ring_inner && parallel.ring != RingKind::kTwoLevel)
+    fail(ExitCode::kUsage, "parallel.ring_inner {} is of two levels, in the configuration, add parallel.ring=two_level",
+         *parallel.ring_inner);
+  if (parallel.ring_inner) shape.ring_inner = ring_inner(parallel.ring_choice(), shape, {});
+  return shape;
+}
+
+ProcessGrid make_grid(Backend& backend, std::unique_ptr<Communicator> world, const ParallelSection& parallel,
+                      const ModelConfig& model, const Notice& notice) {
+  GridShape shape = grid_shape(parallel, world->size());
+  shape.ring_inner = ring_inner(parallel.ring_choice(), shape, nodes_of_ranks(*world));
+  require_tensor_parallel(model, shape.tensor);
+  int64_t chunks = 0;
+  agree(*world, [&] { chunks = wished_tensor_chunks(); });
+  if (world->min(chunks) != world->max(chunks))
+    fail(ExitCode::kUsage,
+         "CARILLON_TENSOR_CHUNKS differs between ranks, in the environment, unset it or give all the "
+         "same (mpirun -x CARILLON_TENSOR_CHUNKS)");
+  ProcessGrid grid = make_process_grid(std::move(world), shape, TensorShards(model, shape.tensor, 0).kv_replicas);
+  if (backend.unified()) return grid;
+  carry_device_tensors(grid, backend, make_device_transport);
+  static std::once_flag said;
+  for (const Communicator* axis : {grid.cp.get(), grid.tp.get(), grid.dp_cp.get()})
+    if (const DeviceTransport* transport = device_transport_of(*axis);
+        transport != nullptr && transport->through_host())
+      std::call_once(said, [&] {
+        notice("the device's tensors travel between ranks through host memory, without NCCL: correct, but slow");
+      });
+  return grid;
+}
+
+std::unique_ptr<Communicator> carry_tensors(Backend& backend, std::unique_ptr<Communicator> group) {
+  if (backend.unified()) return group;
+  return make_device_communicator(backend, std::move(group), make_device_transport);
+}
+
+std::unique_ptr<Backend> make_backend(Communicator& world, const RuntimeSection& runtime, const Notice& notice) {
+  if (runtime.attention == "cudnn" && runtime.dtype != DType::kBFloat16)
+    fail(ExitCode::kUsage,
+         "cuDNN's attention is bfloat16, in runtime.attention: cudnn, use own, or runtime.dtype=bfloat16");
+  BackendOptions options;
+  options.attention = runtime.attention;
+  options.device = runtime.device;
+  options.threads = static_cast<int>(runtime.threads.value_or(0));
+  options.instruction_set = runtime.isa;
+  options.lower_libraries = runtime.isa != "auto";
+  options.traced = runtime.profile || runtime.trace;
+  options.device_index = device_index(world);
+  std::unique_ptr<Backend> backend;
+  agree(world, [&] { backend = make_backend(options); });
+  const DeviceDescription device = backend->describe();
+  if (runtime.dtype == DType::kBFloat16 && !device.bfloat16_native)
+    notice(fmt::format("{} has no bfloat16 products: they are computed in float32, on the same rounded numbers",
+                       device.processor));
+  if (device.name == "cpu") mention_idle_processors(runtime, device, notice);
+  return backend;
+}
+
+}  // namespace carillon

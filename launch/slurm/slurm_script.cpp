@@ -1,0 +1,99 @@
+#include "launch/slurm/slurm_script.h"
+
+#include <cmath>
+
+#include "runtime/error.h"
+
+namespace carillon {
+namespace {
+
+// A directive's value stands on a comment line: no line break, nothing a name would not hold.
+std::string directive(const std::string& value, const char* key) {
+  if (value.empty() || value.find_first_of(" \t\r\n'\"\\`$") != std::string::npos)
+    fail(ExitCode::kUsage, "slurm.{} is \"{}\", on the command line, give a name without blanks and quotes", key,
+         value);
+  return value;
+}
+
+std::string clock(double seconds) {
+  const auto minutes = static_cast<int64_t>(std::ceil(seconds / 60));
+  return fmt::format("{:02}:{:02}:00", minutes / 60, minutes % 60);
+}
+
+}  // namespace
+
+std::string shell_word(const std::string& word) {
+  if (!word.empty() &&
+      word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./=:,-+@%") ==
+          std::string::npos)
+    return word;
+  std::string result = "'";
+  for (const char c : word) result += c == '\'' ? "'\\''" : std::string(1, c);
+  return result + "'";
+}
+
+void declare_slurm(Schema& schema, SlurmSection& slurm) {
+  schema.section("slurm", "What the site gives.");
+  schema.integer("slurm.nodes", slurm.nodes, "Nodes.").at_least(1);
+  schema.integer("slurm.tasks_per_node", slurm.tasks_per_node, "Ranks on each.").at_least(1);
+  schema.integer("slurm.cpus_per_task", slurm.cpus_per_task, "Threads of a rank.").at_least(1);
+  schema.duration("slurm.time", slurm.time, "Limit of the job.").above(0);
+  schema.text("slurm.partition", slurm.partition, "Partition.").default_is("the site's");
+  schema.text("slurm.account", slurm.account, "Account.").default_is("yours");
+  schema.text("slurm.job_name", slurm.job_name, "Name of the job.").default_is("carillon");
+  schema.integer("slurm.signal_seconds", slurm.signal_seconds, "So long before the limit a checkpoint is written.")
+      .at_least(1);
+  schema.boolean("slurm.mpirun", slurm.mpirun, "Start ranks with mpirun in place of srun and PMIx.");
+  schema.integer("slurm.array", slurm.array, "Tasks of a job array that share a sweep.")
+      .at_least(1)
+      .default_is("no array");
+}
+
+std::string slurm_script(const SlurmSection& slurm, const std::string& command,
+                         const std::vector<std::string>& arguments) {
+  const int64_t ranks = slurm.nodes * slurm.tasks_per_node;
+  if (slurm.array && command != "sweep")
+    fail(ExitCode::kUsage, "slurm.array is for sweeps, on the command line, leave it out: one job trains one run");
+  std::string text = "#!/bin/bash\n# Written by carillon slurm. Site settings first; the rest need not be touched.\n";
+  const auto line = [&](const std::string& option) { text += "#SBATCH " + option + "\n"; };
+  line("--job-name=" + directive(slurm.job_name.value_or("carillon"), "job_name"));
+  if (slurm.partition) line("--partition=" + directive(*slurm.partition, "partition"));
+  if (slurm.account) line("--account=" + directive(*slurm.account, "account"));
+  line(fmt::format("--nodes={} --ntasks-per-node={} --cpus-per-task={}", slurm.nodes, slurm.tasks_per_node,
+                   slurm.cpus_per_task));
+  line("--time=" + clock(slurm.time));
+  line(slurm.array ? fmt::format("--array=0-{} --output=%x-%A_%a.log --open-mode=append", *slurm.array - 1)
+                   : "--output=%x-%j.log --open-mode=append");
+  text += fmt::format("# {} seconds before the limit (Slurm may be a minute early) the shell is signalled: below.\n",
+                      slurm.signal_seconds);
+  line(fmt::format("--requeue --signal=B:USR1@{}", slurm.signal_seconds));
+  text +=
+      "\nset -u\n# srun no longer inherits --cpus-per-task.\n"
+      "export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1} SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}\n"
+      "echo \"job $SLURM_JOB_ID, start ${SLURM_RESTART_COUNT:-0}, on $SLURM_JOB_NODELIST\"\n\n"
+      "carillon=${CARILLON:-carillon}\n";
+  std::string words = command;
+  for (const std::string& argument : arguments) words += " " + shell_word(argument);
+  if (ranks == 1)
+    text += fmt::format("\"$carillon\" {} &\n", words);
+  else if (slurm.mpirun)
+    text += fmt::format("mpirun --map-by \"slot:PE=${{SLURM_CPUS_PER_TASK:-1}}\" --bind-to core \"$carillon\" {} &\n",
+                        words);
+  else
+    text += fmt::format("srun --mpi=pmix --cpu-bind=cores \"$carillon\" {} &\n", words);
+  text +=
+      "job=$!\n"
+      "# The ranks finish their step, write a checkpoint and leave with 85; preemption may send TERM alone.\n"
+      "trap 'kill -USR1 $job 2>/dev/null' USR1 TERM\n"
+      "# wait returns early on a trap.\n"
+      "while :; do wait $job; code=$?; kill -0 $job 2>/dev/null || break; done\n"
+      "# 85: stopped after a checkpoint, goes on from there. 74 and 75 are worth a retry, a few times.\n"
+      "case $code in\n"
+      "  85) scontrol requeue \"$SLURM_JOB_ID\"; sleep 60 ;;\n"
+      "  74 | 75) [ \"${SLURM_RESTART_COUNT:-0}\" -lt 3 ] && { scontrol requeue \"$SLURM_JOB_ID\"; sleep 60; } ;;\n"
+      "esac\n"
+      "exit $code\n";
+  return text;
+}
+
+}  // namespace carillon

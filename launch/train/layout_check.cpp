@@ -1,0 +1,154 @@
+#include "launch/train/layout_check.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <map>
+
+#include "launch/session/ranks.h"
+#include "launch/train/training_state.h"
+#include "launch/train/training_step.h"
+
+namespace carillon {
+namespace {
+
+// A run in little: no log, no checkpoints, constant learning rate (a schedule is the same on every layout).
+class Steps {
+ public:
+  Steps(Backend& backend, std::unique_ptr<Communicator> world, const RunConfig& config, OpenedModel& model,
+        const TokenStore& store, const Notice& notice)
+      : config_(config),
+        grid_(make_grid(backend, std::move(world), config.parallel, model.config, notice)),
+        training_(backend, grid_, model.config, config, store) {
+    training_.start_fresh(model, notice);
+  }
+
+  // Loss and gradient norm of step `step`.
+  std::pair<double, double> take(int64_t step) {
+    const TrainingStep::Sums sums = training_.accumulate(step);
+    const auto outcome =
+        training_.network().optimizer().step(sums.weight, config_.train.learning_rate, config_.train.adam_beta1);
+    return {sums.loss / sums.weight, outcome.gradient_norm};
+  }
+
+  std::vector<NamedShard> shards() { return checkpoint_shards(training_.network(), grid_); }
+  Communicator& world() { return *grid_.world; }
+
+ private:
+  const RunConfig& config_;
+  ProcessGrid grid_;
+  TrainingStep training_;
+};
+
+std::vector<double> values_of(Backend& backend, const NamedShard& shard) {
+  return shard.data.empty() ? std::vector<double>() : download_as_double(backend, shard.data);
+}
+
+// Of every tensor of `one` whose name begins with `role`, in its order: the largest difference of this rank's part in
+// `many`.
+std::vector<double> differences(Backend& backend, const std::string& role, const std::vector<NamedShard>& one,
+                                const std::vector<NamedShard>& many) {
+  std::map<std::string, std::vector<const NamedShard*>> parts;
+  for (const NamedShard& shard : many) parts[shard.name].push_back(&shard);
+  std::vector<double> result;
+  for (const NamedShard& whole : one) {
+    if (!whole.name.starts_with(role)) continue;
+    double largest = 0, worst = 0;
+    const std::vector<double> all = values_of(backend, whole);
+    for (const double value : all) largest = std::max(largest, std::abs(value));
+    for (const NamedShard* part : parts[whole.name]) {
+      const Rectangle& at = part->rectangle;
+      const bool matrix = at.extent.size() == 2;
+      const int64_t columns = matrix ? at.extent[1] : 1, width = matrix ? at.global_shape[1] : 1;
+      const int64_t first_column = matrix ? at.offset[1] : 0;
+      const std::vector<double> own = values_of(backend, *part);
+      for (int64_t i = 0; i < part->data.count(); ++i) {
+        const int64_t there = (at.offset[0] + i / columns) * width + first_column + i % columns;
+        const double difference = std::abs(own[static_cast<size_t>(i)] - all[static_cast<size_t>(there)]);
+        worst = std::max(worst, std::isnan(difference) ? INFINITY : difference);
+      }
+    }
+    result.push_back(worst == 0 ? 0 : worst / std::max(largest, 1e-300));
+  }
+  return result;
+}
+
+void largest_over_ranks(Communicator& world, std::vector<double>& values) {
+  world.all_reduce(Tensor::of(values, {static_cast<int64_t>(values.size())}), Reduction::kMax);
+}
+
+double relative(double a, double b) { return a == b ? 0 : std::abs(a - b) / std::max(std::abs(b), 1e-300); }
+
+double default_tolerance(DType dtype) {
+  return dtype == DType::kFloat64 ? 1e-9 : dtype == DType::kFloat32 ? 1e-3 : 0.1;
+}
+
+}  // namespace
+
+bool LayoutCheck::agrees() const {
+  const auto holds = [&](double value) { return value <= tolerance; };
+  return holds(loss) && holds(gradient_norm) && std::all_of(tensors.begin(), tensors.end(), [&](const auto& tensor) {
+           return holds(tensor.gradient) && holds(tensor.weight);
+         });
+}
+
+LayoutCheck check_layout(std::unique_ptr<Communicator> world, RunConfig config, const LayoutCheckOptions& options,
+                         const Notice& notice) {
+  if (options.dtype) config.runtime.dtype = *options.dtype;
+  const GridShape shape = grid_shape(config.parallel, world->size());
+  OpenedModel model = open_run_model(*world, config, notice);
+  const auto tokenizer = open_tokenizer(*world, config.data.tokenizer.value_or(""), model.source.get());
+  if (options.shrink) {
+    model.config.num_hidden_layers = std::min<int64_t>(model.config.num_hidden_layers, 2);
+    model.source.reset();
+  }
+  const auto backend = make_backend(*world, config.runtime, notice);
+  agree(*world, [&] {
+    std::error_code error;
+    if (world->rank() == 0) std::filesystem::create_directories(config.output, error);
+  });
+  const TokenStore store = open_training_data(*world, config, model.config, tokenizer.get(), notice);
+
+  // The same sequences in a step: what data-parallel ranks take side by side, one rank takes in one micro-batch.
+  RunConfig alone = config;
+  alone.parallel = {};
+  alone.parallel.zero = 0;
+  alone.train.micro_batch_size *= shape.data;
+  Steps many(*backend, std::move(world), config, model, store, notice);
+  std::optional<Steps> one;
+  agree(many.world(), [&] { one.emplace(*backend, solo_communicator("world"), alone, model, store, notice); });
+
+  LayoutCheck check{config.runtime.dtype,
+                    options.tolerance > 0 ? options.tolerance : default_tolerance(config.runtime.dtype),
+                    0,
+                    0,
+                    {}};
+  const std::string first_moments = "optimizer/exp_avg/", weights = "model/";
+  std::vector<double> gradient;
+  for (int64_t step = 0; step < options.steps; ++step) {
+    const auto [loss, norm] = many.take(step);
+    const auto [loss_alone, norm_alone] = one->take(step);
+    check.loss = std::max(check.loss, relative(loss, loss_alone));
+    check.gradient_norm = std::max(check.gradient_norm, relative(norm, norm_alone));
+    // After one update the first moment is the gradient, averaged and clipped, times 1 - beta1.
+    if (step == 0) gradient = differences(*backend, first_moments, one->shards(), many.shards());
+  }
+  const std::vector<NamedShard> shards = one->shards();
+  std::vector<double> weight = differences(*backend, weights, shards, many.shards());
+  std::vector<double> scalars = {check.loss, check.gradient_norm};
+  for (auto* values : {&gradient, &weight, &scalars}) largest_over_ranks(many.world(), *values);
+  check.loss = scalars[0], check.gradient_norm = scalars[1];
+  std::map<std::string, double> gradient_of;
+  size_t next = 0;
+  for (const NamedShard& shard : shards)
+    if (shard.name.starts_with(first_moments)) gradient_of[shard.name.substr(first_moments.size())] = gradient[next++];
+  next = 0;
+  for (const NamedShard& shard : shards)
+    if (shard.name.starts_with(weights)) {
+      const std::string name = shard.name.substr(weights.size());
+      check.tensors.push_back({name, gradient_of[name], weight[next++]});
+    }
+  return check;
+}
+
+}  // namespace carillon

@@ -1,0 +1,132 @@
+// The trainer's construction: folder, model, data, network, checkpoint, in that order, so that what is cheap to find
+// wrong is found first.
+#include <sys/stat.h>
+
+#include <cmath>
+#include <filesystem>
+
+#include "data/files/output_file.h"
+#include "launch/session/ranks.h"
+#include "launch/train/trainer.h"
+#include "parallel/transport/device_communicator.h"
+
+namespace carillon {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The file that names every setting, defaults included; `carillon train` of it repeats the run.
+void write_resolved(const RunConfig& config) {
+  OutputFile file(config.output + "/config.yaml");
+  file.write(resolved_yaml(config));
+  file.commit();
+}
+
+// "sm_90, attention by cuDNN 9.19.0 forward …" where it is not the device's own.
+std::string describe_device(const Backend& backend) {
+  const DeviceDescription device = backend.describe();
+  return device.instruction_set + (device.attention.empty() ? "" : ", attention by " + device.attention);
+}
+
+// ", ranks joined by NCCL 2.28.9" where a device's tensors travel.
+std::string describe_transport(const ProcessGrid& grid) {
+  for (const Communicator* axis : {grid.cp.get(), grid.tp.get(), grid.dp_cp.get()})
+    if (const DeviceTransport* transport = device_transport_of(*axis))
+      return ", ranks joined by " + transport->describe();
+  return "";
+}
+
+}  // namespace
+
+Trainer::Trainer(std::unique_ptr<Communicator> world, RunConfig config, bool quiet)
+    : config_(std::move(config)), world_(std::move(world)), log_(config_.output, world_->rank() == 0, quiet) {
+  open_model_and_data();
+  open_run_folder();
+  make_network();
+  start_or_resume();
+  log_.notice(describe_run());
+}
+
+void Trainer::open_model_and_data() {
+  const Notice notice = [this](const std::string& text) { log_.warning(text); };
+  if (evaluates(config_.eval)) (void)training_sweep(config_);
+  // Cheap and telling: before anything is read that could take long.
+  (void)grid_shape(config_.parallel, world_->size());
+  SequenceLayout(config_.parallel.layout, config_.data.sequence_length, static_cast<int>(config_.parallel.context),
+                 static_cast<int>(config_.parallel.tensor));
+  resume_points_ = find_resume_points(*world_, config_, notice);
+  model_ = open_run_model(*world_, config_, notice);
+  require_tensor_parallel(model_.config, config_.parallel.tensor);
+  backend_ = make_backend(*world_, config_.runtime, notice);
+  tokenizer_ = open_tokenizer(*world_, config_.data.tokenizer.value_or(""), model_.source.get());
+  store_ = open_training_data(*world_, config_, model_.config, tokenizer_.get(), notice);
+}
+
+void Trainer::open_run_folder() {
+  agree(*world_, [&] {
+    if (world_->rank() != 0) return;
+    std::error_code error;
+    fs::create_directories(checkpoints_folder(config_), error);
+    if (error)
+      fail(ExitCode::kCannotCreate, "the run's folder cannot be created ({}), {}, name another output", error.message(),
+           config_.output);
+    fs::remove(config_.output + "/ended", error);
+    write_resolved(config_);
+    log_.open_file();
+  });
+}
+
+void Trainer::make_network() {
+  grid_ = make_grid(*backend_, std::move(world_), config_.parallel, model_.config,
+                    [this](const std::string& text) { log_.warning(text); });
+  agree(*grid_.world,
+        [&] { training_ = std::make_unique<TrainingStep>(*backend_, grid_, model_.config, config_, *store_); });
+  max_steps_ = config_.train.max_steps
+                   ? *config_.train.max_steps
+                   : static_cast<int64_t>(std::ceil(*config_.train.epochs * static_cast<double>(loader().sequences()) /
+                                                    static_cast<double>(loader().block())));
+  schedule_ = {config_.train.lr_scheduler, max_steps_, config_.train.warmup(max_steps_), config_.train.min_lr_ratio,
+               config_.train.decay_ratio};
+
+  if (evaluates(config_.eval))
+    agree(*grid_.world, [&] {
+      evaluator_ = std::make_unique<TrainingEvaluator>(*backend_, grid_, model_.config, config_, network().parameters(),
+                                                       tokenizer_.get());
+    });
+}
+
+void Trainer::start_or_resume() {
+  const Notice notice = [this](const std::string& text) { log_.warning(text); };
+  const auto resumed = load_resume_point(grid_, resume_points_, network(), notice);
+  if (resumed) {
+    state_ = resumed->state;
+    saved_step_ = state_.step;
+    log_.notice(fmt::format("resuming from {}", resumed->path));
+  } else {
+    training_->start_fresh(model_, notice);
+    saved_step_ = -1;
+  }
+  model_.source.reset();
+  agree(*grid_.world, [&] {
+    if (grid_.world->rank() == 0) metrics_.emplace(config_.output, state_.step);
+  });
+}
+
+std::string Trainer::describe_run() const {
+  const GridShape& shape = grid_.shape;
+  return fmt::format(
+      "{} parameters, {}, {} tokens a sequence; {} ranks (data {}, context {}{}, tensor {}), ZeRO {}, {} on {}; {}; "
+      "{:.1f} MiB a rank: {}{}",
+      model_.config.parameter_count(),
+      model_.config.rope.resonance ? "resonance " + name_of(model_.config.rope.type)
+                                   : name_of(model_.config.rope.type) + " rope",
+      config_.data.sequence_length, shape.size(), shape.data, shape.context,
+      shape.context == 1 ? "" : " in a " + describe_ring(shape), shape.tensor, config_.parallel.zero,
+      name_of(config_.runtime.dtype), describe_device(*backend_) + describe_transport(grid_),
+      describe(loader().packing()), static_cast<double>(network().bytes()) / (1 << 20), network().memory_summary(),
+      network().host_bytes() == 0
+          ? ""
+          : fmt::format("; {:.1f} MiB a rank in host memory", static_cast<double>(network().host_bytes()) / (1 << 20)));
+}
+
+}  // namespace carillon

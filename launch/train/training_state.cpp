@@ -1,0 +1,167 @@
+#include "launch/train/training_state.h"
+
+#include <algorithm>
+#include <filesystem>
+
+namespace carillon {
+namespace {
+
+namespace fs = std::filesystem;
+
+TrainingState state_of(const Manifest& manifest, const std::string& path) {
+  TrainingState state;
+  state.step = manifest.step;
+  try {
+    const Json& data = manifest.data;
+    state.tokens_total = data.at("tokens_total").get<int64_t>();
+    state.updates = data.at("updates").get<int64_t>();
+    state.nonfinite_steps = data.at("nonfinite_steps").get<int64_t>();
+  } catch (const Json::exception& error) {
+    fail(ExitCode::kBadInput, "the manifest's data position cannot be read ({}), {}, resume from another checkpoint",
+         error.what(), path);
+  }
+  return state;
+}
+
+ResumePoint resume_point(const std::string& path) {
+  ResumePoint point;
+  point.path = path;
+  point.manifest = read_manifest(path);
+  point.state = state_of(point.manifest, path);
+  return point;
+}
+
+// Only what stands in the manifest is looked at; bytes are checked while they are loaded.
+std::vector<ResumePoint> look(const RunConfig& config, const Notice& notice) {
+  const std::string folder = checkpoints_folder(config);
+  const std::vector<CheckpointFolder> present = list_checkpoints(folder);
+  const std::string& resume = config.checkpoint.resume;
+  if (resume == "never") {
+    if (!present.empty())
+      fail(ExitCode::kUsage,
+           "checkpoint.resume is never, but there are checkpoints, {}, name another output or remove them",
+           present.front().path);
+    return {};
+  }
+  if (resume != "auto") {
+    if (!fs::exists(resume)) fail(ExitCode::kMissingInput, "no such checkpoint, {}, correct checkpoint.resume", resume);
+    for (const CheckpointFolder& other : present) {
+      const bool own_folder =
+          fs::exists(folder) && fs::equivalent(fs::path(resume).lexically_normal().parent_path().empty()
+                                                   ? fs::path(".")
+                                                   : fs::path(resume).lexically_normal().parent_path(),
+                                               folder);
+      if (own_folder && other.step > step_of_folder(resume))
+        fail(ExitCode::kUsage,
+             "checkpoint.resume names a step with later ones beside it ({}), {}, remove those or name another output",
+             other.path, resume);
+    }
+    return {resume_point(resume)};
+  }
+  std::vector<ResumePoint> points;
+  for (const CheckpointFolder& found : present) {
+    try {
+      points.push_back(resume_point(found.path));
+    } catch (const Error& error) {
+      notice(fmt::format("passing over {}: {}", found.path, error.what()));
+    }
+  }
+  if (points.empty() && !present.empty())
+    fail(ExitCode::kBadInput, "none of {} checkpoints is whole, {}, restore one or name another output", present.size(),
+         folder);
+  return points;
+}
+
+}  // namespace
+
+std::string checkpoints_folder(const RunConfig& config) { return config.output + "/checkpoints"; }
+
+std::vector<ResumePoint> find_resume_points(Communicator& world, const RunConfig& config, const Notice& notice) {
+  std::vector<ResumePoint> points;
+  std::string paths;
+  // One rank looks, so that all see the same even while a shared folder settles; the others read what it names.
+  agree(world, [&] {
+    if (world.rank() == 0) points = look(config, notice);
+  });
+  for (const ResumePoint& point : points) paths += point.path + '\n';
+  paths = broadcast_text(world, paths);
+  agree(world, [&] {
+    if (world.rank() == 0) return;
+    for (size_t at = 0; at < paths.size();) {
+      const size_t end = paths.find('\n', at);
+      points.push_back(resume_point(paths.substr(at, end - at)));
+      at = end + 1;
+    }
+  });
+  if (!points.empty()) {
+    const Json& saved = points.front().manifest.config;
+    for (const std::string& change : changes_since(saved.value("run", Json::object()), config, points.front().path))
+      notice(fmt::format("resuming with another {}", change));
+  }
+  return points;
+}
+
+std::vector<NamedShard> checkpoint_shards(Network& network, const ProcessGrid& grid) {
+  std::vector<NamedShard> shards = network.parameters().weight_shards(network.backend(), grid.dp_cp->rank() == 0);
+  for (NamedShard& shard : network.optimizer().state_shards()) shards.push_back(std::move(shard));
+  return shards;
+}
+
+namespace {
+
+// On a float32 or float64 run weights are the masters: a checkpoint of a bfloat16 run has better ones than `model/`.
+void prefer_masters(const Manifest& manifest, std::vector<NamedShard>& shards) {
+  const std::string model = "model/", master = "optimizer/master/";
+  const bool own_masters = std::any_of(shards.begin(), shards.end(),
+                                       [&](const NamedShard& shard) { return shard.name.starts_with(master); });
+  for (NamedShard& shard : shards) {
+    const bool stored = manifest.tensors.contains(shard.name);
+    if (!own_masters && shard.name.starts_with(model)) {
+      const std::string better = master + shard.name.substr(model.size());
+      if (manifest.tensors.contains(better)) shard.name = better;
+    } else if (shard.name.starts_with(master) && !stored) {
+      shard.name = model + shard.name.substr(master.size());
+    }
+  }
+}
+
+}  // namespace
+
+std::optional<ResumePoint> load_resume_point(const ProcessGrid& grid, const std::vector<ResumePoint>& points,
+                                             Network& network, const Notice& notice) {
+  const std::vector<NamedShard> shards = checkpoint_shards(network, grid);
+  for (size_t i = 0; i < points.size(); ++i) {
+    std::vector<NamedShard> wanted = shards;
+    prefer_masters(points[i].manifest, wanted);
+    try {
+      load_checkpoint(*grid.world, points[i].path, wanted);
+      network.optimizer().set_updates(points[i].state.updates);
+      return points[i];
+    } catch (const Error& error) {
+      // The same error on every rank: loading agrees.
+      if (error.code() != ExitCode::kBadInput || i + 1 == points.size()) throw;
+      notice(fmt::format("passing over {}: {}", points[i].path, error.what()));
+    }
+  }
+  return std::nullopt;
+}
+
+Manifest make_manifest(const RunConfig& config, const ModelConfig& model, const ProcessGrid& grid,
+                       const TrainingState& state) {
+  Manifest manifest;
+  manifest.step = state.step;
+  manifest.layout = {{"data", grid.shape.data},
+                     {"context", grid.shape.context},
+                     {"tensor", grid.shape.tensor},
+                     {"zero", config.parallel.zero},
+                     {"sequence_layout", config.parallel.layout == LayoutKind::kZigzag ? "zigzag" : "contiguous"}};
+  // The data position is the step: which sequences a step takes is a pure function of it.
+  manifest.data = {{"step", state.step},
+                   {"tokens_total", state.tokens_total},
+                   {"updates", state.updates},
+                   {"nonfinite_steps", state.nonfinite_steps}};
+  manifest.config = {{"run", to_json(config)}, {"model", Json::parse(write_model_config(model))}};
+  return manifest;
+}
+
+}  // namespace carillon

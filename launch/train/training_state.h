@@ -1,0 +1,47 @@
+// What a training run is beyond its weights and moments: a handful of numbers, kept in the checkpoint's manifest.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "data/checkpoint/checkpoint.h"
+#include "launch/config/run_config.h"
+#include "launch/session/opened_model.h"
+#include "model/network.h"
+
+namespace carillon {
+
+struct TrainingState {
+  int64_t step = 0;             // steps completed
+  int64_t tokens_total = 0;     // target tokens in them
+  int64_t updates = 0;          // of the optimizer: steps that were not skipped
+  int64_t nonfinite_steps = 0;  // skipped in a row, up to now
+};
+
+// Where a run goes on. Which checkpoint (interface.md, section 3): `auto` the newest in the run's folder that is whole,
+// a damaged one is passed over aloud; a path that one and no other; `never` none, and then there may be none.
+struct ResumePoint {
+  std::string path;
+  Manifest manifest;
+  TrainingState state;
+};
+
+// Before anything large is made: what can be resumed by the look of its manifest. Collective. Errors: 64 for `never`
+// with checkpoints there, for a path with later steps beside it, for another geometry; 65 when all are damaged.
+std::vector<ResumePoint> find_resume_points(Communicator& world, const RunConfig& config, const Notice& notice);
+
+// Loads the first of `points` that proves whole, byte for byte; nothing when `points` is empty (a fresh start). Damaged
+// ones are named through `notice`. Error 65 when none is whole. Collective.
+std::optional<ResumePoint> load_resume_point(const ProcessGrid& grid, const std::vector<ResumePoint>& points,
+                                             Network& network, const Notice& notice);
+
+// Everything a checkpoint holds of `network`, this rank's part.
+std::vector<NamedShard> checkpoint_shards(Network& network, const ProcessGrid& grid);
+Manifest make_manifest(const RunConfig& config, const ModelConfig& model, const ProcessGrid& grid,
+                       const TrainingState& state);
+
+std::string checkpoints_folder(const RunConfig& config);
+
+}  // namespace carillon

@@ -1,0 +1,119 @@
+#include "launch/train/training_step.h"
+
+#include "runtime/trace.h"
+
+namespace carillon {
+namespace {
+
+BatchLoaderOptions batches_of(const RunConfig& config, const ProcessGrid& grid) {
+  BatchLoaderOptions batches;
+  batches.sequence_length = config.data.sequence_length;
+  batches.micro_batch = config.train.micro_batch_size;
+  batches.accumulation = config.train.gradient_accumulation_steps;
+  batches.packing = config.data.packing;
+  batches.shuffle = config.data.shuffle;
+  batches.seed = static_cast<uint64_t>(config.train.seed);
+  batches.dp_rank = grid.dp_rank;
+  batches.dp_size = grid.shape.data;
+  return batches;
+}
+
+// A device whose memory is the host's has nothing to offload to.
+Backend& checked(Backend& backend, const RunConfig& config) {
+  if (config.train.offload != Offload::kNone && backend.unified())
+    fail(ExitCode::kUsage,
+         "runtime.device={} keeps everything in host memory already, in train.offload, leave it out or set none",
+         backend.describe().name);
+  return backend;
+}
+
+}  // namespace
+
+NetworkOptions network_options_of(const RunConfig& config) {
+  NetworkOptions options;
+  options.compute = config.runtime.dtype;
+  options.batch = config.train.micro_batch_size;
+  options.sequence_length = config.data.sequence_length;
+  options.layout = config.parallel.layout;
+  options.recompute = config.train.recompute;
+  options.mlp_tile = config.train.mlp_tile.value_or(0);
+  options.offload = config.train.offload;
+  options.optimizer.zero = static_cast<int>(config.parallel.zero);
+  options.optimizer.beta1 = config.train.adam_beta1;
+  options.optimizer.beta2 = config.train.adam_beta2;
+  options.optimizer.epsilon = config.train.adam_epsilon;
+  options.optimizer.weight_decay = config.train.weight_decay;
+  options.optimizer.max_grad_norm = config.train.max_grad_norm.value_or(0);
+  return options;
+}
+
+OpenedModel open_run_model(Communicator& world, const RunConfig& config, const Notice& notice) {
+  if (config.model.base) return open_model(world, *config.model.base, config.rope.settings, notice);
+  OpenedModel model;
+  model.config = parse_model_config(config.model.config_json(), "the configuration's model:", ExitCode::kUsage);
+  model.config.rope = merge_rope_config(model.config.rope, config.rope.settings, "rope");
+  return model;
+}
+
+TokenStore open_training_data(Communicator& world, const RunConfig& config, const ModelConfig& model,
+                              const Tokenizer* tokenizer, const Notice& notice) {
+  std::optional<uint32_t> end_of_document;
+  if (tokenizer != nullptr) end_of_document = tokenizer->eos();
+  if (!end_of_document && !model.eos_token_id.empty())
+    end_of_document = static_cast<uint32_t>(model.eos_token_id.front());
+  std::vector<std::string> paths;
+  for (const DataSource& source : config.data.train) paths.push_back(source.path);
+  return TokenStore::open(world, paths, tokenizer, end_of_document, model.vocab_size, config.output, notice);
+}
+
+TrainingStep::TrainingStep(Backend& backend, ProcessGrid& grid, const ModelConfig& model, const RunConfig& config,
+                           const TokenStore& store)
+    : backend_(checked(backend, config)),
+      grid_(grid),
+      config_(config),
+      loader_(store, batches_of(config, grid)),
+      network_(backend, grid, model, network_options_of(config)),
+      sharded_(network_.layout(), grid.cp_rank, config.train.micro_batch_size) {
+  network_.transformer().set_rotation(make_rope_table(model.rope, model.head_dim, config.data.sequence_length));
+}
+
+void TrainingStep::start_fresh(OpenedModel& model, const Notice& notice) {
+  if (model.source)
+    load_weights(*grid_.world, backend_, *model.source, network_.parameters(), notice);
+  else
+    network_.parameters().initialize(backend_, model.config.initializer_range,
+                                     static_cast<uint64_t>(config_.train.seed));
+  network_.optimizer().start_from_weights();
+}
+
+StepSums accumulate_gradients(Network& network, ProcessGrid& grid, int64_t micro_steps,
+                              const std::function<const MicroBatch&(int64_t)>& batch) {
+  StepSums sums;
+  network.optimizer().zero_gradients();
+  for (int64_t micro = 0; micro < micro_steps; ++micro) {
+    const MicroBatch& local = batch(micro);
+    network.optimizer().begin_micro_step(micro + 1 == micro_steps);
+    network.transformer().forward_backward(local, network.optimizer().gradients_hold(),
+                                           [&](int64_t layer) { network.optimizer().group_done(layer); });
+    network.optimizer().after_micro_step();
+    sums.loss += network.transformer().weighted_loss();
+    for (const double weight : local.target_weight.span<double>()) {
+      sums.weight += weight;
+      sums.targets += weight != 0;
+    }
+  }
+  double numbers[] = {sums.loss, sums.weight};
+  grid.dp_cp->all_reduce(Tensor(numbers, DType::kFloat64, {2}), Reduction::kSum);
+  return {numbers[0], numbers[1], grid.dp_cp->sum(sums.targets)};
+}
+
+TrainingStep::Sums TrainingStep::accumulate(int64_t step) {
+  return accumulate_gradients(
+      network_, grid_, config_.train.gradient_accumulation_steps, [&](int64_t micro) -> const MicroBatch& {
+        const TraceSpan span("load batch");
+        const BatchLoader::Views whole = loader_.get(step, micro);
+        return sharded_.shard({whole.tokens, whole.position, whole.first, whole.target, whole.target_weight});
+      });
+}
+
+}  // namespace carillon

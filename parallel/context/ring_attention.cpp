@@ -1,0 +1,423 @@
+#include "parallel/context/ring_attention.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "parallel/injected_fault.h"
+
+namespace carillon {
+namespace {
+
+// Elements of one half's keys and values.
+int64_t half_elements(const SequenceLayout& layout, const RingAttention::Shape& shape) {
+  return 2 * shape.batch * layout.half() * shape.kv_heads * shape.head_dim;
+}
+
+// Halves on the wire for plain causal attention, keys and gradients; derived in README.md, "The ring" and "Two levels".
+struct CausalHalves {
+  RingSchedule::Wire keys, gradients;
+};
+CausalHalves causal_halves(const SequenceLayout& layout, int ring_inner) {
+  const int64_t ranks = layout.cp(), inner = ring_inner == 0 ? ranks : ring_inner, nodes = ranks / inner;
+  // In a later stage an inner ring reads all of a block or nothing; back to the collector is one hop more than away.
+  const int64_t back = inner > 1 ? inner : 0;
+  if (layout.kind() == LayoutKind::kZigzag) {
+    const int64_t outer = 3 * ranks * (nodes - 1) / 2, first = 3 * ranks * (inner - 1) / 2;
+    return {{first + outer * (inner - 1), outer}, {first + outer * back, outer}};
+  }
+  // Contiguous: the last rank's keys are read by nobody else; those of rank s by the ranks above it only, which lie at
+  // the end of the way down and round. So it is with neighbours in stage 0, and with nodes.
+  const int64_t outer = inner * nodes * (nodes - 1);  // pairs of a half and a later node that reads it
+  return {{2 * nodes * (inner - 1) * (inner - 1) + outer * (inner - 1), 2 * inner * (nodes - 1) * (nodes - 1)},
+          {nodes * inner * (inner - 1) + outer * back, outer}};
+}
+
+RingSchedule::Wire scaled(RingSchedule::Wire halves, int64_t bytes) {
+  return {halves.inner * bytes, halves.outer * bytes};
+}
+
+// The piece of a message that goes in one of `pieces` steps.
+Tensor piece_of(Tensor message, int piece, int pieces) {
+  if (!message) return {};
+  const int64_t elements = message.count(), begin = elements * piece / pieces, end = elements * (piece + 1) / pieces;
+  return begin == end ? Tensor() : message.reshape({elements}).rows(begin, end);
+}
+
+}  // namespace
+
+RingAttention::RingAttention(Backend& backend, Communicator& cp, const SequenceLayout& layout, const Shape& shape,
+                             Arena& arena)
+    : backend_(backend),
+      cp_(cp),
+      layout_(layout),
+      shape_(shape),
+      rank_(cp.rank()),
+      ranks_(cp.size()),
+      schedule_(cp.size(), shape.ring_inner),
+      staged_first_(arena.measuring() ? 0 : static_cast<size_t>(shape.batch * layout.local())),
+      staged_reads_(static_cast<size_t>(2 * cp.size())),
+      all_reads_(static_cast<size_t>(2 * cp.size()) * cp.size()),
+      half_shapes_(static_cast<size_t>(2 * cp.size())) {
+  CHECK(layout.cp() == cp.size(), "layout and communicator differ in size", layout.cp(), cp.size());
+  CHECK(shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0, "query heads are a multiple of key/value heads",
+        shape.heads, shape.kv_heads);
+  query_index_ = arena.allocate("attention.index", DType::kInt64, {layout.local()});
+  if (ranks_ > 1) sequence_index_ = arena.allocate("attention.index", DType::kInt64, {layout.padded()});
+}
+
+void RingAttention::allocate_work(Arena& arena) {
+  const auto [batch, heads, kv_heads, width, compute, backward, ring_inner] = shape_;
+  const int64_t local = layout_.local();
+  const DType wide = accumulate_type(compute);
+  const int64_t block = half_elements(layout_, shape_);
+
+  const auto keys = [&] { return arena.allocate("attention.ring_keys", compute, {2, block}); };
+  const bool two_level = schedule_.stages() > 1;
+  if (ranks_ > 1) base_[0] = keys();
+  if (two_level) base_[1] = keys();
+  if (schedule_.inner() > 1) passing_[1] = keys();
+  // One ring's own block is not needed after its first hop; a base block is, until it has gone down a node.
+  if (schedule_.inner() > 2) passing_[0] = two_level ? keys() : base_[0];
+
+  // The state of a forward pass and the accumulators of a backward pass are never alive together.
+  const size_t begin = arena.mark();
+  state_.accumulator = arena.allocate("attention.state", wide, {batch, local, heads, width});
+  state_.maximum = arena.allocate("attention.state", wide, {batch, heads, local});
+  state_.sum = arena.allocate("attention.state", wide, {batch, heads, local});
+  if (!backward) return;
+  const size_t forward_end = arena.used();
+  arena.rewind(begin);
+  dq_ = arena.allocate("attention.gradient", wide, {batch, local, heads, width});
+  delta_ = arena.allocate("attention.gradient", wide, {batch, heads, local});
+  dk_ = arena.allocate("attention.gradient", wide, {batch, local, kv_heads, width});
+  dv_ = arena.allocate("attention.gradient", wide, {batch, local, kv_heads, width});
+  const auto gradients = [&](std::initializer_list<Tensor*> blocks) {
+    for (Tensor* travelling : blocks) *travelling = arena.allocate("attention.ring_gradients", wide, {2, block});
+  };
+  if (ranks_ > 1) gradients({&part_, &outgoing_, &incoming_, &collected_});
+  if (two_level) gradients({&leaving_, &arriving_, &home_});
+  arena.advance(forward_end);
+}
+
+void RingAttention::set_mask(Tensor first, Tensor host) {
+  const int64_t local = layout_.local();
+  CHECK(first.rank() == 2 && first.size(0) == shape_.batch && first.size(1) == local, "first is [B, Tl]",
+        describe(first));
+  if (!indices_ready_) {
+    std::vector<int64_t> own = layout_.indices(rank_);
+    backend_.upload(query_index_, Tensor::of(own, {local}));
+    if (ranks_ > 1) {
+      std::vector<int64_t> all(static_cast<size_t>(layout_.padded()));
+      std::iota(all.begin(), all.end(), 0);
+      backend_.upload(sequence_index_, Tensor::of(all, {layout_.padded()}));
+    }
+    indices_ready_ = true;
+  }
+  first_ = first;
+  own_shape_ = {};
+  const bool dropped = injected(InjectedFault::kDocumentMaskDropped);
+  const Tensor staged = Tensor::of(staged_first_, {shape_.batch, local});
+  if (host)
+    std::copy_n(host.span<int64_t>().begin(), staged_first_.size(), staged_first_.begin());
+  else if (ranks_ > 1 || dropped)
+    backend_.download(staged, first_);
+  if (dropped) {
+    for (int64_t& index : staged_first_)
+      if (index < layout_.padded()) index = 0;
+    backend_.upload(first_, staged);
+  }
+  if (host || ranks_ > 1 || dropped) own_shape_ = own_shape();
+  if (ranks_ == 1) return;
+
+  // A half's keys are the run [begin, begin + half); a row sees some of them unless its interval ends before or starts
+  // after.
+  const int64_t half = layout_.half();
+  for (int source = 0; source < ranks_; ++source)
+    for (int which = 0; which < 2; ++which) {
+      half_shapes_[static_cast<size_t>(2 * source + which)] = half_shape(source, which);
+      const int64_t begin = layout_.index_of(source, which * half);
+      int64_t& reads = staged_reads_[static_cast<size_t>(2 * source + which)];
+      reads = 0;
+      for (int64_t row = 0; row < shape_.batch * local && reads == 0; ++row) {
+        const int64_t from = staged_first_[static_cast<size_t>(row)];
+        const int64_t own = layout_.index_of(rank_, row % local);
+        reads = from <= own && from < begin + half && own >= begin ? 1 : 0;
+      }
+    }
+  cp_.all_gather(Tensor::of(all_reads_, {ranks_, 2 * ranks_}), Tensor::of(staged_reads_, {1, 2 * ranks_}));
+  schedule_.set(all_reads_);
+}
+
+Tensor RingAttention::half_of(Tensor block, int half, int which) const {
+  const int64_t elements = block.size(1) / 2;
+  return block.reshape({4, elements})
+      .rows(2 * half + which, 2 * half + which + 1)
+      .reshape({shape_.batch, layout_.half(), shape_.kv_heads, shape_.head_dim});
+}
+
+Tensor RingAttention::part_of(Tensor block, Halves halves) {
+  if (!halves.any()) return {};
+  return block.rows(halves.early ? 0 : 1, halves.late ? 2 : 1);
+}
+
+AttentionMask RingAttention::half_mask(int source, int half) const {
+  int64_t begin = layout_.index_of(source, half * layout_.half());
+  MaskShape shape = half_shapes_[static_cast<size_t>(2 * source + half)];
+  if (half == 1 && injected(InjectedFault::kRingWrongChunkOrder))
+    begin = (ranks_ + source) * layout_.half(), shape = {};
+  return {query_index_, first_, sequence_index_.rows(begin, begin + layout_.half()), shape};
+}
+
+// Local order is that of the sequence, whatever the layout: own keys are causal unless a row's interval begins later.
+MaskShape RingAttention::own_shape() const {
+  MaskShape shape{MaskShape::Kind::kCausal};
+  const int64_t local = layout_.local(), begin = layout_.index_of(rank_, 0);
+  for (int64_t row = 0; row < shape_.batch * local; ++row) {
+    const int64_t first = staged_first_[static_cast<size_t>(row)];
+    if (first > layout_.index_of(rank_, row % local))
+      shape.empty_rows = true;
+    else if (first > begin)
+      return {};
+  }
+  return shape;
+}
+
+// All rows see a half of another rank, or the late half of this one's rows, unless intervals begin inside it.
+MaskShape RingAttention::half_shape(int source, int half) const {
+  MaskShape shape{MaskShape::Kind::kFull};
+  const int64_t local = layout_.local(), begin = layout_.index_of(source, half * layout_.half());
+  while (shape.begin < local && layout_.index_of(rank_, shape.begin) < begin) ++shape.begin;
+  if (shape.begin == local) return {};
+  for (int64_t row = 0; row < shape_.batch * local; ++row) {
+    const int64_t first = staged_first_[static_cast<size_t>(row)], own = layout_.index_of(rank_, row % local);
+    if (row % local < shape.begin) continue;
+    if (first > own)
+      shape.empty_rows = true;
+    else if (first > begin || own < begin + layout_.half() - 1)
+      return {};
+  }
+  return shape;
+}
+
+void RingAttention::pack_own(Tensor k, Tensor v) {
+  const int64_t half = layout_.half();
+  const Halves around = schedule_.carried(rank_, 0), down = schedule_.outer_carried(rank_, 0);
+  for (int which = 0; which < 2; ++which)
+    if (around.has(which) || down.has(which)) {
+      backend_.copy(half_of(base_[0], which, 0), k.slice(1, which * half, (which + 1) * half));
+      backend_.copy(half_of(base_[0], which, 1), v.slice(1, which * half, (which + 1) * half));
+    }
+}
+
+Tensor& RingAttention::block(int step) {
+  const int inner_step = step % schedule_.inner();
+  return inner_step == 0 ? base_[step / schedule_.inner() % 2] : passing_[inner_step % 2];
+}
+
+void RingAttention::exchange(Transfers& transfers, Tensor send, int to, Tensor receive, int from,
+                             Communicator::Kind kind) {
+  transfers.push_back(cp_.start_exchange(send, send ? to : -1, receive, receive ? from : -1, kind));
+}
+
+void RingAttention::poll() const {
+  for (const Transfers* transfers : {&transfers_, &outer_keys_, &outer_gradients_})
+    for (const auto& transfer : *transfers) transfer->poll();
+}
+
+// What was started in this step; at the end of a stage also what had all of it: the next base block has come, and one
+// step later, when the stage's last gradients are collected, those of the node before.
+void RingAttention::wait_after(int step) {
+  const auto finish = [](Transfers& transfers) {
+    for (const auto& transfer : transfers) transfer->wait();
+    transfers.clear();
+  };
+  finish(transfers_);
+  if ((step + 1) % schedule_.inner() == 0) finish(outer_keys_);
+  if (step % schedule_.inner() == 0 || step > ranks_) finish(outer_gradients_);
+}
+
+// Sends the present block down and receives the next one; nothing when no rank needs the hop. Beside that a piece of
+// the base block goes down a node, one in every step of the stage: a device carries out the exchanges of a group one
+// after another, and a whole block would make the inner hops behind it wait.
+void RingAttention::start_keys(int step) {
+  const int inner = schedule_.inner(), stage = step / inner, inner_step = step % inner;
+  if (step >= ranks_) return;
+  if (inner_step + 1 < inner && schedule_.any_carried(step))
+    exchange(transfers_, part_of(block(step), schedule_.carried(rank_, step)), schedule_.below(rank_),
+             part_of(block(step + 1), schedule_.carried(schedule_.above(rank_), step)), schedule_.above(rank_));
+  if (stage + 1 < schedule_.stages() && schedule_.any_outer_carried(stage)) {
+    const Tensor send = part_of(base_[stage % 2], schedule_.outer_carried(rank_, stage));
+    const int above = schedule_.outer_above(rank_);
+    const Tensor receive = part_of(base_[(stage + 1) % 2], schedule_.outer_carried(above, stage));
+    exchange(outer_keys_, piece_of(send, inner_step, inner), schedule_.outer_below(rank_),
+             piece_of(receive, inner_step, inner), above);
+  }
+}
+
+void RingAttention::forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, double scale) {
+  CHECK(first_, "set_mask comes before forward");
+  backend_.attention_begin(state_);
+  if (ranks_ > 1) pack_own(k, v);
+  for (int step = 0; step < ranks_; ++step) {
+    start_keys(step);
+    if (step == 0) backend_.attention_forward(state_, q, k, v, own_mask(), scale);
+    const Halves read = schedule_.read(rank_, step);
+    for (int half = 0; half < 2; ++half)
+      if (read.has(half)) {
+        poll();
+        backend_.attention_forward(state_, q, half_of(block(step), half, 0), half_of(block(step), half, 1),
+                                   half_mask(schedule_.source(rank_, step), half), scale);
+      }
+    // The sent block was read by the work above, the next hop overwrites it: that hop starts after all work put on the
+    // backend's queue before (communicator.h).
+    wait_after(step);
+  }
+  backend_.attention_finish(out, lse, state_);
+}
+
+// What the step before has left in outgoing_: on to the next rank down, or where all of the stage is in it straight to
+// who collects it.
+void RingAttention::start_gradients(int step) {
+  const int before = step - 1, inner = schedule_.inner();
+  if (before < 1 || before >= ranks_) return;
+  if (schedule_.any_gradient_carried(before)) {
+    const int above = schedule_.above(rank_);
+    exchange(transfers_, part_of(outgoing_, schedule_.gradient_carried(rank_, before)), schedule_.below(rank_),
+             part_of(incoming_, schedule_.gradient_carried(above, before)), above);
+  }
+  if (before % inner == 0) {  // nobody but the collector has read these
+    const Halves stay = schedule_.gradient_finished(rank_, before);
+    for (int half = 0; half < 2; ++half)
+      if (stay.has(half)) backend_.copy(collected_.rows(half, half + 1), outgoing_.rows(half, half + 1));
+  } else if (schedule_.any_gradient_finished(before)) {
+    const int last_reader = schedule_.reader(rank_, before % inner);  // of this rank's base block
+    exchange(transfers_, part_of(outgoing_, schedule_.gradient_finished(rank_, before)),
+             schedule_.collector(rank_, before), part_of(collected_, schedule_.gradient_finished(last_reader, before)),
+             last_reader, Communicator::Kind::kMessage);
+  }
+}
+
+// What the stage before the last collection has left in leaving_: down to the next node, or straight home where it is
+// complete. In pieces, as the base blocks; the last stage's have nothing to hide behind and come in one.
+void RingAttention::start_outer_gradients(int step) {
+  const int inner = schedule_.inner(), stage = (step - 1) / inner - 1;
+  if (step < 1 || stage < 1 || stage >= schedule_.stages()) return;
+  const int pieces = stage + 1 < schedule_.stages() ? inner : 1, piece = (step - 1) % inner;
+  const auto send = [&](Tensor receive, Halves own, int to, Halves theirs, int from, Communicator::Kind kind) {
+    exchange(outer_gradients_, piece_of(part_of(leaving_, own), piece, pieces), to,
+             piece_of(part_of(receive, theirs), piece, pieces), from, kind);
+  };
+  if (schedule_.any_outer_gradient_carried(stage)) {
+    const int above = schedule_.outer_above(rank_);
+    send(arriving_, schedule_.outer_gradient_carried(rank_, stage), schedule_.outer_below(rank_),
+         schedule_.outer_gradient_carried(above, stage), above, Communicator::Kind::kShift);
+  }
+  if (schedule_.any_outer_gradient_finished(stage)) {
+    const int base = schedule_.base(stage), last_reader = schedule_.reader(rank_, base);
+    send(home_, schedule_.outer_gradient_finished(rank_, stage), schedule_.source(rank_, base),
+         schedule_.outer_gradient_finished(last_reader, stage), last_reader, Communicator::Kind::kMessage);
+  }
+}
+
+void RingAttention::backward_remote(int step, Tensor q, Tensor dout, Tensor lse, double scale) {
+  const Halves read = schedule_.read(rank_, step);
+  for (int half = 0; half < 2; ++half)
+    if (read.has(half)) {
+      backend_.fill(part_.rows(half, half + 1), 0);
+      backend_.attention_backward(dq_, half_of(part_, half, 0), half_of(part_, half, 1), q,
+                                  half_of(block(step), half, 0), half_of(block(step), half, 1), dout, lse, delta_,
+                                  half_mask(schedule_.source(rank_, step), half), scale);
+    }
+}
+
+// This rank's part and that of the ranks before it become one, which is sent while the next block is worked on.
+void RingAttention::add_parts(int step) {
+  const Halves mine = schedule_.read(rank_, step);
+  const Halves theirs = step > 1 ? schedule_.gradient_carried(schedule_.above(rank_), step - 1) : Halves{};
+  for (int half = 0; half < 2; ++half) {
+    if (!theirs.has(half)) continue;
+    const Tensor sum = part_.rows(half, half + 1);
+    const Tensor received = incoming_.rows(half, half + 1);
+    mine.has(half) ? backend_.add(sum, received) : backend_.copy(sum, received);
+  }
+  std::swap(part_, outgoing_);
+}
+
+// All of a stage has come. Of stage 0 that is of this rank's own keys; otherwise the nodes before are added.
+void RingAttention::collect(int stage) {
+  const Halves mine = schedule_.collected(rank_, stage);
+  if (stage == 0) {
+    add_home(collected_, {mine.early && !injected(InjectedFault::kRingDropsLastGradientHop), mine.late});
+    return;
+  }
+  const Halves theirs =
+      stage > 1 ? schedule_.outer_gradient_carried(schedule_.outer_above(rank_), stage - 1) : Halves{};
+  for (int half = 0; half < 2; ++half) {
+    if (!theirs.has(half)) continue;
+    const Tensor sum = collected_.rows(half, half + 1);
+    const Tensor received = arriving_.rows(half, half + 1);
+    mine.has(half) ? backend_.add(sum, received) : backend_.copy(sum, received);
+  }
+  std::swap(collected_, leaving_);
+}
+
+void RingAttention::add_home(Tensor block, Halves halves) {
+  for (int half = 0; half < 2; ++half) {
+    if (!halves.has(half)) continue;
+    const int64_t begin = half * layout_.half();
+    backend_.add(dk_.slice(1, begin, begin + layout_.half()), half_of(block, half, 0));
+    backend_.add(dv_.slice(1, begin, begin + layout_.half()), half_of(block, half, 1));
+  }
+}
+
+void RingAttention::backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k, Tensor v, Tensor out,
+                             Tensor lse, double scale) {
+  CHECK(shape_.backward, "this ring was built for forward passes only");
+  CHECK(first_, "set_mask comes before backward");
+  const int stages = schedule_.stages();
+  backend_.attention_delta(delta_, dout, out);
+  for (const Tensor& accumulator : {dq_, dk_, dv_}) backend_.fill(accumulator, 0);
+  if (ranks_ > 1) pack_own(k, v);
+
+  // Step W has no work left: the last gradients are collected in it, and come home from other nodes in the one after.
+  const int last_step = ranks_ == 1 ? 0 : stages == 1 ? ranks_ : ranks_ + 1;
+  for (int step = 0; step <= last_step; ++step) {
+    start_keys(step);
+    start_gradients(step);
+    start_outer_gradients(step);
+    if (ranks_ == 1)
+      backend_.attention_backward_whole(dq_, dk_, dv_, q, k, v, dout, out, lse, delta_, own_mask(), scale);
+    else if (step == 0)
+      backend_.attention_backward(dq_, dk_, dv_, q, k, v, dout, lse, delta_, own_mask(), scale);
+    poll();
+    if (step > 0 && step < ranks_) backward_remote(step, q, dout, lse, scale);
+    wait_after(step);
+    if (step > 0 && step <= ranks_ && step % schedule_.inner() == 0) collect(step / schedule_.inner() - 1);
+    if (step > 0 && step < ranks_) add_parts(step);
+  }
+
+  Halves came;
+  for (int stage = 1; stage < stages; ++stage) {
+    const Halves finished = schedule_.outer_gradient_finished(schedule_.reader(rank_, schedule_.base(stage)), stage);
+    came = {came.early || finished.early, came.late || finished.late};
+  }
+  if (stages > 1 && !injected(InjectedFault::kRingDropsOuterGradientHop)) add_home(home_, came);
+  backend_.copy(dq, dq_);
+  backend_.copy(dk, dk_);
+  backend_.copy(dv, dv_);
+}
+
+RingSchedule::Wire RingAttention::forward_wire(const SequenceLayout& layout, const Shape& shape) {
+  return scaled(causal_halves(layout, shape.ring_inner).keys,
+                half_elements(layout, shape) * static_cast<int64_t>(size_of(shape.compute)));
+}
+
+RingSchedule::Wire RingAttention::backward_wire(const SequenceLayout& layout, const Shape& shape) {
+  const RingSchedule::Wire keys = forward_wire(layout, shape);
+  const RingSchedule::Wire gradients =
+      scaled(causal_halves(layout, shape.ring_inner).gradients,
+             half_elements(layout, shape) * static_cast<int64_t>(size_of(accumulate_type(shape.compute))));
+  return {keys.inner + gradients.inner, keys.outer + gradients.outer};
+}
+
+}  // namespace carillon

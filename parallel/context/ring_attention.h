@@ -1,0 +1,138 @@
+// Attention over a sequence split along cp (ring attention: Liu et al., 2310.01889; zigzag as in 2.x of
+// parallel/README.md).
+//
+// Keys and values travel downward, from rank r to rank r-1 (mod W): at step j rank r works on the block of source
+// s = (r + j) mod W, and at the same time sends it on and receives the next. The late half of a zigzag block is read
+// only by ranks below its source, so it stops at rank 0: 25 % fewer bytes. A forward pass makes W-1 hops. In the
+// backward pass dK and dV (type A) follow their keys one hop behind, begun by the first rank that reads them and sent
+// straight home by the last: the late half's from rank 0. The owner's own part never travels. The mask
+// (runtime/backend.h) decides which pairs are computed, so packed documents, windows and padding need nothing more; a
+// half travels no further than the last rank whose queries see it (ring_schedule.h). On one rank (W = 1) this is a
+// plain call of the backend.
+//
+// Two levels (Shape::ring_inner; LoongTrain, 2406.18485, BurstEngine, 2509.19836; drawn in parallel/README.md): inside
+// a node the ranks pass blocks around as above, one stage for each node's blocks; meanwhile every rank exchanges the
+// block that begins the next stage with its namesake on the next node, so all of a node's network adapters work at once
+// and have a whole stage of computing to finish. dK and dV of a stage are summed around the inner ring, collected by
+// the rank that brought the block and added to those that the node before has sent; these too have a stage for their
+// way.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "parallel/context/ring_schedule.h"
+#include "parallel/context/sequence_layout.h"
+#include "parallel/transport/communicator.h"
+#include "runtime/backend.h"
+#include "runtime/buffer.h"
+
+namespace carillon {
+
+class RingAttention {
+ public:
+  // Shapes of one call. Indices are allocated from `arena` here; working memory (send and receive blocks, softmax
+  // state, dK/dV accumulators) by allocate_work, once: all layers' passes share it, and nothing in it lasts from one to
+  // the next.
+  struct Shape {
+    int64_t batch;         // B
+    int64_t heads;         // NHl: query heads on this rank
+    int64_t kv_heads;      // NKVl
+    int64_t head_dim;      // HD
+    DType compute;         // T
+    bool backward = true;  // false: forward only (evaluation), less memory
+    int ring_inner = 0;    // ranks of an inner ring, a divisor of cp's; 0: one ring
+  };
+  RingAttention(Backend& backend, Communicator& cp, const SequenceLayout& layout, const Shape& shape, Arena& arena);
+  void allocate_work(Arena& arena);
+
+  // first [B, Tl] int64: for each local row the sequence index of its first visible key (runtime/backend.h).
+  // Collective; call once per micro-batch. The rows' own indices come from the layout. `first` is kept as a view: its
+  // memory must stay as it is until the last pass over this micro-batch. `host`: the same on the host where the caller
+  // has it, which saves the way back; without it the only rank of a group (W = 1) knows nothing of the mask's shape.
+  void set_mask(Tensor first, Tensor host = {});
+
+  // out [B, Tl, NHl, HD] (T), lse [B, NHl, Tl] (A).  q, k, v local, rotated; dims 0..2 may be strided.
+  void forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, double scale);
+  // dq, dk, dv (T; overwritten; may be strided) from dout, out and lse of the forward pass.
+  void backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse,
+                double scale);
+
+  // Bytes all ranks together put on the wire for one forward (backward) pass of plain causal attention by the formulas
+  // of parallel/README.md; the test compares them with what was counted. Masks that hide whole halves send less.
+  static int64_t forward_bytes(const SequenceLayout& layout, const Shape& shape) {
+    return forward_wire(layout, shape).all();
+  }
+  static int64_t backward_bytes(const SequenceLayout& layout, const Shape& shape) {
+    return backward_wire(layout, shape).all();
+  }
+  // The same by link: inside inner rings and between them. Of one ring all is inner.
+  static RingSchedule::Wire forward_wire(const SequenceLayout& layout, const Shape& shape);
+  static RingSchedule::Wire backward_wire(const SequenceLayout& layout, const Shape& shape);
+
+  // What travels under the mask that was set.
+  const RingSchedule& schedule() const { return schedule_; }
+
+ private:
+  using Transfers = std::vector<std::unique_ptr<Communicator::Transfer>>;
+  // A block in flight, [2 halves, 2·B·half·NKVl·HD]: early keys, early values, late keys, late values.
+  Tensor half_of(Tensor block, int half, int which) const;  // [B, half, NKVl, HD]; which: 0 keys, 1 values
+  static Tensor part_of(Tensor block, Halves halves);       // what one message carries; absent for none
+  Tensor& block(int step);                                  // worked on at this step
+  AttentionMask own_mask() const { return {query_index_, first_, query_index_, own_shape_}; }
+  AttentionMask half_mask(int source, int half) const;
+  // From staged_first_.
+  MaskShape own_shape() const;
+  MaskShape half_shape(int source, int half) const;
+  void pack_own(Tensor k, Tensor v);
+  void start_keys(int step);
+  void start_gradients(int step);
+  void start_outer_gradients(int step);
+  void exchange(Transfers& transfers, Tensor send, int to, Tensor receive, int from,
+                Communicator::Kind kind = Communicator::Kind::kShift);
+  void poll() const;
+  void wait_after(int step);
+  void backward_remote(int step, Tensor q, Tensor dout, Tensor lse, double scale);
+  void add_parts(int step);
+  void collect(int stage);
+  void add_home(Tensor block, Halves halves);
+
+  Backend& backend_;
+  Communicator& cp_;
+  SequenceLayout layout_;
+  Shape shape_;
+  int rank_;
+  int ranks_;
+  RingSchedule schedule_;
+
+  Tensor query_index_;     // [Tl] int64
+  Tensor sequence_index_;  // [T] int64: 0, 1, 2 …; the indices of any half are a slice of it (W > 1)
+  Tensor first_;           // [B, Tl] int64, the caller's
+  bool indices_ready_ = false;
+
+  // Of stage o base_[o % 2] is the block it begins with, and the other one that of the next stage, being received; at
+  // inner step j > 0 passing_[j % 2] is worked on and sent while the other one is received (T).
+  std::array<Tensor, 2> base_, passing_;
+  AttentionState state_;  // forward only; shares memory with what follows
+  Tensor delta_;          // [B, NHl, Tl] (A)
+  Tensor dq_;             // [B, Tl, NHl, HD] (A)
+  Tensor dk_, dv_;        // [B, Tl, NKVl, HD] (A): this rank's queries' part for its own keys
+  Tensor part_;           // dK, dV of the block being worked on; blocks as above, in A
+  Tensor outgoing_;       // … of the block before, being sent
+  Tensor incoming_;       // … of the ranks before, being received
+  Tensor collected_;      // … of the stage's base block, from the last neighbours that read it; stage 0: own keys
+  // Two levels only: of the base block of the stage before, from all nodes so far, being sent; of the present one, from
+  // the nodes before, being received; of this rank's own keys from other nodes, complete.
+  Tensor leaving_, arriving_, home_;
+
+  // Under way until the step's end, and until the stage's.
+  Transfers transfers_, outer_keys_, outer_gradients_;
+
+  std::vector<int64_t> staged_first_;  // host staging of set_mask
+  std::vector<int64_t> staged_reads_, all_reads_;
+  MaskShape own_shape_;
+  std::vector<MaskShape> half_shapes_;  // [source, half]
+};
+
+}  // namespace carillon

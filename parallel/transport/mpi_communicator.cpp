@@ -1,0 +1,281 @@
+#include "parallel/transport/mpi_communicator.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+#include "parallel/shard.h"
+#include "parallel/transport/mpi_environment.h"
+#include "parallel/transport/mpi_native.h"
+#include "parallel/transport/rank_order.h"
+#include "runtime/trace.h"
+
+namespace carillon {
+namespace {
+
+constexpr size_t kMessageLimit = size_t{1} << 30;
+// Reductions work through a tensor in blocks of this size a rank, so that scratch stays small.
+constexpr int64_t kReductionBlock = int64_t{4} << 20;
+std::atomic<size_t> message_limit{kMessageLimit};
+
+// Calls visit(offset, bytes) for the pieces of a message.
+template <class Visit>
+void for_each_piece(size_t bytes, Visit visit) {
+  const size_t limit = message_limit.load();
+  for (size_t begin = 0; begin < bytes; begin += limit) visit(begin, std::min(limit, bytes - begin));
+}
+
+class MpiTransfer : public Communicator::Transfer {
+ public:
+  explicit MpiTransfer(const std::string& where) : where_(where) {}
+  ~MpiTransfer() override {
+    // Only on the way out of an error: nobody may be left to answer, so nothing is waited for.
+    for (MPI_Request& request : requests_) {
+      if (request == MPI_REQUEST_NULL) continue;
+      MPI_Cancel(&request);
+      MPI_Request_free(&request);
+    }
+  }
+  void wait() override {
+    const TraceSpan span("wait " + where_);
+    check_mpi(MPI_Waitall(static_cast<int>(requests_.size()), requests_.data(), MPI_STATUSES_IGNORE), "waiting",
+              where_);
+    requests_.clear();
+  }
+  void poll() override {
+    int done = 0;
+    check_mpi(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE), "polling",
+              where_);
+  }
+  MPI_Request* add() { return &requests_.emplace_back(MPI_REQUEST_NULL); }
+
+ private:
+  std::string where_;
+  std::vector<MPI_Request> requests_;
+};
+
+class MpiCommunicator : public Communicator {
+ public:
+  MpiCommunicator(MPI_Comm communicator, std::string name) : communicator_(communicator), name_(std::move(name)) {
+    MPI_Comm_set_errhandler(communicator_, MPI_ERRORS_RETURN);
+    MPI_Comm_rank(communicator_, &rank_);
+    MPI_Comm_size(communicator_, &size_);
+  }
+  ~MpiCommunicator() override {
+    int finalized = 0;
+    MPI_Finalized(&finalized);
+    if (!finalized) MPI_Comm_free(&communicator_);
+  }
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+  const std::string& name() const override { return name_; }
+  MPI_Comm native() const { return communicator_; }
+
+  void all_reduce(Tensor x, Reduction reduction) override;
+  void all_gather(Tensor y, Tensor x, const std::vector<int64_t>& counts) override;
+  void reduce_scatter(Tensor y, Tensor x, const std::vector<int64_t>& counts) override;
+  void broadcast(Tensor x, int root) override;
+  void barrier() override { check_mpi(MPI_Barrier(communicator_), "a barrier", name_); }
+  std::unique_ptr<Transfer> start_exchange(Tensor send, int to, Tensor receive, int from, Kind kind) override;
+  std::unique_ptr<Communicator> split(int color, int key, std::string name) override {
+    MPI_Comm made = MPI_COMM_NULL;
+    check_mpi(MPI_Comm_split(communicator_, color, key, &made), "a split", name_);
+    return make_mpi_communicator(made, std::move(name));
+  }
+
+ private:
+  // Everybody's bytes concatenated, unchecked and uncounted.
+  void gather_bytes(char* y, const char* x, const std::vector<int64_t>& bytes);
+  void all_reduce_small(Tensor x, Reduction reduction);
+  // y = this rank's share of the sum over ranks of x, whose shares of `counts` elements stand at `begin` elements.
+  void reduce_shares(char* y, const char* x, DType dtype, const std::vector<int64_t>& begin,
+                     const std::vector<int64_t>& counts, Reduction reduction);
+
+  MPI_Comm communicator_;
+  int rank_ = 0;
+  int size_ = 1;
+  std::string name_;
+  std::vector<char> scratch_;  // kept: a step allocates nothing after the first
+};
+
+void MpiCommunicator::gather_bytes(char* y, const char* x, const std::vector<int64_t>& bytes) {
+  int64_t total = 0;
+  for (int64_t part : bytes) total += part;
+  if (total <= static_cast<int64_t>(message_limit.load())) {
+    std::vector<int> counts(bytes.begin(), bytes.end()), begin(bytes.size());
+    for (size_t r = 1; r < bytes.size(); ++r) begin[r] = begin[r - 1] + counts[r - 1];
+    const bool in_place = y + begin[static_cast<size_t>(rank_)] == x;
+    check_mpi(MPI_Allgatherv(in_place ? MPI_IN_PLACE : x, counts[static_cast<size_t>(rank_)], MPI_BYTE, y,
+                             counts.data(), begin.data(), MPI_BYTE, communicator_),
+              "an all-gather", name_);
+    return;
+  }
+  int64_t begin = 0;
+  for (int r = 0; r < size_; ++r) {
+    char* part = y + begin;
+    const size_t part_bytes = static_cast<size_t>(bytes[static_cast<size_t>(r)]);
+    if (r == rank_ && part != x && part_bytes > 0) std::memcpy(part, x, part_bytes);
+    for_each_piece(part_bytes, [&](size_t offset, size_t count) {
+      check_mpi(MPI_Bcast(part + offset, static_cast<int>(count), MPI_BYTE, r, communicator_), "an all-gather", name_);
+    });
+    begin += bytes[static_cast<size_t>(r)];
+  }
+}
+
+void MpiCommunicator::all_reduce_small(Tensor x, Reduction reduction) {
+  const size_t bytes = x.bytes();
+  scratch_.resize(std::max(scratch_.size(), bytes * static_cast<size_t>(size_)));
+  gather_bytes(scratch_.data(), static_cast<const char*>(x.raw()),
+               std::vector<int64_t>(static_cast<size_t>(size_), static_cast<int64_t>(bytes)));
+  std::vector<const void*> parts;
+  for (int r = 0; r < size_; ++r) parts.push_back(scratch_.data() + static_cast<size_t>(r) * bytes);
+  reduce_in_rank_order(x, parts, reduction);
+}
+
+void MpiCommunicator::reduce_shares(char* y, const char* x, DType dtype, const std::vector<int64_t>& begin,
+                                    const std::vector<int64_t>& counts, Reduction reduction) {
+  const int64_t width = static_cast<int64_t>(size_of(dtype));
+  const int64_t limit = static_cast<int64_t>(message_limit.load()) / width / size_;
+  const int64_t block = std::max<int64_t>(1, std::min(kReductionBlock, limit));
+  const int64_t longest = *std::max_element(counts.begin(), counts.end());
+  const int64_t own = counts[static_cast<size_t>(rank_)];
+  const size_t part_bytes = static_cast<size_t>(std::min(block, std::max<int64_t>(own, 1)) * width);
+  // Shares are sent from where they stand and received side by side.
+  scratch_.resize(std::max(scratch_.size(), part_bytes * static_cast<size_t>(size_)));
+  for (int64_t at = 0; at < longest; at += block) {
+    const int64_t here = std::clamp<int64_t>(own - at, 0, block);
+    MpiTransfer transfer(name_);
+    std::vector<const void*> parts;
+    for (int r = 0; r < size_; ++r) {
+      char* part = scratch_.data() + static_cast<size_t>(r) * part_bytes;
+      if (r == rank_) {
+        parts.push_back(x + (begin[static_cast<size_t>(rank_)] + at) * width);
+        continue;
+      }
+      parts.push_back(part);
+      if (here > 0)
+        check_mpi(MPI_Irecv(part, static_cast<int>(here * width), MPI_BYTE, r, 1, communicator_, transfer.add()),
+                  "a reduction", name_);
+    }
+    for (int step = 1; step < size_; ++step) {
+      const int r = (rank_ + step) % size_;
+      const int64_t there = std::clamp<int64_t>(counts[static_cast<size_t>(r)] - at, 0, block);
+      if (there > 0)
+        check_mpi(MPI_Isend(x + (begin[static_cast<size_t>(r)] + at) * width, static_cast<int>(there * width), MPI_BYTE,
+                            r, 1, communicator_, transfer.add()),
+                  "a reduction", name_);
+    }
+    transfer.wait();
+    if (here > 0) reduce_in_rank_order(Tensor(y + at * width, dtype, {here}), parts, reduction);
+  }
+}
+
+void MpiCommunicator::all_reduce(Tensor x, Reduction reduction) {
+  CHECK(x.packed(), "all_reduce of a tensor with gaps", describe(x));
+  count_all_reduce(x.count(), static_cast<int64_t>(size_of(x.dtype())));
+  if (size_ == 1 || x.empty()) return;
+  const TraceSpan span("all_reduce " + name_);
+  if (x.bytes() <= 4096) return all_reduce_small(x, reduction);
+  const int64_t width = static_cast<int64_t>(size_of(x.dtype()));
+  std::vector<int64_t> begin, counts, bytes;
+  for (int r = 0; r < size_; ++r) {
+    const Range share = share_of(x.count(), size_, r);
+    begin.push_back(share.begin);
+    counts.push_back(share.size());
+    bytes.push_back(share.size() * width);
+  }
+  char* data = static_cast<char*>(x.raw());
+  char* own = data + begin[static_cast<size_t>(rank_)] * width;
+  reduce_shares(own, data, x.dtype(), begin, counts, reduction);
+  gather_bytes(data, own, bytes);
+}
+
+void MpiCommunicator::reduce_scatter(Tensor y, Tensor x, const std::vector<int64_t>& counts) {
+  CHECK(y.packed() && x.packed() && y.dtype() == x.dtype() && y.size(0) == counts[static_cast<size_t>(rank_)],
+        "reduce_scatter shapes", describe(y), describe(x));
+  count_reduce_scatter(static_cast<int64_t>(x.bytes()), static_cast<int64_t>(y.bytes()));
+  const int64_t row = x.size(0) == 0 ? 0 : x.count() / x.size(0);
+  std::vector<int64_t> begin, elements;
+  int64_t at = 0;
+  for (int64_t rows : counts) {
+    begin.push_back(at * row);
+    elements.push_back(rows * row);
+    at += rows;
+  }
+  CHECK(at == x.size(0), "rows announced and given differ", at, x.size(0));
+  if (x.empty()) return;
+  const TraceSpan span("reduce_scatter " + name_);
+  reduce_shares(static_cast<char*>(y.raw()), static_cast<const char*>(x.raw()), x.dtype(), begin, elements,
+                Reduction::kSum);
+}
+
+void MpiCommunicator::all_gather(Tensor y, Tensor x, const std::vector<int64_t>& counts) {
+  CHECK(y.packed() && x.packed() && y.dtype() == x.dtype() && x.size(0) == counts[static_cast<size_t>(rank_)],
+        "all_gather shapes", describe(y), describe(x));
+  count_all_gather(static_cast<int64_t>(x.bytes()));
+  int64_t rows = 0;
+  for (int64_t count : counts) rows += count;
+  CHECK(rows == y.size(0), "rows announced and received differ", rows, y.size(0));
+  if (y.empty()) return;
+  const TraceSpan span("all_gather " + name_);
+  const int64_t row_bytes = static_cast<int64_t>(y.bytes()) / y.size(0);
+  std::vector<int64_t> bytes;
+  for (int64_t count : counts) bytes.push_back(count * row_bytes);
+  gather_bytes(static_cast<char*>(y.raw()), static_cast<const char*>(x.raw()), bytes);
+}
+
+void MpiCommunicator::broadcast(Tensor x, int root) {
+  CHECK(x.packed(), "broadcast of a tensor with gaps", describe(x));
+  count_broadcast(static_cast<int64_t>(x.bytes()), root);
+  for_each_piece(x.bytes(), [&](size_t offset, size_t bytes) {
+    check_mpi(MPI_Bcast(static_cast<char*>(x.raw()) + offset, static_cast<int>(bytes), MPI_BYTE, root, communicator_),
+              "a broadcast", name_);
+  });
+}
+
+std::unique_ptr<Communicator::Transfer> MpiCommunicator::start_exchange(Tensor send, int to, Tensor receive, int from,
+                                                                        Kind kind) {
+  auto transfer = std::make_unique<MpiTransfer>(name_);
+  if (receive && from >= 0) {
+    CHECK(receive.packed(), "exchanges are of packed tensors", describe(receive));
+    for_each_piece(receive.bytes(), [&](size_t offset, size_t bytes) {
+      check_mpi(MPI_Irecv(static_cast<char*>(receive.raw()) + offset, static_cast<int>(bytes), MPI_BYTE, from, 0,
+                          communicator_, transfer->add()),
+                "a receive", name_);
+    });
+  }
+  if (send && to >= 0) {
+    CHECK(send.packed(), "exchanges are of packed tensors", describe(send));
+    count_exchange(to == rank_ ? 0 : static_cast<int64_t>(send.bytes()), kind);
+    for_each_piece(send.bytes(), [&](size_t offset, size_t bytes) {
+      check_mpi(MPI_Isend(static_cast<char*>(send.raw()) + offset, static_cast<int>(bytes), MPI_BYTE, to, 0,
+                          communicator_, transfer->add()),
+                "a send", name_);
+    });
+  }
+  return transfer;
+}
+
+}  // namespace
+
+void check_mpi(int code, const char* what, const std::string& where) {
+  if (code == MPI_SUCCESS) return;
+  char text[MPI_MAX_ERROR_STRING];
+  int length = 0;
+  MPI_Error_string(code, text, &length);
+  fail(ExitCode::kLostPeer, "{} failed ({}), on axis {}, look for a rank that died and start again", what,
+       std::string_view(text, static_cast<size_t>(length)), where);
+}
+
+std::unique_ptr<Communicator> make_mpi_communicator(MPI_Comm communicator, std::string name) {
+  return std::make_unique<MpiCommunicator>(communicator, std::move(name));
+}
+
+std::optional<MPI_Comm> mpi_native(Communicator& group) {
+  if (const auto* mpi = dynamic_cast<MpiCommunicator*>(&group)) return mpi->native();
+  return std::nullopt;
+}
+
+void set_mpi_message_limit(size_t bytes) { message_limit.store(bytes == 0 ? kMessageLimit : bytes); }
+
+}  // namespace carillon

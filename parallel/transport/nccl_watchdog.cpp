@@ -1,0 +1,160 @@
+#include "parallel/transport/nccl_watchdog.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+
+#include "runtime/check.h"
+#include "runtime/cuda/check_cuda.h"
+
+namespace carillon {
+namespace {
+
+using Seconds = std::chrono::duration<double>;
+constexpr auto kBetweenLooks = std::chrono::milliseconds(200);
+// An operation is not asked about while it is young: nearly all have ended by themselves by then, and every question
+// takes the driver's lock.
+constexpr double kYoungSeconds = 1;
+// An error that the calling thread sees too is its to report; only one it does not see, since it waits, stays.
+constexpr double kErrorSeconds = 1;
+// Operations of a group under way at a time; a step has hundreds, and the host runs a step ahead at most.
+constexpr size_t kMostOperations = 1024;
+
+bool ended(cudaEvent_t event) { return cudaEventQuery(event) != cudaErrorNotReady; }
+
+}  // namespace
+
+EventPool::~EventPool() {
+  for (const cudaEvent_t event : free_) cudaEventDestroy(event);
+}
+
+cudaEvent_t EventPool::take() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!free_.empty()) {
+      const cudaEvent_t event = free_.back();
+      free_.pop_back();
+      return event;
+    }
+  }
+  cudaEvent_t event = nullptr;
+  CHECK_CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  return event;
+}
+
+void EventPool::give(cudaEvent_t event) {
+  const std::lock_guard lock(mutex_);
+  free_.push_back(event);
+}
+
+NcclOperation::NcclOperation(std::shared_ptr<EventPool> from, const char* name, int64_t count)
+    : pool(std::move(from)), what(name), number(count), begin(pool->take()), end(pool->take()) {}
+
+NcclOperation::~NcclOperation() {
+  pool->give(begin);
+  pool->give(end);
+}
+
+std::shared_ptr<NcclWatchdog> NcclWatchdog::of_process() {
+  static std::mutex mutex;
+  static std::weak_ptr<NcclWatchdog> only;
+  const std::lock_guard lock(mutex);
+  std::shared_ptr<NcclWatchdog> watchdog = only.lock();
+  if (!watchdog) only = watchdog = std::make_shared<NcclWatchdog>();
+  return watchdog;
+}
+
+NcclWatchdog::NcclWatchdog() : thread_([this] { run(); }) {}
+
+NcclWatchdog::~NcclWatchdog() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+void NcclWatchdog::watch(ncclComm_t communicator, int device, std::string who, double timeout_seconds) {
+  const std::lock_guard lock(mutex_);
+  groups_.push_back({communicator, device, std::move(who), timeout_seconds, {}, {}});
+}
+
+void NcclWatchdog::forget(ncclComm_t communicator) {
+  const std::lock_guard lock(mutex_);
+  groups_.remove_if([&](const Group& group) { return group.communicator == communicator; });
+}
+
+void NcclWatchdog::add(ncclComm_t communicator, std::shared_ptr<NcclOperation> operation) {
+  std::shared_ptr<NcclOperation> oldest;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto group = std::find_if(groups_.begin(), groups_.end(),
+                                    [&](const Group& candidate) { return candidate.communicator == communicator; });
+    CHECK(group != groups_.end(), "operations are of groups that are watched", operation->what);
+    group->operations.push_back(std::move(operation));
+    if (group->operations.size() <= kMostOperations) return;
+    oldest = group->operations.front();
+    group->operations.pop_front();
+  }
+  // Not under the lock: should this wait never end, the watchdog must see its neighbour behind it.
+  CHECK_CUDA(cudaEventSynchronize(oldest->end));
+}
+
+std::string NcclWatchdog::examine(Group& group, Clock::time_point now) {
+  const double timeout = group.timeout_seconds, young = std::min(kYoungSeconds, timeout / 4);
+  cudaSetDevice(group.device);  // or the questions below would start up device 0 for this thread
+  ncclResult_t state = ncclSuccess;
+  const ncclResult_t asked = ncclCommGetAsyncError(group.communicator, &state);
+  if (asked != ncclSuccess) state = asked;
+  if (state == ncclSuccess || state == ncclInProgress) {
+    group.error_seen = {};
+  } else if (group.error_seen == Clock::time_point{}) {
+    group.error_seen = now;
+  } else if (Seconds(now - group.error_seen).count() >= kErrorSeconds) {
+    const char* what = group.operations.empty() ? "between operations" : group.operations.front()->what;
+    return fmt::format("NCCL reports \"{}\" ({})", ncclGetErrorString(state), what);
+  }
+  while (!group.operations.empty()) {
+    NcclOperation& operation = *group.operations.front();
+    if (Seconds(now - operation.called).count() < young) return "";
+    if (ended(operation.end)) {
+      group.operations.pop_front();
+      continue;
+    }
+    if (operation.begun == Clock::time_point{} && ended(operation.begin)) operation.begun = now;
+    if (operation.begun == Clock::time_point{} || Seconds(now - operation.begun).count() < timeout) return "";
+    return fmt::format("{} (number {} of this group) has not ended after {:.0f} s", operation.what, operation.number,
+                       Seconds(now - operation.begun).count());
+  }
+  return "";
+}
+
+void NcclWatchdog::run() {
+  std::unique_lock lock(mutex_);
+  while (!stop_) {
+    const Clock::time_point now = Clock::now();
+    for (Group& group : groups_) {
+      const std::string problem = examine(group, now);
+      if (problem.empty()) continue;
+      end_process(fmt::format("carillon: error: {}, on {}, look for a rank that died or hangs and start again\n",
+                              problem, group.who));
+    }
+    changed_.wait_for(lock, kBetweenLooks);
+  }
+}
+
+void NcclWatchdog::end_process(const std::string& message) {
+  std::fwrite(message.data(), 1, message.size(), stderr);
+  std::fflush(stderr);
+  constexpr int kCode = static_cast<int>(ExitCode::kLostPeer);
+  // Should an abort wait for somebody too.
+  std::thread([] {
+    std::this_thread::sleep_for(std::chrono::seconds(5));
+    std::_Exit(kCode);
+  }).detach();
+  for (Group& group : groups_) ncclCommAbort(group.communicator);
+  std::_Exit(kCode);
+}
+
+}  // namespace carillon

@@ -1,0 +1,91 @@
+// What attention_*.cu offer, on plain pointers, sizes and strides (no Tensor, no fmt: nvcc compiles them fast).
+// Meanings and shapes are those of the attention ops of runtime/backend.h; CudaBackend has checked them. Every function
+// puts its kernels on `stream`, returns at once and gives back what the runtime said; nothing to do: success, no
+// launch.
+//
+// Which kernels run: bfloat16 with heads of 64, 96 or 128 whose q, k, v (and dout) allow 16-byte copies, on tensor
+// cores; everything else, heads up to 256, on tiles in shared memory (attention_general.cu), an answer to every shape
+// rather than a fast one.
+//
+// Deterministic: no atomics; each element of the state, of dq, dk and dv is written by one thread, which adds in the
+// order of the other side's rows.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "runtime/cuda/ops/kernels.h"
+
+namespace carillon::cuda {
+
+// A tensor [B, T, heads, HD]; strides in elements, the last dim packed.
+struct HeadsView {
+  void* data = nullptr;
+  int64_t batch = 0, token = 0, head = 0;
+};
+// A tensor [B, NH, T] of type A; strides in elements, the last dim packed.
+struct StatisticView {
+  void* data = nullptr;
+  int64_t batch = 0, head = 0;
+};
+
+// One call's sizes and inputs. The mask is the interval of AttentionMask, its rows non-decreasing.
+struct AttentionProblem {
+  Type type = Type::kFloat32;             // the compute type
+  int64_t batch = 0, rows = 0, keys = 0;  // B, Tq, Tk: the last two below 2^31 - 256
+  int heads = 0, kv_heads = 0, head_size = 0;
+  double scale = 1;  // of the scores
+  HeadsView q, k, v;
+  const int64_t* query_index = nullptr;  // [Tq]
+  const int64_t* first = nullptr;        // [B, Tq], batches first_batch elements apart
+  int64_t first_batch = 0;
+  const int64_t* key_index = nullptr;  // [Tk]
+};
+struct AttentionForward {
+  AttentionProblem problem;
+  HeadsView accumulator;  // A
+  StatisticView maximum, sum;
+};
+struct AttentionBackward {
+  AttentionProblem problem;
+  HeadsView dq, dk, dv;  // A, added to
+  HeadsView dout;        // T
+  StatisticView lse, delta;
+};
+// Sizes of a state, for begin, finish and delta.
+struct AttentionRows {
+  Type type = Type::kFloat32;
+  int64_t batch = 0, rows = 0;
+  int heads = 0, head_size = 0;
+};
+
+// maximum = -inf, sum = 0; the accumulator is left as it is: nobody reads it while the sum is 0.
+cudaError_t launch_attention_begin(const AttentionRows& shape, StatisticView maximum, StatisticView sum,
+                                   cudaStream_t stream);
+cudaError_t launch_attention_forward(const AttentionForward& args, cudaStream_t stream);
+cudaError_t launch_attention_finish(const AttentionRows& shape, HeadsView out, StatisticView lse, HeadsView accumulator,
+                                    StatisticView maximum, StatisticView sum, cudaStream_t stream);
+// The output and log-sum-exp of one block of keys, as an engine like cuDNN gives them (fused_attention.h), folded into
+// a state: the block counts as one key of score lse and value out. bfloat16 with a state in float32. Rows that see none
+// of its keys, by lse = -inf or by an empty interval of the mask, leave the state as it is.
+struct AttentionMerge {
+  AttentionRows shape;
+  HeadsView out;      // bfloat16
+  StatisticView lse;  // float32
+  HeadsView accumulator;
+  StatisticView maximum, sum;
+  const int64_t* query_index = nullptr;  // [Tq]
+  const int64_t* first = nullptr;        // [B, Tq], batches first_batch elements apart
+  int64_t first_batch = 0;
+};
+cudaError_t launch_attention_merge(const AttentionMerge& args, cudaStream_t stream);
+cudaError_t launch_attention_delta(const AttentionRows& shape, StatisticView delta, HeadsView dout, HeadsView out,
+                                   cudaStream_t stream);
+cudaError_t launch_attention_backward(const AttentionBackward& args, cudaStream_t stream);
+
+// Behind the two above, for what the tensor cores do not take (attention_general.cu).
+cudaError_t launch_attention_forward_general(const AttentionForward& args, cudaStream_t stream);
+cudaError_t launch_attention_backward_general(const AttentionBackward& args, cudaStream_t stream);
+
+}  // namespace carillon::cuda

@@ -1,0 +1,186 @@
+// What kernels share: element types and their conversions, 16-byte packs, sums over a warp and a block, launching.
+// Included by .cu files only.
+//
+// Sums: a warp adds by halves (__shfl_xor_sync; both partners form the same sum, so every lane ends with the same
+// bits), a block adds its warps' sums in order. No atomics: the same inputs give the same bits.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+#include <math.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "runtime/cuda/ops/injected_fault.h"
+#include "runtime/cuda/ops/kernels.h"
+#include "runtime/cuda/ops/tensor_core.h"
+
+namespace carillon::cuda {
+
+template <class T>
+struct AccumulateOf {
+  using type = float;
+};
+template <>
+struct AccumulateOf<double> {
+  using type = double;
+};
+template <class T>
+using Accumulate = typename AccumulateOf<T>::type;
+
+template <class To, class From>
+struct Convert {
+  static __device__ __forceinline__ To from(From value) { return static_cast<To>(value); }
+};
+template <class From>
+struct Convert<__nv_bfloat16, From> {
+  static __device__ __forceinline__ __nv_bfloat16 from(From value) {
+    return __float2bfloat16_rn(static_cast<float>(value));
+  }
+};
+template <class To>
+struct Convert<To, __nv_bfloat16> {
+  static __device__ __forceinline__ To from(__nv_bfloat16 value) { return static_cast<To>(__bfloat162float(value)); }
+};
+template <>
+struct Convert<__nv_bfloat16, __nv_bfloat16> {
+  static __device__ __forceinline__ __nv_bfloat16 from(__nv_bfloat16 value) { return value; }
+};
+template <class To, class From>
+__device__ __forceinline__ To convert(From value) {
+  return Convert<To, From>::from(value);
+}
+
+__device__ __forceinline__ float exponential(float x) { return expf(x); }
+__device__ __forceinline__ double exponential(double x) { return exp(x); }
+__device__ __forceinline__ float logarithm(float x) { return logf(x); }
+__device__ __forceinline__ double logarithm(double x) { return log(x); }
+__device__ __forceinline__ float square_root(float x) { return sqrtf(x); }
+__device__ __forceinline__ double square_root(double x) { return sqrt(x); }
+
+// ---- packs ---------------------------------------------------------------------------------------------------------
+// kCount elements side by side, read and written in as few 16-byte accesses as they fill; one element: as it lies.
+constexpr int pack_alignment(size_t bytes) { return bytes >= 16 ? 16 : static_cast<int>(bytes); }
+template <class T, int kCount>
+struct alignas(pack_alignment(sizeof(T) * kCount)) Pack {
+  T value[kCount];
+  static __device__ __forceinline__ Pack load(const T* from) { return *reinterpret_cast<const Pack*>(from); }
+  __device__ __forceinline__ void store(T* to) const { *reinterpret_cast<Pack*>(to) = *this; }
+};
+
+// The elements of T that fill 16 bytes.
+template <class T>
+constexpr int kPackOf = 16 / static_cast<int>(sizeof(T));
+
+// Whether packs of `count` elements of `bytes` bytes can be used on rows of this base and stride.
+inline bool packs(const void* data, int64_t stride, int count, size_t bytes) {
+  const size_t alignment = static_cast<size_t>(pack_alignment(bytes * static_cast<size_t>(count)));
+  return reinterpret_cast<uintptr_t>(data) % alignment == 0 && static_cast<size_t>(stride) * bytes % alignment == 0;
+}
+
+// ---- sums ----------------------------------------------------------------------------------------------------------
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+template <class A>
+__device__ __forceinline__ A warp_sum(A value) {
+  for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(kAllLanes, value, offset);
+  return value;
+}
+
+// The sum over `warps` warps of a row, for each of their threads. One warp: no barrier. More: the whole block's, whose
+// slots are `warps` elements of shared memory; every thread of the block must come here.
+template <class A>
+__device__ __forceinline__ A row_sum(A value, int warps, A* slots) {
+  value = warp_sum(value);
+  if (warps == 1) return value;
+  if (threadIdx.x % 32 == 0) slots[threadIdx.x / 32] = value;
+  if (!kBroken<InjectedFault::kSumBarrierRemoved>) __syncthreads();
+  A total = slots[0];
+  for (int warp = 1; warp < warps; ++warp) total += slots[warp];
+  if (!kBroken<InjectedFault::kSlotsBarrierRemoved>) __syncthreads();  // the slots are free again
+  return total;
+}
+
+// ---- launching -----------------------------------------------------------------------------------------------------
+template <class Args>
+cudaError_t launch(void (*kernel)(Args), int64_t blocks_x, int64_t blocks_y, int threads, size_t shared_bytes,
+                   cudaStream_t stream, const Args& args) {
+  if (blocks_x == 0 || blocks_y == 0) return cudaSuccess;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(blocks_x), static_cast<unsigned>(blocks_y), 1);
+  config.blockDim = dim3(static_cast<unsigned>(threads), 1, 1);
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  return cudaLaunchKernelEx(&config, kernel, args);
+}
+
+constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Calls function(T{}) for the C++ type of a floating `type`.
+template <class Function>
+cudaError_t dispatch_type(Type type, Function&& function) {
+  switch (type) {
+    case Type::kFloat64:
+      return function(double{});
+    case Type::kFloat32:
+      return function(float{});
+    case Type::kBFloat16:
+      return function(__nv_bfloat16{});
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+// ---- many tensors in one launch -----------------------------------------------------------------------------------
+// Whose block this is: the last of `count` places whose `first` block is not behind it.
+template <class Place>
+__device__ __forceinline__ int place_of_block(const Place* places, int count, int block) {
+  int low = 0, high = count;  // the answer lies in [low, high)
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    if (places[middle].first <= block)
+      low = middle;
+    else
+      high = middle;
+  }
+  return low;
+}
+
+// ---- one thread a pack of a matrix -----------------------------------------------------------------------------
+// Threads of a block lie over `width` (a power of two) packs of a row and 256 / width rows; blocks over columns in x
+// and over rows in y, which goes round when there are more rows than blocks can count. So no index is divided.
+struct RowGrid {
+  static constexpr int kThreads = 256;
+  int64_t rows = 0, packs = 0;
+  int width_log2 = 0;
+
+  RowGrid() = default;
+  RowGrid(int64_t row_count, int64_t packs_a_row) : rows(row_count), packs(packs_a_row) {
+    while ((1 << width_log2) < kThreads && (int64_t{1} << width_log2) < packs) ++width_log2;
+  }
+  int rows_a_block() const { return kThreads >> width_log2; }
+  int64_t blocks_x() const { return divide_up(packs, int64_t{1} << width_log2); }
+  int64_t blocks_y() const {
+    const int64_t wanted = divide_up(rows, rows_a_block());
+    return wanted < 65535 ? wanted : 65535;
+  }
+  // This thread's pack and rows: for (RowGrid::Place at = grid.first(); at.row < grid.rows; at.row += at.step).
+  struct Place {
+    int64_t row, step, pack;
+  };
+  __device__ __forceinline__ Place first() const {
+    const int rows_here = kThreads >> width_log2, width = 1 << width_log2;
+    Place at;
+    at.pack = static_cast<int64_t>(blockIdx.x) * width + (threadIdx.x & (width - 1));
+    at.step = static_cast<int64_t>(gridDim.y) * rows_here;
+    at.row = at.pack < packs ? static_cast<int64_t>(blockIdx.y) * rows_here + (threadIdx.x >> width_log2) : rows;
+    return at;
+  }
+};
+template <class Args>
+cudaError_t launch(void (*kernel)(Args), const RowGrid& grid, cudaStream_t stream, const Args& args) {
+  return launch(kernel, grid.blocks_x(), grid.rows == 0 ? 0 : grid.blocks_y(), RowGrid::kThreads, 0, stream, args);
+}
+
+}  // namespace carillon::cuda

@@ -1,0 +1,164 @@
+// Rows out of a table, and gradients back into it. The backward pass sorts (row of the table, row of dy) so that equal
+// rows lie together in order; a block then adds one table row's gradients one after another: no atomics, and in float32
+// the reference's bits. The keys are distinct, so any sort gives the same order; this one is Batcher's bitonic sort
+// (1968), by blocks in shared memory where partners lie near.
+#include "runtime/cuda/ops/device_code.h"
+#include "runtime/cuda/ops/launch_sizes.h"
+
+namespace carillon::cuda {
+namespace {
+
+// ---- forward -------------------------------------------------------------------------------------------------------
+struct Gather {
+  RowGrid grid;
+  Embedding args;
+  Matrix y;
+  ConstMatrix table;
+};
+
+template <class T, int kCount>
+__global__ void gather_kernel(const __grid_constant__ Gather job) {
+  for (RowGrid::Place at = job.grid.first(); at.row < job.grid.rows; at.row += at.step) {
+    const int64_t row = job.args.ids[at.row] - job.args.first_row;
+    Pack<T, kCount> value;
+    for (int i = 0; i < kCount; ++i) value.value[i] = convert<T>(0.0f);
+    if (row >= 0 && row < job.args.table_rows)
+      value = Pack<T, kCount>::load(static_cast<const T*>(job.table.data) + row * job.table.stride + at.pack * kCount);
+    value.store(static_cast<T*>(job.y.data) + at.row * job.y.stride + at.pack * kCount);
+  }
+}
+
+// ---- sorting -------------------------------------------------------------------------------------------------------
+constexpr uint64_t kNone = ~uint64_t{0};  // a row outside the table: sorted behind all others
+constexpr int kChunk = kSortedInABlock;
+constexpr int kThreads = kChunk / 2;  // one a pair of partners
+
+struct Sort {
+  uint64_t* keys;
+  const int64_t* ids;
+  int64_t count, rows, table_rows, first_row;
+  int64_t block, distance;  // sorted so far by blocks of block / 2; partners lie `distance` apart
+};
+
+__global__ void key_kernel(const __grid_constant__ Sort args) {
+  const int64_t n = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (n >= args.count) return;
+  const int64_t row = n < args.rows ? args.ids[n] - args.first_row : -1;
+  args.keys[n] =
+      row >= 0 && row < args.table_rows ? static_cast<uint64_t>(row) << 32 | static_cast<uint64_t>(n) : kNone;
+}
+
+__device__ __forceinline__ void order(uint64_t& low, uint64_t& high, bool ascending) {
+  if ((low > high) != ascending) return;
+  const uint64_t other = low;
+  low = high;
+  high = other;
+}
+
+__global__ void far_kernel(const __grid_constant__ Sort args) {
+  const int64_t pair = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (pair >= args.count / 2) return;
+  const int64_t at = pair / args.distance * 2 * args.distance + pair % args.distance;
+  uint64_t low = args.keys[at], high = args.keys[at + args.distance];
+  order(low, high, (at & args.block) == 0);
+  args.keys[at] = low;
+  args.keys[at + args.distance] = high;
+}
+
+// The partners that lie within a chunk: of blocks up to kChunk from the first, or of one larger block's last steps.
+__global__ void near_kernel(const __grid_constant__ Sort args) {
+  uint64_t* keys = reinterpret_cast<uint64_t*>(shared_memory);
+  const int64_t chunk = static_cast<int64_t>(blockIdx.x) * kChunk;
+  keys[threadIdx.x] = args.keys[chunk + threadIdx.x];
+  keys[threadIdx.x + kThreads] = args.keys[chunk + threadIdx.x + kThreads];
+  const int64_t first = args.block > kChunk ? args.block : 2, last = args.block;
+  for (int64_t block = first; block <= last; block *= 2)
+    for (int distance = block > kChunk ? kThreads : static_cast<int>(block / 2); distance > 0; distance /= 2) {
+      if (!kBroken<InjectedFault::kSortBarrierRemoved>) __syncthreads();
+      const int pair = threadIdx.x, at = pair / distance * 2 * distance + pair % distance;
+      order(keys[at], keys[at + distance], ((chunk + at) & block) == 0);
+    }
+  __syncthreads();
+  args.keys[chunk + threadIdx.x] = keys[threadIdx.x];
+  args.keys[chunk + threadIdx.x + kThreads] = keys[threadIdx.x + kThreads];
+}
+
+// ---- backward ------------------------------------------------------------------------------------------------------
+constexpr int kAddThreads = 128;
+
+struct Scatter {
+  const uint64_t* keys;
+  int64_t count, channels;
+  Matrix dtable;
+  ConstMatrix dy;
+};
+
+// The block of the first key of a table row adds all of that row.
+template <class T, int kCount>
+__global__ void scatter_kernel(const __grid_constant__ Scatter args) {
+  using A = Accumulate<T>;
+  const int64_t first = blockIdx.x;
+  const uint64_t key = args.keys[first];
+  const uint64_t row = key >> 32;
+  if (key == kNone || (first > 0 && args.keys[first - 1] >> 32 == row)) return;
+  for (int64_t c = threadIdx.x * kCount; c < args.channels; c += kAddThreads * kCount) {
+    A* to = static_cast<A*>(args.dtable.data) + static_cast<int64_t>(row) * args.dtable.stride + c;
+    A sum[kCount];
+    for (int i = 0; i < kCount; ++i) sum[i] = to[i];
+    uint64_t next = key;
+    for (int64_t at = first; next >> 32 == row && next != kNone;) {
+      const int64_t n = static_cast<int64_t>(next & 0xffffffffu);
+      next = ++at < args.count ? args.keys[at] : kNone;
+      const auto dy = Pack<T, kCount>::load(static_cast<const T*>(args.dy.data) + n * args.dy.stride + c);
+      for (int i = 0; i < kCount; ++i) sum[i] += convert<A>(dy.value[i]);
+    }
+    for (int i = 0; i < kCount; ++i) to[i] = sum[i];
+  }
+}
+
+cudaError_t sort(Sort args, cudaStream_t stream) {
+  const int64_t chunks = args.count / kChunk, blocks = divide_up(args.count, kThreads);
+  cudaError_t error = launch(key_kernel, blocks, 1, kThreads, 0, stream, args);
+  for (args.block = kChunk; error == cudaSuccess && args.block <= args.count; args.block *= 2) {
+    for (args.distance = args.block / 2; error == cudaSuccess && args.distance >= kChunk; args.distance /= 2)
+      error = launch(far_kernel, divide_up(args.count / 2, kThreads), 1, kThreads, 0, stream, args);
+    if (error == cudaSuccess) error = launch(near_kernel, chunks, 1, kThreads, kChunk * sizeof(uint64_t), stream, args);
+  }
+  return error;
+}
+
+}  // namespace
+
+cudaError_t launch_embedding_forward(const Embedding& args, Matrix y, ConstMatrix table, cudaStream_t stream) {
+  return dispatch_type(args.type, [&](auto zero) {
+    using T = decltype(zero);
+    constexpr int kCount = kPackOf<T>;
+    const bool fits = args.channels % kCount == 0 && packs(y.data, y.stride, kCount, sizeof(T)) &&
+                      packs(table.data, table.stride, kCount, sizeof(T));
+    const Gather job{RowGrid(args.rows, fits ? args.channels / kCount : args.channels), args, y, table};
+    return launch(fits ? gather_kernel<T, kCount> : gather_kernel<T, 1>, job.grid, stream, job);
+  });
+}
+
+int64_t embedding_keys(int64_t rows) {
+  int64_t count = kChunk;
+  while (count < rows) count *= 2;
+  return count;
+}
+
+cudaError_t launch_embedding_backward(const Embedding& args, Matrix dtable, ConstMatrix dy, uint64_t* keys,
+                                      cudaStream_t stream) {
+  if (args.rows == 0 || args.channels == 0) return cudaSuccess;
+  const cudaError_t error =
+      sort({keys, args.ids, embedding_keys(args.rows), args.rows, args.table_rows, args.first_row, 0, 0}, stream);
+  if (error != cudaSuccess) return error;
+  return dispatch_type(args.type, [&](auto zero) {
+    using T = decltype(zero);
+    constexpr int kCount = kPackOf<T>;
+    const bool fits = args.channels % kCount == 0 && packs(dy.data, dy.stride, kCount, sizeof(T));
+    return launch(fits ? scatter_kernel<T, kCount> : scatter_kernel<T, 1>, args.rows, 1, kAddThreads, 0, stream,
+                  Scatter{keys, embedding_keys(args.rows), args.channels, dtable, dy});
+  });
+}
+
+}  // namespace carillon::cuda

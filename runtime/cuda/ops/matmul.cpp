@@ -1,0 +1,166 @@
+// Matrix products through cuBLASLt. What it needs to know of a shape (descriptions, and the algorithm its heuristics
+// prefer) is found once and kept; the workspace is the backend's scratch.
+//
+// cuBLASLt counts columns first: a row-major matrix is its transpose to it, so c = op(a)·op(b) is asked for as
+// cᵀ = op(b)ᵀ·op(a)ᵀ, with b in the place of the first operand.
+//
+// Sums of float32 and bfloat16 products are float32 throughout (no TF32: float32 runs compare with the CPU's), and a
+// bfloat16 result is rounded once: of the ways to split a long sum those are allowed that add in the compute type.
+#include <cublasLt.h>
+
+#include <algorithm>
+#include <map>
+#include <vector>
+
+#include "runtime/cuda/check_cuda.h"
+#include "runtime/cuda/device_backend.h"
+#include "runtime/cuda/ops/operands.h"
+
+namespace carillon {
+namespace {
+
+void check_cublas(cublasStatus_t status, const char* call, int line) {
+  if (status != CUBLAS_STATUS_SUCCESS)
+    throw InternalError(fmt::format("{}:{}: {}: {} ({})", __FILE__, line, call, cublasLtGetStatusName(status),
+                                    cublasLtGetStatusString(status)));
+}
+#define CHECK_CUBLAS(call) check_cublas((call), #call, __LINE__)
+
+cudaDataType_t cuda_type(DType dtype) {
+  return dtype == DType::kFloat64 ? CUDA_R_64F : dtype == DType::kFloat32 ? CUDA_R_32F : CUDA_R_16BF;
+}
+
+// The distance between rows; a single row may carry any.
+int64_t leading(const Tensor& x) {
+  return x.size(0) == 1 ? std::max<int64_t>(x.size(1), 1)
+                        : std::max<int64_t>(x.stride(0), std::max<int64_t>(x.size(1), 1));
+}
+
+// Bytes, a power of two up to 256, that the address is a multiple of.
+uint32_t alignment_of(const Tensor& x) {
+  const auto address = reinterpret_cast<uintptr_t>(x.raw()) | 256;
+  return static_cast<uint32_t>(address & (~address + 1));
+}
+
+// A handle of cuBLASLt with what frees it.
+template <class Handle, cublasStatus_t (*kDestroy)(Handle)>
+struct Destroy {
+  using pointer = Handle;
+  void operator()(Handle handle) const { kDestroy(handle); }
+};
+template <class Handle, cublasStatus_t (*kDestroy)(Handle)>
+using Owned = std::unique_ptr<Handle, Destroy<Handle, kDestroy>>;
+using Layout = Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
+using Description = Owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
+using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
+
+Layout make_layout(const Tensor& x) {
+  cublasLtMatrixLayout_t layout = nullptr;
+  CHECK_CUBLAS(cublasLtMatrixLayoutCreate(&layout, cuda_type(x.dtype()), static_cast<uint64_t>(x.size(1)),
+                                          static_cast<uint64_t>(x.size(0)), leading(x)));
+  return Layout(layout);
+}
+
+}  // namespace
+
+struct CudaBackend::Products {
+  struct Made {
+    Description description;
+    Layout a, b, c;  // as cuBLASLt names them: its a is our b
+    cublasLtMatmulAlgo_t algorithm;
+  };
+  using Key = std::vector<int64_t>;
+
+  Owned<cublasLtHandle_t, cublasLtDestroy> handle;
+  std::map<Key, Made> made;
+
+  Products() {
+    cublasLtHandle_t created = nullptr;
+    CHECK_CUBLAS(cublasLtCreate(&created));
+    handle.reset(created);
+  }
+
+  const Made& find(const Tensor& c, const Tensor& a, const Tensor& b, bool ta, bool tb, bool accumulate) {
+    const Key key{static_cast<int64_t>(a.dtype()),
+                  static_cast<int64_t>(c.dtype()),
+                  c.size(0),
+                  c.size(1),
+                  a.size(ta ? 0 : 1),
+                  leading(c),
+                  leading(a),
+                  leading(b),
+                  ta,
+                  tb,
+                  accumulate,
+                  alignment_of(c),
+                  alignment_of(a),
+                  alignment_of(b)};
+    const auto found = made.find(key);
+    if (found != made.end()) return found->second;
+
+    const bool wide = a.dtype() == DType::kFloat64;
+    cublasLtMatmulDesc_t description = nullptr;
+    CHECK_CUBLAS(cublasLtMatmulDescCreate(&description, wide ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
+                                          wide ? CUDA_R_64F : CUDA_R_32F));
+    Made fresh{Description(description), make_layout(b), make_layout(a), make_layout(c), {}};
+    const cublasOperation_t first = tb ? CUBLAS_OP_T : CUBLAS_OP_N, second = ta ? CUBLAS_OP_T : CUBLAS_OP_N;
+    CHECK_CUBLAS(cublasLtMatmulDescSetAttribute(description, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
+    CHECK_CUBLAS(cublasLtMatmulDescSetAttribute(description, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second));
+
+    cublasLtMatmulPreference_t created = nullptr;
+    CHECK_CUBLAS(cublasLtMatmulPreferenceCreate(&created));
+    const Preference preference(created);
+    const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
+      CHECK_CUBLAS(cublasLtMatmulPreferenceSetAttribute(preference.get(), attribute, &value, sizeof value));
+    };
+    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{cuda::kScratchBytes});
+    prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(b));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(a));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of(c));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of(c));
+    cublasLtMatmulHeuristicResult_t best{};
+    int count = 0;
+    CHECK_CUBLAS(cublasLtMatmulAlgoGetHeuristic(handle.get(), description, fresh.a.get(), fresh.b.get(), fresh.c.get(),
+                                                fresh.c.get(), preference.get(), 1, &best, &count));
+    CHECK(count == 1 && best.state == CUBLAS_STATUS_SUCCESS, "cuBLASLt has no algorithm for a product",
+          carillon::describe(c), carillon::describe(a), carillon::describe(b));
+    fresh.algorithm = best.algo;
+    return made.emplace(key, std::move(fresh)).first->second;
+  }
+};
+
+void CudaBackend::ProductsDeleter::operator()(Products* products) const { delete products; }
+CudaBackend::Products& CudaBackend::products() {
+  if (!products_) products_.reset(new Products);
+  return *products_;
+}
+
+void CudaBackend::matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Transpose transpose_b, bool accumulate) {
+  CHECK(a.dtype() == b.dtype() && (c.dtype() == a.dtype() || c.dtype() == accumulate_type(a.dtype())),
+        "matmul of other types", carillon::describe(c), carillon::describe(a), carillon::describe(b));
+  for (const Tensor& x : {c, a, b}) cuda::matrix(x);
+  const bool ta = transpose_a == Transpose::kYes, tb = transpose_b == Transpose::kYes;
+  const int64_t inner = a.size(ta ? 0 : 1);
+  CHECK(a.size(ta ? 1 : 0) == c.size(0) && b.size(tb ? 0 : 1) == c.size(1) && b.size(tb ? 1 : 0) == inner,
+        "matmul shapes", carillon::describe(c), carillon::describe(a), carillon::describe(b));
+  if (c.empty()) return;
+  if (inner == 0) {
+    if (!accumulate) fill(c, 0);
+    return;
+  }
+  const cudaStream_t stream = on_device();
+  Products& known = products();
+  const Products::Made& product = known.find(c, a, b, ta, tb, accumulate);
+  void* workspace = scratch(size_t{cuda::kScratchBytes});
+  const double one64 = 1, zero64 = 0;
+  const float one32 = 1, zero32 = 0;
+  const bool wide = a.dtype() == DType::kFloat64;
+  const void* alpha = wide ? static_cast<const void*>(&one64) : &one32;
+  const void* zero = wide ? static_cast<const void*>(&zero64) : &zero32;
+  CHECK_CUBLAS(cublasLtMatmul(known.handle.get(), product.description.get(), alpha, b.raw(), product.a.get(), a.raw(),
+                              product.b.get(), accumulate ? alpha : zero, c.raw(), product.c.get(), c.raw(),
+                              product.c.get(), &product.algorithm, workspace, size_t{cuda::kScratchBytes}, stream));
+}
+
+}  // namespace carillon

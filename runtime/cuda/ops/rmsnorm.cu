@@ -1,0 +1,168 @@
+// RMSNorm. A row of at most 1024 channels (a head, a small model) is one warp's, four rows a block; a longer one is a
+// block's of eight warps. Each row is read from memory once: the second pass over it finds it in the L1 cache, where
+// the same threads put it a moment before.
+#include "runtime/cuda/ops/device_code.h"
+
+namespace carillon::cuda {
+namespace {
+
+constexpr int64_t kWarpChannels = 1024;
+constexpr int kShortThreads = 128, kLongThreads = 256;
+constexpr size_t kSharedLimit = 48 * 1024;  // what a block has without asking for more
+
+struct Shape {
+  int64_t rows, heads, channels;  // rows: all heads of all rows
+  const void* weight;
+  int warps;  // of a row
+};
+
+template <class T>
+__device__ __forceinline__ T* row_of(const Shape& shape, const Heads& x, int64_t row) {
+  return static_cast<T*>(x.data) + row / shape.heads * x.row + row % shape.heads * x.head;
+}
+
+struct Forward {
+  Shape shape;
+  Heads y, rstd, x;
+  double epsilon;
+};
+
+template <class T, int kCount>
+__global__ void forward_kernel(const __grid_constant__ Forward args) {
+  using A = Accumulate<T>;
+  using Row = Pack<T, kCount>;
+  const Shape& shape = args.shape;
+  const int width = 32 * shape.warps, member = threadIdx.x % width;
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * (blockDim.x / width) + threadIdx.x / width;
+  const bool active = row < shape.rows;
+  // Threads of no row run through the sum with the others and touch nothing.
+  const int64_t channels = active ? shape.channels : 0;
+  const T* x = row_of<const T>(shape, args.x, active ? row : 0);
+
+  A sum = 0;
+  for (int64_t c = member * kCount; c < channels; c += width * kCount) {
+    const Row u = Row::load(x + c);
+    for (int i = 0; i < kCount; ++i) sum += convert<A>(u.value[i]) * convert<A>(u.value[i]);
+  }
+  sum = row_sum(sum, shape.warps, reinterpret_cast<A*>(shared_memory));
+  const A rstd = A(1) / square_root(sum / static_cast<A>(shape.channels) + static_cast<A>(args.epsilon));
+
+  T* y = row_of<T>(shape, args.y, active ? row : 0);
+  const T* weight = static_cast<const T*>(shape.weight);
+  for (int64_t c = member * kCount; c < channels; c += width * kCount) {
+    const Row u = Row::load(x + c), w = Row::load(weight + c);
+    Row result;
+    for (int i = 0; i < kCount; ++i)
+      result.value[i] = convert<T>(convert<A>(u.value[i]) * rstd * convert<A>(w.value[i]));
+    result.store(y + c);
+  }
+  if (active && member == 0) *row_of<A>(shape, args.rstd, row) = rstd;
+}
+
+struct Backward {
+  Shape shape;
+  Heads dx, dy, x, rstd;
+  void* partial;  // [runs, channels]
+  int64_t runs;
+  bool accumulate, sums_in_shared;
+};
+
+// dx = rstd · (dy·w − u · mean(dy·w·u)), dweight = Σ dy·u with u = x·rstd. A warp or block takes a run of rows one
+// after another and keeps its sums for dweight in shared memory, where each thread touches its own channels only.
+template <class T, int kCount>
+__global__ void backward_kernel(const __grid_constant__ Backward args) {
+  using A = Accumulate<T>;
+  using Row = Pack<T, kCount>;
+  const Shape& shape = args.shape;
+  const int width = 32 * shape.warps, member = threadIdx.x % width, group = threadIdx.x / width;
+  const int groups = blockDim.x / width;
+  const int64_t run = static_cast<int64_t>(blockIdx.x) * groups + group;
+  const bool active = run < args.runs;
+  const int64_t channels = active ? shape.channels : 0;
+  const int64_t begin = active ? shape.rows * run / args.runs : 0;
+  const int64_t end = active ? shape.rows * (run + 1) / args.runs : 0;
+  A* slots = reinterpret_cast<A*>(shared_memory);
+  A* partial = static_cast<A*>(args.partial) + (active ? run : 0) * shape.channels;
+  A* sums = args.sums_in_shared ? slots + (shape.warps == 1 ? 0 : shape.warps) + group * shape.channels : partial;
+  const T* weight = static_cast<const T*>(shape.weight);
+
+  for (int64_t c = member * kCount; c < channels; c += width * kCount)
+    for (int i = 0; i < kCount; ++i) sums[c + i] = 0;
+  for (int64_t row = begin; row < end; ++row) {
+    const T *x = row_of<const T>(shape, args.x, row), *dy = row_of<const T>(shape, args.dy, row);
+    const A rstd = *row_of<const A>(shape, args.rstd, row);
+    A mean = 0;
+    for (int64_t c = member * kCount; c < channels; c += width * kCount) {
+      const Row u = Row::load(x + c), d = Row::load(dy + c), w = Row::load(weight + c);
+      for (int i = 0; i < kCount; ++i) {
+        const A slope = convert<A>(d.value[i]) * (convert<A>(u.value[i]) * rstd);
+        mean += slope * convert<A>(w.value[i]);
+        sums[c + i] += slope;
+      }
+    }
+    mean = row_sum(mean, shape.warps, slots) / static_cast<A>(shape.channels);
+    T* dx = row_of<T>(shape, args.dx, row);
+    for (int64_t c = member * kCount; c < channels; c += width * kCount) {
+      const Row u = Row::load(x + c), d = Row::load(dy + c), w = Row::load(weight + c);
+      Row result;
+      if (args.accumulate) result = Row::load(dx + c);
+      for (int i = 0; i < kCount; ++i) {
+        const A slope = rstd * (convert<A>(d.value[i]) * convert<A>(w.value[i]) - convert<A>(u.value[i]) * rstd * mean);
+        result.value[i] = convert<T>(args.accumulate ? convert<A>(result.value[i]) + slope : slope);
+      }
+      result.store(dx + c);
+    }
+  }
+  if (!args.sums_in_shared) return;
+  for (int64_t c = member * kCount; c < channels; c += width * kCount)
+    for (int i = 0; i < kCount; ++i) partial[c + i] = sums[c + i];
+}
+
+Shape shape_of(const Rmsnorm& shape) {
+  return {shape.rows * shape.heads, shape.heads, shape.channels, shape.weight, shape.channels <= kWarpChannels ? 1 : 8};
+}
+int threads_of(const Shape& shape) { return shape.warps == 1 ? kShortThreads : kLongThreads; }
+int groups_of(const Shape& shape) { return threads_of(shape) / (32 * shape.warps); }
+
+bool packs(const Heads& x, int count, size_t bytes) {
+  return cuda::packs(x.data, x.row, count, bytes) && cuda::packs(nullptr, x.head, count, bytes);
+}
+
+}  // namespace
+
+cudaError_t launch_rmsnorm_forward(const Rmsnorm& rows, Heads y, Heads rstd, Heads x, double epsilon,
+                                   cudaStream_t stream) {
+  const Forward args{shape_of(rows), y, rstd, x, epsilon};
+  return dispatch_type(rows.type, [&](auto zero) {
+    using T = decltype(zero);
+    constexpr int kCount = kPackOf<T>;
+    const bool fits = rows.channels % kCount == 0 && packs(y, kCount, sizeof(T)) && packs(x, kCount, sizeof(T)) &&
+                      cuda::packs(rows.weight, 0, kCount, sizeof(T));
+    return launch(fits ? forward_kernel<T, kCount> : forward_kernel<T, 1>,
+                  divide_up(args.shape.rows, groups_of(args.shape)), 1, threads_of(args.shape),
+                  static_cast<size_t>(args.shape.warps) * sizeof(Accumulate<T>), stream, args);
+  });
+}
+
+cudaError_t launch_rmsnorm_backward(const Rmsnorm& rows, Heads dx, void* dweight, Heads dy, Heads x, Heads rstd,
+                                    bool accumulate, void* partial, cudaStream_t stream) {
+  Backward args{shape_of(rows), dx, dy, x, rstd, partial, row_runs(rows.rows * rows.heads), accumulate, false};
+  const cudaError_t error = dispatch_type(rows.type, [&](auto zero) {
+    using T = decltype(zero);
+    constexpr int kCount = kPackOf<T>;
+    const bool fits = rows.channels % kCount == 0 && packs(dx, kCount, sizeof(T)) && packs(dy, kCount, sizeof(T)) &&
+                      packs(x, kCount, sizeof(T)) && cuda::packs(rows.weight, 0, kCount, sizeof(T));
+    const int groups = groups_of(args.shape);
+    const size_t slots = args.shape.warps == 1 ? 0 : static_cast<size_t>(args.shape.warps);
+    size_t shared = (slots + static_cast<size_t>(groups * rows.channels)) * sizeof(Accumulate<T>);
+    args.sums_in_shared = shared <= kSharedLimit;
+    if (!args.sums_in_shared) shared = slots * sizeof(Accumulate<T>);
+    return launch(fits ? backward_kernel<T, kCount> : backward_kernel<T, 1>, divide_up(args.runs, groups), 1,
+                  threads_of(args.shape), shared, stream, args);
+  });
+  if (error != cudaSuccess) return error;
+  return launch_add_runs(dweight, partial, rows.type == Type::kFloat64 ? Type::kFloat64 : Type::kFloat32, args.runs,
+                         rows.channels, stream);
+}
+
+}  // namespace carillon::cuda

@@ -1,0 +1,167 @@
+// Ops on rows of channels: what CudaBackend checks before the kernels of the same names.
+#include "runtime/cuda/check_cuda.h"
+#include "runtime/cuda/device_backend.h"
+#include "runtime/cuda/ops/operands.h"
+
+namespace carillon {
+namespace {
+
+using namespace cuda;
+
+size_t sums_bytes(int64_t rows, int64_t channels, DType wide) {
+  return static_cast<size_t>(row_runs(rows) * channels) * size_of(wide);
+}
+
+// Rows of heads: [N, C] is one head each, [N, H, C] H.
+Heads heads(const Tensor& x) {
+  CHECK(x.rank() == 2 || x.rank() == 3, "rows or rows of heads", describe(x));
+  check_rows(x);
+  return {x.raw(), x.stride(0), x.rank() == 3 ? x.stride(1) : 0};
+}
+// rstd [N] or [N, H], in any strides.
+Heads head_rows(const Tensor& rstd, const Tensor& x, DType wide) {
+  const int64_t count = x.rank() == 3 ? x.size(0) * x.size(1) : x.size(0);
+  CHECK(rstd.count() == count && rstd.dtype() == wide, "one number a row", describe(rstd), describe(x));
+  if (rstd.rank() == x.rank() - 1) return {rstd.raw(), rstd.stride(0), x.rank() == 3 ? rstd.stride(1) : 0};
+  CHECK(rstd.packed(), "one number a row", describe(rstd), describe(x));
+  return {rstd.raw(), x.rank() == 3 ? x.size(1) : 1, 1};
+}
+
+Rmsnorm rmsnorm_shape(const Tensor& x, const Tensor& weight) {
+  CHECK(x.size(-1) == weight.count() && weight.rank() == 1, "rmsnorm shapes", describe(x), describe(weight));
+  return {type_of(x), x.size(0), x.rank() == 3 ? x.size(1) : 1, x.size(-1), packed(weight, x.dtype())};
+}
+
+}  // namespace
+
+void CudaBackend::add_bias(Tensor y, Tensor bias) {
+  const Matrix rows = matrix(y);
+  CHECK(bias.count() == y.size(1), "bias and columns differ", bias.count(), y.size(1));
+  CHECK_CUDA(launch_add_bias({type_of(y), y.size(0), y.size(1)}, rows, packed(bias, y.dtype()), on_device()));
+}
+
+void CudaBackend::bias_backward(Tensor dbias, Tensor dy) {
+  const DType wide = accumulate_type(dy.dtype());
+  const ConstMatrix rows = const_matrix(dy);
+  CHECK(dbias.count() == dy.size(1), "bias and columns differ", dbias.count(), dy.size(1));
+  void* partial = scratch(sums_bytes(dy.size(0), dy.size(1), wide));
+  CHECK_CUDA(
+      launch_bias_backward({type_of(dy), dy.size(0), dy.size(1)}, packed(dbias, wide), rows, partial, on_device()));
+}
+
+void CudaBackend::embedding_forward(Tensor y, Tensor ids, Tensor table, int64_t first_row) {
+  const Matrix to = matrix(y);
+  CHECK(ids.count() == y.size(0) && table.size(1) == y.size(1) && table.dtype() == y.dtype(), "embedding shapes",
+        carillon::describe(y), carillon::describe(table));
+  CHECK_CUDA(launch_embedding_forward({type_of(y), indices(ids), y.size(0), y.size(1), table.size(0), first_row}, to,
+                                      const_matrix(table), on_device()));
+}
+
+void CudaBackend::embedding_backward(Tensor dtable, Tensor ids, Tensor dy, int64_t first_row) {
+  const Matrix to = matrix(dtable);
+  CHECK(ids.count() == dy.size(0) && dtable.size(1) == dy.size(1) && dtable.dtype() == accumulate_type(dy.dtype()),
+        "embedding shapes", carillon::describe(dy), carillon::describe(dtable));
+  CHECK(dtable.size(0) < (int64_t{1} << 31) && dy.size(0) < (int64_t{1} << 31), "rows are counted in 31 bits",
+        carillon::describe(dy), carillon::describe(dtable));
+  auto* keys = static_cast<uint64_t*>(scratch(static_cast<size_t>(embedding_keys(dy.size(0))) * sizeof(uint64_t)));
+  CHECK_CUDA(launch_embedding_backward({type_of(dy), indices(ids), dy.size(0), dy.size(1), dtable.size(0), first_row},
+                                       to, const_matrix(dy), keys, on_device()));
+}
+
+void CudaBackend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon) {
+  CHECK(y.shape() == x.shape() && y.dtype() == x.dtype(), "rmsnorm shapes", carillon::describe(y),
+        carillon::describe(x));
+  CHECK_CUDA(launch_rmsnorm_forward(rmsnorm_shape(x, weight), heads(y), head_rows(rstd, x, accumulate_type(x.dtype())),
+                                    heads(x), epsilon, on_device()));
+}
+
+void CudaBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
+                                   bool accumulate) {
+  const DType wide = accumulate_type(x.dtype());
+  for (const Tensor& other : {dx, dy})
+    CHECK(other.shape() == x.shape() && other.dtype() == x.dtype(), "rmsnorm shapes", carillon::describe(other),
+          carillon::describe(x));
+  CHECK(dweight.count() == weight.count(), "rmsnorm shapes", carillon::describe(dweight), carillon::describe(weight));
+  const Rmsnorm shape = rmsnorm_shape(x, weight);
+  void* partial = scratch(sums_bytes(shape.rows * shape.heads, shape.channels, wide));
+  CHECK_CUDA(launch_rmsnorm_backward(shape, heads(dx), packed(dweight, wide), heads(dy), heads(x),
+                                     head_rows(rstd, x, wide), accumulate, partial, on_device()));
+}
+
+void CudaBackend::rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, bool inverse) {
+  const DType wide = accumulate_type(x.dtype());
+  const int64_t pairs = cosine.size(1);
+  CHECK(x.rank() == 3 && 2 * pairs <= x.size(2) && position.count() == x.size(0) && sine.shape() == cosine.shape(),
+        "rotation shapes", carillon::describe(x), carillon::describe(cosine));
+  CHECK_CUDA(launch_rotate({type_of(x), heads(x), x.size(0), x.size(1), pairs, cosine.size(0), indices(position),
+                            packed(cosine, wide), packed(sine, wide), inverse, static_cast<int*>(beyond_.data())},
+                           on_device()));
+}
+
+void CudaBackend::swiglu_forward(Tensor y, Tensor gate, Tensor up) {
+  for (const Tensor& x : {gate, up})
+    CHECK(x.shape() == y.shape() && x.dtype() == y.dtype(), "swiglu shapes", carillon::describe(x),
+          carillon::describe(y));
+  CHECK_CUDA(launch_swiglu_forward({type_of(y), y.size(0), y.size(1), const_matrix(gate), const_matrix(up)}, matrix(y),
+                                   on_device()));
+}
+
+void CudaBackend::swiglu_backward(Tensor dgate, Tensor dup, Tensor y, Tensor dy, Tensor gate, Tensor up) {
+  for (const Tensor& x : {dgate, dup, y, gate, up})
+    CHECK(x.shape() == dy.shape() && x.dtype() == dy.dtype(), "swiglu shapes", carillon::describe(x),
+          carillon::describe(dy));
+  CHECK_CUDA(launch_swiglu_backward({type_of(dy), dy.size(0), dy.size(1), const_matrix(gate), const_matrix(up)},
+                                    matrix(dgate), matrix(dup), matrix(y), const_matrix(dy), on_device()));
+}
+
+namespace {
+
+CrossEntropy cross_entropy(const Tensor& logits, const Tensor& maximum, const Tensor& sums, const Tensor& target,
+                           int64_t first_column) {
+  const DType wide = accumulate_type(logits.dtype());
+  const int64_t rows = logits.size(0);
+  CrossEntropy args{type_of(logits), rows,    logits.size(1), first_column, const_matrix(logits),
+                    nullptr,         nullptr, nullptr,        nullptr};
+  CHECK(maximum.count() == rows, "one number a row", describe(maximum), describe(logits));
+  args.maximum = packed(maximum, wide);
+  if (!sums) return args;
+  CHECK(sums.rank() == 2 && sums.size(0) == 2 && sums.size(1) == rows && target.count() == rows, "cross-entropy shapes",
+        describe(sums), describe(target), describe(logits));
+  check_rows(sums);
+  CHECK(sums.dtype() == wide, "sums are of the accumulate type", describe(sums));
+  args.sum = sums.raw();
+  args.at_target = static_cast<char*>(sums.raw()) + sums.stride(0) * static_cast<int64_t>(size_of(wide));
+  args.target = indices(target);
+  return args;
+}
+
+}  // namespace
+
+void CudaBackend::cross_entropy_maximum(Tensor maximum, Tensor logits) {
+  CHECK_CUDA(launch_cross_entropy_maximum(cross_entropy(logits, maximum, {}, {}, 0), on_device()));
+}
+
+void CudaBackend::cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, Tensor target, int64_t first_column) {
+  CHECK_CUDA(launch_cross_entropy_sums(cross_entropy(logits, maximum, sums, target, first_column), on_device()));
+}
+
+void CudaBackend::cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums,
+                                       Tensor target, Tensor weight, int64_t first_column) {
+  const DType wide = accumulate_type(logits.dtype());
+  const CrossEntropy args = cross_entropy(logits, maximum, sums, target, first_column);
+  CHECK(loss.count() == args.rows && weight.count() == args.rows, "one number a row", carillon::describe(loss),
+        carillon::describe(weight));
+  Matrix to;
+  if (gradient) {
+    CHECK(gradient.shape() == logits.shape(), "cross-entropy shapes", carillon::describe(gradient),
+          carillon::describe(logits));
+    CHECK(gradient.raw() != logits.raw() || size_of(gradient.dtype()) <= size_of(logits.dtype()),
+          "a gradient over the logits is no wider than they are", carillon::describe(gradient),
+          carillon::describe(logits));
+    to = matrix(gradient);
+  }
+  CHECK_CUDA(launch_cross_entropy_finish(args, packed(loss, wide), packed(weight, wide), to,
+                                         gradient ? type_of(gradient) : type_of(logits), on_device()));
+}
+
+}  // namespace carillon

@@ -1,0 +1,201 @@
+// Sums with a tree of their own: the sums of squares of tensors, and the sums over runs of rows behind every gradient
+// of a bias or a norm's weight. The order depends on shapes alone.
+#include "runtime/cuda/ops/device_code.h"
+#include "runtime/cuda/ops/launch_sizes.h"
+
+namespace carillon::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / 32;
+
+// ---- sums of squares -----------------------------------------------------------------------------------------------
+// One block a chunk: thread i takes packs i, i + 256, … of it, whether or not they lie aligned, so that a tensor's
+// place in memory changes no bit. Of many tensors in one launch; their table is part of the argument, as in adamw.cu.
+constexpr int64_t kChunk = kSquaresChunk, kTensors = kSquaresTensors;
+
+struct Squares {
+  struct Place {
+    const void* x;
+    int64_t count;
+    int first;  // chunk among all of the launch: block and place in `partial`
+  };
+  double *results, *partial;
+  int tensors;
+  Place place[kTensors];
+};
+static_assert(sizeof(Squares) <= 4096, "what any driver takes as an argument");
+
+template <class T>
+__global__ void squares_kernel(const __grid_constant__ Squares args) {
+  constexpr int kCount = kPackOf<T>;
+  const int block = static_cast<int>(blockIdx.x);
+  const Squares::Place& place = args.place[place_of_block(args.place, args.tensors, block)];
+  const T* x = static_cast<const T*>(place.x);
+  const bool aligned = reinterpret_cast<uintptr_t>(x) % 16 == 0;
+  const int64_t begin = static_cast<int64_t>(block - place.first) * kChunk;
+  const int64_t end = begin + kChunk < place.count ? begin + kChunk : place.count;
+  double sum = 0;
+  for (int64_t at = begin + threadIdx.x * kCount; at < end; at += kThreads * kCount) {
+    if (aligned && at + kCount <= end) {
+      const Pack<T, kCount> pack = Pack<T, kCount>::load(x + at);
+      for (int i = 0; i < kCount; ++i) {
+        const double value = convert<double>(pack.value[i]);
+        sum += value * value;
+      }
+    } else {
+      for (int i = 0; i < kCount && at + i < end; ++i) {
+        const double value = convert<double>(x[at + i]);
+        sum += value * value;
+      }
+    }
+  }
+  sum = row_sum(sum, kWarps, reinterpret_cast<double*>(shared_memory));
+  if (threadIdx.x == 0) args.partial[block] = sum;
+}
+
+// A block a tensor.
+__global__ void totals_kernel(const __grid_constant__ Squares args) {
+  const Squares::Place& place = args.place[blockIdx.x];
+  const double* partial = args.partial + place.first;
+  double sum = 0;
+  const int64_t chunks = (place.count + kChunk - 1) / kChunk;
+  for (int64_t at = threadIdx.x; at < chunks; at += kThreads) sum += partial[at];
+  sum = row_sum(sum, kWarps, reinterpret_cast<double*>(shared_memory));
+  if (threadIdx.x == 0) args.results[blockIdx.x] = sum;
+}
+
+// ---- sums over runs ------------------------------------------------------------------------------------------------
+// A block adds 32 channels: eight slices of the runs in order, then the slices in order.
+constexpr int kChannels = 32;
+constexpr int kSlices = kThreads / kChannels;
+
+struct Runs {
+  void* to;
+  const void* partial;
+  int64_t runs, channels;
+};
+
+template <class A>
+__global__ void add_runs_kernel(const __grid_constant__ Runs args) {
+  A* slices = reinterpret_cast<A*>(shared_memory);
+  const int lane = threadIdx.x % kChannels, slice = threadIdx.x / kChannels;
+  const int64_t channel = static_cast<int64_t>(blockIdx.x) * kChannels + lane;
+  const A* partial = static_cast<const A*>(args.partial);
+  A sum = 0;
+  if (channel < args.channels)
+    for (int64_t run = slice; run < args.runs; run += kSlices) sum += partial[run * args.channels + channel];
+  slices[threadIdx.x] = sum;
+  if (!kBroken<InjectedFault::kRunsBarrierRemoved>) __syncthreads();
+  if (slice > 0 || channel >= args.channels) return;
+  for (int other = 1; other < kSlices; ++other) sum += slices[other * kChannels + lane];
+  static_cast<A*>(args.to)[channel] += sum;
+}
+
+// ---- bias ----------------------------------------------------------------------------------------------------------
+struct BiasSums {
+  void* partial;
+  const void* dy;
+  int64_t stride, rows, channels, runs;
+};
+
+// A warp takes 32 packs of columns of one run of rows.
+template <class T, int kCount>
+__global__ void bias_kernel(const __grid_constant__ BiasSums args) {
+  using A = Accumulate<T>;
+  const int64_t run = static_cast<int64_t>(blockIdx.y) * kWarps + threadIdx.x / 32;
+  const int64_t column = (static_cast<int64_t>(blockIdx.x) * 32 + threadIdx.x % 32) * kCount;
+  if (run >= args.runs || column >= args.channels) return;
+  const int64_t begin = args.rows * run / args.runs, end = args.rows * (run + 1) / args.runs;
+  A sum[kCount] = {};
+  for (int64_t row = begin; row < end; ++row) {
+    const auto dy = Pack<T, kCount>::load(static_cast<const T*>(args.dy) + row * args.stride + column);
+    for (int i = 0; i < kCount; ++i) sum[i] += convert<A>(dy.value[i]);
+  }
+  A* to = static_cast<A*>(args.partial) + run * args.channels + column;
+  for (int i = 0; i < kCount; ++i) to[i] = sum[i];
+}
+
+struct BiasAdd {
+  RowGrid grid;
+  void* y;
+  int64_t stride;
+  const void* bias;
+};
+
+template <class T, int kCount>
+__global__ void add_bias_kernel(const __grid_constant__ BiasAdd args) {
+  using A = Accumulate<T>;
+  for (RowGrid::Place at = args.grid.first(); at.row < args.grid.rows; at.row += at.step) {
+    T* place = static_cast<T*>(args.y) + at.row * args.stride + at.pack * kCount;
+    Pack<T, kCount> y = Pack<T, kCount>::load(place);
+    const auto bias = Pack<T, kCount>::load(static_cast<const T*>(args.bias) + at.pack * kCount);
+    for (int i = 0; i < kCount; ++i) y.value[i] = convert<T>(convert<A>(y.value[i]) + convert<A>(bias.value[i]));
+    y.store(place);
+  }
+}
+
+}  // namespace
+
+int64_t sum_of_squares_partials(int64_t count) { return divide_up(count, kChunk); }
+
+cudaError_t launch_sums_of_squares(double* results, double* partial, const Vector* tensors, int64_t tensor_count,
+                                   Type type, cudaStream_t stream) {
+  for (int64_t begin = 0; begin < tensor_count; begin += kTensors) {
+    Squares args = {};
+    args.results = results + begin;
+    args.partial = partial;
+    int64_t blocks = 0;
+    for (int64_t i = begin; i < tensor_count && i < begin + kTensors; ++i) {
+      args.place[args.tensors++] = {tensors[i].x, tensors[i].count, static_cast<int>(blocks)};
+      blocks += sum_of_squares_partials(tensors[i].count);
+    }
+    partial += blocks;
+    cudaError_t error = dispatch_type(type, [&](auto zero) {
+      return launch(squares_kernel<decltype(zero)>, blocks, 1, kThreads, kWarps * sizeof(double), stream, args);
+    });
+    if (error == cudaSuccess)
+      error = launch(totals_kernel, args.tensors, 1, kThreads, kWarps * sizeof(double), stream, args);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
+int64_t row_runs(int64_t rows) { return rows < kRowRuns ? rows : kRowRuns; }
+
+cudaError_t launch_add_runs(void* to, const void* partial, Type accumulate, int64_t runs, int64_t channels,
+                            cudaStream_t stream) {
+  const Runs args{to, partial, runs, channels};
+  const int64_t blocks = runs == 0 ? 0 : divide_up(channels, kChannels);
+  if (accumulate == Type::kFloat64)
+    return launch(add_runs_kernel<double>, blocks, 1, kThreads, kThreads * sizeof(double), stream, args);
+  return launch(add_runs_kernel<float>, blocks, 1, kThreads, kThreads * sizeof(float), stream, args);
+}
+
+cudaError_t launch_bias_backward(const Bias& shape, void* dbias, ConstMatrix dy, void* partial, cudaStream_t stream) {
+  const int64_t runs = row_runs(shape.rows);
+  const cudaError_t error = dispatch_type(shape.type, [&](auto zero) {
+    using T = decltype(zero);
+    constexpr int kCount = kPackOf<T>;
+    const bool fits = shape.channels % kCount == 0 && packs(dy.data, dy.stride, kCount, sizeof(T));
+    return launch(fits ? bias_kernel<T, kCount> : bias_kernel<T, 1>,
+                  divide_up(shape.channels, 32 * (fits ? kCount : 1)), divide_up(runs, kWarps), kThreads, 0, stream,
+                  BiasSums{partial, dy.data, dy.stride, shape.rows, shape.channels, runs});
+  });
+  if (error != cudaSuccess) return error;
+  return launch_add_runs(dbias, partial, shape.type == Type::kFloat64 ? Type::kFloat64 : Type::kFloat32, runs,
+                         shape.channels, stream);
+}
+
+cudaError_t launch_add_bias(const Bias& shape, Matrix y, const void* bias, cudaStream_t stream) {
+  return dispatch_type(shape.type, [&](auto zero) {
+    using T = decltype(zero);
+    constexpr int kCount = kPackOf<T>;
+    const bool fits =
+        shape.channels % kCount == 0 && packs(y.data, y.stride, kCount, sizeof(T)) && packs(bias, 0, kCount, sizeof(T));
+    const BiasAdd args{RowGrid(shape.rows, fits ? shape.channels / kCount : shape.channels), y.data, y.stride, bias};
+    return launch(fits ? add_bias_kernel<T, kCount> : add_bias_kernel<T, 1>, args.grid, stream, args);
+  });
+}
+
+}  // namespace carillon::cuda
