@@ -4,218 +4,277 @@
 #include <cmath>
 #include <optional>
 
+#include "model/families/config_fields.h"
+#include "model/families/family.h"
 #include "model/rope.h"
 
 namespace carillon {
 namespace {
 
-struct Family {
-  const char* model_type;
-  const char* class_name;
-  Architecture architecture;
-  int64_t max_position_embeddings;  // what transformers takes when the key is absent
-};
-constexpr Family kFamilies[] = {{"llama", "LlamaForCausalLM", Architecture::kLlama, 2048},
-                                {"mistral", "MistralForCausalLM", Architecture::kMistral, 131072},
-                                {"qwen2", "Qwen2ForCausalLM", Architecture::kQwen2, 32768},
-                                {"qwen3", "Qwen3ForCausalLM", Architecture::kQwen3, 32768}};
+constexpr int64_t kMostLayers = 100000;  // beyond it nothing that is meant, and a list of layers that fills memory
+
+// Python writes Infinity and NaN where JSON has no such numbers. No key that Carillon reads may hold one, so they
+// become null; text is left alone.
+std::string without_python_numbers(std::string_view text) {
+  std::string result;
+  bool quoted = false, escaped = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quoted) {
+      quoted = escaped || c != '"';
+      escaped = !escaped && c == '\\';
+      result += c;
+      continue;
+    }
+    quoted = c == '"';
+    bool number = false;
+    for (const std::string_view word : {"-Infinity", "Infinity", "NaN"}) {
+      if (number || text.substr(i, word.size()) != word) continue;
+      result += "null";
+      i += word.size() - 1;
+      number = true;
+    }
+    if (!number) result += c;
+  }
+  return result;
+}
+
+// A wrapper's (vision) config.json as that of its text model: what is said at the top level alone stays said.
+Json text_model_of(const Json& wrapper) {
+  Json text = wrapper["text_config"];
+  const std::string outer = wrapper.value("model_type", "");
+  if (!text.contains("model_type")) text["model_type"] = outer == "gemma3" ? "gemma3_text" : "mistral";
+  if (outer == "gemma3") text["model_type"] = "gemma3_text";
+  text["tie_word_embeddings"] = wrapper.value("tie_word_embeddings", Json(true));
+  for (const char* key : {"eos_token_id", "bos_token_id", "pad_token_id", "torch_dtype", "dtype", "initializer_range",
+                          "quantization_config"})
+    if (wrapper.contains(key) && !text.contains(key)) text[key] = wrapper[key];
+  text.erase("final_logit_softcapping");  // the wrapper's class does not apply it
+  text.erase("architectures");
+  return text;
+}
 
 class ConfigReader {
  public:
-  ConfigReader(const Json& json, const std::string& where, ExitCode code) : json_(json), where_(where), code_(code) {}
+  ConfigReader(const Json& json, const std::string& where, ExitCode code, bool wrapped)
+      : fields_(json, where, code), wrapped_(wrapped) {}
 
   ModelConfig read() {
-    family();
+    find_family();
     refuse_unsupported();
-    config_.source = json_;
-    config_.vocab_size = required("vocab_size");
-    config_.hidden_size = required("hidden_size");
-    config_.intermediate_size = required("intermediate_size");
-    config_.num_hidden_layers = required("num_hidden_layers");
-    config_.num_attention_heads = required("num_attention_heads");
-    config_.num_key_value_heads = integer("num_key_value_heads", config_.num_attention_heads);
-    config_.max_position_embeddings = integer("max_position_embeddings", family_->max_position_embeddings);
-    config_.rms_norm_eps = number("rms_norm_eps", 1e-6);
-    config_.initializer_range = number("initializer_range", 0.02);
-    config_.tie_word_embeddings = boolean("tie_word_embeddings", false);
+    const Family::Defaults& otherwise = config_.family->defaults;
+    config_.source = fields_.json();
+    config_.vocab_size = size("vocab_size", otherwise.vocab_size);
+    config_.hidden_size = size("hidden_size", otherwise.hidden_size);
+    config_.intermediate_size = size("intermediate_size", otherwise.intermediate_size);
+    config_.num_hidden_layers = size("num_hidden_layers", otherwise.layers);
+    if (config_.num_hidden_layers > kMostLayers) fields_.wrong("num_hidden_layers", "give 100000 at most");
+    config_.num_attention_heads = size("num_attention_heads", otherwise.heads);
+    const int64_t kv_heads = fields_.has_key("num_key_value_heads") || otherwise.key_value_heads == 0
+                                 ? config_.num_attention_heads
+                                 : otherwise.key_value_heads;
+    config_.num_key_value_heads = fields_.size("num_key_value_heads", kv_heads);
+    config_.max_position_embeddings = fields_.size("max_position_embeddings", otherwise.max_position_embeddings);
+    config_.rms_norm_eps = fields_.number("rms_norm_eps", otherwise.rms_norm_eps);
+    config_.initializer_range = fields_.number("initializer_range", 0.02);
+    config_.tie_word_embeddings = fields_.boolean("tie_word_embeddings", otherwise.tied);
     head_dim();
-    biases();
-    window();
     end_tokens();
-    config_.rope = parse_rope_config(rope_settings(), config_.max_position_embeddings, where_, code_);
-    make_rope_table(config_.rope, config_.head_dim, 1);  // refuses settings that do not fit the head
+    rotation();
+    config_.family->read(fields_, config_);
+    if (wrapped_) say_sizes();
+    remark_dropout();
+    for (const RopeConfig* rope : {&config_.rope, config_.sliding_rope ? &*config_.sliding_rope : nullptr})
+      if (rope != nullptr) make_rope_table(*rope, config_.head_dim, 1);  // refuses settings that do not fit the head
     return config_;
   }
 
  private:
-  bool has(const char* key) const { return json_.contains(key) && !json_[key].is_null(); }
-  [[noreturn]] void wrong(const char* key, const std::string& wanted) const {
-    fail(code_, "{} is {}, in {}, {}", key, json_.contains(key) ? json_[key].dump() : "absent", where_, wanted);
-  }
-  int64_t integer(const char* key, int64_t otherwise) const {
-    if (!has(key)) return otherwise;
-    if (!json_[key].is_number_integer() || json_[key].get<int64_t>() < 1 ||
-        json_[key].get<int64_t>() > int64_t{1} << 40)
-      wrong(key, "give a whole number above 0");
-    return json_[key].get<int64_t>();
-  }
-  int64_t required(const char* key) const {
-    if (!has(key)) wrong(key, "give a whole number above 0");
-    return integer(key, 0);
-  }
-  double number(const char* key, double otherwise) const {
-    if (!has(key)) return otherwise;
-    if (!json_[key].is_number() || !(json_[key].get<double>() >= 0) || std::isinf(json_[key].get<double>()))
-      wrong(key, "give a number, 0 or above");
-    return json_[key].get<double>();
-  }
-  bool boolean(const char* key, bool otherwise) const {
-    if (!has(key)) return otherwise;
-    if (!json_[key].is_boolean()) wrong(key, "give true or false");
-    return json_[key].get<bool>();
-  }
-  std::string text(const char* key) const {
-    return has(key) && json_[key].is_string() ? json_[key].get<std::string>() : "";
+  const Json& json() const { return fields_.json(); }
+
+  // Of a wrapper's text model keys may be missing: its class has values for them.
+  int64_t size(const char* key, int64_t otherwise) const {
+    return wrapped_ ? fields_.size(key, otherwise) : fields_.required_size(key);
   }
 
-  void family() {
-    std::string name = text("model_type");
+  // So that the text model's own config.json needs no defaults.
+  void say_sizes() {
+    Json& json = config_.source;
+    json["vocab_size"] = config_.vocab_size;
+    json["hidden_size"] = config_.hidden_size;
+    json["intermediate_size"] = config_.intermediate_size;
+    json["num_hidden_layers"] = config_.num_hidden_layers;
+    json["num_attention_heads"] = config_.num_attention_heads;
+    json["num_key_value_heads"] = config_.num_key_value_heads;
+    json["head_dim"] = config_.head_dim;
+    json["eos_token_id"] = config_.eos_token_id;
+  }
+
+  // By model_type, as transformers; by the class where there is none. A class without a head for the next token is no
+  // causal model.
+  void find_family() {
+    const std::string name = fields_.text("model_type");
     std::string class_name;
-    if (has("architectures") && json_["architectures"].is_array() && !json_["architectures"].empty() &&
-        json_["architectures"][0].is_string())
-      class_name = json_["architectures"][0].get<std::string>();
-    for (const Family& family : kFamilies) {
-      const bool type_fits = name == family.model_type || (name.empty() && class_name == family.class_name);
-      if (type_fits && (class_name.empty() || class_name == family.class_name)) family_ = &family;
+    if (fields_.has("architectures") && json()["architectures"].is_array() && !json()["architectures"].empty() &&
+        json()["architectures"][0].is_string())
+      class_name = json()["architectures"][0].get<std::string>();
+    const bool other_head = class_name.find("ForSequence") != std::string::npos ||
+                            class_name.find("ForToken") != std::string::npos ||
+                            class_name.find("ForQuestion") != std::string::npos;
+    for (const Family& family : families())
+      if (!other_head && (name == family.model_type || (name.empty() && class_name == family.class_name)))
+        config_.family = &family;
+    if (config_.family == nullptr) {
+      fail(ExitCode::kBadInput, "architecture '{}'{} is not supported, in {}, take a causal model of one of these: {}",
+           name.empty() ? class_name : name, class_name.empty() || name.empty() ? "" : " (" + class_name + ")",
+           fields_.where(), family_names());
     }
-    if (family_ == nullptr) {
-      fail(ExitCode::kBadInput,
-           "architecture '{}'{} is not supported, in {}, take a llama, mistral, qwen2 or qwen3 causal model",
-           name.empty() ? class_name : name, class_name.empty() || name.empty() ? "" : " (" + class_name + ")", where_);
-    }
-    config_.architecture = family_->architecture;
   }
 
   void refuse_unsupported() const {
-    for (const char* key :
-         {"quantization_config", "num_experts", "num_local_experts", "n_routed_experts", "moe_intermediate_size",
-          "attn_logit_softcapping", "final_logit_softcapping", "attention_chunk_size", "kv_lora_rank"})
-      if (has(key)) wrong(key, "models with it are not supported, take one without");
-    if (has("hidden_act") && text("hidden_act") != "silu") wrong("hidden_act", "only silu is supported");
-    if (has("attention_dropout") && json_["attention_dropout"] != 0.0)
-      wrong("attention_dropout", "set it to 0, dropout is not supported");
+    for (const char* key : {"quantization_config", "num_experts", "num_local_experts", "n_routed_experts",
+                            "moe_intermediate_size", "attention_chunk_size", "kv_lora_rank"})
+      if (fields_.has(key)) fields_.wrong(key, "models with it are not supported, take one without");
+    if (std::string(config_.family->model_type) == "gemma3_text") return;
+    for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"})
+      if (fields_.has(key)) fields_.wrong(key, "models with it are not supported, take one without");
+  }
+
+  void remark_dropout() {
+    std::string keys;
+    for (const char* key : {"attention_dropout", "residual_dropout", "resid_pdrop", "embd_pdrop", "hidden_dropout"})
+      if (fields_.has(key) && json()[key].is_number() && json()[key].get<double>() != 0)
+        keys += (keys.empty() ? "" : ", ") + std::string(key);
+    if (!keys.empty())
+      config_.remarks.push_back(fmt::format("{} of {} not applied: Carillon trains without dropout", keys,
+                                            fields_.where() + (keys.find(',') == keys.npos ? " is" : " are")));
   }
 
   void head_dim() {
-    const int64_t heads = config_.num_attention_heads;
-    // transformers' Qwen3Config has a head_dim of 128 whatever the width.
-    const int64_t otherwise = config_.architecture == Architecture::kQwen3 ? 128 : config_.hidden_size / heads;
-    config_.head_dim = integer("head_dim", otherwise);
-    if (!has("head_dim") && config_.architecture != Architecture::kQwen3 && config_.hidden_size % heads != 0)
-      wrong("hidden_size", "make it a multiple of num_attention_heads or give head_dim");
-    if (config_.head_dim % 2 != 0) wrong("head_dim", "give an even number, the rotation turns pairs");
-    if (heads % config_.num_key_value_heads != 0) wrong("num_key_value_heads", "give a divisor of num_attention_heads");
-  }
-
-  void biases() {
-    const bool attention = boolean("attention_bias", false);
-    switch (config_.architecture) {
-      case Architecture::kLlama:
-        config_.mlp_bias = boolean("mlp_bias", false);
-        config_.qkv_bias = config_.o_bias = attention;
-        break;
-      case Architecture::kMistral:
-        break;
-      case Architecture::kQwen2:
-        config_.qkv_bias = true;
-        break;
-      case Architecture::kQwen3:
-        config_.qkv_bias = config_.o_bias = attention;
-        config_.qk_norm = true;
-        break;
-    }
-  }
-
-  // Which layers slide: all or none. The rest is refused, a window of some layers would be another model.
-  void window() {
-    if (config_.architecture == Architecture::kLlama) return;
-    int64_t width = 0;
-    bool slides = true, stays = true;
-    if (config_.architecture == Architecture::kMistral) {
-      width =
-          json_.contains("sliding_window") && json_["sliding_window"].is_null() ? 0 : integer("sliding_window", 4096);
-      stays = width == 0;
-      slides = !stays;
-    } else {
-      width = boolean("use_sliding_window", false) ? integer("sliding_window", 4096) : 0;
-      const int64_t first_sliding =
-          has("max_window_layers") && json_["max_window_layers"] == 0 ? 0 : integer("max_window_layers", 28);
-      slides = width > 0 && first_sliding < config_.num_hidden_layers;
-      stays = width == 0 || first_sliding > 0;
-    }
-    if (has("layer_types") && json_["layer_types"].is_array()) {
-      slides = stays = false;
-      for (const Json& type : json_["layer_types"]) {
-        if (type == "sliding_attention")
-          slides = true;
-        else if (type == "full_attention")
-          stays = true;
-        else
-          wrong("layer_types", "only full_attention and sliding_attention are supported");
-      }
-    }
-    if (slides && stays)
-      wrong(has("layer_types") ? "layer_types" : "max_window_layers",
-            "windows in a part of the layers are not supported");
-    if (slides && width == 0) wrong("sliding_window", "give the window's width");
-    config_.sliding_window = slides ? width : 0;
+    const int64_t heads = config_.num_attention_heads, own = config_.family->defaults.head_dim;
+    const bool derived = !fields_.has("head_dim") && (own == 0 || fields_.has_key("head_dim"));
+    config_.head_dim = derived ? config_.hidden_size / heads : fields_.size("head_dim", own);
+    if (derived && config_.hidden_size % heads != 0)
+      fields_.wrong("hidden_size", "make it a multiple of num_attention_heads or give head_dim");
+    if (config_.head_dim % 2 != 0 || config_.head_dim == 0)
+      fields_.wrong("head_dim", "give an even number, the rotation turns pairs");
+    if (heads % config_.num_key_value_heads != 0)
+      fields_.wrong("num_key_value_heads", "give a divisor of num_attention_heads");
   }
 
   void end_tokens() {
-    if (!has("eos_token_id")) return;
-    const Json& value = json_["eos_token_id"];
+    const Json value = fields_.has("eos_token_id") ? json()["eos_token_id"]
+                       : wrapped_                  ? Json::parse(config_.family->defaults.eos)
+                                                   : Json();
+    if (value.is_null()) return;
     for (const Json& token : value.is_array() ? value : Json::array({value})) {
-      if (!token.is_number_integer()) wrong("eos_token_id", "give a token id or a list of them");
+      if (!token.is_number_integer() || token < 0) fields_.wrong("eos_token_id", "give a token id or a list of them");
       config_.eos_token_id.push_back(token.get<int64_t>());
     }
   }
 
-  // v5's rope_parameters, else v4's rope_scaling with the top level's rope_theta; in v5 names.
-  Json rope_settings() const {
-    Json settings = Json::object();
-    // What `carillon export` wrote beside the form other programs read: the exact definition.
-    if (has("carillon_rope") && json_["carillon_rope"].is_object()) return json_["carillon_rope"];
-    if (has("rope_parameters"))
-      settings = rope_parameters();
-    else if (has("rope_scaling"))
-      settings = json_["rope_scaling"];
-    if (!settings.is_object())
-      wrong(has("rope_parameters") ? "rope_parameters" : "rope_scaling", "give keys and values");
-    for (const char* key : {"rope_theta", "partial_rotary_factor"})
-      if (!settings.contains(key) && has(key)) settings[key] = json_[key];
-    // Phi-3 and transformers v5: the top level wins.
-    if (has("original_max_position_embeddings"))
-      settings["original_max_position_embeddings"] = json_["original_max_position_embeddings"];
-    if (boolean("resonance_rope", false)) settings["resonance"] = true;
-    return settings;
-  }
-
-  Json rope_parameters() const {
-    const Json& all = json_["rope_parameters"];
-    std::optional<Json> common;
-    for (const char* layer_type : {"full_attention", "sliding_attention"}) {
-      if (!all.is_object() || !all.contains(layer_type)) continue;
-      if (common && *common != all[layer_type])
-        wrong("rope_parameters", "settings by layer type are not supported unless equal");
-      common = all[layer_type];
+  // What the file says in Hugging Face's keys; `carillon_rope`, the exact definition that `carillon export` wrote
+  // beside them, counts only as long as they say the same.
+  void rotation() {
+    const ModelRope said = public_rope();
+    static_cast<ModelRope&>(config_) = said;
+    if (!fields_.has("carillon_rope") || !json()["carillon_rope"].is_object()) return;
+    Json exact = json()["carillon_rope"];
+    std::optional<Json> sliding;
+    if (exact.contains("sliding_attention")) {
+      sliding = exact["sliding_attention"];
+      exact.erase("sliding_attention");
     }
-    return common.value_or(all);
+    ModelRope ours{parse(exact), sliding ? std::optional(parse(*sliding)) : std::nullopt};
+    if (same_rotation(ours.rope, said.rope) && ours.sliding_rope.has_value() == said.sliding_rope.has_value() &&
+        (!ours.sliding_rope || same_rotation(*ours.sliding_rope, *said.sliding_rope)))
+      static_cast<ModelRope&>(config_) = std::move(ours);
+    else
+      config_.remarks.push_back(fmt::format(
+          "rope_parameters were changed since the export, in {}: they count, the exact copy in carillon_rope does not",
+          fields_.where()));
   }
 
-  const Json& json_;
-  const std::string& where_;
-  ExitCode code_;
-  const Family* family_ = nullptr;
+  RopeConfig parse(const Json& settings) const {
+    return parse_rope_config(settings, config_.max_position_embeddings, fields_.where(), fields_.code());
+  }
+
+  // The same frequencies and factor, at lengths on both sides of the original one.
+  bool same_rotation(RopeConfig a, RopeConfig b) const {
+    a.length.reset();
+    b.length.reset();
+    if (rotary_pairs(a, config_.head_dim) != rotary_pairs(b, config_.head_dim)) return false;
+    for (const double stretch : {1.0, 2.0, 8.0}) {
+      const auto length = static_cast<int64_t>(stretch * static_cast<double>(a.original_max_position_embeddings));
+      const RopeTable x = make_rope_table(a, config_.head_dim, length), y = make_rope_table(b, config_.head_dim, length);
+      const auto near = [](double u, double v) { return std::abs(u - v) <= 1e-9 * std::max(std::abs(u), std::abs(v)); };
+      if (!near(x.attention_factor, y.attention_factor)) return false;
+      for (size_t i = 0; i < x.inverse_frequency.size(); ++i)
+        if (!near(x.inverse_frequency[i], y.inverse_frequency[i])) return false;
+    }
+    return true;
+  }
+
+  // v5's rope_parameters, by kind of layer or for all; v4's rope_scaling, which replaces them where it is not empty,
+  // with the top level's rope_theta; else what the family's class takes.
+  ModelRope public_rope() const {
+    const Family::Defaults& otherwise = config_.family->defaults;
+    const bool nested = otherwise.sliding_rope[0] != '\0';
+    const Json plain = Json::parse(otherwise.rope);
+    Json full = plain;
+    std::optional<Json> sliding;
+    if (nested) sliding = Json::parse(otherwise.sliding_rope);
+    const bool scaling = fields_.has("rope_scaling") && json()["rope_scaling"] != Json::object();
+    const bool parameters = fields_.has("rope_parameters") && !(scaling && !nested);
+    for (const char* key : {"rope_scaling", "rope_parameters"})
+      if (fields_.has(key) && !json()[key].is_object()) fields_.wrong(key, "give keys and values");
+
+    bool given = false;
+    if (parameters) {
+      const Json& all = json()["rope_parameters"];
+      const bool by_kind = all.contains("full_attention") || all.contains("sliding_attention");
+      if (by_kind) {
+        if (all.contains("full_attention")) full = all["full_attention"], given = true;
+        if (all.contains("sliding_attention") && (nested || all["sliding_attention"] != full))
+          sliding = all["sliding_attention"];
+        if (!all.contains("full_attention") && !nested) full = all["sliding_attention"], given = true;
+      } else if (!nested) {
+        full = all, given = true;  // the nested classes read the two kinds alone
+      }
+    }
+    if (scaling && (!nested || !given)) {
+      full = json()["rope_scaling"], given = true;
+      full.erase("full_attention");
+      full.erase("sliding_attention");
+    }
+    // A default rotation that scales is taken whole or not at all.
+    if (!given && plain["rope_type"] == "default" && fields_.has("rope_theta")) full["rope_theta"] = json()["rope_theta"];
+    for (const char* key : {"rope_theta", "partial_rotary_factor"})
+      if (given && !full.contains(key) && fields_.has(key)) full[key] = json()[key];
+    if (given && !full.contains("rope_theta") && !full.contains("base")) full["rope_theta"] = plain["rope_theta"];
+    if (nested && fields_.has("rope_local_base_freq") && !parameters)
+      (*sliding)["rope_theta"] = json()["rope_local_base_freq"];
+    if (sliding && !sliding->contains("rope_theta"))
+      (*sliding)["rope_theta"] = nested ? Json::parse(otherwise.sliding_rope)["rope_theta"] : full["rope_theta"];
+    adjust_phi3(full);
+    // Phi-3 and transformers v5: the top level wins.
+    if (fields_.has("original_max_position_embeddings"))
+      full["original_max_position_embeddings"] = json()["original_max_position_embeddings"];
+    if (fields_.boolean("resonance_rope", false)) full["resonance"] = true;
+    return {parse(full), sliding ? std::optional(parse(*sliding)) : std::nullopt};
+  }
+
+  // Its class calls longrope by older names, and has a length of its own.
+  void adjust_phi3(Json& full) const {
+    if (std::string(config_.family->model_type) != "phi3") return;
+    for (const char* key : {"rope_type", "type"})
+      if (full.contains(key) && (full[key] == "su" || full[key] == "yarn") && full.contains("short_factor"))
+        full[key] = "longrope";
+    if (!fields_.has("original_max_position_embeddings")) full["original_max_position_embeddings"] = 4096;
+  }
+
+  ConfigFields fields_;
+  bool wrapped_;
   ModelConfig config_;
 };
 
@@ -236,32 +295,65 @@ std::string nearest_divisors(int64_t number, int64_t wanted) {
 
 int64_t ModelConfig::rotary_pairs() const { return carillon::rotary_pairs(rope, head_dim); }
 
-int64_t ModelConfig::parameter_count() const {
-  const int64_t q = num_attention_heads * head_dim, kv = num_key_value_heads * head_dim;
-  int64_t layer = 2 * hidden_size + (2 * q + 2 * kv + 3 * intermediate_size) * hidden_size;
-  if (qkv_bias) layer += q + 2 * kv;
-  if (o_bias) layer += hidden_size;
-  if (mlp_bias) layer += 2 * intermediate_size + hidden_size;
-  if (qk_norm) layer += 2 * head_dim;
-  return num_hidden_layers * layer + hidden_size + (tie_word_embeddings ? 1 : 2) * vocab_size * hidden_size;
+std::vector<int64_t> ModelConfig::windows() const {
+  std::vector<int64_t> distinct;
+  for (const LayerSpec& layer : layers)
+    if (std::find(distinct.begin(), distinct.end(), layer.attention.window) == distinct.end())
+      distinct.push_back(layer.attention.window);
+  if (distinct.empty()) distinct.push_back(0);
+  return distinct;
 }
 
+bool ModelConfig::any(bool (*has)(const LayerSpec&)) const { return std::any_of(layers.begin(), layers.end(), has); }
+
 ModelConfig parse_model_config(std::string_view text, const std::string& where, ExitCode code) {
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (json.is_discarded()) json = Json::parse(without_python_numbers(text), nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) fail(code, "not a JSON object, in {}, take a Hugging Face config.json", where);
-  return ConfigReader(json, where, code).read();
+  const bool wrapped = json.contains("text_config") && json["text_config"].is_object();
+  if (wrapped) json = text_model_of(json);
+  return ConfigReader(json, where, code, wrapped).read();
 }
 
 std::string write_model_config(const ModelConfig& config) {
   Json json = config.source;
-  json.erase("rope_scaling");
-  json.erase("original_max_position_embeddings");
-  json.erase("resonance_rope");
-  json.erase("carillon_rope");
-  json["rope_parameters"] = config.rope.settings;
-  json["rope_parameters"]["rope_theta"] = config.rope.base;
+  for (const char* key : {"rope_scaling", "original_max_position_embeddings", "resonance_rope", "carillon_rope",
+                          "rope_local_base_freq"})
+    json.erase(key);
+  json["model_type"] = config.family->model_type;
+  const auto settings = [](const RopeConfig& rope) {
+    Json result = rope.settings;
+    result["rope_theta"] = rope.base;
+    return result;
+  };
+  json["rope_parameters"] = settings(config.rope);
+  if (config.sliding_rope)
+    json["rope_parameters"] = {{"full_attention", settings(config.rope)},
+                               {"sliding_attention", settings(*config.sliding_rope)}};
   json["rope_theta"] = config.rope.base;
   return json.dump(2);
+}
+
+ModelRope merge_model_rope(const ModelConfig& config, const Json& overrides, const std::string& where) {
+  Json general = overrides;
+  std::optional<Json> windowed;
+  if (overrides.contains("sliding_attention")) {
+    if (!overrides["sliding_attention"].is_object())
+      fail(ExitCode::kUsage, "{}.sliding_attention is {}, in the configuration, give keys and values as for rope", where,
+           overrides["sliding_attention"].dump());
+    windowed = overrides["sliding_attention"];
+    general.erase("sliding_attention");
+  }
+  ModelRope result{merge_rope_config(config.rope, general, where), config.sliding_rope};
+  const bool apart = config.family != nullptr && config.family->defaults.sliding_rope[0] != '\0';
+  if (result.sliding_rope && !apart)
+    result.sliding_rope = merge_rope_config(*result.sliding_rope, general, where);
+  if (windowed)
+    result.sliding_rope =
+        merge_rope_config(result.sliding_rope ? *result.sliding_rope : result.rope, *windowed, where + ".sliding_attention");
+  for (const RopeConfig* rope : {&result.rope, result.sliding_rope ? &*result.sliding_rope : nullptr})
+    if (rope != nullptr) make_rope_table(*rope, config.head_dim, 1);
+  return result;
 }
 
 void require_tensor_parallel(const ModelConfig& config, int64_t tensor) {
@@ -274,6 +366,24 @@ void require_tensor_parallel(const ModelConfig& config, int64_t tensor) {
          "{} key/value heads neither divide nor are divided by parallel.tensor = {}, in the configuration, take {}",
          config.num_key_value_heads, tensor, nearest_divisors(config.num_key_value_heads, tensor));
   }
+}
+
+std::vector<FusedTensor> fused_tensors(const ModelConfig& config) {
+  std::vector<FusedTensor> fused;
+  if (config.family == nullptr || !config.family->fused_projections) return fused;
+  const int64_t q = config.num_attention_heads * config.head_dim, kv = config.num_key_value_heads * config.head_dim;
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    const std::string attention = fmt::format("model.layers.{}.self_attn.", layer);
+    const std::string mlp = fmt::format("model.layers.{}.mlp.", layer);
+    fused.push_back({attention + "qkv_proj.weight",
+                     {{attention + "q_proj.weight", q},
+                      {attention + "k_proj.weight", kv},
+                      {attention + "v_proj.weight", kv}}});
+    fused.push_back({mlp + "gate_up_proj.weight",
+                     {{mlp + "gate_proj.weight", config.intermediate_size},
+                      {mlp + "up_proj.weight", config.intermediate_size}}});
+  }
+  return fused;
 }
 
 }  // namespace carillon

@@ -159,6 +159,9 @@ RopeTable make_rope_table(const RopeConfig& config, int64_t head_dim, int64_t le
   table.inverse_frequency = plain_frequencies(config.base, width, width / 2);
   std::vector<double>& theta = table.inverse_frequency;
   switch (config.type) {
+    case RopeType::kNone:
+      std::fill(theta.begin(), theta.end(), 0.0);
+      break;
     case RopeType::kDefault:
       break;
     case RopeType::kLinear:
@@ -168,6 +171,10 @@ RopeTable make_rope_table(const RopeConfig& config, int64_t head_dim, int64_t le
       theta = plain_frequencies(ntk_base(config, config.factor, width), width, width / 2);
       break;
     case RopeType::kDynamic: {
+      if (config.alpha) {
+        theta = plain_frequencies(ntk_base(config, *config.alpha, width), width, width / 2);
+        break;
+      }
       const double trained = static_cast<double>(config.max_position_embeddings);
       const double now = std::max(static_cast<double>(sequence), trained);
       theta = plain_frequencies(ntk_base(config, config.factor * now / trained - (config.factor - 1), width), width,

@@ -8,7 +8,8 @@
 namespace carillon {
 namespace {
 
-constexpr std::array<std::pair<const char*, RopeType>, 9> kTypes = {{{"default", RopeType::kDefault},
+constexpr std::array<std::pair<const char*, RopeType>, 10> kTypes = {{{"none", RopeType::kNone},
+{"default", RopeType::kDefault},
                                                                      {"linear", RopeType::kLinear},
                                                                      {"ntk", RopeType::kNtk},
                                                                      {"dynamic", RopeType::kDynamic},
@@ -22,10 +23,10 @@ constexpr std::array<std::pair<const char*, RopeType>, 9> kTypes = {{{"default",
 Json canonical(const Json& settings) {
   Json result = Json::object();
   for (const auto& [key, value] : settings.items()) {
-    const std::string name = key == "type" ? "rope_type" : key == "base" ? "rope_theta" : key;
-    if (name == "rope_type" && result.contains("rope_type"))
-      continue;  // old files carry both; the first one is as good
-    result[name] = value;
+    // Old files carry both spellings; transformers goes by the new one.
+    if (key == "type" && settings.contains("rope_type") && !settings["rope_type"].is_null()) continue;
+    if (key == "rope_type" && value.is_null()) continue;
+    result[key == "type" ? "rope_type" : key == "base" ? "rope_theta" : key] = value;
   }
   if (!result.contains("rope_type") || result["rope_type"].is_null()) result["rope_type"] = "default";
   if (result["rope_type"] == "su") result["rope_type"] = "longrope";
@@ -95,7 +96,17 @@ double ratio_of_lengths(const RopeConfig& config) {
 
 void read_type(RopeConfig& config, const Reader& read) {
   switch (config.type) {
+    case RopeType::kNone:
     case RopeType::kDefault:
+      break;
+    case RopeType::kDynamic:
+      if (read.has("alpha")) {
+        config.alpha = read.positive("alpha", 1);
+        config.factor = read.positive("factor", 1);
+        break;
+      }
+      read.require("factor");
+      config.factor = read.positive("factor", ratio_of_lengths(config));
       break;
     case RopeType::kProportional:
       read.require("partial_rotary_factor");
@@ -142,9 +153,8 @@ RopeConfig parse_rope_config(const Json& given, int64_t max_position_embeddings,
   const auto found = std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& entry) { return type == entry.first; });
   if (found == kTypes.end()) {
     fail(code,
-         "unknown rope type '{}', in {}, take default, linear, ntk, dynamic, ntk_by_parts, yarn, resonance_yarn, "
-         "llama3, "
-         "longrope or proportional",
+         "unknown rope type '{}', in {}, take none, default, linear, ntk, dynamic, ntk_by_parts, yarn, "
+         "resonance_yarn, llama3, longrope or proportional",
          type, where);
   }
   config.type = found->second;
@@ -165,6 +175,8 @@ RopeConfig parse_rope_config(const Json& given, int64_t max_position_embeddings,
   if (config.beta_slow < 0) read.wrong("beta_slow", "above 0");
   if (config.beta_fast <= config.beta_slow) read.wrong("beta_fast", "more than beta_slow");
   config.truncate = read.boolean("truncate", true);
+  config.llama_4_scaling_beta = read.number("llama_4_scaling_beta", 0);
+  if (config.llama_4_scaling_beta < 0) read.wrong("llama_4_scaling_beta", "0 or above");
   config.mscale = read.number("mscale", 0);
   config.mscale_all_dim = read.number("mscale_all_dim", 0);
   if (read.has("yarn_blend")) {
@@ -173,6 +185,7 @@ RopeConfig parse_rope_config(const Json& given, int64_t max_position_embeddings,
     config.wavelength_blend = settings["yarn_blend"] == "wavelength";
   }
   read_type(config, read);
+  if (code == ExitCode::kUsage && config.factor < 1) read.wrong("factor", "1 or above: it is how much further");
   return config;
 }
 
@@ -182,8 +195,12 @@ RopeConfig merge_rope_config(const RopeConfig& base, const Json& overrides, cons
   const Json changes = canonical(overrides);
   if (names_type && changes["rope_type"] != merged["rope_type"]) {
     Json kept = Json::object();
-    for (const char* key : {"rope_theta", "resonance", "original_max_position_embeddings", "length"})
+    for (const char* key :
+         {"rope_theta", "resonance", "original_max_position_embeddings", "length", "llama_4_scaling_beta"})
       if (merged.contains(key)) kept[key] = merged[key];
+    if (merged.contains("partial_rotary_factor") && base.type != RopeType::kProportional &&
+        changes["rope_type"] != "proportional")
+      kept["partial_rotary_factor"] = merged["partial_rotary_factor"];
     merged = std::move(kept);
   }
   for (const auto& [key, value] : changes.items())

@@ -15,10 +15,11 @@ namespace carillon {
 using Json = nlohmann::ordered_json;
 
 enum class RopeType {
+  kNone,          // no rotation at all
   kDefault,       // Su et al., 2021
   kLinear,        // position interpolation, Chen et al., 2023
   kNtk,           // NTK-aware base change (Peng et al., 2023, eq. 16)
-  kDynamic,       // the same with a base that follows the length, as Hugging Face defines it
+  kDynamic,       // the same with a base that follows the length, as Hugging Face defines it; with alpha one that does not
   kNtkByParts,    // Peng et al., 2023, eq. 18-20: ramp linear in the number of turns
   kYarn,          // Peng et al., 2023, as every implementation has it: ramp linear in the pair index, and a temperature
   kLlama3,        // Llama 3.1's blend by wavelength
@@ -42,13 +43,15 @@ struct RopeConfig {
   double low_freq_factor = 0, high_freq_factor = 0;  // llama3
   std::vector<double> short_factor, long_factor;     // longrope, one entry a pair
   double partial_rotary_factor = 1;
+  std::optional<double> alpha;      // dynamic, Hunyuan: base · alpha^(d/(d-2)), whatever the length
+  double llama_4_scaling_beta = 0;  // of families with a temperature of queries (layer_spec.h)
   std::optional<int64_t> length;  // fixes the sequence length that dynamic and longrope go by
 
   // The settings as given, in Hugging Face's v5 names (`rope_type`, `rope_theta`, …) and `resonance`; what files hold.
   Json settings;
 
   // Whether the frequencies depend on the sequence length.
-  bool follows_length() const { return type == RopeType::kDynamic || type == RopeType::kLongRope; }
+  bool follows_length() const { return (type == RopeType::kDynamic && !alpha) || type == RopeType::kLongRope; }
 };
 
 // Reads settings in v5 names; `type` and `base` are taken for `rope_type` and `rope_theta`, `su` for longrope,
@@ -58,7 +61,8 @@ RopeConfig parse_rope_config(const Json& settings, int64_t max_position_embeddin
                              ExitCode code);
 
 // `overrides` merged key by key over the settings of `base`. Another type drops the old type's keys; rope_theta,
-// resonance, original_max_position_embeddings and length belong to no type and stay. Errors are 64.
+// resonance, original_max_position_embeddings, length and llama_4_scaling_beta belong to no type and stay, as does
+// partial_rotary_factor but for proportional's. Errors are 64.
 RopeConfig merge_rope_config(const RopeConfig& base, const Json& overrides, const std::string& where);
 
 // "yarn", "resonance_yarn" is not one of them.

@@ -51,4 +51,14 @@ struct NamedShard {
   Backend* device = nullptr;  // the device whose memory holds `data`; nullptr: the host can read it
 };
 
+// A stored tensor that holds several of ours, their rows one after another.
+struct FusedTensor {
+  struct Part {
+    std::string name;
+    int64_t rows;
+  };
+  std::string name;
+  std::vector<Part> parts;
+};
+
 }  // namespace carillon

@@ -59,6 +59,21 @@ struct AttentionState {
   Tensor sum;          // [B, NH, Tq]      sum over keys of exp(score - maximum)
 };
 
+// An MLP's gate: both are z · sigmoid(g(z)).
+enum class GateActivation {
+  kSilu,      // g(z) = z
+  kGeluTanh,  // g(z) = 2·sqrt(2/π) · (z + 0.044715·z³): gelu by its tanh formula (Hendrycks and Gimpel, 2016)
+};
+
+// Variants of RMSNorm.
+struct NormOptions {
+  double weight_offset = 0;  // the weight counts as offset + weight
+  // Rows of which x holds a part only, as where heads are split over ranks: [N] (A), over the `columns` of the whole
+  // row, forward Σ x², backward Σ dy·(offset + weight)·x. Absent: the rows are whole.
+  Tensor sums;
+  int64_t columns = 0;
+};
+
 // One AdamW update (Loshchilov and Hutter, 2017, decoupled decay, as PyTorch's AdamW defines it).
 struct AdamWStep {
   double learning_rate = 0;
@@ -151,6 +166,13 @@ class Backend {
   // y = a + b; one shape and type. y may be a or b.
   virtual void sum(Tensor y, Tensor a, Tensor b) = 0;
   virtual void scale(Tensor x, double factor) = 0;
+  // x[n] *= factor[n]; x [N, C] or [N, H, C] in T (rows and heads may be strided), factor [N] (A).
+  virtual void scale_rows(Tensor x, Tensor factor) = 0;
+  // sums[n] (A) = Σ over the row of a·b, or of a·b·(offset + weight) unless weight is absent. a, b [N, C] in T (rows may
+  // be strided), weight [C].
+  virtual void row_dot(Tensor sums, Tensor a, Tensor b, Tensor weight, double weight_offset) = 0;
+  // x = cap · tanh(x / cap).
+  virtual void soft_cap(Tensor x, double cap) = 0;
   // Sum of squares of all elements of tensors of one type, in float64: of each tensor by a tree that its count fixes,
   // then over the tensors in their order. So it has the bits that adding them up one by one has, whatever the thread
   // count; but the device is waited for once.
@@ -177,10 +199,11 @@ class Backend {
   // ---- RMSNorm (Zhang and Sennrich, 2019) --------------------------------------------------------------------------
   // y[N, C] = x[N, C] · rstd[N] · weight[C], rstd = 1 / sqrt(mean over C of x² + epsilon) in type A, kept for backward.
   // x and y [N, C], rows may be strided; rank-3 [N, H, C] (heads; rstd [N, H]) works too.
-  virtual void rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon) = 0;
+  virtual void rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon,
+                               const NormOptions& options = {}) = 0;
   // dx (T) = gradient by x, or += with `accumulate` (rounded once); dweight[C] (A) += gradient by weight.
   virtual void rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
-                                bool accumulate = false) = 0;
+                                bool accumulate = false, const NormOptions& options = {}) = 0;
 
   // ---- rotation (RoPE, Su et al., 2021), half layout --------------------------------------------------------------
   // In place on x[N, H, HD] (rows and heads may be strided). Pair j of R turns (x[j], x[j + HD/2]) by the angle whose
@@ -191,15 +214,18 @@ class Backend {
   virtual void rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, bool inverse) = 0;
 
   // ---- SwiGLU (Shazeer, 2020) --------------------------------------------------------------------------------------
-  // y = silu(gate) · up, silu(z) = z / (1 + exp(-z)); all [N, F], rows may be strided.
-  virtual void swiglu_forward(Tensor y, Tensor gate, Tensor up) = 0;
+  // y = activation(gate) · up; all [N, F], rows may be strided.
+  virtual void swiglu_forward(Tensor y, Tensor gate, Tensor up, GateActivation activation = GateActivation::kSilu) = 0;
   // y again, the forward pass's bits, for the gradient by the weight behind it. dgate and dup may alias gate and up.
-  virtual void swiglu_backward(Tensor dgate, Tensor dup, Tensor y, Tensor dy, Tensor gate, Tensor up) = 0;
+  virtual void swiglu_backward(Tensor dgate, Tensor dup, Tensor y, Tensor dy, Tensor gate, Tensor up,
+                               GateActivation activation = GateActivation::kSilu) = 0;
 
   // ---- attention (online softmax: Milakov and Gimelshein, 2018; blocks: Dao et al., 2022)
   // ---------------------------- q [B, Tq, NH, HD], k and v [B, Tk, NKV, HD] in T, dims 0..2 may be strided; NH a
   // multiple of NKV, query head h reads key/value head h / (NH / NKV). Never holds [Tq, Tk].
-  virtual void attention_begin(const AttentionState& state) = 0;  // maximum -inf, sum 0
+  // maximum -inf, sum 0; or, with `sinks` [NH] (T), a logit a head without a key and with value 0: maximum its sink,
+  // sum 1, accumulator 0 (Xiao et al., 2309.17453; as gpt-oss learns them).
+  virtual void attention_begin(const AttentionState& state, Tensor sinks = {}) = 0;
   virtual void attention_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
                                  double scale) = 0;
   // out [B, Tq, NH, HD] (T) and lse [B, NH, Tq] (A) = log of the sum of exp(score); a row that saw no key: out 0, lse
@@ -207,6 +233,8 @@ class Backend {
   virtual void attention_finish(Tensor out, Tensor lse, const AttentionState& state) = 0;
   // delta [B, NH, Tq] (A) = row sums of dout · out.
   virtual void attention_delta(Tensor delta, Tensor dout, Tensor out) = 0;
+  // dsinks [NH] (A) += −Σ over sequences and rows of exp(sink − lse) · delta.
+  virtual void attention_sinks_backward(Tensor dsinks, Tensor sinks, Tensor lse, Tensor delta) = 0;
   // Adds the contribution of one block of keys to dq [B, Tq, NH, HD], dk and dv [B, Tk, NKV, HD], all of type A, from
   // the final lse over all blocks. Rows with lse = -inf contribute nothing.
   virtual void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout,
@@ -229,9 +257,10 @@ class Backend {
   virtual void cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, Tensor target, int64_t first_column) = 0;
   // Step 3: loss[N] (A) = log(sums[0]) - sums[1] where target >= 0, else 0; and, unless absent, gradient [N, Vl] (T or
   // A) = weight[n] · (softmax - onehot(target)), rows without target or with weight 0 exactly 0. weight[N] (A).
-  // `gradient` may be `logits`, or lie over them with its rows beginning where theirs do.
+  // `gradient` may be `logits`, or lie over them with its rows beginning where theirs do. With a `cap` the logits came
+  // from soft_cap, and the gradient is that by what went in: times 1 − (logit / cap)².
   virtual void cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums,
-                                    Tensor target, Tensor weight, int64_t first_column) = 0;
+                                    Tensor target, Tensor weight, int64_t first_column, double cap = 0) = 0;
 
   // ---- optimizer ---------------------------------------------------------------------------------------------------
   // One pass over the memory of many parameters, all of one T; none of their tensors overlap, but for a weight that is

@@ -77,7 +77,8 @@ void CpuBackend::attention_forward(const AttentionState& state, Tensor q, Tensor
 }
 
 // The accumulator stays as it is: rows that saw nothing are known by their sum.
-void CpuBackend::attention_begin(const AttentionState& state) {
+void CpuBackend::attention_begin(const AttentionState& state, Tensor sinks) {
+  if (sinks) return ReferenceBackend::attention_begin(state, sinks);
   dispatch_floating(state.maximum.dtype(),
                     [&](auto zero) { fill(state.maximum, -std::numeric_limits<decltype(zero)>::infinity()); });
   fill(state.sum, 0);

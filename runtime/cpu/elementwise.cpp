@@ -153,6 +153,19 @@ void CpuBackend::add(Tensor y, Tensor x) {
   });
 }
 
+void CpuBackend::scale(Tensor x, double factor) {
+  Rows rows;
+  if (!rows.find(x, x)) return ReferenceBackend::scale(x, factor);
+  dispatch_floating(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    using A = accumulate_t<T>;
+    const A by = static_cast<A>(factor);
+    for_each_piece(rows, threads_, [to = x.data<T>(), by](int64_t a, int64_t, int64_t count) {
+      for (int64_t i = 0; i < count; ++i) to[a + i] = T(static_cast<A>(to[a + i]) * by);
+    });
+  });
+}
+
 double CpuBackend::sum_of_squares(std::span<const Tensor> tensors) {
   std::vector<int64_t> lengths, first;  // of each tensor: its elements, its first piece among all
   int64_t pieces = 0;

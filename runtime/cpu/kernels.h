@@ -92,6 +92,15 @@ struct AdamWNumbers {
   A correction2;  // sqrt(1 - beta2^step)
 };
 
+// What a norm of one row goes by (backend.h, NormOptions).
+template <class A>
+struct NormNumbers {
+  A epsilon;
+  A offset;          // of the weight
+  const A* sum;      // of the whole row, given; null: of these elements
+  int64_t columns;   // of the whole row
+};
+
 template <class T>
 struct Kernels {
   using A = accumulate_t<T>;
@@ -107,13 +116,14 @@ struct Kernels {
   void (*attention_backward)(const BackwardBlock<A>& block);
 
   // One row each. rmsnorm_forward returns 1/rms; backward adds to dweight and, if `add`, to dx.
-  A (*rmsnorm_forward)(T* y, const T* x, const T* weight, int64_t count, A epsilon);
+  A (*rmsnorm_forward)(T* y, const T* x, const T* weight, int64_t count, const NormNumbers<A>& norm);
   void (*rmsnorm_backward)(T* dx, A* dweight, const T* dy, const T* x, const T* weight, A rstd, int64_t count,
-                           bool add);
+                           const NormNumbers<A>& norm, bool add);
   // Every head of a row; sign -1 turns back.
   void (*rotate)(T* x, int64_t head_stride, int64_t heads, const A* cosine, const A* sine, A sign, int64_t pairs);
-  void (*swiglu_forward)(T* y, const T* gate, const T* up, int64_t count);
-  void (*swiglu_backward)(T* dgate, T* dup, T* y, const T* dy, const T* gate, const T* up, int64_t count);
+  // By GateActivation: [0] silu, [1] gelu by its tanh formula.
+  void (*swiglu_forward[2])(T* y, const T* gate, const T* up, int64_t count);
+  void (*swiglu_backward[2])(T* dgate, T* dup, T* y, const T* dy, const T* gate, const T* up, int64_t count);
   void (*add_rows)(T* y, const T* a, const T* b, int64_t count);  // y may be a or b
   void (*widen)(A* to, const T* from, int64_t count);
   // to[i] = from[i] · factor, rounded to T.
@@ -121,6 +131,7 @@ struct Kernels {
   // to += (a + b) · factor; b may be null.
   void (*add_scaled)(A* to, const A* a, const A* b, A factor, int64_t count);
   A (*row_dot)(const T* x, const T* y, int64_t count);
+  A (*row_dot_weighted)(const T* x, const T* y, const T* weight, A offset, int64_t count);
 
   // Of a row of logits in A: its maximum (a NaN stays); Σ exp(x - maximum); and to = factor · exp(x - maximum), where
   // `to` may lie over x from the same address on.

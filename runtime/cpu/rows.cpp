@@ -30,28 +30,48 @@ constexpr int64_t kRuns = 16;
 
 }  // namespace
 
-void CpuBackend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon) {
+namespace {
+
+template <class A>
+NormNumbers<A> numbers_of(const NormOptions& options, double epsilon, int64_t channels) {
+  return {static_cast<A>(epsilon), static_cast<A>(options.weight_offset),
+          options.sums ? options.sums.span<A>().data() : nullptr, options.sums ? options.columns : channels};
+}
+
+// Those of row n: its own sum, where sums are given.
+template <class A>
+NormNumbers<A> of_row(NormNumbers<A> all, int64_t n) {
+  if (all.sum != nullptr) all.sum += n;
+  return all;
+}
+
+}  // namespace
+
+void CpuBackend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon,
+                                 const NormOptions& options) {
   y = as_heads(y), x = as_heads(x), rstd = as_head_rows(rstd);
-  if (!last_dim_packed(x) || !last_dim_packed(y)) return ReferenceBackend::rmsnorm_forward(y, rstd, x, weight, epsilon);
+  if (!last_dim_packed(x) || !last_dim_packed(y)) 
+    return ReferenceBackend::rmsnorm_forward(y, rstd, x, weight, epsilon, options);
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     using A = accumulate_t<T>;
     const Kernels<T>& kernel = kernels<T>(instruction_set_);
     const T* w = weight.span<T>().data();
     const int64_t channels = x.size(2);
+    const NormNumbers<A> norm = numbers_of<A>(options, epsilon, channels);
 #pragma omp parallel for schedule(static) num_threads(threads_)
     for (int64_t n = 0; n < x.size(0); ++n)
       for (int64_t h = 0; h < x.size(1); ++h)
         *row<A>(rstd, n, h) =
-            kernel.rmsnorm_forward(row<T>(y, n, h), row<T>(x, n, h), w, channels, static_cast<A>(epsilon));
+            kernel.rmsnorm_forward(row<T>(y, n, h), row<T>(x, n, h), w, channels, of_row(norm, n));
   });
 }
 
 void CpuBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
-                                  bool accumulate) {
+                                  bool accumulate, const NormOptions& options) {
   dx = as_heads(dx), dy = as_heads(dy), x = as_heads(x), rstd = as_head_rows(rstd);
   if (!last_dim_packed(x) || !last_dim_packed(dx) || !last_dim_packed(dy))
-    return ReferenceBackend::rmsnorm_backward(dx, dweight, dy, x, weight, rstd, accumulate);
+    return ReferenceBackend::rmsnorm_backward(dx, dweight, dy, x, weight, rstd, accumulate, options);
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     using A = accumulate_t<T>;
@@ -59,6 +79,7 @@ void CpuBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x
     const T* w = weight.span<T>().data();
     A* dw = dweight.span<A>().data();
     const int64_t channels = x.size(2), rows = x.size(0);
+    const NormNumbers<A> norm = numbers_of<A>(options, 0, channels);
     std::vector<A> partial(static_cast<size_t>(kRuns * channels));
 #pragma omp parallel for schedule(static) num_threads(threads_)
     for (int64_t run = 0; run < kRuns; ++run) {
@@ -66,7 +87,7 @@ void CpuBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x
       for (int64_t n = rows * run / kRuns; n < rows * (run + 1) / kRuns; ++n)
         for (int64_t h = 0; h < x.size(1); ++h)
           kernel.rmsnorm_backward(row<T>(dx, n, h), sums, row<T>(dy, n, h), row<T>(x, n, h), w, *row<A>(rstd, n, h),
-                                  channels, accumulate);
+                                  channels, of_row(norm, n), accumulate);
     }
     for (int64_t run = 0; run < kRuns; ++run)
       for (int64_t c = 0; c < channels; ++c) dw[c] += partial[static_cast<size_t>(run * channels + c)];
@@ -95,23 +116,60 @@ void CpuBackend::rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, b
   });
 }
 
-void CpuBackend::swiglu_forward(Tensor y, Tensor gate, Tensor up) {
+// A row of [N, C] or of heads [N, H, C].
+void CpuBackend::scale_rows(Tensor x, Tensor factor) {
+  const Tensor all = as_heads(x);
+  if (!last_dim_packed(all)) return ReferenceBackend::scale_rows(x, factor);
+  CHECK(factor.count() == x.size(0), "one factor a row", carillon::describe(x), carillon::describe(factor));
+  dispatch_floating(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    using A = accumulate_t<T>;
+    const A* by = factor.span<A>().data();
+#pragma omp parallel for schedule(static) num_threads(threads_)
+    for (int64_t n = 0; n < all.size(0); ++n)
+      for (int64_t h = 0; h < all.size(1); ++h) {
+        T* to = row<T>(all, n, h);
+        for (int64_t c = 0; c < all.size(2); ++c) to[c] = T(static_cast<A>(to[c]) * by[n]);
+      }
+  });
+}
+
+void CpuBackend::row_dot(Tensor sums, Tensor a, Tensor b, Tensor weight, double weight_offset) {
+  if (!last_dim_packed(a) || !last_dim_packed(b)) return ReferenceBackend::row_dot(sums, a, b, weight, weight_offset);
+  CHECK(a.shape() == b.shape() && sums.count() == a.size(0), "one sum a row", carillon::describe(a),
+        carillon::describe(sums));
+  dispatch_floating(a.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    using A = accumulate_t<T>;
+    const Kernels<T>& kernel = kernels<T>(instruction_set_);
+    A* to = sums.span<A>().data();
+    const T* w = weight ? weight.span<T>().data() : nullptr;
+#pragma omp parallel for schedule(static) num_threads(threads_)
+    for (int64_t n = 0; n < a.size(0); ++n)
+      to[n] = w == nullptr ? kernel.row_dot(row<T>(a, n), row<T>(b, n), a.size(1))
+                           : kernel.row_dot_weighted(row<T>(a, n), row<T>(b, n), w, static_cast<A>(weight_offset),
+                                                     a.size(1));
+  });
+}
+
+void CpuBackend::swiglu_forward(Tensor y, Tensor gate, Tensor up, GateActivation activation) {
   dispatch_floating(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const Kernels<T>& kernel = kernels<T>(instruction_set_);
 #pragma omp parallel for schedule(static) num_threads(threads_)
     for (int64_t n = 0; n < y.size(0); ++n)
-      kernel.swiglu_forward(row<T>(y, n), row<T>(gate, n), row<T>(up, n), y.size(1));
+      kernel.swiglu_forward[static_cast<int>(activation)](row<T>(y, n), row<T>(gate, n), row<T>(up, n), y.size(1));
   });
 }
 
-void CpuBackend::swiglu_backward(Tensor dgate, Tensor dup, Tensor y, Tensor dy, Tensor gate, Tensor up) {
+void CpuBackend::swiglu_backward(Tensor dgate, Tensor dup, Tensor y, Tensor dy, Tensor gate, Tensor up,
+                                 GateActivation activation) {
   dispatch_floating(dy.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const Kernels<T>& kernel = kernels<T>(instruction_set_);
 #pragma omp parallel for schedule(static) num_threads(threads_)
     for (int64_t n = 0; n < dy.size(0); ++n)
-      kernel.swiglu_backward(row<T>(dgate, n), row<T>(dup, n), row<T>(y, n), row<T>(dy, n), row<T>(gate, n),
+      kernel.swiglu_backward[static_cast<int>(activation)](row<T>(dgate, n), row<T>(dup, n), row<T>(y, n), row<T>(dy, n), row<T>(gate, n),
                              row<T>(up, n), dy.size(1));
   });
 }
@@ -149,9 +207,10 @@ void CpuBackend::cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, 
 }
 
 void CpuBackend::cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums,
-                                      Tensor target, Tensor weight, int64_t first_column) {
-  if (logits.dtype() == DType::kBFloat16)
-    return ReferenceBackend::cross_entropy_finish(loss, gradient, logits, maximum, sums, target, weight, first_column);
+                                      Tensor target, Tensor weight, int64_t first_column, double cap) {
+  if (logits.dtype() == DType::kBFloat16 || cap != 0)
+    return ReferenceBackend::cross_entropy_finish(loss, gradient, logits, maximum, sums, target, weight, first_column,
+                                                  cap);
   dispatch_floating(gradient ? gradient.dtype() : logits.dtype(), [&](auto zero) {
     using T = decltype(zero);
     using A = accumulate_t<T>;

@@ -19,6 +19,7 @@ set(CARILLON_CUDA_SOURCES
   ops/matmul.cpp
   ops/rmsnorm.cu
   ops/rotate.cu
+  ops/row_scale.cu
   ops/rows.cpp
   ops/sums.cu
   loader/survey.cpp

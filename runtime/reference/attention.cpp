@@ -25,10 +25,37 @@ Visible visible_keys(const View<int64_t, 1>& key_index, int64_t first, int64_t l
 
 }  // namespace
 
-void ReferenceBackend::attention_begin(const AttentionState& state) {
+void ReferenceBackend::attention_begin(const AttentionState& state, Tensor sinks) {
   fill(state.accumulator, 0);
   fill(state.maximum, -std::numeric_limits<double>::infinity());
   fill(state.sum, 0);
+  if (!sinks) return;
+  CHECK(sinks.count() == state.maximum.size(1), "one sink a head", carillon::describe(sinks),
+        carillon::describe(state.maximum));
+  fill(state.sum, 1);
+  reference::dispatch(sinks.dtype(), [&]<class T, class A>(T, A) {
+    const View<A, 3> maximum(state.maximum);
+    const std::span<T> sink = sinks.span<T>();
+    for (int64_t b = 0; b < maximum.size(0); ++b)
+      for (int64_t h = 0; h < maximum.size(1); ++h)
+        for (int64_t i = 0; i < maximum.size(2); ++i) maximum(b, h, i) = static_cast<A>(sink[static_cast<size_t>(h)]);
+  });
+}
+
+// The sink's probability is exp(sink − lse) and its value 0, so d(loss)/d(sink) = −Σ p · delta.
+void ReferenceBackend::attention_sinks_backward(Tensor dsinks, Tensor sinks, Tensor lse, Tensor delta) {
+  reference::dispatch(sinks.dtype(), [&]<class T, class A>(T, A) {
+    const View<A, 3> vl(lse), vd(delta);
+    const std::span<T> sink = sinks.span<T>();
+    const std::span<A> to = dsinks.span<A>();
+    for (int64_t h = 0; h < vl.size(1); ++h) {
+      A sum = 0;
+      for (int64_t b = 0; b < vl.size(0); ++b)
+        for (int64_t i = 0; i < vl.size(2); ++i)
+          sum += std::exp(static_cast<A>(sink[static_cast<size_t>(h)]) - vl(b, h, i)) * vd(b, h, i);
+      to[static_cast<size_t>(h)] -= sum;
+    }
+  });
 }
 
 void ReferenceBackend::attention_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v,

@@ -45,7 +45,7 @@ void ReferenceBackend::cross_entropy_sums(Tensor sums, Tensor logits, Tensor max
 }
 
 void ReferenceBackend::cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums,
-                                            Tensor target, Tensor weight, int64_t first_column) {
+                                            Tensor target, Tensor weight, int64_t first_column, double cap) {
   reference::dispatch(logits.dtype(), [&]<class T, class A>(T, A) {
     const View<T, 2> z(logits);
     const View<A, 1> vl(loss), vm(maximum), vw(weight);
@@ -62,6 +62,10 @@ void ReferenceBackend::cross_entropy_finish(Tensor loss, Tensor gradient, Tensor
           const A hot = vt(n) == first_column + c ? A(1) : A(0);
           row[static_cast<size_t>(c)] =
               counts ? vw(n) * (std::exp(static_cast<A>(z(n, c)) - vm(n)) / vs(0, n) - hot) : A(0);
+          if (cap != 0) {
+            const A share = static_cast<A>(z(n, c)) / static_cast<A>(cap);
+            row[static_cast<size_t>(c)] *= (1 - share) * (1 + share);
+          }
         }
         for (int64_t c = 0; c < z.size(1); ++c) g(n, c) = G(row[static_cast<size_t>(c)]);
       }

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <span>
 
 #include "runtime/processor.h"
@@ -102,6 +103,46 @@ void ReferenceBackend::scale(Tensor x, double factor) {
   reference::dispatch(x.dtype(), [&]<class T, class A>(T, A) {
     for_each_pair(x, x, [data = x.data<T>(), by = static_cast<A>(factor)](int64_t at, int64_t) {
       data[at] = T(static_cast<A>(data[at]) * by);
+    });
+  });
+}
+
+void ReferenceBackend::scale_rows(Tensor x, Tensor factor) {
+  CHECK(x.rank() >= 2 && factor.count() == x.size(0), "one factor a row", carillon::describe(x),
+        carillon::describe(factor));
+  reference::dispatch(x.dtype(), [&]<class T, class A>(T, A) {
+    const std::span<A> by = factor.span<A>();
+    for (int64_t n = 0; n < x.size(0); ++n) {
+      const Tensor row = x.slice(0, n, n + 1);
+      for_each_pair(row, row, [&, data = row.data<T>()](int64_t at, int64_t) {
+        data[at] = T(static_cast<A>(data[at]) * by[static_cast<size_t>(n)]);
+      });
+    }
+  });
+}
+
+void ReferenceBackend::row_dot(Tensor sums, Tensor a, Tensor b, Tensor weight, double weight_offset) {
+  reference::dispatch(a.dtype(), [&]<class T, class A>(T, A) {
+    const reference::View<T, 2> va(a), vb(b);
+    const std::span<A> to = sums.span<A>();
+    const T* w = weight ? weight.span<T>().data() : nullptr;
+    CHECK(a.shape() == b.shape() && sums.count() == a.size(0), "one sum a row", carillon::describe(a),
+          carillon::describe(sums));
+    for (int64_t n = 0; n < a.size(0); ++n) {
+      A sum = 0;
+      for (int64_t c = 0; c < a.size(1); ++c) {
+        const A by = w != nullptr ? static_cast<A>(weight_offset) + static_cast<A>(w[c]) : A(1);
+        sum += static_cast<A>(va(n, c)) * static_cast<A>(vb(n, c)) * by;
+      }
+      to[static_cast<size_t>(n)] = sum;
+    }
+  });
+}
+
+void ReferenceBackend::soft_cap(Tensor x, double cap) {
+  reference::dispatch(x.dtype(), [&]<class T, class A>(T, A) {
+    for_each_pair(x, x, [data = x.data<T>(), most = static_cast<A>(cap)](int64_t at, int64_t) {
+      data[at] = T(most * std::tanh(static_cast<A>(data[at]) / most));
     });
   });
 }

@@ -52,23 +52,42 @@ A row_dot(const T* x, const T* y, int64_t count) {
 }
 
 template <class T, class A>
-A rmsnorm_forward(T* y, const T* x, const T* weight, int64_t count, A epsilon) {
+A row_dot_weighted(const T* x, const T* y, const T* weight, A offset, int64_t count) {
   constexpr int kLanes = Lanes<A>::kCount;
-  const A rstd = 1 / static_cast<A>(__builtin_sqrt(row_dot<T, A>(x, x, count) / static_cast<A>(count) + epsilon));
+  Block<T, A> u, v, w;
+  Vector<A> sum{};
+  for_blocks(count, [&](int64_t begin, int64_t here) {
+    u.read(x + begin, here);
+    v.read(y + begin, here);
+    w.read(weight + begin, here);
+    for (int64_t i = 0; i < here; i += kLanes)
+      sum += load(u.values + i) * load(v.values + i) * (load(w.values + i) + offset);
+  });
+  return horizontal_sum<A>(sum);
+}
+
+template <class T, class A>
+A rmsnorm_forward(T* y, const T* x, const T* weight, int64_t count, const NormNumbers<A>& norm) {
+  constexpr int kLanes = Lanes<A>::kCount;
+  const A sum = norm.sum != nullptr ? *norm.sum : row_dot<T, A>(x, x, count);
+  const A rstd = 1 / static_cast<A>(__builtin_sqrt(sum / static_cast<A>(norm.columns) + norm.epsilon));
+  const A offset = norm.offset;
   Block<T, A> u, w;
   for_blocks(count, [&](int64_t begin, int64_t here) {
     u.read(x + begin, here);
     w.read(weight + begin, here);
-    for (int64_t i = 0; i < here; i += kLanes) store(u.values + i, load(u.values + i) * rstd * load(w.values + i));
+    for (int64_t i = 0; i < here; i += kLanes) store(u.values + i, load(u.values + i) * rstd * (load(w.values + i) + offset));
     u.write(y + begin, here);
   });
   return rstd;
 }
 
-// dx (+)= rstd · (dy·w − u · mean(dy·w·u)), dweight += dy·u with u = x·rstd.
+// dx (+)= rstd · (dy·w − u · mean(dy·w·u)), dweight += dy·u with u = x·rstd and the offset in w.
 template <class T, class A>
-void rmsnorm_backward(T* dx, A* dweight, const T* dy, const T* x, const T* weight, A rstd, int64_t count, bool add) {
+void rmsnorm_backward(T* dx, A* dweight, const T* dy, const T* x, const T* weight, A rstd, int64_t count,
+                      const NormNumbers<A>& norm, bool add) {
   constexpr int kLanes = Lanes<A>::kCount;
+  const A offset = norm.offset;
   Block<T, A> u, w, d;
   Block<A, A> sums;
   Vector<A> sum{};
@@ -79,19 +98,19 @@ void rmsnorm_backward(T* dx, A* dweight, const T* dy, const T* x, const T* weigh
     sums.read(dweight + begin, here);
     for (int64_t i = 0; i < here; i += kLanes) {
       const Vector<A> slope = load(d.values + i) * (load(u.values + i) * rstd);
-      sum += slope * load(w.values + i);
+      sum += slope * (load(w.values + i) + offset);
       store(sums.values + i, load(sums.values + i) + slope);
     }
     sums.write(dweight + begin, here);
   });
-  const A mean = horizontal_sum<A>(sum) / static_cast<A>(count);
+  const A mean = (norm.sum != nullptr ? *norm.sum * rstd : horizontal_sum<A>(sum)) / static_cast<A>(norm.columns);
   Block<T, A> before;
   for_blocks(count, [&](int64_t begin, int64_t here) {
     u.read(x + begin, here);
     w.read(weight + begin, here);
     d.read(dy + begin, here);
     for (int64_t i = 0; i < here; i += kLanes)
-      store(d.values + i, (load(d.values + i) * load(w.values + i) - load(u.values + i) * (rstd * mean)) * rstd);
+      store(d.values + i, (load(d.values + i) * (load(w.values + i) + offset) - load(u.values + i) * (rstd * mean)) * rstd);
     if (add) {
       before.read(dx + begin, here);
       for (int64_t i = 0; i < here; i += kLanes) store(d.values + i, load(d.values + i) + load(before.values + i));
@@ -124,7 +143,19 @@ void rotate(T* x, int64_t head_stride, int64_t heads, const A* cosine, const A* 
   });
 }
 
-template <class T, class A>
+// Gates are z · sigmoid(g(z)): g and its derivative.
+template <class A, bool kGelu>
+Vector<A> inside_gate(Vector<A> z) {
+  if constexpr (!kGelu) return z;
+  const Vector<A> square = z * z;
+  return z * (square * A(0.0713548162726002527220) + A(1.595769121605730711759));
+}
+template <class A, bool kGelu>
+Vector<A> inside_gate_slope(Vector<A> z) {
+  return z * z * A(3 * 0.0713548162726002527220) + A(1.595769121605730711759);
+}
+
+template <class T, class A, bool kGelu>
 void swiglu_forward(T* y, const T* gate, const T* up, int64_t count) {
   Block<T, A> g, u;
   for (int64_t begin = 0; begin < count; begin += g.kCount) {
@@ -133,13 +164,13 @@ void swiglu_forward(T* y, const T* gate, const T* up, int64_t count) {
     u.read(up + begin, here);
     for (int64_t i = 0; i < here; i += Lanes<A>::kCount) {
       const Vector<A> z = load(g.values + i);
-      store(g.values + i, z / (A(1) + exponential(-z)) * load(u.values + i));
+      store(g.values + i, z / (A(1) + exponential(-inside_gate<A, kGelu>(z))) * load(u.values + i));
     }
     g.write(y + begin, here);
   }
 }
 
-template <class T, class A>
+template <class T, class A, bool kGelu>
 void swiglu_backward(T* dgate, T* dup, T* y, const T* dy, const T* gate, const T* up, int64_t count) {
   Block<T, A> g, u, d;
   for (int64_t begin = 0; begin < count; begin += g.kCount) {
@@ -149,9 +180,11 @@ void swiglu_backward(T* dgate, T* dup, T* y, const T* dy, const T* gate, const T
     d.read(dy + begin, here);
     for (int64_t i = 0; i < here; i += Lanes<A>::kCount) {
       const Vector<A> z = load(g.values + i), slope = load(d.values + i);
-      const Vector<A> below = A(1) + exponential(-z), s = A(1) / below;
+      const Vector<A> below = A(1) + exponential(-inside_gate<A, kGelu>(z)), s = A(1) / below;
       store(d.values + i, z / below * load(u.values + i));  // as the forward pass forms it
-      store(g.values + i, slope * load(u.values + i) * s * (A(1) + z * (A(1) - s)));
+      Vector<A> turn = z * (A(1) - s);
+      if constexpr (kGelu) turn = turn * inside_gate_slope<A, kGelu>(z);
+      store(g.values + i, slope * load(u.values + i) * s * (A(1) + turn));
       store(u.values + i, slope * z * s);
     }
     d.write(y + begin, here);

@@ -13,10 +13,28 @@ AttentionRows rows_of_state(const AttentionState& state) { return rows_of(state.
 
 }  // namespace
 
-void CudaBackend::attention_begin(const AttentionState& state) {
+void CudaBackend::attention_begin(const AttentionState& state, Tensor sinks) {
   const DType wide = state.accumulator.dtype();
+  if (sinks) {
+    CHECK(sinks.count() == state.maximum.size(1), "one sink a head", carillon::describe(sinks),
+          carillon::describe(state.maximum));
+    fill(state.accumulator, 0);
+  }
   CHECK_CUDA(launch_attention_begin(rows_of_state(state), statistic_view(state.maximum, wide),
-                                    statistic_view(state.sum, wide), on_device()));
+                                    statistic_view(state.sum, wide), sinks ? packed(sinks, sinks.dtype()) : nullptr,
+                                    sinks ? type_of(sinks) : Type::kFloat32, on_device()));
+}
+
+void CudaBackend::attention_sinks_backward(Tensor dsinks, Tensor sinks, Tensor lse, Tensor delta) {
+  const DType wide = accumulate_type(sinks.dtype());
+  CHECK(lse.rank() == 3 && lse.shape() == delta.shape() && sinks.count() == lse.size(1) &&
+            dsinks.count() == sinks.count(),
+        "one sink a head", carillon::describe(sinks), carillon::describe(lse));
+  AttentionRows rows;
+  rows.type = type_of(sinks);
+  rows.batch = lse.size(0), rows.heads = static_cast<int>(lse.size(1)), rows.rows = lse.size(2);
+  CHECK_CUDA(launch_attention_sinks_backward(rows, packed(dsinks, wide), packed(sinks, sinks.dtype()),
+                                             statistic_view(lse, wide), statistic_view(delta, wide), on_device()));
 }
 
 void CudaBackend::attention_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v,

@@ -60,9 +60,13 @@ struct AttentionRows {
   int heads = 0, head_size = 0;
 };
 
-// maximum = -inf, sum = 0; the accumulator is left as it is: nobody reads it while the sum is 0.
+// maximum = -inf, sum = 0; the accumulator is left as it is: nobody reads it while the sum is 0. With sinks [heads] of
+// sink_type: maximum the head's sink, sum 1, and the accumulator must be 0.
 cudaError_t launch_attention_begin(const AttentionRows& shape, StatisticView maximum, StatisticView sum,
-                                   cudaStream_t stream);
+                                   const void* sinks, Type sink_type, cudaStream_t stream);
+// dsinks [heads] (A) −= Σ exp(sink − lse) · delta; sinks of shape.type.
+cudaError_t launch_attention_sinks_backward(const AttentionRows& shape, void* dsinks, const void* sinks,
+                                            StatisticView lse, StatisticView delta, cudaStream_t stream);
 cudaError_t launch_attention_forward(const AttentionForward& args, cudaStream_t stream);
 cudaError_t launch_attention_finish(const AttentionRows& shape, HeadsView out, StatisticView lse, HeadsView accumulator,
                                     StatisticView maximum, StatisticView sum, cudaStream_t stream);

@@ -27,14 +27,39 @@ struct BeginArgs {
   RowGrid grid;
   int heads;
   StatisticView maximum, sum;
+  const void* sinks;  // [heads] of T; null: none
 };
-template <class A>
+template <class A, class T>
 __global__ void begin_kernel(const __grid_constant__ BeginArgs args) {
   for (RowGrid::Place at = args.grid.first(); at.row < args.grid.rows; at.row += at.step) {
     const Row row{at.row / args.heads, at.pack, at.row % args.heads};
-    statistic_of<A>(args.maximum, row) = -static_cast<A>(INFINITY);
-    statistic_of<A>(args.sum, row) = 0;
+    const bool sink = args.sinks != nullptr;
+    statistic_of<A>(args.maximum, row) =
+        sink ? convert<A>(static_cast<const T*>(args.sinks)[row.head]) : -static_cast<A>(INFINITY);
+    statistic_of<A>(args.sum, row) = sink ? A(1) : A(0);
   }
+}
+
+// A block a head: dsinks −= Σ exp(sink − lse) · delta over all its rows.
+struct SinksArgs {
+  AttentionRows shape;
+  const void* sinks;
+  StatisticView lse, delta;
+  void* dsinks;
+};
+constexpr int kSinkThreads = 256;
+template <class T>
+__global__ void sinks_kernel(const __grid_constant__ SinksArgs args) {
+  using A = Accumulate<T>;
+  const int64_t head = blockIdx.x, rows = args.shape.batch * args.shape.rows;
+  const A sink = convert<A>(static_cast<const T*>(args.sinks)[head]);
+  A sum = 0;
+  for (int64_t n = threadIdx.x; n < rows; n += kSinkThreads) {
+    const Row row{n / args.shape.rows, n % args.shape.rows, head};
+    sum += exponential(sink - statistic_of<A>(args.lse, row)) * statistic_of<A>(args.delta, row);
+  }
+  sum = row_sum(sum, kSinkThreads / 32, reinterpret_cast<A*>(shared_memory));
+  if (threadIdx.x == 0) static_cast<A*>(args.dsinks)[head] -= sum;
 }
 
 struct FinishArgs {
@@ -97,9 +122,20 @@ bool takes(const HeadsView& x, int head_size) {
 }  // namespace
 
 cudaError_t launch_attention_begin(const AttentionRows& shape, StatisticView maximum, StatisticView sum,
-                                   cudaStream_t stream) {
-  const BeginArgs args{RowGrid(shape.batch * shape.heads, shape.rows), shape.heads, maximum, sum};
-  return launch(shape.type == Type::kFloat64 ? begin_kernel<double> : begin_kernel<float>, args.grid, stream, args);
+                                   const void* sinks, Type sink_type, cudaStream_t stream) {
+  const BeginArgs args{RowGrid(shape.batch * shape.heads, shape.rows), shape.heads, maximum, sum, sinks};
+  if (shape.type == Type::kFloat64) return launch(begin_kernel<double, double>, args.grid, stream, args);
+  return launch(sink_type == Type::kBFloat16 ? begin_kernel<float, __nv_bfloat16> : begin_kernel<float, float>,
+                args.grid, stream, args);
+}
+
+cudaError_t launch_attention_sinks_backward(const AttentionRows& shape, void* dsinks, const void* sinks,
+                                            StatisticView lse, StatisticView delta, cudaStream_t stream) {
+  return dispatch_type(shape.type, [&](auto zero) {
+    using T = decltype(zero);
+    return launch(sinks_kernel<T>, shape.heads, 1, kSinkThreads, kSinkThreads / 32 * sizeof(Accumulate<T>), stream,
+                  SinksArgs{shape, sinks, lse, delta, dsinks});
+  });
 }
 
 cudaError_t launch_attention_finish(const AttentionRows& shape, HeadsView out, StatisticView lse, HeadsView accumulator,

@@ -97,7 +97,12 @@ __global__ void gradient_kernel(const __grid_constant__ Finish job) {
       const auto z = Pack<T, kCount>::load(row + c);
       for (int i = 0; i < kCount; ++i) {
         const A hot = c + i == column ? A(1) : A(0);
-        to.value[i] = convert<G>(weight * (exponential(convert<A>(z.value[i]) - maximum) / sum - hot));
+        A slope = weight * (exponential(convert<A>(z.value[i]) - maximum) / sum - hot);
+        if (args.cap != 0) {
+          const A share = convert<A>(z.value[i]) / static_cast<A>(args.cap);
+          slope *= (A(1) - share) * (A(1) + share);
+        }
+        to.value[i] = convert<G>(slope);
       }
     }
     if (!kBroken<InjectedFault::kGradientBarrierRemoved>) __syncthreads();

@@ -67,6 +67,12 @@ void CudaBackend::scale(Tensor x, double factor) {
   CHECK_CUDA(cuda::launch_scale(args, on_device()));
 }
 
+void CudaBackend::soft_cap(Tensor x, double cap) {
+  cuda::Elementwise args = cuda::elementwise(x);
+  args.factor = cap;
+  CHECK_CUDA(cuda::launch_soft_cap(args, on_device()));
+}
+
 double CudaBackend::sum_of_squares(std::span<const Tensor> tensors) {
   vectors_.clear();
   int64_t partials = 0;

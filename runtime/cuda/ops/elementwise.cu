@@ -104,6 +104,17 @@ __global__ void scale_kernel(const __grid_constant__ Job job) {
   }
 }
 
+template <class T, int kCount>
+__global__ void soft_cap_kernel(const __grid_constant__ Job job) {
+  using A = Accumulate<T>;
+  const A cap = static_cast<A>(job.args.factor);
+  for (RowGrid::Place at = job.grid.first(); at.row < job.grid.rows; at.row += at.step) {
+    Pack<T, kCount> y = load<T, kCount>(job.args, job.args.y, at.row, at.pack);
+    for (int i = 0; i < kCount; ++i) y.value[i] = convert<T>(cap * hyperbolic_tangent(convert<A>(y.value[i]) / cap));
+    store<T, kCount>(y, job.args, at.row, at.pack);
+  }
+}
+
 bool rows_pack(const Elementwise& args, const Elementwise::Operand& x, int count, size_t bytes) {
   if (x.data == nullptr) return true;
   if (x.step != 1) return false;
@@ -198,6 +209,14 @@ cudaError_t launch_scale(const Elementwise& args, cudaStream_t stream) {
     using T = decltype(zero);
     constexpr int kCount = kPackOf<T>;
     return choose<T, T, kCount>(scale_kernel<T, kCount>, scale_kernel<T, 1>, args, stream);
+  });
+}
+
+cudaError_t launch_soft_cap(const Elementwise& args, cudaStream_t stream) {
+  return dispatch_type(args.y.type, [&](auto zero) {
+    using T = decltype(zero);
+    constexpr int kCount = kPackOf<T>;
+    return choose<T, T, kCount>(soft_cap_kernel<T, kCount>, soft_cap_kernel<T, 1>, args, stream);
   });
 }
 

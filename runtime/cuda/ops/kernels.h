@@ -47,6 +47,7 @@ cudaError_t launch_copy(const Elementwise& args, cudaStream_t stream);   // y = 
 cudaError_t launch_add(const Elementwise& args, cudaStream_t stream);    // y += a
 cudaError_t launch_sum(const Elementwise& args, cudaStream_t stream);    // y = a + b
 cudaError_t launch_scale(const Elementwise& args, cudaStream_t stream);  // y *= factor
+cudaError_t launch_soft_cap(const Elementwise& args, cudaStream_t stream);  // y = factor · tanh(y / factor)
 
 // results[i] = Σ x² of tensors[i], of at least one element each, by a tree that depends on its count alone. partial:
 // the sum of sum_of_squares_partials(count) doubles. Two kernels for up to 128 tensors.
@@ -92,12 +93,34 @@ struct Rmsnorm {
   Type type;
   int64_t rows, heads, channels;
   const void* weight;
+  double offset = 0;           // of the weight
+  const void* sums = nullptr;  // [rows] of A, over `columns` of a whole row; null: rows are whole
+  int64_t columns = 0;
 };
 cudaError_t launch_rmsnorm_forward(const Rmsnorm& shape, Heads y, Heads rstd, Heads x, double epsilon,
                                    cudaStream_t stream);
 // partial: row_runs(rows · heads) · C of A.
 cudaError_t launch_rmsnorm_backward(const Rmsnorm& shape, Heads dx, void* dweight, Heads dy, Heads x, Heads rstd,
                                     bool accumulate, void* partial, cudaStream_t stream);
+
+// x[n] *= factor[n] (A).
+struct ScaleRows {
+  Type type;
+  int64_t rows, heads, channels;
+  Heads x;
+  const void* factor;
+};
+cudaError_t launch_scale_rows(const ScaleRows& args, cudaStream_t stream);
+// sums[n] (A) = Σ a·b, or Σ a·b·(offset + weight) unless weight is null.
+struct RowDot {
+  Type type;
+  int64_t rows, channels;
+  ConstMatrix a, b;
+  const void* weight;
+  double offset;
+  void* sums;
+};
+cudaError_t launch_row_dot(const RowDot& args, cudaStream_t stream);
 
 struct Rotate {
   Type type;
@@ -114,6 +137,7 @@ struct Swiglu {
   Type type;
   int64_t rows, width;
   ConstMatrix gate, up;
+  bool gelu = false;  // the gate's activation: gelu by its tanh formula; else silu
 };
 cudaError_t launch_swiglu_forward(const Swiglu& args, Matrix y, cudaStream_t stream);
 cudaError_t launch_swiglu_backward(const Swiglu& args, Matrix dgate, Matrix dup, Matrix y, ConstMatrix dy,
@@ -127,6 +151,7 @@ struct CrossEntropy {
   void* sum;        // [N] of A: sums[0]
   void* at_target;  // [N] of A: sums[1]
   const int64_t* target;
+  double cap = 0;  // of the logits, where they were capped: the gradient passes through it
 };
 cudaError_t launch_cross_entropy_maximum(const CrossEntropy& args, cudaStream_t stream);
 cudaError_t launch_cross_entropy_sums(const CrossEntropy& args, cudaStream_t stream);

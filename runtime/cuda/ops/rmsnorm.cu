@@ -13,7 +13,10 @@ constexpr size_t kSharedLimit = 48 * 1024;  // what a block has without asking f
 struct Shape {
   int64_t rows, heads, channels;  // rows: all heads of all rows
   const void* weight;
-  int warps;  // of a row
+  double offset;     // of the weight
+  const void* sums;  // of whole rows, given; null: rows are whole
+  int64_t columns;   // of a whole row
+  int warps;         // that work on a row
 };
 
 template <class T>
@@ -40,12 +43,17 @@ __global__ void forward_kernel(const __grid_constant__ Forward args) {
   const T* x = row_of<const T>(shape, args.x, active ? row : 0);
 
   A sum = 0;
-  for (int64_t c = member * kCount; c < channels; c += width * kCount) {
-    const Row u = Row::load(x + c);
-    for (int i = 0; i < kCount; ++i) sum += convert<A>(u.value[i]) * convert<A>(u.value[i]);
+  if (shape.sums != nullptr) {
+    if (active) sum = static_cast<const A*>(shape.sums)[row / shape.heads];
+  } else {
+    for (int64_t c = member * kCount; c < channels; c += width * kCount) {
+      const Row u = Row::load(x + c);
+      for (int i = 0; i < kCount; ++i) sum += convert<A>(u.value[i]) * convert<A>(u.value[i]);
+    }
+    sum = row_sum(sum, shape.warps, reinterpret_cast<A*>(shared_memory));
   }
-  sum = row_sum(sum, shape.warps, reinterpret_cast<A*>(shared_memory));
-  const A rstd = A(1) / square_root(sum / static_cast<A>(shape.channels) + static_cast<A>(args.epsilon));
+  const A rstd = A(1) / square_root(sum / static_cast<A>(shape.columns) + static_cast<A>(args.epsilon));
+  const A offset = static_cast<A>(shape.offset);
 
   T* y = row_of<T>(shape, args.y, active ? row : 0);
   const T* weight = static_cast<const T*>(shape.weight);
@@ -53,7 +61,7 @@ __global__ void forward_kernel(const __grid_constant__ Forward args) {
     const Row u = Row::load(x + c), w = Row::load(weight + c);
     Row result;
     for (int i = 0; i < kCount; ++i)
-      result.value[i] = convert<T>(convert<A>(u.value[i]) * rstd * convert<A>(w.value[i]));
+      result.value[i] = convert<T>(convert<A>(u.value[i]) * rstd * (offset + convert<A>(w.value[i])));
     result.store(y + c);
   }
   if (active && member == 0) *row_of<A>(shape, args.rstd, row) = rstd;
@@ -85,6 +93,7 @@ __global__ void backward_kernel(const __grid_constant__ Backward args) {
   A* partial = static_cast<A*>(args.partial) + (active ? run : 0) * shape.channels;
   A* sums = args.sums_in_shared ? slots + (shape.warps == 1 ? 0 : shape.warps) + group * shape.channels : partial;
   const T* weight = static_cast<const T*>(shape.weight);
+  const A offset = static_cast<A>(shape.offset);
 
   for (int64_t c = member * kCount; c < channels; c += width * kCount)
     for (int i = 0; i < kCount; ++i) sums[c + i] = 0;
@@ -96,18 +105,21 @@ __global__ void backward_kernel(const __grid_constant__ Backward args) {
       const Row u = Row::load(x + c), d = Row::load(dy + c), w = Row::load(weight + c);
       for (int i = 0; i < kCount; ++i) {
         const A slope = convert<A>(d.value[i]) * (convert<A>(u.value[i]) * rstd);
-        mean += slope * convert<A>(w.value[i]);
+        mean += slope * (offset + convert<A>(w.value[i]));
         sums[c + i] += slope;
       }
     }
-    mean = row_sum(mean, shape.warps, slots) / static_cast<A>(shape.channels);
+    mean = row_sum(mean, shape.warps, slots);
+    if (shape.sums != nullptr) mean = static_cast<const A*>(shape.sums)[row / shape.heads] * rstd;
+    mean /= static_cast<A>(shape.columns);
     T* dx = row_of<T>(shape, args.dx, row);
     for (int64_t c = member * kCount; c < channels; c += width * kCount) {
       const Row u = Row::load(x + c), d = Row::load(dy + c), w = Row::load(weight + c);
       Row result;
       if (args.accumulate) result = Row::load(dx + c);
       for (int i = 0; i < kCount; ++i) {
-        const A slope = rstd * (convert<A>(d.value[i]) * convert<A>(w.value[i]) - convert<A>(u.value[i]) * rstd * mean);
+        const A slope = rstd * (convert<A>(d.value[i]) * (offset + convert<A>(w.value[i])) -
+                                convert<A>(u.value[i]) * rstd * mean);
         result.value[i] = convert<T>(args.accumulate ? convert<A>(result.value[i]) + slope : slope);
       }
       result.store(dx + c);
@@ -119,7 +131,14 @@ __global__ void backward_kernel(const __grid_constant__ Backward args) {
 }
 
 Shape shape_of(const Rmsnorm& shape) {
-  return {shape.rows * shape.heads, shape.heads, shape.channels, shape.weight, shape.channels <= kWarpChannels ? 1 : 8};
+  return {shape.rows * shape.heads,
+          shape.heads,
+          shape.channels,
+          shape.weight,
+          shape.offset,
+          shape.sums,
+          shape.sums != nullptr ? shape.columns : shape.channels,
+          shape.channels <= kWarpChannels ? 1 : 8};
 }
 int threads_of(const Shape& shape) { return shape.warps == 1 ? kShortThreads : kLongThreads; }
 int groups_of(const Shape& shape) { return threads_of(shape) / (32 * shape.warps); }

@@ -27,9 +27,15 @@ Heads head_rows(const Tensor& rstd, const Tensor& x, DType wide) {
   return {rstd.raw(), x.rank() == 3 ? x.size(1) : 1, 1};
 }
 
-Rmsnorm rmsnorm_shape(const Tensor& x, const Tensor& weight) {
+Rmsnorm rmsnorm_shape(const Tensor& x, const Tensor& weight, const NormOptions& options) {
   CHECK(x.size(-1) == weight.count() && weight.rank() == 1, "rmsnorm shapes", describe(x), describe(weight));
-  return {type_of(x), x.size(0), x.rank() == 3 ? x.size(1) : 1, x.size(-1), packed(weight, x.dtype())};
+  Rmsnorm shape{type_of(x), x.size(0), x.rank() == 3 ? x.size(1) : 1, x.size(-1), packed(weight, x.dtype())};
+  shape.offset = options.weight_offset;
+  if (!options.sums) return shape;
+  CHECK(options.sums.count() == x.size(0), "one sum a row", describe(options.sums), describe(x));
+  shape.sums = packed(options.sums, accumulate_type(x.dtype()));
+  shape.columns = options.columns;
+  return shape;
 }
 
 }  // namespace
@@ -68,21 +74,22 @@ void CudaBackend::embedding_backward(Tensor dtable, Tensor ids, Tensor dy, int64
                                        to, const_matrix(dy), keys, on_device()));
 }
 
-void CudaBackend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon) {
+void CudaBackend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon,
+                                  const NormOptions& options) {
   CHECK(y.shape() == x.shape() && y.dtype() == x.dtype(), "rmsnorm shapes", carillon::describe(y),
         carillon::describe(x));
-  CHECK_CUDA(launch_rmsnorm_forward(rmsnorm_shape(x, weight), heads(y), head_rows(rstd, x, accumulate_type(x.dtype())),
+  CHECK_CUDA(launch_rmsnorm_forward(rmsnorm_shape(x, weight, options), heads(y), head_rows(rstd, x, accumulate_type(x.dtype())),
                                     heads(x), epsilon, on_device()));
 }
 
 void CudaBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
-                                   bool accumulate) {
+                                   bool accumulate, const NormOptions& options) {
   const DType wide = accumulate_type(x.dtype());
   for (const Tensor& other : {dx, dy})
     CHECK(other.shape() == x.shape() && other.dtype() == x.dtype(), "rmsnorm shapes", carillon::describe(other),
           carillon::describe(x));
   CHECK(dweight.count() == weight.count(), "rmsnorm shapes", carillon::describe(dweight), carillon::describe(weight));
-  const Rmsnorm shape = rmsnorm_shape(x, weight);
+  const Rmsnorm shape = rmsnorm_shape(x, weight, options);
   void* partial = scratch(sums_bytes(shape.rows * shape.heads, shape.channels, wide));
   CHECK_CUDA(launch_rmsnorm_backward(shape, heads(dx), packed(dweight, wide), heads(dy), heads(x),
                                      head_rows(rstd, x, wide), accumulate, partial, on_device()));
@@ -98,19 +105,38 @@ void CudaBackend::rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, 
                            on_device()));
 }
 
-void CudaBackend::swiglu_forward(Tensor y, Tensor gate, Tensor up) {
+void CudaBackend::scale_rows(Tensor x, Tensor factor) {
+  CHECK(factor.count() == x.size(0), "one factor a row", carillon::describe(x), carillon::describe(factor));
+  CHECK_CUDA(launch_scale_rows({type_of(x), x.size(0), x.rank() == 3 ? x.size(1) : 1, x.size(-1), heads(x),
+                                packed(factor, accumulate_type(x.dtype()))},
+                               on_device()));
+}
+
+void CudaBackend::row_dot(Tensor sums, Tensor a, Tensor b, Tensor weight, double weight_offset) {
+  CHECK(a.shape() == b.shape() && a.dtype() == b.dtype() && sums.count() == a.size(0), "one sum a row",
+        carillon::describe(a), carillon::describe(sums));
+  CHECK_CUDA(launch_row_dot({type_of(a), a.size(0), a.size(1), const_matrix(a), const_matrix(b),
+                             weight ? packed(weight, a.dtype()) : nullptr, weight_offset,
+                             packed(sums, accumulate_type(a.dtype()))},
+                            on_device()));
+}
+
+void CudaBackend::swiglu_forward(Tensor y, Tensor gate, Tensor up, GateActivation activation) {
   for (const Tensor& x : {gate, up})
     CHECK(x.shape() == y.shape() && x.dtype() == y.dtype(), "swiglu shapes", carillon::describe(x),
           carillon::describe(y));
-  CHECK_CUDA(launch_swiglu_forward({type_of(y), y.size(0), y.size(1), const_matrix(gate), const_matrix(up)}, matrix(y),
-                                   on_device()));
+  CHECK_CUDA(launch_swiglu_forward({type_of(y), y.size(0), y.size(1), const_matrix(gate), const_matrix(up),
+                                    activation == GateActivation::kGeluTanh},
+                                   matrix(y), on_device()));
 }
 
-void CudaBackend::swiglu_backward(Tensor dgate, Tensor dup, Tensor y, Tensor dy, Tensor gate, Tensor up) {
+void CudaBackend::swiglu_backward(Tensor dgate, Tensor dup, Tensor y, Tensor dy, Tensor gate, Tensor up,
+                                  GateActivation activation) {
   for (const Tensor& x : {dgate, dup, y, gate, up})
     CHECK(x.shape() == dy.shape() && x.dtype() == dy.dtype(), "swiglu shapes", carillon::describe(x),
           carillon::describe(dy));
-  CHECK_CUDA(launch_swiglu_backward({type_of(dy), dy.size(0), dy.size(1), const_matrix(gate), const_matrix(up)},
+  CHECK_CUDA(launch_swiglu_backward({type_of(dy), dy.size(0), dy.size(1), const_matrix(gate), const_matrix(up),
+                                     activation == GateActivation::kGeluTanh},
                                     matrix(dgate), matrix(dup), matrix(y), const_matrix(dy), on_device()));
 }
 
@@ -121,7 +147,7 @@ CrossEntropy cross_entropy(const Tensor& logits, const Tensor& maximum, const Te
   const DType wide = accumulate_type(logits.dtype());
   const int64_t rows = logits.size(0);
   CrossEntropy args{type_of(logits), rows,    logits.size(1), first_column, const_matrix(logits),
-                    nullptr,         nullptr, nullptr,        nullptr};
+                    nullptr,         nullptr, nullptr,        nullptr,      0};
   CHECK(maximum.count() == rows, "one number a row", describe(maximum), describe(logits));
   args.maximum = packed(maximum, wide);
   if (!sums) return args;
@@ -146,9 +172,10 @@ void CudaBackend::cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum,
 }
 
 void CudaBackend::cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums,
-                                       Tensor target, Tensor weight, int64_t first_column) {
+                                       Tensor target, Tensor weight, int64_t first_column, double cap) {
   const DType wide = accumulate_type(logits.dtype());
-  const CrossEntropy args = cross_entropy(logits, maximum, sums, target, first_column);
+  CrossEntropy args = cross_entropy(logits, maximum, sums, target, first_column);
+  args.cap = cap;
   CHECK(loss.count() == args.rows && weight.count() == args.rows, "one number a row", carillon::describe(loss),
         carillon::describe(weight));
   Matrix to;

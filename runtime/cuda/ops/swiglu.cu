@@ -19,13 +19,25 @@ __device__ __forceinline__ void store(const Pack<T, kCount>& value, const Matrix
   value.store(static_cast<T*>(x.data) + at.row * x.stride + at.pack * kCount);
 }
 
-// silu(z) · u, by the same operations in both passes: the same bits.
+// A gate is z · sigmoid(g(z)): g, and what it adds to the derivative.
+template <class A, bool kGelu>
+__device__ __forceinline__ A inside(A z) {
+  if constexpr (!kGelu) return z;
+  return z * (z * z * A(0.0713548162726002527220) + A(1.595769121605730711759));
+}
+template <class A, bool kGelu>
+__device__ __forceinline__ A inside_slope(A z) {
+  if constexpr (!kGelu) return A(1);
+  return z * z * A(3 * 0.0713548162726002527220) + A(1.595769121605730711759);
+}
+
+// The gate of z, times u, by the same operations in both passes: the same bits.
 template <class A>
 __device__ __forceinline__ A gated(A z, A denominator, A u) {
   return z / denominator * u;
 }
 
-template <class T, int kCount>
+template <class T, int kCount, bool kGelu>
 __global__ void forward_kernel(const __grid_constant__ Job job) {
   using A = Accumulate<T>;
   for (RowGrid::Place at = job.grid.first(); at.row < job.grid.rows; at.row += at.step) {
@@ -33,15 +45,15 @@ __global__ void forward_kernel(const __grid_constant__ Job job) {
     Pack<T, kCount> y;
     for (int i = 0; i < kCount; ++i) {
       const A z = convert<A>(gate.value[i]);
-      y.value[i] = convert<T>(gated(z, A(1) + exponential(-z), convert<A>(up.value[i])));
+      y.value[i] = convert<T>(gated(z, A(1) + exponential(-inside<A, kGelu>(z)), convert<A>(up.value[i])));
     }
     store(y, job.y, at);
   }
 }
 
-// With s = sigmoid(z): d silu/dz = s · (1 + z · (1 − s)). A thread reads its pack of everything before it writes: dgate
+// With s = sigmoid(g(z)) the gate's derivative is s · (1 + z · (1 − s) · g'(z)). A thread reads its pack of everything before it writes: dgate
 // and dup may lie over gate and up.
-template <class T, int kCount>
+template <class T, int kCount, bool kGelu>
 __global__ void backward_kernel(const __grid_constant__ Job job) {
   using A = Accumulate<T>;
   for (RowGrid::Place at = job.grid.first(); at.row < job.grid.rows; at.row += at.step) {
@@ -49,9 +61,9 @@ __global__ void backward_kernel(const __grid_constant__ Job job) {
     Pack<T, kCount> dgate, dup, y;
     for (int i = 0; i < kCount; ++i) {
       const A z = convert<A>(gate.value[i]), u = convert<A>(up.value[i]), d = convert<A>(dy.value[i]);
-      const A denominator = A(1) + exponential(-z), s = A(1) / denominator;
+      const A denominator = A(1) + exponential(-inside<A, kGelu>(z)), s = A(1) / denominator;
       y.value[i] = convert<T>(gated(z, denominator, u));
-      dgate.value[i] = convert<T>(d * u * s * (A(1) + z * (A(1) - s)));
+      dgate.value[i] = convert<T>(d * u * s * (A(1) + z * (A(1) - s) * inside_slope<A, kGelu>(z)));
       dup.value[i] = convert<T>(d * z * s);
     }
     store(y, job.y, at);
@@ -81,8 +93,10 @@ cudaError_t start(void (*packed)(Job), void (*single)(Job), Job job, const Swigl
 cudaError_t launch_swiglu_forward(const Swiglu& args, Matrix y, cudaStream_t stream) {
   return dispatch_type(args.type, [&](auto zero) {
     using T = decltype(zero);
-    return start<T>(forward_kernel<T, kPackOf<T>>, forward_kernel<T, 1>, Job{{}, {}, {}, y, {}, args.gate, args.up},
-                    args, stream);
+    const Job job{{}, {}, {}, y, {}, args.gate, args.up};
+    if (args.gelu)
+      return start<T>(forward_kernel<T, kPackOf<T>, true>, forward_kernel<T, 1, true>, job, args, stream);
+    return start<T>(forward_kernel<T, kPackOf<T>, false>, forward_kernel<T, 1, false>, job, args, stream);
   });
 }
 
@@ -90,8 +104,10 @@ cudaError_t launch_swiglu_backward(const Swiglu& args, Matrix dgate, Matrix dup,
                                    cudaStream_t stream) {
   return dispatch_type(args.type, [&](auto zero) {
     using T = decltype(zero);
-    return start<T>(backward_kernel<T, kPackOf<T>>, backward_kernel<T, 1>,
-                    Job{{}, dgate, dup, y, dy, args.gate, args.up}, args, stream);
+    const Job job{{}, dgate, dup, y, dy, args.gate, args.up};
+    if (args.gelu)
+      return start<T>(backward_kernel<T, kPackOf<T>, true>, backward_kernel<T, 1, true>, job, args, stream);
+    return start<T>(backward_kernel<T, kPackOf<T>, false>, backward_kernel<T, 1, false>, job, args, stream);
   });
 }
 

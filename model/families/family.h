@@ -1,0 +1,66 @@
+// The table of families: what each is called, what its class in transformers takes for a key that is absent, and which
+// function reads its settings. Adding one is a row in families.cpp and a reader beside the others (CONTRIBUTING.md).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "model/families/config_fields.h"
+
+namespace carillon {
+
+struct Family {
+  const char* model_type;
+  const char* class_name;  // architectures[0]
+  // Sets config.layers and the multipliers; all sizes of `config` are set.
+  void (*read)(const ConfigFields& fields, ModelConfig& config);
+
+  // What its configuration class takes for absent keys. 0 heads: as many as query heads; 0 head_dim: hidden_size /
+  // num_attention_heads.
+  struct Defaults {
+    int64_t vocab_size, hidden_size, intermediate_size, layers, heads, key_value_heads, head_dim;
+    int64_t max_position_embeddings;
+    double rms_norm_eps = 1e-6;
+    bool tied = false;
+    const char* eos = "null";                                  // JSON
+    const char* rope = R"({"rope_type": "default", "rope_theta": 10000.0})";  // rope_parameters as a whole
+    // Not empty: windowed layers have a rotation of their own, and rope_parameters is nested by kind of layer.
+    const char* sliding_rope = "";
+  } defaults;
+
+  const char* q_norm = "self_attn.q_norm.weight";
+  const char* k_norm = "self_attn.k_norm.weight";
+  bool fused_projections = false;  // files hold self_attn.qkv_proj and mlp.gate_up_proj
+  // Export: what its class needs in config.json, and error 64 naming what it cannot say. May be absent.
+  void (*write)(const ModelConfig& config, Json& json) = nullptr;
+};
+
+const std::vector<Family>& families();
+// Null: none of this name.
+const Family* find_family(const std::string& model_type);
+// "llama, mistral, …".
+std::string family_names();
+
+// Readers, one file each or one for families that differ in a line.
+void read_llama(const ConfigFields& fields, ModelConfig& config);
+void read_mistral(const ConfigFields& fields, ModelConfig& config);
+void read_qwen2(const ConfigFields& fields, ModelConfig& config);
+void read_qwen3(const ConfigFields& fields, ModelConfig& config);
+void read_gemma3(const ConfigFields& fields, ModelConfig& config);
+void read_olmo2(const ConfigFields& fields, ModelConfig& config);
+void read_olmo3(const ConfigFields& fields, ModelConfig& config);
+void read_smollm3(const ConfigFields& fields, ModelConfig& config);
+void read_ministral3(const ConfigFields& fields, ModelConfig& config);
+void write_ministral3(const ModelConfig& config, Json& json);
+void read_phi3(const ConfigFields& fields, ModelConfig& config);
+void write_phi3(const ModelConfig& config, Json& json);
+void read_granite(const ConfigFields& fields, ModelConfig& config);
+void read_seed_oss(const ConfigFields& fields, ModelConfig& config);
+void read_cwm(const ConfigFields& fields, ModelConfig& config);
+void read_exaone4(const ConfigFields& fields, ModelConfig& config);
+void read_hunyuan(const ConfigFields& fields, ModelConfig& config);
+void write_hunyuan(const ModelConfig& config, Json& json);
+
+}  // namespace carillon

@@ -1,0 +1,14 @@
+// Seed-OSS: biases on q, k and v, and on the output by a key of its own.
+#include "model/families/family.h"
+
+namespace carillon {
+
+void read_seed_oss(const ConfigFields& fields, ModelConfig& config) {
+  LayerSpec spec;
+  spec.attention.qkv_bias = fields.boolean("attention_bias", true);
+  spec.attention.o_bias = fields.boolean("attention_out_bias", false);
+  spec.mlp = {fields.activation("hidden_act", "silu"), fields.boolean("mlp_bias", false)};
+  set_layers(config, spec);
+}
+
+}  // namespace carillon

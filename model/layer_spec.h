@@ -1,0 +1,54 @@
+// One block of the network as settings. Every family is this block with other values: what they are for a family, its
+// reader in model/families/ says; what each setting computes, model/README.md.
+#pragma once
+
+#include <cstdint>
+
+#include "runtime/backend.h"
+
+namespace carillon {
+
+// RMSNorm of queries and keys.
+enum class QkNorm {
+  kNone,
+  kPerHead,               // over each head's HD entries, before the rotation
+  kPerHeadAfterRotation,  // the same behind it
+  kProjection,            // over all heads of the projection at once, before the rotation; over all tensor ranks
+};
+
+// Where a block normalises: h = x + post(attention(pre(x))), and likewise the MLP.
+enum class NormPlacement {
+  kBefore,  // pre alone
+  kAfter,   // post alone
+  kBoth,
+};
+
+struct AttentionSpec {
+  int64_t window = 0;  // token i sees j with 0 <= i - j < window; 0: all before it
+  bool rotates = true;
+  double scale = 0;  // of query · key
+  QkNorm qk_norm = QkNorm::kNone;
+  bool qkv_bias = false;
+  bool o_bias = false;
+  bool sinks = false;  // a learned logit a query head, which joins the softmax's denominator and has no value
+  // Queries times 1 + beta · ln(1 + floor(position / length)) behind the rotation; beta 0: as they are.
+  double temperature_beta = 0;
+  int64_t temperature_length = 1;
+};
+
+struct MlpSpec {
+  GateActivation activation = GateActivation::kSilu;
+  bool bias = false;
+};
+
+struct LayerSpec {
+  AttentionSpec attention;
+  MlpSpec mlp;
+  NormPlacement norms = NormPlacement::kBefore;
+  double residual_multiplier = 1;  // of what attention and MLP add
+
+  bool norm_before() const { return norms != NormPlacement::kAfter; }
+  bool norm_after() const { return norms != NormPlacement::kBefore; }
+};
+
+}  // namespace carillon
