@@ -206,7 +206,8 @@ class ConfigReader {
     if (rotary_pairs(a, config_.head_dim) != rotary_pairs(b, config_.head_dim)) return false;
     for (const double stretch : {1.0, 2.0, 8.0}) {
       const auto length = static_cast<int64_t>(stretch * static_cast<double>(a.original_max_position_embeddings));
-      const RopeTable x = make_rope_table(a, config_.head_dim, length), y = make_rope_table(b, config_.head_dim, length);
+      const RopeTable x = make_rope_table(a, config_.head_dim, length),
+                      y = make_rope_table(b, config_.head_dim, length);
       const auto near = [](double u, double v) { return std::abs(u - v) <= 1e-9 * std::max(std::abs(u), std::abs(v)); };
       if (!near(x.attention_factor, y.attention_factor)) return false;
       for (size_t i = 0; i < x.inverse_frequency.size(); ++i)
@@ -248,7 +249,8 @@ class ConfigReader {
       full.erase("sliding_attention");
     }
     // A default rotation that scales is taken whole or not at all.
-    if (!given && plain["rope_type"] == "default" && fields_.has("rope_theta")) full["rope_theta"] = json()["rope_theta"];
+    if (!given && plain["rope_type"] == "default" && fields_.has("rope_theta"))
+      full["rope_theta"] = json()["rope_theta"];
     for (const char* key : {"rope_theta", "partial_rotary_factor"})
       if (given && !full.contains(key) && fields_.has(key)) full[key] = json()[key];
     if (given && !full.contains("rope_theta") && !full.contains("base")) full["rope_theta"] = plain["rope_theta"];
@@ -317,8 +319,8 @@ ModelConfig parse_model_config(std::string_view text, const std::string& where, 
 
 std::string write_model_config(const ModelConfig& config) {
   Json json = config.source;
-  for (const char* key : {"rope_scaling", "original_max_position_embeddings", "resonance_rope", "carillon_rope",
-                          "rope_local_base_freq"})
+  for (const char* key :
+       {"rope_scaling", "original_max_position_embeddings", "resonance_rope", "carillon_rope", "rope_local_base_freq"})
     json.erase(key);
   json["model_type"] = config.family->model_type;
   const auto settings = [](const RopeConfig& rope) {
@@ -339,18 +341,17 @@ ModelRope merge_model_rope(const ModelConfig& config, const Json& overrides, con
   std::optional<Json> windowed;
   if (overrides.contains("sliding_attention")) {
     if (!overrides["sliding_attention"].is_object())
-      fail(ExitCode::kUsage, "{}.sliding_attention is {}, in the configuration, give keys and values as for rope", where,
-           overrides["sliding_attention"].dump());
+      fail(ExitCode::kUsage, "{}.sliding_attention is {}, in the configuration, give keys and values as for rope",
+           where, overrides["sliding_attention"].dump());
     windowed = overrides["sliding_attention"];
     general.erase("sliding_attention");
   }
   ModelRope result{merge_rope_config(config.rope, general, where), config.sliding_rope};
   const bool apart = config.family != nullptr && config.family->defaults.sliding_rope[0] != '\0';
-  if (result.sliding_rope && !apart)
-    result.sliding_rope = merge_rope_config(*result.sliding_rope, general, where);
+  if (result.sliding_rope && !apart) result.sliding_rope = merge_rope_config(*result.sliding_rope, general, where);
   if (windowed)
-    result.sliding_rope =
-        merge_rope_config(result.sliding_rope ? *result.sliding_rope : result.rope, *windowed, where + ".sliding_attention");
+    result.sliding_rope = merge_rope_config(result.sliding_rope ? *result.sliding_rope : result.rope, *windowed,
+                                            where + ".sliding_attention");
   for (const RopeConfig* rope : {&result.rope, result.sliding_rope ? &*result.sliding_rope : nullptr})
     if (rope != nullptr) make_rope_table(*rope, config.head_dim, 1);
   return result;
@@ -375,13 +376,12 @@ std::vector<FusedTensor> fused_tensors(const ModelConfig& config) {
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     const std::string attention = fmt::format("model.layers.{}.self_attn.", layer);
     const std::string mlp = fmt::format("model.layers.{}.mlp.", layer);
-    fused.push_back({attention + "qkv_proj.weight",
-                     {{attention + "q_proj.weight", q},
-                      {attention + "k_proj.weight", kv},
-                      {attention + "v_proj.weight", kv}}});
-    fused.push_back({mlp + "gate_up_proj.weight",
-                     {{mlp + "gate_proj.weight", config.intermediate_size},
-                      {mlp + "up_proj.weight", config.intermediate_size}}});
+    fused.push_back(
+        {attention + "qkv_proj.weight",
+         {{attention + "q_proj.weight", q}, {attention + "k_proj.weight", kv}, {attention + "v_proj.weight", kv}}});
+    fused.push_back(
+        {mlp + "gate_up_proj.weight",
+         {{mlp + "gate_proj.weight", config.intermediate_size}, {mlp + "up_proj.weight", config.intermediate_size}}});
   }
   return fused;
 }

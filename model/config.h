@@ -47,8 +47,8 @@ struct ModelConfig : ModelRope {
   Json source;                       // the config.json it was read from, with keys that mean nothing here
   std::vector<std::string> remarks;  // what the person should know of it: one line each
 
-  int64_t rotary_pairs() const;     // R
-  int64_t parameter_count() const;  // a tied head counts once
+  int64_t rotary_pairs() const;          // R
+  int64_t parameter_count() const;       // a tied head counts once
   std::vector<int64_t> windows() const;  // the distinct ones, in the order of the layers; 0: none
   bool any(bool (*has)(const LayerSpec&)) const;
 };

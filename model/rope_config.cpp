@@ -9,15 +9,15 @@ namespace carillon {
 namespace {
 
 constexpr std::array<std::pair<const char*, RopeType>, 10> kTypes = {{{"none", RopeType::kNone},
-{"default", RopeType::kDefault},
-                                                                     {"linear", RopeType::kLinear},
-                                                                     {"ntk", RopeType::kNtk},
-                                                                     {"dynamic", RopeType::kDynamic},
-                                                                     {"ntk_by_parts", RopeType::kNtkByParts},
-                                                                     {"yarn", RopeType::kYarn},
-                                                                     {"llama3", RopeType::kLlama3},
-                                                                     {"longrope", RopeType::kLongRope},
-                                                                     {"proportional", RopeType::kProportional}}};
+                                                                      {"default", RopeType::kDefault},
+                                                                      {"linear", RopeType::kLinear},
+                                                                      {"ntk", RopeType::kNtk},
+                                                                      {"dynamic", RopeType::kDynamic},
+                                                                      {"ntk_by_parts", RopeType::kNtkByParts},
+                                                                      {"yarn", RopeType::kYarn},
+                                                                      {"llama3", RopeType::kLlama3},
+                                                                      {"longrope", RopeType::kLongRope},
+                                                                      {"proportional", RopeType::kProportional}}};
 
 // Settings in one spelling; null values stay, they mean "the method's own".
 Json canonical(const Json& settings) {

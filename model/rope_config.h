@@ -15,11 +15,11 @@ namespace carillon {
 using Json = nlohmann::ordered_json;
 
 enum class RopeType {
-  kNone,          // no rotation at all
-  kDefault,       // Su et al., 2021
-  kLinear,        // position interpolation, Chen et al., 2023
-  kNtk,           // NTK-aware base change (Peng et al., 2023, eq. 16)
-  kDynamic,       // the same with a base that follows the length, as Hugging Face defines it; with alpha one that does not
+  kNone,     // no rotation at all
+  kDefault,  // Su et al., 2021
+  kLinear,   // position interpolation, Chen et al., 2023
+  kNtk,      // NTK-aware base change (Peng et al., 2023, eq. 16)
+  kDynamic,  // the same with a base that follows the length, as Hugging Face defines it; with alpha one that does not
   kNtkByParts,    // Peng et al., 2023, eq. 18-20: ramp linear in the number of turns
   kYarn,          // Peng et al., 2023, as every implementation has it: ramp linear in the pair index, and a temperature
   kLlama3,        // Llama 3.1's blend by wavelength
@@ -45,7 +45,7 @@ struct RopeConfig {
   double partial_rotary_factor = 1;
   std::optional<double> alpha;      // dynamic, Hunyuan: base · alpha^(d/(d-2)), whatever the length
   double llama_4_scaling_beta = 0;  // of families with a temperature of queries (layer_spec.h)
-  std::optional<int64_t> length;  // fixes the sequence length that dynamic and longrope go by
+  std::optional<int64_t> length;    // fixes the sequence length that dynamic and longrope go by
 
   // The settings as given, in Hugging Face's v5 names (`rope_type`, `rope_theta`, …) and `resonance`; what files hold.
   Json settings;

@@ -1,5 +1,6 @@
 // Backend: a device, and the complete list of what the network asks of it. Each op is declared once, here, with its
-// shape contract; runtime/reference/ defines it in plain loops, runtime/cpu/ and runtime/cuda/ make it fast.
+// shape contract; runtime/reference/ defines it in plain loops, runtime/cpu/ and runtime/cuda/ make it fast. Classes
+// that define ops name them, without their parameters: see Op and CARILLON_OPS below.
 //
 // Rules for every op:
 //  - Outputs first. Shapes are in the tensors and are checked. Legend of dims: runtime/tensor.h and README.md.
@@ -168,8 +169,8 @@ class Backend {
   virtual void scale(Tensor x, double factor) = 0;
   // x[n] *= factor[n]; x [N, C] or [N, H, C] in T (rows and heads may be strided), factor [N] (A).
   virtual void scale_rows(Tensor x, Tensor factor) = 0;
-  // sums[n] (A) = Σ over the row of a·b, or of a·b·(offset + weight) unless weight is absent. a, b [N, C] in T (rows may
-  // be strided), weight [C].
+  // sums[n] (A) = Σ over the row of a·b, or of a·b·(offset + weight) unless weight is absent. a, b [N, C] in T (rows
+  // may be strided), weight [C].
   virtual void row_dot(Tensor sums, Tensor a, Tensor b, Tensor weight, double weight_offset) = 0;
   // x = cap · tanh(x / cap).
   virtual void soft_cap(Tensor x, double cap) = 0;
@@ -177,7 +178,6 @@ class Backend {
   // then over the tensors in their order. So it has the bits that adding them up one by one has, whatever the thread
   // count; but the device is waited for once.
   virtual double sum_of_squares(std::span<const Tensor> tensors) = 0;
-  double sum_of_squares(const Tensor& x) { return sum_of_squares(std::span(&x, 1)); }
 
   // ---- linear ------------------------------------------------------------------------------------------------------
   // c[M, N] = op(a)[M, K] · op(b)[K, N], plus c when `accumulate`. a and b share a compute type T; c is T or A(T).
@@ -243,10 +243,8 @@ class Backend {
   // The same where these keys are all that the rows see, and `out` [B, Tq, NH, HD] (T) is at hand: a device may have a
   // faster way. delta as above.
   virtual void attention_backward_whole(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout,
-                                        Tensor out, Tensor lse, Tensor delta, const AttentionMask& mask, double scale) {
-    (void)out;
-    attention_backward(dq, dk, dv, q, k, v, dout, lse, delta, mask, scale);
-  }
+                                        Tensor out, Tensor lse, Tensor delta, const AttentionMask& mask,
+                                        double scale) = 0;
 
   // ---- cross-entropy over a vocabulary that may be split over ranks ------------------------------------------------
   // logits [N, Vl] in T or A hold columns [first_column, first_column + Vl) of the vocabulary.
@@ -267,6 +265,64 @@ class Backend {
   // its master.
   virtual void adamw(std::span<const AdamWTensors> tensors, const AdamWStep& step) = 0;
 };
+
+// The ops above by name: X(op) for each. An op is complete once it stands here too: otherwise the compiler reports that
+// ReferenceBackend is abstract, or that a switch over OpKind lacks a case.
+#define CARILLON_OPS(X)       \
+  X(fill)                     \
+  X(copy)                     \
+  X(add)                      \
+  X(sum)                      \
+  X(scale)                    \
+  X(scale_rows)               \
+  X(row_dot)                  \
+  X(soft_cap)                 \
+  X(sum_of_squares)           \
+  X(matmul)                   \
+  X(add_bias)                 \
+  X(bias_backward)            \
+  X(embedding_forward)        \
+  X(embedding_backward)       \
+  X(rmsnorm_forward)          \
+  X(rmsnorm_backward)         \
+  X(rotate)                   \
+  X(swiglu_forward)           \
+  X(swiglu_backward)          \
+  X(attention_begin)          \
+  X(attention_forward)        \
+  X(attention_finish)         \
+  X(attention_delta)          \
+  X(attention_sinks_backward) \
+  X(attention_backward)       \
+  X(attention_backward_whole) \
+  X(cross_entropy_maximum)    \
+  X(cross_entropy_sums)       \
+  X(cross_entropy_finish)     \
+  X(adamw)
+
+#define CARILLON_NAME_OP(op) op,
+enum class OpKind : uint8_t { CARILLON_OPS(CARILLON_NAME_OP) };
+#undef CARILLON_NAME_OP
+
+// The type of an op as a function. A class that defines an op declares it with that, so that its parameters stand in
+// the contract above and in the definition only:
+//   Op<&Backend::rotate> rotate;
+// As `virtual … = 0` and `override` would, this fails to compile where Backend has no such op; g++ 12 does not accept
+// the word `override` behind such a declaration.
+template <auto op>
+struct OpType;
+template <class Result, class... Arguments, Result (Backend::*op)(Arguments...)>
+struct OpType<op> {
+  using type = Result(Arguments...);
+};
+template <auto op>
+using Op = typename OpType<op>::type;
+
+// Of a class that defines every op: CARILLON_OPS(CARILLON_DECLARE_OP)
+#define CARILLON_DECLARE_OP(op) Op<&Backend::op> op;
+
+// Of one tensor.
+inline double sum_of_squares(Backend& backend, const Tensor& x) { return backend.sum_of_squares(std::span(&x, 1)); }
 
 // How to make a backend. threads = 0: OMP_NUM_THREADS if set, else this process's affinity mask.
 // instruction_set "auto", or one of describe().available to force a lower one (tests do).

@@ -47,15 +47,6 @@ void DeviceCounts::add(const DeviceCounts& other) {
   scratch_bytes = std::max(scratch_bytes, other.scratch_bytes);
 }
 
-void CountingBackend::count(const char* op, int64_t kernels) {
-  ++counts_.ops[op];
-  counts_.launches += kernels;
-}
-
-void CountingBackend::count(const char* op, const Tensor& over, int64_t kernels) {
-  count(op, over.empty() ? 0 : kernels);
-}
-
 void CountingBackend::scratch(int64_t bytes) {
   counts_.scratch_bytes = std::max(counts_.scratch_bytes, static_cast<size_t>(bytes));
 }
@@ -100,106 +91,107 @@ std::unique_ptr<Backend::Copy> CountingBackend::start_download(Tensor, Tensor de
   return std::make_unique<Made>();
 }
 
-// ---- the ops, and the kernels that runtime/cuda/*.cu launch for them ----------------------------------------------
+void CountingBackend::around(OpCall& call, const std::function<void()>&) {
+  ++counts_.ops[name_of(call.op == OpKind::attention_backward_whole ? OpKind::attention_backward : call.op)];
+  counts_.launches += kernels(call);
+}
 
-void CountingBackend::fill(Tensor x, double) { count("fill", x); }
-void CountingBackend::copy(Tensor y, Tensor) { count("copy", y); }
-void CountingBackend::add(Tensor y, Tensor) { count("add", y); }
-void CountingBackend::sum(Tensor y, Tensor, Tensor) { count("sum", y); }
-void CountingBackend::scale(Tensor x, double) { count("scale", x); }
+int64_t CountingBackend::kernels(OpCall& call) {
+  const std::vector<Tensor>& x = call.operands;
+  const auto one_over = [](const Tensor& tensor) { return tensor.empty() ? 0 : 1; };
+  switch (call.op) {
+    case OpKind::fill:
+    case OpKind::copy:
+    case OpKind::add:
+    case OpKind::sum:
+    case OpKind::scale:
+    case OpKind::scale_rows:
+    case OpKind::soft_cap:
+    case OpKind::add_bias:
+    case OpKind::embedding_forward:
+    case OpKind::rmsnorm_forward:
+    case OpKind::swiglu_forward:
+    case OpKind::attention_finish:
+    case OpKind::cross_entropy_maximum:
+    case OpKind::cross_entropy_finish:
+      return one_over(x[0]);
+    case OpKind::swiglu_backward:  // dgate, dup, y, dy, gate, up
+      return one_over(x[3]);
+    case OpKind::attention_begin:  // accumulator, maximum, sum, sinks; with sinks the accumulator is cleared
+      return x[3] ? one_over(x[0]) + one_over(x[1]) : one_over(x[1]);
+    case OpKind::row_dot:                   // sums, a, b, weight
+    case OpKind::attention_sinks_backward:  // dsinks, sinks, lse, delta
+    case OpKind::attention_delta:           // delta, dout, out
+      return one_over(x[1]);
+    case OpKind::cross_entropy_sums:  // sums, logits, maximum, target
+      return one_over(x[2]);
+    case OpKind::rotate:  // x, position, cosine, sine
+      return x[2].size(1) > 0 ? one_over(x[0]) : 0;
 
-// Sums of blocks, then of those.
-double CountingBackend::sum_of_squares(std::span<const Tensor> tensors) {
-  int64_t present = 0, bytes = 0;
-  for (const Tensor& x : tensors) {
-    if (x.empty()) continue;
-    ++present;
-    bytes += cuda_scratch::sum_of_squares(x.count());
+    case OpKind::sum_of_squares: {  // sums of blocks, then of those
+      int64_t present = 0, bytes = 0;
+      for (const Tensor& tensor : x) {
+        if (tensor.empty()) continue;
+        ++present;
+        bytes += cuda_scratch::sum_of_squares(tensor.count());
+      }
+      if (present == 0) return 0;
+      scratch(bytes);
+      counts_.to_host_bytes += 8 * present;
+      wait();
+      call.result = 1;
+      return 2 * cuda_scratch::squares_launches(present);
+    }
+    case OpKind::matmul: {  // c, a, b
+      const bool nothing_to_sum = x[1].size(call.transposes[0] == Transpose::kYes ? 0 : 1) == 0;
+      if (!x[0].empty() && !nothing_to_sum) ++counts_.products;
+      return nothing_to_sum && !call.flag ? one_over(x[0]) : 0;
+    }
+    // Sums of runs of rows, then of those; rmsnorm_backward's dweight too.
+    case OpKind::bias_backward:  // dbias, dy
+      scratch(cuda_scratch::row_sums(x[1].size(0), x[1].size(1), accumulate_type(x[1].dtype())));
+      return 2 * one_over(x[1]);
+    case OpKind::rmsnorm_backward: {  // dx, dweight, dy, x, weight, rstd
+      if (x[0].empty()) return 0;
+      const int64_t channels = x[4].count();
+      scratch(cuda_scratch::row_sums(x[0].count() / channels, channels, accumulate_type(x[3].dtype())));
+      return 2;
+    }
+    case OpKind::embedding_backward:  // dtable, ids, dy: keys, the kernels of a bitonic sort, and the sums
+      scratch(cuda_scratch::sort_keys(x[2].size(0)) * 8);
+      return x[2].empty() ? 0 : 2 + cuda_scratch::sort_kernels(x[2].size(0));
+
+    case OpKind::attention_forward: {  // the state's three, q, k, v, the mask's three
+      if (!fused_attention_ || call.mask.kind == MaskShape::Kind::kIntervals) return one_over(x[3]);
+      // cuDNN's kernel counts as one, and one merges what it gives.
+      const int64_t begin = call.mask.kind == MaskShape::Kind::kFull ? call.mask.begin : 0;
+      const Tensor seeing = x[3].slice(1, begin, x[3].size(1));
+      scratch(cuda_scratch::fused_forward(seeing.size(0), seeing.size(1), seeing.size(2), seeing.size(3)));
+      return 2 * one_over(seeing);
+    }
+    case OpKind::attention_backward:  // dq, dk, dv, q, k, v, …: by keys, then by queries
+      return 2 * one_over(x[3]);
+    case OpKind::attention_backward_whole: {
+      const int64_t wanted =
+          cuda_scratch::fused_backward(x[3].size(0), x[3].size(1), x[3].size(2), x[4].size(2), x[3].size(3));
+      if (!fused_attention_ || call.mask.kind != MaskShape::Kind::kCausal || call.mask.empty_rows || wanted == 0)
+        return 2 * one_over(x[3]);
+      // cuDNN's, then dq, dk and dv are added.
+      scratch(wanted);
+      int64_t launched = one_over(x[3]);
+      for (size_t gradient = 0; gradient < 3; ++gradient) {
+        ++counts_.ops[name_of(OpKind::add)];
+        launched += one_over(x[gradient]);
+      }
+      return launched;
+    }
+    case OpKind::adamw: {  // of each parameter: weight, master, exp_avg, exp_avg_sq, gradient
+      int64_t present = 0;
+      for (size_t master = 1; master < x.size(); master += 5) present += one_over(x[master]);
+      return cuda_scratch::adamw_launches(present);
+    }
   }
-  count("sum_of_squares", 2 * cuda_scratch::squares_launches(present));
-  if (present == 0) return 0;
-  scratch(bytes);
-  counts_.to_host_bytes += 8 * present;
-  wait();
-  return 1;
-}
-
-void CountingBackend::matmul(Tensor c, Tensor a, Tensor, Transpose transpose_a, Transpose, bool accumulate) {
-  const bool nothing_to_sum = a.size(transpose_a == Transpose::kYes ? 0 : 1) == 0;
-  count("matmul", c, nothing_to_sum && !accumulate ? 1 : 0);
-  if (!c.empty() && !nothing_to_sum) ++counts_.products;
-}
-
-void CountingBackend::add_bias(Tensor y, Tensor) { count("add_bias", y); }
-// Sums of runs of rows, then of those; rmsnorm_backward's dweight too.
-void CountingBackend::bias_backward(Tensor, Tensor dy) {
-  count("bias_backward", dy, 2);
-  scratch(cuda_scratch::row_sums(dy.size(0), dy.size(1), accumulate_type(dy.dtype())));
-}
-
-void CountingBackend::embedding_forward(Tensor y, Tensor, Tensor, int64_t) { count("embedding_forward", y); }
-// Keys, the kernels of a bitonic sort, and the sums.
-void CountingBackend::embedding_backward(Tensor, Tensor, Tensor dy, int64_t) {
-  count("embedding_backward", dy, 2 + cuda_scratch::sort_kernels(dy.size(0)));
-  scratch(cuda_scratch::sort_keys(dy.size(0)) * 8);
-}
-
-void CountingBackend::rmsnorm_forward(Tensor y, Tensor, Tensor, Tensor, double) { count("rmsnorm_forward", y); }
-void CountingBackend::rmsnorm_backward(Tensor dx, Tensor, Tensor, Tensor x, Tensor weight, Tensor, bool) {
-  count("rmsnorm_backward", dx, 2);
-  if (!dx.empty())
-    scratch(cuda_scratch::row_sums(dx.count() / weight.count(), weight.count(), accumulate_type(x.dtype())));
-}
-
-void CountingBackend::rotate(Tensor x, Tensor, Tensor cosine, Tensor, bool) {
-  count("rotate", x, cosine.size(1) > 0 ? 1 : 0);
-}
-
-void CountingBackend::swiglu_forward(Tensor y, Tensor, Tensor) { count("swiglu_forward", y); }
-void CountingBackend::swiglu_backward(Tensor, Tensor, Tensor, Tensor dy, Tensor, Tensor) {
-  count("swiglu_backward", dy);
-}
-
-void CountingBackend::attention_begin(const AttentionState& state) { count("attention_begin", state.maximum); }
-// cuDNN's kernel counts as one, and one merges what it gives.
-void CountingBackend::attention_forward(const AttentionState&, Tensor q, Tensor, Tensor, const AttentionMask& mask,
-                                        double) {
-  if (!fused_attention_ || mask.shape.kind == MaskShape::Kind::kIntervals) return count("attention_forward", q);
-  const Tensor seeing = q.slice(1, mask.shape.kind == MaskShape::Kind::kFull ? mask.shape.begin : 0, q.size(1));
-  count("attention_forward", seeing, 2);
-  scratch(cuda_scratch::fused_forward(seeing.size(0), seeing.size(1), seeing.size(2), seeing.size(3)));
-}
-void CountingBackend::attention_finish(Tensor out, Tensor, const AttentionState&) { count("attention_finish", out); }
-void CountingBackend::attention_delta(Tensor, Tensor dout, Tensor) { count("attention_delta", dout); }
-// By keys, then by queries.
-void CountingBackend::attention_backward(Tensor, Tensor, Tensor, Tensor q, Tensor, Tensor, Tensor, Tensor, Tensor,
-                                         const AttentionMask&, double) {
-  count("attention_backward", q, 2);
-}
-// cuDNN's, then dq, dk and dv are added.
-void CountingBackend::attention_backward_whole(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v,
-                                               Tensor dout, Tensor, Tensor lse, Tensor delta, const AttentionMask& mask,
-                                               double factor) {
-  const int64_t wanted = cuda_scratch::fused_backward(q.size(0), q.size(1), q.size(2), k.size(2), q.size(3));
-  if (!fused_attention_ || mask.shape.kind != MaskShape::Kind::kCausal || mask.shape.empty_rows || wanted == 0)
-    return attention_backward(dq, dk, dv, q, k, v, dout, lse, delta, mask, factor);
-  count("attention_backward", q);
-  for (const Tensor& gradient : {dq, dk, dv}) count("add", gradient);
-  scratch(wanted);
-}
-
-void CountingBackend::cross_entropy_maximum(Tensor maximum, Tensor) { count("cross_entropy_maximum", maximum); }
-void CountingBackend::cross_entropy_sums(Tensor, Tensor, Tensor maximum, Tensor, int64_t) {
-  count("cross_entropy_sums", maximum);
-}
-void CountingBackend::cross_entropy_finish(Tensor loss, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int64_t) {
-  count("cross_entropy_finish", loss);
-}
-
-void CountingBackend::adamw(std::span<const AdamWTensors> tensors, const AdamWStep&) {
-  const auto empty = [](const AdamWTensors& x) { return x.master.empty(); };
-  const auto present = static_cast<int64_t>(tensors.size()) - std::count_if(tensors.begin(), tensors.end(), empty);
-  count("adamw", cuda_scratch::adamw_launches(present));
+  throw InternalError("an op without a count");
 }
 
 }  // namespace carillon

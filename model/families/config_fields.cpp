@@ -51,8 +51,7 @@ int64_t ConfigFields::window(int64_t otherwise) const {
   return has_key("sliding_window") ? count("sliding_window", 0) : otherwise;
 }
 
-void ConfigFields::set_windows(ModelConfig& config, int64_t width,
-                               const std::function<bool(int64_t)>& slides) const {
+void ConfigFields::set_windows(ModelConfig& config, int64_t width, const std::function<bool(int64_t)>& slides) const {
   std::vector<bool> sliding;
   if (has("layer_types")) {
     const Json& types = json_["layer_types"];

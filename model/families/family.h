@@ -24,7 +24,7 @@ struct Family {
     int64_t max_position_embeddings;
     double rms_norm_eps = 1e-6;
     bool tied = false;
-    const char* eos = "null";                                  // JSON
+    const char* eos = "null";                                                 // JSON
     const char* rope = R"({"rope_type": "default", "rope_theta": 10000.0})";  // rope_parameters as a whole
     // Not empty: windowed layers have a rotation of their own, and rope_parameters is nested by kind of layer.
     const char* sliding_rope = "";

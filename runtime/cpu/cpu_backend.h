@@ -20,40 +20,29 @@ class CpuBackend : public ReferenceBackend {
 
   DeviceDescription describe() const override;
 
-  void fill(Tensor x, double value) override;
-  void copy(Tensor y, Tensor x) override;
-  void add(Tensor y, Tensor x) override;
-  void sum(Tensor y, Tensor a, Tensor b) override;
-  void scale(Tensor x, double factor) override;
-  void scale_rows(Tensor x, Tensor factor) override;
-  void row_dot(Tensor sums, Tensor a, Tensor b, Tensor weight, double weight_offset) override;
-  double sum_of_squares(std::span<const Tensor> tensors) override;
-
-  void matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Transpose transpose_b, bool accumulate) override;
-
-  void rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon,
-                       const NormOptions& options) override;
-  void rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
-                        bool accumulate, const NormOptions& options) override;
-  void rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, bool inverse) override;
-  void swiglu_forward(Tensor y, Tensor gate, Tensor up, GateActivation activation) override;
-  void swiglu_backward(Tensor dgate, Tensor dup, Tensor y, Tensor dy, Tensor gate, Tensor up,
-                       GateActivation activation) override;
-
-  void attention_begin(const AttentionState& state, Tensor sinks) override;
-  void attention_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
-                         double scale) override;
-  void attention_finish(Tensor out, Tensor lse, const AttentionState& state) override;
-  void attention_delta(Tensor delta, Tensor dout, Tensor out) override;
-  void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor lse,
-                          Tensor delta, const AttentionMask& mask, double scale) override;
-
-  void cross_entropy_maximum(Tensor maximum, Tensor logits) override;
-  void cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, Tensor target, int64_t first_column) override;
-  void cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums, Tensor target,
-                            Tensor weight, int64_t first_column, double cap) override;
-
-  void adamw(std::span<const AdamWTensors> tensors, const AdamWStep& step) override;
+  Op<&Backend::fill> fill;
+  Op<&Backend::copy> copy;
+  Op<&Backend::add> add;
+  Op<&Backend::sum> sum;
+  Op<&Backend::scale> scale;
+  Op<&Backend::scale_rows> scale_rows;
+  Op<&Backend::row_dot> row_dot;
+  Op<&Backend::sum_of_squares> sum_of_squares;
+  Op<&Backend::matmul> matmul;
+  Op<&Backend::rmsnorm_forward> rmsnorm_forward;
+  Op<&Backend::rmsnorm_backward> rmsnorm_backward;
+  Op<&Backend::rotate> rotate;
+  Op<&Backend::swiglu_forward> swiglu_forward;
+  Op<&Backend::swiglu_backward> swiglu_backward;
+  Op<&Backend::attention_begin> attention_begin;
+  Op<&Backend::attention_forward> attention_forward;
+  Op<&Backend::attention_finish> attention_finish;
+  Op<&Backend::attention_delta> attention_delta;
+  Op<&Backend::attention_backward> attention_backward;
+  Op<&Backend::cross_entropy_maximum> cross_entropy_maximum;
+  Op<&Backend::cross_entropy_sums> cross_entropy_sums;
+  Op<&Backend::cross_entropy_finish> cross_entropy_finish;
+  Op<&Backend::adamw> adamw;
 
  private:
   // Keeps oneDNN to the instructions of `set`: for the whole process, and only before its first product; a later change

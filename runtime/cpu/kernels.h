@@ -96,9 +96,9 @@ struct AdamWNumbers {
 template <class A>
 struct NormNumbers {
   A epsilon;
-  A offset;          // of the weight
-  const A* sum;      // of the whole row, given; null: of these elements
-  int64_t columns;   // of the whole row
+  A offset;         // of the weight
+  const A* sum;     // of the whole row, given; null: of these elements
+  int64_t columns;  // of the whole row
 };
 
 template <class T>

@@ -50,7 +50,7 @@ NormNumbers<A> of_row(NormNumbers<A> all, int64_t n) {
 void CpuBackend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon,
                                  const NormOptions& options) {
   y = as_heads(y), x = as_heads(x), rstd = as_head_rows(rstd);
-  if (!last_dim_packed(x) || !last_dim_packed(y)) 
+  if (!last_dim_packed(x) || !last_dim_packed(y))
     return ReferenceBackend::rmsnorm_forward(y, rstd, x, weight, epsilon, options);
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -62,8 +62,7 @@ void CpuBackend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight,
 #pragma omp parallel for schedule(static) num_threads(threads_)
     for (int64_t n = 0; n < x.size(0); ++n)
       for (int64_t h = 0; h < x.size(1); ++h)
-        *row<A>(rstd, n, h) =
-            kernel.rmsnorm_forward(row<T>(y, n, h), row<T>(x, n, h), w, channels, of_row(norm, n));
+        *row<A>(rstd, n, h) = kernel.rmsnorm_forward(row<T>(y, n, h), row<T>(x, n, h), w, channels, of_row(norm, n));
   });
 }
 
@@ -146,9 +145,9 @@ void CpuBackend::row_dot(Tensor sums, Tensor a, Tensor b, Tensor weight, double 
     const T* w = weight ? weight.span<T>().data() : nullptr;
 #pragma omp parallel for schedule(static) num_threads(threads_)
     for (int64_t n = 0; n < a.size(0); ++n)
-      to[n] = w == nullptr ? kernel.row_dot(row<T>(a, n), row<T>(b, n), a.size(1))
-                           : kernel.row_dot_weighted(row<T>(a, n), row<T>(b, n), w, static_cast<A>(weight_offset),
-                                                     a.size(1));
+      to[n] = w == nullptr
+                  ? kernel.row_dot(row<T>(a, n), row<T>(b, n), a.size(1))
+                  : kernel.row_dot_weighted(row<T>(a, n), row<T>(b, n), w, static_cast<A>(weight_offset), a.size(1));
   });
 }
 
@@ -169,8 +168,8 @@ void CpuBackend::swiglu_backward(Tensor dgate, Tensor dup, Tensor y, Tensor dy, 
     const Kernels<T>& kernel = kernels<T>(instruction_set_);
 #pragma omp parallel for schedule(static) num_threads(threads_)
     for (int64_t n = 0; n < dy.size(0); ++n)
-      kernel.swiglu_backward[static_cast<int>(activation)](row<T>(dgate, n), row<T>(dup, n), row<T>(y, n), row<T>(dy, n), row<T>(gate, n),
-                             row<T>(up, n), dy.size(1));
+      kernel.swiglu_backward[static_cast<int>(activation)](row<T>(dgate, n), row<T>(dup, n), row<T>(y, n),
+                                                           row<T>(dy, n), row<T>(gate, n), row<T>(up, n), dy.size(1));
   });
 }
 

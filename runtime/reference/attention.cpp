@@ -162,4 +162,10 @@ void ReferenceBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tenso
   });
 }
 
+void ReferenceBackend::attention_backward_whole(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v,
+                                                Tensor dout, Tensor, Tensor lse, Tensor delta,
+                                                const AttentionMask& mask, double scale) {
+  attention_backward(dq, dk, dv, q, k, v, dout, lse, delta, mask, scale);
+}
+
 }  // namespace carillon

@@ -32,11 +32,13 @@ void ReferenceBackend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor w
     for (int64_t n = 0; n < vx.size(0); ++n)
       for (int64_t h = 0; h < vx.size(1); ++h) {
         A sum = given != nullptr ? given[n] : A(0);
-        for (int64_t c = 0; c < channels && given == nullptr; ++c) sum += static_cast<A>(vx(n, h, c)) * static_cast<A>(vx(n, h, c));
+        for (int64_t c = 0; c < channels && given == nullptr; ++c)
+          sum += static_cast<A>(vx(n, h, c)) * static_cast<A>(vx(n, h, c));
         const A whole = static_cast<A>(given != nullptr ? options.columns : channels);
         const A r = 1 / std::sqrt(sum / whole + static_cast<A>(epsilon));
         vr(n, h) = r;
-        for (int64_t c = 0; c < channels; ++c) vy(n, h, c) = T(static_cast<A>(vx(n, h, c)) * r * (offset + static_cast<A>(w(c))));
+        for (int64_t c = 0; c < channels; ++c)
+          vy(n, h, c) = T(static_cast<A>(vx(n, h, c)) * r * (offset + static_cast<A>(w(c))));
       }
   });
 }

@@ -125,12 +125,12 @@ TEST_P(BackendTest, CopiesAndSums) {
         ASSERT_EQ(relative_distance(z, RandomTensor(type_, shape, 2, 0, 0.0)), 0);
       }
   const RandomTensor x(type_, {123457}, 4);
-  EXPECT_NEAR(fast_->sum_of_squares(x) / reference_->sum_of_squares(x), 1, 1e-12);
-  EXPECT_EQ(fast_->sum_of_squares(x), make(1)->sum_of_squares(x)) << "the same bits whatever the threads";
-  EXPECT_EQ(fast_->sum_of_squares(x.tensor().slice(0, 0, 0)), 0);
+  EXPECT_NEAR(sum_of_squares(*fast_, x) / sum_of_squares(*reference_, x), 1, 1e-12);
+  EXPECT_EQ(sum_of_squares(*fast_, x), sum_of_squares(*make(1), x)) << "the same bits whatever the threads";
+  EXPECT_EQ(sum_of_squares(*fast_, x.tensor().slice(0, 0, 0)), 0);
   const RandomTensor moved(type_, {123458}, 4);  // the same numbers one element further on
   reference_->copy(moved.tensor().slice(0, 1, 123458), x);
-  EXPECT_EQ(fast_->sum_of_squares(moved.tensor().slice(0, 1, 123458)), fast_->sum_of_squares(x))
+  EXPECT_EQ(sum_of_squares(*fast_, moved.tensor().slice(0, 1, 123458)), sum_of_squares(*fast_, x))
       << "the same bits wherever the numbers lie";
 }
 
@@ -396,7 +396,7 @@ TEST_P(BackendTest, SumOfSquaresOfManyTensors) {
   const double sum = fast_->sum_of_squares(gradients);
   EXPECT_NEAR(sum / reference_->sum_of_squares(gradients), 1, 1e-12);
   double one_by_one = 0;
-  for (const Tensor& x : gradients) one_by_one += fast_->sum_of_squares(x);
+  for (const Tensor& x : gradients) one_by_one += sum_of_squares(*fast_, x);
   EXPECT_EQ(sum, one_by_one) << "the same bits in a list and alone";
   EXPECT_EQ(sum, make(1)->sum_of_squares(gradients)) << "the same bits whatever the threads";
   EXPECT_EQ(fast_->sum_of_squares(std::span<const Tensor>{}), 0);

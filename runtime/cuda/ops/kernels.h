@@ -42,11 +42,11 @@ struct Elementwise {
   int64_t length = 0;
   double factor = 0;
 };
-cudaError_t launch_fill(const Elementwise& args, cudaStream_t stream);   // y = factor
-cudaError_t launch_copy(const Elementwise& args, cudaStream_t stream);   // y = a; floating types, or one type
-cudaError_t launch_add(const Elementwise& args, cudaStream_t stream);    // y += a
-cudaError_t launch_sum(const Elementwise& args, cudaStream_t stream);    // y = a + b
-cudaError_t launch_scale(const Elementwise& args, cudaStream_t stream);  // y *= factor
+cudaError_t launch_fill(const Elementwise& args, cudaStream_t stream);      // y = factor
+cudaError_t launch_copy(const Elementwise& args, cudaStream_t stream);      // y = a; floating types, or one type
+cudaError_t launch_add(const Elementwise& args, cudaStream_t stream);       // y += a
+cudaError_t launch_sum(const Elementwise& args, cudaStream_t stream);       // y = a + b
+cudaError_t launch_scale(const Elementwise& args, cudaStream_t stream);     // y *= factor
 cudaError_t launch_soft_cap(const Elementwise& args, cudaStream_t stream);  // y = factor · tanh(y / factor)
 
 // results[i] = Σ x² of tensors[i], of at least one element each, by a tree that depends on its count alone. partial:

@@ -118,8 +118,8 @@ __global__ void backward_kernel(const __grid_constant__ Backward args) {
       Row result;
       if (args.accumulate) result = Row::load(dx + c);
       for (int i = 0; i < kCount; ++i) {
-        const A slope = rstd * (convert<A>(d.value[i]) * (offset + convert<A>(w.value[i])) -
-                                convert<A>(u.value[i]) * rstd * mean);
+        const A slope =
+            rstd * (convert<A>(d.value[i]) * (offset + convert<A>(w.value[i])) - convert<A>(u.value[i]) * rstd * mean);
         result.value[i] = convert<T>(args.accumulate ? convert<A>(result.value[i]) + slope : slope);
       }
       result.store(dx + c);

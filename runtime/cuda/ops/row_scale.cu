@@ -1,5 +1,5 @@
-// A factor a row, and the dot product of two rows: what norms over rows that are split between ranks, and queries with a
-// temperature, need beside rmsnorm.cu.
+// A factor a row, and the dot product of two rows: what norms over rows that are split between ranks, and queries with
+// a temperature, need beside rmsnorm.cu.
 #include "runtime/cuda/ops/device_code.h"
 
 namespace carillon::cuda {

@@ -78,8 +78,8 @@ void CudaBackend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight
                                   const NormOptions& options) {
   CHECK(y.shape() == x.shape() && y.dtype() == x.dtype(), "rmsnorm shapes", carillon::describe(y),
         carillon::describe(x));
-  CHECK_CUDA(launch_rmsnorm_forward(rmsnorm_shape(x, weight, options), heads(y), head_rows(rstd, x, accumulate_type(x.dtype())),
-                                    heads(x), epsilon, on_device()));
+  CHECK_CUDA(launch_rmsnorm_forward(rmsnorm_shape(x, weight, options), heads(y),
+                                    head_rows(rstd, x, accumulate_type(x.dtype())), heads(x), epsilon, on_device()));
 }
 
 void CudaBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
@@ -115,19 +115,19 @@ void CudaBackend::scale_rows(Tensor x, Tensor factor) {
 void CudaBackend::row_dot(Tensor sums, Tensor a, Tensor b, Tensor weight, double weight_offset) {
   CHECK(a.shape() == b.shape() && a.dtype() == b.dtype() && sums.count() == a.size(0), "one sum a row",
         carillon::describe(a), carillon::describe(sums));
-  CHECK_CUDA(launch_row_dot({type_of(a), a.size(0), a.size(1), const_matrix(a), const_matrix(b),
-                             weight ? packed(weight, a.dtype()) : nullptr, weight_offset,
-                             packed(sums, accumulate_type(a.dtype()))},
-                            on_device()));
+  CHECK_CUDA(launch_row_dot(
+      {type_of(a), a.size(0), a.size(1), const_matrix(a), const_matrix(b), weight ? packed(weight, a.dtype()) : nullptr,
+       weight_offset, packed(sums, accumulate_type(a.dtype()))},
+      on_device()));
 }
 
 void CudaBackend::swiglu_forward(Tensor y, Tensor gate, Tensor up, GateActivation activation) {
   for (const Tensor& x : {gate, up})
     CHECK(x.shape() == y.shape() && x.dtype() == y.dtype(), "swiglu shapes", carillon::describe(x),
           carillon::describe(y));
-  CHECK_CUDA(launch_swiglu_forward({type_of(y), y.size(0), y.size(1), const_matrix(gate), const_matrix(up),
-                                    activation == GateActivation::kGeluTanh},
-                                   matrix(y), on_device()));
+  CHECK_CUDA(launch_swiglu_forward(
+      {type_of(y), y.size(0), y.size(1), const_matrix(gate), const_matrix(up), activation == GateActivation::kGeluTanh},
+      matrix(y), on_device()));
 }
 
 void CudaBackend::swiglu_backward(Tensor dgate, Tensor dup, Tensor y, Tensor dy, Tensor gate, Tensor up,

@@ -51,8 +51,8 @@ __global__ void forward_kernel(const __grid_constant__ Job job) {
   }
 }
 
-// With s = sigmoid(g(z)) the gate's derivative is s · (1 + z · (1 − s) · g'(z)). A thread reads its pack of everything before it writes: dgate
-// and dup may lie over gate and up.
+// With s = sigmoid(g(z)) the gate's derivative is s · (1 + z · (1 − s) · g'(z)). A thread reads its pack of everything
+// before it writes: dgate and dup may lie over gate and up.
 template <class T, int kCount, bool kGelu>
 __global__ void backward_kernel(const __grid_constant__ Job job) {
   using A = Accumulate<T>;
@@ -94,8 +94,7 @@ cudaError_t launch_swiglu_forward(const Swiglu& args, Matrix y, cudaStream_t str
   return dispatch_type(args.type, [&](auto zero) {
     using T = decltype(zero);
     const Job job{{}, {}, {}, y, {}, args.gate, args.up};
-    if (args.gelu)
-      return start<T>(forward_kernel<T, kPackOf<T>, true>, forward_kernel<T, 1, true>, job, args, stream);
+    if (args.gelu) return start<T>(forward_kernel<T, kPackOf<T>, true>, forward_kernel<T, 1, true>, job, args, stream);
     return start<T>(forward_kernel<T, kPackOf<T>, false>, forward_kernel<T, 1, false>, job, args, stream);
   });
 }

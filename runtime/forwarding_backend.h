@@ -1,0 +1,65 @@
+// A backend in front of another: every op passes through one hook, around(), which sees the op's name and its tensors
+// and may do something before, after or in place of it. Tracing (traced_backend.h), the planner's counting
+// (launch/plan/counting_backend.h) and the tests' backends with closed or moved memory (tests/support) are this class
+// with another hook, so that a new op reaches all of them by its one line in forwarding_backend.cpp.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "runtime/backend.h"
+
+namespace carillon {
+
+// "matmul"
+const char* name_of(OpKind op);
+
+// One call of an op.
+struct OpCall {
+  OpKind op;
+  // Its tensors in the order of the op's parameters, absent ones included: an AttentionState is its accumulator,
+  // maximum and sum, a mask its query_index, first and key_index, AdamWTensors weight, master, exp_avg, exp_avg_sq and
+  // gradient. What stands here when `run` is called is what the op is given: a hook may put other tensors in.
+  std::vector<Tensor> operands;
+  MaskShape mask;                     // of an op with a mask
+  std::vector<Transpose> transposes;  // of matmul: of a, of b
+  bool flag = false;                  // the op's bool: accumulate; of rotate: inverse
+  double result = 0;                  // of sum_of_squares: what run() or the hook sets
+};
+
+class ForwardingBackend : public Backend {
+ public:
+  DeviceDescription describe() const override { return inner_->describe(); }
+  Buffer allocate(size_t bytes) override { return inner_->allocate(bytes); }
+  void upload(Tensor device, Tensor host) override { inner_->upload(device, host); }
+  void download(Tensor host, Tensor device) override { inner_->download(host, device); }
+  void synchronize() override { inner_->synchronize(); }
+  void* queue() override { return inner_->queue(); }
+  bool unified() const override { return inner_->unified(); }
+  DeviceMemory memory() override { return inner_->memory(); }
+  bool holds(const void* pointer) const override { return inner_->holds(pointer); }
+  Buffer allocate_host(size_t bytes) override { return inner_->allocate_host(bytes); }
+  std::unique_ptr<Copy> start_upload(Tensor device, Tensor host) override { return inner_->start_upload(device, host); }
+  std::unique_ptr<Copy> start_download(Tensor host, Tensor device) override {
+    return inner_->start_download(host, device);
+  }
+
+  CARILLON_OPS(CARILLON_DECLARE_OP)
+
+ protected:
+  // `inner` may be absent where the hook never runs an op and the functions above are overridden.
+  explicit ForwardingBackend(std::unique_ptr<Backend> inner) : inner_(std::move(inner)) {}
+  Backend& inner() const { return *inner_; }
+
+  // The hook: run() is the op of the backend behind this one.
+  virtual void around(OpCall& call, const std::function<void()>& run) = 0;
+
+ private:
+  template <auto op, class... Arguments>
+  double pass(OpKind kind, const Arguments&... arguments);
+
+  std::unique_ptr<Backend> inner_;
+};
+
+}  // namespace carillon
