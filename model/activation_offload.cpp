@@ -20,6 +20,9 @@ ActivationOffload::ActivationOffload(Backend& backend, const std::vector<LayerAc
     if (recompute == Recompute::kFull) continue;
     keep("attention", layers[index].attention);
     keep("lse", layers[index].lse);
+    if (!layers[index].mlp_output) continue;
+    keep("mlp_output", layers[index].mlp_output);
+    keep("mlp_output_rstd", layers[index].mlp_output_rstd);
   }
 }
 

@@ -24,17 +24,28 @@ struct LayerAllocator {
     layer.attention = allocate("attention", shape.compute, {shape.rows, shards.heads * config.head_dim});
     layer.lse = allocate("lse", accumulate(), {shape.batch, shards.heads, shape.local});
   }
-  void rest(LayerActivations& layer) {
-    layer.input_rstd = allocate("input_rstd", accumulate(), {shape.shard_rows});
+  // What the MLP gives, where a norm stands behind it.
+  void output(LayerActivations& layer, const LayerSpec& spec) {
+    if (!spec.norm_after()) return;
+    layer.mlp_output = allocate("mlp_output", shape.compute, {shape.shard_rows, config.hidden_size});
+    layer.mlp_output_rstd = allocate("mlp_output_rstd", accumulate(), {shape.shard_rows});
+  }
+  void rest(LayerActivations& layer, const LayerSpec& spec) {
+    if (spec.norm_before()) layer.input_rstd = allocate("input_rstd", accumulate(), {shape.shard_rows});
     layer.qkv = allocate("qkv", shape.compute, {shape.rows, qkv_width()});
     layer.qkv_raw = layer.qkv;
-    if (config.qk_norm) {
+    if (spec.attention.qk_norm != QkNorm::kNone) {
+      const bool whole = spec.attention.qk_norm == QkNorm::kProjection;
       layer.qkv_raw = allocate("qkv_raw", shape.compute, {shape.rows, qkv_width()});
-      layer.q_rstd = allocate("q_rstd", accumulate(), {shape.rows, shards.heads});
-      layer.k_rstd = allocate("k_rstd", accumulate(), {shape.rows, shards.kv_heads});
+      layer.q_rstd = allocate("q_rstd", accumulate(), {shape.rows, whole ? 1 : shards.heads});
+      layer.k_rstd = allocate("k_rstd", accumulate(), {shape.rows, whole ? 1 : shards.kv_heads});
+    }
+    if (spec.norm_after()) {
+      layer.attention_output = allocate("attention_output", shape.compute, {shape.shard_rows, config.hidden_size});
+      layer.attention_output_rstd = allocate("attention_output_rstd", accumulate(), {shape.shard_rows});
     }
     layer.middle = allocate("middle", shape.compute, {shape.shard_rows, config.hidden_size});
-    layer.middle_rstd = allocate("middle_rstd", accumulate(), {shape.shard_rows});
+    if (spec.norm_before()) layer.middle_rstd = allocate("middle_rstd", accumulate(), {shape.shard_rows});
     layer.gate_up = allocate("gate_up", shape.compute, {shape.mlp_rows, 2 * shards.mlp.size()});
   }
 };
@@ -53,9 +64,10 @@ Activations allocate_kept_activations(const ModelConfig& config, const TensorSha
         layer = activations.layers[index - 2];
         continue;
       }
+      const LayerSpec& spec = config.layers[index];
       kept.input(layer);
-      if (shape.recompute != Recompute::kFull) kept.attention(layer);
-      if (shape.recompute == Recompute::kNone) kept.rest(layer);
+      if (shape.recompute != Recompute::kFull) kept.attention(layer), kept.output(layer, spec);
+      if (shape.recompute == Recompute::kNone) kept.rest(layer, spec);
     }
     activations.output = kept.allocate("output", shape.compute, {shape.shard_rows, config.hidden_size});
   }
@@ -66,17 +78,28 @@ Activations allocate_kept_activations(const ModelConfig& config, const TensorSha
 void allocate_shared_activations(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
                                  Arena& arena, Activations& activations) {
   LayerAllocator shared{config, shards, shape, arena, "work.layer."};
+  // Layers that differ have what any of them needs.
+  LayerSpec any;
+  for (const LayerSpec& spec : config.layers) {
+    if (spec.attention.qk_norm != QkNorm::kNone) any.attention.qk_norm = spec.attention.qk_norm;
+    if (spec.norm_after()) any.norms = spec.norms;
+  }
+  if (any.norms == NormPlacement::kAfter && config.any([](const LayerSpec& spec) { return spec.norm_before(); }))
+    any.norms = NormPlacement::kBoth;
   LayerActivations common;
   const bool keeps_attention = shape.training && shape.recompute != Recompute::kFull;
   const bool keeps_rest = shape.training && shape.recompute == Recompute::kNone;
-  if (!keeps_attention) shared.attention(common);
-  if (!keeps_rest) shared.rest(common);
+  if (!keeps_attention) shared.attention(common), shared.output(common, any);
+  if (!keeps_rest) shared.rest(common, any);
   // A forward pass alone needs one residual, updated from layer to layer.
   if (!shape.training) shared.input(common);
   for (LayerActivations& layer : activations.layers) {
     LayerActivations whole = common;
     if (shape.training) whole.input = layer.input;
-    if (keeps_attention) whole.attention = layer.attention, whole.lse = layer.lse;
+    if (keeps_attention) {
+      whole.attention = layer.attention, whole.lse = layer.lse;
+      whole.mlp_output = layer.mlp_output, whole.mlp_output_rstd = layer.mlp_output_rstd;
+    }
     layer = keeps_rest ? layer : whole;
   }
   if (!shape.training) activations.output = common.input;
@@ -105,21 +128,29 @@ void allocate_passing_memory(const ModelConfig& config, const TensorShards& shar
     work.gathered = allocate("gathered", shape.rows, channels);
     work.partial = allocate("partial", shape.rows, channels);
   }
+  const bool projections =
+      config.any([](const LayerSpec& spec) { return spec.attention.qk_norm == QkNorm::kProjection; });
+  if (shards.tp > 1 && projections)
+    work.row_sums = arena.allocate("work.row_sums", accumulate_type(shape.compute), {2, shape.rows});
   if (!shape.training) return;
+  if (config.any([](const LayerSpec& spec) { return spec.norm_after() || spec.residual_multiplier != 1; }))
+    work.output_gradient = allocate("output_gradient", shape.shard_rows, channels);
   work.residual_gradient = allocate("residual_gradient", shape.shard_rows, channels);
   if (shards.tp > 1) work.gathered_gradient = allocate("gathered_gradient", shape.rows, channels);
   work.swiglu_gradient = allocate("swiglu_gradient", shape.mlp_rows, shards.mlp.size());
   work.attention_gradient = allocate("attention_gradient", shape.rows, shards.heads * width);
   work.qkv_gradient = allocate("qkv_gradient", shape.rows, (shards.heads + 2 * shards.kv_heads) * width);
-  if (config.qk_norm)
+  if (config.any([](const LayerSpec& spec) { return spec.attention.qk_norm != QkNorm::kNone; }))
     work.head_gradient = allocate("head_gradient", shape.rows, (shards.heads + shards.kv_heads) * width);
 }
 
-BatchOnDevice allocate_batch(const ActivationShape& shape, Arena& arena) {
+BatchOnDevice allocate_batch(const ModelConfig& config, const ActivationShape& shape, Arena& arena) {
   BatchOnDevice batch;
   batch.tokens = arena.allocate("batch.tokens", DType::kInt64, {shape.rows});
   batch.position = arena.allocate("batch.position", DType::kInt64, {shape.rows});
-  batch.first = arena.allocate("batch.first", DType::kInt64, {shape.batch, shape.local});
+  for (size_t window = 0; window < config.windows().size(); ++window)
+    batch.first.push_back(arena.allocate("batch.first", DType::kInt64, {shape.batch, shape.local}));
+  batch.query_factor = arena.allocate("batch.query_factor", accumulate_type(shape.compute), {shape.rows});
   batch.target = arena.allocate("batch.target", DType::kInt64, {shape.rows});
   batch.target_weight = arena.allocate("batch.target_weight", accumulate_type(shape.compute), {shape.rows});
   return batch;

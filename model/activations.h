@@ -33,13 +33,18 @@ struct LayerActivations {
   Tensor input;           // [N/tp, C]  residual on entry                          kept: always
   Tensor input_rstd;      // [N/tp] (A)                                            kept: none
   Tensor qkv_raw;         // [N, (NHl+2NKVl)·HD] before q/k norms; qkv without them  kept: none
-  Tensor q_rstd, k_rstd;  // [N, NHl], [N, NKVl] (A), with q/k norms               kept: none
-  Tensor qkv;             // [N, (NHl+2NKVl)·HD] rotated                           kept: none
+  Tensor q_rstd, k_rstd;  // [N, NHl], [N, NKVl] (A), with q/k norms; [N] over projections  kept: none
+  Tensor qkv;             // [N, (NHl+2NKVl)·HD] as attention takes it             kept: none
   Tensor attention;       // [N, NHl·HD]                                           kept: none, selective
   Tensor lse;             // [B, NHl, Tl] (A) over the whole ring                  kept: none, selective
-  Tensor middle;          // [N/tp, C]  residual between attention and MLP         kept: none
-  Tensor middle_rstd;     // [N/tp] (A)                                            kept: none
-  Tensor gate_up;         // [N, 2·Fl], or [tile, 2·Fl] with an MLP in tiles       kept: none
+  // With norms behind: what attention and MLP give, before the norm.
+  Tensor attention_output;       // [N/tp, C]                                       kept: none
+  Tensor attention_output_rstd;  // [N/tp] (A)                                      kept: none
+  Tensor mlp_output;             // [N/tp, C]                                       kept: none, selective
+  Tensor mlp_output_rstd;        // [N/tp] (A)                                      kept: none, selective
+  Tensor middle;                 // [N/tp, C]  residual between attention and MLP         kept: none
+  Tensor middle_rstd;            // [N/tp] (A)                                            kept: none
+  Tensor gate_up;                // [N, 2·Fl], or [tile, 2·Fl] with an MLP in tiles       kept: none
 };
 
 struct Activations {
@@ -62,11 +67,16 @@ struct WorkingMemory {
   Tensor attention_gradient;  // [N, NHl·HD]
   Tensor qkv_gradient;        // [N, (NHl+2NKVl)·HD]
   Tensor head_gradient;       // [N, (NHl+NKVl)·HD]  with q/k norms: gradient before the norm
+  Tensor output_gradient;     // [N/tp, C]  with norms behind, or a multiplier: gradient by what a half gives
+  // with q/k norms over projections that are split over tp: sums over their rows, of queries and of keys
+  Tensor row_sums;  // [2, N] (A)
 };
 
 struct BatchOnDevice {
-  Tensor tokens, position, first, target;  // [N] int64 (first: [B, Tl])
-  Tensor target_weight;                    // [N] (A)
+  Tensor tokens, position, target;  // [N] int64
+  std::vector<Tensor> first;        // [B, Tl] int64, of each distinct window
+  Tensor query_factor;              // [N] (A), for queries with a temperature
+  Tensor target_weight;             // [N] (A)
 };
 
 struct ActivationShape {
@@ -89,6 +99,6 @@ void allocate_shared_activations(const ModelConfig& config, const TensorShards& 
 WorkingMemory allocate_lasting_memory(const ModelConfig& config, const ActivationShape& shape, Arena& arena);
 void allocate_passing_memory(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
                              Arena& arena, WorkingMemory& work);
-BatchOnDevice allocate_batch(const ActivationShape& shape, Arena& arena);
+BatchOnDevice allocate_batch(const ModelConfig& config, const ActivationShape& shape, Arena& arena);
 
 }  // namespace carillon

@@ -1,4 +1,5 @@
-// One block of the transformer, forward and backward; model/README.md shows the same as equations.
+// One block of the transformer, forward and backward; model/README.md shows the same as equations. Which norms, biases
+// and multipliers there are, the layer's LayerSpec says.
 //
 // Policy on gradients: parameter gradients accumulate (+=), but a step's first pass overwrites those of the matrices,
 // which saves clearing and reading them; activation gradients are overwritten (=), except residual_gradient, which both
@@ -19,44 +20,166 @@ Tensor Transformer::heads_of(Tensor fused, int64_t first_head, int64_t heads) co
       .split_dim(0, options_.batch);
 }
 
+// ---- norms ---------------------------------------------------------------------------------------------------------
+
+Tensor Transformer::norm_before(const Parameter& norm, Tensor rstd, Tensor x) {
+  if (!norm) return x;
+  backend_.rmsnorm_forward(work_.normed, rstd, x, norm.weight, config_.rms_norm_eps, norm_options_);
+  return work_.normed;
+}
+
+void Transformer::norm_before_backward(Parameter& norm, Tensor x, Tensor rstd) {
+  if (norm)
+    backend_.rmsnorm_backward(work_.residual_gradient, norm.gradient, work_.branch_gradient, x, norm.weight, rstd,
+                              /*accumulate=*/true, norm_options_);
+  else
+    backend_.add(work_.residual_gradient, work_.branch_gradient);
+}
+
+// sum = x + multiplier · norm(given), where `given` is what attention or the MLP gives.
+void Transformer::add_branch(int64_t index, Tensor sum, Tensor x, const Parameter& norm, Tensor rstd, Tensor given) {
+  Tensor branch = given;
+  if (norm) {
+    backend_.rmsnorm_forward(work_.normed, rstd, given, norm.weight, config_.rms_norm_eps, norm_options_);
+    branch = work_.normed;
+  }
+  const double multiplier = spec(index).residual_multiplier;
+  if (multiplier != 1) backend_.scale(branch, multiplier);
+  backend_.sum(sum, x, branch);
+}
+
+// The gradient by `given`, from residual_gradient.
+Tensor Transformer::branch_backward(int64_t index, Parameter& norm, Tensor rstd, Tensor given) {
+  const double multiplier = spec(index).residual_multiplier;
+  Tensor gradient = work_.residual_gradient;
+  if (multiplier != 1) {
+    const Tensor multiplied = norm ? work_.branch_gradient : work_.output_gradient;
+    backend_.copy(multiplied, gradient);
+    backend_.scale(multiplied, multiplier);
+    gradient = multiplied;
+  }
+  if (!norm) return gradient;
+  backend_.rmsnorm_backward(work_.output_gradient, norm.gradient, gradient, given, norm.weight, rstd,
+                            /*accumulate=*/false, norm_options_);
+  return work_.output_gradient;
+}
+
+// Queries and keys from `from` to `to`, both fused rows; per head, or over whole projections, whose rows are split over
+// tp: their statistics are summed.
+void Transformer::normalise_heads(int64_t index, Tensor to, Tensor from) {
+  const LayerParameters& weights = parameters_.layers[index];
+  LayerActivations& layer = activations_.layers[index];
+  const double epsilon = config_.rms_norm_eps;
+  if (spec(index).attention.qk_norm != QkNorm::kProjection) {
+    backend_.rmsnorm_forward(query_rows(to), layer.q_rstd, query_rows(from), weights.q_norm.weight, epsilon,
+                             norm_options_);
+    backend_.rmsnorm_forward(key_rows(to), layer.k_rstd, key_rows(from), weights.k_norm.weight, epsilon, norm_options_);
+    return;
+  }
+  const Tensor q = query_projection(from), k = key_projection(from);
+  NormOptions of_queries = norm_options_, of_keys = norm_options_;
+  if (shards_.tp > 1) {
+    backend_.row_dot(query_sums(), q, q, {}, 0);
+    backend_.row_dot(key_sums(), k, k, {}, 0);
+    // Of the ranks that hold the same key heads one gives its sum.
+    if (shards_.tp_rank % shards_.kv_replicas != 0) backend_.fill(key_sums(), 0);
+    sum_over_projections(of_queries, of_keys);
+  }
+  backend_.rmsnorm_forward(query_projection(to), layer.q_rstd.reshape({-1}), q, weights.q_norm.weight, epsilon,
+                           of_queries);
+  backend_.rmsnorm_forward(key_projection(to), layer.k_rstd.reshape({-1}), k, weights.k_norm.weight, epsilon, of_keys);
+}
+
+// The gradients of fused rows by what stood before the norms, in place of those behind. They are formed beside their
+// inputs first.
+void Transformer::normalise_heads_backward(int64_t index, Tensor gradient, Tensor from) {
+  LayerParameters& weights = parameters_.layers[index];
+  LayerActivations& layer = activations_.layers[index];
+  const Tensor before_query = rows_of(work_.head_gradient, 0, shards_.heads);
+  const Tensor before_key = rows_of(work_.head_gradient, shards_.heads, shards_.kv_heads);
+  if (spec(index).attention.qk_norm != QkNorm::kProjection) {
+    backend_.rmsnorm_backward(before_query, weights.q_norm.gradient, query_rows(gradient), query_rows(from),
+                              weights.q_norm.weight, layer.q_rstd, /*accumulate=*/false, norm_options_);
+    backend_.rmsnorm_backward(before_key, weights.k_norm.gradient, key_rows(gradient), key_rows(from),
+                              weights.k_norm.weight, layer.k_rstd, /*accumulate=*/false, norm_options_);
+  } else {
+    const Tensor q = query_projection(from), k = key_projection(from);
+    const Tensor dq = query_projection(gradient), dk = key_projection(gradient);
+    NormOptions of_queries = norm_options_, of_keys = norm_options_;
+    if (shards_.tp > 1) {
+      backend_.row_dot(query_sums(), dq, q, weights.q_norm.weight, norm_options_.weight_offset);
+      backend_.row_dot(key_sums(), dk, k, weights.k_norm.weight, norm_options_.weight_offset);
+      sum_over_projections(of_queries, of_keys);
+      // Of key heads that several ranks hold, each has the gradient of its own queries: a part, whose share of the sum
+      // over the row is a part too.
+      if (shards_.kv_replicas > 1) backend_.scale(key_sums(), 1.0 / shards_.kv_replicas);
+    }
+    const int64_t width = config_.head_dim;
+    backend_.rmsnorm_backward(work_.head_gradient.slice(1, 0, shards_.heads * width), weights.q_norm.gradient, dq, q,
+                              weights.q_norm.weight, layer.q_rstd.reshape({-1}), /*accumulate=*/false, of_queries);
+    backend_.rmsnorm_backward(
+        work_.head_gradient.slice(1, shards_.heads * width, (shards_.heads + shards_.kv_heads) * width),
+        weights.k_norm.gradient, dk, k, weights.k_norm.weight, layer.k_rstd.reshape({-1}), /*accumulate=*/false,
+        of_keys);
+  }
+  backend_.copy(query_rows(gradient), before_query);
+  backend_.copy(key_rows(gradient), before_key);
+}
+
+// Sums of this rank's heads become those of all.
+void Transformer::sum_over_projections(NormOptions& of_queries, NormOptions& of_keys) {
+  grid_.tp->all_reduce(work_.row_sums, Reduction::kSum);
+  of_queries.sums = query_sums();
+  of_queries.columns = config_.num_attention_heads * config_.head_dim;
+  of_keys.sums = key_sums();
+  of_keys.columns = config_.num_key_value_heads * config_.head_dim;
+}
+
+void Transformer::rotate(int64_t index, Tensor fused, bool inverse) {
+  if (!spec(index).attention.rotates) return;
+  const Rotation& rotation = rotations_[rotation_of(index)];
+  backend_.rotate(query_and_key_rows(fused), batch_.position, rotation.cosine, rotation.sine, inverse);
+}
+
+// ---- forward -------------------------------------------------------------------------------------------------------
+
 // input -> norm -> q, k, v -> (q/k norms) -> rotation -> (attention). `attend` is false when the policy kept its
 // result.
 void Transformer::attention_forward(int64_t index, bool attend) {
   const LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
+  const AttentionSpec& attention = spec(index).attention;
 
-  backend_.rmsnorm_forward(work_.normed, layer.input_rstd, layer.input, weights.input_norm.weight,
-                           config_.rms_norm_eps);
-  RowGather x = gathered(work_.normed, work_.gathered);
+  RowGather x = gathered(norm_before(weights.input_norm, layer.input_rstd, layer.input), work_.gathered);
   column_parallel_forward(backend_, layer.qkv_raw, x, weights.qkv_weight, weights.qkv_bias);
-  if (config_.qk_norm) {
-    backend_.rmsnorm_forward(query_rows(layer.qkv), layer.q_rstd, query_rows(layer.qkv_raw), weights.q_norm.weight,
-                             config_.rms_norm_eps);
-    backend_.rmsnorm_forward(key_rows(layer.qkv), layer.k_rstd, key_rows(layer.qkv_raw), weights.k_norm.weight,
-                             config_.rms_norm_eps);
+  if (attention.qk_norm == QkNorm::kPerHeadAfterRotation) rotate(index, layer.qkv_raw, /*inverse=*/false);
+  if (attention.qk_norm != QkNorm::kNone) {
+    normalise_heads(index, layer.qkv, layer.qkv_raw);
     backend_.copy(value(layer.qkv), value(layer.qkv_raw));
   }
-  backend_.rotate(query_and_key_rows(layer.qkv), batch_.position, cosine_, sine_, /*inverse=*/false);
+  if (attention.qk_norm != QkNorm::kPerHeadAfterRotation) rotate(index, layer.qkv, /*inverse=*/false);
+  if (query_temperature_) backend_.scale_rows(query_rows(layer.qkv), batch_.query_factor);
   if (!attend) return;
   if (options_.one_token) {
     options_.cache->attend(index, attention_heads(layer.attention), query(layer.qkv), key(layer.qkv), value(layer.qkv),
-                           scale_);
+                           attention.scale, mask_of(index), weights.sinks.weight);
     return;
   }
   if (options_.cache != nullptr) options_.cache->store(index, key(layer.qkv), value(layer.qkv));
   ring_->forward(attention_heads(layer.attention), layer.lse, query(layer.qkv), key(layer.qkv), value(layer.qkv),
-                 scale_);
+                 {attention.scale, mask_of(index), weights.sinks.weight});
 }
 
-// middle = input + attention · Woᵀ (+ bias)
+// middle = input + norm(attention · Woᵀ (+ bias))
 void Transformer::attention_output(int64_t index) {
   const LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
+  const Tensor given = weights.attention_output_norm ? layer.attention_output : work_.normed;
 
-  RowScatter y = scattered(work_.normed);
+  RowScatter y = scattered(given);
   row_parallel_forward(backend_, y, layer.attention, weights.o_weight.weight);
-  if (weights.o_bias) backend_.add_bias(work_.normed, weights.o_bias.weight);
-  backend_.sum(layer.middle, layer.input, work_.normed);
+  if (weights.o_bias) backend_.add_bias(given, weights.o_bias.weight);
+  add_branch(index, layer.middle, layer.input, weights.attention_output_norm, layer.attention_output_rstd, given);
 }
 
 // middle -> norm -> gate, up
@@ -64,82 +187,90 @@ void Transformer::mlp_input(int64_t index) {
   const LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
 
-  backend_.rmsnorm_forward(work_.normed, layer.middle_rstd, layer.middle, weights.post_attention_norm.weight,
-                           config_.rms_norm_eps);
-  RowGather x = gathered(work_.normed, work_.gathered);
+  RowGather x = gathered(norm_before(weights.mlp_norm, layer.middle_rstd, layer.middle), work_.gathered);
   column_parallel_forward(backend_, layer.gate_up, x, weights.gate_up_weight, weights.gate_up_bias);
 }
 
-// output = middle + (silu(gate) · up) · Wdownᵀ (+ bias)
+// output = middle + norm((activation(gate) · up) · Wdownᵀ (+ bias)); absent: as far as what stands before the norm.
 void Transformer::mlp_output(int64_t index, Tensor output) {
   const LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
+  const Tensor given = weights.mlp_output_norm ? layer.mlp_output : work_.normed;
 
-  backend_.swiglu_forward(work_.swiglu, gate(layer.gate_up), up(layer.gate_up));
-  RowScatter y = scattered(work_.normed);
+  backend_.swiglu_forward(work_.swiglu, gate(layer.gate_up), up(layer.gate_up), spec(index).mlp.activation);
+  RowScatter y = scattered(given);
   row_parallel_forward(backend_, y, work_.swiglu, weights.down_weight.weight);
-  if (weights.down_bias) backend_.add_bias(work_.normed, weights.down_bias.weight);
-  backend_.sum(output, layer.middle, work_.normed);
+  finish_mlp(index, output, given);
 }
 
-// Needs middle, middle_rstd and gate_up of this layer; gate_up is overwritten by its gradient. Both gathers are on
-// their way before the first product: the one of x, wanted last, is hidden whole.
+void Transformer::finish_mlp(int64_t index, Tensor output, Tensor given) {
+  const LayerParameters& weights = parameters_.layers[index];
+  LayerActivations& layer = activations_.layers[index];
+  if (weights.down_bias) backend_.add_bias(given, weights.down_bias.weight);
+  if (output) {
+    add_branch(index, output, layer.middle, weights.mlp_output_norm, layer.mlp_output_rstd, given);
+  } else if (weights.mlp_output_norm) {
+    backend_.rmsnorm_forward(work_.normed, layer.mlp_output_rstd, given, weights.mlp_output_norm.weight,
+                             config_.rms_norm_eps, norm_options_);
+  }
+}
+
+// ---- backward ------------------------------------------------------------------------------------------------------
+
+// Needs middle, middle_rstd, gate_up and, with a norm behind, mlp_output of this layer; gate_up is overwritten by its
+// gradient. Both gathers are on their way before the first product: the one of x, wanted last, is hidden whole.
 void Transformer::mlp_backward(int64_t index) {
   LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
 
-  if (weights.down_bias) backend_.bias_backward(weights.down_bias.gradient, work_.residual_gradient);
-  RowGather dy = gathered(work_.residual_gradient, work_.gathered_gradient);
-  backend_.rmsnorm_forward(work_.normed, layer.middle_rstd, layer.middle, weights.post_attention_norm.weight,
-                           config_.rms_norm_eps);
-  RowGather x = gathered(work_.normed, work_.gathered);
+  const Tensor doutput = branch_backward(index, weights.mlp_output_norm, layer.mlp_output_rstd, layer.mlp_output);
+  if (weights.down_bias) backend_.bias_backward(weights.down_bias.gradient, doutput);
+  RowGather dy = gathered(doutput, work_.gathered_gradient);
+  RowGather x = gathered(norm_before(weights.mlp_norm, layer.middle_rstd, layer.middle), work_.gathered);
   linear_input_gradient(backend_, work_.swiglu_gradient, dy, weights.down_weight.weight);
   backend_.swiglu_backward(gate(layer.gate_up), up(layer.gate_up), work_.swiglu, work_.swiglu_gradient,
-                           gate(layer.gate_up), up(layer.gate_up));
+                           gate(layer.gate_up), up(layer.gate_up), spec(index).mlp.activation);
   linear_weight_gradient(backend_, weights.down_weight.gradient, dy.all(), work_.swiglu, accumulate_);
   RowScatter dx = scattered(work_.branch_gradient);
   column_parallel_backward(backend_, dx, weights.gate_up_weight_gradient, weights.gate_up_bias_gradient, layer.gate_up,
                            x, weights.gate_up_weight, accumulate_);
-  backend_.rmsnorm_backward(work_.residual_gradient, weights.post_attention_norm.gradient, work_.branch_gradient,
-                            layer.middle, weights.post_attention_norm.weight, layer.middle_rstd, /*accumulate=*/true);
+  norm_before_backward(weights.mlp_norm, layer.middle, layer.middle_rstd);
 }
 
 // The MLP tile by tile: its columns, 2·F and F wide, exist for one tile of rows at a time. What is C wide is whole; its
 // chunks travel as soon as a tile has finished them and arrive when one wants them, wherever tiles begin and end. With
-// tp 1 a tile's result takes the place of its own input, which was read by then.
+// tp 1 a tile's result takes the place of its own input, which was read by then, unless a norm stands behind the MLP
+// or none before it.
 void Transformer::mlp_tiles_forward(int64_t index, Tensor output) {
   const LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
+  const Tensor given = weights.mlp_output_norm ? layer.mlp_output : work_.normed;
 
-  backend_.rmsnorm_forward(work_.normed, layer.middle_rstd, layer.middle, weights.post_attention_norm.weight,
-                           config_.rms_norm_eps);
-  RowGather x = gathered(work_.normed, work_.gathered);
-  RowScatter y = scattered(work_.normed);
+  RowGather x = gathered(norm_before(weights.mlp_norm, layer.middle_rstd, layer.middle), work_.gathered);
+  RowScatter y = scattered(given);
   const int64_t rows = row_shards_.rows(), tile = layer.gate_up.size(0);
   for (int64_t begin = 0; begin < rows; begin += tile) {
     const int64_t end = std::min(begin + tile, rows);
     const Tensor gate_up = layer.gate_up.rows(0, end - begin), swiglu = work_.swiglu.rows(0, end - begin);
     column_parallel_forward(backend_, gate_up, x.rows(begin, end), weights.gate_up_weight, weights.gate_up_bias);
-    backend_.swiglu_forward(swiglu, gate(gate_up), up(gate_up));
+    backend_.swiglu_forward(swiglu, gate(gate_up), up(gate_up), spec(index).mlp.activation);
     row_parallel_forward(backend_, y.rows(begin, end), swiglu, weights.down_weight.weight);
     y.done(end);
   }
   y.finish();
-  if (weights.down_bias) backend_.add_bias(work_.normed, weights.down_bias.weight);
-  backend_.sum(output, layer.middle, work_.normed);
+  finish_mlp(index, output, given);
 }
 
-// Needs middle of this layer only: gate and up are computed again, a tile at a time. The same ops on each row as
-// mlp_input and mlp_backward; a weight's gradient adds up tile after tile.
+// Needs middle and, with a norm behind, mlp_output of this layer only: gate and up are computed again, a tile at a
+// time. The same ops on each row as mlp_input and mlp_backward; a weight's gradient adds up tile after tile.
 void Transformer::mlp_tiles_backward(int64_t index) {
   LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
 
-  backend_.rmsnorm_forward(work_.normed, layer.middle_rstd, layer.middle, weights.post_attention_norm.weight,
-                           config_.rms_norm_eps);
-  RowGather x = gathered(work_.normed, work_.gathered);
-  if (weights.down_bias) backend_.bias_backward(weights.down_bias.gradient, work_.residual_gradient);
-  RowGather dy = gathered(work_.residual_gradient, work_.gathered_gradient);
+  RowGather x = gathered(norm_before(weights.mlp_norm, layer.middle_rstd, layer.middle), work_.gathered);
+  const Tensor doutput = branch_backward(index, weights.mlp_output_norm, layer.mlp_output_rstd, layer.mlp_output);
+  if (weights.down_bias) backend_.bias_backward(weights.down_bias.gradient, doutput);
+  RowGather dy = gathered(doutput, work_.gathered_gradient);
   RowScatter dx = scattered(work_.branch_gradient);
   const int64_t rows = row_shards_.rows(), tile = layer.gate_up.size(0);
   for (int64_t begin = 0; begin < rows; begin += tile) {
@@ -151,7 +282,8 @@ void Transformer::mlp_tiles_backward(int64_t index) {
     column_parallel_forward(backend_, gate_up, x_tile, weights.gate_up_weight, weights.gate_up_bias);
     const Tensor dy_tile = dy.rows(begin, end);
     linear_input_gradient(backend_, dswiglu, dy_tile, weights.down_weight.weight);
-    backend_.swiglu_backward(gate(gate_up), up(gate_up), swiglu, dswiglu, gate(gate_up), up(gate_up));
+    backend_.swiglu_backward(gate(gate_up), up(gate_up), swiglu, dswiglu, gate(gate_up), up(gate_up),
+                             spec(index).mlp.activation);
     linear_input_gradient(backend_, dx.rows(begin, end), gate_up, weights.gate_up_weight);
     dx.done(end);
     linear_weight_gradient(backend_, weights.down_weight.gradient, dy_tile, swiglu, add);
@@ -159,44 +291,36 @@ void Transformer::mlp_tiles_backward(int64_t index) {
     if (weights.gate_up_bias_gradient) backend_.bias_backward(weights.gate_up_bias_gradient, gate_up);
   }
   dx.finish();
-  backend_.rmsnorm_backward(work_.residual_gradient, weights.post_attention_norm.gradient, work_.branch_gradient,
-                            layer.middle, weights.post_attention_norm.weight, layer.middle_rstd, /*accumulate=*/true);
+  norm_before_backward(weights.mlp_norm, layer.middle, layer.middle_rstd);
 }
 
-// Needs qkv (and qkv_raw, rstd with q/k norms), attention, lse, input and input_rstd of this layer. Gathers as in
-// mlp_backward.
+// Needs qkv (and qkv_raw, rstd with q/k norms), attention, lse, input and what the norms keep of this layer. Gathers as
+// in mlp_backward.
 void Transformer::attention_backward(int64_t index) {
   LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
+  const AttentionSpec& attention = spec(index).attention;
   const Tensor dqkv = work_.qkv_gradient;
 
-  if (weights.o_bias) backend_.bias_backward(weights.o_bias.gradient, work_.residual_gradient);
-  RowGather dy = gathered(work_.residual_gradient, work_.gathered_gradient);
-  backend_.rmsnorm_forward(work_.normed, layer.input_rstd, layer.input, weights.input_norm.weight,
-                           config_.rms_norm_eps);
-  RowGather x = gathered(work_.normed, work_.gathered);
+  const Tensor doutput =
+      branch_backward(index, weights.attention_output_norm, layer.attention_output_rstd, layer.attention_output);
+  if (weights.o_bias) backend_.bias_backward(weights.o_bias.gradient, doutput);
+  RowGather dy = gathered(doutput, work_.gathered_gradient);
+  RowGather x = gathered(norm_before(weights.input_norm, layer.input_rstd, layer.input), work_.gathered);
   linear_input_gradient(backend_, work_.attention_gradient, dy, weights.o_weight.weight);
   linear_weight_gradient(backend_, weights.o_weight.gradient, dy.all(), layer.attention, accumulate_);
   ring_->backward(query(dqkv), key(dqkv), value(dqkv), attention_heads(work_.attention_gradient), query(layer.qkv),
-                  key(layer.qkv), value(layer.qkv), attention_heads(layer.attention), layer.lse, scale_);
-  backend_.rotate(query_and_key_rows(dqkv), batch_.position, cosine_, sine_, /*inverse=*/true);
-  if (config_.qk_norm) {
-    // The gradients before the norms are formed beside their inputs, then take their place in the fused rows.
-    const Tensor before_query = rows_of(work_.head_gradient, 0, shards_.heads);
-    const Tensor before_key = rows_of(work_.head_gradient, shards_.heads, shards_.kv_heads);
-    backend_.rmsnorm_backward(before_query, weights.q_norm.gradient, query_rows(dqkv), query_rows(layer.qkv_raw),
-                              weights.q_norm.weight, layer.q_rstd);
-    backend_.rmsnorm_backward(before_key, weights.k_norm.gradient, key_rows(dqkv), key_rows(layer.qkv_raw),
-                              weights.k_norm.weight, layer.k_rstd);
-    backend_.copy(query_rows(dqkv), before_query);
-    backend_.copy(key_rows(dqkv), before_key);
-  }
+                  key(layer.qkv), value(layer.qkv), attention_heads(layer.attention), layer.lse,
+                  {attention.scale, mask_of(index), weights.sinks.weight, weights.sinks.gradient});
+  if (query_temperature_) backend_.scale_rows(query_rows(dqkv), batch_.query_factor);
+  if (attention.qk_norm != QkNorm::kPerHeadAfterRotation) rotate(index, dqkv, /*inverse=*/true);
+  if (attention.qk_norm != QkNorm::kNone) normalise_heads_backward(index, dqkv, layer.qkv_raw);
+  if (attention.qk_norm == QkNorm::kPerHeadAfterRotation) rotate(index, dqkv, /*inverse=*/true);
 
   RowScatter dx = scattered(work_.branch_gradient);
   column_parallel_backward(backend_, dx, weights.qkv_weight_gradient, weights.qkv_bias_gradient, dqkv, x,
                            weights.qkv_weight, accumulate_);
-  backend_.rmsnorm_backward(work_.residual_gradient, weights.input_norm.gradient, work_.branch_gradient, layer.input,
-                            weights.input_norm.weight, layer.input_rstd, /*accumulate=*/true);
+  norm_before_backward(weights.input_norm, layer.input, layer.input_rstd);
 }
 
 }  // namespace carillon

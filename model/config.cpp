@@ -357,6 +357,17 @@ ModelRope merge_model_rope(const ModelConfig& config, const Json& overrides, con
   return result;
 }
 
+void require_same_pairs(const ModelRope& asked, const ModelConfig& model) {
+  const auto check = [&](const RopeConfig& wanted, const RopeConfig& own) {
+    const int64_t turns = rotary_pairs(wanted, model.head_dim), allocated = rotary_pairs(own, model.head_dim);
+    if (turns != allocated)
+      fail(ExitCode::kUsage, "this rope turns {} pairs of a head, the model's {}, in rope, keep partial_rotary_factor",
+           turns, allocated);
+  };
+  check(asked.rope, model.rope);
+  if (asked.sliding_rope) check(*asked.sliding_rope, model.sliding_rope ? *model.sliding_rope : model.rope);
+}
+
 void require_tensor_parallel(const ModelConfig& config, int64_t tensor) {
   if (config.num_attention_heads % tensor != 0) {
     fail(ExitCode::kUsage, "{} query heads do not divide over parallel.tensor = {}, in the configuration, take {}",

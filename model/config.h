@@ -20,6 +20,8 @@ struct Family;
 struct ModelRope {
   RopeConfig rope;
   std::optional<RopeConfig> sliding_rope;
+
+  bool follows_length() const { return rope.follows_length() || (sliding_rope && sliding_rope->follows_length()); }
 };
 
 // Fields are named as in config.json; `layers` and the multipliers follow from the family.
@@ -65,6 +67,9 @@ std::string write_model_config(const ModelConfig& config);
 // in families whose windowed layers have a rotation of their own (gemma3_text, olmo3) those with full attention only.
 // `overrides.sliding_attention` is merged over the windowed layers' alone. Errors are 64.
 ModelRope merge_model_rope(const ModelConfig& config, const Json& overrides, const std::string& where);
+
+// Error 64 when `asked` turns another number of pairs than the model's own rotations: memory is allocated for those.
+void require_same_pairs(const ModelRope& asked, const ModelConfig& model);
 
 // Error 64 naming the nearest values that work, when query heads do not divide over `tensor` ranks, or key/value heads
 // neither divide nor are divided by it.

@@ -3,18 +3,25 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/families/family.h"
 #include "model/rope.h"
 
 namespace carillon {
 namespace {
 
-bool known_elsewhere(const RopeConfig& rope) {
+// Whether transformers' class of the family computes this type under its own name. YaRN does not count for the oldest
+// four: readers of their files differ in which length its ramp goes by (README.md of data/formats).
+bool known_elsewhere(const RopeConfig& rope, const Family& family) {
+  const std::string name = family.model_type;
   if (rope.resonance) return false;
+  if (name == "phi3") return rope.type == RopeType::kDefault || rope.type == RopeType::kLongRope;
   switch (rope.type) {
+    case RopeType::kNone:
     case RopeType::kNtk:
     case RopeType::kNtkByParts:
-    case RopeType::kYarn:
       return false;
+    case RopeType::kYarn:
+      return !rope.wavelength_blend && name != "llama" && name != "mistral" && name != "qwen2" && name != "qwen3";
     default:
       return true;
   }
@@ -31,65 +38,132 @@ std::vector<double> factors_of(const RopeConfig& rope, int64_t head_dim, int64_t
   return factors;
 }
 
-Json as_longrope(const ModelConfig& config) {
-  const RopeConfig& rope = config.rope;
+Json as_longrope(const RopeConfig& rope, int64_t head_dim) {
   const int64_t original = rope.original_max_position_embeddings;
   const bool two_lists = rope.type == RopeType::kLongRope;
-  const double attention = make_rope_table(rope, config.head_dim, original).attention_factor;
+  const double attention = make_rope_table(rope, head_dim, original).attention_factor;
   Json settings = {{"rope_type", "longrope"},
                    {"type", "longrope"},
                    {"rope_theta", rope.base},
                    {"factor", std::max(rope.factor, 1.0)},
                    {"original_max_position_embeddings", original},
                    {"attention_factor", attention},
-                   {"short_factor", factors_of(rope, config.head_dim, original)},
-                   {"long_factor", factors_of(rope, config.head_dim, two_lists ? original + 1 : original)},
+                   {"short_factor", factors_of(rope, head_dim, original)},
+                   {"long_factor", factors_of(rope, head_dim, two_lists ? original + 1 : original)},
                    {"short_mscale", attention},
                    {"long_mscale", attention}};
   if (rope.partial_rotary_factor != 1) settings["partial_rotary_factor"] = rope.partial_rotary_factor;
   return settings;
 }
 
+// One rotation in v5's names, as transformers computes it.
+Json public_form(const RopeConfig& rope, const ModelConfig& config) {
+  Json settings = rope.settings;
+  settings["rope_theta"] = rope.base;
+  if (known_elsewhere(rope, *config.family)) {
+    settings.erase("resonance");
+    return settings;
+  }
+  const bool by_length = rope.type == RopeType::kDynamic && !rope.alpha;
+  if (rope.type == RopeType::kNone || rope.type == RopeType::kProportional || by_length)
+    fail(ExitCode::kUsage, "{}{} has no form that transformers' {} reads, export, train with another rope.type{}",
+         rope.resonance ? "resonance over " : "rope type ", name_of(rope.type), config.family->class_name,
+         rope.resonance ? " or without resonance" : "");
+  if (rope.type == RopeType::kNtk && !rope.resonance && std::string(config.family->model_type) != "phi3") {
+    // ntk is a change of base and nothing else: θ_1 of the table tells which.
+    const RopeTable table = make_rope_table(rope, config.head_dim, rope.original_max_position_embeddings);
+    const double width = 2.0 * static_cast<double>(table.inverse_frequency.size());
+    return {{"rope_type", "default"}, {"rope_theta", std::pow(table.inverse_frequency[1], -width / 2)}};
+  }
+  return as_longrope(rope, config.head_dim);
+}
+
+// The length a rotation reaches that was told so.
+int64_t reach_of(const RopeConfig& rope) {
+  return static_cast<int64_t>(rope.factor * static_cast<double>(rope.original_max_position_embeddings));
+}
+
+// Error 64 for what the family's class in transformers does not compute.
+void require_sayable(const ModelConfig& config) {
+  const Family& family = *config.family;
+  const auto refuse = [&](const std::string& what) {
+    fail(ExitCode::kUsage, "{}, which transformers' {} does not compute, export, keep the model in Carillon's own file",
+         what, family.class_name);
+  };
+  const std::vector<int64_t> windows = config.windows();
+  if (windows.size() > 2) refuse("windows of several widths");
+  if (windows.size() == 2 && family.windows != Family::Windows::kByLayer)
+    refuse("sliding windows on some layers (layer_types)");
+  if (windows.front() > 0 && family.windows == Family::Windows::kNone) refuse("a sliding window");
+  if (!family.says_no_rope && config.any([](const LayerSpec& layer) { return !layer.attention.rotates; }))
+    refuse("layers that do not rotate (no_rope_layers)");
+  if (config.any([](const LayerSpec& layer) { return layer.attention.sinks; })) refuse("attention sinks");
+  if (config.sliding_rope && family.defaults.sliding_rope[0] == '\0')
+    refuse("a rotation of their own for windowed layers (rope.sliding_attention)");
+}
+
+void write_layers(const ModelConfig& config, Json& json) {
+  const std::vector<int64_t> windows = config.windows();
+  const int64_t width = *std::max_element(windows.begin(), windows.end());
+  if (config.family->windows == Family::Windows::kByLayer) {
+    json["layer_types"] = Json::array();
+    for (const LayerSpec& layer : config.layers)
+      json["layer_types"].push_back(layer.attention.window > 0 ? "sliding_attention" : "full_attention");
+  } else {
+    json.erase("layer_types");
+  }
+  // Where no layer slides, the source says so in its own way: EXAONE's other layers then go by it.
+  if (width > 0) json["sliding_window"] = width;
+  if (width > 0 && json.contains("use_sliding_window")) json["use_sliding_window"] = true;
+  const std::string name = config.family->model_type;
+  if (name == "qwen2" || name == "qwen3") json["use_sliding_window"] = width > 0;
+  if (name == "smollm3") {
+    json["use_sliding_window"] = width > 0;
+    json["no_rope_layers"] = Json::array();
+    for (const LayerSpec& layer : config.layers) json["no_rope_layers"].push_back(layer.attention.rotates ? 1 : 0);
+  }
+}
+
 }  // namespace
 
 std::string export_model_config(const ModelConfig& config, const std::string& dtype) {
+  require_sayable(config);
   const RopeConfig& rope = config.rope;
-  if (rope.resonance && (rope.type == RopeType::kDynamic || rope.type == RopeType::kProportional))
-    fail(ExitCode::kUsage,
-         "resonance over {} has no form that transformers reads, export, train with another rope.type or without "
-         "resonance",
-         name_of(rope.type));
   Json json = Json::parse(write_model_config(config));
-  if (!json.contains("architectures")) {
-    constexpr const char* kClasses[] = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM",
-                                        "Qwen3ForCausalLM"};
-    json["architectures"] = {kClasses[static_cast<int>(config.architecture)]};
-  }
+  json["architectures"] = {config.family->class_name};
   json["torch_dtype"] = json["dtype"] = dtype;
   json["head_dim"] = config.head_dim;
-  Json exact = rope.settings;
-  exact["rope_theta"] = rope.base;
-  exact["original_max_position_embeddings"] = rope.original_max_position_embeddings;
-  if (!known_elsewhere(rope)) {
-    Json settings;
-    if (rope.type == RopeType::kNtk && !rope.resonance) {
-      // ntk is a change of base and nothing else: θ_1 of the table tells which.
-      const RopeTable table = make_rope_table(rope, config.head_dim, rope.original_max_position_embeddings);
-      const double width = 2.0 * static_cast<double>(table.inverse_frequency.size());
-      settings = {{"rope_type", "default"}, {"rope_theta", std::pow(table.inverse_frequency[1], -width / 2)}};
-    } else {
-      settings = as_longrope(config);
-    }
+  json["tie_word_embeddings"] = config.tie_word_embeddings;
+  if (!json.contains("pad_token_id"))
+    json["pad_token_id"] = nullptr;  // some classes have one beyond small vocabularies
+  write_layers(config, json);
+
+  const auto exact = [](const RopeConfig& of) {
+    Json settings = of.settings;
+    settings["rope_theta"] = of.base;
+    settings["original_max_position_embeddings"] = of.original_max_position_embeddings;
+    return settings;
+  };
+  json["carillon_rope"] = exact(rope);
+  const bool changed = !known_elsewhere(rope, *config.family);
+  if (changed) json["max_position_embeddings"] = std::max(config.max_position_embeddings, reach_of(rope));
+  const Json settings = public_form(rope, config);
+  if (config.sliding_rope) {
+    json["carillon_rope"]["sliding_attention"] = exact(*config.sliding_rope);
+    json["rope_parameters"] = {{"full_attention", settings},
+                               {"sliding_attention", public_form(*config.sliding_rope, config)}};
+    // Read from the outer level by these classes.
+    if (!rope.truncate && settings["rope_type"] == "yarn") json["rope_parameters"]["truncate"] = false;
+    json.erase("rope_theta");
+  } else {
     json["rope_parameters"] = settings;
     json["rope_theta"] = settings["rope_theta"];
-    if (settings["rope_type"] != "default") json["rope_scaling"] = settings;
-    const auto reach = static_cast<int64_t>(rope.factor * static_cast<double>(rope.original_max_position_embeddings));
-    json["max_position_embeddings"] = std::max(config.max_position_embeddings, reach);
-  } else if (rope.type != RopeType::kDefault) {
-    json["rope_scaling"] = json["rope_parameters"];
-    json["rope_scaling"]["type"] = name_of(rope.type);
   }
-  json["carillon_rope"] = exact;
+  if (config.family->write != nullptr) config.family->write(config, json);
+  if (!config.sliding_rope && json["rope_parameters"].value("rope_type", "default") != "default") {
+    json["rope_scaling"] = json["rope_parameters"];
+    json["rope_scaling"]["type"] = json["rope_parameters"]["rope_type"];
+  }
   return json.dump(2);
 }
 

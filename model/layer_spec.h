@@ -31,9 +31,6 @@ struct AttentionSpec {
   bool qkv_bias = false;
   bool o_bias = false;
   bool sinks = false;  // a learned logit a query head, which joins the softmax's denominator and has no value
-  // Queries times 1 + beta · ln(1 + floor(position / length)) behind the rotation; beta 0: as they are.
-  double temperature_beta = 0;
-  int64_t temperature_length = 1;
 };
 
 struct MlpSpec {

@@ -1,5 +1,6 @@
 #include "model/parameters.h"
 
+#include "model/families/family.h"
 #include "runtime/rng.h"
 
 namespace carillon {
@@ -45,6 +46,7 @@ class LayerAllocator {
       : config_(config), shards_(shards), allocator_(allocator) {}
 
   LayerParameters weights(int64_t index) {
+    spec_ = &config_.layers[static_cast<size_t>(index)];
     const int64_t channels = config_.hidden_size;
     const int64_t width = config_.head_dim;
     const int64_t qkv = (shards_.heads + 2 * shards_.kv_heads) * width;
@@ -52,9 +54,9 @@ class LayerAllocator {
     prefix_ = fmt::format("model.layers.{}.", index);
     LayerParameters layer;
     layer.qkv_weight = allocator_.weight({qkv, channels});
-    if (config_.qkv_bias) layer.qkv_bias = allocator_.weight({qkv});
+    if (spec_->attention.qkv_bias) layer.qkv_bias = allocator_.weight({qkv});
     layer.gate_up_weight = allocator_.weight({2 * mlp, channels});
-    if (config_.mlp_bias) layer.gate_up_bias = allocator_.weight({2 * mlp});
+    if (spec_->mlp.bias) layer.gate_up_bias = allocator_.weight({2 * mlp});
     return layer;
   }
 
@@ -71,15 +73,16 @@ class LayerAllocator {
     const int64_t channels = config_.hidden_size;
     const int64_t width = config_.head_dim;
     const int tp = shards_.tp;
+    const Initial neutral = config_.norm_weight_offset == 1 ? Initial::kZeros : Initial::kOnes;
     auto norm = [&](const char* name, int64_t size) {
-      return replicated(prefix_ + name, allocator_.weight({size}), allocator_.gradient({size}), tp, Initial::kOnes);
+      return replicated(prefix_ + name, allocator_.weight({size}), allocator_.gradient({size}), tp, neutral);
     };
     auto output_bias = [&](const char* name) {
       return replicated(prefix_ + name, allocator_.weight({channels}), allocator_.gradient({channels}), tp,
                         Initial::kZeros);
     };
 
-    layer.input_norm = norm("input_layernorm.weight", channels);
+    if (spec_->norm_before()) layer.input_norm = norm("input_layernorm.weight", channels);
     const Range heads{shards_.head_range.begin * width, shards_.head_range.end * width};
     const Range kv_heads{shards_.kv_head_range.begin * width, shards_.kv_head_range.end * width};
     const int64_t query_rows = config_.num_attention_heads * width;
@@ -99,13 +102,21 @@ class LayerAllocator {
       layer.v_bias =
           kv(slice(layer.qkv_bias, layer.qkv_bias_gradient, v_begin, "self_attn.v_proj.bias", kv_rows, kv_heads));
     }
-    if (config_.qk_norm) {
-      layer.q_norm = norm("self_attn.q_norm.weight", width);
-      layer.k_norm = norm("self_attn.k_norm.weight", width);
+    if (spec_->attention.qk_norm == QkNorm::kProjection) {
+      layer.q_norm = heads_vector(config_.family->q_norm, query_rows, heads, neutral);
+      layer.k_norm = kv(heads_vector(config_.family->k_norm, kv_rows, kv_heads, neutral));
+    } else if (spec_->attention.qk_norm != QkNorm::kNone) {
+      layer.q_norm = norm(config_.family->q_norm, width);
+      layer.k_norm = norm(config_.family->k_norm, width);
     }
+    if (spec_->attention.sinks)
+      layer.sinks = heads_vector("self_attn.sinks", config_.num_attention_heads, shards_.head_range, Initial::kNormal);
     layer.o_weight = columns("self_attn.o_proj.weight", query_rows, heads);
-    if (config_.o_bias) layer.o_bias = output_bias("self_attn.o_proj.bias");
-    layer.post_attention_norm = norm("post_attention_layernorm.weight", channels);
+    if (spec_->attention.o_bias) layer.o_bias = output_bias("self_attn.o_proj.bias");
+    if (spec_->norm_after()) layer.attention_output_norm = norm("post_attention_layernorm.weight", channels);
+    if (spec_->norm_before())
+      layer.mlp_norm =
+          norm(spec_->norm_after() ? "pre_feedforward_layernorm.weight" : "post_attention_layernorm.weight", channels);
 
     const int64_t up_begin = shards_.mlp.size();
     const int64_t mlp_rows = config_.intermediate_size;
@@ -120,7 +131,8 @@ class LayerAllocator {
           slice(layer.gate_up_bias, layer.gate_up_bias_gradient, up_begin, "mlp.up_proj.bias", mlp_rows, shards_.mlp);
     }
     layer.down_weight = columns("mlp.down_proj.weight", mlp_rows, shards_.mlp);
-    if (config_.mlp_bias) layer.down_bias = output_bias("mlp.down_proj.bias");
+    if (spec_->mlp.bias) layer.down_bias = output_bias("mlp.down_proj.bias");
+    if (spec_->norm_after()) layer.mlp_output_norm = norm("post_feedforward_layernorm.weight", channels);
   }
 
  private:
@@ -134,6 +146,14 @@ class LayerAllocator {
                                          rows_of(fused_gradient, begin, end));
     if (fused.rank() == 1) parameter.initial = Initial::kZeros;
     parameter.overwritten = fused.rank() == 2;
+    return parameter;
+  }
+
+  // Elements `part` of a vector with `total`, one or more for each head.
+  Parameter heads_vector(const char* name, int64_t total, Range part, Initial initial) {
+    Parameter parameter = make_parameter(prefix_ + name, Rectangle{{total}, {part.begin}, {part.size()}},
+                                         allocator_.weight({part.size()}), allocator_.gradient({part.size()}));
+    parameter.initial = initial;
     return parameter;
   }
 
@@ -156,11 +176,18 @@ class LayerAllocator {
   const ModelConfig& config_;
   const TensorShards& shards_;
   TensorAllocator& allocator_;
+  const LayerSpec* spec_ = nullptr;
   std::string prefix_;
 };
 
-// Every layer has the same shapes, so two layers' gradient memory can serve them all by turns: while one is written,
-// the other is being reduced.
+// Layers with the same parameters can share two layers' gradient memory in turn: while one is written, the other is
+// being reduced.
+bool same_parameters(const LayerSpec& a, const LayerSpec& b) {
+  return a.norms == b.norms && a.mlp.bias == b.mlp.bias && a.attention.qkv_bias == b.attention.qkv_bias &&
+         a.attention.o_bias == b.attention.o_bias && a.attention.sinks == b.attention.sinks &&
+         (a.attention.qk_norm == QkNorm::kNone) == (b.attention.qk_norm == QkNorm::kNone) &&
+         (a.attention.qk_norm == QkNorm::kProjection) == (b.attention.qk_norm == QkNorm::kProjection);
+}
 void borrow_gradients(LayerParameters& layer, LayerParameters& lender) {
   layer.qkv_weight_gradient = lender.qkv_weight_gradient;
   layer.qkv_bias_gradient = lender.qkv_bias_gradient;
@@ -184,8 +211,8 @@ TensorShards::TensorShards(const ModelConfig& config, int tp_size, int rank)
       vocabulary(share_of(config.vocab_size, tp_size, rank)) {
   heads = head_range.size();
   kv_heads = kv_head_range.size();
-  CHECK(config.num_attention_heads % tp_size == 0, "validate() lets no other tp through", config.num_attention_heads,
-        tp_size);
+  CHECK(config.num_attention_heads % tp_size == 0, "require_tensor_parallel lets no other tp through",
+        config.num_attention_heads, tp_size);
 }
 
 Parameters::Parameters(const ModelConfig& config, const TensorShards& shards, const ParameterOptions& options,
@@ -203,21 +230,33 @@ Parameters::Parameters(const ModelConfig& config, const TensorShards& shards, co
   embedding = vocabulary_rows("model.embed_tokens.weight");
   LayerAllocator layer_allocator(config, shards, allocator);
   for (int64_t index = 0; index < config.num_hidden_layers; ++index) {
-    const bool borrow = options.gradients && options.shared_layer_gradients && index > 1;
+    const bool borrow =
+        options.gradients && options.shared_layer_gradients && index > 1 &&
+        same_parameters(config.layers[static_cast<size_t>(index)], config.layers[static_cast<size_t>(index - 2)]);
     allocator.gradients = options.gradients && !borrow;
     LayerParameters layer = layer_allocator.weights(index);
     layer_allocator.gradients(layer);
     layer_allocator.name_all(layer);
     layer.for_each([&](Parameter& parameter) { parameter.group = index; });
-    if (borrow) borrow_gradients(layer, layers[static_cast<size_t>(index % 2)]);
+    if (borrow) borrow_gradients(layer, layers[static_cast<size_t>(index - 2)]);
     layers.push_back(std::move(layer));
   }
   allocator.gradients = options.gradients;
   norm = replicated("model.norm.weight", allocator.weight({channels}), allocator.gradient({channels}), shards.tp,
-                    Initial::kOnes);
+                    config.norm_weight_offset == 1 ? Initial::kZeros : Initial::kOnes);
   if (!config.tie_word_embeddings) lm_head = vocabulary_rows("lm_head.weight");
   (lm_head ? lm_head : embedding).overwritten = true;     // by the loss, before the embedding adds its own
   norm.group = lm_head.group = config.num_hidden_layers;  // before the layers'
+}
+
+int64_t ModelConfig::parameter_count() const {
+  Arena measuring;
+  ParameterOptions options;
+  options.gradients = false;
+  Parameters parameters(*this, TensorShards(*this, 1, 0), options, measuring);
+  int64_t count = 0;
+  parameters.for_each([&](Parameter& parameter) { count += parameter.rectangle.count(); });
+  return count;
 }
 
 void Parameters::initialize(Backend& backend, double initializer_range, uint64_t seed) {
@@ -238,11 +277,12 @@ void Parameters::initialize(Backend& backend, double initializer_range, uint64_t
           std::fill(to, to + part.count(), static_cast<T>(parameter.initial == Initial::kOnes ? 1.0 : 0.0));
           return;
         }
-        const int64_t row_length = rectangle.global_shape[1];
+        const int64_t row_length = rectangle.global_shape.size() == 2 ? rectangle.global_shape[1] : 1;
+        const int64_t column_offset = rectangle.offset.size() == 2 ? rectangle.offset[1] : 0;
 #pragma omp parallel for
         for (int64_t row = 0; row < part.size(0); ++row)
           for (int64_t column = 0; column < width; ++column) {
-            const int64_t index = (rectangle.offset[0] + begin + row) * row_length + rectangle.offset[1] + column;
+            const int64_t index = (rectangle.offset[0] + begin + row) * row_length + column_offset + column;
             to[row * width + column] =
                 static_cast<T>(initializer_range * random_normal(seed, stream, static_cast<uint64_t>(index)));
           }

@@ -46,21 +46,42 @@ struct LayerParameters {
   Tensor gate_up_bias;
   Tensor qkv_weight_gradient, qkv_bias_gradient, gate_up_weight_gradient, gate_up_bias_gradient;
 
-  Parameter input_norm;                    // [C]
+  Parameter input_norm;                    // [C] before attention; absent with norms behind only
   Parameter q_weight, k_weight, v_weight;  // [NHl·HD, C], [NKVl·HD, C] twice
   Parameter q_bias, k_bias, v_bias;
-  Parameter q_norm, k_norm;          // [HD], qwen3
+  Parameter q_norm, k_norm;          // [HD], or of the whole projection [NHl·HD], [NKVl·HD]
+  Parameter sinks;                   // [NHl]
   Parameter o_weight, o_bias;        // [C, NHl·HD], [C]
-  Parameter post_attention_norm;     // [C]
+  Parameter attention_output_norm;   // [C] behind attention; absent with norms before only
+  Parameter mlp_norm;                // [C] before the MLP
   Parameter gate_weight, up_weight;  // [Fl, C]
   Parameter gate_bias, up_bias;
   Parameter down_weight, down_bias;  // [C, Fl], [C]
+  Parameter mlp_output_norm;         // [C] behind it
 
   template <class Function>
   void for_each(Function&& visit) {
-    for (Parameter* parameter :
-         {&input_norm, &q_weight, &q_bias, &k_weight, &k_bias, &v_weight, &v_bias, &q_norm, &k_norm, &o_weight, &o_bias,
-          &post_attention_norm, &gate_weight, &gate_bias, &up_weight, &up_bias, &down_weight, &down_bias})
+    for (Parameter* parameter : {&input_norm,
+                                 &q_weight,
+                                 &q_bias,
+                                 &k_weight,
+                                 &k_bias,
+                                 &v_weight,
+                                 &v_bias,
+                                 &q_norm,
+                                 &k_norm,
+                                 &sinks,
+                                 &o_weight,
+                                 &o_bias,
+                                 &attention_output_norm,
+                                 &mlp_norm,
+                                 &gate_weight,
+                                 &gate_bias,
+                                 &up_weight,
+                                 &up_bias,
+                                 &down_weight,
+                                 &down_bias,
+                                 &mlp_output_norm})
       if (*parameter) visit(*parameter);
   }
 };

@@ -129,12 +129,6 @@ int64_t rotary_width(const RopeConfig& config, int64_t head_dim) {
 
 int64_t rotary_pairs(const RopeConfig& config, int64_t head_dim) { return rotary_width(config, head_dim) / 2; }
 
-void require_same_pairs(const RopeConfig& asked, const RopeConfig& own, int64_t head_dim) {
-  if (rotary_pairs(asked, head_dim) != rotary_pairs(own, head_dim))
-    fail(ExitCode::kUsage, "this rope turns {} pairs of a head, the model's {}, in rope, keep partial_rotary_factor",
-         rotary_pairs(asked, head_dim), rotary_pairs(own, head_dim));
-}
-
 YarnRamp yarn_ramp(const RopeConfig& config, int64_t width) {
   const double d = static_cast<double>(width);
   const auto pair_with_turns = [&](double turns) {

@@ -22,8 +22,6 @@ struct RopeTable {
 
 // Pairs R of a head: head_dim / 2, fewer with partial rotary.
 int64_t rotary_pairs(const RopeConfig& config, int64_t head_dim);
-// Error 64 when `asked` turns another number of pairs than `own`: memory is allocated for the model's.
-void require_same_pairs(const RopeConfig& asked, const RopeConfig& own, int64_t head_dim);
 
 // `length`: of the sequence, in tokens, for the types that go by it (`rope.length` wins). Error 64 when the settings do
 // not fit the head: odd widths, ntk on a single pair, factor lists of another length.

@@ -43,9 +43,11 @@ struct RopeConfig {
   double low_freq_factor = 0, high_freq_factor = 0;  // llama3
   std::vector<double> short_factor, long_factor;     // longrope, one entry a pair
   double partial_rotary_factor = 1;
-  std::optional<double> alpha;      // dynamic, Hunyuan: base · alpha^(d/(d-2)), whatever the length
-  double llama_4_scaling_beta = 0;  // of families with a temperature of queries (layer_spec.h)
-  std::optional<int64_t> length;    // fixes the sequence length that dynamic and longrope go by
+  std::optional<double> alpha;  // dynamic, Hunyuan: base · alpha^(d/(d-2)), whatever the length
+  // Queries are multiplied by 1 + beta · ln(1 + floor(position / original_max_position_embeddings)) behind the
+  // rotation.
+  double llama_4_scaling_beta = 0;
+  std::optional<int64_t> length;  // fixes the sequence length that dynamic and longrope go by
 
   // The settings as given, in Hugging Face's v5 names (`rope_type`, `rope_theta`, …) and `resonance`; what files hold.
   Json settings;

@@ -38,6 +38,24 @@ ActivationShape shape_of(const SequenceLayout& layout, const TransformerOptions&
           options.mlp_tile == 0 ? rows : std::min(options.mlp_tile, rows)};
 }
 
+std::vector<int> masks_of(const ModelConfig& config) {
+  const std::vector<int64_t> windows = config.windows();
+  std::vector<int> masks;
+  for (const LayerSpec& layer : config.layers)
+    masks.push_back(
+        static_cast<int>(std::find(windows.begin(), windows.end(), layer.attention.window) - windows.begin()));
+  return masks;
+}
+
+// Any double, to memory of the accumulate type.
+void convert_to(std::vector<char>& to, DType type, std::span<const double> from) {
+  dispatch_floating(type, [&](auto zero) {
+    using A = decltype(zero);
+    A* values = reinterpret_cast<A*>(to.data());
+    for (size_t i = 0; i < from.size(); ++i) values[i] = static_cast<A>(from[i]);
+  });
+}
+
 }  // namespace
 
 Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const TensorShards& shards,
@@ -53,16 +71,27 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
       local_(local_rows(layout, options)),
       row_shards_(row_shards(options.batch * local_rows(layout, options), *grid.tp, options.tensor_chunks)),
       mlp_tiled_(shape_of(layout, options, shards.tp).tiled()),
-      scale_(1 / std::sqrt(static_cast<double>(config.head_dim))),
+      norm_options_{config.norm_weight_offset, {}, 0},
+      windows_(config.windows()),
+      masks_(masks_of(config)),
       activations_(allocate_kept_activations(config, shards, shape_of(layout, options, shards.tp), arena)),
       work_(allocate_lasting_memory(config, shape_of(layout, options, shards.tp), arena)),
-      batch_(allocate_batch(shape_of(layout, options, shards.tp), arena)),
-      cosine_(arena.allocate("rotation.cosine", accumulate_type(options.compute),
-                             {options.positions, config.rotary_pairs()})),
-      sine_(arena.allocate("rotation.sine", accumulate_type(options.compute),
-                           {options.positions, config.rotary_pairs()})),
-      staged_first_(arena.measuring() ? 0 : static_cast<size_t>(options.batch * local_)),
-      staged_weight_(arena.measuring() ? 0 : batch_.target_weight.bytes()) {
+      batch_(allocate_batch(config, shape_of(layout, options, shards.tp), arena)),
+      staged_first_(windows_.size(),
+                    std::vector<int64_t>(arena.measuring() ? 0 : static_cast<size_t>(options.batch * local_))),
+      staged_weight_(arena.measuring() ? 0 : batch_.target_weight.bytes()),
+      staged_factor_(arena.measuring() ? 0 : batch_.query_factor.bytes()) {
+  const auto table = [&](const RopeConfig& rope) {
+    const int64_t pairs = carillon::rotary_pairs(rope, config.head_dim);
+    const DType type = accumulate_type(options.compute);
+    return Rotation{arena.allocate("rotation.cosine", type, {options.positions, pairs}),
+                    arena.allocate("rotation.sine", type, {options.positions, pairs})};
+  };
+  rotations_[0] = table(config.rope);
+  // An evaluation may give windowed layers a rotation of their own.
+  const bool windowed = config.any([](const LayerSpec& layer) { return layer.attention.window > 0; });
+  if (config.sliding_rope || (windowed && !options.training))
+    rotations_[1] = table(config.sliding_rope ? *config.sliding_rope : config.rope);
   CHECK(options.cache == nullptr || !options.training, "a cache is for generation");
   CHECK(options.cache != nullptr || !options.one_token, "one token needs a cache");
   if (options.training && options.recompute == Recompute::kNone)
@@ -76,7 +105,7 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
   if (!options.one_token)
     ring_.emplace(backend, *grid.cp, layout,
                   RingAttention::Shape{options.batch, shards.heads, shards.kv_heads, config.head_dim, options.compute,
-                                       options.training, grid.shape.ring_inner},
+                                       options.training, grid.shape.ring_inner, static_cast<int>(windows_.size())},
                   arena);
   if (options.one_token) logits_ = arena.allocate("loss.logits", wide, {rows, shards.vocabulary.size()});
   if (options.cache == nullptr) losses_ = arena.allocate("loss.rows", wide, {rows});
@@ -95,20 +124,34 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
                             ? options.loss_chunk_rows
                             : default_chunk_rows(rows, shards.vocabulary.size(), options.compute);
   loss_.emplace(backend, *grid.tp, row_shards_, config.hidden_size, shards.vocabulary.size(), shards.vocabulary.begin,
-                chunk, options.compute, arena, /*with_margins=*/!options.training);
+                chunk, options.compute, arena, /*with_margins=*/!options.training, config.logit_cap);
   arena.advance(layers_end);
   if (!arena.measuring()) staged_loss_.resize(losses_.bytes());
 }
 
-void Transformer::set_rotation(const RopeTable& table) {
+void Transformer::set_rotation(const ModelRope& rope, int64_t length) {
+  if (rope.sliding_rope && !rotations_[1].cosine)
+    fail(ExitCode::kUsage,
+         "windowed layers have no rotation of their own in this model, in rope.sliding_attention, give it when the run "
+         "begins");
+  fill_table(0, rope.rope, length);
+  if (rotations_[1].cosine) fill_table(1, rope.sliding_rope ? *rope.sliding_rope : rope.rope, length);
+  temperature_beta_ = rope.rope.llama_4_scaling_beta;
+  temperature_length_ = static_cast<double>(rope.rope.original_max_position_embeddings);
+  query_temperature_ = temperature_beta_ != 0;
+}
+
+void Transformer::fill_table(size_t which, const RopeConfig& rope, int64_t length) {
+  const RopeTable table = make_rope_table(rope, config_.head_dim, length);
+  const auto& [cosine, sine] = rotations_[which];
   std::vector<int64_t> positions(static_cast<size_t>(options_.positions));
   std::iota(positions.begin(), positions.end(), 0);
-  std::vector<char> cosine(cosine_.bytes()), sine(sine_.bytes());
-  const Tensor host_cosine(cosine.data(), cosine_.dtype(), cosine_.shape());
-  const Tensor host_sine(sine.data(), sine_.dtype(), sine_.shape());
+  std::vector<char> cosines(cosine.bytes()), sines(sine.bytes());
+  const Tensor host_cosine(cosines.data(), cosine.dtype(), cosine.shape());
+  const Tensor host_sine(sines.data(), sine.dtype(), sine.shape());
   fill_rotation(table, positions, host_cosine, host_sine);
-  backend_.upload(cosine_, host_cosine);
-  backend_.upload(sine_, host_sine);
+  backend_.upload(cosine, host_cosine);
+  backend_.upload(sine, host_sine);
 }
 
 void Transformer::load(const MicroBatch& batch, int64_t index) {
@@ -118,26 +161,32 @@ void Transformer::load(const MicroBatch& batch, int64_t index) {
     CHECK(position[row] < options_.positions, "position beyond the rotation table", position[row], options_.positions);
     const int64_t own = options_.one_token ? index : layout_.index_of(grid_.cp_rank, row % local_);
     // A sliding window W lets token i see j with 0 <= i - j < W; an empty interval (padding) stays empty.
-    staged_first_[row] =
-        config_.sliding_window > 0 ? std::max(first[row], own - config_.sliding_window + 1) : first[row];
+    for (size_t mask = 0; mask < windows_.size(); ++mask)
+      staged_first_[mask][static_cast<size_t>(row)] =
+          windows_[mask] > 0 ? std::max(first[row], own - windows_[mask] + 1) : first[row];
   }
-  dispatch_floating(batch_.target_weight.dtype(), [&](auto type) {
-    using A = decltype(type);
-    A* to = reinterpret_cast<A*>(staged_weight_.data());
-    const auto from = batch.target_weight.span<double>();
-    for (size_t i = 0; i < from.size(); ++i) to[i] = static_cast<A>(from[i]);
-  });
+  convert_to(staged_weight_, batch_.target_weight.dtype(), batch.target_weight.span<double>());
   const int64_t rows = batch_.tokens.count();
   backend_.upload(batch_.tokens, batch.tokens.reshape({rows}));
   backend_.upload(batch_.position, batch.position.reshape({rows}));
   backend_.upload(batch_.target, batch.target.reshape({rows}));
-  const Tensor host_first(staged_first_.data(), DType::kInt64, batch_.first.shape());
-  backend_.upload(batch_.first, host_first);
   backend_.upload(batch_.target_weight, Tensor(staged_weight_.data(), batch_.target_weight.dtype(), {rows}));
-  if (options_.one_token)
-    options_.cache->set_token(index, batch_.first);
-  else
-    ring_->set_mask(batch_.first, host_first);
+  if (query_temperature_) {
+    dispatch_floating(batch_.query_factor.dtype(), [&](auto zero) {
+      using A = decltype(zero);
+      A* factor = reinterpret_cast<A*>(staged_factor_.data());
+      for (size_t row = 0; row < position.size(); ++row)
+        factor[row] = static_cast<A>(
+            1 + temperature_beta_ * std::log1p(std::floor(static_cast<double>(position[row]) / temperature_length_)));
+    });
+    backend_.upload(batch_.query_factor, Tensor(staged_factor_.data(), batch_.query_factor.dtype(), {rows}));
+  }
+  for (size_t mask = 0; mask < windows_.size(); ++mask) {
+    const Tensor host(staged_first_[mask].data(), DType::kInt64, batch_.first[mask].shape());
+    backend_.upload(batch_.first[mask], host);
+    if (!options_.one_token) ring_->set_mask(static_cast<int>(mask), batch_.first[mask], host);
+  }
+  if (options_.one_token) options_.cache->set_token(index, batch_.first);
 }
 
 void Transformer::forward_layers() {
@@ -145,6 +194,7 @@ void Transformer::forward_layers() {
   const Tensor input = layers > 0 ? activations_.layers[0].input : activations_.output;
   RowScatter embedded = scattered(input);
   embedding_parallel_forward(backend_, embedded, batch_.tokens, parameters_.embedding.weight, shards_.vocabulary.begin);
+  if (config_.embedding_multiplier != 1) backend_.scale(input, rounded(config_.embedding_multiplier));
   for (int64_t index = 0; index < layers; ++index) {
     attention_forward(index, /*attend=*/true);
     if (offload_) offload_->save(index);
@@ -155,7 +205,8 @@ void Transformer::forward_layers() {
     mlp_tiled_ ? mlp_tiles_forward(index, output) : mlp_output(index, output);
   }
   backend_.rmsnorm_forward(work_.normed, activations_.output_rstd, activations_.output, parameters_.norm.weight,
-                           config_.rms_norm_eps);
+                           config_.rms_norm_eps, norm_options_);
+  if (config_.logit_multiplier != 1) backend_.scale(work_.normed, config_.logit_multiplier);
 }
 
 void Transformer::forward(const MicroBatch& batch) {
@@ -177,6 +228,7 @@ Tensor Transformer::next_logits(const MicroBatch& token, int64_t index) {
   forward_layers();
   const Tensor x = gathered(work_.normed, work_.gathered).all();
   backend_.matmul(logits_, x, parameters_.head().weight, Transpose::kNo, Transpose::kYes);
+  if (config_.logit_cap != 0 && !logits_.empty()) backend_.soft_cap(logits_, config_.logit_cap);
   return logits_;
 }
 
@@ -188,8 +240,10 @@ void Transformer::forward_backward(const MicroBatch& batch, bool accumulate,
   forward_layers();
   loss_->run(losses_, work_.branch_gradient, parameters_.head().gradient, work_.normed, parameters_.head().weight,
              batch_.target, batch_.target_weight, accumulate);
+  if (config_.logit_multiplier != 1) backend_.scale(work_.branch_gradient, config_.logit_multiplier);
   backend_.rmsnorm_backward(work_.residual_gradient, parameters_.norm.gradient, work_.branch_gradient,
-                            activations_.output, parameters_.norm.weight, activations_.output_rstd);
+                            activations_.output, parameters_.norm.weight, activations_.output_rstd,
+                            /*accumulate=*/false, norm_options_);
 
   const int64_t layers = static_cast<int64_t>(activations_.layers.size());
   if (layer_done) layer_done(layers);
@@ -199,6 +253,9 @@ void Transformer::forward_backward(const MicroBatch& batch, bool accumulate,
       attention_forward(index, /*attend=*/options_.recompute == Recompute::kFull);
       attention_output(index);
       if (!mlp_tiled_) mlp_input(index);
+      // What stands before a norm behind the MLP is kept but under the full policy.
+      if (options_.recompute == Recompute::kFull && spec(index).norm_after())
+        mlp_tiled_ ? mlp_tiles_forward(index, {}) : mlp_output(index, {});
     }
     mlp_tiled_ ? mlp_tiles_backward(index) : mlp_backward(index);
     attention_backward(index);
@@ -206,9 +263,18 @@ void Transformer::forward_backward(const MicroBatch& batch, bool accumulate,
     if (layer_done) layer_done(index);
   }
 
+  if (config_.embedding_multiplier != 1) backend_.scale(work_.residual_gradient, rounded(config_.embedding_multiplier));
   RowGather dembedded = gathered(work_.residual_gradient, work_.partial);
   embedding_parallel_backward(backend_, parameters_.embedding.gradient, batch_.tokens, dembedded,
                               shards_.vocabulary.begin);
+}
+
+// A multiplier as the compute type holds it.
+double Transformer::rounded(double multiplier) const {
+  return dispatch_floating(options_.compute, [&](auto zero) {
+    using T = decltype(zero);
+    return static_cast<double>(static_cast<accumulate_t<T>>(T(static_cast<accumulate_t<T>>(multiplier))));
+  });
 }
 
 Tensor Transformer::margins() {

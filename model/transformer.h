@@ -1,4 +1,4 @@
-// The network: a stack of pre-norm blocks (attention, SwiGLU) as in the Llama family, forward and hand-written
+// The network: a stack of blocks (attention, gated MLP) whose settings are a LayerSpec each, forward and hand-written
 // backward, on any grid. model/README.md shows the block's equations with the line that computes each.
 //
 // One micro-batch is B sequences, of which this rank holds Tl = T/cp tokens each, and between blocks the row shard N/tp
@@ -47,8 +47,10 @@ class Transformer {
               Parameters& parameters, const SequenceLayout& layout, const TransformerOptions& options, Arena& arena,
               Arena* host = nullptr);  // host: where offloaded activations go
 
-  // Fills the rotation table. Positions beyond it are an InternalError.
-  void set_rotation(const RopeTable& table);
+  // Fills the rotation tables for sequences of `length` tokens, and takes the queries' temperature. Positions beyond
+  // TransformerOptions::positions are an InternalError later; error 64 where windowed layers are given a rotation of
+  // their own that this transformer has no table for.
+  void set_rotation(const ModelRope& rope, int64_t length);
 
   // Forward pass only; then losses(). Collective over cp and tp.
   void forward(const MicroBatch& batch);
@@ -81,10 +83,26 @@ class Transformer {
   void attention_output(int64_t layer);
   void mlp_input(int64_t layer);
   void mlp_output(int64_t layer, Tensor output);
+  void finish_mlp(int64_t layer, Tensor output, Tensor given);
   void mlp_backward(int64_t layer);
   void mlp_tiles_forward(int64_t layer, Tensor output);
   void mlp_tiles_backward(int64_t layer);
   void attention_backward(int64_t layer);
+  const LayerSpec& spec(int64_t layer) const { return config_.layers[static_cast<size_t>(layer)]; }
+  // norm(x), or x itself without a norm; and the way back: residual_gradient += that by x, from branch_gradient.
+  Tensor norm_before(const Parameter& norm, Tensor rstd, Tensor x);
+  void norm_before_backward(Parameter& norm, Tensor x, Tensor rstd);
+  void add_branch(int64_t layer, Tensor sum, Tensor x, const Parameter& norm, Tensor rstd, Tensor given);
+  Tensor branch_backward(int64_t layer, Parameter& norm, Tensor rstd, Tensor given);
+  void normalise_heads(int64_t layer, Tensor to, Tensor from);
+  void normalise_heads_backward(int64_t layer, Tensor gradient, Tensor from);
+  void sum_over_projections(NormOptions& of_queries, NormOptions& of_keys);
+  void rotate(int64_t layer, Tensor fused, bool inverse);
+  double rounded(double multiplier) const;
+  void fill_table(size_t which, const RopeConfig& rope, int64_t length);
+  // Of the layer: which rotation table, and which of the distinct windows' masks.
+  size_t rotation_of(int64_t layer) const { return spec(layer).attention.window > 0 && rotations_[1].cosine ? 1 : 0; }
+  int mask_of(int64_t layer) const { return masks_[static_cast<size_t>(layer)]; }
   RowGather gathered(Tensor shard, Tensor work) { return {*grid_.tp, row_shards_, work, shard}; }
   RowScatter scattered(Tensor shard) { return {*grid_.tp, row_shards_, shard, work_.partial}; }
   // Views of fused rows [N, heads·HD] or [N, 2·Fl]; nothing moves.
@@ -99,6 +117,12 @@ class Transformer {
   Tensor key_rows(Tensor fused) const { return rows_of(fused, shards_.heads, shards_.kv_heads); }
   Tensor query_and_key_rows(Tensor fused) const { return rows_of(fused, 0, shards_.heads + shards_.kv_heads); }
   Tensor attention_heads(Tensor rows) const { return heads_of(rows, 0, shards_.heads); }
+  Tensor query_projection(Tensor fused) const { return fused.slice(1, 0, shards_.heads * config_.head_dim); }
+  Tensor key_projection(Tensor fused) const {
+    return fused.slice(1, shards_.heads * config_.head_dim, (shards_.heads + shards_.kv_heads) * config_.head_dim);
+  }
+  Tensor query_sums() const { return work_.row_sums.rows(0, 1).reshape({-1}); }
+  Tensor key_sums() const { return work_.row_sums.rows(1, 2).reshape({-1}); }
   Tensor gate(Tensor fused) const { return fused.slice(1, 0, fused.size(1) / 2); }
   Tensor up(Tensor fused) const { return fused.slice(1, fused.size(1) / 2, fused.size(1)); }
 
@@ -113,20 +137,28 @@ class Transformer {
   const RowShards row_shards_;
   bool mlp_tiled_;
   bool accumulate_ = true;  // of this backward pass
-  double scale_;            // of attention scores, 1/sqrt(HD)
+  const NormOptions norm_options_;
+  const std::vector<int64_t> windows_;  // the distinct ones; a mask each
+  std::vector<int> masks_;              // [L] index into windows_
+  bool query_temperature_ = false;
+  double temperature_beta_ = 0, temperature_length_ = 1;
 
   Activations activations_;
   WorkingMemory work_;
   BatchOnDevice batch_;
-  Tensor cosine_, sine_;                // [positions, pairs] (A)
+  struct Rotation {
+    Tensor cosine, sine;  // [positions, pairs] (A)
+  };
+  Rotation rotations_[2];               // layers with full attention; windowed ones, absent where theirs is the same
   Tensor losses_;                       // [N] (A)
   Tensor margins_;                      // [N] (A), evaluation only
   Tensor logits_;                       // [N, Vl] (A), one_token only
   std::optional<RingAttention> ring_;   // not with one_token
   std::optional<VocabularyLoss> loss_;  // not with a cache
   std::optional<ActivationOffload> offload_;
-  std::vector<int64_t> staged_first_;  // host staging, so that a step allocates nothing
-  std::vector<char> staged_weight_;
+  // Host staging, so that a step allocates nothing.
+  std::vector<std::vector<int64_t>> staged_first_;  // of each mask
+  std::vector<char> staged_weight_, staged_factor_;
   mutable std::vector<char> staged_loss_;
 };
 

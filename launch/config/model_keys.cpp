@@ -4,6 +4,7 @@
 
 #include "launch/config/run_config.h"
 #include "launch/config/values.h"
+#include "model/families/family.h"
 
 namespace carillon {
 namespace {
@@ -30,6 +31,19 @@ class JsonKeys {
     });
   }
   Key& boolean(const std::string& name, std::string help) { return word(name, {"true", "false"}, std::move(help)); }
+  Key& list(const std::string& name, std::string help) {
+    return key(name, "list", std::move(help), [](const Key& key, const YamlNode& node) {
+      if (node.kind != YamlNode::Kind::kSequence) key.refuse(node, "a list, one entry a layer");
+      return detail::free_json(node);
+    });
+  }
+  Key& mapping(const std::string& name, std::string help) {
+    return key(name, "mapping", std::move(help), [](const Key& key, const YamlNode& node) {
+      Json value = detail::free_json(node);
+      if (!value.is_object()) key.refuse(node, "a mapping");
+      return value;
+    });
+  }
   Key& numbers(const std::string& name, std::string help) {
     return key(name, "list of numbers", std::move(help), [](const Key& key, const YamlNode& node) {
       if (node.kind != YamlNode::Kind::kSequence) key.refuse(node, "a list of numbers");
@@ -71,8 +85,9 @@ void declare_model(Schema& schema, ModelSection& model) {
   const auto size = [&](const char* name, const char* help) -> Key& {
     return keys.integer(name, help).at_least(1).must_not_change().default_is("the base model's");
   };
-  keys.word("architecture", {"llama", "mistral", "qwen2", "qwen3"},
-            "mistral: sliding window; qwen2: biases on q, k, v; qwen3: norms on q and k.")
+  std::vector<std::string> architectures;
+  for (const Family& family : families()) architectures.push_back(family.model_type);
+  keys.word("architecture", architectures, "Hugging Face's model_type; what each family computes: model/README.md.")
       .must_not_change()
       .default_is("llama")
       .habits({"model_type", "arch"});
@@ -104,9 +119,32 @@ void declare_model(Schema& schema, ModelSection& model) {
       .must_not_change()
       .default_is("0.02")
       .habits({"init_std", "initializer_std", "init_method_std"});
-  size("sliding_window", "mistral: a token sees this many tokens, itself included.").default_is("not set");
-  keys.boolean("attention_bias", "llama: biases on the attention's projections.").must_not_change().default_is("false");
-  keys.boolean("mlp_bias", "llama: biases on the MLP's projections.").must_not_change().default_is("false");
+  size("sliding_window", "A token of a windowed layer sees this many tokens, itself included.").default_is("not set");
+  keys.list("layer_types", "Of each layer: full_attention or sliding_attention.")
+      .must_not_change()
+      .default_is("the family's pattern");
+  keys.boolean("use_sliding_window", "qwen2, qwen3, smollm3: whether layers have windows.")
+      .must_not_change()
+      .default_is("the family's");
+  keys.integer("max_window_layers", "qwen2, qwen3: the first layer with a window.")
+      .at_least(0)
+      .must_not_change()
+      .default_is("28");
+  keys.list("no_rope_layers", "Of each layer: 1 rotates, 0 does not.").must_not_change().default_is("all rotate");
+  keys.boolean("attention_bias", "Biases on the attention's projections.").must_not_change().default_is("the family's");
+  keys.boolean("mlp_bias", "Biases on the MLP's projections.").must_not_change().default_is("false");
+  keys.boolean("attention_sinks", "llama: a learned logit a head in the softmax's denominator.")
+      .must_not_change()
+      .default_is("false");
+  const auto multiplier = [&](const char* name, const char* help, const char* otherwise) {
+    keys.number(name, help).above(0).must_not_change().default_is(otherwise);
+  };
+  multiplier("query_pre_attn_scalar", "gemma3_text: scores are divided by its square root.", "256");
+  multiplier("final_logit_softcapping", "gemma3_text: logits = cap · tanh(logits / cap).", "not set");
+  multiplier("embedding_multiplier", "granite: of the embedding.", "1");
+  multiplier("residual_multiplier", "granite: of what attention and MLP add.", "1");
+  multiplier("attention_multiplier", "granite: of scores, in place of 1/sqrt(head_dim).", "1");
+  multiplier("logits_scaling", "granite: what logits are divided by.", "1");
   keys.integer("eos_token_id", "Added at the end of each document in training from text; data.tokenizer's otherwise.")
       .at_least(0)
       .default_is("not set");
@@ -136,8 +174,8 @@ void declare_rope(Schema& schema, RopeSection& rope) {
   JsonKeys keys(schema, "rope", rope.settings);
   const char* const own = "the model's";
   keys.word("type",
-            {"default", "linear", "ntk", "dynamic", "ntk_by_parts", "yarn", "llama3", "longrope", "proportional",
-             "resonance_yarn"},
+            {"none", "default", "linear", "ntk", "dynamic", "ntk_by_parts", "yarn", "llama3", "longrope",
+             "proportional", "resonance_yarn"},
             "How frequencies are scaled beyond the trained length; resonance_yarn is yarn with resonance: true.")
       .default_is(own)
       .habits({"rope_type", "rope_scaling_type", "rope_scaling"});
@@ -175,6 +213,13 @@ void declare_rope(Schema& schema, RopeSection& rope) {
   keys.number("mscale", "yarn, DeepSeek's temperature.").default_is(own);
   keys.number("mscale_all_dim", "The same.").default_is(own);
   keys.number("partial_rotary_factor", "The share of a head that turns.").above(0).at_most(1).default_is("1");
+  keys.number("alpha", "dynamic, Hunyuan: base · alpha^(d/(d-2)), whatever the length.").above(0).default_is(own);
+  keys.number("llama_4_scaling_beta",
+              "Queries times 1 + beta · ln(1 + floor(position / original length)), as Ministral 3.")
+      .at_least(0)
+      .default_is(own);
+  keys.mapping("sliding_attention", "The same keys for layers with a window.")
+      .default_is("rope's; in some families their own");
   keys.integer("length", "Fixes the length dynamic and longrope go by, which otherwise follows the sequence.")
       .at_least(1)
       .default_is("the sequence's");

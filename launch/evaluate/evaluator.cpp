@@ -18,7 +18,7 @@ Json Evaluator::run(const SweepPoint& point) {
   const KeyTokens* keys = point.task["task"] == "longppl" ? &key_tokens(point) : nullptr;
   if (!loaded_ || loaded_->path != point.path) load(point.path);
   if (keys != nullptr) require_same_tokens(point.task);
-  const RopeConfig rope = merge_rope_config(loaded_->opened.config.rope, point.rope, "rope." + point.rope_name);
+  const ModelRope rope = merge_model_rope(loaded_->opened.config, point.rope, "rope." + point.rope_name);
   loaded_->scorer->set_rope(rope);
   loaded_->generator->set_rope(rope);
   TaskContext task = context(point);

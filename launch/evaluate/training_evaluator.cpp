@@ -43,7 +43,7 @@ void TrainingEvaluator::run(int64_t step, const std::function<bool()>& stop,
         };
         Json record;
         try {
-          const RopeConfig rope = merge_rope_config(config_.rope, settings, "eval.rope." + name);
+          const ModelRope rope = merge_model_rope(config_, settings, "eval.rope." + name);
           scorer_.set_rope(rope);
           generator_.set_rope(rope);
           const Json metrics = run_task({*grid_.world, scorer_, generator_, point, sweep_, tokenizer_, config_});

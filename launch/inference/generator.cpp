@@ -31,7 +31,7 @@ Generator::Generator(Backend& backend, ProcessGrid& grid, const ModelConfig& con
       compute_(compute),
       layout_kind_(layout),
       weights_(weights),
-      rope_(config.rope),
+      rope_(config),
       shards_(config, grid.shape.tensor, grid.tp_rank),
       vocabulary_counts_(static_cast<size_t>(grid.shape.tensor)) {
   int64_t own = shards_.vocabulary.size();
@@ -40,8 +40,8 @@ Generator::Generator(Backend& backend, ProcessGrid& grid, const ModelConfig& con
 
 Generator::~Generator() = default;
 
-void Generator::set_rope(const RopeConfig& rope) {
-  require_same_pairs(rope, rope_, config_.head_dim);
+void Generator::set_rope(const ModelRope& rope) {
+  require_same_pairs(rope, config_);
   rope_ = rope;
   if (parts_) parts_->rotation_length = -1;
 }
@@ -56,11 +56,11 @@ void Generator::prepare(int64_t batch, int64_t length, int64_t rotation_length) 
       options.training = false;
       options.batch = batch;
       options.positions = parts_->layout.padded();
-      parts_->cache =
-          std::make_unique<KeyValueCache>(backend_, *grid_.cp, parts_->layout,
-                                          KeyValueCache::Shape{config_.num_hidden_layers, batch, shards_.heads,
-                                                               shards_.kv_heads, config_.head_dim, compute_},
-                                          arena);
+      parts_->cache = std::make_unique<KeyValueCache>(
+          backend_, *grid_.cp, parts_->layout,
+          KeyValueCache::Shape{config_.num_hidden_layers, batch, shards_.heads, shards_.kv_heads, config_.head_dim,
+                               compute_, static_cast<int>(config_.windows().size())},
+          arena);
       options.cache = parts_->cache.get();
       const auto make = [&] {
         return std::make_unique<Transformer>(backend_, grid_, config_, shards_, weights_, parts_->layout, options,
@@ -77,9 +77,8 @@ void Generator::prepare(int64_t batch, int64_t length, int64_t rotation_length) 
   }
   const int64_t rotation = rope_.follows_length() ? rotation_length : 0;
   if (parts_->rotation_length == rotation) return;
-  const RopeTable table = make_rope_table(rope_, config_.head_dim, rotation_length);
-  parts_->prompt->set_rotation(table);
-  parts_->token->set_rotation(table);
+  parts_->prompt->set_rotation(rope_, rotation_length);
+  parts_->token->set_rotation(rope_, rotation_length);
   parts_->rotation_length = rotation;
 }
 

@@ -20,7 +20,7 @@ class Generator {
 
   // Another rotation for the same weights. Types that follow the length go by that of the whole, prompt and new tokens:
   // the keys in the cache must not turn while it grows. Error 64 when it turns another number of pairs.
-  void set_rope(const RopeConfig& rope);
+  void set_rope(const ModelRope& rope);
 
   struct Request {
     int64_t new_tokens = 0;     // at most
@@ -47,7 +47,7 @@ class Generator {
   DType compute_;
   LayoutKind layout_kind_;
   Parameters& weights_;
-  RopeConfig rope_;
+  ModelRope rope_;
   TensorShards shards_;
   std::vector<int64_t> vocabulary_counts_;  // columns of the logits on each tp rank
   std::unique_ptr<Parts> parts_;

@@ -54,7 +54,7 @@ Scorer::Scorer(Backend& backend, ProcessGrid& grid, const ModelConfig& config, D
     : backend_(backend),
       grid_(grid),
       config_(config),
-      rope_(config.rope),
+      rope_(config),
       network_(backend, grid, config, options_for(compute, layout, padded_score_length(longest, grid.shape.context))) {}
 
 Scorer::Scorer(Backend& backend, ProcessGrid& grid, const ModelConfig& config, DType compute, LayoutKind layout,
@@ -62,7 +62,7 @@ Scorer::Scorer(Backend& backend, ProcessGrid& grid, const ModelConfig& config, D
     : backend_(backend),
       grid_(grid),
       config_(config),
-      rope_(config.rope),
+      rope_(config),
       network_(backend, grid, config, options_for(compute, layout, padded_score_length(longest, grid.shape.context)),
                shared) {}
 
@@ -73,7 +73,7 @@ void Scorer::prepare(int64_t tokens) {
   // Types that follow the length go by the document's own, not the padded one.
   const int64_t rotation_for = rope_.follows_length() ? tokens : 0;
   if (!other_length && rotation_for == rotation_for_) return;
-  network_.transformer().set_rotation(make_rope_table(rope_, config_.head_dim, tokens));
+  network_.transformer().set_rotation(rope_, tokens);
   rotation_for_ = rotation_for;
 }
 
@@ -104,8 +104,8 @@ std::vector<double> Scorer::in_sequence_order(Tensor rows, size_t count) {
   return values;
 }
 
-void Scorer::set_rope(const RopeConfig& rope) {
-  require_same_pairs(rope, rope_, config_.head_dim);
+void Scorer::set_rope(const ModelRope& rope) {
+  require_same_pairs(rope, config_);
   rope_ = rope;
   rotation_for_ = -1;
 }

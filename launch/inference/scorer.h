@@ -28,7 +28,7 @@ class Scorer {
   Network& network() { return network_; }
 
   // Another rotation for the same weights. Error 64 when it turns another number of pairs.
-  void set_rope(const RopeConfig& rope);
+  void set_rope(const ModelRope& rope);
 
   // Documents go to the data-parallel ranks in turn, one at a time. On the world's rank 0 `done(index, scores)` is
   // called for each in order. Collective over the world; every rank gives the same documents.
@@ -43,7 +43,7 @@ class Scorer {
   Backend& backend_;
   ProcessGrid& grid_;
   const ModelConfig& config_;
-  RopeConfig rope_;
+  ModelRope rope_;
   Network network_;
   int64_t rotation_for_ = -1;  // length the rotation table was made for; -1: none yet
 };

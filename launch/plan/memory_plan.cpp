@@ -30,8 +30,10 @@ ScratchShape scratch_shape(const ModelConfig& model, const MachineProfile& machi
   const int64_t rows = run.rows(), mlp_rows = run.mlp_rows(), mlp = 2 * shards.mlp.size();
   const int64_t head = shards.vocabulary.size() * model.hidden_size;
   shape.hidden = model.hidden_size;
-  if (model.qkv_bias) shape.widest_bias = (shards.heads + 2 * shards.kv_heads) * model.head_dim;
-  if (model.mlp_bias) shape.widest_bias = std::max(shape.widest_bias, mlp);
+  if (model.any([](const LayerSpec& layer) { return layer.attention.qkv_bias; }))
+    shape.widest_bias = (shards.heads + 2 * shards.kv_heads) * model.head_dim;
+  if (model.any([](const LayerSpec& layer) { return layer.mlp.bias; }))
+    shape.widest_bias = std::max(shape.widest_bias, mlp);
   // What is C or heads wide is multiplied whole, what is as wide as the MLP a tile at a time.
   const int64_t narrow = rows * std::max(model.hidden_size, shards.heads * model.head_dim);
   shape.largest_left = std::max(mlp_rows * mlp, narrow);

@@ -103,7 +103,7 @@ ModelConfig planned_model(const RunConfig& config, const Notice& notice) {
   std::ostringstream text;
   text << file.rdbuf();
   ModelConfig model = parse_model_config(text.str(), text_file);
-  model.rope = merge_rope_config(model.rope, config.rope.settings, "rope");
+  static_cast<ModelRope&>(model) = merge_model_rope(model, config.rope.settings, "rope");
   return model;
 }
 

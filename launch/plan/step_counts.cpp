@@ -93,7 +93,7 @@ ProcessGrid counted_grid(const ModelConfig& model, const PlannedRun& run, int ra
   for (auto* axis : {&grid.world, &grid.dp, &grid.cp, &grid.tp, &grid.dp_cp, &grid.kv_replicas}) {
     const Communicator& planned = **axis;
     std::vector<int64_t> gathered;
-    if (axis == &grid.cp) gathered = causal_readers(run.layout(), model.sliding_window);
+    if (axis == &grid.cp) gathered = causal_readers(run.layout(), model.windows().back());
     *axis = std::make_unique<CountedHost>(planned.name(), planned.rank(), planned.size(), std::move(gathered));
   }
   carry_device_tensors(grid, backend, [&](Backend&, Communicator& host) {

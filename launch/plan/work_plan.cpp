@@ -38,7 +38,7 @@ int64_t product_parameters(const ModelConfig& model) {
 double useful_flops_per_token(const ModelConfig& model, int64_t length) {
   const double width = static_cast<double>(model.num_attention_heads * model.head_dim * model.num_hidden_layers);
   return 6.0 * static_cast<double>(product_parameters(model)) +
-         12 * width * useful_pairs(length, model.sliding_window) / static_cast<double>(length);
+         12 * width * useful_pairs(length, model.windows().back()) / static_cast<double>(length);
 }
 
 WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run, int64_t tensor_chunks) {
@@ -90,11 +90,13 @@ WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run, int64_t tens
   Ops forward, again, backward, once;
   const auto project = [&](Ops& ops) {  // norm, (q/k norms), rotation: what selective recomputation does again
     ops.add(2 * residual);
-    if (model.qk_norm) ops.add(2 * (heads + 2 * kv) * narrow, 3);
+    if (model.any([](const LayerSpec& layer) { return layer.attention.qk_norm != QkNorm::kNone; }))
+      ops.add(2 * (heads + 2 * kv) * narrow, 3);
     ops.add(2 * (heads + kv) * narrow);
     ops.add(3 * residual, 1);  // input + attention's output
     ops.add(2 * residual);     // norm before the MLP
-    if (model.qkv_bias) ops.add(2 * (heads + 2 * kv) * narrow);
+    if (model.any([](const LayerSpec& layer) { return layer.attention.qkv_bias; }))
+      ops.add(2 * (heads + 2 * kv) * narrow);
   };
   const auto attend = [&](Ops& ops) {
     ops.add(heads * wide);             // the state, written
@@ -119,7 +121,8 @@ WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run, int64_t tens
   backward.add((heads + 2 * kv) * wide, 3);  // accumulators to zero
   backward.add((heads + 2 * kv) * (wide + narrow), 3);
   backward.add(2 * (heads + kv) * narrow);  // rotation back
-  if (model.qk_norm) backward.add(5 * (heads + kv) * narrow, 4);
+  if (model.any([](const LayerSpec& layer) { return layer.attention.qk_norm != QkNorm::kNone; }))
+    backward.add(5 * (heads + kv) * narrow, 4);
   backward.add(0, 9);
   if (run.grid.context > 1) {
     const double steps = run.grid.context - 1;
@@ -151,7 +154,7 @@ WorkPlan plan_work(const ModelConfig& model, const PlannedRun& run, int64_t tens
 
   const RingAttention::Shape shape{options.batch,   shards.heads, shards.kv_heads,    width,
                                    options.compute, true,         run.grid.ring_inner};
-  work.ring = plan_ring(layout, shape, model.sliding_window);
+  work.ring = plan_ring(layout, shape, model.windows().back());
   work.attention_batch_heads = options.batch * shards.heads;
 
   if (offloads_checkpoints(options.offload)) {

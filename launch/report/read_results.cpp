@@ -53,7 +53,7 @@ void add_rope(ReportInput& input, const std::string& model, const Json& record, 
       path = checkpoints.front().path;
     const auto source = ModelSource::open(path);
     const ModelConfig config = parse_model_config(source->config_json(), path);
-    const RopeConfig rope = merge_rope_config(config.rope, record.value("rope", Json::object()), "the record");
+    const RopeConfig rope = merge_model_rope(config, record.value("rope", Json::object()), "the record").rope;
     input.ropes.emplace_back(
         model + ", " + record.value("rope_name", "own"),
         report_rope(rope, config.head_dim, std::max(length, rope.original_max_position_embeddings)));

@@ -16,8 +16,10 @@ OpenedModel open_model(Communicator& world, const std::string& path, const Json&
     model.source = ModelSource::open(resolved);
     const std::string where = model.source->path();
     model.config = parse_model_config(model.source->config_json(), where);
-    model.config.rope = merge_rope_config(model.config.rope, rope, "rope");
+    static_cast<ModelRope&>(model.config) = merge_model_rope(model.config, rope, "rope");
   });
+  if (world.rank() == 0)
+    for (const std::string& remark : model.config.remarks) notice(remark);
   return model;
 }
 

@@ -51,7 +51,7 @@ OpenedModel open_run_model(Communicator& world, const RunConfig& config, const N
   if (config.model.base) return open_model(world, *config.model.base, config.rope.settings, notice);
   OpenedModel model;
   model.config = parse_model_config(config.model.config_json(), "the configuration's model:", ExitCode::kUsage);
-  model.config.rope = merge_rope_config(model.config.rope, config.rope.settings, "rope");
+  static_cast<ModelRope&>(model.config) = merge_model_rope(model.config, config.rope.settings, "rope");
   return model;
 }
 
@@ -74,7 +74,7 @@ TrainingStep::TrainingStep(Backend& backend, ProcessGrid& grid, const ModelConfi
       loader_(store, batches_of(config, grid)),
       network_(backend, grid, model, network_options_of(config)),
       sharded_(network_.layout(), grid.cp_rank, config.train.micro_batch_size) {
-  network_.transformer().set_rotation(make_rope_table(model.rope, model.head_dim, config.data.sequence_length));
+  network_.transformer().set_rotation(model, config.data.sequence_length);
 }
 
 void TrainingStep::start_fresh(OpenedModel& model, const Notice& notice) {

@@ -33,6 +33,9 @@ struct Family {
   const char* q_norm = "self_attn.q_norm.weight";
   const char* k_norm = "self_attn.k_norm.weight";
   bool fused_projections = false;  // files hold self_attn.qkv_proj and mlp.gate_up_proj
+  // What its class computes, for the export.
+  enum class Windows { kNone, kAll, kByLayer } windows = Windows::kNone;
+  bool says_no_rope = false;  // layers that do not rotate
   // Export: what its class needs in config.json, and error 64 naming what it cannot say. May be absent.
   void (*write)(const ModelConfig& config, Json& json) = nullptr;
 };

@@ -7,9 +7,7 @@ void read_ministral3(const ConfigFields& fields, ModelConfig& config) {
   LayerSpec spec;
   spec.mlp.activation = fields.activation("hidden_act", "silu");
   const Json& rope = config.rope.settings;
-  spec.attention.temperature_beta = config.rope.llama_4_scaling_beta;
-  spec.attention.temperature_length = config.rope.original_max_position_embeddings;
-  if (spec.attention.temperature_beta != 0 && !rope.contains("original_max_position_embeddings"))
+  if (config.rope.llama_4_scaling_beta != 0 && !rope.contains("original_max_position_embeddings"))
     fail(fields.code(), "llama_4_scaling_beta needs original_max_position_embeddings, in {}, add it to rope_parameters",
          fields.where());
   set_layers(config, spec);
@@ -20,10 +18,8 @@ void read_ministral3(const ConfigFields& fields, ModelConfig& config) {
 // Its class computes with both keys whatever the rotation.
 void write_ministral3(const ModelConfig& config, Json& json) {
   Json& rope = json["rope_parameters"];
-  const AttentionSpec attention = config.layers.empty() ? AttentionSpec{} : config.layers.front().attention;
-  rope["llama_4_scaling_beta"] = attention.temperature_beta;
-  if (attention.temperature_beta != 0 || !rope.contains("original_max_position_embeddings"))
-    rope["original_max_position_embeddings"] = attention.temperature_length;
+  rope["llama_4_scaling_beta"] = config.rope.llama_4_scaling_beta;
+  rope["original_max_position_embeddings"] = config.rope.original_max_position_embeddings;
 }
 
 }  // namespace carillon

@@ -11,7 +11,7 @@ KeyValueCache::KeyValueCache(Backend& backend, Communicator& cp, const SequenceL
                              Arena& arena)
     : backend_(backend), cp_(cp), layout_(layout), shape_(shape) {
   CHECK(layout.cp() == cp.size(), "layout and communicator differ in size", layout.cp(), cp.size());
-  const auto [layers, batch, heads, kv_heads, width, compute] = shape;
+  const auto [layers, batch, heads, kv_heads, width, compute, masks] = shape;
   const DType wide = accumulate_type(compute);
   keys_values_ = arena.allocate("cache.keys_values", compute, {2 * layers, batch * layout.local() * kv_heads * width});
   key_index_ = arena.allocate("cache.index", DType::kInt64, {layout.local()});
@@ -37,7 +37,7 @@ void KeyValueCache::store(int64_t layer, Tensor k, Tensor v) {
   backend_.copy(part(layer, 1), v);
 }
 
-void KeyValueCache::set_token(int64_t index, Tensor first) {
+void KeyValueCache::set_token(int64_t index, const std::vector<Tensor>& first) {
   CHECK(index < layout_.length(), "the cache was made for a shorter sequence", index, layout_.length());
   if (!indices_ready_) {
     std::vector<int64_t> own = layout_.indices(cp_.rank());
@@ -49,14 +49,17 @@ void KeyValueCache::set_token(int64_t index, Tensor first) {
   backend_.upload(query_index_, Tensor(&index, DType::kInt64, {1}));
 }
 
-void KeyValueCache::attend(int64_t layer, Tensor out, Tensor q, Tensor k, Tensor v, double scale) {
+void KeyValueCache::attend(int64_t layer, Tensor out, Tensor q, Tensor k, Tensor v, double scale, int mask,
+                           Tensor sinks) {
   const SequenceLayout::Place place = layout_.place_of(index_);
   if (place.cp_rank == cp_.rank()) {
     backend_.copy(part(layer, 0).slice(1, place.local, place.local + 1), k);
     backend_.copy(part(layer, 1).slice(1, place.local, place.local + 1), v);
   }
-  backend_.attention_begin(state_);
-  backend_.attention_forward(state_, q, part(layer, 0), part(layer, 1), {query_index_, first_, key_index_}, scale);
+  // A sink counts once in the sum over ranks.
+  backend_.attention_begin(state_, cp_.rank() == 0 ? sinks : Tensor());
+  backend_.attention_forward(state_, q, part(layer, 0), part(layer, 1),
+                             {query_index_, first_[static_cast<size_t>(mask)], key_index_, {}}, scale);
   if (cp_.size() > 1) merge_over_ranks();
   backend_.attention_finish(out, lse_, state_);
 }

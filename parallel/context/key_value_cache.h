@@ -25,6 +25,7 @@ class KeyValueCache {
     int64_t kv_heads;  // NKVl
     int64_t head_dim;  // HD
     DType compute;     // T
+    int masks = 1;     // different ones of a token: a window's, none
   };
   // Memory from `arena`: layers · B · Tl · 2·NKVl·HD of T.
   KeyValueCache(Backend& backend, Communicator& cp, const SequenceLayout& layout, const Shape& shape, Arena& arena);
@@ -35,12 +36,13 @@ class KeyValueCache {
   // hold anything.
   void store(int64_t layer, Tensor k, Tensor v);
 
-  // What the next token's rows see: first [B, 1] int64 on the device, as AttentionMask::first; its index in the
-  // sequence.
-  void set_token(int64_t index, Tensor first);
+  // The next token's index in the sequence, and what its rows see under each mask: first [B, 1] int64 on the device, as
+  // AttentionMask::first.
+  void set_token(int64_t index, const std::vector<Tensor>& first);
   // The token's own keys and values [B, 1, NKVl, HD] are put in their place, then out [B, 1, NHl, HD] is its attention
-  // over everything up to itself. Collective over cp; the same on every rank of it.
-  void attend(int64_t layer, Tensor out, Tensor q, Tensor k, Tensor v, double scale);
+  // over everything up to itself under mask `mask`; sinks [NHl] (T) as for attention_begin, absent without. Collective
+  // over cp; the same on every rank of it.
+  void attend(int64_t layer, Tensor out, Tensor q, Tensor k, Tensor v, double scale, int mask = 0, Tensor sinks = {});
 
  private:
   Tensor part(int64_t layer, int64_t which) const;  // [B, Tl, NKVl, HD]; which: 0 keys, 1 values
@@ -52,11 +54,11 @@ class KeyValueCache {
   Shape shape_;
   int64_t index_ = -1;
 
-  Tensor keys_values_;  // [2·layers, B·Tl·NKVl·HD] (T)
-  Tensor key_index_;    // [Tl] int64
-  Tensor query_index_;  // [1] int64
-  Tensor first_;        // [B, 1] int64, the caller's
-  Tensor packed_;       // accumulator, maximum and sum of state_ concatenated (A)
+  Tensor keys_values_;         // [2·layers, B·Tl·NKVl·HD] (T)
+  Tensor key_index_;           // [Tl] int64
+  Tensor query_index_;         // [1] int64
+  std::vector<Tensor> first_;  // of each mask: [B, 1] int64, the caller's
+  Tensor packed_;              // accumulator, maximum and sum of state_ concatenated (A)
   AttentionState state_;
   Tensor lse_;  // [B, NHl, 1] (A)
   bool indices_ready_ = false;

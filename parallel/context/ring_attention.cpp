@@ -53,11 +53,13 @@ RingAttention::RingAttention(Backend& backend, Communicator& cp, const SequenceL
       shape_(shape),
       rank_(cp.rank()),
       ranks_(cp.size()),
-      schedule_(cp.size(), shape.ring_inner),
+      masks_(static_cast<size_t>(shape.masks), Mask{RingSchedule(cp.size(), shape.ring_inner),
+                                                    {},
+                                                    {},
+                                                    std::vector<MaskShape>(static_cast<size_t>(2 * cp.size()))}),
       staged_first_(arena.measuring() ? 0 : static_cast<size_t>(shape.batch * layout.local())),
       staged_reads_(static_cast<size_t>(2 * cp.size())),
-      all_reads_(static_cast<size_t>(2 * cp.size()) * cp.size()),
-      half_shapes_(static_cast<size_t>(2 * cp.size())) {
+      all_reads_(static_cast<size_t>(2 * cp.size()) * cp.size()) {
   CHECK(layout.cp() == cp.size(), "layout and communicator differ in size", layout.cp(), cp.size());
   CHECK(shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0, "query heads are a multiple of key/value heads",
         shape.heads, shape.kv_heads);
@@ -66,18 +68,18 @@ RingAttention::RingAttention(Backend& backend, Communicator& cp, const SequenceL
 }
 
 void RingAttention::allocate_work(Arena& arena) {
-  const auto [batch, heads, kv_heads, width, compute, backward, ring_inner] = shape_;
+  const auto [batch, heads, kv_heads, width, compute, backward, ring_inner, masks] = shape_;
   const int64_t local = layout_.local();
   const DType wide = accumulate_type(compute);
   const int64_t block = half_elements(layout_, shape_);
 
   const auto keys = [&] { return arena.allocate("attention.ring_keys", compute, {2, block}); };
-  const bool two_level = schedule_.stages() > 1;
+  const bool two_level = plan().stages() > 1;
   if (ranks_ > 1) base_[0] = keys();
   if (two_level) base_[1] = keys();
-  if (schedule_.inner() > 1) passing_[1] = keys();
+  if (plan().inner() > 1) passing_[1] = keys();
   // One ring's own block is not needed after its first hop; a base block is, until it has gone down a node.
-  if (schedule_.inner() > 2) passing_[0] = two_level ? keys() : base_[0];
+  if (plan().inner() > 2) passing_[0] = two_level ? keys() : base_[0];
 
   // The state of a forward pass and the accumulators of a backward pass are never alive together.
   const size_t begin = arena.mark();
@@ -99,7 +101,8 @@ void RingAttention::allocate_work(Arena& arena) {
   arena.advance(forward_end);
 }
 
-void RingAttention::set_mask(Tensor first, Tensor host) {
+void RingAttention::set_mask(int which, Tensor first, Tensor host) {
+  Mask& mask = masks_[static_cast<size_t>(which)];
   const int64_t local = layout_.local();
   CHECK(first.rank() == 2 && first.size(0) == shape_.batch && first.size(1) == local, "first is [B, Tl]",
         describe(first));
@@ -113,30 +116,30 @@ void RingAttention::set_mask(Tensor first, Tensor host) {
     }
     indices_ready_ = true;
   }
-  first_ = first;
-  own_shape_ = {};
+  mask.first = first;
+  mask.own = {};
   const bool dropped = injected(InjectedFault::kDocumentMaskDropped);
   const Tensor staged = Tensor::of(staged_first_, {shape_.batch, local});
   if (host)
     std::copy_n(host.span<int64_t>().begin(), staged_first_.size(), staged_first_.begin());
   else if (ranks_ > 1 || dropped)
-    backend_.download(staged, first_);
+    backend_.download(staged, first);
   if (dropped) {
     for (int64_t& index : staged_first_)
       if (index < layout_.padded()) index = 0;
-    backend_.upload(first_, staged);
+    backend_.upload(first, staged);
   }
-  if (host || ranks_ > 1 || dropped) own_shape_ = own_shape();
+  if (host || ranks_ > 1 || dropped) mask.own = own_shape();
   if (ranks_ == 1) return;
 
   // A half's keys are the run [begin, begin + half); a row sees some of them unless its interval ends before or starts
   // after.
   const int64_t half = layout_.half();
   for (int source = 0; source < ranks_; ++source)
-    for (int which = 0; which < 2; ++which) {
-      half_shapes_[static_cast<size_t>(2 * source + which)] = half_shape(source, which);
-      const int64_t begin = layout_.index_of(source, which * half);
-      int64_t& reads = staged_reads_[static_cast<size_t>(2 * source + which)];
+    for (int part = 0; part < 2; ++part) {
+      mask.halves[static_cast<size_t>(2 * source + part)] = half_shape(source, part);
+      const int64_t begin = layout_.index_of(source, part * half);
+      int64_t& reads = staged_reads_[static_cast<size_t>(2 * source + part)];
       reads = 0;
       for (int64_t row = 0; row < shape_.batch * local && reads == 0; ++row) {
         const int64_t from = staged_first_[static_cast<size_t>(row)];
@@ -145,7 +148,7 @@ void RingAttention::set_mask(Tensor first, Tensor host) {
       }
     }
   cp_.all_gather(Tensor::of(all_reads_, {ranks_, 2 * ranks_}), Tensor::of(staged_reads_, {1, 2 * ranks_}));
-  schedule_.set(all_reads_);
+  mask.schedule.set(all_reads_);
 }
 
 Tensor RingAttention::half_of(Tensor block, int half, int which) const {
@@ -160,12 +163,18 @@ Tensor RingAttention::part_of(Tensor block, Halves halves) {
   return block.rows(halves.early ? 0 : 1, halves.late ? 2 : 1);
 }
 
+AttentionMask RingAttention::own_mask() const {
+  const Mask& mask = masks_[static_cast<size_t>(mask_)];
+  return {query_index_, mask.first, query_index_, mask.own};
+}
+
 AttentionMask RingAttention::half_mask(int source, int half) const {
+  const Mask& mask = masks_[static_cast<size_t>(mask_)];
   int64_t begin = layout_.index_of(source, half * layout_.half());
-  MaskShape shape = half_shapes_[static_cast<size_t>(2 * source + half)];
+  MaskShape shape = mask.halves[static_cast<size_t>(2 * source + half)];
   if (half == 1 && injected(InjectedFault::kRingWrongChunkOrder))
     begin = (ranks_ + source) * layout_.half(), shape = {};
-  return {query_index_, first_, sequence_index_.rows(begin, begin + layout_.half()), shape};
+  return {query_index_, mask.first, sequence_index_.rows(begin, begin + layout_.half()), shape};
 }
 
 // Local order is that of the sequence, whatever the layout: own keys are causal unless a row's interval begins later.
@@ -201,7 +210,7 @@ MaskShape RingAttention::half_shape(int source, int half) const {
 
 void RingAttention::pack_own(Tensor k, Tensor v) {
   const int64_t half = layout_.half();
-  const Halves around = schedule_.carried(rank_, 0), down = schedule_.outer_carried(rank_, 0);
+  const Halves around = plan().carried(rank_, 0), down = plan().outer_carried(rank_, 0);
   for (int which = 0; which < 2; ++which)
     if (around.has(which) || down.has(which)) {
       backend_.copy(half_of(base_[0], which, 0), k.slice(1, which * half, (which + 1) * half));
@@ -210,8 +219,8 @@ void RingAttention::pack_own(Tensor k, Tensor v) {
 }
 
 Tensor& RingAttention::block(int step) {
-  const int inner_step = step % schedule_.inner();
-  return inner_step == 0 ? base_[step / schedule_.inner() % 2] : passing_[inner_step % 2];
+  const int inner_step = step % plan().inner();
+  return inner_step == 0 ? base_[step / plan().inner() % 2] : passing_[inner_step % 2];
 }
 
 void RingAttention::exchange(Transfers& transfers, Tensor send, int to, Tensor receive, int from,
@@ -232,41 +241,43 @@ void RingAttention::wait_after(int step) {
     transfers.clear();
   };
   finish(transfers_);
-  if ((step + 1) % schedule_.inner() == 0) finish(outer_keys_);
-  if (step % schedule_.inner() == 0 || step > ranks_) finish(outer_gradients_);
+  if ((step + 1) % plan().inner() == 0) finish(outer_keys_);
+  if (step % plan().inner() == 0 || step > ranks_) finish(outer_gradients_);
 }
 
 // Sends the present block down and receives the next one; nothing when no rank needs the hop. Beside that a piece of
 // the base block goes down a node, one in every step of the stage: a device carries out the exchanges of a group one
 // after another, and a whole block would make the inner hops behind it wait.
 void RingAttention::start_keys(int step) {
-  const int inner = schedule_.inner(), stage = step / inner, inner_step = step % inner;
+  const int inner = plan().inner(), stage = step / inner, inner_step = step % inner;
   if (step >= ranks_) return;
-  if (inner_step + 1 < inner && schedule_.any_carried(step))
-    exchange(transfers_, part_of(block(step), schedule_.carried(rank_, step)), schedule_.below(rank_),
-             part_of(block(step + 1), schedule_.carried(schedule_.above(rank_), step)), schedule_.above(rank_));
-  if (stage + 1 < schedule_.stages() && schedule_.any_outer_carried(stage)) {
-    const Tensor send = part_of(base_[stage % 2], schedule_.outer_carried(rank_, stage));
-    const int above = schedule_.outer_above(rank_);
-    const Tensor receive = part_of(base_[(stage + 1) % 2], schedule_.outer_carried(above, stage));
-    exchange(outer_keys_, piece_of(send, inner_step, inner), schedule_.outer_below(rank_),
+  if (inner_step + 1 < inner && plan().any_carried(step))
+    exchange(transfers_, part_of(block(step), plan().carried(rank_, step)), plan().below(rank_),
+             part_of(block(step + 1), plan().carried(plan().above(rank_), step)), plan().above(rank_));
+  if (stage + 1 < plan().stages() && plan().any_outer_carried(stage)) {
+    const Tensor send = part_of(base_[stage % 2], plan().outer_carried(rank_, stage));
+    const int above = plan().outer_above(rank_);
+    const Tensor receive = part_of(base_[(stage + 1) % 2], plan().outer_carried(above, stage));
+    exchange(outer_keys_, piece_of(send, inner_step, inner), plan().outer_below(rank_),
              piece_of(receive, inner_step, inner), above);
   }
 }
 
-void RingAttention::forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, double scale) {
-  CHECK(first_, "set_mask comes before forward");
-  backend_.attention_begin(state_);
+void RingAttention::forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, const Layer& layer) {
+  mask_ = layer.mask;
+  CHECK(masks_[static_cast<size_t>(mask_)].first, "set_mask comes before forward");
+  const double scale = layer.scale;
+  backend_.attention_begin(state_, layer.sinks);
   if (ranks_ > 1) pack_own(k, v);
   for (int step = 0; step < ranks_; ++step) {
     start_keys(step);
     if (step == 0) backend_.attention_forward(state_, q, k, v, own_mask(), scale);
-    const Halves read = schedule_.read(rank_, step);
+    const Halves read = plan().read(rank_, step);
     for (int half = 0; half < 2; ++half)
       if (read.has(half)) {
         poll();
         backend_.attention_forward(state_, q, half_of(block(step), half, 0), half_of(block(step), half, 1),
-                                   half_mask(schedule_.source(rank_, step), half), scale);
+                                   half_mask(plan().source(rank_, step), half), scale);
       }
     // The sent block was read by the work above, the next hop overwrites it: that hop starts after all work put on the
     // backend's queue before (communicator.h).
@@ -278,62 +289,62 @@ void RingAttention::forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v
 // What the step before has left in outgoing_: on to the next rank down, or where all of the stage is in it straight to
 // who collects it.
 void RingAttention::start_gradients(int step) {
-  const int before = step - 1, inner = schedule_.inner();
+  const int before = step - 1, inner = plan().inner();
   if (before < 1 || before >= ranks_) return;
-  if (schedule_.any_gradient_carried(before)) {
-    const int above = schedule_.above(rank_);
-    exchange(transfers_, part_of(outgoing_, schedule_.gradient_carried(rank_, before)), schedule_.below(rank_),
-             part_of(incoming_, schedule_.gradient_carried(above, before)), above);
+  if (plan().any_gradient_carried(before)) {
+    const int above = plan().above(rank_);
+    exchange(transfers_, part_of(outgoing_, plan().gradient_carried(rank_, before)), plan().below(rank_),
+             part_of(incoming_, plan().gradient_carried(above, before)), above);
   }
   if (before % inner == 0) {  // nobody but the collector has read these
-    const Halves stay = schedule_.gradient_finished(rank_, before);
+    const Halves stay = plan().gradient_finished(rank_, before);
     for (int half = 0; half < 2; ++half)
       if (stay.has(half)) backend_.copy(collected_.rows(half, half + 1), outgoing_.rows(half, half + 1));
-  } else if (schedule_.any_gradient_finished(before)) {
-    const int last_reader = schedule_.reader(rank_, before % inner);  // of this rank's base block
-    exchange(transfers_, part_of(outgoing_, schedule_.gradient_finished(rank_, before)),
-             schedule_.collector(rank_, before), part_of(collected_, schedule_.gradient_finished(last_reader, before)),
-             last_reader, Communicator::Kind::kMessage);
+  } else if (plan().any_gradient_finished(before)) {
+    const int last_reader = plan().reader(rank_, before % inner);  // of this rank's base block
+    exchange(transfers_, part_of(outgoing_, plan().gradient_finished(rank_, before)), plan().collector(rank_, before),
+             part_of(collected_, plan().gradient_finished(last_reader, before)), last_reader,
+             Communicator::Kind::kMessage);
   }
 }
 
 // What the stage before the last collection has left in leaving_: down to the next node, or straight home where it is
 // complete. In pieces, as the base blocks; the last stage's have nothing to hide behind and come in one.
 void RingAttention::start_outer_gradients(int step) {
-  const int inner = schedule_.inner(), stage = (step - 1) / inner - 1;
-  if (step < 1 || stage < 1 || stage >= schedule_.stages()) return;
-  const int pieces = stage + 1 < schedule_.stages() ? inner : 1, piece = (step - 1) % inner;
+  const int inner = plan().inner(), stage = (step - 1) / inner - 1;
+  if (step < 1 || stage < 1 || stage >= plan().stages()) return;
+  const int pieces = stage + 1 < plan().stages() ? inner : 1, piece = (step - 1) % inner;
   const auto send = [&](Tensor receive, Halves own, int to, Halves theirs, int from, Communicator::Kind kind) {
     exchange(outer_gradients_, piece_of(part_of(leaving_, own), piece, pieces), to,
              piece_of(part_of(receive, theirs), piece, pieces), from, kind);
   };
-  if (schedule_.any_outer_gradient_carried(stage)) {
-    const int above = schedule_.outer_above(rank_);
-    send(arriving_, schedule_.outer_gradient_carried(rank_, stage), schedule_.outer_below(rank_),
-         schedule_.outer_gradient_carried(above, stage), above, Communicator::Kind::kShift);
+  if (plan().any_outer_gradient_carried(stage)) {
+    const int above = plan().outer_above(rank_);
+    send(arriving_, plan().outer_gradient_carried(rank_, stage), plan().outer_below(rank_),
+         plan().outer_gradient_carried(above, stage), above, Communicator::Kind::kShift);
   }
-  if (schedule_.any_outer_gradient_finished(stage)) {
-    const int base = schedule_.base(stage), last_reader = schedule_.reader(rank_, base);
-    send(home_, schedule_.outer_gradient_finished(rank_, stage), schedule_.source(rank_, base),
-         schedule_.outer_gradient_finished(last_reader, stage), last_reader, Communicator::Kind::kMessage);
+  if (plan().any_outer_gradient_finished(stage)) {
+    const int base = plan().base(stage), last_reader = plan().reader(rank_, base);
+    send(home_, plan().outer_gradient_finished(rank_, stage), plan().source(rank_, base),
+         plan().outer_gradient_finished(last_reader, stage), last_reader, Communicator::Kind::kMessage);
   }
 }
 
 void RingAttention::backward_remote(int step, Tensor q, Tensor dout, Tensor lse, double scale) {
-  const Halves read = schedule_.read(rank_, step);
+  const Halves read = plan().read(rank_, step);
   for (int half = 0; half < 2; ++half)
     if (read.has(half)) {
       backend_.fill(part_.rows(half, half + 1), 0);
       backend_.attention_backward(dq_, half_of(part_, half, 0), half_of(part_, half, 1), q,
                                   half_of(block(step), half, 0), half_of(block(step), half, 1), dout, lse, delta_,
-                                  half_mask(schedule_.source(rank_, step), half), scale);
+                                  half_mask(plan().source(rank_, step), half), scale);
     }
 }
 
 // This rank's part and that of the ranks before it become one, which is sent while the next block is worked on.
 void RingAttention::add_parts(int step) {
-  const Halves mine = schedule_.read(rank_, step);
-  const Halves theirs = step > 1 ? schedule_.gradient_carried(schedule_.above(rank_), step - 1) : Halves{};
+  const Halves mine = plan().read(rank_, step);
+  const Halves theirs = step > 1 ? plan().gradient_carried(plan().above(rank_), step - 1) : Halves{};
   for (int half = 0; half < 2; ++half) {
     if (!theirs.has(half)) continue;
     const Tensor sum = part_.rows(half, half + 1);
@@ -345,13 +356,12 @@ void RingAttention::add_parts(int step) {
 
 // All of a stage has come. Of stage 0 that is of this rank's own keys; otherwise the nodes before are added.
 void RingAttention::collect(int stage) {
-  const Halves mine = schedule_.collected(rank_, stage);
+  const Halves mine = plan().collected(rank_, stage);
   if (stage == 0) {
     add_home(collected_, {mine.early && !injected(InjectedFault::kRingDropsLastGradientHop), mine.late});
     return;
   }
-  const Halves theirs =
-      stage > 1 ? schedule_.outer_gradient_carried(schedule_.outer_above(rank_), stage - 1) : Halves{};
+  const Halves theirs = stage > 1 ? plan().outer_gradient_carried(plan().outer_above(rank_), stage - 1) : Halves{};
   for (int half = 0; half < 2; ++half) {
     if (!theirs.has(half)) continue;
     const Tensor sum = collected_.rows(half, half + 1);
@@ -371,11 +381,14 @@ void RingAttention::add_home(Tensor block, Halves halves) {
 }
 
 void RingAttention::backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k, Tensor v, Tensor out,
-                             Tensor lse, double scale) {
+                             Tensor lse, const Layer& layer) {
   CHECK(shape_.backward, "this ring was built for forward passes only");
-  CHECK(first_, "set_mask comes before backward");
-  const int stages = schedule_.stages();
+  mask_ = layer.mask;
+  CHECK(masks_[static_cast<size_t>(mask_)].first, "set_mask comes before backward");
+  const double scale = layer.scale;
+  const int stages = plan().stages();
   backend_.attention_delta(delta_, dout, out);
+  if (layer.sinks) backend_.attention_sinks_backward(layer.sinks_gradient, layer.sinks, lse, delta_);
   for (const Tensor& accumulator : {dq_, dk_, dv_}) backend_.fill(accumulator, 0);
   if (ranks_ > 1) pack_own(k, v);
 
@@ -392,13 +405,13 @@ void RingAttention::backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tenso
     poll();
     if (step > 0 && step < ranks_) backward_remote(step, q, dout, lse, scale);
     wait_after(step);
-    if (step > 0 && step <= ranks_ && step % schedule_.inner() == 0) collect(step / schedule_.inner() - 1);
+    if (step > 0 && step <= ranks_ && step % plan().inner() == 0) collect(step / plan().inner() - 1);
     if (step > 0 && step < ranks_) add_parts(step);
   }
 
   Halves came;
   for (int stage = 1; stage < stages; ++stage) {
-    const Halves finished = schedule_.outer_gradient_finished(schedule_.reader(rank_, schedule_.base(stage)), stage);
+    const Halves finished = plan().outer_gradient_finished(plan().reader(rank_, plan().base(stage)), stage);
     came = {came.early || finished.early, came.late || finished.late};
   }
   if (stages > 1 && !injected(InjectedFault::kRingDropsOuterGradientHop)) add_home(home_, came);

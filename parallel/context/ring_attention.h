@@ -43,21 +43,30 @@ class RingAttention {
     DType compute;         // T
     bool backward = true;  // false: forward only (evaluation), less memory
     int ring_inner = 0;    // ranks of an inner ring, a divisor of cp's; 0: one ring
+    int masks = 1;         // different masks of one micro-batch: a window's, none
   };
   RingAttention(Backend& backend, Communicator& cp, const SequenceLayout& layout, const Shape& shape, Arena& arena);
   void allocate_work(Arena& arena);
 
-  // first [B, Tl] int64: for each local row the sequence index of its first visible key (runtime/backend.h).
-  // Collective; call once per micro-batch. The rows' own indices come from the layout. `first` is kept as a view: its
-  // memory must stay as it is until the last pass over this micro-batch. `host`: the same on the host where the caller
-  // has it, which saves the way back; without it the only rank of a group (W = 1) knows nothing of the mask's shape.
-  void set_mask(Tensor first, Tensor host = {});
+  // Of mask `which`: first [B, Tl] int64, for each local row the sequence index of its first visible key
+  // (runtime/backend.h). Collective; call once per micro-batch and mask. The rows' own indices come from the layout.
+  // `first` is kept as a view: its memory must stay as it is until the last pass over this micro-batch. `host`: the
+  // same on the host where the caller has it, which saves the way back; without it the only rank of a group (W = 1)
+  // knows nothing of the mask's shape.
+  void set_mask(int which, Tensor first, Tensor host = {});
 
+  // How a layer attends: under which mask, with which scale, and its sinks [NHl] (T), absent without.
+  struct Layer {
+    double scale = 1;
+    int mask = 0;
+    Tensor sinks = {};
+    Tensor sinks_gradient = {};  // [NHl] (A) +=
+  };
   // out [B, Tl, NHl, HD] (T), lse [B, NHl, Tl] (A).  q, k, v local, rotated; dims 0..2 may be strided.
-  void forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, double scale);
+  void forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, const Layer& layer);
   // dq, dk, dv (T; overwritten; may be strided) from dout, out and lse of the forward pass.
   void backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse,
-                double scale);
+                const Layer& layer);
 
   // Bytes all ranks together put on the wire for one forward (backward) pass of plain causal attention by the formulas
   // of parallel/README.md; the test compares them with what was counted. Masks that hide whole halves send less.
@@ -71,8 +80,8 @@ class RingAttention {
   static RingSchedule::Wire forward_wire(const SequenceLayout& layout, const Shape& shape);
   static RingSchedule::Wire backward_wire(const SequenceLayout& layout, const Shape& shape);
 
-  // What travels under the mask that was set.
-  const RingSchedule& schedule() const { return schedule_; }
+  // What travels under a mask that was set.
+  const RingSchedule& schedule(int mask = 0) const { return masks_[static_cast<size_t>(mask)].schedule; }
 
  private:
   using Transfers = std::vector<std::unique_ptr<Communicator::Transfer>>;
@@ -80,7 +89,15 @@ class RingAttention {
   Tensor half_of(Tensor block, int half, int which) const;  // [B, half, NKVl, HD]; which: 0 keys, 1 values
   static Tensor part_of(Tensor block, Halves halves);       // what one message carries; absent for none
   Tensor& block(int step);                                  // worked on at this step
-  AttentionMask own_mask() const { return {query_index_, first_, query_index_, own_shape_}; }
+  // What is known of one mask.
+  struct Mask {
+    RingSchedule schedule;
+    Tensor first;  // [B, Tl] int64, the caller's
+    MaskShape own;
+    std::vector<MaskShape> halves;  // [source, half]
+  };
+  const RingSchedule& plan() const { return masks_[static_cast<size_t>(mask_)].schedule; }  // of the present pass
+  AttentionMask own_mask() const;
   AttentionMask half_mask(int source, int half) const;
   // From staged_first_.
   MaskShape own_shape() const;
@@ -104,11 +121,11 @@ class RingAttention {
   Shape shape_;
   int rank_;
   int ranks_;
-  RingSchedule schedule_;
+  std::vector<Mask> masks_;
+  int mask_ = 0;  // of the present pass
 
   Tensor query_index_;     // [Tl] int64
   Tensor sequence_index_;  // [T] int64: 0, 1, 2 …; the indices of any half are a slice of it (W > 1)
-  Tensor first_;           // [B, Tl] int64, the caller's
   bool indices_ready_ = false;
 
   // Of stage o base_[o % 2] is the block it begins with, and the other one that of the next stage, being received; at
@@ -131,8 +148,6 @@ class RingAttention {
 
   std::vector<int64_t> staged_first_;  // host staging of set_mask
   std::vector<int64_t> staged_reads_, all_reads_;
-  MaskShape own_shape_;
-  std::vector<MaskShape> half_shapes_;  // [source, half]
 };
 
 }  // namespace carillon

@@ -22,7 +22,7 @@ void embedding_parallel_backward(Backend& backend, Tensor dtable, Tensor ids, Ro
 
 VocabularyLoss::VocabularyLoss(Backend& backend, Communicator& tp, const RowShards& shards, int64_t channels,
                                int64_t vocabulary_local, int64_t first_row, int64_t chunk_rows, DType compute,
-                               Arena& arena, bool with_margins)
+                               Arena& arena, bool with_margins, double logit_cap)
     : backend_(backend),
       tp_(tp),
       shards_(shards),
@@ -31,7 +31,8 @@ VocabularyLoss::VocabularyLoss(Backend& backend, Communicator& tp, const RowShar
       first_row_(first_row),
       most_per_rank_((std::clamp<int64_t>(chunk_rows, 1, shards.rows()) + tp.size() - 1) / tp.size()),
       chunk_per_rank_(most_per_rank_),
-      compute_(compute) {
+      compute_(compute),
+      logit_cap_(logit_cap) {
   const int64_t rows = rows_;
   const DType wide = accumulate_type(compute);
   const int64_t chunk = most_per_rank_ * tp.size();
@@ -148,7 +149,10 @@ void VocabularyLoss::run_chunk(const Chunk& chunk, Tensor x, Tensor dweight, Ten
   const Tensor sums = sums_.rows(0, 2 * chunk.rows).reshape({2, chunk.rows});
   const Tensor target = target_.rows(chunk.begin, chunk.begin + chunk.rows);
 
-  if (any_columns) backend_.matmul(logits, x, weight, Transpose::kNo, Transpose::kYes);
+  if (any_columns) {
+    backend_.matmul(logits, x, weight, Transpose::kNo, Transpose::kYes);
+    if (logit_cap_ != 0) backend_.soft_cap(logits, logit_cap_);
+  }
   backend_.cross_entropy_maximum(maximum, logits);
   tp_.all_reduce(maximum, Reduction::kMax);
   backend_.cross_entropy_sums(sums, logits, maximum, target, first_row_);
@@ -160,7 +164,7 @@ void VocabularyLoss::run_chunk(const Chunk& chunk, Tensor x, Tensor dweight, Ten
     dlogits = Tensor(logits.raw(), compute_, {chunk.rows, width}).slice(1, 0, logits.size(1));
   }
   backend_.cross_entropy_finish(loss_.rows(chunk.begin, chunk.begin + chunk.rows), dlogits, logits, maximum, sums,
-                                target, weight_.rows(chunk.begin, chunk.begin + chunk.rows), first_row_);
+                                target, weight_.rows(chunk.begin, chunk.begin + chunk.rows), first_row_, logit_cap_);
   if (margin_)
     backend_.copy(margin_.rows(chunk.begin, chunk.begin + chunk.rows), sums.rows(1, 2).reshape({chunk.rows}));
   if (!gradients) return;

@@ -19,11 +19,12 @@ void embedding_parallel_backward(Backend& backend, Tensor dtable, Tensor ids, Ro
 
 class VocabularyLoss {
  public:
+  // logit_cap: logits are cap · tanh(x · weight / cap); 0: as they are.
   // chunk_rows: rows of logits alive at once, rounded up to a multiple of tp. Memory chunk_rows · Vl · 4 bytes,
   // float64 8.
   VocabularyLoss(Backend& backend, Communicator& tp, const RowShards& shards, int64_t channels,
                  int64_t vocabulary_local, int64_t first_row, int64_t chunk_rows, DType compute, Arena& arena,
-                 bool with_margins = false);
+                 bool with_margins = false, double logit_cap = 0);
 
   // x_shard[N/tp, C] (after the final norm, allocated as `shards`), weight[Vl, C] (lm_head or the tied embedding),
   // target[N] int64 (-1 none), target_weight[N] (A). loss[N] (A) = -log p(target) per row, 0 without target: the same
@@ -59,6 +60,7 @@ class VocabularyLoss {
   int64_t most_per_rank_;   // rows of a chunk that one tp rank may give
   int64_t chunk_per_rank_;  // … that it does give at present, so that chunks are about equal
   DType compute_;
+  double logit_cap_;
 
   Tensor picked_;    // [chunk/tp, C] (T)  this rank's rows of a chunk; then their gradient
   Tensor gathered_;  // [chunk, C] (T)     all ranks' rows; then the gradient's part (tp > 1: summed into picked_)

@@ -46,10 +46,10 @@ Times measure(Communicator& cp, DType type, int64_t length) {
   const auto keys = [&] { return workspace.normal(type, {1, local, kKvHeads, kHeadDim}); };
   const Tensor q = queries(), dout = queries(), k = keys(), v = keys(), out = queries(), dq = queries(), dk = keys(),
                dv = keys(), lse = workspace.zeros(accumulate_type(type), {1, kHeads, local});
-  attention.set_mask(workspace.indices({1, local}, 0));
+  attention.set_mask(0, workspace.indices({1, local}, 0));
   const double scale = 1 / std::sqrt(static_cast<double>(kHeadDim));
-  const auto forward = [&] { attention.forward(out, lse, q, k, v, scale); };
-  const auto backward = [&] { attention.backward(dq, dk, dv, dout, q, k, v, out, lse, scale); };
+  const auto forward = [&] { attention.forward(out, lse, q, k, v, {scale}); };
+  const auto backward = [&] { attention.backward(dq, dk, dv, dout, q, k, v, out, lse, {scale}); };
   forward();
   backward();
 

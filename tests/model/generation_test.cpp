@@ -69,9 +69,8 @@ std::vector<std::vector<double>> losses_through_cache(const CachedCase& test) {
     Arena arena(backend->allocate(measuring.peak()));
     allocate(arena);
     parameters->initialize(*backend, test.config.initializer_range, kSeed);
-    const RopeTable table = make_rope_table(test.config.rope, test.config.head_dim, longest);
-    prompt->set_rotation(table);
-    token->set_rotation(table);
+    prompt->set_rotation(test.config, longest);
+    token->set_rotation(test.config, longest);
 
     const auto rows = static_cast<size_t>(batch * longest);
     std::vector<int64_t> tokens(rows), position(rows), first(rows, longest), target(rows, -1);

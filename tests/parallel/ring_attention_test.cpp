@@ -170,15 +170,15 @@ Whole ring(const Case& c, const Whole& in, int ranks, Traffics* traffics = nullp
       const int64_t index = layout.index_of(cp->rank(), i);
       first[i] = index < c.length ? in.first[index] : layout.padded();
     }
-    attention.set_mask(memory.give(Tensor::of(first, {1, local})));
+    attention.set_mask(0, memory.give(Tensor::of(first, {1, local})));
     const Tensor all_lse = memory.give(Tensor::of(lse, {1, c.heads, local}));
     const double scale = 1 / std::sqrt(static_cast<double>(c.head_dim));
     cp->reset_traffic();
-    attention.forward(out, all_lse, q, k, v, scale);
+    attention.forward(out, all_lse, q, k, v, {scale});
     const Traffic forward = cp->traffic();
     const int64_t forward_outer = std::exchange(cp->outer_bytes, 0);
     cp->reset_traffic();
-    attention.backward(dq, dk, dv, dout, q, k, v, out, all_lse, scale);
+    attention.backward(dq, dk, dv, dout, q, k, v, out, all_lse, {scale});
     const Traffic backward = cp->traffic();
 
     const std::lock_guard lock(mutex);

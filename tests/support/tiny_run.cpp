@@ -99,7 +99,7 @@ struct Rank {
     parameters->initialize(*backend, run.config.initializer_range, run.seed);
     move(*backend, *parameters);
     optimizer->start_from_weights();
-    transformer->set_rotation(make_rope_table(run.config.rope, run.config.head_dim, length));
+    transformer->set_rotation(run.config, length);
 
     ShardedBatch sharded(layout, grid.cp_rank, batch);
     for (int step = 0; step < run.steps; ++step) {
