@@ -34,8 +34,8 @@ Generator::Generator(Backend& backend, ProcessGrid& grid, const ModelConfig& con
       rope_(config.rope),
       shards_(config, grid.shape.tensor, grid.tp_rank),
       vocabulary_counts_(static_cast<size_t>(grid.shape.tensor)) {
-  int64_t own = shards_.vocabulary.size();
-  grid.tp->all_gather(Tensor::of(vocabulary_counts_, {grid.shape.tensor}), Tensor(&own, DType::kInt64, {1}));
+  for (int rank = 0; rank < grid.shape.tensor; ++rank)
+    vocabulary_counts_[static_cast<size_t>(rank)] = TensorShards(config, grid.shape.tensor, rank).vocabulary.size();
 }
 
 Generator::~Generator() = default;

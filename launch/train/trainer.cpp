@@ -113,8 +113,8 @@ void Trainer::share_decisions(StepRecord& record) {
   for (size_t i = 0; i < std::size(axes); ++i)
     record.communication[axes[i].first] = {{"bytes", sums[3 + 2 * i]}, {"calls", sums[4 + 2 * i]}};
   record.peak_memory_bytes = grid_.world->max(peak_memory_bytes());
-  if (!backend_->unified()) {
-    const DeviceMemory memory = backend_->memory();
+  if (!backend().unified()) {
+    const DeviceMemory memory = backend().memory();
     record.device_memory_bytes = grid_.world->max(memory.total - memory.free);
   }
 }

@@ -47,14 +47,6 @@ NetworkOptions network_options_of(const RunConfig& config) {
   return options;
 }
 
-OpenedModel open_run_model(Communicator& world, const RunConfig& config, const Notice& notice) {
-  if (config.model.base) return open_model(world, *config.model.base, config.rope.settings, notice);
-  OpenedModel model;
-  model.config = parse_model_config(config.model.config_json(), "the configuration's model:", ExitCode::kUsage);
-  model.config.rope = merge_rope_config(model.config.rope, config.rope.settings, "rope");
-  return model;
-}
-
 TokenStore open_training_data(Communicator& world, const RunConfig& config, const ModelConfig& model,
                               const Tokenizer* tokenizer, const Notice& notice) {
   std::optional<uint32_t> end_of_document;

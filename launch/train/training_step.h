@@ -14,9 +14,6 @@
 
 namespace carillon {
 
-// The run's model: `model.base` opened, or the geometry given (then without a source). Collective in its errors.
-OpenedModel open_run_model(Communicator& world, const RunConfig& config, const Notice& notice);
-
 // The run's training tokens. Collective.
 TokenStore open_training_data(Communicator& world, const RunConfig& config, const ModelConfig& model,
                               const Tokenizer* tokenizer, const Notice& notice);
