@@ -63,7 +63,7 @@ void Trainer::train_step() {
   for (Communicator* axis : {grid_.dp.get(), grid_.cp.get(), grid_.tp.get(), grid_.dp_cp.get()}) axis->reset_traffic();
   StepRecord record;
   record.lr = schedule_.factor(state_.step) * config_.train.learning_rate;
-  const TrainingStep::Sums sums = training_->accumulate(state_.step);
+  const StepSums sums = training_->accumulate(state_.step);
   if (sums.weight > 0) {
     const double loss = sums.loss / sums.weight;
     bool updated = false;
