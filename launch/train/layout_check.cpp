@@ -24,7 +24,7 @@ class Steps {
   std::pair<double, double> take(int64_t step) {
     const StepSums sums = training_.accumulate(step);
     const auto outcome =
-        training_.network().optimizer().step(sums.weight, config_.train.learning_rate, config_.train.adam_beta1);
+        training_.network().optimizer().step(sums.weight, config_.train.learning_rate, config_.train.adamw.beta1);
     return {sums.loss / sums.weight, outcome.gradient_norm};
   }
 

@@ -69,7 +69,7 @@ void Trainer::train_step() {
     bool updated = false;
     if (std::isfinite(loss)) {
       record.loss = loss;
-      const auto outcome = network().optimizer().step(sums.weight, record.lr, config_.train.adam_beta1);
+      const auto outcome = network().optimizer().step(sums.weight, record.lr, config_.train.adamw.beta1);
       if (std::isfinite(outcome.gradient_norm)) record.grad_norm = outcome.gradient_norm;
       updated = outcome.updated;
     }

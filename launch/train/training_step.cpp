@@ -38,12 +38,8 @@ NetworkOptions network_options_of(const RunConfig& config) {
   options.recompute = config.train.recompute;
   options.mlp_tile = config.train.mlp_tile.value_or(0);
   options.offload = config.train.offload;
+  options.optimizer = {config.train.adamw};
   options.optimizer.zero = static_cast<int>(config.parallel.zero);
-  options.optimizer.beta1 = config.train.adam_beta1;
-  options.optimizer.beta2 = config.train.adam_beta2;
-  options.optimizer.epsilon = config.train.adam_epsilon;
-  options.optimizer.weight_decay = config.train.weight_decay;
-  options.optimizer.max_grad_norm = config.train.max_grad_norm.value_or(0);
   return options;
 }
 
