@@ -37,8 +37,11 @@ void Evaluator::load(const std::string& path) {
   session_.open_model(path, Json::object());
   session_.open_tokenizer(config_.data.tokenizer.value_or(""));
   session_.make_grid();
-  auto runner = std::make_unique<PointRunner>(session_.backend(), session_.grid(), session_.model().config, config_,
-                                              session_.tokenizer(), "rope");
+  std::unique_ptr<PointRunner> runner;
+  agree(session_.world(), [&] {
+    runner = std::make_unique<PointRunner>(session_.backend(), session_.grid(), session_.model().config, config_,
+                                           session_.tokenizer(), "rope");
+  });
   session_.load_weights(runner->parameters());
   loaded_ = std::move(runner);
   path_ = path;
