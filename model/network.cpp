@@ -60,6 +60,8 @@ void Network::measure_and_allocate() {
   arena_ = Arena(backend_.allocate(measuring.peak()));
   if (host.peak() > 0) host_ = Arena(backend_.allocate_host(host.peak()));
   parts_ = allocate(arena_, host_);
+  CHECK(arena_.peak() == measuring.peak() && host_.peak() == host.peak(), "memory is allocated as it was measured",
+        arena_.peak(), measuring.peak());
 }
 
 Network::Parts Network::allocate(Arena& arena, Arena& host) {
@@ -91,6 +93,8 @@ std::unique_ptr<Transformer> Network::allocate_transformer(Arena& arena, Arena& 
   options.batch = options_.batch;
   options.positions = layout_.padded();
   options.mlp_tile = options_.mlp_tile;
+  options.loss_chunk_rows = options_.loss_chunk_rows;
+  options.tensor_chunks = options_.tensor_chunks;
   options.offload_checkpoints = options_.training && offloads_checkpoints(options_.offload);
   return std::make_unique<Transformer>(backend_, grid_, config_, shards_, parameters(), layout_, options, arena, &host);
 }

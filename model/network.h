@@ -18,6 +18,8 @@ struct NetworkOptions {
   int64_t sequence_length = 0;  // T, before padding
   LayoutKind layout = LayoutKind::kZigzag;
   bool training = true;
+  // As in TransformerOptions; 0: chosen by the transformer.
+  int64_t loss_chunk_rows = 0, tensor_chunks = 0;
   // Training only:
   Recompute recompute = Recompute::kSelective;
   int64_t mlp_tile = 0;              // rows of the MLP at a time, 0: all; not with Recompute::kNone

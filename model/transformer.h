@@ -12,10 +12,10 @@
 
 #include "model/activation_offload.h"
 #include "model/activations.h"
-#include "model/micro_batch.h"
 #include "model/parameters.h"
 #include "model/rope.h"
 #include "parallel/context/key_value_cache.h"
+#include "parallel/context/micro_batch.h"
 #include "parallel/context/ring_attention.h"
 #include "parallel/tensor/row_shards.h"
 #include "parallel/tensor/vocabulary_parallel.h"

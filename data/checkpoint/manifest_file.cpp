@@ -7,7 +7,7 @@
 
 #include "data/checkpoint/tensor_hash.h"
 #include "data/files/output_file.h"
-#include "runtime/error.h"
+#include "runtime/json_lines.h"
 
 namespace carillon {
 namespace {
@@ -82,21 +82,20 @@ Manifest read_manifest(const std::string& folder) {
   if (!swap_hash(text, hash) || text_hash(text) != hash)
     fail(ExitCode::kBadInput, "the manifest does not match its own hash, {}, use another checkpoint", path);
   Manifest manifest;
-  try {
-    const Json json = Json::parse(text);
-    if (json.at("format_version").get<int64_t>() > kCheckpointFormat)
-      fail(ExitCode::kBadInput, "is of format {}, newer than this carillon's {}, {}, use a newer carillon",
-           json.at("format_version").get<int64_t>(), kCheckpointFormat, path);
-    manifest.step = json.at("step").get<int64_t>();
-    manifest.layout = json.at("layout");
-    manifest.data = json.at("data");
-    manifest.config = json.at("config");
-    for (const auto& [name, entry] : json.at("tensors").items())
-      manifest.tensors[name] = {entry.at("dtype").get<std::string>(), entry.at("shape").get<std::vector<int64_t>>(),
-                                entry.at("hash").get<std::string>()};
-  } catch (const Json::exception& problem) {
-    fail(ExitCode::kBadInput, "the manifest lacks what it must hold ({}), {}, use another checkpoint", problem.what(),
-         path);
+  const std::string remedy = "use another checkpoint";
+  const Json json = parse_json_object(text, path, remedy);
+  const JsonFields fields(json, {path, remedy});
+  if (const int64_t format = fields.integer("format_version", 1); format > kCheckpointFormat)
+    fail(ExitCode::kBadInput, "is of format {}, newer than this carillon's {}, {}, use a newer carillon", format,
+         kCheckpointFormat, path);
+  manifest.step = fields.integer("step", 0);
+  manifest.layout = fields.object("layout").json();
+  manifest.data = fields.object("data").json();
+  manifest.config = fields.object("config").json();
+  const JsonFields tensors = fields.object("tensors");
+  for (const auto& item : tensors.json().items()) {
+    const JsonFields entry = tensors.object(item.key());
+    manifest.tensors[item.key()] = {entry.text("dtype"), entry.integers("shape", 0), entry.text("hash")};
   }
   if (const int64_t named = step_of_folder(folder); named >= 0 && named != manifest.step)
     fail(ExitCode::kBadInput, "the manifest is of step {}, {}, the folder was renamed or copied wrongly", manifest.step,

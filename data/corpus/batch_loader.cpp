@@ -11,11 +11,7 @@ BatchLoader::BatchLoader(const TokenStore& store, const BatchLoaderOptions& opti
     : store_(store),
       options_(options),
       packing_(pack(store.document_begin(), options.packing, options.sequence_length)),
-      tokens_(static_cast<size_t>(options.micro_batch * options.sequence_length)),
-      position_(tokens_.size()),
-      first_(tokens_.size()),
-      target_(tokens_.size()),
-      weight_(tokens_.size()) {
+      batch_(options.micro_batch, options.sequence_length) {
   CHECK(packing_.sequences() > 0 && packing_.sequences() < int64_t{UINT32_MAX}, "sequences are counted in 32 bits",
         packing_.sequences());
 }
@@ -38,14 +34,12 @@ int64_t BatchLoader::sequence_at(int64_t index) {
   return options_.shuffle ? int64_t{order_of(epoch)[static_cast<size_t>(place)]} : place;
 }
 
-BatchLoader::Views BatchLoader::get(int64_t step, int64_t micro) {
+MicroBatch BatchLoader::get(int64_t step, int64_t micro) {
   CHECK(0 <= micro && micro < options_.accumulation, "no such micro-step", micro, options_.accumulation);
-  const int64_t batch = options_.micro_batch, length = options_.sequence_length;
+  const int64_t batch = options_.micro_batch;
   for (int64_t row = 0; row < batch; ++row)
     fill(row, sequence_at(step * block() + (micro * batch + row) * options_.dp_size + options_.dp_rank));
-  return {Tensor::of(tokens_, {batch, length}), Tensor::of(position_, {batch, length}),
-          Tensor::of(first_, {batch, length}), Tensor::of(target_, {batch, length}),
-          Tensor::of(weight_, {batch, length})};
+  return batch_.view();
 }
 
 void BatchLoader::fill(int64_t row, int64_t sequence) {
@@ -58,22 +52,15 @@ void BatchLoader::fill(int64_t row, int64_t sequence) {
     const int64_t begin = at;
     for (int64_t i = 0; i < segment.length; ++i, ++at) {
       const size_t here = base + static_cast<size_t>(at), from = static_cast<size_t>(segment.begin + i);
-      tokens_[here] = tokens[from];
-      position_[here] = i;
-      first_[here] = begin;
+      batch_.tokens[here] = tokens[from];
+      batch_.position[here] = i;
+      batch_.first[here] = begin;
       const bool last = i + 1 == segment.length;
-      weight_[here] = last ? 0 : weights.empty() ? 1 : weights[from + 1];
-      target_[here] = weight_[here] != 0 ? int64_t{tokens[from + 1]} : -1;
+      batch_.target_weight[here] = last ? 0 : weights.empty() ? 1 : weights[from + 1];
+      batch_.target[here] = batch_.target_weight[here] != 0 ? int64_t{tokens[from + 1]} : -1;
     }
   }
-  for (; at < length; ++at) {
-    const size_t here = base + static_cast<size_t>(at);
-    tokens_[here] = 0;
-    position_[here] = 0;
-    first_[here] = length;
-    target_[here] = -1;
-    weight_[here] = 0;
-  }
+  for (; at < length; ++at) batch_.pad(base + static_cast<size_t>(at));
 }
 
 }  // namespace carillon

@@ -12,7 +12,7 @@
 
 #include "data/corpus/packing.h"
 #include "data/corpus/token_store.h"
-#include "runtime/tensor.h"
+#include "parallel/context/micro_batch.h"
 
 namespace carillon {
 
@@ -36,17 +36,10 @@ class BatchLoader {
   int64_t block() const { return options_.micro_batch * options_.dp_size * options_.accumulation; }
   const Packing& packing() const { return packing_; }
 
-  // [B, sequence_length] each, in memory of the loader's own that the next call overwrites. The padding behind the last
-  // document: token 0, position 0, first = sequence_length (a row that sees nothing), target -1, weight 0.
-  struct Views {
-    Tensor tokens;         // int64
-    Tensor position;       // int64: inside the document
-    Tensor first;          // int64: sequence index of the document's first token
-    Tensor target;         // int64: the next token of the document, -1 at its end and where its weight is 0
-    Tensor target_weight;  // float64
-  };
-  // Micro-step `micro` of step `step`, both from 0, for this data-parallel rank.
-  Views get(int64_t step, int64_t micro);
+  // Micro-step `micro` of step `step`, both from 0, for this data-parallel rank: [B, sequence_length], in memory of the
+  // loader's own that the next call overwrites. Behind the last document stands padding; a token's target is -1 at its
+  // document's end and where its weight is 0.
+  MicroBatch get(int64_t step, int64_t micro);
 
   // The sequence at `index` of an endless row of epochs.
   int64_t sequence_at(int64_t index);
@@ -59,8 +52,7 @@ class BatchLoader {
   BatchLoaderOptions options_;
   Packing packing_;
   std::map<int64_t, std::vector<uint32_t>> orders_;  // epoch -> shuffled sequences; the last two
-  std::vector<int64_t> tokens_, position_, first_, target_;
-  std::vector<double> weight_;
+  HostBatch batch_;
 };
 
 }  // namespace carillon

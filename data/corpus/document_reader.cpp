@@ -6,18 +6,16 @@
 #include <atomic>
 #include <cmath>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "data/corpus/token_file.h"
 #include "data/tokenizer/unicode.h"
-#include "runtime/error.h"
+#include "runtime/json_lines.h"
 
 namespace carillon {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::json;
 
 // A byte order mark is no part of a text.
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
@@ -105,7 +103,7 @@ bool DocumentReader::read_item(Item& item) {
       }
       if (item.is_json && std::getline(file_, item.raw)) {
         ++line_;
-        if (item.raw.find_first_not_of(" \t\r") == std::string::npos) continue;
+        if (is_blank(item.raw)) continue;
         return true;
       }
       if (file_.bad()) fail(ExitCode::kInputOutput, "cannot be read to its end, {}, check the disk", where(item));
@@ -184,27 +182,20 @@ bool DocumentReader::next(Document& document) {
 void DocumentReader::parse_line(Item& item) const {
   const auto here = [&] { return where(item); };
   Document& document = item.document;
-  Json json;
-  try {
-    json = Json::parse(item.raw);
-  } catch (const Json::parse_error& error) {
-    fail(ExitCode::kBadInput, "is no JSON (at byte {}), {}, write one object a line", error.byte, here());
-  }
-  if (!json.is_object()) fail(ExitCode::kBadInput, "is no JSON object, {}, write one object a line", here());
+  const Json json = parse_json_object(item.raw, here(), "write one object a line");
   const auto tokens = json.find("tokens"), text = json.find("text"), mask = json.find("loss_mask");
   if (tokens != json.end()) {
     if (!tokens->is_array()) fail(ExitCode::kBadInput, "`tokens` is no list, {}, write integers", here());
     document.tokens.reserve(tokens->size());
     for (const Json& token : *tokens) {
-      // Numbers beyond int64 and floats are no ids either.
-      if (!token.is_number_integer() || (token.is_number_unsigned() && token.get<uint64_t>() > UINT32_MAX))
+      const std::optional<int64_t> id = integer_of(token);
+      if (!id || *id > int64_t{UINT32_MAX})
         fail(ExitCode::kBadInput, "`tokens` holds {}, {}, write ids from 0 to {}", token.dump(), here(),
              options_.vocabulary - 1);
-      const int64_t id = token.get<int64_t>();
-      if (id < 0 || id >= options_.vocabulary)
-        fail(ExitCode::kBadInput, "token id {} is outside the vocabulary of {}, {}, use this model's tokens", id,
+      if (*id < 0 || *id >= options_.vocabulary)
+        fail(ExitCode::kBadInput, "token id {} is outside the vocabulary of {}, {}, use this model's tokens", *id,
              options_.vocabulary, here());
-      document.tokens.push_back(static_cast<uint32_t>(id));
+      document.tokens.push_back(static_cast<uint32_t>(*id));
     }
   } else if (text != json.end()) {
     if (!text->is_string()) fail(ExitCode::kBadInput, "`text` is no string, {}, write text", here());

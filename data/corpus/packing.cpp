@@ -58,14 +58,6 @@ void pack_window(SequenceWriter& writer, std::vector<Segment>& window, int64_t s
 
 }  // namespace
 
-PackingMode parse_packing_mode(std::string_view name) {
-  if (name == "false") return PackingMode::kNone;
-  if (name == "true") return PackingMode::kWhole;
-  if (name == "best_fit") return PackingMode::kBestFit;
-  if (name == "split") return PackingMode::kSplit;
-  fail(ExitCode::kUsage, "unknown packing '{}', data.packing, choose false, true, best_fit or split", name);
-}
-
 Packing pack(std::span<const int64_t> document_begin, PackingMode mode, int64_t sequence_length) {
   CHECK(!document_begin.empty(), "document_begin has one entry more than documents");
   CHECK(sequence_length >= 1, "a sequence holds at least one token", sequence_length);

@@ -14,15 +14,11 @@
 #include <cstdint>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace carillon {
 
 enum class PackingMode { kNone, kWhole, kBestFit, kSplit };  // packing: false | true | best_fit | split
-
-// "false", "true", "best_fit", "split"; anything else is error 64.
-PackingMode parse_packing_mode(std::string_view name);
 
 // Tokens [begin, begin + length) of the whole token array: one document, or one piece of it.
 struct Segment {

@@ -9,8 +9,19 @@
 #include "data/tokenizer/unicode.h"
 #include "data/tokenizer/word_cache.h"
 #include "runtime/check.h"
+#include "runtime/json_fields.h"
 
 namespace carillon {
+namespace {
+
+uint32_t token_id(const nlohmann::json& value, const std::string& what, const std::string& path) {
+  const std::optional<int64_t> id = integer_of(value);
+  if (!id || *id < 0 || *id >= (int64_t{1} << 31))
+    fail(ExitCode::kBadInput, "the id of {} is {}, {}, ids are integers from 0", what, value.dump(), path);
+  return static_cast<uint32_t>(*id);
+}
+
+}  // namespace
 
 // Words repeat: of natural text all but a few in a hundred are found here. Both bounds only limit memory (about 20 MB).
 struct HuggingFaceTokenizer::Pieces {
@@ -57,11 +68,7 @@ void HuggingFaceTokenizer::read_added_tokens(const nlohmann::json& list) {
     AddedToken token;
     token.content = item.at("content").get<std::string>();
     if (token.content.empty()) continue;
-    const auto id = item.at("id").get<int64_t>();
-    if (id < 0 || id >= (int64_t{1} << 31))
-      fail(ExitCode::kBadInput, "the id of added token '{}' is {}, {}, ids are integers from 0", token.content, id,
-           path_);
-    token.id = static_cast<uint32_t>(id);
+    token.id = token_id(item.at("id"), "added token '" + token.content + "'", path_);
     const auto known = model_->id_of(token.content);
     const std::string* other = model_->token_of(token.id);
     if ((known && *known != token.id) || (other != nullptr && *other != token.content) ||
@@ -73,7 +80,7 @@ void HuggingFaceTokenizer::read_added_tokens(const nlohmann::json& list) {
     token.rstrip = item.value("rstrip", false);
     token.normalized = item.value("normalized", true);
     token.special = item.value("special", false);
-    vocabulary_ = std::max(vocabulary_, id + 1);
+    vocabulary_ = std::max(vocabulary_, int64_t{token.id} + 1);
     added_[token.id] = token;
     added_ids_[token.content] = token.id;
     std::string storage;
@@ -152,11 +159,11 @@ void HuggingFaceTokenizer::read_post_processor(const nlohmann::json& description
       }
       const auto& name = item.at("SpecialToken").at("id").get_ref<const std::string&>();
       for (const auto& id : description.at("special_tokens").at(name).at("ids"))
-        (past_text ? behind : before).push_back(id.get<uint32_t>());
+        (past_text ? behind : before).push_back(token_id(id, "special token '" + name + "'", path_));
     }
   } else if (type == "RobertaProcessing" || type == "BertProcessing") {
-    before.push_back(description.at("cls").at(1).get<uint32_t>());
-    behind.push_back(description.at("sep").at(1).get<uint32_t>());
+    before.push_back(token_id(description.at("cls").at(1), "cls", path_));
+    behind.push_back(token_id(description.at("sep").at(1), "sep", path_));
   } else {
     fail(ExitCode::kBadInput, "post_processor '{}' is not supported, {}, use a byte-level BPE tokenizer", type, path_);
   }

@@ -128,13 +128,13 @@ ExitCode run_bench(Program& program, const CommandLine& line) {
     OutputFile probe(config.output);
   });
   const int64_t library_bytes = bench_libraries(*world, config.runtime, config.bench.folder);
-  const auto backend = make_backend(*world, config.runtime, [&](const std::string& text) {
-    if (main_rank) program.warning(text);
-  });
+  const NodeMap nodes = map_nodes(*world);
+  const auto backend = make_backend(*world, nodes, config.runtime, program.notice());
   const bool speaks = main_rank && !line.quiet;
-  const BenchResult result = run_bench(*backend, *world, config.bench, library_bytes, [&](const std::string& text) {
-    if (speaks) fmt::print(stderr, "{}\n", printable(text));
-  });
+  const BenchResult result =
+      run_bench(*backend, *world, nodes, config.bench, library_bytes, [&](const std::string& text) {
+        if (speaks) fmt::print(stderr, "{}\n", printable(text));
+      });
   agree(*world, [&] {
     if (main_rank) write_machine_profile(result.profile, config.output);
   });

@@ -2,7 +2,6 @@
 #include "launch/commands/commands.h"
 #include "launch/evaluate/evaluator.h"
 #include "launch/evaluate/sweep_results.h"
-#include "launch/session/ranks.h"
 
 namespace carillon {
 namespace {
@@ -54,17 +53,13 @@ ExitCode run_eval(Program& program, const CommandLine& line) {
   config.sweep.tasks = Json::array({config.task});
   resolve_tasks(config.sweep);
 
-  const auto world = program.make_world();
-  (void)grid_shape(config.sweep.parallel, world->size());
-  const Notice notice = [&](const std::string& text) {
-    if (world->rank() == 0) program.warning(text);
-  };
-  const auto backend = make_backend(*world, config.sweep.runtime, notice);
-  Evaluator evaluator(*backend, *world, config.sweep, notice);
+  Session session(program.make_world(), config.sweep.parallel, config.sweep.runtime, program.notice());
+  session.start_device();
+  Evaluator evaluator(session, config.sweep);
   const SweepPoint point{"",    config.model,         std::nullopt,  config.model,
                          "own", config.rope.settings, config.length, config.sweep.tasks[0]};
   const Json metrics = evaluator.run(point);
-  if (world->rank() != 0) return ExitCode::kDone;
+  if (!session.main_rank()) return ExitCode::kDone;
   const Json result = {{"model", config.model},
                        {"rope", config.rope.settings},
                        {"length", config.length},

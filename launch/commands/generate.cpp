@@ -4,8 +4,7 @@
 #include "launch/inference/generator.h"
 #include "launch/inference/score_documents.h"
 #include "launch/session/model_weights.h"
-#include "launch/session/opened_model.h"
-#include "launch/session/ranks.h"
+#include "launch/session/session.h"
 
 namespace carillon {
 namespace {
@@ -95,18 +94,15 @@ ExitCode run_generate(Program& program, const CommandLine& line) {
   if (config.prompt.has_value() + config.tokens.has_value() + config.input.has_value() != 1)
     fail(ExitCode::kUsage, "generate takes one of prompt, tokens and input, on the command line, give exactly one");
 
-  std::unique_ptr<Communicator> world = program.make_world();
-  const bool main_rank = world->rank() == 0;
-  const Notice notice = [&](const std::string& text) {
-    if (main_rank) program.warning(text);
-  };
-  (void)grid_shape(config.parallel, world->size());
-  OpenedModel model = open_model(*world, config.model, config.rope.settings, notice);
-  const auto tokenizer = open_tokenizer(*world, config.tokenizer.value_or(""), model.source.get());
+  Session session(program.make_world(), config.parallel, config.runtime, program.notice());
+  session.open_model(config.model, config.rope.settings);
+  session.open_tokenizer(config.tokenizer.value_or(""));
+  const OpenedModel& model = session.model();
+  const Tokenizer* tokenizer = session.tokenizer();
   std::vector<ScoreDocument> documents;
   std::vector<std::vector<int32_t>> prompts;
   std::unique_ptr<OutputFile> output;
-  agree(*world, [&] {
+  agree(session.world(), [&] {
     documents = read_prompts(config, model.config.vocab_size, [&](const std::string& text) {
       if (!tokenizer)
         fail(ExitCode::kUsage,
@@ -116,14 +112,15 @@ ExitCode run_generate(Program& program, const CommandLine& line) {
       return std::vector<int32_t>(ids.begin(), ids.end());
     });
     for (const ScoreDocument& document : documents) prompts.push_back(document.tokens);
-    if (config.output && main_rank) output = std::make_unique<OutputFile>(*config.output);
+    if (config.output && session.main_rank()) output = std::make_unique<OutputFile>(*config.output);
   });
 
-  const auto backend = make_backend(*world, config.runtime, notice);
-  ProcessGrid grid = make_grid(*backend, std::move(world), config.parallel, model.config, notice);
-  ModelWeights weights(*backend, grid, model.config, config.runtime.dtype);
-  load_weights(*grid.world, *backend, *model.source, weights.parameters(), notice);
-  Generator generator(*backend, grid, model.config, config.runtime.dtype, config.parallel.layout, weights.parameters());
+  session.start_device();
+  session.make_grid();
+  ModelWeights weights(session.backend(), session.grid(), model.config, config.runtime.dtype);
+  session.load_weights(weights.parameters());
+  Generator generator(session.backend(), session.grid(), model.config, config.runtime.dtype, config.parallel.layout,
+                      weights.parameters());
   Generator::Request request{config.max_new_tokens,
                              config.stop,
                              {config.temperature, config.top_k, config.top_p, static_cast<uint64_t>(config.seed)}};
@@ -140,7 +137,7 @@ ExitCode run_generate(Program& program, const CommandLine& line) {
     else
       fmt::print("{}\n", text);
   });
-  agree(*grid.world, [&] {
+  agree(session.world(), [&] {
     if (output) output->commit();
   });
   return ExitCode::kDone;

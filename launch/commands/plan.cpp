@@ -20,9 +20,7 @@ ExitCode run_plan(Program& program, const CommandLine& line) {
          "[key=value …]",
          line.files.size());
   const PlanConfig config = load_plan_config(line.files[0], line.overrides);
-  const Plan plan = make_plan(config, [&](const std::string& text) {
-    if (program.main_rank()) program.warning(text);
-  });
+  const Plan plan = make_plan(config, program.notice());
   if (program.main_rank()) {
     fmt::print("{}", line.json ? plan_json(config, plan).dump(2) + "\n" : plan_text(config, plan));
     std::fflush(stdout);

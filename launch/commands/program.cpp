@@ -24,6 +24,12 @@ std::unique_ptr<Communicator> Program::make_world() { return mpi_ ? mpi_->world(
 
 void Program::warning(const std::string& text) const { std::fprintf(stderr, "carillon: warning: %s\n", text.c_str()); }
 
+std::function<void(const std::string&)> Program::notice() const {
+  return [this](const std::string& text) {
+    if (main_rank()) warning(text);
+  };
+}
+
 int Program::leave_with_error(int code, const std::string& message) {
   const bool together = !mpi_ || ranks_ == 1 || mpi_->all_failed(kSecondsToFailTogether);
   if (!together || rank_ == 0) {

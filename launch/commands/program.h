@@ -2,6 +2,7 @@
 // person.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -23,6 +24,8 @@ class Program {
 
   // One line on standard error, "carillon: warning: …".
   void warning(const std::string& text) const;
+  // The same from rank 0 alone; for what all ranks notice. Must not outlive the program.
+  std::function<void(const std::string&)> notice() const;
 
   // Says why the program ends and takes every rank with it; returns the exit code if all ranks fail alike, and then
   // rank 0 alone has spoken. Details after the first newline go below the line.

@@ -4,7 +4,7 @@
 #include "data/files/output_file.h"
 #include "launch/commands/commands.h"
 #include "launch/inference/scorer.h"
-#include "launch/session/ranks.h"
+#include "launch/session/session.h"
 
 namespace carillon {
 namespace {
@@ -62,16 +62,12 @@ ExitCode run_score(Program& program, const CommandLine& line) {
   for (const std::string& argument : line.overrides) schema.apply_override(argument);
   schema.finish("score");
 
-  std::unique_ptr<Communicator> world = program.make_world();
-  const bool main_rank = world->rank() == 0;
-  const Notice notice = [&](const std::string& text) {
-    if (main_rank) program.warning(text);
-  };
-  (void)grid_shape(config.parallel, world->size());
-  OpenedModel model = open_model(*world, config.model, config.rope.settings, notice);
+  Session session(program.make_world(), config.parallel, config.runtime, program.notice());
+  session.open_model(config.model, config.rope.settings);
+  const OpenedModel& model = session.model();
   std::unique_ptr<Tokenizer> tokenizer;
   std::vector<ScoreDocument> documents;
-  agree(*world, [&] {
+  agree(session.world(), [&] {
     const Encode encode = [&](const std::string& text) {
       if (!tokenizer) tokenizer = config.tokenizer ? Tokenizer::open(*config.tokenizer) : model.source->tokenizer();
       if (!tokenizer)
@@ -83,21 +79,21 @@ ExitCode run_score(Program& program, const CommandLine& line) {
     documents = read_score_documents(config.input, model.config.vocab_size, encode);
   });
   std::unique_ptr<OutputFile> output;
-  agree(*world, [&] {
-    if (main_rank) output = std::make_unique<OutputFile>(config.output);
+  agree(session.world(), [&] {
+    if (session.main_rank()) output = std::make_unique<OutputFile>(config.output);
   });
 
   size_t longest = 1;
   for (const ScoreDocument& document : documents) longest = std::max(longest, document.tokens.size());
-  const auto backend = make_backend(*world, config.runtime, notice);
-  ProcessGrid grid = make_grid(*backend, std::move(world), config.parallel, model.config, notice);
-  Scorer scorer(*backend, grid, model.config, config.runtime.dtype, config.parallel.layout,
+  session.start_device();
+  session.make_grid();
+  Scorer scorer(session.backend(), session.grid(), model.config, config.runtime.dtype, config.parallel.layout,
                 static_cast<int64_t>(longest));
-  load_weights(*grid.world, *backend, *model.source, scorer.network().parameters(), notice);
+  session.load_weights(scorer.network().parameters());
   scorer.score(documents, [&](size_t index, const TokenScores& scores) {
     output->write(record_of(documents[index], scores.loss));
   });
-  agree(*grid.world, [&] {
+  agree(session.world(), [&] {
     if (output) output->commit();
   });
   return ExitCode::kDone;

@@ -8,23 +8,19 @@
 #include "launch/evaluate/evaluator.h"
 #include "launch/evaluate/sweep_claims.h"
 #include "launch/evaluate/sweep_results.h"
-#include "launch/session/ranks.h"
 
 namespace carillon {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
 
 class Sweep {
  public:
   Sweep(Program& program, SweepConfig config, bool quiet)
-      : program_(program),
-        config_(std::move(config)),
+      : config_(std::move(config)),
         quiet_(quiet),
-        world_(program.make_world()),
+        session_(program.make_world(), config_.parallel, config_.runtime, program.notice()),
         results_(config_.output) {
-    (void)grid_shape(config_.parallel, world_->size());
     agree(*world_, [&] {
       points_ = sweep_points(config_);
       if (world_->rank() != 0) return;
@@ -36,9 +32,7 @@ class Sweep {
       claims_ = std::make_unique<SweepClaims>(config_.output);
       results_.read();
     });
-    const Notice notice = [this](const std::string& text) { warn(text); };
-    backend_ = make_backend(*world_, config_.runtime, notice);
-    evaluator_ = std::make_unique<Evaluator>(*backend_, *world_, config_, notice);
+    session_.start_device();
   }
 
   ExitCode run() {
@@ -114,16 +108,7 @@ class Sweep {
   }
 
   void evaluate(const SweepPoint& point) {
-    const Clock::time_point begin = Clock::now();
-    const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - begin).count(); };
-    Json record;
-    try {
-      record = record_of(point, evaluator_->run(point), seconds());
-    } catch (const Error& error) {
-      // The same error on every rank, or this process would not have come here alone: see agree().
-      if (error.code() == ExitCode::kInternal || error.code() == ExitCode::kLostPeer) throw;
-      record = failure_of(point, error.what(), seconds());
-    }
+    const Json record = record_point(point, [&] { return evaluator_.run(point); });
     agree(*world_, [&] {
       if (world_->rank() != 0) return;
       if (record["status"] == "failed") failed_.insert(point.id);
@@ -137,26 +122,19 @@ class Sweep {
     std::string text =
         fmt::format("{}{} {} {} {}: ", point.model, point.step ? fmt::format(" step {}", *point.step) : "",
                     point.rope_name, point.length, point.task["name"].get<std::string>());
-    if (record["status"] == "failed") return text + "failed: " + record["error"].get<std::string>();
-    const std::string metric = main_metric(point.task);
-    return text +
-           fmt::format("{} {} in {:.1f} s", metric, record["metrics"][metric].dump(), record["seconds"].get<double>());
+    text += outcome_of(point, record);
+    return record["status"] == "failed" ? text : text + fmt::format(" in {:.1f} s", record["seconds"].get<double>());
   }
 
-  void warn(const std::string& text) const {
-    if (world_->rank() == 0) program_.warning(text);
-  }
-
-  Program& program_;
   SweepConfig config_;
   bool quiet_;
-  std::unique_ptr<Communicator> world_;
+  Session session_;
+  Communicator* world_ = &session_.world();
   SweepResults results_;
   std::vector<SweepPoint> points_;
   std::unique_ptr<SweepClaims> claims_;  // rank 0
   std::set<std::string> failed_;         // in this start: not tried again until the next
-  std::unique_ptr<Backend> backend_;
-  std::unique_ptr<Evaluator> evaluator_;
+  Evaluator evaluator_{session_, config_};
 };
 
 }  // namespace

@@ -49,10 +49,7 @@ ExitCode run_verify(Program& program, const CommandLine& line) {
   auto world = program.make_world();
   const int ranks = world->size();
   const bool main_rank = world->rank() == 0;
-  const Notice notice = [&](const std::string& text) {
-    if (main_rank) program.warning(text);
-  };
-  const LayoutCheck check = check_layout(std::move(world), config.run, config.check, notice);
+  const LayoutCheck check = check_layout(std::move(world), config.run, config.check, program.notice());
   if (main_rank && line.json) {
     Json tensors = Json::object();
     for (const auto& tensor : check.tensors)

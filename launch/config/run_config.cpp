@@ -134,23 +134,23 @@ void declare_train(Schema& schema, TrainSection& train) {
       .at_most(1)
       .habits({"lr_wsd_decay", "decay_fraction"});
   schema
-      .number("train.weight_decay", train.weight_decay,
+      .number("train.weight_decay", train.adamw.weight_decay,
               "On matrices only, embeddings included; norms and biases never.")
       .at_least(0)
       .habits({"wd"});
-  schema.number("train.adam_beta1", train.adam_beta1, "Decay of the first moment.")
+  schema.number("train.adam_beta1", train.adamw.beta1, "Decay of the first moment.")
       .at_least(0)
       .below(1)
       .habits({"beta1"});
-  schema.number("train.adam_beta2", train.adam_beta2, "Decay of the second moment.")
+  schema.number("train.adam_beta2", train.adamw.beta2, "Decay of the second moment.")
       .at_least(0)
       .below(1)
       .habits({"beta2"});
-  schema.number("train.adam_epsilon", train.adam_epsilon, "Added to the root of the second moment.")
+  schema.number("train.adam_epsilon", train.adamw.epsilon, "Added to the root of the second moment.")
       .at_least(0)
       .habits({"eps", "adam_eps", "epsilon"});
   schema
-      .number("train.max_grad_norm", train.max_grad_norm,
+      .number("train.max_grad_norm", train.adamw.max_grad_norm,
               "Gradients are scaled down to this global L2 norm; null: off.")
       .above(0)
       .habits({"grad_clip", "clip_grad", "gradient_clipping", "clip_grad_norm", "gradient_clip_val", "max_norm"});

@@ -15,6 +15,7 @@
 #include "model/schedule.h"
 #include "parallel/context/ring_topology.h"
 #include "parallel/context/sequence_layout.h"
+#include "parallel/optimizer/adamw_settings.h"
 #include "runtime/dtype.h"
 
 namespace carillon {
@@ -58,11 +59,7 @@ struct TrainSection {
   std::optional<double> warmup_ratio;
   double min_lr_ratio = 0.0;
   double decay_ratio = 0.1;
-  double weight_decay = 0.01;
-  double adam_beta1 = 0.9;
-  double adam_beta2 = 0.95;
-  double adam_epsilon = 1e-8;
-  std::optional<double> max_grad_norm = 1.0;
+  AdamWSettings adamw;
   Recompute recompute = Recompute::kSelective;
   std::optional<int64_t> mlp_tile;  // empty: all rows at once
   Offload offload = Offload::kNone;

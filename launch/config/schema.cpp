@@ -219,9 +219,6 @@ void Schema::apply_mapping(const YamlNode& mapping, const std::string& prefix) {
 }
 
 void Schema::set_key(Key& key, const YamlNode& value) {
-  if (!key.not_built_text.empty()) {
-    fail(ExitCode::kUsage, "{} is not built yet, {}, {}", key.name, value.where, key.not_built_text);
-  }
   key.set(value);
   key.given_at = value.where;
 }

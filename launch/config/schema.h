@@ -49,8 +49,6 @@ class Key {
   // When a run resumes: a difference from the saved configuration is fine, a warning (the default), or error 64.
   Key& may_change() { return on_resume = OnResume::kFree, *this; }
   Key& must_not_change() { return on_resume = OnResume::kRefused, *this; }
-  // Known to the interface but not built: naming it is an error that says so.
-  Key& not_built(std::string instead) { return not_built_text = std::move(instead), *this; }
 
   std::string type_with_bounds() const;
   void check_bounds(double value, const YamlNode& node) const;
@@ -65,7 +63,6 @@ class Key {
   bool is_required = false;
   bool is_verbatim = false;
   OnResume on_resume = OnResume::kWarning;
-  std::string not_built_text;
   std::string given_at;                      // where it was last set; empty: the default stands
   std::function<void(const YamlNode&)> set;  // into the target; throws Error 64
   std::function<std::optional<Json>()> get;  // the target as JSON; nothing: not set, and not by default

@@ -64,7 +64,7 @@ Json Schema::json() const {
   Json root = Json::object();
   for (const Key& key : keys_) {
     const std::optional<Json> value = key.get();
-    if (!value || !key.not_built_text.empty()) continue;
+    if (!value) continue;
     Json* place = &root;
     std::string_view rest = key.name;
     for (size_t dot; (dot = rest.find('.')) != std::string_view::npos; rest.remove_prefix(dot + 1)) {
@@ -116,7 +116,7 @@ std::string Schema::help() const {
   for (const auto& [section, title] : sections_) {
     text += fmt::format("\n{}{}\n", section.empty() ? "" : section + ": ", title);
     for (const Key& key : keys_) {
-      if (section_of(key.name) != section || !key.not_built_text.empty()) continue;
+      if (section_of(key.name) != section) continue;
       text += fmt::format("  {}  ({}; default: {})\n", key.name, key.type_with_bounds(), key.default_text);
       for (const std::string& line : wrap(key.help, 100)) text += "      " + line + "\n";
     }
@@ -131,9 +131,8 @@ std::string Schema::markdown() const {
                         section.empty() ? "top level" : "`" + section + "`", title);
     for (const Key& key : keys_) {
       if (section_of(key.name) != section) continue;
-      const std::string help = key.not_built_text.empty() ? key.help : "Not built yet: naming it is an error.";
       text += fmt::format("| `{}` | {} | {} | {} |\n", key.name, for_table(key.type_with_bounds()),
-                          for_table(key.default_text), for_table(help));
+                          for_table(key.default_text), for_table(key.help));
     }
   }
   return text;

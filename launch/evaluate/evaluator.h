@@ -4,42 +4,32 @@
 #include <memory>
 #include <string>
 
-#include "launch/evaluate/tasks/task.h"
-#include "launch/session/opened_model.h"
-#include "parallel/process_grid.h"
+#include "launch/evaluate/point_runner.h"
+#include "launch/session/session.h"
 
 namespace carillon {
 
 class Evaluator {
  public:
-  // `config` gives layout, type, tokenizer and the longest length; it and everything else must outlive this.
-  Evaluator(Backend& backend, Communicator& world, const SweepConfig& config, Notice notice);
+  // Opens models in `session`, whose device must have been started before the first run(). `config` gives the tokenizer
+  // and the longest length. Both must outlive this.
+  Evaluator(Session& session, const SweepConfig& config) : session_(session), config_(config) {}
 
   // Loads the point's model unless it is the one that is loaded. Metrics on rank 0; collective, errors on every rank
   // alike.
   Json run(const SweepPoint& point);
 
  private:
-  struct Loaded {
-    std::string path;
-    OpenedModel opened;
-    std::unique_ptr<Tokenizer> tokenizer;
-    std::unique_ptr<ProcessGrid> grid;
-    std::unique_ptr<Scorer> scorer;
-    std::unique_ptr<Generator> generator;
-  };
   void load(const std::string& path);
   // LongPPL's key tokens for the point's length. What is not known yet is found for all lengths of the sweep at once,
   // with the task's evaluator in the model's place.
   const KeyTokens& key_tokens(const SweepPoint& point);
   void require_same_tokens(const Json& task) const;
-  TaskContext context(const SweepPoint& point);
 
-  Backend& backend_;
-  Communicator& world_;
+  Session& session_;
   const SweepConfig& config_;
-  Notice notice_;
-  std::unique_ptr<Loaded> loaded_;
+  std::string path_;                     // of the model that is loaded
+  std::unique_ptr<PointRunner> loaded_;  // null: none
   struct Chosen {
     std::optional<uint64_t> tokenizer;  // hash of the evaluator's
     std::map<int64_t, KeyTokens> by_length;

@@ -6,12 +6,12 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
-#include <fstream>
 
 #include "data/files/output_file.h"
 #include "launch/evaluate/sweep_claims.h"
 #include "launch/evaluate/tasks/task.h"
 #include "launch/report/report.h"
+#include "runtime/json_lines.h"
 #include "runtime/text.h"
 
 namespace carillon {
@@ -58,16 +58,11 @@ std::string main_metric(const Json& task) { return task_kinds().at(task["task"].
 
 std::map<std::string, Json> SweepResults::read() const {
   std::map<std::string, Json> records;
-  std::ifstream file(folder_ + "/evals.jsonl", std::ios::binary);
-  int64_t number = 0;
-  for (std::string line; std::getline(file, line);) {
-    ++number;
-    if (file.eof()) break;  // no newline: of a process that died, or one that is writing
-    const Json record = Json::parse(line, nullptr, false);
-    if (record.is_discarded() || !record.is_object() || !record.contains("point") || !record["point"].is_string())
-      fail(ExitCode::kBadInput, "this line is no record, {}/evals.jsonl:{}, mend it or name another output", folder_,
-           number);
-    records[record["point"].get<std::string>()] = record;
+  const std::string remedy = "this line is no record, mend it or name another output";
+  JsonLines lines(folder_ + "/evals.jsonl", JsonLines::LastLine::kMustEnd, remedy);
+  while (auto record = lines.next()) {
+    const std::string point = JsonFields(*record, {lines.place(), remedy}).text("point");
+    records[point] = std::move(*record);
   }
   return records;
 }

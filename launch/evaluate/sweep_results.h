@@ -28,6 +28,7 @@ class SweepResults {
   std::string folder_;
 };
 
+// A point's record, done or failed; point_runner.h runs the point.
 Json record_of(const SweepPoint& point, const Json& metrics, double seconds);
 Json failure_of(const SweepPoint& point, const std::string& error, double seconds);
 

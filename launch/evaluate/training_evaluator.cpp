@@ -9,14 +9,9 @@ bool evaluates(const EvalSection& eval) { return eval.every_steps || eval.every 
 TrainingEvaluator::TrainingEvaluator(Backend& backend, ProcessGrid& grid, const ModelConfig& config,
                                      const RunConfig& run, Parameters& weights, const Tokenizer* tokenizer)
     : grid_(grid),
-      config_(config),
       schedule_(run.eval),
       sweep_(training_sweep(run)),
-      tokenizer_(tokenizer),
-      // One token more: PosGen's leading EOS.
-      scorer_(backend, grid, config, run.runtime.dtype, run.parallel.layout,
-              *std::max_element(sweep_.lengths.begin(), sweep_.lengths.end()) + 1, weights),
-      generator_(backend, grid, config, run.runtime.dtype, run.parallel.layout, weights),
+      runner_(backend, grid, config, sweep_, tokenizer, "eval.rope", &weights),
       results_(run.output) {}
 
 bool TrainingEvaluator::due(int64_t step, bool last) const {
@@ -36,32 +31,16 @@ void TrainingEvaluator::run(int64_t step, const std::function<bool()>& stop,
     for (const int64_t length : sweep_.lengths)
       for (const Json& task : sweep_.tasks) {
         if (stop()) return;
-        const auto begin = std::chrono::steady_clock::now();
         const SweepPoint point{"", sweep_.output, step, "", name, settings, length, task};
-        const auto seconds = [&] {
-          return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-        };
-        Json record;
-        try {
-          const ModelRope rope = merge_model_rope(config_, settings, "eval.rope." + name);
-          scorer_.set_rope(rope);
-          generator_.set_rope(rope);
-          const Json metrics = run_task({*grid_.world, scorer_, generator_, point, sweep_, tokenizer_, config_});
-          record = record_of(point, metrics, seconds());
-        } catch (const Error& error) {
-          if (error.code() == ExitCode::kInternal || error.code() == ExitCode::kLostPeer) throw;
-          record = failure_of(point, error.what(), seconds());
-        }
+        Json record = record_point(point, [&] { return runner_.run(point); });
         // Named by step, rope, length and task; a sweep's point numbers mean something else.
         record.erase("point");
         record.erase("model");
         agree(*grid_.world, [&] {
           if (grid_.world->rank() != 0) return;
           results_.append(record);
-          const std::string metric = main_metric(task);
           say(fmt::format("evaluation after step {}: {} {} {}: {}", step, name, length, task["name"].get<std::string>(),
-                          record["status"] == "ok" ? metric + " " + record["metrics"][metric].dump()
-                                                   : "failed: " + record["error"].get<std::string>()));
+                          outcome_of(point, record)));
         });
       }
 }

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "data/tokenizer/tokenizer.h"
+#include "launch/evaluate/point_runner.h"
 #include "launch/evaluate/sweep_results.h"
-#include "launch/evaluate/tasks/task.h"
 
 namespace carillon {
 
@@ -31,12 +31,9 @@ class TrainingEvaluator {
 
  private:
   ProcessGrid& grid_;
-  const ModelConfig& config_;
   EvalSection schedule_;
   SweepConfig sweep_;
-  const Tokenizer* tokenizer_;
-  Scorer scorer_;
-  Generator generator_;
+  PointRunner runner_;
   SweepResults results_;
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };

@@ -34,8 +34,8 @@ Generator::Generator(Backend& backend, ProcessGrid& grid, const ModelConfig& con
       rope_(config),
       shards_(config, grid.shape.tensor, grid.tp_rank),
       vocabulary_counts_(static_cast<size_t>(grid.shape.tensor)) {
-  int64_t own = shards_.vocabulary.size();
-  grid.tp->all_gather(Tensor::of(vocabulary_counts_, {grid.shape.tensor}), Tensor(&own, DType::kInt64, {1}));
+  for (int rank = 0; rank < grid.shape.tensor; ++rank)
+    vocabulary_counts_[static_cast<size_t>(rank)] = TensorShards(config, grid.shape.tensor, rank).vocabulary.size();
 }
 
 Generator::~Generator() = default;
@@ -85,24 +85,20 @@ void Generator::prepare(int64_t batch, int64_t length, int64_t rotation_length) 
 // All but the last token of each prompt; shorter prompts begin later, so that all end at the same index.
 void Generator::fill_cache(const Group& group, int64_t longest) {
   const int64_t length = parts_->layout.length(), batch = parts_->batch;
-  const auto rows = static_cast<size_t>(batch * length);
-  std::vector<int64_t> tokens(rows), position(rows), first(rows, length), target(rows, -1);
-  std::vector<double> weight(rows);
+  HostBatch whole(batch, length);
   for (size_t b = 0; b < group.size(); ++b) {
     const std::vector<int32_t>& prompt = *group[b];
     const int64_t pad = longest - static_cast<int64_t>(prompt.size());
     for (int64_t i = 0; i < length; ++i) {
       const auto row = static_cast<size_t>(static_cast<int64_t>(b) * length + i);
-      if (i < longest - 1) first[row] = pad;
+      if (i < longest - 1) whole.first[row] = pad;
       if (i < pad || i >= longest - 1) continue;
-      tokens[row] = prompt[static_cast<size_t>(i - pad)];
-      position[row] = i - pad;
+      whole.tokens[row] = prompt[static_cast<size_t>(i - pad)];
+      whole.position[row] = i - pad;
     }
   }
   ShardedBatch sharded(parts_->layout, grid_.cp_rank, batch);
-  parts_->prompt->fill_cache(sharded.shard({Tensor::of(tokens, {batch, length}), Tensor::of(position, {batch, length}),
-                                            Tensor::of(first, {batch, length}), Tensor::of(target, {batch, length}),
-                                            Tensor::of(weight, {batch, length})}));
+  parts_->prompt->fill_cache(sharded.shard(whole.view()));
 }
 
 // The token after the one at `index` of each sequence.
@@ -110,13 +106,11 @@ std::vector<int64_t> Generator::next_tokens(const std::vector<int64_t>& tokens, 
                                             int64_t index, size_t first_index, uint64_t step,
                                             const SamplingOptions& sampling) {
   const int64_t batch = parts_->batch;
-  std::vector<int64_t> ids = tokens, position(tokens.size()), first = pads, target(tokens.size(), -1);
-  std::vector<double> weight(tokens.size());
-  for (size_t b = 0; b < pads.size(); ++b) position[b] = std::max<int64_t>(0, index - pads[b]);
-  const Tensor own = parts_->token->next_logits(
-      {Tensor::of(ids, {batch, 1}), Tensor::of(position, {batch, 1}), Tensor::of(first, {batch, 1}),
-       Tensor::of(target, {batch, 1}), Tensor::of(weight, {batch, 1})},
-      index);
+  HostBatch last(batch, 1);
+  last.tokens = tokens;
+  last.first = pads;
+  for (size_t b = 0; b < pads.size(); ++b) last.position[b] = std::max<int64_t>(0, index - pads[b]);
+  const Tensor own = parts_->token->next_logits(last.view(), index);
 
   std::vector<double> mine = download_as_double(backend_, own);
   std::vector<int64_t> counts;

@@ -13,7 +13,8 @@ namespace carillon {
 
 class Generator {
  public:
-  // Uses somebody else's weights; memory for the cache is taken when prompts come. Everything given must outlive it.
+  // Uses somebody else's weights; memory for the cache is taken when prompts come. Collective in nothing; everything
+  // given must outlive it.
   Generator(Backend& backend, ProcessGrid& grid, const ModelConfig& config, DType compute, LayoutKind layout,
             Parameters& weights);
   ~Generator();

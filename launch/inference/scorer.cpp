@@ -15,32 +15,19 @@ NetworkOptions options_for(DType compute, LayoutKind layout, int64_t length) {
   return options;
 }
 
-// One document as a whole micro-batch of `length` rows, the rest padding: rows that see nothing and have no target.
-struct DocumentBatch {
-  std::vector<int64_t> tokens, position, first, target;
-  std::vector<double> weight;
-
-  DocumentBatch(const std::vector<int32_t>& document, int64_t length)
-      : tokens(static_cast<size_t>(length)),
-        position(tokens.size()),
-        first(tokens.size(), length),
-        target(tokens.size(), -1),
-        weight(tokens.size()) {
-    for (size_t i = 0; i < document.size(); ++i) {
-      tokens[i] = document[i];
-      position[i] = static_cast<int64_t>(i);
-      first[i] = 0;
-      if (i + 1 == document.size()) break;
-      target[i] = document[i + 1];
-      weight[i] = 1;
-    }
+// One document in a sequence of `length` rows, the rest padding.
+HostBatch batch_of(const std::vector<int32_t>& document, int64_t length) {
+  HostBatch batch(1, length);
+  for (size_t i = 0; i < document.size(); ++i) {
+    batch.tokens[i] = document[i];
+    batch.position[i] = static_cast<int64_t>(i);
+    batch.first[i] = 0;
+    if (i + 1 == document.size()) break;
+    batch.target[i] = document[i + 1];
+    batch.target_weight[i] = 1;
   }
-  MicroBatch view() {
-    const int64_t length = static_cast<int64_t>(tokens.size());
-    return {Tensor::of(tokens, {1, length}), Tensor::of(position, {1, length}), Tensor::of(first, {1, length}),
-            Tensor::of(target, {1, length}), Tensor::of(weight, {1, length})};
-  }
-};
+  return batch;
+}
 
 }  // namespace
 
@@ -80,7 +67,7 @@ void Scorer::prepare(int64_t tokens) {
 TokenScores Scorer::score_own(const ScoreDocument& document) {
   prepare(static_cast<int64_t>(document.tokens.size()));
   const SequenceLayout& layout = network_.layout();
-  DocumentBatch whole(document.tokens, layout.length());
+  HostBatch whole = batch_of(document.tokens, layout.length());
   ShardedBatch sharded(layout, grid_.cp_rank, 1);
   network_.transformer().forward(sharded.shard(whole.view()));
 

@@ -1,8 +1,10 @@
 // Profiles of GPUs nobody has at hand, to plan for. Each figure is a maker's number times the share of it that
-// kernels are expected to reach; `carillon bench` on the machine itself is always better. The makers' numbers were
-// written down from memory of the documents named, the B200's compared with a published summary: check before relying.
+// kernels are expected to reach; `carillon bench` on the machine itself is always better. Peaks are those of
+// runtime/cuda/loader/device_peak.cpp; the other numbers were written down from memory of the documents named: check
+// before relying.
 #include "launch/machine/machine_profile.h"
 #include "runtime/check.h"
+#include "runtime/cuda/loader/device_peak.h"
 
 namespace carillon {
 namespace {
@@ -17,30 +19,25 @@ constexpr double kProducts = 0.65, kForward = 0.65, kBackward = 0.52;
 // NVLink and InfiniBand under a ring of large messages, and HBM under a copy: assumptions of the same kind.
 constexpr double kNvLink = 0.8, kInfiniBand = 0.9, kMemory = 0.9;
 
-// Peaks, dense, from the maker's data sheet.
 struct Gpu {
   const char* name;
   const char* processor;
-  double bfloat16, float32;        // FLOP/s; float32 on the ordinary cores, no TF32: its 10 bits would not be float32
-  double memory_bytes_per_second;  // HBM
-  int64_t memory_bytes;            // what CUDA reports as there, a little under the number on the box
-  double nvlink, network, pcie;    // bytes/s of one GPU in one direction; pcie as copies reach it
+  const char* data_sheet;        // of data_sheet_peak(): dense; float32 on the ordinary cores, no TF32
+  int64_t memory_bytes;          // what CUDA reports as there, a little under the number on the box
+  double nvlink, network, pcie;  // bytes/s of one GPU in one direction; pcie as copies reach it
 };
 
 const std::vector<Gpu>& gpus() {
   static const std::vector<Gpu> table = {
-      // "NVIDIA H100 Tensor Core GPU" data sheet, SXM5: 989.4 and 67 TFLOP/s, 3.35 TB/s, NVLink 900 GB/s both ways. DGX
-      // H100: a 400 Gb/s adapter a GPU. PCIe 5.0 x16: 63 GB/s, copies from pinned memory about 55.
-      {"h100-sxm", "NVIDIA H100 SXM 80GB", 989.4 * kTera, 67 * kTera, 3.35 * kTera, 79 * kGiB, 450 * kGiga, 50 * kGiga,
-       55 * kGiga},
-      // "NVIDIA A100 Tensor Core GPU" data sheet, SXM4 80 GB: 312 and 19.5 TFLOP/s, 2039 GB/s, NVLink 600 GB/s both
-      // ways. DGX A100: a 200 Gb/s adapter a GPU. PCIe 4.0 x16: half of 5.0.
-      {"a100", "NVIDIA A100 SXM 80GB", 312 * kTera, 19.5 * kTera, 2.039 * kTera, 79 * kGiB, 300 * kGiga, 25 * kGiga,
-       27 * kGiga},
-      // "NVIDIA Blackwell Architecture Technical Brief", HGX B200 at 1000 W: 2250 and 80 TFLOP/s, 8 TB/s, NVLink
-      // 1.8 TB/s both ways. DGX B200: a 400 Gb/s adapter a GPU, PCIe 5.0.
-      {"b200", "NVIDIA B200 180GB", 2250 * kTera, 80 * kTera, 8 * kTera, 178 * kGiB, 900 * kGiga, 50 * kGiga,
-       55 * kGiga},
+      // "NVIDIA H100 Tensor Core GPU" data sheet, SXM5: NVLink 900 GB/s both ways. DGX H100: a 400 Gb/s adapter a GPU.
+      // PCIe 5.0 x16: 63 GB/s, copies from pinned memory about 55.
+      {"h100-sxm", "NVIDIA H100 SXM 80GB", "H100 80GB HBM3", 79 * kGiB, 450 * kGiga, 50 * kGiga, 55 * kGiga},
+      // "NVIDIA A100 Tensor Core GPU" data sheet, SXM4 80 GB: NVLink 600 GB/s both ways. DGX A100: a 200 Gb/s adapter
+      // a GPU. PCIe 4.0 x16: half of 5.0.
+      {"a100", "NVIDIA A100 SXM 80GB", "A100-SXM4-80GB", 79 * kGiB, 300 * kGiga, 25 * kGiga, 27 * kGiga},
+      // "NVIDIA Blackwell Architecture Technical Brief", HGX B200 at 1000 W: NVLink 1.8 TB/s both ways. DGX B200: a
+      // 400 Gb/s adapter a GPU, PCIe 5.0.
+      {"b200", "NVIDIA B200 180GB", "B200", 178 * kGiB, 900 * kGiga, 50 * kGiga, 55 * kGiga},
   };
   return table;
 }
@@ -56,13 +53,13 @@ MachineProfile profile_of(const Gpu& gpu) {
   // A context with cuBLAS, the kernels' code, NCCL's buffers: an allowance, not measured.
   profile.library_bytes = 2 * kGiB;
   // One entry a type: the nearest shape of everything, so small products are estimated too fast.
-  for (const auto& [dtype, peak] :
-       {std::pair{DType::kBFloat16, gpu.bfloat16}, std::pair{DType::kFloat32, gpu.float32}}) {
-    profile.peak_flops_per_second[dtype] = peak;
+  const DevicePeak peaks = data_sheet_peak(gpu.data_sheet);
+  profile.peak_flops_per_second = peaks.flops_per_second;
+  for (const auto& [dtype, peak] : peaks.flops_per_second) {
     profile.products[dtype] = {{8192, 4096, 4096, kProducts * peak}};
     profile.attention[dtype] = {{128, 16384, kForward * peak, kBackward * peak}};
   }
-  profile.memory_bytes_per_second = kMemory * gpu.memory_bytes_per_second;
+  profile.memory_bytes_per_second = kMemory * peaks.memory_bytes_per_second;
   profile.op_seconds = 5e-6;  // launching a small kernel and waiting for its place in the stream; an assumption
   // The first hop of an exchange takes 10 to 20 µs: the lower inside a node, the higher across the network.
   profile.within_node = {kNvLink * gpu.nvlink, 10e-6};
@@ -74,11 +71,12 @@ MachineProfile profile_of(const Gpu& gpu) {
   profile.assumptions = {
       fmt::format("products reach {:.0f} % of the peak ({:.1f} TFLOP/s bfloat16, {:.1f} float32), attention {:.0f} % "
                   "forward and {:.0f} % backward",
-                  100 * kProducts, gpu.bfloat16 / kTera, gpu.float32 / kTera, 100 * kForward, 100 * kBackward),
+                  100 * kProducts, peaks.flops_per_second.at(DType::kBFloat16) / kTera,
+                  peaks.flops_per_second.at(DType::kFloat32) / kTera, 100 * kForward, 100 * kBackward),
       fmt::format("NVLink {:.0f} % of {:.0f} GB/s, network {:.0f} % of {:.0f} GB/s a GPU, HBM {:.0f} % of {:.2f} TB/s, "
                   "PCIe {:.0f} GB/s each way",
                   100 * kNvLink, gpu.nvlink / kGiga, 100 * kInfiniBand, gpu.network / kGiga, 100 * kMemory,
-                  gpu.memory_bytes_per_second / kTera, gpu.pcie / kGiga),
+                  peaks.memory_bytes_per_second / kTera, gpu.pcie / kGiga),
       "libraries, context and NCCL take 2 GiB a rank; nothing of this was measured"};
   return profile;
 }

@@ -1,18 +1,18 @@
 // A machine profile as JSON: every field under its own name.
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "launch/machine/machine_profile.h"
+#include "runtime/json_lines.h"
 #include "runtime/text.h"
 
 namespace carillon {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 // Raised when a field changes its meaning; an older file is then measured again rather than guessed at.
 constexpr int kVersion = 1;
+
+constexpr std::string_view kRemedy = "measure again with carillon bench";
 
 constexpr DType kTypes[] = {DType::kFloat64, DType::kFloat32, DType::kBFloat16};
 
@@ -50,89 +50,32 @@ Json pairs_json(const std::vector<PairLink>& all) {
   return list;
 }
 
-// Reads members and remembers where it is, so that a damaged file is named down to the field.
-class Reader {
- public:
-  Reader(const Json& json, std::string path, std::string place)
-      : json_(json), path_(std::move(path)), place_(std::move(place)) {
-    if (!json_.is_object()) refuse("is no object", "");
-  }
+double rate(const JsonFields& fields, const std::string& key) { return fields.number(key, 0); }
 
-  double rate(const char* key) const {
-    const Json& value = member(key);
-    if (!value.is_number() || !(value.get<double>() >= 0)) refuse("is no number that is 0 or more", key);
-    return value.get<double>();
-  }
-  int64_t integer(const char* key, int64_t least) const {
-    const Json& value = member(key);
-    if (!value.is_number_integer() || value.get<int64_t>() < least)
-      refuse(fmt::format("is no integer of at least {}", least), key);
-    return value.get<int64_t>();
-  }
-  std::string text(const char* key) const {
-    if (!member(key).is_string()) refuse("is no text", key);
-    return member(key).get<std::string>();
-  }
-  Reader object(const char* key) const { return Reader(member(key), path_, place_ + key + "."); }
-  bool flag(const char* key) const {
-    if (!member(key).is_boolean()) refuse("is neither true nor false", key);
-    return member(key).get<bool>();
-  }
-  Link own_link() const { return {rate("bytes_per_second"), rate("latency_seconds")}; }
-  Link link(const char* key) const { return object(key).own_link(); }
-  bool has(const char* key) const { return json_.contains(key); }
-  // A list of objects, each through `read`.
-  template <class Entry, class Read>
-  std::vector<Entry> list(const char* key, Read read) const {
-    const Json& items = member(key);
-    if (!items.is_array()) refuse("is no list", key);
-    std::vector<Entry> result;
-    for (size_t i = 0; i < items.size(); ++i)
-      result.push_back(read(Reader(items[i], path_, fmt::format("{}{}[{}].", place_, key, i))));
-    return result;
-  }
-  // A mapping from types to rates.
-  std::map<DType, double> rates_by_type(const char* key) const {
-    std::map<DType, double> result;
-    const Reader types = object(key);
-    for (const auto& [name, value] : types.json_.items()) result[types.type_called(name)] = types.rate(name.c_str());
-    return result;
-  }
-  // The lists of a mapping from types, each entry through `read`.
-  template <class Entry, class Read>
-  std::map<DType, std::vector<Entry>> by_type(const char* key, Read read) const {
-    std::map<DType, std::vector<Entry>> result;
-    const Reader types = object(key);
-    for (const auto& item : types.json_.items())
-      result[types.type_called(item.key())] = types.list<Entry>(item.key().c_str(), read);
-    return result;
-  }
+int count(const JsonFields& fields, const std::string& key, int64_t least) {
+  return static_cast<int>(fields.integer(key, least, INT32_MAX));
+}
 
- private:
-  DType type_called(const std::string& name) const {
-    const auto dtype = std::find_if(std::begin(kTypes), std::end(kTypes), [&](DType d) { return name_of(d) == name; });
-    if (dtype == std::end(kTypes)) refuse("is no known type", name);
-    return *dtype;
-  }
-  const Json& member(const char* key) const {
-    if (!json_.contains(key)) refuse("is missing", key);
-    return json_.at(key);
-  }
-  [[noreturn]] void refuse(const std::string& what, const std::string& key) const {
-    const std::string name = place_ + key;
-    fail(ExitCode::kBadInput, "{} {}, {}, measure again with carillon bench",
-         name.empty() ? "the machine profile" : printable(name), what, printable(path_));
-  }
+Link own_link(const JsonFields& fields) { return {rate(fields, "bytes_per_second"), rate(fields, "latency_seconds")}; }
 
-  const Json& json_;
-  std::string path_, place_;
-};
+// A mapping from types, each value through `read(fields, key)`.
+template <class Read>
+auto by_type(const JsonFields& types, Read read) {
+  std::map<DType, std::invoke_result_t<Read, const JsonFields&, const std::string&>> result;
+  for (const auto& item : types.json().items()) {
+    const auto dtype =
+        std::find_if(std::begin(kTypes), std::end(kTypes), [&](DType d) { return name_of(d) == item.key(); });
+    if (dtype == std::end(kTypes)) types.refuse(item.key(), "no type is called so");
+    result[*dtype] = read(types, item.key());
+  }
+  return result;
+}
 
 }  // namespace
 
 MachineProfile parse_machine_profile(const std::string& text, const std::string& path) {
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  const Reader reader(json, path, "");
+  const Json json = parse_json_object(text, "the machine profile " + printable(path), kRemedy);
+  const JsonFields reader(json, {path, std::string(kRemedy)});
   if (const int64_t version = reader.integer("version", 0); version != kVersion)
     fail(ExitCode::kBadInput,
          "the machine profile is of version {}, this carillon reads {}, {}, measure again with carillon bench", version,
@@ -142,45 +85,45 @@ MachineProfile parse_machine_profile(const std::string& text, const std::string&
   profile.device = reader.text("device");
   profile.processor = reader.text("processor");
   profile.instruction_set = reader.text("instruction_set");
-  profile.threads = static_cast<int>(reader.integer("threads", 1));
-  profile.ranks_per_node = static_cast<int>(reader.integer("ranks_per_node", 1));
+  profile.threads = count(reader, "threads", 1);
+  profile.ranks_per_node = count(reader, "ranks_per_node", 1);
   profile.memory_bytes = reader.integer("memory_bytes", 0);
   profile.host_memory_bytes = reader.integer("host_memory_bytes", 0);
   profile.library_bytes = reader.integer("library_bytes", 0);
-  profile.products = reader.by_type<ProductRate>("products", [](const Reader& entry) {
-    return ProductRate{entry.integer("rows", 1), entry.integer("inner", 1), entry.integer("columns", 1),
-                       entry.rate("flops_per_second")};
+  profile.products = by_type(reader.object("products"), [](const JsonFields& types, const std::string& type) {
+    return types.list(type, [](const JsonFields& entry) {
+      return ProductRate{entry.integer("rows", 1), entry.integer("inner", 1), entry.integer("columns", 1),
+                         rate(entry, "flops_per_second")};
+    });
   });
-  profile.attention = reader.by_type<AttentionRate>("attention", [](const Reader& entry) {
-    return AttentionRate{entry.integer("head_dim", 1), entry.integer("length", 1),
-                         entry.rate("forward_flops_per_second"), entry.rate("backward_flops_per_second")};
+  profile.attention = by_type(reader.object("attention"), [](const JsonFields& types, const std::string& type) {
+    return types.list(type, [](const JsonFields& entry) {
+      return AttentionRate{entry.integer("head_dim", 1), entry.integer("length", 1),
+                           rate(entry, "forward_flops_per_second"), rate(entry, "backward_flops_per_second")};
+    });
   });
-  profile.memory_bytes_per_second = reader.rate("memory_bytes_per_second");
-  profile.op_seconds = reader.rate("op_seconds");
-  profile.within_node = reader.link("within_node");
-  profile.between_nodes = reader.link("between_nodes");
-  profile.host = reader.link("host");
-  profile.disk_write_bytes_per_second = reader.rate("disk_write_bytes_per_second");
-  profile.disk_read_bytes_per_second = reader.rate("disk_read_bytes_per_second");
+  profile.memory_bytes_per_second = rate(reader, "memory_bytes_per_second");
+  profile.op_seconds = rate(reader, "op_seconds");
+  profile.within_node = own_link(reader.object("within_node"));
+  profile.between_nodes = own_link(reader.object("between_nodes"));
+  profile.host = own_link(reader.object("host"));
+  profile.disk_write_bytes_per_second = rate(reader, "disk_write_bytes_per_second");
+  profile.disk_read_bytes_per_second = rate(reader, "disk_read_bytes_per_second");
   if (!reader.has("peak_flops_per_second")) return profile;  // written before there was the rest
-  profile.peak_flops_per_second = reader.rates_by_type("peak_flops_per_second");
-  profile.peak_memory_bytes_per_second = reader.rate("peak_memory_bytes_per_second");
+  profile.peak_flops_per_second = by_type(reader.object("peak_flops_per_second"), rate);
+  profile.peak_memory_bytes_per_second = rate(reader, "peak_memory_bytes_per_second");
   profile.peak_source = reader.text("peak_source");
-  profile.to_device_bytes_per_second = reader.rate("to_device_bytes_per_second");
-  profile.to_host_bytes_per_second = reader.rate("to_host_bytes_per_second");
-  profile.messages = reader.list<MessageTimes>("messages", [](const Reader& entry) {
-    MessageTimes messages{entry.text("operation"),
-                          entry.text("group"),
-                          static_cast<int>(entry.integer("ranks", 1)),
-                          {},
-                          entry.link("fit")};
-    messages.seconds = entry.list<std::pair<int64_t, double>>(
-        "times", [](const Reader& time) { return std::pair(time.integer("bytes", 0), time.rate("seconds")); });
+  profile.to_device_bytes_per_second = rate(reader, "to_device_bytes_per_second");
+  profile.to_host_bytes_per_second = rate(reader, "to_host_bytes_per_second");
+  profile.messages = reader.list("messages", [](const JsonFields& entry) {
+    MessageTimes messages{
+        entry.text("operation"), entry.text("group"), count(entry, "ranks", 1), {}, own_link(entry.object("fit"))};
+    messages.seconds = entry.list(
+        "times", [](const JsonFields& time) { return std::pair(time.integer("bytes", 0), rate(time, "seconds")); });
     return messages;
   });
-  profile.pairs = reader.list<PairLink>("pairs", [](const Reader& entry) {
-    return PairLink{static_cast<int>(entry.integer("from", 0)), static_cast<int>(entry.integer("to", 0)),
-                    entry.flag("between_nodes"), entry.own_link()};
+  profile.pairs = reader.list("pairs", [](const JsonFields& entry) {
+    return PairLink{count(entry, "from", 0), count(entry, "to", 0), entry.boolean("between_nodes"), own_link(entry)};
   });
   return profile;
 }

@@ -43,7 +43,8 @@ ScratchShape scratch_shape(const ModelConfig& model, const MachineProfile& machi
 }
 
 // Vectors of the batch loader (whole sequences), of the sharded batch, and of what the network uploads from and
-// downloads to; data/corpus/batch_loader.h, model/micro_batch.h, and staged_ and host_ in model/ and parallel/.
+// downloads to; data/corpus/batch_loader.h, parallel/context/micro_batch.h, and staged_ and host_ in model/ and
+// parallel/.
 int64_t staging_bytes(const PlannedRun& run) {
   const int64_t wide = static_cast<int64_t>(size_of(accumulate_type(run.network.compute))), rows = run.rows();
   const int64_t whole = run.network.batch * run.network.sequence_length;

@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "launch/plan/ring_plan.h"
-#include "launch/train/training_step.h"
+#include "model/gradient_step.h"
 #include "parallel/transport/device_communicator.h"
 
 namespace carillon {
@@ -102,32 +102,18 @@ ProcessGrid counted_grid(const ModelConfig& model, const PlannedRun& run, int ra
   return grid;
 }
 
-// One document a sequence.
-class WholeDocuments {
- public:
-  WholeDocuments(const SequenceLayout& layout, int cp_rank, int64_t batch) {
-    const int64_t local = layout.local(), length = layout.length();
-    const auto size = static_cast<size_t>(batch * local);
-    tokens_.resize(size), position_.resize(size), first_.resize(size), target_.resize(size), weight_.resize(size);
-    for (int64_t row = 0; row < batch * local; ++row) {
-      const int64_t index = layout.index_of(cp_rank, row % local);
-      const auto at = static_cast<size_t>(row);
-      position_[at] = index < length ? index : 0;
-      first_[at] = index < length ? 0 : layout.padded();
-      target_[at] = index + 1 < length ? 0 : -1;
-      weight_[at] = index + 1 < length ? 1 : 0;
-    }
-    batch_ = {Tensor::of(tokens_, {batch, local}), Tensor::of(position_, {batch, local}),
-              Tensor::of(first_, {batch, local}), Tensor::of(target_, {batch, local}),
-              Tensor::of(weight_, {batch, local})};
+// This rank's tokens of sequences of one document each.
+HostBatch whole_documents(const SequenceLayout& layout, int cp_rank, int64_t batch) {
+  HostBatch local(batch, layout.local());
+  for (int64_t row = 0; row < batch * layout.local(); ++row) {
+    const int64_t index = layout.index_of(cp_rank, row % layout.local());
+    const auto at = static_cast<size_t>(row);
+    local.position[at] = index < layout.length() ? index : 0;
+    local.first[at] = index < layout.length() ? 0 : layout.padded();
+    if (index + 1 < layout.length()) local.target[at] = 0, local.target_weight[at] = 1;
   }
-  const MicroBatch& batch() const { return batch_; }
-
- private:
-  std::vector<int64_t> tokens_, position_, first_, target_;
-  std::vector<double> weight_;
-  MicroBatch batch_;
-};
+  return local;
+}
 
 }  // namespace
 
@@ -136,9 +122,10 @@ StepCounts count_step(const ModelConfig& model, const PlannedRun& run, int rank)
   CountingBackend backend(run.fused_attention);
   ProcessGrid grid = counted_grid(model, run, rank, backend, counts);
   Network network(backend, grid, model, run.network);
-  const WholeDocuments documents(network.layout(), grid.cp_rank, run.network.batch);
+  HostBatch documents = whole_documents(network.layout(), grid.cp_rank, run.network.batch);
+  const MicroBatch batch = documents.view();
   const auto step = [&](int64_t micro_steps) {
-    accumulate_gradients(network, grid, micro_steps, [&](int64_t) -> const MicroBatch& { return documents.batch(); });
+    accumulate_gradients(network, grid, micro_steps, [&](int64_t) -> const MicroBatch& { return batch; });
     network.optimizer().step(1, 1, 0.9);
   };
   step(1);  // the first one uploads what lasts

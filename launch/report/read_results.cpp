@@ -9,6 +9,7 @@
 #include "data/formats/model_source.h"
 #include "launch/report/report.h"
 #include "model/config.h"
+#include "runtime/json_lines.h"
 
 namespace carillon {
 namespace {
@@ -17,16 +18,8 @@ namespace fs = std::filesystem;
 
 std::vector<Json> read_lines(const fs::path& path) {
   std::vector<Json> records;
-  std::ifstream file(path, std::ios::binary);
-  int64_t number = 0;
-  for (std::string line; std::getline(file, line);) {
-    ++number;
-    if (file.eof()) break;  // cut: its writer died, or is still writing
-    Json record = Json::parse(line, nullptr, false);
-    if (!record.is_object())
-      fail(ExitCode::kBadInput, "this line is no record, {}:{}, mend or remove it", path.string(), number);
-    records.push_back(std::move(record));
-  }
+  JsonLines lines(path, JsonLines::LastLine::kMustEnd, "mend or remove this line, it is no record");
+  while (auto record = lines.next()) records.push_back(std::move(*record));
   return records;
 }
 

@@ -23,6 +23,14 @@ OpenedModel open_model(Communicator& world, const std::string& path, const Json&
   return model;
 }
 
+OpenedModel open_run_model(Communicator& world, const RunConfig& config, const Notice& notice) {
+  if (config.model.base) return open_model(world, *config.model.base, config.rope.settings, notice);
+  OpenedModel model;
+  model.config = parse_model_config(config.model.config_json(), "the configuration's model:", ExitCode::kUsage);
+  static_cast<ModelRope&>(model.config) = merge_model_rope(model.config, config.rope.settings, "rope");
+  return model;
+}
+
 void load_weights(Communicator& world, Backend& backend, ModelSource& source, Parameters& parameters,
                   const Notice& notice) {
   agree(world, [&] {

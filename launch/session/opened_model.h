@@ -7,6 +7,7 @@
 
 #include "data/formats/model_source.h"
 #include "data/tokenizer/tokenizer.h"
+#include "launch/config/run_config.h"
 #include "model/config.h"
 #include "model/parameters.h"
 #include "parallel/transport/communicator.h"
@@ -22,6 +23,9 @@ struct OpenedModel {
 
 // Collective over world in its errors only (agree). `rope`: settings merged over the model's own.
 OpenedModel open_model(Communicator& world, const std::string& path, const Json& rope, const Notice& notice);
+
+// The run's model: `model.base` opened, or the geometry given (then without a source). Collective in its errors.
+OpenedModel open_run_model(Communicator& world, const RunConfig& config, const Notice& notice);
 
 // Fills the parameters' weights, converted to their type. Error 65 naming a tensor that is missing or has another
 // shape; one notice for tensors the network has no use for. Collective over world in its errors.

@@ -1,6 +1,5 @@
 #include "launch/session/ranks.h"
 
-#include <sched.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -13,17 +12,11 @@
 namespace carillon {
 namespace {
 
-int ranks_on_this_node() {
-  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE"})
-    if (const char* text = std::getenv(name)) return std::max(1, std::atoi(text));
-  return 1;
-}
-
 // A launcher that binds each rank to one core leaves the others idle unless somebody says so.
-void mention_idle_processors(const RuntimeSection& runtime, const DeviceDescription& device, const Notice& notice) {
+void mention_idle_processors(int ranks, const RuntimeSection& runtime, const DeviceDescription& device,
+                             const Notice& notice) {
   if (runtime.threads || std::getenv("OMP_NUM_THREADS") != nullptr) return;
   const int processors = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
-  const int ranks = ranks_on_this_node();
   if (device.threads * ranks < processors)
     notice(
         fmt::format("{} ranks with {} threads each leave {} of {} processors idle; mpirun --bind-to none, or "
@@ -52,10 +45,10 @@ GridShape grid_shape(const ParallelSection& parallel, int ranks) {
   return shape;
 }
 
-ProcessGrid make_grid(Backend& backend, std::unique_ptr<Communicator> world, const ParallelSection& parallel,
-                      const ModelConfig& model, const Notice& notice) {
+ProcessGrid make_grid(Backend& backend, std::unique_ptr<Communicator> world, const NodeMap& nodes,
+                      const ParallelSection& parallel, const ModelConfig& model, const Notice& notice) {
   GridShape shape = grid_shape(parallel, world->size());
-  shape.ring_inner = ring_inner(parallel.ring_choice(), shape, nodes_of_ranks(*world));
+  shape.ring_inner = ring_inner(parallel.ring_choice(), shape, nodes.node_of_rank);
   require_tensor_parallel(model, shape.tensor);
   int64_t chunks = 0;
   agree(*world, [&] { chunks = wished_tensor_chunks(); });
@@ -81,7 +74,8 @@ std::unique_ptr<Communicator> carry_tensors(Backend& backend, std::unique_ptr<Co
   return make_device_communicator(backend, std::move(group), make_device_transport);
 }
 
-std::unique_ptr<Backend> make_backend(Communicator& world, const RuntimeSection& runtime, const Notice& notice) {
+std::unique_ptr<Backend> make_backend(Communicator& world, const NodeMap& nodes, const RuntimeSection& runtime,
+                                      const Notice& notice) {
   if (runtime.attention == "cudnn" && runtime.dtype != DType::kBFloat16)
     fail(ExitCode::kUsage,
          "cuDNN's attention is bfloat16, in runtime.attention: cudnn, use own, or runtime.dtype=bfloat16");
@@ -92,14 +86,14 @@ std::unique_ptr<Backend> make_backend(Communicator& world, const RuntimeSection&
   options.instruction_set = runtime.isa;
   options.lower_libraries = runtime.isa != "auto";
   options.traced = runtime.profile || runtime.trace;
-  options.device_index = device_index(world);
+  options.device_index = device_index(world, nodes);
   std::unique_ptr<Backend> backend;
   agree(world, [&] { backend = make_backend(options); });
   const DeviceDescription device = backend->describe();
   if (runtime.dtype == DType::kBFloat16 && !device.bfloat16_native)
     notice(fmt::format("{} has no bfloat16 products: they are computed in float32, on the same rounded numbers",
                        device.processor));
-  if (device.name == "cpu") mention_idle_processors(runtime, device, notice);
+  if (device.name == "cpu") mention_idle_processors(nodes.local_ranks(), runtime, device, notice);
   return backend;
 }
 

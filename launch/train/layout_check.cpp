@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <map>
 
-#include "launch/session/ranks.h"
+#include "launch/session/session.h"
 #include "launch/train/training_state.h"
 #include "launch/train/training_step.h"
 
@@ -15,28 +15,24 @@ namespace {
 // A run in little: no log, no checkpoints, constant learning rate (a schedule is the same on every layout).
 class Steps {
  public:
-  Steps(Backend& backend, std::unique_ptr<Communicator> world, const RunConfig& config, OpenedModel& model,
-        const TokenStore& store, const Notice& notice)
-      : config_(config),
-        grid_(make_grid(backend, std::move(world), config.parallel, model.config, notice)),
-        training_(backend, grid_, model.config, config, store) {
-    training_.start_fresh(model, notice);
+  Steps(Session& session, ProcessGrid& grid, const RunConfig& config, const TokenStore& store)
+      : config_(config), grid_(grid), training_(session.backend(), grid, session.model().config, config, store) {
+    training_.start_fresh(session.model(), session.notice());
   }
 
   // Loss and gradient norm of step `step`.
   std::pair<double, double> take(int64_t step) {
-    const TrainingStep::Sums sums = training_.accumulate(step);
+    const StepSums sums = training_.accumulate(step);
     const auto outcome =
-        training_.network().optimizer().step(sums.weight, config_.train.learning_rate, config_.train.adam_beta1);
+        training_.network().optimizer().step(sums.weight, config_.train.learning_rate, config_.train.adamw.beta1);
     return {sums.loss / sums.weight, outcome.gradient_norm};
   }
 
   std::vector<NamedShard> shards() { return checkpoint_shards(training_.network(), grid_); }
-  Communicator& world() { return *grid_.world; }
 
  private:
   const RunConfig& config_;
-  ProcessGrid grid_;
+  ProcessGrid& grid_;
   TrainingStep training_;
 };
 
@@ -95,28 +91,34 @@ bool LayoutCheck::agrees() const {
 LayoutCheck check_layout(std::unique_ptr<Communicator> world, RunConfig config, const LayoutCheckOptions& options,
                          const Notice& notice) {
   if (options.dtype) config.runtime.dtype = *options.dtype;
-  const GridShape shape = grid_shape(config.parallel, world->size());
-  OpenedModel model = open_run_model(*world, config, notice);
-  const auto tokenizer = open_tokenizer(*world, config.data.tokenizer.value_or(""), model.source.get());
+  Session session(std::move(world), config.parallel, config.runtime, notice);
+  session.open_model(config);
+  session.open_tokenizer(config.data.tokenizer.value_or(""));
+  OpenedModel& model = session.model();
   if (options.shrink) {
     model.config.num_hidden_layers = std::min<int64_t>(model.config.num_hidden_layers, 2);
     model.source.reset();
   }
-  const auto backend = make_backend(*world, config.runtime, notice);
-  agree(*world, [&] {
+  session.start_device();
+  agree(session.world(), [&] {
     std::error_code error;
-    if (world->rank() == 0) std::filesystem::create_directories(config.output, error);
+    if (session.main_rank()) std::filesystem::create_directories(config.output, error);
   });
-  const TokenStore store = open_training_data(*world, config, model.config, tokenizer.get(), notice);
+  const TokenStore store = open_training_data(session.world(), config, model.config, session.tokenizer(), notice);
+  session.make_grid();
 
   // The same sequences in a step: what data-parallel ranks take side by side, one rank takes in one micro-batch.
   RunConfig alone = config;
   alone.parallel = {};
   alone.parallel.zero = 0;
-  alone.train.micro_batch_size *= shape.data;
-  Steps many(*backend, std::move(world), config, model, store, notice);
+  alone.train.micro_batch_size *= session.grid().shape.data;
+  Steps many(session, session.grid(), config, store);
+  ProcessGrid solo;
   std::optional<Steps> one;
-  agree(many.world(), [&] { one.emplace(*backend, solo_communicator("world"), alone, model, store, notice); });
+  agree(session.world(), [&] {
+    solo = make_grid(session.backend(), solo_communicator("world"), NodeMap(), alone.parallel, model.config, notice);
+    one.emplace(session, solo, alone, store);
+  });
 
   LayoutCheck check{config.runtime.dtype,
                     options.tolerance > 0 ? options.tolerance : default_tolerance(config.runtime.dtype),
@@ -131,12 +133,12 @@ LayoutCheck check_layout(std::unique_ptr<Communicator> world, RunConfig config, 
     check.loss = std::max(check.loss, relative(loss, loss_alone));
     check.gradient_norm = std::max(check.gradient_norm, relative(norm, norm_alone));
     // After one update the first moment is the gradient, averaged and clipped, times 1 - beta1.
-    if (step == 0) gradient = differences(*backend, first_moments, one->shards(), many.shards());
+    if (step == 0) gradient = differences(session.backend(), first_moments, one->shards(), many.shards());
   }
   const std::vector<NamedShard> shards = one->shards();
-  std::vector<double> weight = differences(*backend, weights, shards, many.shards());
+  std::vector<double> weight = differences(session.backend(), weights, shards, many.shards());
   std::vector<double> scalars = {check.loss, check.gradient_norm};
-  for (auto* values : {&gradient, &weight, &scalars}) largest_over_ranks(many.world(), *values);
+  for (auto* values : {&gradient, &weight, &scalars}) largest_over_ranks(session.world(), *values);
   check.loss = scalars[0], check.gradient_norm = scalars[1];
   std::map<std::string, double> gradient_of;
   size_t next = 0;

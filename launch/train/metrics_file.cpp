@@ -6,9 +6,8 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
-#include <fstream>
 
-#include "runtime/error.h"
+#include "runtime/json_lines.h"
 
 namespace carillon {
 namespace {
@@ -29,19 +28,17 @@ std::string line_of(const StepRecord& record) {
 }
 
 void cut_records_after(const std::string& path, int64_t step) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return;
-  int64_t keep = 0, line_number = 0;
-  for (std::string line; std::getline(file, line) && !file.eof();) {  // at the end of the file: a line without newline
-    ++line_number;
-    const Json record = Json::parse(line, nullptr, false);
-    if (record.is_discarded() || !record.is_object() || !record.contains("step"))
-      fail(ExitCode::kBadInput, "this line is no record, {}:{}, mend it or name another output", path, line_number);
-    // A record without a step number belongs to no step of this run; it stays.
-    if (record["step"].is_number_integer() && record["step"].get<int64_t>() > step) break;
-    keep += static_cast<int64_t>(line.size()) + 1;
+  const std::string remedy = "this line is no record, mend it or name another output";
+  JsonLines lines(path, JsonLines::LastLine::kMustEnd, remedy);
+  if (!lines.opened()) return;
+  int64_t keep = 0;
+  while (const auto record = lines.next()) {
+    // A record whose step is null belongs to no step of this run; it stays.
+    const JsonFields fields(*record, {lines.place(), remedy});
+    if (!record->contains("step")) fields.refuse("step", "give the step's number");
+    if (integer_of(record->at("step")).value_or(step) > step) break;
+    keep = lines.end();
   }
-  file.close();
   if (truncate(path.c_str(), keep) != 0)
     fail(ExitCode::kInputOutput, "cannot be cut back to step {} ({}), {}, make it writable", step, std::strerror(errno),
          path);

@@ -63,13 +63,13 @@ void Trainer::train_step() {
   for (Communicator* axis : {grid_.dp.get(), grid_.cp.get(), grid_.tp.get(), grid_.dp_cp.get()}) axis->reset_traffic();
   StepRecord record;
   record.lr = schedule_.factor(state_.step) * config_.train.learning_rate;
-  const TrainingStep::Sums sums = training_->accumulate(state_.step);
+  const StepSums sums = training_->accumulate(state_.step);
   if (sums.weight > 0) {
     const double loss = sums.loss / sums.weight;
     bool updated = false;
     if (std::isfinite(loss)) {
       record.loss = loss;
-      const auto outcome = network().optimizer().step(sums.weight, record.lr, config_.train.adam_beta1);
+      const auto outcome = network().optimizer().step(sums.weight, record.lr, config_.train.adamw.beta1);
       if (std::isfinite(outcome.gradient_norm)) record.grad_norm = outcome.gradient_norm;
       updated = outcome.updated;
     }
@@ -113,8 +113,8 @@ void Trainer::share_decisions(StepRecord& record) {
   for (size_t i = 0; i < std::size(axes); ++i)
     record.communication[axes[i].first] = {{"bytes", sums[3 + 2 * i]}, {"calls", sums[4 + 2 * i]}};
   record.peak_memory_bytes = grid_.world->max(peak_memory_bytes());
-  if (!backend_->unified()) {
-    const DeviceMemory memory = backend_->memory();
+  if (!backend().unified()) {
+    const DeviceMemory memory = backend().memory();
     record.device_memory_bytes = grid_.world->max(memory.total - memory.free);
   }
 }

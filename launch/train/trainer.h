@@ -7,6 +7,7 @@
 #include <string>
 
 #include "launch/evaluate/training_evaluator.h"
+#include "launch/session/session.h"
 #include "launch/train/metrics_file.h"
 #include "launch/train/run_log.h"
 #include "launch/train/run_trace.h"
@@ -27,7 +28,7 @@ class Trainer {
   // Errors: 74 when the last checkpoint cannot be written, 76 when losses or gradients stay non-finite.
   ExitCode run();
 
-  Backend& backend() const { return *backend_; }
+  Backend& backend() const { return session_.backend(); }
 
  private:
   void open_run_folder();
@@ -50,13 +51,12 @@ class Trainer {
   BatchLoader& loader() const { return training_->loader(); }
 
   RunConfig config_;
-  std::unique_ptr<Communicator> world_;  // until the grid takes it
   RunLog log_;
   StopSignals signals_;
-  std::unique_ptr<Backend> backend_;
-  ProcessGrid grid_;  // its axes carry the backend's tensors
-  OpenedModel model_;
-  std::unique_ptr<Tokenizer> tokenizer_;
+  Session session_;
+  Communicator* world_ = &session_.world();  // before there is a grid
+  ProcessGrid& grid_ = session_.grid();
+  OpenedModel& model_ = session_.model();
   std::optional<TokenStore> store_;
   std::unique_ptr<TrainingStep> training_;
   std::unique_ptr<TrainingEvaluator> evaluator_;  // null: nothing is asked for

@@ -6,7 +6,6 @@
 #include <filesystem>
 
 #include "data/files/output_file.h"
-#include "launch/session/ranks.h"
 #include "launch/train/trainer.h"
 #include "parallel/transport/device_communicator.h"
 
@@ -39,7 +38,10 @@ std::string describe_transport(const ProcessGrid& grid) {
 }  // namespace
 
 Trainer::Trainer(std::unique_ptr<Communicator> world, RunConfig config, bool quiet)
-    : config_(std::move(config)), world_(std::move(world)), log_(config_.output, world_->rank() == 0, quiet) {
+    : config_(std::move(config)),
+      log_(config_.output, world->rank() == 0, quiet),
+      session_(std::move(world), config_.parallel, config_.runtime,
+               [this](const std::string& text) { log_.warning(text); }) {
   open_model_and_data();
   open_run_folder();
   make_network();
@@ -48,18 +50,16 @@ Trainer::Trainer(std::unique_ptr<Communicator> world, RunConfig config, bool qui
 }
 
 void Trainer::open_model_and_data() {
-  const Notice notice = [this](const std::string& text) { log_.warning(text); };
-  if (evaluates(config_.eval)) (void)training_sweep(config_);
   // Cheap and telling: before anything is read that could take long.
-  (void)grid_shape(config_.parallel, world_->size());
+  if (evaluates(config_.eval)) (void)training_sweep(config_);
   SequenceLayout(config_.parallel.layout, config_.data.sequence_length, static_cast<int>(config_.parallel.context),
                  static_cast<int>(config_.parallel.tensor));
-  resume_points_ = find_resume_points(*world_, config_, notice);
-  model_ = open_run_model(*world_, config_, notice);
+  resume_points_ = find_resume_points(*world_, config_, session_.notice());
+  session_.open_model(config_);
   require_tensor_parallel(model_.config, config_.parallel.tensor);
-  backend_ = make_backend(*world_, config_.runtime, notice);
-  tokenizer_ = open_tokenizer(*world_, config_.data.tokenizer.value_or(""), model_.source.get());
-  store_ = open_training_data(*world_, config_, model_.config, tokenizer_.get(), notice);
+  session_.start_device();
+  session_.open_tokenizer(config_.data.tokenizer.value_or(""));
+  store_ = open_training_data(*world_, config_, model_.config, session_.tokenizer(), session_.notice());
 }
 
 void Trainer::open_run_folder() {
@@ -77,10 +77,9 @@ void Trainer::open_run_folder() {
 }
 
 void Trainer::make_network() {
-  grid_ = make_grid(*backend_, std::move(world_), config_.parallel, model_.config,
-                    [this](const std::string& text) { log_.warning(text); });
+  session_.make_grid();
   agree(*grid_.world,
-        [&] { training_ = std::make_unique<TrainingStep>(*backend_, grid_, model_.config, config_, *store_); });
+        [&] { training_ = std::make_unique<TrainingStep>(backend(), grid_, model_.config, config_, *store_); });
   max_steps_ = config_.train.max_steps
                    ? *config_.train.max_steps
                    : static_cast<int64_t>(std::ceil(*config_.train.epochs * static_cast<double>(loader().sequences()) /
@@ -90,20 +89,19 @@ void Trainer::make_network() {
 
   if (evaluates(config_.eval))
     agree(*grid_.world, [&] {
-      evaluator_ = std::make_unique<TrainingEvaluator>(*backend_, grid_, model_.config, config_, network().parameters(),
-                                                       tokenizer_.get());
+      evaluator_ = std::make_unique<TrainingEvaluator>(backend(), grid_, model_.config, config_, network().parameters(),
+                                                       session_.tokenizer());
     });
 }
 
 void Trainer::start_or_resume() {
-  const Notice notice = [this](const std::string& text) { log_.warning(text); };
-  const auto resumed = load_resume_point(grid_, resume_points_, network(), notice);
+  const auto resumed = load_resume_point(grid_, resume_points_, network(), session_.notice());
   if (resumed) {
     state_ = resumed->state;
     saved_step_ = state_.step;
     log_.notice(fmt::format("resuming from {}", resumed->path));
   } else {
-    training_->start_fresh(model_, notice);
+    training_->start_fresh(model_, session_.notice());
     saved_step_ = -1;
   }
   model_.source.reset();
@@ -122,7 +120,7 @@ std::string Trainer::describe_run() const {
                                    : name_of(model_.config.rope.type) + " rope",
       config_.data.sequence_length, shape.size(), shape.data, shape.context,
       shape.context == 1 ? "" : " in a " + describe_ring(shape), shape.tensor, config_.parallel.zero,
-      name_of(config_.runtime.dtype), describe_device(*backend_) + describe_transport(grid_),
+      name_of(config_.runtime.dtype), describe_device(backend()) + describe_transport(grid_),
       describe(loader().packing()), static_cast<double>(network().bytes()) / (1 << 20), network().memory_summary(),
       network().host_bytes() == 0
           ? ""

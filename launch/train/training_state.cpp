@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "runtime/json_fields.h"
+
 namespace carillon {
 namespace {
 
@@ -11,15 +13,10 @@ namespace fs = std::filesystem;
 TrainingState state_of(const Manifest& manifest, const std::string& path) {
   TrainingState state;
   state.step = manifest.step;
-  try {
-    const Json& data = manifest.data;
-    state.tokens_total = data.at("tokens_total").get<int64_t>();
-    state.updates = data.at("updates").get<int64_t>();
-    state.nonfinite_steps = data.at("nonfinite_steps").get<int64_t>();
-  } catch (const Json::exception& error) {
-    fail(ExitCode::kBadInput, "the manifest's data position cannot be read ({}), {}, resume from another checkpoint",
-         error.what(), path);
-  }
+  const JsonFields data(manifest.data, {path, "resume from another checkpoint"}, "data.");
+  state.tokens_total = data.integer("tokens_total", 0);
+  state.updates = data.integer("updates", 0);
+  state.nonfinite_steps = data.integer("nonfinite_steps", 0);
   return state;
 }
 

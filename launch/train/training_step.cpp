@@ -38,21 +38,9 @@ NetworkOptions network_options_of(const RunConfig& config) {
   options.recompute = config.train.recompute;
   options.mlp_tile = config.train.mlp_tile.value_or(0);
   options.offload = config.train.offload;
+  options.optimizer = {config.train.adamw};
   options.optimizer.zero = static_cast<int>(config.parallel.zero);
-  options.optimizer.beta1 = config.train.adam_beta1;
-  options.optimizer.beta2 = config.train.adam_beta2;
-  options.optimizer.epsilon = config.train.adam_epsilon;
-  options.optimizer.weight_decay = config.train.weight_decay;
-  options.optimizer.max_grad_norm = config.train.max_grad_norm.value_or(0);
   return options;
-}
-
-OpenedModel open_run_model(Communicator& world, const RunConfig& config, const Notice& notice) {
-  if (config.model.base) return open_model(world, *config.model.base, config.rope.settings, notice);
-  OpenedModel model;
-  model.config = parse_model_config(config.model.config_json(), "the configuration's model:", ExitCode::kUsage);
-  static_cast<ModelRope&>(model.config) = merge_model_rope(model.config, config.rope.settings, "rope");
-  return model;
 }
 
 TokenStore open_training_data(Communicator& world, const RunConfig& config, const ModelConfig& model,
@@ -86,34 +74,12 @@ void TrainingStep::start_fresh(OpenedModel& model, const Notice& notice) {
   network_.optimizer().start_from_weights();
 }
 
-StepSums accumulate_gradients(Network& network, ProcessGrid& grid, int64_t micro_steps,
-                              const std::function<const MicroBatch&(int64_t)>& batch) {
-  StepSums sums;
-  network.optimizer().zero_gradients();
-  for (int64_t micro = 0; micro < micro_steps; ++micro) {
-    const MicroBatch& local = batch(micro);
-    network.optimizer().begin_micro_step(micro + 1 == micro_steps);
-    network.transformer().forward_backward(local, network.optimizer().gradients_hold(),
-                                           [&](int64_t layer) { network.optimizer().group_done(layer); });
-    network.optimizer().after_micro_step();
-    sums.loss += network.transformer().weighted_loss();
-    for (const double weight : local.target_weight.span<double>()) {
-      sums.weight += weight;
-      sums.targets += weight != 0;
-    }
-  }
-  double numbers[] = {sums.loss, sums.weight};
-  grid.dp_cp->all_reduce(Tensor(numbers, DType::kFloat64, {2}), Reduction::kSum);
-  return {numbers[0], numbers[1], grid.dp_cp->sum(sums.targets)};
-}
-
-TrainingStep::Sums TrainingStep::accumulate(int64_t step) {
-  return accumulate_gradients(
-      network_, grid_, config_.train.gradient_accumulation_steps, [&](int64_t micro) -> const MicroBatch& {
-        const TraceSpan span("load batch");
-        const BatchLoader::Views whole = loader_.get(step, micro);
-        return sharded_.shard({whole.tokens, whole.position, whole.first, whole.target, whole.target_weight});
-      });
+StepSums TrainingStep::accumulate(int64_t step) {
+  return accumulate_gradients(network_, grid_, config_.train.gradient_accumulation_steps,
+                              [&](int64_t micro) -> const MicroBatch& {
+                                const TraceSpan span("load batch");
+                                return sharded_.shard(loader_.get(step, micro));
+                              });
 }
 
 }  // namespace carillon

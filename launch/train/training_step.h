@@ -2,7 +2,6 @@
 // compares layouts. One place, so that what is verified is what trains.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <optional>
 
@@ -10,12 +9,9 @@
 #include "data/corpus/token_store.h"
 #include "launch/config/run_config.h"
 #include "launch/session/opened_model.h"
-#include "model/network.h"
+#include "model/gradient_step.h"
 
 namespace carillon {
-
-// The run's model: `model.base` opened, or the geometry given (then without a source). Collective in its errors.
-OpenedModel open_run_model(Communicator& world, const RunConfig& config, const Notice& notice);
 
 // The run's training tokens. Collective.
 TokenStore open_training_data(Communicator& world, const RunConfig& config, const ModelConfig& model,
@@ -23,17 +19,6 @@ TokenStore open_training_data(Communicator& world, const RunConfig& config, cons
 
 // What the run's network is built from: `train` makes it, `plan` measures it.
 NetworkOptions network_options_of(const RunConfig& config);
-
-// What one step adds up to over all ranks.
-struct StepSums {
-  double loss = 0;    // Σ weight · loss
-  double weight = 0;  // Σ weight
-  int64_t targets = 0;
-};
-
-// Gradients of one step, all its micro-steps; `batch(micro)` is what this rank computes with, good until the next.
-StepSums accumulate_gradients(Network& network, ProcessGrid& grid, int64_t micro_steps,
-                              const std::function<const MicroBatch&(int64_t)>& batch);
 
 class TrainingStep {
  public:
@@ -45,9 +30,8 @@ class TrainingStep {
   // Weights from `model`'s source, or by the seed without one. Collective.
   void start_fresh(OpenedModel& model, const Notice& notice);
 
-  using Sums = StepSums;
   // Gradients of step `step` (from 0), all its micro-steps. The update is network().optimizer().step(…).
-  Sums accumulate(int64_t step);
+  StepSums accumulate(int64_t step);
 
   Network& network() { return network_; }
   BatchLoader& loader() { return loader_; }

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "parallel/transport/mpi_communicator.h"
-#include "parallel/transport/mpi_native.h"
 #include "runtime/error.h"
 
 namespace carillon {
@@ -25,19 +23,6 @@ int even_run(const std::vector<int64_t>& nodes) {
 }
 
 }  // namespace
-
-std::vector<int64_t> nodes_of_ranks(Communicator& world) {
-  int64_t own = 0;
-  if (const auto native = mpi_native(world)) {
-    MPI_Comm made = MPI_COMM_NULL;
-    check_mpi(MPI_Comm_split_type(*native, MPI_COMM_TYPE_SHARED, world.rank(), MPI_INFO_NULL, &made),
-              "finding the ranks of a node", world.name());
-    own = make_mpi_communicator(made, "node")->min(static_cast<int64_t>(world.rank()));
-  }
-  std::vector<int64_t> all(static_cast<size_t>(world.size()));
-  world.all_gather(Tensor::of(all, {world.size()}), Tensor(&own, DType::kInt64, {1}));
-  return all;
-}
 
 int ring_inner(RingChoice choice, GridShape shape, const std::vector<int64_t>& nodes) {
   if (choice.kind == RingKind::kFlat || (shape.context == 1 && choice.inner == 0)) return 0;

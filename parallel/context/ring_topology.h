@@ -18,12 +18,9 @@ struct RingChoice {
   int inner = 0;  // ranks of an inner ring, with kTwoLevel; 0: those of a node
 };
 
-// The node of each rank of the world, as numbers that differ from node to node: nodes are told apart by MPI (ranks that
-// can share memory); ranks that are threads are on one. Collective.
-std::vector<int64_t> nodes_of_ranks(Communicator& world);
-
-// GridShape::ring_inner for ranks on these nodes; 0 for one ring. Error 64 when two levels are asked for, without a
-// number, of ranks that do not lie that way, and for a number that does not divide the context ranks.
+// GridShape::ring_inner for ranks on these nodes (NodeMap::node_of_rank); 0 for one ring. Error 64 when two levels are
+// asked for, without a number, of ranks that do not lie that way, and for a number that does not divide the context
+// ranks.
 int ring_inner(RingChoice choice, GridShape shape, const std::vector<int64_t>& nodes);
 
 // "flat ring", "ring of 4 ranks in each of 2".

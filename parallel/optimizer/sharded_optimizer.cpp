@@ -274,7 +274,7 @@ ShardedOptimizer::StepResult ShardedOptimizer::step(double divisor, double learn
   step.weight_decay = options_.weight_decay;
   step.step = ++updates_;
   const double clip =
-      options_.max_grad_norm > 0 ? std::min(1.0, options_.max_grad_norm / (result.gradient_norm + 1e-6)) : 1.0;
+      options_.max_grad_norm ? std::min(1.0, *options_.max_grad_norm / (result.gradient_norm + 1e-6)) : 1.0;
   step.gradient_scale = clip / divisor;
   update(step);
   result.updated = true;

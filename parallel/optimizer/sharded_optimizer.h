@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "parallel/optimizer/adamw_settings.h"
 #include "parallel/optimizer/parameter_shard.h"
 #include "parallel/optimizer/state_stream.h"
 
@@ -14,14 +15,9 @@ namespace carillon {
 
 class ShardedOptimizer {
  public:
-  struct Options {
-    int zero = 1;  // 0 | 1 | 2
-    double beta1 = 0.9;
-    double beta2 = 0.95;
-    double epsilon = 1e-8;
-    double weight_decay = 0.01;
-    double max_grad_norm = 1.0;  // 0: off
-    bool offload = false;        // master weights and moments in host memory: state_stream.h
+  struct Options : AdamWSettings {
+    int zero = 1;          // 0 | 1 | 2
+    bool offload = false;  // master weights and moments in host memory: state_stream.h
     // Elements that pass through the device at a time: copies long enough for a link's full rate, six of which (96 MiB)
     // no plan notices.
     int64_t offload_chunk = int64_t{4} << 20;

@@ -104,7 +104,7 @@ void run_grid(const Launch& launch, const KernelModes& modes, KernelCounters& co
   __asan_poison_memory_region(shared_memory + launch.shared_bytes + guard_bytes(launch.shared_bytes),
                               kEmulatedSharedBytes - launch.shared_bytes - guard_bytes(launch.shared_bytes));
 #endif
-  const std::uint64_t blocks = std::uint64_t{launch.grid.x} * launch.grid.y * launch.grid.dp_cp;
+  const std::uint64_t blocks = std::uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z;
   for (std::uint64_t i = 0; i < blocks; ++i) {
     const std::uint64_t b = modes.descending ? blocks - 1 - i : i;
     blockIdx = {static_cast<unsigned>(b % launch.grid.x), static_cast<unsigned>(b / launch.grid.x % launch.grid.y),

@@ -35,8 +35,8 @@ const void* host_pointer_in(const HostState& state, const void* arguments, std::
 
 bool valid_shape(dim3 grid, dim3 block) {
   const std::uint64_t threads = std::uint64_t{block.x} * block.y * block.z;
-  return grid.x > 0 && grid.y > 0 && grid.dp_cp > 0 && grid.x <= 0x7fffffffu && grid.y <= 65535 &&
-         grid.dp_cp <= 65535 && threads > 0 && threads <= 1024 && block.z <= 64;
+  return grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.x <= 0x7fffffffu && grid.y <= 65535 && grid.z <= 65535 &&
+         threads > 0 && threads <= 1024 && block.z <= 64;
 }
 
 }  // namespace
@@ -48,7 +48,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, void (*kernel)(), Invoke in
   if (!state) return error;
   const dim3 g = config.gridDim, b = config.blockDim;
   if (!valid_shape(g, b))
-    return report(cudaErrorInvalidConfiguration, "launch of (%u,%u,%u) blocks of (%u,%u,%u) threads", g.x, g.y, g.dp_cp,
+    return report(cudaErrorInvalidConfiguration, "launch of (%u,%u,%u) blocks of (%u,%u,%u) threads", g.x, g.y, g.z,
                   b.x, b.y, b.z);
   if (bytes > 4096) return report(cudaErrorInvalidValue, "%zu bytes of kernel arguments; 4096 are allowed", bytes);
   std::lock_guard lock(state->mutex);

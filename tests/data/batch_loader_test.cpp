@@ -147,6 +147,9 @@ TEST(TokenStore, BadLinesAreNamed) {
   };
   for (const Bad& bad : {Bad{"{\"tokens\":[1,", "is no JSON", 65},
                          {"[1]", "no JSON object", 65},
+                         {"{\"tokens\":[1],\"note\":1e999}", "beyond the range of a double", 65},
+                         {"{\"tokens\":[18446744073709551616]}", "holds 1.8", 65},
+                         {"{\"tokens\":[18446744073709551615]}", "holds 18446744073709551615", 65},
                          {"{\"tokens\":[]}", "empty", 65},
                          {"{\"tokens\":[1000]}", "outside the vocabulary", 65},
                          {"{\"tokens\":[-1]}", "outside the vocabulary", 65},

@@ -99,15 +99,5 @@ TEST(Packing, NothingIsLostOrDoubled) {
   EXPECT_LT(padded[3], 256);
 }
 
-TEST(Packing, UnknownModeIsUsage) {
-  EXPECT_EQ(parse_packing_mode("best_fit"), PackingMode::kBestFit);
-  try {
-    parse_packing_mode("best");
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ExitCode::kUsage);
-  }
-}
-
 }  // namespace
 }  // namespace carillon

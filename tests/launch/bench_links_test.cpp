@@ -18,10 +18,11 @@ MachineProfile measured(int ranks, int ranks_per_node) {
   std::vector<std::string> all;
   run_ranks(ranks, [&](std::unique_ptr<Communicator> world) {
     const auto backend = make_backend({.device = "reference"});
-    const NodePlace place{world->rank() / ranks_per_node, ranks / ranks_per_node, world->rank() % ranks_per_node,
-                          ranks_per_node};
+    std::vector<int64_t> labels;
+    for (int rank = 0; rank < ranks; ++rank) labels.push_back(100 - rank / ranks_per_node);
+    const NodeMap nodes = number_nodes(labels, world->rank());
     BenchResult result;
-    bench_links(*backend, *world, place, 0.02, result);
+    bench_links(*backend, *world, nodes, 0.02, result);
     const std::lock_guard guard(lock);
     if (world->rank() == 0) first = result.profile;
     all.push_back(machine_profile_json(result.profile));

@@ -74,6 +74,7 @@ class CommandLine(unittest.TestCase):
     def test_bad_data_names_file_and_line(self):
         bad = self.folder / "bad.jsonl"
         for text, says in (('{"tokens":[1,2]}\n{"tokens":[99]}\n', ["bad.jsonl:2", "99"]),
+                           ('{"tokens":[1,2]}\n\n{"tokens":[1],"note":-1e999}\n', ["bad.jsonl:3", "double"]),
                            ('{"tokens":[]}\n', "empty"), ('{"tokens":', "bad.jsonl:1"), ("", "no document")):
             bad.write_text(text)
             for ranks in (1, 2):
@@ -82,6 +83,9 @@ class CommandLine(unittest.TestCase):
         self.refused(66, "none.jsonl", "train", self.config, "data.train=[{path: none.jsonl}]", f"output={self.folder}/x")
         bad.write_text('{"tokens":[1]}\n{"tokens":[]}\n')
         self.refused(65, "bad.jsonl:2", "score", f"model={self.folder}/run", f"input={bad}", f"output={self.folder}/s")
+        bad.write_text('{"tokens":[1]}\n{"tokens":[1],"id":1e999}\n')
+        self.refused(65, ["bad.jsonl:2", "double"], "score", f"model={self.folder}/run", f"input={bad}",
+                     f"output={self.folder}/s")
         self.assertFalse((self.folder / "s").exists())
 
     def test_bad_models(self):

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "launch/plan/counting_backend.h"
-#include "launch/train/training_step.h"
+#include "model/gradient_step.h"
 #include "parallel/transport/device_communicator.h"
 #include "tests/launch/plan_cases.h"
 
@@ -99,10 +99,9 @@ Recording record(int zero, int64_t micro_steps, bool tied) {
     return std::make_unique<RecordingTransport>(backend, recording.started);
   });
   Network network(backend, grid, model, run.network);
-  std::vector<int64_t> tokens(16), position(16), first(16), target(16);
-  std::vector<double> weight(16, 1);
-  const MicroBatch batch{Tensor::of(tokens, {1, 16}), Tensor::of(position, {1, 16}), Tensor::of(first, {1, 16}),
-                         Tensor::of(target, {1, 16}), Tensor::of(weight, {1, 16})};
+  HostBatch tokens(1, 16);
+  for (size_t i = 0; i < 16; ++i) tokens.first[i] = 0, tokens.target[i] = 0, tokens.target_weight[i] = 1;
+  const MicroBatch batch = tokens.view();
   accumulate_gradients(network, grid, micro_steps, [&](int64_t) -> const MicroBatch& { return batch; });
   const auto now = [&] { return backend.counts().launches + backend.counts().products; };
   recording.before_step = now();

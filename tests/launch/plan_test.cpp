@@ -96,7 +96,9 @@ TEST(Plan, MemoryIsWhatNetworksTake) {
           ParallelSection parallel;
           parallel.data = grid.data, parallel.context = grid.context, parallel.tensor = grid.tensor;
           const auto backend = make_backend({.device = "reference", .threads = 1});
-          ProcessGrid real = make_grid(*backend, std::move(world), parallel, model, [](const std::string&) {});
+          ProcessGrid real =
+              make_grid(*backend, std::move(world), {std::vector<int64_t>(static_cast<size_t>(grid.size())), rank},
+                        parallel, model, [](const std::string&) {});
           const Network network(*backend, real, model, run.network);
           const std::lock_guard lock(mutex);
           const RankMemory planned = plan.rank(run, rank);

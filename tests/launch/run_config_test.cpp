@@ -70,7 +70,7 @@ TEST_F(RunConfigTest, OverridesTakeNestedListsSectionsAndNull) {
   EXPECT_EQ(config.data.train[1].path, "a b.jsonl");
   EXPECT_EQ(config.train.seed, 7);
   EXPECT_EQ(config.train.max_steps, 12);  // of the file: a section's override touches the keys it names
-  EXPECT_EQ(config.train.max_grad_norm, std::nullopt);
+  EXPECT_EQ(config.train.adamw.max_grad_norm, std::nullopt);
   EXPECT_EQ(config.checkpoint.every, std::nullopt);
   EXPECT_EQ(config.checkpoint.keep, 1024);
   EXPECT_EQ(config.rope.settings["long_factor"], Json::parse("[1.0, 2.5]"));
@@ -135,7 +135,7 @@ TEST_F(RunConfigTest, TheResolvedConfigurationReadsBack) {
   const RunConfig again = load({}, text);
   EXPECT_EQ(resolved_yaml(again), text);
   EXPECT_EQ(to_json(again), to_json(config));
-  EXPECT_EQ(again.train.max_grad_norm, std::nullopt);
+  EXPECT_EQ(again.train.adamw.max_grad_norm, std::nullopt);
   EXPECT_EQ(again.output, "1e5");
   EXPECT_EQ(again.data.validation[0].path, "a: 'b' \"c\" #d");
   EXPECT_EQ(to_json(config)["data"]["packing"], false);

@@ -72,37 +72,30 @@ std::vector<std::vector<double>> losses_through_cache(const CachedCase& test) {
     prompt->set_rotation(test.config, longest);
     token->set_rotation(test.config, longest);
 
-    const auto rows = static_cast<size_t>(batch * longest);
-    std::vector<int64_t> tokens(rows), position(rows), first(rows, longest), target(rows, -1);
-    std::vector<double> weight(rows);
+    HostBatch whole(batch, longest);
     std::vector<int64_t> pads(static_cast<size_t>(batch), layout.padded());
     for (size_t b = 0; b < test.sequences.size(); ++b) {
       const auto& sequence = test.sequences[b].tokens;
       pads[b] = longest - static_cast<int64_t>(sequence.size());
       for (int64_t i = 0; i < test.prompt; ++i) {
         const size_t row = b * static_cast<size_t>(longest) + static_cast<size_t>(i);
-        first[row] = pads[b];
+        whole.first[row] = pads[b];
         if (i < pads[b]) continue;
-        tokens[row] = sequence[static_cast<size_t>(i - pads[b])];
-        position[row] = i - pads[b];
+        whole.tokens[row] = sequence[static_cast<size_t>(i - pads[b])];
+        whole.position[row] = i - pads[b];
       }
     }
     ShardedBatch sharded(layout, grid.cp_rank, batch);
-    prompt->fill_cache(sharded.shard({Tensor::of(tokens, {batch, longest}), Tensor::of(position, {batch, longest}),
-                                      Tensor::of(first, {batch, longest}), Tensor::of(target, {batch, longest}),
-                                      Tensor::of(weight, {batch, longest})}));
+    prompt->fill_cache(sharded.shard(whole.view()));
     for (int64_t index = test.prompt; index + 1 < longest; ++index) {
-      std::vector<int64_t> ids(static_cast<size_t>(batch)), at(ids.size()), none(ids.size(), -1);
-      std::vector<double> no_weight(ids.size());
+      HostBatch last(batch, 1);
+      last.first = pads;
       for (size_t b = 0; b < test.sequences.size(); ++b) {
         if (index < pads[b]) continue;
-        at[b] = index - pads[b];
-        ids[b] = test.sequences[b].tokens[static_cast<size_t>(at[b])];
+        last.position[b] = index - pads[b];
+        last.tokens[b] = test.sequences[b].tokens[static_cast<size_t>(last.position[b])];
       }
-      const Tensor own =
-          token->next_logits({Tensor::of(ids, {batch, 1}), Tensor::of(at, {batch, 1}), Tensor::of(pads, {batch, 1}),
-                              Tensor::of(none, {batch, 1}), Tensor::of(no_weight, {batch, 1})},
-                             index);
+      const Tensor own = token->next_logits(last.view(), index);
       // log-sum-exp and the target's logit, added up over tp.
       const std::vector<double> logits = download_as_double(*backend, own);
       for (size_t b = 0; b < test.sequences.size(); ++b) {

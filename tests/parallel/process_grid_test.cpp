@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "parallel/context/ring_topology.h"
+#include "parallel/transport/node_map.h"
 #include "parallel/transport/thread_communicator.h"
 
 namespace carillon::testing {
@@ -46,6 +47,22 @@ TEST(ProcessGrid, AWrongProductNamesTheNumbers) {
       EXPECT_EQ(error.code(), ExitCode::kUsage);
       EXPECT_NE(std::string(error.what()).find("= 4 ranks, but 3"), std::string::npos) << error.what();
     }
+  });
+}
+
+TEST(NodeMap, NumbersNodesByTheirFirstRanks) {
+  const NodeMap map = number_nodes({7, 7, 3, 7, 3, 9}, 4);
+  EXPECT_EQ(map.node_of_rank, (std::vector<int64_t>{0, 0, 1, 0, 1, 2}));
+  EXPECT_EQ(map.node(), 1);
+  EXPECT_EQ(map.nodes(), 3);
+  EXPECT_EQ(map.local_rank(), 1);
+  EXPECT_EQ(map.local_ranks(), 2);
+  EXPECT_EQ(NodeMap().local_ranks(), 1) << "a rank alone";
+  run_ranks(3, [](std::unique_ptr<Communicator> world) {
+    const NodeMap threads = map_nodes(*world);
+    EXPECT_EQ(threads.nodes(), 1);
+    EXPECT_EQ(threads.local_ranks(), 3);
+    EXPECT_EQ(threads.local_rank(), world->rank());
   });
 }
 

@@ -3,6 +3,7 @@
 #include <mutex>
 #include <numeric>
 
+#include "model/gradient_step.h"
 #include "parallel/transport/thread_communicator.h"
 #include "runtime/rng.h"
 #include "tests/support/device_memory.h"
@@ -10,35 +11,26 @@
 namespace carillon::testing {
 namespace {
 
-// The five tensors of whole sequences, [B, length].
-struct WholeBatch {
-  std::vector<int64_t> tokens, position, first, target;
-  std::vector<double> weight;
-
-  WholeBatch(const std::vector<const TinySequence*>& sequences) {
-    for (const TinySequence* sequence : sequences) {
-      int64_t begin = 0;
-      for (int64_t length : sequence->document_lengths) {
-        for (int64_t i = 0; i < length; ++i) {
-          const bool has_target = i + 1 < length;
-          tokens.push_back(sequence->tokens[begin + i]);
-          position.push_back(i);
-          first.push_back(begin);
-          target.push_back(has_target ? sequence->tokens[begin + i + 1] : -1);
-          weight.push_back(!has_target ? 0 : sequence->weights.empty() ? 1 : sequence->weights[begin + i + 1]);
-          if (weight.back() == 0) target.back() = has_target ? target.back() : -1;
-        }
-        begin += length;
+HostBatch whole_batch(const std::vector<const TinySequence*>& sequences) {
+  const auto length = static_cast<int64_t>(sequences.front()->tokens.size());
+  HostBatch batch(static_cast<int64_t>(sequences.size()), length);
+  size_t row = 0;
+  for (const TinySequence* sequence : sequences) {
+    int64_t begin = 0;
+    for (const int64_t document : sequence->document_lengths) {
+      for (int64_t i = 0; i < document; ++i, ++row) {
+        batch.tokens[row] = sequence->tokens[begin + i];
+        batch.position[row] = i;
+        batch.first[row] = begin;
+        if (i + 1 == document) continue;
+        batch.target[row] = sequence->tokens[begin + i + 1];
+        batch.target_weight[row] = sequence->weights.empty() ? 1 : sequence->weights[begin + i + 1];
       }
+      begin += document;
     }
   }
-  MicroBatch view(int64_t batch) {
-    const int64_t length = static_cast<int64_t>(tokens.size()) / batch;
-    return {Tensor::of(tokens, {batch, length}), Tensor::of(position, {batch, length}),
-            Tensor::of(first, {batch, length}), Tensor::of(target, {batch, length}),
-            Tensor::of(weight, {batch, length})};
-  }
-};
+  return batch;
+}
 
 // Sets this rank's rectangle in the global tensor.
 void put(std::vector<double>& global, const Rectangle& rectangle, const std::vector<double>& values) {
@@ -70,75 +62,62 @@ struct Rank {
     for_device(*backend, grid);
     if (run.tensor_group) grid.tp = run.tensor_group(std::move(grid.tp));
     const int64_t length = static_cast<int64_t>(run.sequences.front().tokens.size());
-    const SequenceLayout layout(run.layout, length, run.grid.context, run.grid.tensor);
-    const TensorShards shards(run.config, run.grid.tensor, grid.tp_rank);
     const int64_t per_step = static_cast<int64_t>(run.sequences.size()) / run.grid.data;
     const int64_t batch = per_step / run.accumulation;
+    Network network(*backend, grid, run.config, network_options(length, batch));
+    Parameters& parameters = network.parameters();
+    ShardedOptimizer& optimizer = network.optimizer();
+    parameters.initialize(*backend, run.config.initializer_range, run.seed);
+    move(*backend, parameters);
+    optimizer.start_from_weights();
+    network.transformer().set_rotation(run.config, length);
 
-    auto allocate = [&](Arena& arena, Arena& host) {
-      auto parameters =
-          std::make_unique<Parameters>(run.config, shards, ParameterOptions{run.compute, true, run.zero == 2}, arena);
-      auto transformer = std::make_unique<Transformer>(
-          *backend, grid, run.config, shards, *parameters, layout,
-          TransformerOptions{run.compute, run.recompute, true, batch, run.loss_chunk_rows, length, run.mlp_tile,
-                             offloads_checkpoints(run.offload), run.tensor_chunks},
-          arena, &host);
-      ShardedOptimizer::Options options;
-      options.zero = run.zero;
-      options.max_grad_norm = run.max_grad_norm;
-      options.offload = offloads_optimizer(run.offload);
-      options.offload_chunk = run.offload_chunk;
-      auto optimizer = std::make_unique<ShardedOptimizer>(*backend, grid, parameters->shared(), options, arena, &host);
-      return std::tuple(std::move(parameters), std::move(transformer), std::move(optimizer));
-    };
-    Arena measuring, measuring_host;
-    allocate(measuring, measuring_host);
-    Arena arena(backend->allocate(measuring.peak())), host(backend->allocate_host(measuring_host.peak()));
-    auto [parameters, transformer, optimizer] = allocate(arena, host);
-    CHECK(host.used() == measuring_host.used(), "host memory is allocated twice alike", host.used());
-    parameters->initialize(*backend, run.config.initializer_range, run.seed);
-    move(*backend, *parameters);
-    optimizer->start_from_weights();
-    transformer->set_rotation(run.config, length);
-
-    ShardedBatch sharded(layout, grid.cp_rank, batch);
+    ShardedBatch sharded(network.layout(), grid.cp_rank, batch);
     for (int step = 0; step < run.steps; ++step) {
-      optimizer->zero_gradients();
-      double loss = 0, weight = 0;
-      for (int micro = 0; micro < run.accumulation; ++micro) {
+      std::vector<int64_t> numbers;  // of the sequences in the micro-step that ran last
+      const auto next = [&](int64_t micro) -> const MicroBatch& {
+        if (step == 0) collect_losses(network, grid, numbers);
+        numbers.clear();
         std::vector<const TinySequence*> mine;
-        std::vector<int64_t> numbers;
         for (int64_t b = 0; b < batch; ++b) {
-          const int64_t number = (micro * batch + b) * run.grid.data + grid.dp_rank;
-          mine.push_back(&run.sequences[number]);
-          numbers.push_back(number);
+          numbers.push_back((micro * batch + b) * run.grid.data + grid.dp_rank);
+          mine.push_back(&run.sequences[numbers.back()]);
         }
-        WholeBatch whole(mine);
-        const MicroBatch& local = sharded.shard(whole.view(batch));
-        optimizer->begin_micro_step(micro + 1 == run.accumulation);
-        transformer->forward_backward(local, optimizer->gradients_hold(),
-                                      [&](int64_t layer) { optimizer->group_done(layer); });
-        optimizer->after_micro_step();
-        loss += transformer->weighted_loss();
-        for (double w : local.target_weight.span<double>()) weight += w;
-        if (step == 0) collect_losses(*backend, layout, grid, *transformer, numbers);
-      }
-      loss = grid.dp_cp->sum(loss);
-      weight = grid.dp_cp->sum(weight);
-      const auto outcome = optimizer->step(weight, run.learning_rate, 0.9);
-      if (step == 0 && run.zero == 0 && grid.dp_cp->rank() == 0) collect_gradients(*backend, *parameters);
+        HostBatch whole = whole_batch(mine);
+        return sharded.shard(whole.view());
+      };
+      const StepSums sums = accumulate_gradients(network, grid, run.accumulation, next);
+      if (step == 0) collect_losses(network, grid, numbers);
+      const auto outcome = optimizer.step(sums.weight, run.learning_rate, 0.9);
+      if (step == 0 && run.zero == 0 && grid.dp_cp->rank() == 0) collect_gradients(*backend, parameters);
       if (grid.world->rank() == 0) {
-        result.loss.push_back(loss / weight);
+        result.loss.push_back(sums.loss / sums.weight);
         result.gradient_norm.push_back(outcome.gradient_norm);
       }
     }
     const std::lock_guard lock(mutex);
-    parameters->for_each(
-        [&](Parameter& p) { put(result.weights[p.name], p.rectangle, values_of(*backend, p.weight)); });
+    parameters.for_each([&](Parameter& p) { put(result.weights[p.name], p.rectangle, values_of(*backend, p.weight)); });
     if (grid.world->size() == 1)
-      for (const NamedShard& shard : optimizer->state_shards())
+      for (const NamedShard& shard : optimizer.state_shards())
         result.state[shard.name] = shard.device == nullptr ? host_values(shard.data) : values_of(*backend, shard.data);
-    if (grid.world->rank() == 0) result.device_bytes = arena.peak(), result.host_bytes = host.peak();
+    if (grid.world->rank() == 0) result.device_bytes = network.bytes(), result.host_bytes = network.host_bytes();
+  }
+
+  NetworkOptions network_options(int64_t length, int64_t batch) const {
+    NetworkOptions options;
+    options.compute = run.compute;
+    options.batch = batch;
+    options.sequence_length = length;
+    options.layout = run.layout;
+    options.loss_chunk_rows = run.loss_chunk_rows;
+    options.tensor_chunks = run.tensor_chunks;
+    options.recompute = run.recompute;
+    options.mlp_tile = run.mlp_tile;
+    options.offload = run.offload;
+    options.optimizer.zero = run.zero;
+    options.optimizer.max_grad_norm = run.max_grad_norm;
+    options.optimizer.offload_chunk = run.offload_chunk;
+    return options;
   }
 
   static std::vector<double> host_values(Tensor tensor) {
@@ -168,11 +147,12 @@ struct Rank {
         [&](Parameter& p) { put(result.gradients[p.name], p.rectangle, values_of(backend, p.gradient)); });
   }
 
-  void collect_losses(Backend& backend, const SequenceLayout& layout, const ProcessGrid& grid,
-                      const Transformer& transformer, const std::vector<int64_t>& numbers) {
-    if (grid.tp_rank != 0) return;
+  // Nothing to collect when no micro-step has run.
+  void collect_losses(Network& network, const ProcessGrid& grid, const std::vector<int64_t>& numbers) {
+    if (grid.tp_rank != 0 || numbers.empty()) return;
     const std::lock_guard lock(mutex);
-    const std::vector<double> losses = download_as_double(backend, transformer.losses());
+    const SequenceLayout& layout = network.layout();
+    const std::vector<double> losses = download_as_double(network.backend(), network.transformer().losses());
     result.token_loss.resize(run.sequences.size(), std::vector<double>(static_cast<size_t>(layout.length())));
     for (size_t b = 0; b < numbers.size(); ++b)
       for (int64_t i = 0; i < layout.local(); ++i) {

@@ -1,5 +1,5 @@
-// Trains or evaluates a tiny model on any grid, ranks as threads, and brings everything home at global shape, so that
-// tests compare layouts by comparing maps of vectors.
+// Trains a tiny model on any grid, ranks as threads, with the Network and the gradients of a real run, and brings
+// everything home at global shape, so that tests compare layouts by comparing maps of vectors.
 #pragma once
 
 #include <functional>
@@ -9,9 +9,7 @@
 #include <vector>
 
 #include "model/config.h"
-#include "model/transformer.h"
-#include "parallel/optimizer/sharded_optimizer.h"
-#include "parallel/process_grid.h"
+#include "model/network.h"
 
 namespace carillon::testing {
 

@@ -21,13 +21,12 @@ int64_t host_memory_bytes() {
 
 }  // namespace
 
-BenchResult run_bench(Backend& backend, Communicator& world, const BenchOptions& options, int64_t library_bytes,
-                      const Progress& progress) {
+BenchResult run_bench(Backend& backend, Communicator& world, const NodeMap& nodes, const BenchOptions& options,
+                      int64_t library_bytes, const Progress& progress) {
   BenchResult result;
   MachineProfile& profile = result.profile;
   profile.library_bytes = library_bytes;
   const DeviceDescription device = backend.describe();
-  const NodePlace place = find_node(world);
   profile.name = "this";
   profile.device = device.name;
   profile.processor = device.processor;
@@ -36,11 +35,12 @@ BenchResult run_bench(Backend& backend, Communicator& world, const BenchOptions&
   // As many as have cores of their own, or as were started if those are more.
   const auto cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   profile.ranks_per_node =
-      static_cast<int>(world.max(static_cast<int64_t>(std::max(cores / profile.threads, place.ranks))));
+      static_cast<int>(world.max(static_cast<int64_t>(std::max(cores / profile.threads, nodes.local_ranks()))));
   profile.host_memory_bytes = world.min(host_memory_bytes());
   profile.memory_bytes = profile.host_memory_bytes / profile.ranks_per_node;
   if (!backend.unified()) {
-    profile.ranks_per_node = static_cast<int>(world.max(static_cast<int64_t>(std::max(device.devices, place.ranks))));
+    profile.ranks_per_node =
+        static_cast<int>(world.max(static_cast<int64_t>(std::max(device.devices, nodes.local_ranks()))));
     profile.memory_bytes = world.min(backend.memory().total);
     profile.peak_flops_per_second = device.peak.flops_per_second;
     profile.peak_memory_bytes_per_second = device.peak.memory_bytes_per_second;
@@ -52,10 +52,10 @@ BenchResult run_bench(Backend& backend, Communicator& world, const BenchOptions&
     return share * options.seconds;
   };
   // The disk first: a folder that cannot be written is said at once.
-  bench_disk(world, place, options.folder, part("the disk of " + options.folder, kDisk), result);
+  bench_disk(world, nodes, options.folder, part("the disk of " + options.folder, kDisk), result);
   bench_memory(backend, world, part("memory", kMemory), result);
   if (!backend.unified()) bench_copies(backend, world, part("copies to and from the device", kCopies), result);
-  bench_links(backend, world, place, part("links", kLinks), result);
+  bench_links(backend, world, nodes, part("links", kLinks), result);
   const auto types = static_cast<double>(options.dtypes.size());
   for (const DType dtype : options.dtypes)
     bench_products(backend, world, dtype, part(fmt::format("products in {}", name_of(dtype)), kProducts / types),

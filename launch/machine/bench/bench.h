@@ -9,6 +9,7 @@
 #include "launch/config/run_config.h"
 #include "launch/machine/bench/timing.h"
 #include "launch/machine/machine_profile.h"
+#include "parallel/transport/node_map.h"
 
 namespace carillon {
 
@@ -40,8 +41,8 @@ using Progress = std::function<void(const std::string&)>;
 
 // Collective; the same result on every rank. Errors 73 and 74 for options.folder, before anything else is measured.
 // `library_bytes` from bench_libraries, which must come before: afterwards this process holds more than libraries.
-BenchResult run_bench(Backend& backend, Communicator& world, const BenchOptions& options, int64_t library_bytes,
-                      const Progress& progress);
+BenchResult run_bench(Backend& backend, Communicator& world, const NodeMap& nodes, const BenchOptions& options,
+                      int64_t library_bytes, const Progress& progress);
 // What the rank that holds most holds after a run of two steps and its checkpoint in `folder`: nearly all of it code
 // and buffers of libraries, which no plan of tensors knows. On a device: of its memory, beside the run's own buffers
 // (other programs on it count: they take what a plan cannot have). Collective. Errors 73 and 74.
@@ -64,15 +65,9 @@ void bench_attention(Backend& backend, Communicator& world, DType dtype, int64_t
 void bench_memory(Backend& backend, Communicator& world, double seconds, BenchResult& result);  // and an empty op
 // Page-locked memory to the device, back, and both at once; nothing where memory is the host's.
 void bench_copies(Backend& backend, Communicator& world, double seconds, BenchResult& result);
-// Which node this rank is on, counted in the order of ranks.
-struct NodePlace {
-  int node = 0, nodes = 1;
-  int local = 0, ranks = 1;  // among the ranks of the node
-};
-NodePlace find_node(Communicator& world);
 // Of host memory on a CPU, of the device's through the transport that a run uses elsewhere.
-void bench_links(Backend& backend, Communicator& world, const NodePlace& place, double seconds, BenchResult& result);
-void bench_disk(Communicator& world, const NodePlace& place, const std::string& folder, double seconds,
+void bench_links(Backend& backend, Communicator& world, const NodeMap& nodes, double seconds, BenchResult& result);
+void bench_disk(Communicator& world, const NodeMap& nodes, const std::string& folder, double seconds,
                 BenchResult& result);
 
 }  // namespace carillon

@@ -56,7 +56,7 @@ class UnnamedFile {
 
 }  // namespace
 
-void bench_disk(Communicator& world, const NodePlace& place, const std::string& folder, double seconds,
+void bench_disk(Communicator& world, const NodeMap& nodes, const std::string& folder, double seconds,
                 BenchResult& result) {
   std::unique_ptr<UnnamedFile> file;
   // Bytes no file system compresses or finds again.
@@ -87,7 +87,7 @@ void bench_disk(Communicator& world, const NodePlace& place, const std::string& 
     agree(world, [&] { file->forget(); });
     reading.push_back(timed([&] { file->read(mebibytes, piece); }));
   }
-  const double bytes = static_cast<double>(mebibytes) * static_cast<double>(kPiece) * place.ranks;
+  const double bytes = static_cast<double>(mebibytes) * static_cast<double>(kPiece) * nodes.local_ranks();
   const Timing write = summarise(world, writing), read = summarise(world, reading);
   // All ranks of the busiest node against the slowest rank.
   result.profile.disk_write_bytes_per_second = largest(world, bytes) / write.seconds;

@@ -1,11 +1,8 @@
 // Links between ranks: every rank passes a message to the next of its ring while it receives the previous one's, as the
 // keys and values of ring attention travel; the collectives of the other axes; and each pair of ranks alone.
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 #include <mutex>
-#include <set>
 
 #include "launch/machine/bench/bench.h"
 #include "launch/session/ranks.h"
@@ -142,13 +139,13 @@ Link measure_pair(Backend& backend, Communicator& group, int a, int b, double se
 
 // Every pair of a node in turn, all nodes at once, and the first ranks of the first two nodes.
 void measure_pairs(Backend& backend, Communicator& world, Communicator& node, Communicator& across,
-                   const NodePlace& place, double seconds, BenchResult& result) {
-  const auto most = static_cast<int64_t>(world.max(static_cast<int64_t>(place.ranks)));
+                   const NodeMap& nodes, double seconds, BenchResult& result) {
+  const auto most = static_cast<int64_t>(world.max(static_cast<int64_t>(nodes.local_ranks())));
   const int64_t pairs = most * (most - 1) / 2 + 1;
   const double share = seconds / static_cast<double>(pairs);
-  std::vector<int64_t> members(static_cast<size_t>(place.ranks));
+  std::vector<int64_t> members(static_cast<size_t>(nodes.local_ranks()));
   int64_t own = world.rank();
-  node.all_gather(Tensor::of(members, {place.ranks}), Tensor(&own, DType::kInt64, {1}));
+  node.all_gather(Tensor::of(members, {nodes.local_ranks()}), Tensor(&own, DType::kInt64, {1}));
   // What the first rank of each node found, in a table with room for the largest node's: from, to, whether between
   // nodes, rate, latency.
   std::vector<double> found(static_cast<size_t>(kColumns * pairs)),
@@ -159,17 +156,17 @@ void measure_pairs(Backend& backend, Communicator& world, Communicator& node, Co
                                link.bytes_per_second, link.latency_seconds})
       *next++ = value;
   };
-  for (int a = 0; a < place.ranks; ++a)
-    for (int b = a + 1; b < place.ranks; ++b) {
+  for (int a = 0; a < nodes.local_ranks(); ++a)
+    for (int b = a + 1; b < nodes.local_ranks(); ++b) {
       const Link link = measure_pair(backend, node, a, b, share);
-      if (place.local == 0) keep(members[static_cast<size_t>(a)], members[static_cast<size_t>(b)], false, link);
+      if (nodes.local_rank() == 0) keep(members[static_cast<size_t>(a)], members[static_cast<size_t>(b)], false, link);
     }
   world.barrier();
   std::vector<int64_t> firsts(static_cast<size_t>(across.size()));
   across.all_gather(Tensor::of(firsts, {across.size()}), Tensor(&own, DType::kInt64, {1}));
-  if (place.nodes > 1 && place.local == 0) {
+  if (nodes.nodes() > 1 && nodes.local_rank() == 0) {
     const Link link = measure_pair(backend, across, 0, 1, share);
-    if (place.node == 0) keep(firsts[0], firsts[1], true, link);
+    if (nodes.node() == 0) keep(firsts[0], firsts[1], true, link);
   }
   const auto width = static_cast<int64_t>(found.size());
   world.all_gather(Tensor(all.data(), DType::kFloat64, {world.size(), width}),
@@ -199,25 +196,7 @@ Link fit_line(const std::vector<std::pair<int64_t, double>>& seconds) {
   return {static_cast<double>(seconds.back().first) / seconds.back().second, seconds.front().second};
 }
 
-NodePlace find_node(Communicator& world) {
-  // Names of nodes, as numbers: the ranks' places follow from who gave the same.
-  char name[256] = {};
-  (void)::gethostname(name, sizeof name - 1);
-  int64_t own = static_cast<int64_t>(std::hash<std::string>{}(name));
-  std::vector<int64_t> all(static_cast<size_t>(world.size()));
-  world.all_gather(Tensor::of(all, {world.size()}), Tensor(&own, DType::kInt64, {1}));
-  NodePlace place;
-  std::set<int64_t> before;
-  const auto first = std::find(all.begin(), all.end(), own);
-  for (auto it = all.begin(); it != first; ++it) before.insert(*it);
-  place.node = static_cast<int>(before.size());
-  place.nodes = static_cast<int>(std::set<int64_t>(all.begin(), all.end()).size());
-  place.local = static_cast<int>(std::count(all.begin(), all.begin() + world.rank(), own));
-  place.ranks = static_cast<int>(std::count(all.begin(), all.end(), own));
-  return place;
-}
-
-void bench_links(Backend& backend, Communicator& world, const NodePlace& place, double seconds, BenchResult& result) {
+void bench_links(Backend& backend, Communicator& world, const NodeMap& nodes, double seconds, BenchResult& result) {
   if (world.size() == 1 && !backend.unified()) {
     result.left_out.emplace_back("links between devices: mpirun -n 2 and more, one rank a device, measures them");
     return;
@@ -240,14 +219,14 @@ void bench_links(Backend& backend, Communicator& world, const NodePlace& place, 
         "links between ranks, two threads stood in for them: mpirun -n 2 and more measures them");
     return;
   }
-  const bool within = world.min(static_cast<int64_t>(place.ranks)) > 1, between = place.nodes > 1;
+  const bool within = world.min(static_cast<int64_t>(nodes.local_ranks())) > 1, between = nodes.nodes() > 1;
   const double share = seconds / (within && between ? 4 : 2);
-  const auto node = carry_tensors(backend, world.split(place.node, place.local, "node"));
+  const auto node = carry_tensors(backend, world.split(nodes.node(), nodes.local_rank(), "node"));
   if (within)
     result.profile.within_node = measure_group(backend, {*node, "node", "within a node"}, world, share, result);
   // Ranks of the same place on their nodes: all adapters of a node work at once. A rank without a partner sends to
   // itself.
-  const auto across = carry_tensors(backend, world.split(place.local, place.node, "across"));
+  const auto across = carry_tensors(backend, world.split(nodes.local_rank(), nodes.node(), "across"));
   if (between)
     result.profile.between_nodes = measure_group(backend, {*across, "across", "between nodes"}, world, share, result);
   // One rank a node: only the network was there to measure, and it is the slower of the two.
@@ -258,7 +237,7 @@ void bench_links(Backend& backend, Communicator& world, const NodePlace& place, 
       result.profile.messages.push_back(
           measure(backend, operation, {*everybody, "world", "of all ranks"}, world, share / 2, result.rows));
   }
-  measure_pairs(backend, world, *node, *across, place, share, result);
+  measure_pairs(backend, world, *node, *across, nodes, share, result);
 }
 
 }  // namespace carillon

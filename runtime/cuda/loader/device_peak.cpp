@@ -4,6 +4,8 @@
 
 #include <string_view>
 
+#include "runtime/check.h"
+
 namespace carillon {
 namespace {
 
@@ -61,19 +63,30 @@ PerCycle per_cycle(const CudaFigures& device) {
   }
 }
 
-}  // namespace
-
-DevicePeak device_peak(const CudaFigures& device) {
+DevicePeak peak_of(const KnownDevice& known) {
   constexpr double kTera = 1e12, kGiga = 1e9;
   DevicePeak peak;
+  peak.flops_per_second = {{DType::kBFloat16, known.bfloat16 * kTera}, {DType::kFloat32, known.float32 * kTera}};
+  peak.memory_bytes_per_second = known.memory * kGiga;
+  peak.source = fmt::format("data sheet of {}", known.part_of_name);
+  return peak;
+}
+
+}  // namespace
+
+DevicePeak data_sheet_peak(std::string_view name) {
+  for (const KnownDevice& known : kKnown)
+    if (known.part_of_name == name) return peak_of(known);
+  throw InternalError(fmt::format("no data sheet's figures of a device called {}", name));
+}
+
+DevicePeak device_peak(const CudaFigures& device) {
   for (const KnownDevice& known : kKnown) {
     if (device.name.find(known.part_of_name) == std::string::npos || device.multiprocessors != known.multiprocessors)
       continue;
-    peak.flops_per_second = {{DType::kBFloat16, known.bfloat16 * kTera}, {DType::kFloat32, known.float32 * kTera}};
-    peak.memory_bytes_per_second = known.memory * kGiga;
-    peak.source = fmt::format("data sheet of {}", known.part_of_name);
-    return peak;
+    return peak_of(known);
   }
+  DevicePeak peak;
   const PerCycle rate = per_cycle(device);
   const double cycles = device.multiprocessors * device.clock;
   if (rate.bfloat16 > 0 && cycles > 0)

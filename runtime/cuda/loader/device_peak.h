@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "runtime/backend.h"
 
@@ -22,5 +23,9 @@ struct CudaFigures {
 // (parts of a device, laptop versions, new ones) multiprocessors × clock × what one does in a cycle; nothing for an
 // architecture we do not know.
 DevicePeak device_peak(const CudaFigures& device);
+
+// The data sheet's figures for the device of the table that is called exactly so ("H100 80GB HBM3"): for planning on
+// devices that are not there.
+DevicePeak data_sheet_peak(std::string_view name);
 
 }  // namespace carillon
