@@ -4,6 +4,7 @@
 // with another hook, so that a new op reaches all of them by its one line in forwarding_backend.cpp.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -14,6 +15,10 @@ namespace carillon {
 
 // "matmul"
 const char* name_of(OpKind op);
+
+#define CARILLON_COUNT_OP(op) +1
+inline constexpr size_t kOpKinds = 0 CARILLON_OPS(CARILLON_COUNT_OP);
+#undef CARILLON_COUNT_OP
 
 // One call of an op.
 struct OpCall {

@@ -16,7 +16,7 @@ set(libraries
   "CLI/" "^launch/"
   "sentencepiece" "^data/"
   "pcre2.h" "^data/"
-  "cuda" "^(runtime/cuda/|runtime/backend\\.cpp$|parallel/transport/nccl|launch/(commands/info|machine/built_in_profiles|plan/backend_scratch)\\.cpp$)"
+  "cuda" "^(runtime/cuda/|runtime/(backend|scratch)\\.cpp$|parallel/transport/nccl|launch/(commands/info|machine/built_in_profiles|plan/counting_backend)\\.cpp$)"
   "cudnn" "^runtime/cuda/attention/cudnn_attention\\.cpp$"
   "nccl.h" "^parallel/transport/nccl_(communicator\\.cpp|watchdog\\.(h|cpp))$"
   "parallel/transport/mpi_native.h" "^(parallel/|data/(files/hdf5_file|checkpoint/checkpoint)\\.cpp$)"

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "launch/plan/backend_scratch.h"
+#include "runtime/cuda/ops/launch_sizes.h"
 
 namespace carillon {
 namespace {
@@ -23,8 +23,29 @@ Buffer reserve(size_t bytes, std::function<void(void*)> forget) {
 }
 
 struct Made : Backend::Copy {
-  void wait() override {}
+  Made(StepRecorder& to, int64_t number) : recorder(to), transfer(number) {}
+  void wait() override { recorder.wait(transfer); }
+  StepRecorder& recorder;
+  int64_t transfer;
 };
+
+// Sums of runs of rows until they are added.
+int64_t row_sums(int64_t rows, int64_t channels, DType type) {
+  return cuda::row_runs(rows) * channels * static_cast<int64_t>(size_of(accumulate_type(type)));
+}
+
+double bytes_of(const Tensor& x) { return x ? static_cast<double>(x.bytes()) : 0; }
+double bytes_of(std::initializer_list<Tensor> tensors) {
+  double sum = 0;
+  for (const Tensor& x : tensors) sum += bytes_of(x);
+  return sum;
+}
+
+// Of the rows of a call of attention, the part that may see keys of this block.
+double rows_that_see(const OpCall& call, const Tensor& q) {
+  if (call.mask.kind != MaskShape::Kind::kFull || q.size(1) == 0) return 1;
+  return 1 - static_cast<double>(call.mask.begin) / static_cast<double>(q.size(1));
+}
 
 void move(Tensor to, Tensor from) {
   CHECK(to.shape() == from.shape() && to.dtype() == from.dtype() && to.packed() && from.packed(),
@@ -45,6 +66,18 @@ void DeviceCounts::add(const DeviceCounts& other) {
   launches += other.launches, products += other.products, allocations += other.allocations;
   to_device_bytes += other.to_device_bytes, to_host_bytes += other.to_host_bytes;
   scratch_bytes = std::max(scratch_bytes, other.scratch_bytes);
+}
+
+DeviceCounts CountingBackend::counts() const {
+  DeviceCounts counts = counts_;
+  for (size_t op = 0; op < kOpKinds; ++op)
+    if (ops_[op] > 0) counts.ops[name_of(static_cast<OpKind>(op))] = ops_[op];
+  return counts;
+}
+
+void CountingBackend::begin_micro_step() {
+  recorder_.begin_micro_step();
+  logits_gradient_ = nullptr;
 }
 
 void CountingBackend::scratch(int64_t bytes) {
@@ -71,29 +104,38 @@ bool CountingBackend::holds(const void* pointer) const {
 
 void CountingBackend::upload(Tensor device, Tensor host) {
   move(device, host);
+  pairs_.clear();
+  recorder_.call();
   counts_.to_device_bytes += static_cast<int64_t>(device.bytes());
   wait();
 }
 
 void CountingBackend::download(Tensor host, Tensor device) {
   move(host, device);
+  recorder_.call();
   counts_.to_host_bytes += static_cast<int64_t>(device.bytes());
   wait();
 }
 
+std::unique_ptr<Backend::Copy> CountingBackend::start_copy(Exchange exchange, Tensor device) {
+  return std::make_unique<Made>(recorder_, recorder_.start(exchange, bytes_of(device), 1, 1, 1));
+}
+
 std::unique_ptr<Backend::Copy> CountingBackend::start_upload(Tensor device, Tensor) {
   counts_.to_device_bytes += static_cast<int64_t>(device.bytes());
-  return std::make_unique<Made>();
+  return start_copy(Exchange::kToDevice, device);
 }
 
 std::unique_ptr<Backend::Copy> CountingBackend::start_download(Tensor, Tensor device) {
   counts_.to_host_bytes += static_cast<int64_t>(device.bytes());
-  return std::make_unique<Made>();
+  return start_copy(Exchange::kToHost, device);
 }
 
 void CountingBackend::around(OpCall& call, const std::function<void()>&) {
-  ++counts_.ops[name_of(call.op == OpKind::attention_backward_whole ? OpKind::attention_backward : call.op)];
+  const auto kind = call.op == OpKind::attention_backward_whole ? OpKind::attention_backward : call.op;
+  ++ops_[static_cast<size_t>(kind)];
   counts_.launches += kernels(call);
+  record(call);
 }
 
 int64_t CountingBackend::kernels(OpCall& call) {
@@ -133,14 +175,14 @@ int64_t CountingBackend::kernels(OpCall& call) {
       for (const Tensor& tensor : x) {
         if (tensor.empty()) continue;
         ++present;
-        bytes += cuda_scratch::sum_of_squares(tensor.count());
+        bytes += 8 * (cuda::sum_of_squares_partials(tensor.count()) + 1);
       }
       if (present == 0) return 0;
       scratch(bytes);
       counts_.to_host_bytes += 8 * present;
       wait();
       call.result = 1;
-      return 2 * cuda_scratch::squares_launches(present);
+      return cuda::sum_of_squares_launches(present);
     }
     case OpKind::matmul: {  // c, a, b
       const bool nothing_to_sum = x[1].size(call.transposes[0] == Transpose::kYes ? 0 : 1) == 0;
@@ -149,38 +191,38 @@ int64_t CountingBackend::kernels(OpCall& call) {
     }
     // Sums of runs of rows, then of those; rmsnorm_backward's dweight too.
     case OpKind::bias_backward:  // dbias, dy
-      scratch(cuda_scratch::row_sums(x[1].size(0), x[1].size(1), accumulate_type(x[1].dtype())));
+      scratch(row_sums(x[1].size(0), x[1].size(1), x[1].dtype()));
       return 2 * one_over(x[1]);
     case OpKind::rmsnorm_backward: {  // dx, dweight, dy, x, weight, rstd
       if (x[0].empty()) return 0;
       const int64_t channels = x[4].count();
-      scratch(cuda_scratch::row_sums(x[0].count() / channels, channels, accumulate_type(x[3].dtype())));
+      scratch(row_sums(x[0].count() / channels, channels, x[3].dtype()));
       return 2;
     }
     case OpKind::embedding_backward:  // dtable, ids, dy: keys, the kernels of a bitonic sort, and the sums
-      scratch(cuda_scratch::sort_keys(x[2].size(0)) * 8);
-      return x[2].empty() ? 0 : 2 + cuda_scratch::sort_kernels(x[2].size(0));
+      scratch(cuda::embedding_keys(x[2].size(0)) * 8);
+      return x[2].empty() ? 0 : 2 + cuda::embedding_sort_launches(x[2].size(0));
 
     case OpKind::attention_forward: {  // the state's three, q, k, v, the mask's three
       if (!fused_attention_ || call.mask.kind == MaskShape::Kind::kIntervals) return one_over(x[3]);
       // cuDNN's kernel counts as one, and one merges what it gives.
       const int64_t begin = call.mask.kind == MaskShape::Kind::kFull ? call.mask.begin : 0;
       const Tensor seeing = x[3].slice(1, begin, x[3].size(1));
-      scratch(cuda_scratch::fused_forward(seeing.size(0), seeing.size(1), seeing.size(2), seeing.size(3)));
+      scratch(cuda::fused_forward_bytes(seeing.size(0), seeing.size(1), seeing.size(2), seeing.size(3)));
       return 2 * one_over(seeing);
     }
     case OpKind::attention_backward:  // dq, dk, dv, q, k, v, …: by keys, then by queries
       return 2 * one_over(x[3]);
     case OpKind::attention_backward_whole: {
       const int64_t wanted =
-          cuda_scratch::fused_backward(x[3].size(0), x[3].size(1), x[3].size(2), x[4].size(2), x[3].size(3));
+          cuda::fused_backward_bytes(x[3].size(0), x[3].size(1), x[3].size(2), x[4].size(2), x[3].size(3));
       if (!fused_attention_ || call.mask.kind != MaskShape::Kind::kCausal || call.mask.empty_rows || wanted == 0)
         return 2 * one_over(x[3]);
       // cuDNN's, then dq, dk and dv are added.
       scratch(wanted);
       int64_t launched = one_over(x[3]);
       for (size_t gradient = 0; gradient < 3; ++gradient) {
-        ++counts_.ops[name_of(OpKind::add)];
+        ++ops_[static_cast<size_t>(OpKind::add)];
         launched += one_over(x[gradient]);
       }
       return launched;
@@ -188,7 +230,156 @@ int64_t CountingBackend::kernels(OpCall& call) {
     case OpKind::adamw: {  // of each parameter: weight, master, exp_avg, exp_avg_sq, gradient
       int64_t present = 0;
       for (size_t master = 1; master < x.size(); master += 5) present += one_over(x[master]);
-      return cuda_scratch::adamw_launches(present);
+      return cuda::adamw_launches(present);
+    }
+  }
+  throw InternalError("an op without a count");
+}
+
+// ---- the record -----------------------------------------------------------------------------------------------------
+
+void CountingBackend::record(const OpCall& call) {
+  recorder_.call();
+  recorder_.moved(moved_bytes(call));
+  const std::vector<Tensor>& x = call.operands;
+  switch (call.op) {
+    case OpKind::matmul:
+      return record_product(call);
+    case OpKind::attention_begin:
+      attention_begun_ = true;
+      return recorder_.attention_pass(recorder_.part() == StepPart::kForward ? StepPart::kForward : StepPart::kAgain);
+    case OpKind::attention_delta:
+      return recorder_.attention_pass(StepPart::kBackward);
+    case OpKind::attention_forward:
+    case OpKind::attention_backward:
+    case OpKind::attention_backward_whole:
+      attention_begun_ = false;
+      return record_attention(call);
+    case OpKind::cross_entropy_maximum:  // maximum, logits: the product that gave them is the head's
+      if (StepEvent* product = recorder_.last_product(); product != nullptr && !x[1].empty())
+        product->part = StepPart::kLoss;
+      return;
+    case OpKind::cross_entropy_finish:  // loss, gradient, …
+      if (!x[1]) return;
+      logits_gradient_ = x[1].raw();
+      return recorder_.loss_is_over();
+    default:
+      return;
+  }
+}
+
+// Behind the loss, products of the gradient by the logits are the head's, and those like a forward pass's are
+// recomputed.
+void CountingBackend::record_product(const OpCall& call) {
+  const Tensor &c = call.operands[0], &a = call.operands[1];
+  const int64_t inner = a.size(call.transposes[0] == Transpose::kYes ? 0 : 1);
+  StepPart part = recorder_.part();
+  if (part == StepPart::kBackward) {
+    const bool of_loss = logits_gradient_ != nullptr && a.raw() == logits_gradient_;
+    if (!of_loss) logits_gradient_ = nullptr;
+    const bool forward = call.transposes[0] == Transpose::kNo && call.transposes[1] == Transpose::kYes;
+    part = of_loss ? StepPart::kLoss : forward ? StepPart::kAgain : StepPart::kBackward;
+  }
+  recorder_.product(c.size(0), inner, c.size(1), part);
+}
+
+// 4 FLOP a pair and channel forward, 10 backward.
+void CountingBackend::record_attention(const OpCall& call) {
+  const Tensor& q = call.operands[3];
+  const bool forward = call.op == OpKind::attention_forward;
+  const double width = static_cast<double>(q.size(2) * q.size(3));
+  const StepPart part = !forward                                 ? StepPart::kBackward
+                        : recorder_.part() == StepPart::kForward ? StepPart::kForward
+                                                                 : StepPart::kAgain;
+  recorder_.attention(q.size(1), q.size(3), (forward ? 4 : 10) * static_cast<double>(visible_pairs(call)) * width,
+                      part);
+}
+
+// Both sides increase, so two marks go through the keys while the rows go by.
+int64_t CountingBackend::visible_pairs(const OpCall& call) {
+  const auto mask = std::span(call.operands).last(3);
+  const Tensor query = mask[0], first = mask[1], key = mask[2];
+  const auto [known, fresh] = pairs_.try_emplace({query.raw(), first.raw(), key.raw(), key.count()}, 0);
+  if (!fresh || first.empty() || key.empty()) return known->second;
+  const int64_t batch = first.size(0), rows = first.size(1), keys = key.count();
+  const auto* indices = query.data<int64_t>();
+  const auto* begins = key.data<int64_t>();
+  int64_t pairs = 0;
+  for (int64_t b = 0; b < batch; ++b) {
+    const int64_t* from = first.data<int64_t>() + b * rows;
+    int64_t begin = 0, end = 0;
+    for (int64_t row = 0; row < rows; ++row) {
+      while (begin < keys && begins[begin] < from[row]) ++begin;
+      while (end < keys && begins[end] <= indices[row]) ++end;
+      pairs += std::max<int64_t>(0, end - begin);
+    }
+  }
+  return known->second = pairs;
+}
+
+double CountingBackend::moved_bytes(const OpCall& call) {
+  const std::vector<Tensor>& x = call.operands;
+  switch (call.op) {
+    case OpKind::fill:
+      return bytes_of(x[0]);
+    case OpKind::copy:
+    case OpKind::sum:
+    case OpKind::rmsnorm_forward:
+    case OpKind::swiglu_forward:
+    case OpKind::swiglu_backward:  // six of one size, be they in the same place
+    case OpKind::attention_delta:
+    case OpKind::cross_entropy_maximum: {
+      double sum = 0;
+      for (const Tensor& tensor : x) sum += bytes_of(tensor);
+      return sum;
+    }
+    case OpKind::add:
+      return 2 * bytes_of(x[0]) + bytes_of(x[1]);
+    case OpKind::scale:
+    case OpKind::rotate:
+    case OpKind::add_bias:
+      return 2 * bytes_of(x[0]);
+    case OpKind::sum_of_squares: {
+      double sum = 0;
+      for (const Tensor& tensor : x) sum += bytes_of(tensor);
+      return sum;
+    }
+    // What a product reads and writes is in its measured rate; but not a gradient by a weight that it adds to.
+    case OpKind::matmul:
+      return call.transposes[0] == Transpose::kYes ? (call.flag ? 2 : 1) * bytes_of(x[0]) : 0;
+    case OpKind::bias_backward:
+      return bytes_of(x[1]);
+    case OpKind::embedding_forward:  // as many rows of the table as there are ids
+      return 2 * bytes_of(x[0]);
+    case OpKind::embedding_backward:  // rows of dtable, read and written
+      return bytes_of(x[2]) + 2 * static_cast<double>(x[2].count()) * static_cast<double>(size_of(x[0].dtype()));
+    case OpKind::rmsnorm_backward:  // dx, dweight, dy, x
+      return (call.flag ? 2 : 1) * bytes_of(x[0]) + bytes_of({x[2], x[3]});
+
+    // Attention's own rate holds for a block of keys by itself. What several blocks cost beside that: the running state
+    // written, then read and written for each further block; likewise dq.
+    case OpKind::attention_begin:
+      return bytes_of({x[1], x[2]});
+    case OpKind::attention_forward:
+      return (attention_begun_ ? 1 : 2) * bytes_of(x[0]) * rows_that_see(call, x[3]);
+    case OpKind::attention_finish:  // out, lse, accumulator
+      return bytes_of({x[0], x[2]});
+    case OpKind::attention_backward:
+      return x[4].size(1) == x[3].size(1) ? 0 : 2 * bytes_of(x[0]) * rows_that_see(call, x[3]);
+    case OpKind::attention_backward_whole:
+      return 0;
+
+    case OpKind::cross_entropy_sums:  // sums, logits
+      return bytes_of(x[1]);
+    case OpKind::cross_entropy_finish:  // loss, gradient, logits
+      return bytes_of({x[1], x[2]});
+    case OpKind::adamw: {
+      double sum = 0;
+      for (size_t i = 0; i + 4 < x.size(); i += 5) {
+        const bool own_master = x[i].raw() != x[i + 1].raw();
+        sum += (own_master ? bytes_of(x[i]) : 0) + 2 * bytes_of({x[i + 1], x[i + 2], x[i + 3]}) + bytes_of(x[i + 4]);
+      }
+      return sum;
     }
   }
   throw InternalError("an op without a count");

@@ -1,14 +1,17 @@
-// A backend that computes nothing and counts what it is asked for: ops by name, and what the CUDA backend would make of
-// them (kernels, products, bytes copied, scratch). Its memory is real where it is written (what is uploaded can be
-// downloaded again) and costs nothing elsewhere, so that the network of a planned rank can be built on it, 80 GB and
-// more, and run through a step by the very code that runs it elsewhere.
+// A backend that computes nothing and counts what it is asked for: ops by name, what the CUDA backend would make of
+// them (kernels, products, bytes copied, scratch), and for a StepRecord their work in its order. Its memory is real
+// where it is written (what is uploaded can be downloaded again) and costs nothing elsewhere, so that the network of a
+// planned rank can be built on it, 80 GB and more, and run through a step by the very code that runs it elsewhere.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
+#include <tuple>
 
+#include "launch/plan/step_record.h"
 #include "runtime/forwarding_backend.h"
 
 namespace carillon {
@@ -34,8 +37,12 @@ class CountingBackend : public ForwardingBackend {
   explicit CountingBackend(bool fused_attention = false)
       : ForwardingBackend(nullptr), fused_attention_(fused_attention) {}
 
-  const DeviceCounts& counts() const { return counts_; }
-  void reset() { counts_ = {}; }
+  DeviceCounts counts() const;
+  void reset() { counts_ = {}, ops_ = {}; }
+
+  // A new micro-step of a step that is recorded; what the recorder is told beside ops comes from communicators.
+  void begin_micro_step();
+  StepRecorder& recorder() { return recorder_; }
 
   DeviceDescription describe() const override { return {.name = "counting"}; }
   Buffer allocate(size_t bytes) override;       // error 74 where there are no addresses left
@@ -56,11 +63,26 @@ class CountingBackend : public ForwardingBackend {
   void around(OpCall& call, const std::function<void()>& run) override;
   // The kernels that runtime/cuda launches for it, and what else it takes.
   int64_t kernels(OpCall& call);
+  // Its work, for the record.
+  void record(const OpCall& call);
+  void record_product(const OpCall& call);
+  void record_attention(const OpCall& call);
+  // Bytes it reads and writes, where that is what its time goes to.
+  double moved_bytes(const OpCall& call);
+  // Pairs of query and key that see each other, over the batch.
+  int64_t visible_pairs(const OpCall& call);
+  std::unique_ptr<Copy> start_copy(Exchange exchange, Tensor device);
   void wait() { counts_.to_host_bytes += kWaitBytes; }
   void scratch(int64_t bytes);
 
   bool fused_attention_;
   DeviceCounts counts_;
+  std::array<int64_t, kOpKinds> ops_{};
+  StepRecorder recorder_;
+  const void* logits_gradient_ = nullptr;  // of the loss under way
+  bool attention_begun_ = false;           // no block was folded in yet
+  // Masks recur from layer to layer: query_index, first, key_index, keys -> pairs. Until something is uploaded.
+  std::map<std::tuple<const void*, const void*, const void*, int64_t>, int64_t> pairs_;
   std::map<const char*, size_t> buffers_;  // of the device: address, bytes
 };
 

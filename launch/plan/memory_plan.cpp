@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include "launch/plan/backend_scratch.h"
+#include "runtime/scratch.h"
 
 namespace carillon {
 namespace {

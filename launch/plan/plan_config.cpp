@@ -19,10 +19,8 @@ void declare_plan(Schema& schema, PlanConfig& config) {
   schema.integer("plan.nodes", plan.nodes, "Nodes.").at_least(1).default_is("1");
   schema.integer("plan.ranks_per_node", plan.ranks_per_node, "Ranks on each: one a GPU, on a CPU cores / threads.")
       .at_least(1)
-      .default_is("the profile's");
-  schema.integer("plan.gpus_per_node", plan.gpus_per_node, "The same by another name.")
-      .at_least(1)
-      .default_is("the profile's");
+      .default_is("the profile's")
+      .habits({"gpus_per_node"});
   schema.integer("plan.ranks", plan.ranks, "All ranks, in place of nodes · ranks_per_node.")
       .at_least(1)
       .default_is("nodes · ranks_per_node");
@@ -47,9 +45,6 @@ PlanConfig load_plan_config(const std::string& path, const std::vector<std::stri
     if (!argument.starts_with("plan.") && !argument.starts_with("slurm.")) config.overrides.push_back(argument);
   }
   check_run(schema, config.run);
-  if (schema.given("plan.ranks_per_node") && schema.given("plan.gpus_per_node"))
-    fail(ExitCode::kUsage, "plan.ranks_per_node and plan.gpus_per_node are the same, {} and {}, keep one of them",
-         schema.where("plan.ranks_per_node"), schema.where("plan.gpus_per_node"));
   return config;
 }
 
@@ -68,8 +63,7 @@ PlannedMachine planned_machine(const PlanConfig& config, const Notice& notice) {
   MachineProfile& profile = machine.profile;
   machine.threads = static_cast<int>(config.run.runtime.threads.value_or(std::max(1, profile.threads)));
   machine.nodes = plan.nodes.value_or(1);
-  machine.ranks_per_node =
-      plan.ranks_per_node ? *plan.ranks_per_node : plan.gpus_per_node.value_or(std::max(1, profile.ranks_per_node));
+  machine.ranks_per_node = plan.ranks_per_node.value_or(std::max(1, profile.ranks_per_node));
   if (plan.ranks) {
     if (*plan.ranks <= machine.ranks_per_node) {
       machine.nodes = 1;

@@ -16,7 +16,6 @@ struct PlanSection {
   std::string profile = "auto";           // auto | this | a built-in name | a path
   std::optional<int64_t> nodes;           // 1
   std::optional<int64_t> ranks_per_node;  // the profile's
-  std::optional<int64_t> gpus_per_node;   // another name for it
   std::optional<int64_t> ranks;           // all of them, in place of nodes × ranks a node
   std::optional<int64_t> memory;          // bytes of a rank, in place of the profile's
   std::optional<int64_t> host_memory;     // bytes of a node, in place of the profile's

@@ -14,13 +14,13 @@ Json by_name(const std::vector<std::pair<std::string, int64_t>>& list) {
   return object;
 }
 
-Json json_of(const RingTime& ring, int64_t bytes) {
+Json json_of(const RingTime& ring) {
   return {{"compute", ring.compute},
           {"hops", ring.hops},
           {"exposed", ring.exposed},
           {"tokens_to_hide", ring.tokens_to_hide},
           {"tokens_to_hide_two_level", ring.tokens_to_hide_two_level},
-          {"bytes", bytes}};
+          {"bytes", ring.bytes}};
 }
 
 Json json_of(const PlannedRun& run) {
@@ -79,23 +79,17 @@ Json time_json(const Plan& plan) {
           {"mfu", time.peak_rate == 0 ? Json() : Json(time.peak_fraction)},
           {"assumptions", assumptions_of(plan)},
           {"offload",
-           {{"layer_copy", time.offload_copy},
-            {"layer_forward", time.offload_forward},
-            {"layer_backward", time.offload_backward},
-            {"layers", plan.work->offloaded_layers},
-            {"state_bytes", plan.work->offloaded_state_bytes}}},
+           {{"checkpoint_bytes", time.host_copies.checkpoint_bytes},
+            {"state_bytes", time.host_copies.state_bytes},
+            {"checkpoints", time.host_copies.checkpoints},
+            {"beside", time.host_copies.beside},
+            {"exposed", time.offload}}},
           {"tensor",
-           {{"chunks", time.tensor_layer.chunks},
-            {"exchanges", time.tensor_layer.exchanges},
-            {"exposed", time.tensor_layer.exposed}}},
-          {"gradients",
-           {{"reduction", time.reduction},
-            {"exposed", time.reduction_exposed},
-            {"layer", time.reduction_layer},
-            {"layer_room", time.reduction_room}}},
-          {"ring",
-           {{"forward", json_of(time.forward_ring, plan.work->ring.forward_bytes)},
-            {"backward", json_of(time.backward_ring, plan.work->ring.backward_bytes)}}}};
+           {{"chunks", time.tensor_exchanges.chunks},
+            {"exchanges", time.tensor_exchanges.exchanges},
+            {"exposed", time.tensor_exchanges.exposed}}},
+          {"gradients", {{"reduction", time.reduction}, {"exposed", time.reduction_exposed}}},
+          {"ring", {{"forward", json_of(time.forward_ring)}, {"backward", json_of(time.backward_ring)}}}};
 }
 
 Json counts_json(const Plan& plan) {

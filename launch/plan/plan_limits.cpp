@@ -240,13 +240,14 @@ std::vector<Limit> limits_of_run(const ModelConfig& model, const PlannedRun& run
                                   "by one{}",
                                   what, tensor, model.vocab_size < tensor ? ", and some ranks have none" : "")});
   }
-  if (time.offload_copy > std::min(time.offload_forward, time.offload_backward))
+  if (const HostCopyTime& copies = time.host_copies; copies.checkpoints_exposed > 0)
     limits.push_back(
         {"offload", false,
-         fmt::format("a layer's checkpoints take {:.3g} s to the host, longer than the {:.3g} s its "
-                     "products and attention take forward, in train.offload, sequences this short wait for "
-                     "it: keep them on the device if they fit",
-                     time.offload_copy, time.offload_forward)});
+         fmt::format(
+             "activations take {:.3g} s to the host and as long back, and a step waits {:.3g} s for them beyond "
+             "its products and attention, in train.offload, sequences this short wait for it: keep them on the "
+             "device if they fit",
+             copies.checkpoints, copies.checkpoints_exposed)});
   if (const int64_t padding = run.layout().padded() - length; padding > 0)
     limits.push_back({"padding", false,
                       fmt::format("{} of {} tokens of a sequence are padding ({:.2f} %), in data.sequence_length, a "

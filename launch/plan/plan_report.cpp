@@ -22,7 +22,8 @@ std::vector<std::string> assumptions_of(const Plan& plan) {
                        : fmt::format("exchanges over tensor ranks travel in {} chunk{} beside the products of the "
                                      "other chunks and by weights, which leave them room; the first of a gather, the "
                                      "last of a scatter and what is longer are counted",
-                                     plan.work->tensor_chunks, plan.work->tensor_chunks == 1 ? "" : "s"));
+                                     plan.time->tensor_exchanges.chunks,
+                                     plan.time->tensor_exchanges.chunks == 1 ? "" : "s"));
   if (!cpu && plan.run->network.offload != Offload::kNone)
     list.emplace_back(
         "copies to and from the host run both ways at once behind a layer's products and attention; the optimizer's "
@@ -120,21 +121,20 @@ std::string time_text(const Plan& plan) {
     for (const auto& [name, ring] :
          {std::pair("forward", &time.forward_ring), std::pair("backward", &time.backward_ring)})
       text += fmt::format(
-          "  ring {}, a layer: attention {:.3g} s, hops {:.3g} s, exposed {:.3g} s; hidden from {} tokens "
+          "  ring {}, one pass: attention {:.3g} s, hops {:.3g} s, exposed {:.3g} s; hidden from {} tokens "
           "a rank{}\n",
           name, ring->compute, ring->hops, ring->exposed, ring->tokens_to_hide,
           ring->tokens_to_hide_two_level == 0
               ? ""
               : fmt::format(" (parallel.ring: two_level from {})", ring->tokens_to_hide_two_level));
   if (plan.run->grid.tensor > 1)
-    text += fmt::format("  tensor ranks, a layer: exchanges {:.3g} s in {} chunk{} each, exposed {:.3g} s\n",
-                        time.tensor_layer.exchanges, time.tensor_layer.chunks, time.tensor_layer.chunks == 1 ? "" : "s",
-                        time.tensor_layer.exposed);
-  if (plan.work->offloaded_layers > 0)
+    text += fmt::format("  tensor ranks, a micro-step: exchanges {:.3g} s in {} chunk{} each, exposed {:.3g} s\n",
+                        time.tensor_exchanges.exchanges, time.tensor_exchanges.chunks,
+                        time.tensor_exchanges.chunks == 1 ? "" : "s", time.tensor_exchanges.exposed);
+  if (const HostCopyTime& copies = time.host_copies; copies.checkpoint_bytes > 0)
     text += fmt::format(
-        "  host copies, a layer: {:.3g} s each way beside {:.3g} s of products and attention forward, {:.3g} "
-        "backward\n",
-        time.offload_copy, time.offload_forward, time.offload_backward);
+        "  host copies of activations: {:.3g} s each way beside {:.3g} s of products and attention, exposed {:.3g} s\n",
+        copies.checkpoints, copies.beside, copies.checkpoints_exposed);
   if (!plan.counts.empty() && plan.machine.profile.device == "cuda") {
     const StepCounts& counts = plan.counts.front();
     text += fmt::format("  rank 0: {} kernels and {} products launched, {} sent over NCCL in {} operations\n",
@@ -197,8 +197,7 @@ Plan make_plan(const PlanConfig& config, const Notice& notice) {
     plan.groups = memory.groups(*plan.run);
     if (plan.machine.profile.memory_bytes > 0)
       plan.longest = memory.longest_sequence(*plan.run, plan.machine.usable_bytes(), plan.machine.usable_host_bytes());
-    plan.work = plan_work(plan.model, *plan.run, planned_tensor_chunks(*plan.run, plan.machine));
-    plan.time = plan_step(plan.model, *plan.run, plan.machine, *plan.work);
+    plan.time = plan_step(plan.model, *plan.run, plan.machine);
     for (Limit& limit : limits_of_run(plan.model, *plan.run, plan.machine, memory, plan.groups.front().memory,
                                       plan.longest, *plan.time))
       plan.limits.push_back(std::move(limit));

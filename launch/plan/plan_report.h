@@ -15,12 +15,12 @@
 //                 (tokens, 0: none)
 //   time          seconds, terms {name: seconds}, limiting, tokens_per_second, tokens_per_day, useful_flops,
 //                 hardware_flops (a step, all ranks), product_rate, product_rate_fraction, peak_rate and mfu (null: no
-//                 peak is known), assumptions [text], offload {layer_copy, layer_forward, layer_backward (seconds),
-//                 layers, state_bytes}, tensor {chunks (of a gather or scatter over tensor ranks), exchanges, exposed
-//                 (seconds of a layer and micro-step)}, gradients {reduction (of all, by itself), exposed (of that, in
-//                 the step), layer (of one layer's), layer_room (beside it, in another's backward pass)},
+//                 peak is known), assumptions [text], offload {checkpoint_bytes, state_bytes (one way), checkpoints
+//                 (seconds one way, by themselves), beside (of the compute that hides them), exposed (both ways, not
+//                 hidden)}, tensor {chunks (of a gather or scatter over tensor ranks), exchanges, exposed (seconds of a
+//                 micro-step)}, gradients {reduction (of all, by itself), exposed (of that, in the step)},
 //                 ring {forward, backward: {compute, hops, exposed, tokens_to_hide, tokens_to_hide_two_level, bytes}}
-//                 (a layer and micro-step; bytes of all ranks of a ring)
+//                 (one pass of one layer, the mean; bytes sent or received by the rank that was recorded)
 //   counts        [{rank, ops {op: calls}, launches (kernels), products (cuBLASLt's), allocations, to_device_bytes,
 //                 to_host_bytes, nccl_operations, nccl_sent_bytes, communication {axis: {bytes, calls}}}]: exact, of a
 //                 step after the first; of every rank of a run of at most 8, else of rank 0; [] for a layout that
@@ -43,6 +43,7 @@
 #include "launch/plan/plan_config.h"
 #include "launch/plan/plan_limits.h"
 #include "launch/plan/step_counts.h"
+#include "launch/plan/useful_work.h"
 
 namespace carillon {
 
@@ -54,7 +55,6 @@ struct Plan {
   std::optional<PlannedRun> run;  // empty: the layout cannot be
   std::vector<RankGroup> groups;  // fullest first
   int64_t longest = 0;            // tokens that fit
-  std::optional<WorkPlan> work;
   std::optional<StepTime> time;
   std::vector<StepCounts> counts;  // of ranks 0, 1 … : all of a run of at most kCountedRanks, else of rank 0
   std::vector<Limit> limits;

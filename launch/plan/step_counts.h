@@ -10,6 +10,7 @@
 
 #include "launch/plan/counting_backend.h"
 #include "launch/plan/planned_run.h"
+#include "launch/plan/step_record.h"
 
 namespace carillon {
 
@@ -26,5 +27,13 @@ struct StepCounts {
 
 // Of world rank `rank`. Errors 64 as Network's; 74 where the process has no addresses left for its memory.
 StepCounts count_step(const ModelConfig& model, const PlannedRun& run, int rank);
+
+// The same rank's work in its order, of at most three micro-steps: where there are more, those in the middle are alike.
+// `beside_compute`: exchanges travel beside products (a device's links), so that they are cut into chunks.
+StepRecord record_step(const ModelConfig& model, const PlannedRun& run, int rank, bool beside_compute);
+
+// The rank whose record stands for all in a plan of time: of a zigzag ring the first, to which whole blocks come at
+// every hop, of a contiguous one the last, whose queries see every block; of the others whoever has the longest shares.
+int recorded_rank(const PlannedRun& run);
 
 }  // namespace carillon

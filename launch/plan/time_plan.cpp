@@ -3,72 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
-#include "parallel/tensor/row_shards.h"
+#include "launch/plan/step_clock.h"
+#include "launch/plan/step_counts.h"
+#include "launch/plan/useful_work.h"
 
 namespace carillon {
 namespace {
-
-constexpr DType kFallbacks[] = {DType::kFloat32, DType::kBFloat16, DType::kFloat64};
-
-// The profile's rates, with something said where it has none.
-class Rates {
- public:
-  Rates(const MachineProfile& profile, DType compute, std::vector<std::string>& assumptions)
-      : profile_(profile), product_type_(compute), attention_type_(compute) {
-    const auto measured = [](const auto& map, DType type) { return map.contains(type) && !map.at(type).empty(); };
-    const auto choose = [&](const auto& map, DType& type, const char* what) {
-      if (measured(map, type)) return true;
-      for (const DType other : kFallbacks)
-        if (measured(map, other)) {
-          assumptions.push_back(fmt::format("{} has no {} of {}: those of {} are taken", profile.name, what,
-                                            carillon::name_of(type), carillon::name_of(other)));
-          type = other;
-          return true;
-        }
-      return false;
-    };
-    if (!choose(profile.products, product_type_, "products"))
-      fail(ExitCode::kBadInput, "no product was measured, in the machine profile {}, run carillon bench", profile.name);
-    has_attention_ = choose(profile.attention, attention_type_, "attention");
-    if (!has_attention_)
-      assumptions.push_back(fmt::format("{} has no attention: half the product rate is taken", profile.name));
-  }
-
-  double product(int64_t rows, int64_t inner, int64_t columns) const {
-    return profile_.product_rate(product_type_, rows, inner, columns);
-  }
-  double attention(int64_t head_dim, int64_t length, bool backward) const {
-    return has_attention_ ? profile_.attention_rate(attention_type_, head_dim, length, backward)
-                          : product(length, head_dim, length) / 2;
-  }
-  double best_product() const {
-    double best = 0;
-    for (const ProductRate& rate : profile_.products.at(product_type_)) best = std::max(best, rate.flops_per_second);
-    return best;
-  }
-
- private:
-  const MachineProfile& profile_;
-  DType product_type_, attention_type_;
-  bool has_attention_ = false;
-};
-
-double seconds_on(const Link& link, double bytes, double messages) {
-  if (bytes == 0 && messages == 0) return 0;
-  return (link.bytes_per_second > 0 ? bytes / link.bytes_per_second : 0) + messages * link.latency_seconds;
-}
-
-// Seconds and FLOP of a list of products.
-struct Products {
-  double seconds = 0, flops = 0;
-  Products(const std::vector<PlannedProduct>& list, const Rates& rates) {
-    for (const PlannedProduct& product : list) {
-      if (product.rows == 0 || product.inner == 0 || product.columns == 0) continue;
-      seconds += product.flops() / rates.product(product.rows, product.inner, product.columns);
-      flops += product.flops();
-    }
-  }
-};
 
 // What the hops of a flat ring, or of an inner ring, go over.
 const Link& inner_link(const PlannedRun& run, const PlannedMachine& machine) {
@@ -76,79 +16,12 @@ const Link& inner_link(const PlannedRun& run, const PlannedMachine& machine) {
   return machine.link(ranks * run.grid.tensor);
 }
 
-RingTime ring_time(const WorkPlan& work, const PlannedRun& run, const PlannedMachine& machine, int64_t head_dim,
-                   double rate, bool backward) {
-  RingTime time;
-  const Link& link = inner_link(run, machine);
-  const Link& outer = machine.link(int64_t{run.grid.context} * run.grid.tensor);
-  const bool overlaps = machine.profile.device != "cpu";
-  // Causal attention over S tokens is S²/2 pairs: 4 FLOP a pair and channel forward, 10 backward.
-  const double pair_flops = (backward ? 10.0 : 4.0) * static_cast<double>(head_dim * work.attention_batch_heads);
-  for (const RingStep& step : work.ring.steps) {
-    const double compute = static_cast<double>(step.pairs) * pair_flops / rate;
-    const double bytes = static_cast<double>(step.key_bytes + (backward ? step.gradient_bytes : 0));
-    const double messages = (step.key_bytes > 0 ? 1 : 0) + (backward && step.gradient_bytes > 0 ? 1 : 0);
-    const double outer_bytes = static_cast<double>(step.outer_key_bytes + (backward ? step.outer_gradient_bytes : 0));
-    const double outer_messages =
-        (step.outer_key_bytes > 0 ? 1 : 0) + (backward && step.outer_gradient_bytes > 0 ? 1 : 0);
-    // Of two levels a step's piece goes between nodes after the inner hop: one group's exchanges take turns.
-    const double hop = seconds_on(link, bytes, messages) + seconds_on(outer, outer_bytes, outer_messages);
-    time.compute += compute;
-    time.hops += hop;
-    time.exposed += overlaps ? std::max(0.0, hop - compute) : hop;
-    if (&step == &work.ring.steps.front()) time.room = std::max(0.0, compute - hop);
-    // The last step of a backward pass has nothing to hide behind, at any length.
-    if (step.pairs > 0) time.uncovered += std::max(0.0, hop - compute);
-  }
-  return time;
-}
-
-// A product and the exchange of what it takes or gives, in chunks that travel while the others are computed (T5 and T6
-// of the project's parallelism reference): what the exchange adds. The first chunk of a gather, the last of a scatter
-// has nothing beside it.
-double exposed_beside(double exchange, double product, double chunks) {
-  return exchange / chunks + (chunks - 1) * std::max(0.0, exchange - product) / chunks;
-}
-
-// As model/block.cpp has them.
-TensorTime tensor_time(const WorkPlan& work, const Rates& rates, const PlannedRun& run, const PlannedMachine& machine,
-                       double layers, double attention_backward) {
-  TensorTime time;
-  time.chunks = work.tensor_chunks;
-  if (run.grid.tensor == 1 || layers == 0) return time;
-  const double chunks = static_cast<double>(work.tensor_chunks);
-  const double exchange = seconds_on(machine.link(run.grid.tensor), work.tensor_exchange_bytes,
-                                     chunks * static_cast<double>(run.grid.tensor - 1));
-  time.exchanges = work.tensor_layer_exchanges * exchange;
-  if (machine.profile.device == "cpu") {
-    time.exposed = time.exchanges;
-    return time;
-  }
-  const auto seconds = [&](const PlannedProduct& product) { return Products({product}, rates).seconds / layers; };
-  for (const auto* products : {&work.forward, &work.redone})
-    for (const PlannedProduct& product : *products) time.exposed += exposed_beside(exchange, seconds(product), chunks);
-  enum { kQkv, kOut, kGateUp, kDown };
-  const auto by_input = [&](int layer) { return seconds(work.backward[static_cast<size_t>(2 * layer)]); };
-  const auto by_weight = [&](int layer) { return seconds(work.backward[static_cast<size_t>(2 * layer + 1)]); };
-  // The gather of the gradient, then that of the norm's output, wanted when the other's weight has its gradient; the
-  // scatter goes on while the gradient by the gathered one's weight is computed.
-  const auto branch = [&](int first, int second, double more) {
-    time.exposed += exposed_beside(exchange, by_input(first), chunks);
-    time.exposed += std::max(0.0, exchange - by_weight(first) - more);
-    time.exposed += std::max(0.0, exposed_beside(exchange, by_input(second), chunks) - by_weight(second));
-  };
-  branch(kDown, kGateUp, 0);
-  branch(kOut, kQkv, attention_backward);
-  return time;
-}
-
 // Tokens n a rank needs for a hop to take no longer than the attention of n²/2 pairs: 2·n·NKV·HD keys and values, and
 // as many gradients, and the link's latency. Without latency it depends neither on the batch nor on the head's width.
 // `steps`: of attention that one hop has.
-int64_t tokens_to_hide(const ModelConfig& model, const WorkPlan& work, const PlannedRun& run,
-                       const PlannedMachine& machine, const TensorShards& shards, double rate, bool backward,
-                       double steps = 1) {
-  if (work.ring.steps.size() < 2) return 0;
+int64_t tokens_to_hide(const ModelConfig& model, const PlannedRun& run, const PlannedMachine& machine,
+                       const TensorShards& shards, double rate, bool backward, double steps = 1) {
+  if (run.grid.context < 2) return 0;
   const Link& link = machine.link(int64_t{run.grid.context} * run.grid.tensor);
   if (link.bytes_per_second <= 0) return 0;
   const double narrow = static_cast<double>(size_of(run.network.compute));
@@ -169,17 +42,35 @@ int64_t tokens_to_hide(const ModelConfig& model, const WorkPlan& work, const Pla
       std::ceil((transfer + std::sqrt(transfer * transfer + 4 * compute * latency)) / (2 * compute)));
 }
 
-// Seconds of a backward pass's reductions that its compute does not hide. `room`: of a layer's backward pass. Nothing
-// else waits for a reduction (`free`): what one layer does not hide the next ones may.
-double exposed_reductions(double head, double layer, double embedding, double room, int64_t layers, bool free) {
-  double exposed = 0, under_way = head;
-  for (int64_t index = layers - 1; index >= 0; --index) {
-    const double left = std::max(0.0, under_way - room);
-    exposed += free ? 0 : left;
-    under_way = (free ? left : 0) + layer;
-  }
-  return exposed + under_way + embedding;
+// Of a whole step: where micro-steps were left out, the last but one of those recorded stands for them.
+StepSeconds seconds_of(const StepRecord& record, const PlannedMachine& machine, const Rates& rates) {
+  StepSeconds all;
+  StepClock clock(machine, rates);
+  const auto recorded = static_cast<int64_t>(record.micro_steps.size());
+  for (int64_t i = 0; i < recorded; ++i)
+    all.add(clock.run(record.micro_steps[static_cast<size_t>(i)]),
+            i + 2 == recorded ? static_cast<double>(record.accumulation - recorded + 1) : 1);
+  return all;
 }
+
+RingTime ring_time(const StepSeconds& sums, std::initializer_list<StepPart> parts) {
+  RingTime time;
+  double passes = 0;
+  for (const StepPart which : parts) {
+    const auto part = static_cast<size_t>(which), ring = static_cast<size_t>(Exchange::kRing);
+    passes += sums.passes[part];
+    time.compute += sums.attention[part];
+    time.hops += sums.exchange[ring][part];
+    time.exposed += sums.exposed[ring][part];
+    time.uncovered += sums.uncovered[part];
+    time.bytes += sums.bytes[ring][part];
+  }
+  for (double* sum : {&time.compute, &time.hops, &time.exposed, &time.uncovered, &time.bytes})
+    *sum = passes > 0 ? *sum / passes : 0;
+  return time;
+}
+
+double& of(StepSeconds::ByPart& parts, StepPart part) { return parts[static_cast<size_t>(part)]; }
 
 }  // namespace
 
@@ -199,25 +90,16 @@ std::vector<std::pair<std::string, double>> StepTime::terms() const {
           {"optimizer", optimizer}};
 }
 
-int64_t planned_tensor_chunks(const PlannedRun& run, const PlannedMachine& machine) {
-  const int64_t tensor = run.grid.tensor;
-  return RowShards(run.rows(), tensor, tensor_chunks(run.rows() / tensor, tensor, machine.profile.device != "cpu"))
-      .chunks();
-}
-
 StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const PlannedMachine& machine) {
-  require_tensor_parallel(model, run.grid.tensor);
-  return plan_step(model, run, machine, plan_work(model, run, planned_tensor_chunks(run, machine)));
+  const bool beside_compute = machine.profile.device != "cpu";
+  return plan_step(model, run, machine, record_step(model, run, recorded_rank(run), beside_compute));
 }
 
 StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const PlannedMachine& machine,
-                   const WorkPlan& work) {
+                   const StepRecord& record) {
   StepTime time;
   const Rates rates(machine.profile, run.network.compute, time.assumptions);
   const MachineProfile& profile = machine.profile;
-  const double micro_steps = static_cast<double>(run.accumulation),
-               layers = static_cast<double>(model.num_hidden_layers);
-  const TensorShards shards(model, run.grid.tensor, 0);
   const double moving = profile.memory_bytes_per_second;
   if (moving <= 0) time.assumptions.push_back(profile.name + " has no memory rate: elementwise ops are taken for free");
   if (run.grid.size() > 1) {
@@ -226,102 +108,68 @@ StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const Planne
     if (machine.link(run.grid.size()).bytes_per_second <= 0)
       time.assumptions.push_back(profile.name + " has no link between ranks: exchanges are taken for free");
   }
+  if (run.network.offload != Offload::kNone && profile.host.bytes_per_second <= 0)
+    time.assumptions.push_back(profile.name + " has no link to the host: copies are taken for free");
   const auto move = [&](double bytes) { return moving > 0 ? bytes / moving : 0; };
 
-  const Products forward(work.forward, rates), backward(work.backward, rates), redone(work.redone, rates),
-      loss(work.loss, rates);
-  time.linear_forward = micro_steps * forward.seconds;
-  time.linear_backward = micro_steps * backward.seconds;
-  time.linear_redone = micro_steps * redone.seconds;
-  time.loss = micro_steps * loss.seconds;
+  StepSeconds sums = seconds_of(record, machine, rates);
+  time.linear_forward = of(sums.products, StepPart::kForward);
+  time.linear_backward = of(sums.products, StepPart::kBackward);
+  time.linear_redone = of(sums.products, StepPart::kAgain);
+  time.loss = of(sums.products, StepPart::kLoss);
+  time.attention_forward = of(sums.attention, StepPart::kForward);
+  time.attention_backward = of(sums.attention, StepPart::kBackward);
+  time.attention_redone = of(sums.attention, StepPart::kAgain);
+  time.elementwise = move(sums.moved_bytes) + sums.calls * profile.op_seconds;
+  time.optimizer = move(sums.update_moved_bytes) + sums.update_calls * profile.op_seconds;
+  time.ring = sums.all(sums.exposed, Exchange::kRing);
+  time.tensor = sums.all(sums.exposed, Exchange::kTensor);
+  time.offload = sums.all(sums.exposed, Exchange::kToHost) + sums.all(sums.exposed, Exchange::kToDevice);
+  time.reduction = sums.all(sums.exchange, Exchange::kReduction);
+  time.reduction_exposed = sums.all(sums.exposed, Exchange::kReduction);
+  time.gradients = time.reduction_exposed + sums.all(sums.exposed, Exchange::kWeights);
 
+  time.forward_ring = ring_time(sums, {StepPart::kForward, StepPart::kAgain});
+  time.backward_ring = ring_time(sums, {StepPart::kBackward});
+  const TensorShards shards(model, run.grid.tensor, 0);
   const int64_t local = run.layout().local();
   const double forward_rate = rates.attention(model.head_dim, local, false);
   const double backward_rate = rates.attention(model.head_dim, local, true);
-  time.forward_ring = ring_time(work, run, machine, model.head_dim, forward_rate, false);
-  time.backward_ring = ring_time(work, run, machine, model.head_dim, backward_rate, true);
-  time.forward_ring.tokens_to_hide = tokens_to_hide(model, work, run, machine, shards, forward_rate, false);
-  time.backward_ring.tokens_to_hide = tokens_to_hide(model, work, run, machine, shards, backward_rate, true);
+  time.forward_ring.tokens_to_hide = tokens_to_hide(model, run, machine, shards, forward_rate, false);
+  time.backward_ring.tokens_to_hide = tokens_to_hide(model, run, machine, shards, backward_rate, true);
   // Ranks of a ring on one node: it is a ring of rings when they are some, but not all.
   const int64_t inner = machine.ranks_per_node / run.grid.tensor;
   if (run.grid.ring_inner == 0 && inner > 1 && inner < run.grid.context) {
     const auto two_level = [&](double rate, bool of_backward) {
-      return tokens_to_hide(model, work, run, machine, shards, rate, of_backward, static_cast<double>(inner));
+      return tokens_to_hide(model, run, machine, shards, rate, of_backward, static_cast<double>(inner));
     };
     time.forward_ring.tokens_to_hide_two_level = two_level(forward_rate, false);
     time.backward_ring.tokens_to_hide_two_level = two_level(backward_rate, true);
   }
-  time.attention_forward = micro_steps * layers * time.forward_ring.compute;
-  time.attention_backward = micro_steps * layers * time.backward_ring.compute;
-  time.attention_redone = (work.forward_rings - 1) * time.attention_forward;
-  time.ring = micro_steps * layers * (work.forward_rings * time.forward_ring.exposed + time.backward_ring.exposed);
 
-  // Only what runs on the device's arithmetic hides a copy: elementwise ops want the same memory.
-  const Link& host = profile.host;
-  if (host.bytes_per_second <= 0 && work.offloaded_layer_bytes + work.offloaded_state_bytes > 0)
-    time.assumptions.push_back(profile.name + " has no link to the host: copies are taken for free");
-  time.offload_forward = forward.seconds / layers + time.forward_ring.compute;
-  time.offload_backward = (backward.seconds + redone.seconds) / layers + time.backward_ring.compute +
-                          (work.forward_rings - 1) * time.forward_ring.compute;
-  if (work.offloaded_layers > 0) {
-    time.offload_copy = seconds_on(host, work.offloaded_layer_bytes, run.network.recompute == Recompute::kFull ? 1 : 3);
-    time.offload = micro_steps * work.offloaded_layers *
-                   (std::max(0.0, time.offload_copy - time.offload_forward) +
-                    std::max(0.0, time.offload_copy - time.offload_backward));
-  }
-  if (work.offloaded_state_bytes > 0)
-    time.offload += seconds_on(host, work.offloaded_state_bytes, static_cast<double>(work.parameter_tensors));
-
-  time.elementwise = micro_steps * (move(work.moved_bytes) + work.ops * profile.op_seconds);
-  time.tensor_layer = tensor_time(work, rates, run, machine, layers, time.backward_ring.compute);
-  const double exchanges = layers * work.tensor_layer_exchanges;  // of the layers; the rest travels beside nothing
-  time.tensor =
-      micro_steps *
-      (layers * time.tensor_layer.exposed +
-       seconds_on(machine.link(run.grid.tensor), work.tensor_bytes - exchanges * work.tensor_exchange_bytes,
-                  (work.tensor_calls - exchanges * static_cast<double>(work.tensor_chunks)) * (run.grid.tensor - 1)));
-
-  const int64_t dp_cp = int64_t{run.grid.data} * run.grid.context;
-  if (dp_cp > 1) {
-    const bool gpu = profile.device != "cpu", ring = run.grid.context > 1, zero2 = run.network.optimizer.zero == 2;
-    const Link& link = machine.link(run.grid.size());
-    // A device's bucket is one launch.
-    const auto bucket = [&](const WorkPlan::Bucket& part) {
-      return seconds_on(link, part.bytes, static_cast<double>((gpu ? 1 : part.tensors) * (dp_cp - 1)));
-    };
-    const double head = bucket(work.head_gradients), embedding = bucket(work.embedding_gradients);
-    time.reduction_layer = bucket(work.layer_gradients);
-    if (gpu && run.grid.tensor == 1)
-      time.reduction_room = ring ? Products(work.before_ring, rates).seconds / layers +
-                                       (work.forward_rings == 2 ? time.forward_ring : time.backward_ring).room
-                                 : time.offload_backward;
-    const double reductions = zero2 ? micro_steps : 1;
-    time.reduction = reductions * (head + layers * time.reduction_layer + embedding);
-    time.reduction_exposed =
-        reductions * exposed_reductions(head, time.reduction_layer, embedding, time.reduction_room,
-                                        model.num_hidden_layers, /*free=*/run.grid.tensor == 1 && !ring && !zero2);
-    time.gradients = time.reduction_exposed +
-                     (work.weight_bytes > 0 ? seconds_on(link, work.weight_bytes,
-                                                         static_cast<double>(work.parameter_tensors * (dp_cp - 1)))
-                                            : 0);
-  }
-  // Gradients are zeroed one by one; their norm is one op, the update too unless its state passes by in chunks.
-  const int64_t updates = work.offloaded_state_bytes > 0 ? work.parameter_tensors : 1;
-  time.optimizer =
-      move(work.optimizer_moved_bytes) + static_cast<double>(work.parameter_tensors + 1 + updates) * profile.op_seconds;
+  const double micro_steps = static_cast<double>(record.accumulation);
+  time.tensor_exchanges = {record.tensor_chunks, sums.all(sums.exchange, Exchange::kTensor) / micro_steps,
+                           time.tensor / micro_steps};
+  HostCopyTime& copies = time.host_copies;
+  StepSeconds::ByPart& to_host = sums.bytes[static_cast<size_t>(Exchange::kToHost)];
+  copies.state_bytes = of(to_host, StepPart::kUpdate);
+  copies.checkpoint_bytes = StepSeconds::sum(to_host) - copies.state_bytes;
+  StepSeconds::ByPart& seconds = sums.exchange[static_cast<size_t>(Exchange::kToHost)];
+  copies.checkpoints = StepSeconds::sum(seconds) - of(seconds, StepPart::kUpdate);
+  copies.beside = StepSeconds::sum(sums.products) - time.loss + StepSeconds::sum(sums.attention);
+  copies.checkpoints_exposed = time.offload;
+  for (const Exchange way : {Exchange::kToHost, Exchange::kToDevice})
+    copies.checkpoints_exposed -= of(sums.exposed[static_cast<size_t>(way)], StepPart::kUpdate);
 
   double longest = -1;
-  for (const auto& [name, seconds] : time.terms()) {
-    time.seconds += seconds;
-    if (seconds > longest) longest = seconds, time.limiting = name;
+  for (const auto& [name, term] : time.terms()) {
+    time.seconds += term;
+    if (term > longest) longest = term, time.limiting = name;
   }
 
   const double tokens = static_cast<double>(run.tokens()), ranks = static_cast<double>(run.grid.size());
   time.useful_flops = useful_flops_per_token(model, run.network.sequence_length) * tokens;
-  const double pairs = static_cast<double>(work.ring.pairs() * work.attention_batch_heads * model.head_dim) * layers;
-  time.hardware_flops =
-      ranks * micro_steps *
-      (forward.flops + backward.flops + redone.flops + loss.flops + pairs * (4 * work.forward_rings + 10));
+  time.hardware_flops = ranks * StepSeconds::sum(sums.flop);
   time.tokens_per_second = tokens / time.seconds;
   time.tokens_per_day = time.tokens_per_second * 86400;
   time.product_rate = rates.best_product();

@@ -8,17 +8,12 @@ namespace carillon::testing {
 
 inline ModelConfig geometry(int64_t vocabulary, int64_t channels, int64_t mlp, int64_t layers, int64_t heads,
                             int64_t kv_heads, int64_t head_dim, bool tied = false) {
-  ModelConfig model;
-  model.vocab_size = vocabulary;
-  model.hidden_size = channels;
-  model.intermediate_size = mlp;
-  model.num_hidden_layers = layers;
-  model.num_attention_heads = heads;
-  model.num_key_value_heads = kv_heads;
-  model.head_dim = head_dim;
-  model.max_position_embeddings = 1 << 20;
-  model.tie_word_embeddings = tied;
-  return model;
+  return parse_model_config(
+      fmt::format(R"({{"model_type": "llama", "vocab_size": {}, "hidden_size": {}, "intermediate_size": {},
+        "num_hidden_layers": {}, "num_attention_heads": {}, "num_key_value_heads": {}, "head_dim": {},
+        "max_position_embeddings": 1048576, "tie_word_embeddings": {}}})",
+                  vocabulary, channels, mlp, layers, heads, kv_heads, head_dim, tied),
+      "the test");
 }
 inline ModelConfig llama_8b() { return geometry(128256, 4096, 14336, 32, 32, 8, 128); }
 inline ModelConfig llama_70b() { return geometry(128256, 8192, 28672, 80, 64, 8, 128); }

@@ -133,7 +133,7 @@ class Plan(unittest.TestCase):
     def test_the_configurations_of_a_million_tokens_run(self):
         configs = pathlib.Path(__file__).resolve().parents[2] / "launch" / "configs"
         for name, nodes, parameters in (("h100x8_8b_1m", 1, 8030261248), ("h100x128_70b_1m", 16, 70553706496)):
-            plan, _ = self.plan(f"plan.nodes={nodes}", "plan.gpus_per_node=8", config=configs / f"{name}.yaml")
+            plan, _ = self.plan(f"plan.nodes={nodes}", "plan.ranks_per_node=8", config=configs / f"{name}.yaml")
             self.assertEqual(plan["model"]["parameters"], parameters)
             self.assertEqual(plan["layout"]["tokens_per_step"], 1 << 20)
             self.assertEqual((plan["layout"]["offload"], plan["layout"]["mlp_tile"]), ("checkpoints", 8192))
@@ -207,7 +207,7 @@ output: nowhere
     def test_wrong_words(self):
         for words, code, says in ((["plan.nods=2"], 64, "plan.nodes"), (["plan.profile=nosuch"], None, "nosuch"),
                                   (["plan.nodes=2", "plan.ranks=9"], 64, "16"),
-                                  (["plan.gpus_per_node=2", "plan.ranks_per_node=2"], 64, "keep one")):
+                                  (["plan.gpus_per_node=2"], 64, "plan.ranks_per_node")):
             done = bb.run(1, "plan", self.config, *words, expect=code)
             self.assertNotEqual(done.returncode, 0)
             self.assertIn(says, done.stderr)

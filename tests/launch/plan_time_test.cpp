@@ -1,6 +1,10 @@
 // The planner's times and totals against hand computations, published thresholds and the published worked examples.
 #include <gtest/gtest.h>
 
+#include <array>
+#include <cstdlib>
+#include <map>
+
 #include "launch/plan/plan_report.h"
 #include "launch/session/ranks.h"
 #include "tests/launch/plan_cases.h"
@@ -19,7 +23,7 @@ TEST(Plan, TimesOfAHandComputedStep) {
   EXPECT_DOUBLE_EQ(time.linear_forward, 2 * 16 * 2 * layer);
   EXPECT_DOUBLE_EQ(time.linear_backward, 2 * time.linear_forward);
   EXPECT_DOUBLE_EQ(time.linear_redone, 0);
-  EXPECT_DOUBLE_EQ(time.loss, 6 * 16 * 8 * 10);
+  EXPECT_DOUBLE_EQ(time.loss, 6 * 15 * 8 * 10) << "nothing follows the last token";
   const double pairs = 16 * 17 / 2;
   EXPECT_DOUBLE_EQ(time.attention_forward, 2 * pairs * 4 * 2 * 4);
   EXPECT_DOUBLE_EQ(time.attention_backward, 2.5 * time.attention_forward);
@@ -65,17 +69,25 @@ TEST(Plan, TimesOfAHandComputedStep) {
                  backward_layer = 2 * 16 * 2 * layer + 16 * 2 * (layer - 8 * 16) + 2.5 * pairs * 4 * 2 * 4;
     other.profile.host = {bytes / forward_layer, 0};
     time = plan_step(deeper, offloaded, other);
-    EXPECT_DOUBLE_EQ(time.offload_copy, forward_layer);
-    EXPECT_DOUBLE_EQ(time.offload_forward, forward_layer);
-    EXPECT_DOUBLE_EQ(time.offload_backward, backward_layer);
-    EXPECT_DOUBLE_EQ(time.offload, 0) << "just hidden";
+    EXPECT_DOUBLE_EQ(time.host_copies.checkpoint_bytes, 2 * bytes);
+    EXPECT_DOUBLE_EQ(time.host_copies.checkpoints, 2 * forward_layer);
+    EXPECT_DOUBLE_EQ(time.host_copies.beside, 4 * (forward_layer + backward_layer));
+    EXPECT_DOUBLE_EQ(time.offload, 0) << "hidden";
+    // Twice as slow: the first must be gone before the second layer's output takes its place, one layer and the
+    // products from attention's output to gate and up later; the second waits for it and has one layer more.
     other.profile.host.bytes_per_second /= 2;
-    EXPECT_DOUBLE_EQ(plan_step(deeper, offloaded, other).offload,
-                     2 * (forward_layer + std::max(0.0, 2 * forward_layer - backward_layer)));
-    // Moments only: a float32 weight is its own master.
+    ASSERT_LT(2 * forward_layer, backward_layer) << "on the way back they are hidden still";
+    time = plan_step(deeper, offloaded, other);
+    EXPECT_DOUBLE_EQ(time.offload, 2 * forward_layer - 16 * 2 * (8 * 8 + 8 * 32));
+    EXPECT_DOUBLE_EQ(time.host_copies.checkpoints_exposed, time.offload);
+    // Moments only: a float32 weight is its own master. Chunk by chunk, in and out, where both ways run at once.
     offloaded.network.offload = Offload::kOptimizer;
-    EXPECT_DOUBLE_EQ(plan_step(deeper, offloaded, other).offload,
-                     static_cast<double>(deeper.parameter_count()) * 8 / other.profile.host.bytes_per_second);
+    time = plan_step(deeper, offloaded, other);
+    const double one_way = static_cast<double>(deeper.parameter_count()) * 8;
+    EXPECT_DOUBLE_EQ(time.host_copies.state_bytes, one_way);
+    EXPECT_GT(time.offload, one_way / other.profile.host.bytes_per_second);
+    EXPECT_LT(time.offload, 2 * one_way / other.profile.host.bytes_per_second);
+    EXPECT_DOUBLE_EQ(time.host_copies.checkpoints_exposed, 0);
     // Tiles: the same work.
     offloaded.network.offload = Offload::kNone;
     const StepTime whole = plan_step(deeper, offloaded, other);
@@ -88,55 +100,60 @@ TEST(Plan, TimesOfAHandComputedStep) {
   }
 
   // Reduction over the two: half the gradients out, half the weights back. A layer's runs behind the next one's
-  // products and the first step of its ring; the first layer's and the embedding's behind nothing.
+  // backward pass; the first layer's and the embedding's behind nothing.
   machine.profile.device = "cuda";
   time = plan_step(model, run, machine);
   const double parameters = static_cast<double>(model.parameter_count());
   EXPECT_DOUBLE_EQ(time.reduction, parameters * 4 / 2 / 2);
-  EXPECT_DOUBLE_EQ(time.reduction_layer, layer + 16);
-  // All products of 8 rows that come before: what is redone, and the gradients of all but the 24 rows of qkv.
-  EXPECT_DOUBLE_EQ(time.reduction_room, 8 * 2 * (layer - 8 * 16) + 2 * 8 * 2 * (layer - 8 * 24) + 2.5 * step0 - hop);
+  EXPECT_DOUBLE_EQ(time.reduction_exposed, layer + 16 + 80);
   EXPECT_DOUBLE_EQ(time.gradients, layer + 16 + 80 + parameters * 4 / 2 / 2);
   {
     PlannedMachine other = machine;
     other.profile.device = "cpu";
     EXPECT_DOUBLE_EQ(plan_step(model, run, other).gradients, 2 * parameters * 4 / 2 / 2) << "a CPU hides nothing";
+    // So slow that a layer's takes longer than all products before the next one's ring and the ring's first step: what
+    // is left makes the first hop wait. Of the head's and one layer's reduction.
+    const double before = 8 * 2 * (layer - 8 * 16) + 2 * 8 * 2 * (layer - 8 * 24) + 2.5 * step0;
+    other = machine;
+    other.profile.within_node.bytes_per_second = (layer + 16) * 4 / 2 / (2 * before);
+    time = plan_step(model, run, other);
+    const double of_layer = 2 * before, of_head = of_layer * 88 / 656, of_embedding = of_layer * 80 / 656;
+    ASSERT_LT(of_head, before);
+    EXPECT_NEAR(time.reduction_exposed, before + of_layer + of_embedding, 1e-9 * of_layer);
     PlannedRun whole = run;
     whole.network.recompute = Recompute::kFull;
-    EXPECT_DOUBLE_EQ(plan_step(model, whole, machine).reduction_room, 8 * 2 * 8 * 24 + step0 - hop)
-        << "qkv redone, then the ring";
     whole.grid = {1, 2, 2};
     const StepTime tensor = plan_step(model, whole, machine);
-    EXPECT_DOUBLE_EQ(tensor.reduction_room, 0);
-    EXPECT_DOUBLE_EQ(tensor.reduction_exposed, tensor.reduction);
+    EXPECT_DOUBLE_EQ(tensor.reduction_exposed, tensor.reduction) << "the next gather waits for it";
   }
   // Data ranks: behind all of a layer's backward pass. The head's reduction takes one and a half of that, a layer's
   // half of it: what is left of the head's goes on behind the next layer, but not in ZeRO 2, which waits for it.
   for (const int zero : {1, 2}) {
-    const ModelConfig wide = geometry(245, 8, 16, 3, 2, 2, 4);  // a head of three layers' weights
+    const ModelConfig wide = geometry(246, 8, 16, 3, 2, 2, 4);  // a head of three layers' weights
     PlannedRun data = run_of({2, 1, 1}, 16, zero, Recompute::kSelective, DType::kFloat32);
     PlannedMachine other = machine;
     const double room = 16 * 2 * (layer - 8 * 16) + 2 * 16 * 2 * layer + 2.5 * pairs * 4 * 2 * 4;
     other.profile.within_node.bytes_per_second = (layer + 16) * 4 / room;
     time = plan_step(wide, data, other);
-    EXPECT_DOUBLE_EQ(time.reduction_room, room);
-    EXPECT_NEAR(time.reduction_layer, .5 * room, 1e-9 * room);
-    const double embedding = .5 * room * 1960 / 656;
-    EXPECT_NEAR(time.reduction, 1.5 * room + 3 * .5 * room + embedding, 1e-9 * room);
-    EXPECT_NEAR(time.reduction_exposed, (zero == 1 ? 0 : .5) * room + .5 * room + embedding, 1e-9 * room);
+    const double head = .5 * room * (1968 + 8) / 656, embedding = .5 * room * 1968 / 656;
+    EXPECT_NEAR(time.reduction, head + 3 * .5 * room + embedding, 1e-9 * room);
+    EXPECT_NEAR(time.reduction_exposed, (zero == 1 ? 0 : head - room) + .5 * room + embedding, 1e-9 * room);
     EXPECT_NEAR(time.gradients - time.reduction_exposed, time.reduction, 1e-9 * room) << "weights, in float32 too";
-    data.accumulation = 3;
-    EXPECT_NEAR(plan_step(wide, data, other).reduction_exposed / time.reduction_exposed, zero == 2 ? 3 : 1, 1e-12);
+    for (const int64_t micro_steps : {3, 5}) {
+      data.accumulation = micro_steps;
+      EXPECT_NEAR(plan_step(wide, data, other).reduction_exposed / time.reduction_exposed,
+                  zero == 2 ? static_cast<double>(micro_steps) : 1, 1e-12);
+    }
   }
   time = plan_step(model, run, machine);
 
-  // Tensor ranks: 10 + 3 exchanges of half the residual a layer, 4 around them, and the loss's statistics. A CPU hides
-  // none.
+  // Tensor ranks: 10 + 3 exchanges of half the residual a layer, 4 around them, the loss's statistics, and the sums of
+  // five norms' gradients. A CPU hides none.
   machine.profile.device = "cpu";
   run.grid = {1, 1, 2};
   time = plan_step(model, run, machine);
-  const double exchange = 16 * 8 * 4 / 2 / 2.0, statistics = 2 * 3 * 16 * 4 / 2 / 2.0;
-  EXPECT_DOUBLE_EQ(time.tensor, (2 * 13 + 4) * exchange + statistics);
+  const double exchange = 16 * 8 * 4 / 2 / 2.0, statistics = 2 * 3 * 15 * 4 / 2 / 2.0, norms = 2 * 5 * 8 * 4 / 2 / 2.0;
+  EXPECT_DOUBLE_EQ(time.tensor, (2 * 13 + 4) * exchange + statistics + norms);
   EXPECT_DOUBLE_EQ(time.gradients, 0);
 }
 
@@ -145,45 +162,84 @@ TEST(Plan, ExchangesOverTensorRanksTravelBesideProducts) {
   const ModelConfig model = geometry(10, 8, 16, 2, 2, 2, 4);
   PlannedMachine machine = unit_machine(2);
   const PlannedRun run = run_of({1, 1, 2}, 16, 1, Recompute::kSelective, DType::kFloat32);
-  const double exchange = 16 * 8 * 4 / 2 / 2.0, statistics = 2 * 3 * 16 * 4 / 2 / 2.0;
-  EXPECT_EQ(planned_tensor_chunks(run, machine), 1) << "8 rows a rank";
+  const double exchange = 16 * 8 * 4 / 2 / 2.0, statistics = 2 * 3 * 15 * 4 / 2 / 2.0, norms = 2 * 5 * 8 * 4 / 2 / 2.0;
   StepTime time = plan_step(model, run, machine);
-  EXPECT_DOUBLE_EQ(time.tensor_layer.exchanges, 13 * exchange);
-  EXPECT_DOUBLE_EQ(time.tensor_layer.exposed, 9 * exchange)
+  EXPECT_EQ(time.tensor_exchanges.chunks, 1) << "8 rows a rank";
+  EXPECT_DOUBLE_EQ(time.tensor_exchanges.exchanges, (2 * 13 + 4) * exchange + statistics + norms);
+  EXPECT_DOUBLE_EQ(time.tensor_exchanges.exposed, (2 * 9 + 4) * exchange + statistics + norms)
       << "of four backward: what the gradients by weights are computed beside";
-  EXPECT_DOUBLE_EQ(time.tensor, (2 * 9 + 4) * exchange + statistics);
+  EXPECT_DOUBLE_EQ(time.tensor, time.tensor_exchanges.exposed);
 
-  // In four chunks a quarter of each is exposed, and products of a quarter of the rows take as long together.
+  // In four chunks a quarter of each of a layer's is exposed, and products of a quarter of the rows take as long
+  // together.
   const StepTime whole = time;
-  time = plan_step(model, run, machine, plan_work(model, run, 4));
-  EXPECT_EQ(time.tensor_layer.chunks, 4);
-  EXPECT_DOUBLE_EQ(time.tensor_layer.exchanges, 13 * exchange);
-  EXPECT_DOUBLE_EQ(time.tensor_layer.exposed, 9 * exchange / 4);
+  setenv("CARILLON_TENSOR_CHUNKS", "4", 1);
+  const StepRecord record = record_step(model, run, 0, /*beside_compute=*/true);
+  unsetenv("CARILLON_TENSOR_CHUNKS");
+  const auto in_four = [&] { return plan_step(model, run, machine, record); };
+  time = in_four();
+  EXPECT_EQ(time.tensor_exchanges.chunks, 4);
+  EXPECT_DOUBLE_EQ(time.tensor_exchanges.exchanges, whole.tensor_exchanges.exchanges);
+  EXPECT_DOUBLE_EQ(time.tensor, 2 * 9 * exchange / 4 + 4 * exchange + statistics + norms);
   EXPECT_DOUBLE_EQ(time.linear_forward, whole.linear_forward);
   EXPECT_DOUBLE_EQ(time.linear_backward, whole.linear_backward);
   EXPECT_DOUBLE_EQ(time.linear_redone, whole.linear_redone);
-  // Latency is each chunk's: one more second a chunk is one more of each that is exposed.
+  // Latency is each chunk's: one more second a chunk is one more of each that is exposed. Of embedding and its gradient
+  // all four are, the loss's go whole, and norms are summed in three calls.
   machine.profile.within_node.latency_seconds = 1;
-  EXPECT_DOUBLE_EQ(plan_step(model, run, machine, plan_work(model, run, 4)).tensor_layer.exposed,
-                   9 * (exchange / 4 + 1));
+  EXPECT_DOUBLE_EQ(in_four().tensor,
+                   2 * 9 * (exchange / 4 + 1) + 2 * (exchange + 4) + 2 * (exchange + 1) + statistics + 2 + norms + 3);
 
-  // A link sixty times slower than that: nothing is hidden but as much as there are products beside it. By hand: of one
-  // layer, products of qkv, attention's output, gate and up, down.
+  // A link sixty times slower than that: nothing is hidden but as much as there are products beside it, and exchanges
+  // take turns. By hand: of one layer, products of qkv, attention's output, gate and up, down.
   machine.profile.within_node = {2.0 / 60, 0};
   const double slow = 60 * exchange, qkv = 2 * 16 * 8 * 12, out = 2 * 16 * 4 * 8, gate_up = 2 * 16 * 8 * 16,
                down = 2 * 16 * 8 * 8;
   const auto beside = [&](double product) { return slow / 4 + 3 * std::max(0.0, slow - product) / 4; };
   const double attention = 2.5 * 16 * 17 / 2 * 4 * 4;
-  EXPECT_DOUBLE_EQ(plan_step(model, run, machine, plan_work(model, run, 4)).tensor_layer.exposed,
-                   2 * (beside(qkv) + beside(out) + beside(gate_up)) + beside(down) + beside(down) +
-                       std::max(0.0, slow - down) + std::max(0.0, beside(gate_up) - gate_up) + beside(out) +
-                       std::max(0.0, slow - out - attention) + std::max(0.0, beside(qkv) - qkv));
+  const double forward = beside(qkv) + beside(out) + beside(gate_up);
+  // Backward the gather of x goes on behind that of dy, up to two exchanges from the start, and the scatter of dx
+  // behind it, up to three. The product by the gathered gradient ends a quarter of it after the first.
+  const double mlp = beside(down) + std::max(0.0, slow - down / 4 - down - gate_up) + (slow - gate_up);
+  const double rest = beside(out) + std::max(0.0, 2 * slow - out / 4 - out - attention - 2 * qkv);
+  EXPECT_NEAR(in_four().tensor, 2 * (2 * forward + beside(down) + mlp + rest) + 4 * slow + 60 * (statistics + norms),
+              1e-6 * slow);
 
-  // The 8B model at 128K tokens on two tensor ranks: exchanges of 32768 rows hide but for an eighth of each.
+  // The 8B model at 128K tokens on two tensor ranks: exchanges of 32768 rows hide but for an eighth of each, except the
+  // embedding's and the loss's.
   const PlannedRun eight = run_of({1, 4, 2}, 128 << 10, 1, Recompute::kSelective);
-  EXPECT_EQ(planned_tensor_chunks(eight, h100(1)), 8);
   time = plan_step(llama_8b(), eight, h100(1));
-  EXPECT_NEAR(time.tensor_layer.exposed / time.tensor_layer.exchanges, 9.0 / 13 / 8, 1e-9);
+  EXPECT_EQ(time.tensor_exchanges.chunks, 8);
+  EXPECT_NEAR(time.tensor_exchanges.exposed / time.tensor_exchanges.exchanges, (32 * 9 / 8.0 + 4) / (32 * 13 + 4),
+              .002);
+}
+
+// What a micro-step is counted as, part by part, by hand.
+TEST(Plan, TheRecordHoldsProductsByShape) {
+  const ModelConfig model = geometry(10, 8, 16, 2, 2, 2, 4);
+  PlannedRun run = run_of({1, 1, 1}, 16, 1, Recompute::kSelective, DType::kFloat32);
+  run.accumulation = 5;
+  const StepRecord record = record_step(model, run, 0, true);
+  ASSERT_EQ(record.micro_steps.size(), 3u) << "the others are like the second";
+  EXPECT_EQ(record.accumulation, 5);
+  std::map<StepPart, std::vector<std::array<int64_t, 3>>> products;
+  for (const StepEvent& event : record.micro_steps[1].events)
+    if (event.kind == StepEvent::Kind::kProduct)
+      products[event.part].push_back({event.rows, event.inner, event.columns});
+  using Shapes = std::vector<std::array<int64_t, 3>>;
+  const Shapes layer{{16, 8, 24}, {16, 8, 8}, {16, 8, 32}, {16, 16, 8}};
+  Shapes forward = layer, again(layer.begin(), layer.end() - 1);
+  forward.insert(forward.end(), layer.begin(), layer.end());
+  again.insert(again.end(), layer.begin(), layer.end() - 1);
+  EXPECT_EQ(products[StepPart::kForward], forward);
+  EXPECT_EQ(products[StepPart::kAgain], again) << "all but the MLP's second";
+  EXPECT_EQ(products[StepPart::kLoss], (Shapes{{15, 8, 10}, {15, 10, 8}, {10, 15, 8}}));
+  const Shapes backward{{16, 8, 16}, {8, 16, 16}, {16, 32, 8}, {32, 16, 8},
+                        {16, 8, 8},  {8, 16, 8},  {16, 24, 8}, {24, 16, 8}};
+  ASSERT_EQ(products[StepPart::kBackward].size(), 2 * backward.size());
+  EXPECT_EQ(Shapes(products[StepPart::kBackward].begin(), products[StepPart::kBackward].begin() + 8), backward);
+  EXPECT_GT(record.micro_steps[2].update_calls, record.micro_steps[1].update_calls) << "the update is the last one's";
+  EXPECT_EQ(record.micro_steps[1].update_calls, 0);
 }
 
 TEST(Plan, RingIsHiddenFromThePublishedLengthsOn) {

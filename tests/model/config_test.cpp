@@ -42,30 +42,47 @@ TEST(ModelConfig, Llama) {
   EXPECT_EQ(config.rms_norm_eps, 1e-5);
   EXPECT_EQ(config.rope.base, 500000);
   EXPECT_EQ(config.rotary_pairs(), 8);
-  EXPECT_FALSE(config.qkv_bias || config.o_bias || config.mlp_bias || config.qk_norm || config.tie_word_embeddings);
+  const LayerSpec& plain = config.layers.at(0);
+  EXPECT_FALSE(plain.attention.qkv_bias || plain.attention.o_bias || plain.mlp.bias || config.tie_word_embeddings);
+  EXPECT_EQ(plain.attention.qk_norm, QkNorm::kNone);
   EXPECT_THAT(config.eos_token_id, ElementsAre(2, 3));
   const ModelConfig biased = parse(with(with(llama(), "attention_bias", true), "mlp_bias", true));
-  EXPECT_TRUE(biased.qkv_bias && biased.o_bias && biased.mlp_bias);
+  EXPECT_TRUE(biased.layers[0].attention.qkv_bias && biased.layers[0].attention.o_bias && biased.layers[0].mlp.bias);
   EXPECT_EQ(config.parameter_count(), 2 * (2 * 64 + 64 * 64 * 2 + 2 * 32 * 64 + 3 * 128 * 64) + 64 + 2 * 100 * 64);
 }
 
 TEST(ModelConfig, TheOtherFamilies) {
-  EXPECT_EQ(parse(with(family("mistral", "MistralForCausalLM"), "sliding_window", 32)).sliding_window, 32);
-  EXPECT_EQ(parse(with(family("mistral", "MistralForCausalLM"), "sliding_window", nullptr)).sliding_window, 0);
+  EXPECT_EQ(parse(with(family("mistral", "MistralForCausalLM"), "sliding_window", 32)).windows(),
+            std::vector<int64_t>{32});
+  EXPECT_EQ(parse(with(family("mistral", "MistralForCausalLM"), "sliding_window", nullptr)).windows(),
+            std::vector<int64_t>{0});
   const ModelConfig qwen2 = parse(family("qwen2", "Qwen2ForCausalLM"));
-  EXPECT_TRUE(qwen2.qkv_bias && !qwen2.o_bias && qwen2.sliding_window == 0);
+  EXPECT_TRUE(qwen2.layers[0].attention.qkv_bias && !qwen2.layers[0].attention.o_bias);
+  EXPECT_EQ(qwen2.windows(), std::vector<int64_t>{0});
   const ModelConfig qwen3 = parse(with(family("qwen3", "Qwen3ForCausalLM"), "head_dim", 32));
-  EXPECT_TRUE(qwen3.qk_norm && !qwen3.qkv_bias && qwen3.head_dim == 32);
+  EXPECT_EQ(qwen3.layers[0].attention.qk_norm, QkNorm::kPerHead);
+  EXPECT_TRUE(!qwen3.layers[0].attention.qkv_bias && qwen3.head_dim == 32);
   EXPECT_EQ(parse(family("qwen3", "Qwen3ForCausalLM")).head_dim, 128);
 }
 
-TEST(ModelConfig, WindowsOfAllLayersOrNone) {
+TEST(ModelConfig, WindowsByLayer) {
   Json qwen = with(with(family("qwen2", "Qwen2ForCausalLM"), "sliding_window", 64), "use_sliding_window", true);
-  EXPECT_EQ(parse(with(qwen, "max_window_layers", 0)).sliding_window, 64);
-  EXPECT_EQ(parse(with(qwen, "max_window_layers", 2)).sliding_window, 0);
-  EXPECT_THAT(message_of(with(qwen, "max_window_layers", 1)), HasSubstr("65: max_window_layers"));
-  EXPECT_THAT(message_of(with(qwen, "layer_types", {"full_attention", "sliding_attention"})),
-              HasSubstr("65: layer_types"));
+  EXPECT_EQ(parse(with(qwen, "max_window_layers", 0)).windows(), std::vector<int64_t>{64});
+  EXPECT_EQ(parse(with(qwen, "max_window_layers", 2)).windows(), std::vector<int64_t>{0});
+  const auto widths = [](const Json& json) {
+    std::vector<int64_t> result;
+    for (const LayerSpec& layer : parse(json).layers) result.push_back(layer.attention.window);
+    return result;
+  };
+  EXPECT_THAT(widths(with(qwen, "max_window_layers", 1)), ElementsAre(0, 64));
+  const Json types = {"sliding_attention", "full_attention"};
+  EXPECT_THAT(widths(with(qwen, "layer_types", types)), ElementsAre(64, 0));
+  EXPECT_THAT(widths(with(with(llama(), "layer_types", types), "sliding_window", 7)), ElementsAre(7, 0));
+  // null is not absent: no window, whatever use_sliding_window says.
+  EXPECT_THAT(widths(with(with(qwen, "sliding_window", nullptr), "max_window_layers", 0)), ElementsAre(0, 0));
+  EXPECT_THAT(message_of(with(with(qwen, "use_sliding_window", false), "layer_types", types)),
+              HasSubstr("layer 0 slides and there is no sliding_window"));
+  EXPECT_THAT(message_of(with(qwen, "layer_types", Json{"full_attention"})), HasSubstr("layer_types has 1 entries"));
 }
 
 TEST(ModelConfig, RefusesByName) {
@@ -99,7 +116,14 @@ TEST(ModelConfig, RopeInEverySpelling) {
   v5["rope_parameters"] = Json{{"full_attention", same}, {"sliding_attention", same}};
   EXPECT_EQ(parse(v5).rope.factor, 2);
   v5["rope_parameters"]["sliding_attention"]["factor"] = 4.0;
-  EXPECT_THAT(message_of(v5), HasSubstr("rope_parameters"));
+  EXPECT_EQ(parse(v5).rope.factor, 2);
+  EXPECT_EQ(parse(v5).sliding_rope.value().factor, 4);
+  // The newer spelling wins, whichever stands first; rope_scaling replaces rope_parameters.
+  Json both = llama();
+  both["rope_scaling"] = Json{{"type", "linear"}, {"rope_type", "dynamic"}, {"factor", 4.0}};
+  EXPECT_EQ(parse(both).rope.type, RopeType::kDynamic);
+  both["rope_parameters"] = same;
+  EXPECT_EQ(parse(both).rope.type, RopeType::kDynamic);
   EXPECT_TRUE(parse(with(with(llama(), "rope_scaling", v4), "resonance_rope", true)).rope.resonance);
   EXPECT_THAT(message_of(with(llama(), "rope_scaling", Json{{"rope_type", "yarn"}})), HasSubstr("needs factor"));
   EXPECT_THAT(message_of(with(llama(), "rope_scaling", Json{{"rope_type", "spiral"}})),

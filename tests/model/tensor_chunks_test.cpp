@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 
+#include "model/families/family.h"
 #include "parallel/injected_fault.h"
 #include "tests/support/tiny_run.h"
 
@@ -81,8 +82,8 @@ TEST(TensorChunks, EveryChunkingGivesOneRanksNumbers) {
             run.recompute = recompute;
             run.mlp_tile = tile;
             EXPECT_TRUE(equal(one, run_tiny(run)))
-                << fmt::format("{} cp {} tp {} chunks {} recompute {} tile {}", config.qk_norm ? "qwen3" : "llama",
-                               grid.context, grid.tensor, chunks, static_cast<int>(recompute), tile);
+                << fmt::format("{} cp {} tp {} chunks {} recompute {} tile {}", config.family->model_type, grid.context,
+                               grid.tensor, chunks, static_cast<int>(recompute), tile);
           }
   }
 }

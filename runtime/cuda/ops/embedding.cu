@@ -140,12 +140,6 @@ cudaError_t launch_embedding_forward(const Embedding& args, Matrix y, ConstMatri
   });
 }
 
-int64_t embedding_keys(int64_t rows) {
-  int64_t count = kChunk;
-  while (count < rows) count *= 2;
-  return count;
-}
-
 cudaError_t launch_embedding_backward(const Embedding& args, Matrix dtable, ConstMatrix dy, uint64_t* keys,
                                       cudaStream_t stream) {
   if (args.rows == 0 || args.channels == 0) return cudaSuccess;

@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "runtime/cuda/ops/launch_sizes.h"
+
 namespace carillon::cuda {
 
 // DType's values (runtime/dtype.h).
@@ -55,12 +57,9 @@ struct Vector {
   const void* x;
   int64_t count;
 };
-int64_t sum_of_squares_partials(int64_t count);
 cudaError_t launch_sums_of_squares(double* results, double* partial, const Vector* tensors, int64_t tensor_count,
                                    Type type, cudaStream_t stream);
 
-// Sums over rows are formed for runs of rows, then over the runs: so many runs, by the number of rows alone.
-int64_t row_runs(int64_t rows);
 // to[C] (A) += sums over the runs of partial[runs, C], in a fixed order.
 cudaError_t launch_add_runs(void* to, const void* partial, Type accumulate, int64_t runs, int64_t channels,
                             cudaStream_t stream);
@@ -79,8 +78,7 @@ struct Embedding {
   int64_t rows, channels, table_rows, first_row;
 };
 cudaError_t launch_embedding_forward(const Embedding& args, Matrix y, ConstMatrix table, cudaStream_t stream);
-// keys: embedding_keys(rows) of them, what is sorted to find the rows of each id.
-int64_t embedding_keys(int64_t rows);
+// keys: embedding_keys(rows) of them.
 cudaError_t launch_embedding_backward(const Embedding& args, Matrix dtable, ConstMatrix dy, uint64_t* keys,
                                       cudaStream_t stream);
 

@@ -1,5 +1,5 @@
-// How the kernels cut their work and what scratch that takes: constants which `carillon plan` counts with as well
-// (launch/plan/backend_scratch.cpp). No CUDA here.
+// How the kernels cut their work, how many launches that is and what of the scratch area it takes: what the ops of this
+// folder go by, and `carillon plan` too (launch/plan/counting_backend.cpp, runtime/scratch.cpp). No CUDA here.
 #pragma once
 
 #include <cstdint>
@@ -11,12 +11,51 @@ inline constexpr int64_t kScratchBytes = int64_t{32} << 20;
 // What cuDNN's backward pass may take as workspace; its deterministic one is quadratic in the length on sm_90.
 inline constexpr int64_t kMostBackwardWorkspace = int64_t{1} << 30;
 
+constexpr int64_t parts(int64_t value, int64_t granule) { return (value + granule - 1) / granule; }
+constexpr int64_t round_up(int64_t value, int64_t granule) { return parts(value, granule) * granule; }
+
 inline constexpr int64_t kSquaresChunk = 32768;  // elements of a block of sum_of_squares
 inline constexpr int64_t kSquaresTensors = 128;  // of a launch; their table fits its argument
+// Of each tensor, doubles; and one more for its result.
+constexpr int64_t sum_of_squares_partials(int64_t count) { return parts(count, kSquaresChunk); }
+constexpr int64_t sum_of_squares_launches(int64_t tensors) { return 2 * parts(tensors, kSquaresTensors); }
+
 inline constexpr int64_t kAdamWTensors = 60;
-// Runs of rows whose sums are formed apart, at most: enough blocks for any device; their partial sums of 4 bytes
-// against at least 16 rows of 2 bytes, from 8192 rows on, cost an eighth of reading dy once.
+constexpr int64_t adamw_launches(int64_t tensors) { return parts(tensors, kAdamWTensors); }
+
+// Sums over rows are formed for runs of rows, then over the runs: so many runs, by the number of rows alone. At most
+// enough blocks for any device; their partial sums of 4 bytes against at least 16 rows of 2 bytes, from 8192 rows on,
+// cost an eighth of reading dy once.
 inline constexpr int64_t kRowRuns = 512;
+constexpr int64_t row_runs(int64_t rows) { return rows < kRowRuns ? rows : kRowRuns; }
+
+// What embedding_backward sorts to find the rows of each id: so many keys of 8 bytes.
 inline constexpr int kSortedInABlock = 1024;  // keys, in shared memory
+constexpr int64_t embedding_keys(int64_t rows) {
+  int64_t count = kSortedInABlock;
+  while (count < rows) count *= 2;
+  return count;
+}
+// A launch for the steps within a chunk, and one for each step between partners further apart.
+constexpr int64_t embedding_sort_launches(int64_t rows) {
+  int64_t launches = 0, far = 0;
+  for (int64_t block = kSortedInABlock; block <= embedding_keys(rows); block *= 2) launches += 1 + far++;
+  return launches;
+}
+
+// cuDNN's attention: out and log-sum-exp of a block until they are merged, without cuDNN's own workspace, which is
+// known on a device only.
+constexpr int64_t fused_forward_bytes(int64_t batch, int64_t rows, int64_t heads, int64_t head_dim) {
+  const int64_t statistics = batch * rows * heads;
+  return round_up(statistics * head_dim * 2, 256) + round_up(statistics * 4, 256);
+}
+// Gradients until they are added, and the workspace of cuDNN's deterministic backward pass on sm_90; 0 where that is
+// more than the backend lets it have: native kernels then.
+constexpr int64_t fused_backward_bytes(int64_t batch, int64_t rows, int64_t heads, int64_t kv_heads, int64_t head_dim) {
+  const int64_t padded = round_up(rows, 64), workspace = batch * heads * padded * padded * 2;
+  if (workspace > kMostBackwardWorkspace) return 0;
+  return round_up(batch * rows * heads * head_dim * 4, 256) +
+         2 * round_up(batch * rows * kv_heads * head_dim * 2, 256) + round_up(workspace, 256);
+}
 
 }  // namespace carillon::cuda

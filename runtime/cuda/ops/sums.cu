@@ -137,8 +137,6 @@ __global__ void add_bias_kernel(const __grid_constant__ BiasAdd args) {
 
 }  // namespace
 
-int64_t sum_of_squares_partials(int64_t count) { return divide_up(count, kChunk); }
-
 cudaError_t launch_sums_of_squares(double* results, double* partial, const Vector* tensors, int64_t tensor_count,
                                    Type type, cudaStream_t stream) {
   for (int64_t begin = 0; begin < tensor_count; begin += kTensors) {
@@ -160,8 +158,6 @@ cudaError_t launch_sums_of_squares(double* results, double* partial, const Vecto
   }
   return cudaSuccess;
 }
-
-int64_t row_runs(int64_t rows) { return rows < kRowRuns ? rows : kRowRuns; }
 
 cudaError_t launch_add_runs(void* to, const void* partial, Type accumulate, int64_t runs, int64_t channels,
                             cudaStream_t stream) {

@@ -1,5 +1,6 @@
-// What a backend keeps for itself beside the arena: attention's packed operands, operands widened for want of hardware.
-// One formula, to be kept in step with runtime/cpu/attention_{forward,backward}.cpp and matmul.cpp.
+// What backends keep for themselves beside the memory they give: attention's packed operands, operands widened for want
+// of hardware, sums until they are added. Reported for the largest calls of a step, without a device and before there
+// is one: for `carillon plan`. The formulas go by the constants that the ops themselves go by.
 #pragma once
 
 #include <cstddef>
@@ -38,29 +39,9 @@ struct ScratchShape {
 //   products  the largest second operand once more, packed (matmul.cpp), unless in float64
 // where heads at work is the number of threads when there are as many key/value heads and sequences as threads and at
 // most 128 blocks of 96 keys, else 1. Both passes keep what they have. depth is 2 for bfloat16 on amx and
-// avx512_bf16, else 1. Where bfloat16 has no hardware, float32 copies of a product's operands come on top. cuda:
-// see cuda_scratch, the largest of them.
+// avx512_bf16, else 1. Where bfloat16 has no hardware, float32 copies of a product's operands come on top. cuda: the
+// largest that an op wants of the scratch area that all share (cuda/ops/launch_sizes.h), held against what they take by
+// tests/cuda_emulation/counts_test.py.
 size_t backend_scratch_bytes(const ScratchShape& shape);
-
-// What ops of runtime/cuda want of the scratch area that they share, in bytes, from its launch_sizes.h; held against
-// what they take by tests/cuda_emulation/counts_test.py.
-namespace cuda_scratch {
-
-inline constexpr int64_t kFlag = 4;  // of a position beyond the table: an allocation of its own
-
-int64_t row_sums(int64_t rows, int64_t channels, DType wide);  // bias_backward, rmsnorm_backward
-// cuDNN's attention: out and log-sum-exp of a block until they are merged, without cuDNN's own workspace, which is
-// known on a device only.
-int64_t fused_forward(int64_t batch, int64_t rows, int64_t heads, int64_t head_dim);
-// Gradients until they are added, and the workspace of cuDNN's deterministic backward pass on sm_90; 0 where that is
-// more than the backend lets it have: own kernels then.
-int64_t fused_backward(int64_t batch, int64_t rows, int64_t heads, int64_t kv_heads, int64_t head_dim);
-int64_t sum_of_squares(int64_t count);      // of each of its tensors
-int64_t squares_launches(int64_t tensors);  // of sum_of_squares, of each of its two kernels
-int64_t adamw_launches(int64_t tensors);
-int64_t sort_keys(int64_t rows);     // of embedding_backward: their number, 8 bytes each
-int64_t sort_kernels(int64_t rows);  // … and the launches that sort them
-
-}  // namespace cuda_scratch
 
 }  // namespace carillon

@@ -1,4 +1,4 @@
-#include "launch/plan/backend_scratch.h"
+#include "runtime/scratch.h"
 
 #include <algorithm>
 
@@ -8,50 +8,6 @@
 
 namespace carillon {
 
-namespace cuda_scratch {
-namespace {
-
-int64_t parts(int64_t value, int64_t granule) { return (value + granule - 1) / granule; }
-int64_t round_up(int64_t value, int64_t granule) { return parts(value, granule) * granule; }
-
-}  // namespace
-
-int64_t row_sums(int64_t rows, int64_t channels, DType wide) {
-  return std::min(rows, cuda::kRowRuns) * channels * static_cast<int64_t>(size_of(wide));
-}
-
-int64_t sum_of_squares(int64_t count) { return (parts(count, cuda::kSquaresChunk) + 1) * 8; }
-
-int64_t fused_forward(int64_t batch, int64_t rows, int64_t heads, int64_t head_dim) {
-  const int64_t statistics = batch * rows * heads;
-  return round_up(statistics * head_dim * 2, 256) + round_up(statistics * 4, 256);
-}
-
-int64_t fused_backward(int64_t batch, int64_t rows, int64_t heads, int64_t kv_heads, int64_t head_dim) {
-  const int64_t padded = round_up(rows, 64), workspace = batch * heads * padded * padded * 2;
-  if (workspace > cuda::kMostBackwardWorkspace) return 0;
-  return round_up(batch * rows * heads * head_dim * 4, 256) +
-         2 * round_up(batch * rows * kv_heads * head_dim * 2, 256) + round_up(workspace, 256);
-}
-
-int64_t squares_launches(int64_t tensors) { return parts(tensors, cuda::kSquaresTensors); }
-int64_t adamw_launches(int64_t tensors) { return parts(tensors, cuda::kAdamWTensors); }
-
-int64_t sort_keys(int64_t rows) {
-  int64_t count = cuda::kSortedInABlock;
-  while (count < rows) count *= 2;
-  return count;
-}
-
-// A launch for the steps within a chunk, and one for each step between partners further apart.
-int64_t sort_kernels(int64_t rows) {
-  int64_t kernels = 0, far = 0;
-  for (int64_t block = cuda::kSortedInABlock; block <= sort_keys(rows); block *= 2) kernels += 1 + far++;
-  return kernels;
-}
-
-}  // namespace cuda_scratch
-
 size_t backend_scratch_bytes(const ScratchShape& s) {
   if (s.device == "reference") return 0;
   if (s.device == "cuda") {
@@ -60,12 +16,15 @@ size_t backend_scratch_bytes(const ScratchShape& s) {
     const int64_t attention =
         !s.fused_attention
             ? 0
-            : std::max(cuda_scratch::fused_forward(s.batch, s.queries, s.heads, s.head_dim),
-                       s.ring ? 0 : cuda_scratch::fused_backward(s.batch, s.queries, s.heads, s.kv_heads, s.head_dim));
-    return static_cast<size_t>(
-        std::max({cuda::kScratchBytes, attention, cuda_scratch::row_sums(rows, s.hidden, wide),
-                  cuda_scratch::row_sums(rows, s.widest_bias, wide), cuda_scratch::sort_keys(rows) * 8}) +
-        cuda_scratch::kFlag);
+            : std::max(cuda::fused_forward_bytes(s.batch, s.queries, s.heads, s.head_dim),
+                       s.ring ? 0 : cuda::fused_backward_bytes(s.batch, s.queries, s.heads, s.kv_heads, s.head_dim));
+    const auto row_sums = [&](int64_t channels) {
+      return cuda::row_runs(rows) * channels * static_cast<int64_t>(size_of(wide));
+    };
+    constexpr int64_t kFlag = 4;  // of a position beyond the table: an allocation of its own
+    return static_cast<size_t>(std::max({cuda::kScratchBytes, attention, row_sums(s.hidden), row_sums(s.widest_bias),
+                                         cuda::embedding_keys(rows) * 8}) +
+                               kFlag);
   }
   using namespace cpu;
   const bool tiles = s.compute == DType::kBFloat16 && s.instruction_set == "amx";

@@ -1,0 +1,30 @@
+#include "launch/plan/useful_work.h"
+
+#include "model/parameters.h"
+
+namespace carillon {
+
+int64_t product_parameters(const ModelConfig& model) {
+  Arena measuring;
+  Parameters parameters(model, TensorShards(model, 1, 0), {DType::kFloat32, false, false}, measuring);
+  int64_t count = 0;
+  parameters.for_each([&](Parameter& parameter) {
+    const bool looked_up = &parameter == &parameters.embedding && parameters.lm_head;
+    if (parameter.weight.rank() == 2 && !looked_up) count += parameter.weight.count();
+  });
+  return count;
+}
+
+double useful_pairs(int64_t length, int64_t window) {
+  const double s = static_cast<double>(length), w = static_cast<double>(window);
+  return window == 0 || window >= length ? s * s / 2 : s * w - w * w / 2;
+}
+
+double useful_flops_per_token(const ModelConfig& model, int64_t length) {
+  double pairs = 0;  // over the layers
+  for (const LayerSpec& layer : model.layers) pairs += useful_pairs(length, layer.attention.window);
+  return 6.0 * static_cast<double>(product_parameters(model)) +
+         12.0 * static_cast<double>(model.num_attention_heads * model.head_dim) * pairs / static_cast<double>(length);
+}
+
+}  // namespace carillon
