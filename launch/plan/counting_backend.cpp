@@ -336,9 +336,13 @@ double CountingBackend::moved_bytes(const OpCall& call) {
     case OpKind::add:
       return 2 * bytes_of(x[0]) + bytes_of(x[1]);
     case OpKind::scale:
+    case OpKind::scale_rows:
+    case OpKind::soft_cap:
     case OpKind::rotate:
     case OpKind::add_bias:
       return 2 * bytes_of(x[0]);
+    case OpKind::row_dot:
+    case OpKind::attention_sinks_backward:
     case OpKind::sum_of_squares: {
       double sum = 0;
       for (const Tensor& tensor : x) sum += bytes_of(tensor);
@@ -359,7 +363,7 @@ double CountingBackend::moved_bytes(const OpCall& call) {
     // Attention's own rate holds for a block of keys by itself. What several blocks cost beside that: the running state
     // written, then read and written for each further block; likewise dq.
     case OpKind::attention_begin:
-      return bytes_of({x[1], x[2]});
+      return bytes_of({x[1], x[2]}) + (x[3] ? bytes_of(x[0]) : 0);
     case OpKind::attention_forward:
       return (attention_begun_ ? 1 : 2) * bytes_of(x[0]) * rows_that_see(call, x[3]);
     case OpKind::attention_finish:  // out, lse, accumulator
