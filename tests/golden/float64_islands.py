@@ -19,6 +19,8 @@ def frequencies(rope, head_dim, max_position, length):
         theta = theta / factor
     elif kind == "ntk":
         theta = (base * factor ** (head_dim / (head_dim - 2))) ** (-pair / head_dim)
+    elif kind == "dynamic" and rope.get("alpha"):
+        theta = (base * rope["alpha"] ** (head_dim / (head_dim - 2))) ** (-pair / head_dim)
     elif kind == "dynamic":
         now = max(length, max_position)
         stretched = base * (factor * now / max_position - (factor - 1)) ** (head_dim / (head_dim - 2))
@@ -36,7 +38,10 @@ def frequencies(rope, head_dim, max_position, length):
         high += 0.001 if low == high else 0
         ramp = np.clip((np.arange(head_dim // 2) - low) / (high - low), 0, 1)
         theta = theta / factor * ramp + theta * (1 - ramp)
-        attention = rope.get("attention_factor") or 0.1 * math.log(factor) + 1
+        def magnitude(scale):
+            return 0.1 * scale * math.log(factor) + 1
+        scales = rope.get("mscale"), rope.get("mscale_all_dim")
+        attention = rope.get("attention_factor") or (magnitude(scales[0]) / magnitude(scales[1]) if all(scales) else magnitude(1))
     elif kind == "llama3":
         wavelength = 2 * math.pi / theta
         low, high = rope["low_freq_factor"], rope["high_freq_factor"]
@@ -46,7 +51,8 @@ def frequencies(rope, head_dim, max_position, length):
                          np.where(wavelength > original / low, theta / factor, blended))
     elif kind == "longrope":
         theta = theta / np.array(rope["long_factor" if length > original else "short_factor"])
-        attention = math.sqrt(1 + math.log(factor) / math.log(original))
+        factor = rope.get("factor", max_position / original)
+        attention = rope.get("attention_factor") or math.sqrt(1 + math.log(factor) / math.log(original))
     elif kind == "proportional":
         turning = int(rope["partial_rotary_factor"] * head_dim / 2)
         theta = np.where(np.arange(head_dim // 2) < turning, theta / factor, 0)
@@ -88,6 +94,39 @@ class Rotary(torch.nn.Module):
 
 def norm_forward(self, x):
     return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
+
+
+class LayeredRotary(torch.nn.Module):
+    """A table per kind of layer, and none of the dimensions past the turning ones."""
+
+    def __init__(self, settings):
+        super().__init__()
+        self.by_kind = {"sliding_attention" if window else "full_attention": rope
+                        for window, rope in zip(settings.windows, settings.ropes) if rope}
+        self.head_dim = settings.head_dim
+
+    def forward(self, x, position_ids, layer_type=None):
+        rope = self.by_kind[layer_type] if layer_type else next(iter(self.by_kind.values()))
+        turning = int(self.head_dim * rope["partial_rotary_factor"])
+        return Rotary(rope, turning, rope["max_position_embeddings"])(x, position_ids)
+
+
+def lift(model, settings):
+    """A family's model, loaded in float64, without its float32 islands; `settings` are families.py's."""
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = (gemma_norm_forward if settings.one_plus_weight else norm_forward).__get__(module)
+        if type(module).__name__.endswith("TextScaledWordEmbedding"):
+            module.embed_scale = torch.tensor(module.scalar_embed_scale, dtype=torch.float64)
+        if "rotary_emb" in module._modules and "layers" in module._modules:
+            module.rotary_emb = LayeredRotary(settings)
+    from transformers.models.ministral3 import modeling_ministral3
+    modeling_ministral3.get_llama_4_attn_scale = lambda positions, beta, original: (
+        1 + beta * torch.log(1 + (positions // original).double()))[:, None, :, None]
+
+
+def gemma_norm_forward(self, x):
+    return (1 + self.weight) * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps))
 
 
 def load(folder, rope):
