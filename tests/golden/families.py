@@ -154,8 +154,9 @@ def _rope(config, theta=10000.0):
     rope.setdefault("rope_theta", config.get("rope_theta", theta))
     rope.setdefault("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
     rope["max_position_embeddings"] = config["max_position_embeddings"]
-    if "original_max_position_embeddings" in config:
-        rope["original_max_position_embeddings"] = config["original_max_position_embeddings"]
+    own = config.get("original_max_position_embeddings", 4096 if config.get("model_type") == "phi3" else None)
+    if own:
+        rope["original_max_position_embeddings"] = own
     rope.setdefault("original_max_position_embeddings", config["max_position_embeddings"])
     return rope
 
@@ -240,6 +241,12 @@ def settings(config):
     result.ropes = [rope if turns else None for turns, rope in zip(rotates, ropes)]
     result.sinks = bool(config.get("attention_sinks"))
     return result
+
+
+def with_resonance(s):
+    """The layers' rope keys as `rope.resonance=true` leaves them: where rotation goes by kind of layer, windowed ones keep theirs."""
+    by_kind = s.config["model_type"] in ("gemma3_text", "olmo3")
+    return [rope and {**rope, "resonance": not (by_kind and window)} for rope, window in zip(s.ropes, s.windows)]
 
 
 def tensors(config):

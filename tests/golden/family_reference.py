@@ -6,15 +6,17 @@ import torch
 from torch.nn.functional import gelu, silu
 
 import families
-import float64_islands
+from rope_frequencies import frequencies
 
 
 class Reference(torch.nn.Module):
     """A case's model; `config` may differ from the case's (then the tensors it lacks are left out)."""
 
-    def __init__(self, name, config=None, dtype=torch.float64):
+    def __init__(self, name, config=None, dtype=torch.float64, resonance=False):
         super().__init__()
         self.settings = families.settings(config or families.config_of(name))
+        if resonance:
+            self.settings.ropes = families.with_resonance(self.settings)
         self.dtype = dtype
         arrays = families.weights(families.CONFIGS[families.case_of(name)])
         self.tensors = {key: torch.nn.Parameter(torch.from_numpy(value.copy()).to(dtype)) for key, value in arrays.items()}
@@ -36,8 +38,9 @@ class Reference(torch.nn.Module):
     def rotate(self, x, rope):
         """x [heads, tokens, head_dim]; pairs (i, i + n/2) of the first n dimensions turn by position · θ_i."""
         turning = int(x.shape[-1] * rope["partial_rotary_factor"])
-        theta, attention, _ = float64_islands.frequencies(rope, turning, rope["max_position_embeddings"], x.shape[1])
-        angle = torch.from_numpy(numpy.arange(x.shape[1])[:, None] * theta)
+        theta, attention, periods = frequencies(rope, turning, rope["max_position_embeddings"], x.shape[1])
+        position = numpy.arange(x.shape[1])[:, None]
+        angle = torch.from_numpy(position * theta if periods is None else 2 * numpy.pi * (position % periods / periods))
         cos, sin = ((f(angle) * attention).to(self.dtype) for f in (torch.cos, torch.sin))
         a, b = x[..., :turning // 2], x[..., turning // 2:turning]
         return torch.cat([a * cos - b * sin, b * cos + a * sin, x[..., turning:]], -1)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Makes expected/family_*.json: scores, ten training steps and greedy continuations of families.py's models, by transformers
-and PyTorch in float64; compared on the way with family_reference.py, which also shows that every setting is seen.
+and PyTorch in float64; compared on the way with family_reference.py, which also shows that every setting is seen and gives the
+scores with resonance.
 
     pip install -r tests/golden/requirements.txt
     python tests/golden/make_families.py [CASE…]
@@ -97,7 +98,8 @@ def make(name, temporary):
         if moved < 1e-3:
             raise SystemExit(f"{name}: {path} = {value} moves the scores by {moved:.1e} only")
         notes.append(f"{'.'.join(path)} {moved:.1e}")
-    result = {"scores": scores, "generated": generated}
+    result = {"scores": scores, "generated": generated, "resonance": scores_of(Reference(name, resonance=True))}
+    notes.append(f"resonance {difference(result['resonance'], scores):.1e}")
     if name in families.TRAINED:
         result["training"] = train_records(model, cases.packed_sequences(families.GEOMETRY["vocab_size"]))
         notes.append(f"loss {result['training']['records'][0]['loss']:.4f} to {result['training']['records'][-1]['loss']:.4f}")
