@@ -78,6 +78,13 @@ CONFIGS = {
                            max_window_layers=2, rope_parameters=default_rope()),
     "qwen3_window": config("qwen3", "Qwen3ForCausalLM", head_dim=8, use_sliding_window=True, sliding_window=11,
                            layer_types=[S, F, S], attention_bias=True, rope_parameters=default_rope()),
+    # What a wrapper's text_config may leave out, said: gemma3_bare and mistral3_bare below.
+    "gemma3_defaults": config("gemma3_text", "Gemma3ForCausalLM", hidden_size=40, num_hidden_layers=6, num_attention_heads=8,
+                              num_key_value_heads=4, head_dim=256, max_position_embeddings=131072, rms_norm_eps=1e-6,
+                              tie_word_embeddings=True, query_pre_attn_scalar=256, sliding_window=11, sliding_window_pattern=6,
+                              hidden_activation="gelu_pytorch_tanh", rope_theta=1e6, rope_local_base_freq=1e4),
+    "mistral_defaults": config("mistral", "MistralForCausalLM", rms_norm_eps=1e-6, max_position_embeddings=131072,
+                               tie_word_embeddings=True, sliding_window=4096, rope_theta=1e4, hidden_act="silu"),
     # What transformers' classes of these two ignore; the numbers are family_reference.py's.
     "llama_layers": {**LLAMA, "num_hidden_layers": 4, "layer_types": [S, F, S, F], "sliding_window": 11,
                      "no_rope_layers": [1, 0, 1, 1]},
@@ -87,7 +94,8 @@ CONFIGS = {
     "llama_sinks_window": {**LLAMA, "attention_sinks": True, "layer_types": [S, F, S], "sliding_window": 7},
 }
 NOT_IN_TRANSFORMERS = ("llama_layers", "mistral_layers", "llama_sinks", "llama_sinks_window")
-TRAINED = [name for name in CONFIGS if name not in ("exaone4_full", "llama_sinks", "seed_oss_bias")]
+TRAINED = [name for name in CONFIGS if name not in (
+    "exaone4_full", "llama_sinks", "seed_oss_bias", "gemma3_defaults", "mistral_defaults")]
 
 # Wrapper -> (case whose text model it holds, config.json around it). Tensor names as newer and as older files have them.
 VISION = {"gemma3": {"model_type": "siglip_vision_model", "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1,
@@ -106,12 +114,22 @@ WRAPPERS = {
                                        mm_tokens_per_image=4)),
     "mistral3": ("ministral3", _wrapped("mistral3", "Mistral3ForConditionalGeneration", MINISTRAL, ["tie_word_embeddings"],
                                         tie_word_embeddings=False)),
+    # As published files are: text_config with hardly a key, and mistral3's without its model_type.
+    "gemma3_bare": ("gemma3_defaults", _wrapped(
+        "gemma3", "Gemma3ForConditionalGeneration", CONFIGS["gemma3_defaults"],
+        [key for key in CONFIGS["gemma3_defaults"] if key not in (
+            "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "sliding_window", "pad_token_id")],
+        mm_tokens_per_image=4)),
+    "mistral3_bare": ("mistral_defaults", _wrapped(
+        "mistral3", "Mistral3ForConditionalGeneration", CONFIGS["mistral_defaults"],
+        ["model_type", "rms_norm_eps", "max_position_embeddings", "tie_word_embeddings", "sliding_window", "rope_theta",
+         "hidden_act"])),
 }
 WRAPPED_NAMES = {"gemma3": ("model.language_model.", "lm_head."), "mistral3": ("language_model.model.", "language_model.lm_head.")}
 
-GROUPS = {"gemma": ["gemma3_text", "gemma3_text_bias", "gemma3"],
+GROUPS = {"gemma": ["gemma3_text", "gemma3_text_bias", "gemma3", "gemma3_bare"],
           "olmo": ["olmo2", "olmo3", "exaone4", "exaone4_full"],
-          "mistral": ["ministral3", "mistral3", "smollm3", "smollm3_window"],
+          "mistral": ["ministral3", "mistral3", "mistral3_bare", "smollm3", "smollm3_window"],
           "phi": ["phi3", "phi3_longrope", "granite", "hunyuan_v1_dense"],
           "cwm": ["cwm", "seed_oss", "seed_oss_bias"],
           "windows": ["qwen2_window", "qwen3_window", "llama_layers", "mistral_layers"],
@@ -173,15 +191,14 @@ def _ropes_by_kind(config, full, sliding):
 
 
 def settings(config):
-    """Settings of one config.json, by the defaults of transformers 5.24."""
-    if "text_config" in config:
-        text = {"model_type": {"gemma3": "gemma3_text", "mistral3": "mistral"}[config["model_type"]], **config["text_config"]}
-        return settings({**text, "tie_word_embeddings": config.get("tie_word_embeddings", True)})
+    """Settings of one config.json, by the defaults of transformers 5.24 (sizes must stand there)."""
     family, layers, heads = config["model_type"], config["num_hidden_layers"], config["num_attention_heads"]
     head_dim = config.get("head_dim") or config["hidden_size"] // heads
-    eps = config.get("rms_norm_eps", 1e-6 if family in ("gemma3_text", "smollm3", "granite", "seed_oss", "llama") else 1e-5)
+    eps = config.get("rms_norm_eps", 1e-5 if family in ("olmo2", "olmo3", "ministral3", "phi3", "cwm", "exaone4",
+                                                        "hunyuan_v1_dense") else 1e-6)
     bias = bool(config.get("attention_bias", family == "seed_oss"))
-    rope, window = _rope(config, 2000000.0 if family == "smollm3" else 10000.0), config.get("sliding_window")
+    rope = _rope(config, 2000000.0 if family == "smollm3" else 10000.0)
+    window = config.get("sliding_window", 4096 if family == "mistral" else None)
     kinds, rotates, ropes = config.get("layer_types"), [True] * layers, [rope] * layers
     result = Settings(config, heads, config["num_key_value_heads"], head_dim, eps,
                       bool(config.get("tie_word_embeddings", family in ("gemma3_text", "smollm3"))), [], [],
@@ -250,9 +267,8 @@ def with_resonance(s):
 
 
 def tensors(config):
-    """name -> shape of every tensor of the (text) model's file, in Hugging Face's names."""
+    """name -> shape of every tensor of the model's file, in Hugging Face's names."""
     s = settings(config)
-    config = config.get("text_config", config)
     width, inner = config["hidden_size"], config["intermediate_size"]
     q, kv = s.heads * s.head_dim, s.kv_heads * s.head_dim
     result = {"model.embed_tokens.weight": (config["vocab_size"], width)}
@@ -347,7 +363,7 @@ def make(folder, name, config=None):
     folder.mkdir()
     arrays = weights(CONFIGS[case_of(name)])
     if name in WRAPPERS:
-        body, head = WRAPPED_NAMES[name]
+        body, head = WRAPPED_NAMES[WRAPPERS[name][1]["model_type"]]
         arrays = {key.replace("lm_head.", head) if key.startswith("lm_head.") else body + key.removeprefix("model."): value
                   for key, value in arrays.items()}
         tower = ("model." if body.startswith("model.") else "") + "vision_tower."
@@ -405,6 +421,8 @@ CONTROLS = {
                          (["rope_parameters", "rope_type"], "default"), (["attention_bias"], False)],
     "qwen2_window": [(["use_sliding_window"], False), (["sliding_window"], 12), (["max_window_layers"], 3)],
     "qwen3_window": [(["layer_types"], [F, S, S]), (["sliding_window"], 10), (["attention_bias"], False)],
+    "gemma3_defaults": [(["query_pre_attn_scalar"], 40), (["sliding_window_pattern"], 5), (["rope_local_base_freq"], 1e3)],
+    "mistral_defaults": [(["sliding_window"], 11), (["rope_theta"], 1e5)],
     "llama_layers": [(["layer_types"], ...), (["sliding_window"], 12), (["no_rope_layers"], ...)],
     "mistral_layers": [(["layer_types"], ...), (["sliding_window"], 12)],
     "llama_sinks": [(["attention_sinks"], False)],

@@ -117,7 +117,7 @@ def make(name, temporary):
 def check_wrapper(name, temporary):
     folder = families.make(pathlib.Path(temporary) / name, name)
     model = open_in_transformers(folder, transformers.AutoModelForImageTextToText)
-    float64_islands.lift(model, families.settings(families.config_of(name)))
+    float64_islands.lift(model, families.settings(families.CONFIGS[families.case_of(name)]))
     scores = scores_of(lambda tokens: model(torch.tensor([tokens])).logits[0])
     worst = difference(scores, families.expected(name)["scores"])
     print(name, f"wrapper {worst:.1e}")
