@@ -47,8 +47,8 @@ CONFIGS = {
     "olmo2": config("olmo2", "Olmo2ForCausalLM", attention_bias=True, rms_norm_eps=..., rope_parameters=default_rope()),
     "olmo3": config("olmo3", "Olmo3ForCausalLM", num_hidden_layers=5, sliding_window=9,
                     rope_parameters={F: {**YARN, "beta_fast": 1.5, "beta_slow": 0.4}, S: default_rope(70.0)}),
-    "smollm3": config("smollm3", "SmolLM3ForCausalLM", num_hidden_layers=4, no_rope_layers=[1, 0, 1, 1], tie_word_embeddings=...,
-                      rope_parameters=default_rope()),
+    "smollm3": config("smollm3", "SmolLM3ForCausalLM", num_hidden_layers=4, no_rope_layers=[1, 0, 1, 1],
+                      tie_word_embeddings=..., rope_parameters=default_rope()),
     "smollm3_window": config("smollm3", "SmolLM3ForCausalLM", num_hidden_layers=4, no_rope_layer_interval=2,
                              use_sliding_window=True, sliding_window=13, attention_bias=True, mlp_bias=True,
                              rope_parameters=default_rope()),
@@ -56,7 +56,8 @@ CONFIGS = {
     "phi3": config("phi3", "Phi3ForCausalLM", sliding_window=15, rope_theta=100.0, partial_rotary_factor=0.75),
     "phi3_longrope": config("phi3", "Phi3ForCausalLM", original_max_position_embeddings=24, max_position_embeddings=96,
                             tie_word_embeddings=True, partial_rotary_factor=0.75, rope_theta=100.0,
-                            rope_scaling={"type": "longrope", "short_factor": [1.0, 1.2, 1.5], "long_factor": [1.1, 2.0, 3.5]}),
+                            rope_scaling={"type": "longrope", "short_factor": [1.0, 1.2, 1.5],
+                                          "long_factor": [1.1, 2.0, 3.5]}),
     "granite": config("granite", "GraniteForCausalLM", tie_word_embeddings=True, attention_bias=True, mlp_bias=True,
                       rope_parameters=default_rope(), embedding_multiplier=3.0, residual_multiplier=0.4,
                       attention_multiplier=0.21, logits_scaling=2.5),
@@ -106,7 +107,8 @@ VISION = {"gemma3": {"model_type": "siglip_vision_model", "hidden_size": 8, "int
 
 def _wrapped(model_type, name, text, left_out, **keys):
     text = {key: value for key, value in text.items() if key not in ("architectures", *left_out)}
-    return {"architectures": [name], "model_type": model_type, "text_config": text, "vision_config": VISION[model_type], **keys}
+    return {"architectures": [name], "model_type": model_type, "text_config": text, "vision_config": VISION[model_type],
+            **keys}
 
 
 WRAPPERS = {
@@ -125,7 +127,8 @@ WRAPPERS = {
         ["model_type", "rms_norm_eps", "max_position_embeddings", "tie_word_embeddings", "sliding_window", "rope_theta",
          "hidden_act"])),
 }
-WRAPPED_NAMES = {"gemma3": ("model.language_model.", "lm_head."), "mistral3": ("language_model.model.", "language_model.lm_head.")}
+WRAPPED_NAMES = {"gemma3": ("model.language_model.", "lm_head."),
+                 "mistral3": ("language_model.model.", "language_model.lm_head.")}
 
 GROUPS = {"gemma": ["gemma3_text", "gemma3_text_bias", "gemma3", "gemma3_bare"],
           "olmo": ["olmo2", "olmo3", "exaone4", "exaone4_full"],
@@ -138,7 +141,8 @@ GROUPS = {"gemma": ["gemma3_text", "gemma3_text_bias", "gemma3", "gemma3_bare"],
 
 @dataclasses.dataclass
 class Settings:
-    """What the block computes. A layer has `windows[i]`, or None, and the rope keys `ropes[i]`, or None where it does not rotate."""
+    """What the block computes. Layer i has the window `windows[i]` or None, and the rope keys `ropes[i]`, None where it does not
+    rotate."""
 
     config: dict
     heads: int
@@ -163,6 +167,11 @@ class Settings:
     temperature: tuple = (0.0, 1)      # (beta, original length)
     sinks: bool = False
     fused: bool = False
+
+
+MAX_POSITION = {"gemma3_text": 131072, "olmo2": 2048, "olmo3": 2048, "smollm3": 32768, "ministral3": 262144, "phi3": 4096,
+                "granite": 2048, "seed_oss": 524288, "cwm": 131072, "exaone4": 2048, "hunyuan_v1_dense": 2048, "llama": 2048,
+                "mistral": 131072, "qwen2": 32768, "qwen3": 32768}
 
 
 def _rope(config, theta=10000.0):
@@ -191,7 +200,8 @@ def _ropes_by_kind(config, full, sliding):
 
 
 def settings(config):
-    """Settings of one config.json, by the defaults of transformers 5.24 (sizes must stand there)."""
+    """Settings of one config.json, by the defaults of transformers 5.24; widths and counts must stand there."""
+    config = {"max_position_embeddings": MAX_POSITION[config["model_type"]], **config}
     family, layers, heads = config["model_type"], config["num_hidden_layers"], config["num_attention_heads"]
     head_dim = config.get("head_dim") or config["hidden_size"] // heads
     eps = config.get("rms_norm_eps", 1e-5 if family in ("olmo2", "olmo3", "ministral3", "phi3", "cwm", "exaone4",
@@ -209,7 +219,7 @@ def settings(config):
         kinds = kinds or [S if (i + 1) % pattern else F for i in range(layers)]
         ropes = [by_kind[kind] for kind in kinds]
         result.norms, result.one_plus_weight, result.qk_norm = "both", True, "head"
-        result.activation, result.scale = "gelu_pytorch_tanh", config["query_pre_attn_scalar"] ** -0.5
+        result.activation, result.scale = "gelu_pytorch_tanh", config.get("query_pre_attn_scalar", 256) ** -0.5
         result.embedding_multiplier = config["hidden_size"] ** 0.5
         result.soft_cap = config.get("final_logit_softcapping") or 0.0
     elif family in ("olmo2", "olmo3"):
@@ -234,8 +244,8 @@ def settings(config):
     elif family == "phi3":
         kinds, result.fused = [S] * layers, True
     elif family == "granite":
-        result.scale, result.embedding_multiplier = config["attention_multiplier"], config["embedding_multiplier"]
-        result.residual_multiplier, result.logits_divisor = config["residual_multiplier"], config["logits_scaling"]
+        result.scale, result.embedding_multiplier, result.residual_multiplier, result.logits_divisor = (config.get(
+            key, 1.0) for key in ("attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling"))
     elif family == "seed_oss":
         result.out_bias = bool(config.get("attention_out_bias"))
     elif family == "cwm":
@@ -261,7 +271,7 @@ def settings(config):
 
 
 def with_resonance(s):
-    """The layers' rope keys as `rope.resonance=true` leaves them: where rotation goes by kind of layer, windowed ones keep theirs."""
+    """The layers' rope keys under `rope.resonance=true`: where rotation goes by kind of layer, windowed ones keep theirs."""
     by_kind = s.config["model_type"] in ("gemma3_text", "olmo3")
     return [rope and {**rope, "resonance": not (by_kind and window)} for rope, window in zip(s.ropes, s.windows)]
 
@@ -388,7 +398,8 @@ CONTROLS = {
                     (["rope_scaling", "factor"], 4.0), (["rope_scaling"], ...), (["query_pre_attn_scalar"], 8),
                     (["sliding_window"], 12), (["sliding_window"], 10), (["rms_norm_eps"], 1e-2)],
     "gemma3_text_bias": [(["layer_types"], [F, S, S, S, F]), (["final_logit_softcapping"], 5.0),
-                         (["final_logit_softcapping"], None), (["attention_bias"], False), (["rope_parameters", F, "factor"], 2.0),
+                         (["final_logit_softcapping"], None), (["attention_bias"], False),
+                         (["rope_parameters", F, "factor"], 2.0),
                          (["rope_parameters", F], default_rope(300.0)), (["rope_parameters", S, "rope_theta"], 300.0),
                          (["tie_word_embeddings"], True)],
     "olmo2": [(["attention_bias"], False), (["rms_norm_eps"], 1e-2), (["rope_parameters", "rope_theta"], 200.0)],
@@ -409,8 +420,8 @@ CONTROLS = {
                       (["original_max_position_embeddings"], 17), (["max_position_embeddings"], 64),
                       (["rope_scaling", "long_factor"], [1.1, 2.0, 3.0]), (["rope_scaling", "short_factor"], [1.0, 1.2, 1.4]),
                       (["rope_scaling", "attention_factor"], 1.0)],
-    "granite": [([key], 1.0) for key in ("embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling")]
-               + [(["attention_bias"], False), (["mlp_bias"], False)],
+    "granite": [(["embedding_multiplier"], 1.0), (["residual_multiplier"], 1.0), (["attention_multiplier"], 1.0),
+                (["logits_scaling"], 1.0), (["attention_bias"], False), (["mlp_bias"], False)],
     "seed_oss": [(["attention_bias"], False), (["rope_parameters", "rope_theta"], 200.0)],
     "seed_oss_bias": [(["attention_out_bias"], False), (["mlp_bias"], False)],
     "cwm": [(["sliding_window"], 10), (["layer_types"], [S, S, S, F, S]), (["mlp_bias"], False),

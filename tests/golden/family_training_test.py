@@ -31,7 +31,8 @@ train:
 runtime: {dtype: float64}
 checkpoint: {every_steps: 100}
 """
-LAYOUTS = {"1": (1, []), "tp2cp2": (4, ["parallel.tensor=2", "parallel.context=2", "checkpoint.every_steps=1", "checkpoint.keep=20"]),
+LAYOUTS = {"1": (1, []), "tp2cp2": (4, ["parallel.tensor=2", "parallel.context=2", "checkpoint.every_steps=1",
+                                       "checkpoint.keep=20"]),
            "cp2 recomputed": (2, ["parallel.context=2", "train.recompute=full"]),
            "dp2 zero2": (2, ["parallel.data=2", "parallel.zero=2", "train.micro_batch_size=1"])}
 # A fused tensor's parts in its order of rows, where a checkpoint holds them apart.

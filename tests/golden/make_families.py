@@ -84,7 +84,7 @@ def make(name, temporary):
             theirs = loaded.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW, do_sample=False,
                                      eos_token_id=None, pad_token_id=0)[0, ids.shape[1]:].tolist()
             if theirs != prompt["tokens"]:
-                notes.append(f"transformers' generate gives {theirs} after {len(prompt['prompt'])} tokens, here {prompt['tokens']}")
+                raise SystemExit(f"{name}: transformers' generate gives {theirs}, here {prompt['tokens']}")
         float64_islands.lift(loaded, families.settings(families.CONFIGS[name]))
         model = loaded
         scores = scores_of(lambda tokens: loaded(torch.tensor([tokens])).logits[0])

@@ -48,7 +48,8 @@ def overrides(name):
         return [(RESONANCE, True), (YARN, False)]
     if name == "ministral3":
         return [(["rope.factor=8"], True), (RESONANCE, True)]
-    return [(YARN, True), (RESONANCE, name not in BY_KIND), (["rope.type=resonance_yarn", "rope.factor=4"], name not in BY_KIND)]
+    flat = name not in BY_KIND
+    return [(YARN, True), (RESONANCE, flat), (["rope.type=resonance_yarn", "rope.factor=4"], flat)]
 
 
 def read_tensors(path):
@@ -116,9 +117,9 @@ class Families(unittest.TestCase):
         if config["model_type"] == "hunyuan_v1_dense":
             self.assertIn("head_dim", config, "transformers' class needs it")
         mine, theirs = families.settings(config), families.settings(original)
-        for field in ("heads", "kv_heads", "head_dim", "eps", "tied", "windows", "norms", "one_plus_weight", "qk_norm", "qkv_bias",
-                      "out_bias", "mlp_bias", "activation", "scale", "embedding_multiplier", "residual_multiplier",
-                      "logits_divisor", "soft_cap", "temperature", "fused"):
+        for field in ("heads", "kv_heads", "head_dim", "eps", "tied", "windows", "norms", "one_plus_weight", "qk_norm",
+                      "qkv_bias", "out_bias", "mlp_bias", "activation", "scale", "embedding_multiplier",
+                      "residual_multiplier", "logits_divisor", "soft_cap", "temperature", "fused"):
             self.assertEqual(getattr(mine, field), getattr(theirs, field), f"{name}: {field}")
         for ours, other in zip(mine.ropes, theirs.ropes):
             a, b = (table(rope and {**rope, "head_dim": mine.head_dim}) for rope in (ours, other))
