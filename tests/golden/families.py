@@ -99,7 +99,9 @@ TRAINED = [name for name in CONFIGS if name not in (
     "exaone4_full", "llama_sinks", "seed_oss_bias", "gemma3_defaults", "mistral_defaults")]
 
 # Wrapper -> (case whose text model it holds, config.json around it). Tensor names as newer and as older files have them.
-VISION = {"gemma3": {"model_type": "siglip_vision_model", "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1,
+VISION = {"llava": {"model_type": "clip_vision_model", "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1,
+                    "num_attention_heads": 2, "image_size": 28, "patch_size": 7, "projection_dim": 8},
+          "gemma3": {"model_type": "siglip_vision_model", "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1,
                      "num_attention_heads": 2, "image_size": 28, "patch_size": 7},
           "mistral3": {"model_type": "pixtral", "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1,
                        "num_attention_heads": 2, "head_dim": 4, "image_size": 28, "patch_size": 7}}
@@ -126,8 +128,11 @@ WRAPPERS = {
         "mistral3", "Mistral3ForConditionalGeneration", CONFIGS["mistral_defaults"],
         ["model_type", "rms_norm_eps", "max_position_embeddings", "tie_word_embeddings", "sliding_window", "rope_theta",
          "hidden_act"])),
+    # Any wrapper of a known text model.
+    "llava": ("qwen3_window", _wrapped("llava", "LlavaForConditionalGeneration", CONFIGS["qwen3_window"], [],
+                                       tie_word_embeddings=False)),
 }
-WRAPPED_NAMES = {"gemma3": ("model.language_model.", "lm_head."),
+WRAPPED_NAMES = {"gemma3": ("model.language_model.", "lm_head."), "llava": ("model.language_model.", "lm_head."),
                  "mistral3": ("language_model.model.", "language_model.lm_head.")}
 
 GROUPS = {"gemma": ["gemma3_text", "gemma3_text_bias", "gemma3", "gemma3_bare"],
@@ -135,14 +140,13 @@ GROUPS = {"gemma": ["gemma3_text", "gemma3_text_bias", "gemma3", "gemma3_bare"],
           "mistral": ["ministral3", "mistral3", "mistral3_bare", "smollm3", "smollm3_window"],
           "phi": ["phi3", "phi3_longrope", "granite", "hunyuan_v1_dense"],
           "cwm": ["cwm", "seed_oss", "seed_oss_bias"],
-          "windows": ["qwen2_window", "qwen3_window", "llama_layers", "mistral_layers"],
+          "windows": ["qwen2_window", "qwen3_window", "llava", "llama_layers", "mistral_layers"],
           "sinks": ["llama_sinks", "llama_sinks_window"]}
 
 
 @dataclasses.dataclass
 class Settings:
-    """What the block computes. Layer i has the window `windows[i]` or None, and the rope keys `ropes[i]`, None where it does not
-    rotate."""
+    """What the block computes. Layer i has window `windows[i]` or None, and rope keys `ropes[i]` or None (it does not rotate)."""
 
     config: dict
     heads: int

@@ -181,6 +181,31 @@ class Families(unittest.TestCase):
                     done = bb.run(1, "export", run, self.folder / f"{name}-refused", expect=64)
                     self.assertRegex(done.stderr.splitlines()[0], "resonance|sliding_attention")
 
+    def test_settings_that_are_not_supported_are_named(self):
+        wrong = {
+            "gemma3_text": [("attn_logit_softcapping", 50.0, "attn_logit_softcapping"),
+                            ("use_bidirectional_attention", True, "use_bidirectional_attention"),
+                            ("hidden_activation", "relu", "hidden_activation")],
+            "olmo3": [("layer_types", [FULL] * 4, "layer_types"), ("layer_types", ["chunked_attention"] * 5, "layer_types")],
+            "smollm3": [("no_rope_layers", [1, 0], "no_rope_layers")],
+            "qwen2_window": [("layer_types", [WINDOWED] * 3, "layer_types")],
+        }
+        for name in self.cases:
+            for key, value, word in wrong.get(name, []):
+                with self.subTest(case=name, setting=key):
+                    model = families.make(self.folder / f"{name}-{key}-{value}".replace(" ", ""), name,
+                                          families.changed(name, [key], value))
+                    done = bb.run(1, "score", f"model={model}", f"input={self.input}", f"output={self.folder}/none", expect=65)
+                    self.assertRegex(done.stderr.splitlines()[0], word)
+
+    def test_dropouts_are_named_in_one_line(self):
+        if "seed_oss" in self.cases:
+            model = families.make(self.folder / "dropout", "seed_oss", families.changed("seed_oss", ["residual_dropout"], 0.1))
+            done = bb.run(1, "score", f"model={model}", f"input={self.input}", f"output={self.folder}/dropped")
+            lines = [line for line in done.stderr.splitlines() if "dropout" in line]
+            self.assertEqual(len(lines), 1, done.stderr)
+            self.assertIn("residual_dropout", lines[0])
+
     def test_trained_from_a_geometry(self):
         """No base: the architecture's name and the usual keys; what is written loads in transformers."""
         data = self.folder / "documents.jsonl"
