@@ -62,7 +62,7 @@ def all_cases():
     return cases
 
 
-def documents():
+def documents(vocabulary=GEOMETRY["vocab_size"]):
     """Token lists whose lengths reach past the trained length; the same numbers everywhere."""
     state = 12345
     result = []
@@ -70,7 +70,7 @@ def documents():
         tokens = []
         for _ in range(length):
             state = (state * 1103515245 + 12345) % 2**31
-            tokens.append(state // 65536 % GEOMETRY["vocab_size"])
+            tokens.append(state // 65536 % vocabulary)
         result.append(tokens)
     return result
 
@@ -81,7 +81,7 @@ TRAINING = {"steps": 10, "micro_batch_size": 2, "gradient_accumulation_steps": 2
 TRAINED = ["llama", "llama_bias", "llama_mqa", "mistral", "qwen2", "qwen3"]
 
 
-def training_documents():
+def training_documents(vocabulary=GEOMETRY["vocab_size"]):
     """(tokens, weights) of documents that are packed, cut and masked: weights 0, 0.5 and 1."""
     state = 99
     result = []
@@ -89,16 +89,16 @@ def training_documents():
         tokens, weights = [], []
         for i in range(length):
             state = (state * 1103515245 + 12345) % 2**31
-            tokens.append(state // 65536 % GEOMETRY["vocab_size"])
+            tokens.append(state // 65536 % vocabulary)
             weights.append([1, 1, 0.5, 0][state // 512 % 4] if len(result) % 3 else 1)
         result.append((tokens, weights))
     return result
 
 
-def packed_sequences():
+def packed_sequences(vocabulary=GEOMETRY["vocab_size"]):
     """Lists of pieces (tokens, weights), by `packing: true`: whole pieces in order, the next sequence when one does not fit."""
     pieces = []
-    for tokens, weights in training_documents():
+    for tokens, weights in training_documents(vocabulary):
         for begin in range(0, len(tokens), SEQUENCE_LENGTH):
             pieces.append((tokens[begin:begin + SEQUENCE_LENGTH], weights[begin:begin + SEQUENCE_LENGTH]))
     sequences, room = [], 0

@@ -1,5 +1,5 @@
 """transformers in float64 throughout: its norms, rotary tables and softmax compute in float32 whatever the model's type;
-here they are replaced. Frequencies are computed anew in float64 and compared with transformers' own where it has the type."""
+here they are replaced. Frequencies are rope_frequencies.py's, compared with transformers' own where it has the type."""
 
 import math
 
@@ -8,53 +8,7 @@ import torch
 import transformers
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-
-def frequencies(rope, head_dim, max_position, length):
-    """(inverse frequencies, attention factor, integer periods or None) of one setting, in float64."""
-    base, kind, factor = rope.get("rope_theta", 10000.0), rope.get("rope_type", "default"), rope.get("factor", 1.0)
-    original = rope.get("original_max_position_embeddings", max_position)
-    pair = np.arange(0, head_dim, 2, dtype=np.float64)
-    theta, attention = base ** (-pair / head_dim), 1.0
-    if kind == "linear":
-        theta = theta / factor
-    elif kind == "ntk":
-        theta = (base * factor ** (head_dim / (head_dim - 2))) ** (-pair / head_dim)
-    elif kind == "dynamic":
-        now = max(length, max_position)
-        stretched = base * (factor * now / max_position - (factor - 1)) ** (head_dim / (head_dim - 2))
-        theta = stretched ** (-pair / head_dim)
-    elif kind == "ntk_by_parts":
-        turns = original * theta / (2 * math.pi)
-        kept = np.clip((turns - 1) / (32 - 1), 0, 1)
-        theta = (1 - kept) * theta / factor + kept * theta
-    elif kind == "yarn":
-        ends = [head_dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(base))
-                for turns in (rope.get("beta_fast", 32), rope.get("beta_slow", 1))]
-        if rope.get("truncate", True):
-            ends = [math.floor(ends[0]), math.ceil(ends[1])]
-        low, high = max(ends[0], 0), min(ends[1], head_dim - 1)
-        high += 0.001 if low == high else 0
-        ramp = np.clip((np.arange(head_dim // 2) - low) / (high - low), 0, 1)
-        theta = theta / factor * ramp + theta * (1 - ramp)
-        attention = rope.get("attention_factor") or 0.1 * math.log(factor) + 1
-    elif kind == "llama3":
-        wavelength = 2 * math.pi / theta
-        low, high = rope["low_freq_factor"], rope["high_freq_factor"]
-        smooth = (original / wavelength - low) / (high - low)
-        blended = (1 - smooth) * theta / factor + smooth * theta
-        theta = np.where(wavelength < original / high, theta,
-                         np.where(wavelength > original / low, theta / factor, blended))
-    elif kind == "longrope":
-        theta = theta / np.array(rope["long_factor" if length > original else "short_factor"])
-        attention = math.sqrt(1 + math.log(factor) / math.log(original))
-    elif kind == "proportional":
-        turning = int(rope["partial_rotary_factor"] * head_dim / 2)
-        theta = np.where(np.arange(head_dim // 2) < turning, theta / factor, 0)
-    periods = None
-    if rope.get("resonance"):
-        periods = np.rint(2 * math.pi / theta).astype(np.int64)
-        theta = 2 * math.pi / periods
-    return theta, attention, periods
+from rope_frequencies import frequencies
 
 
 def compare_with_transformers(model, rope, head_dim, max_position, length):
@@ -88,6 +42,39 @@ class Rotary(torch.nn.Module):
 
 def norm_forward(self, x):
     return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
+
+
+class LayeredRotary(torch.nn.Module):
+    """A table per kind of layer, and none of the dimensions past the turning ones."""
+
+    def __init__(self, settings):
+        super().__init__()
+        self.by_kind = {"sliding_attention" if window else "full_attention": rope
+                        for window, rope in zip(settings.windows, settings.ropes) if rope}
+        self.head_dim = settings.head_dim
+
+    def forward(self, x, position_ids, layer_type=None):
+        rope = self.by_kind[layer_type] if layer_type else next(iter(self.by_kind.values()))
+        turning = int(self.head_dim * rope["partial_rotary_factor"])
+        return Rotary(rope, turning, rope["max_position_embeddings"])(x, position_ids)
+
+
+def lift(model, settings):
+    """A family's model, loaded in float64, without its float32 islands; `settings` are families.py's."""
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = (gemma_norm_forward if settings.one_plus_weight else norm_forward).__get__(module)
+        if type(module).__name__.endswith("TextScaledWordEmbedding"):
+            module.embed_scale = torch.tensor(module.scalar_embed_scale, dtype=torch.float64)
+        if "rotary_emb" in module._modules and "layers" in module._modules:
+            module.rotary_emb = LayeredRotary(settings)
+    from transformers.models.ministral3 import modeling_ministral3
+    modeling_ministral3.get_llama_4_attn_scale = lambda positions, beta, original: (
+        1 + beta * torch.log(1 + (positions // original).double()))[:, None, :, None]
+
+
+def gemma_norm_forward(self, x):
+    return (1 + self.weight) * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps))
 
 
 def load(folder, rope):

@@ -3,6 +3,8 @@
 
     pip install -r tests/golden/requirements.txt
     python tests/golden/make_golden.py
+
+The families beyond the first four are make_families.py's.
 """
 
 import json
@@ -72,13 +74,19 @@ def make_scores(temporary):
         print(name, scores[1])
 
 
-def train(model, name):
+def logits_of(model, tokens):
+    if not isinstance(model, transformers.PreTrainedModel):
+        return model(tokens)
+    return model(torch.tensor([tokens])).logits[0]
+
+
+def train_records(model, sequences):
+    """Ten steps of AdamW: what metrics.jsonl holds of each, and the first moments after the first as norm and projection."""
     settings = cases.TRAINING
     decays = [p for p in model.parameters() if p.ndim == 2]
     others = [p for p in model.parameters() if p.ndim != 2]
     optimizer = torch.optim.AdamW([{"params": decays, "weight_decay": settings["weight_decay"]},
                                    {"params": others, "weight_decay": 0.0}], betas=(0.9, 0.95), eps=1e-8)
-    sequences = cases.packed_sequences()
     block = settings["micro_batch_size"] * settings["gradient_accumulation_steps"]
     steps, warmup, ratio = settings["steps"], settings["warmup_steps"], settings["min_lr_ratio"]
     records, gradients = [], {}
@@ -90,7 +98,7 @@ def train(model, name):
             for tokens, weights in sequences[index % len(sequences)]:
                 if len(tokens) < 2:
                     continue
-                logits = model(torch.tensor([tokens])).logits[0, :-1]
+                logits = logits_of(model, tokens)[:-1]
                 losses = torch.nn.functional.cross_entropy(logits, torch.tensor(tokens[1:]), reduction="none")
                 weight = torch.tensor(weights[1:], dtype=torch.float64)
                 (losses * weight).sum().backward()
@@ -115,20 +123,22 @@ def train(model, name):
         optimizer.step()
         records.append({"loss": total / weight_sum, "grad_norm": norm, "lr": factor * settings["learning_rate"],
                         "tokens": targets})
-    (HERE / "expected" / f"training_{name}.json").write_text(json.dumps({"records": records, "exp_avg": gradients}))
-    print(name, records[0], records[-1])
+    return {"records": records, "exp_avg": gradients}
 
 
 def main():
-    shutil.rmtree(HERE / "expected", ignore_errors=True)
-    (HERE / "expected").mkdir()
+    for old in [*HERE.glob("expected/score_*.json"), *HERE.glob("expected/training_*.json")]:
+        old.unlink()
     for name, config in cases.ARCHITECTURES.items():
         make_weights(name, config)
     with tempfile.TemporaryDirectory() as temporary:
         make_scores(temporary)
         for name in cases.TRAINED:
             folder = pathlib.Path(temporary) / name
-            train(float64_islands.load(folder, cases.ARCHITECTURES[name]["rope_parameters"]), name)
+            model = float64_islands.load(folder, cases.ARCHITECTURES[name]["rope_parameters"])
+            records = train_records(model, cases.packed_sequences())
+            (HERE / "expected" / f"training_{name}.json").write_text(json.dumps(records))
+            print(name, records["records"][0], records["records"][-1])
 
 
 if __name__ == "__main__":
