@@ -8,6 +8,7 @@
 #include "data/checkpoint/tensor_hash.h"
 #include "data/files/output_file.h"
 #include "runtime/error.h"
+#include "runtime/parse_json.h"
 
 namespace carillon {
 namespace {
@@ -83,7 +84,7 @@ Manifest read_manifest(const std::string& folder) {
     fail(ExitCode::kBadInput, "the manifest does not match its own hash, {}, use another checkpoint", path);
   Manifest manifest;
   try {
-    const Json json = Json::parse(text);
+    const Json json = parse_json(text, path);
     if (json.at("format_version").get<int64_t>() > kCheckpointFormat)
       fail(ExitCode::kBadInput, "is of format {}, newer than this carillon's {}, {}, use a newer carillon",
            json.at("format_version").get<int64_t>(), kCheckpointFormat, path);

@@ -1,4 +1,5 @@
 // carillon generate: continues a prompt, or every prompt of a file.
+#include "data/files/output_check.h"
 #include "data/files/output_file.h"
 #include "launch/commands/commands.h"
 #include "launch/inference/generator.h"
@@ -18,7 +19,7 @@ struct GenerateConfig {
   double temperature = 0, top_p = 1;
   int64_t top_k = 0, seed = 42;
   std::vector<int64_t> stop;
-  bool stop_at_end = true;
+  bool stop_at_end = true, overwrite = false;
   RopeSection rope;
   ParallelSection parallel;
   RuntimeSection runtime;
@@ -59,6 +60,7 @@ void declare(Schema& schema, GenerateConfig& config) {
       [&config](const YamlNode& node) { config.stop = read_ids("stop", node); },
       [&config] { return std::optional<Json>(config.stop); });
   schema.boolean("stop_at_end", config.stop_at_end, "Whether the tokenizer's end-of-text token ends it.");
+  schema.boolean("overwrite", config.overwrite, "Whether an output that carillon did not write may be replaced.");
   declare_rope(schema, config.rope);
   declare_parallel(schema, config.parallel);
   declare_runtime(schema, config.runtime);
@@ -101,6 +103,11 @@ ExitCode run_generate(Program& program, const CommandLine& line) {
     if (main_rank) program.warning(text);
   };
   (void)grid_shape(config.parallel, world->size());
+  agree(*world, [&] {
+    if (main_rank && config.output)
+      check_output(*config.output, {config.input.value_or(""), config.model, config.tokenizer.value_or("")},
+                   OutputKind::kCompletions, config.overwrite);
+  });
   OpenedModel model = open_model(*world, config.model, config.rope.settings, notice);
   const auto tokenizer = open_tokenizer(*world, config.tokenizer.value_or(""), model.source.get());
   std::vector<ScoreDocument> documents;

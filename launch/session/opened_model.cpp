@@ -2,6 +2,8 @@
 
 #include <set>
 
+#include "launch/session/model_tensors.h"
+
 namespace carillon {
 
 OpenedModel open_model(Communicator& world, const std::string& path, const Json& rope, const Notice& notice) {
@@ -16,6 +18,9 @@ OpenedModel open_model(Communicator& world, const std::string& path, const Json&
     model.source = ModelSource::open(resolved);
     const std::string where = model.source->path();
     model.config = parse_model_config(model.source->config_json(), where);
+    if (world.rank() == 0)
+      for (const std::string& line : model.source->notices()) notice(line);
+    model.source->require(tensors_of(model.config, *model.source));
     model.config.rope = merge_rope_config(model.config.rope, rope, "rope");
   });
   return model;
