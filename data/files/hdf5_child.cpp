@@ -16,6 +16,7 @@
 
 #include "data/files/hdf5_library.h"
 #include "data/files/packed_text.h"
+#include "data/files/sealed_process.h"
 #include "runtime/error.h"
 
 namespace carillon {
@@ -385,6 +386,7 @@ int serve(int count, char** arguments) {
     const std::string path = "/proc/self/fd/" + std::to_string(kHdf5ChildFile);
     const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
     if (file < 0) library_failed("is no HDF5 file or is cut short");
+    seal_process();
     if (std::string_view(arguments[1]) == "describe")
       write_out(describe(file, size));
     else if (count == 4)

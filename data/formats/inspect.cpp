@@ -16,8 +16,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A configuration that is no JSON is shown as it stands.
-Json json_or_text(const std::string& text) { return try_parse_json(text).value_or(Json(text)); }
+// Python writes numbers that JSON does not have; a configuration with them is shown as it stands.
+Json config_of(const std::string& text, const std::string& path) {
+  if (const auto json = try_parse_json(text)) return *json;
+  if (text.find("Infinity") != std::string::npos || text.find("NaN") != std::string::npos) return text;
+  return parse_json(text, path + " (config.json)");
+}
 
 Json inspect_checkpoint(const std::string& path) {
   verify_checkpoint(path);
@@ -46,7 +50,7 @@ Json inspect_model_file(const std::string& path, const Hdf5File& file) {
   return {{"kind", "model file"},
           {"path", path},
           {"format_version", file.attribute("format_version").value_or("")},
-          {"config", config ? json_or_text(*config) : Json()},
+          {"config", config ? config_of(*config, path) : Json()},
           {"tokenizer", file.attribute("tokenizer_json") || file.attribute("tokenizer_model")},
           {"tensors", tensors}};
 }
@@ -61,7 +65,7 @@ Json inspect_hugging_face(const std::string& path, const std::function<void(cons
   }
   return {{"kind", "hugging face folder"},
           {"path", path},
-          {"config", json_or_text(folder.config_json())},
+          {"config", config_of(folder.config_json(), path)},
           {"tensors", tensors}};
 }
 

@@ -64,7 +64,7 @@ class Outputs(unittest.TestCase):
     def test_foreign_files(self):
         notes = self.folder / "notes.txt"
         notes.write_text("thoughts of a year\n")
-        for arguments in [*self.commands(notes).values(), ["posgen", notes, *POSGEN], ["report", self.folder, notes]]:
+        for arguments in [*self.commands(notes).values(), ["posgen", notes, *POSGEN], ["report", self.model, notes]]:
             self.kept(notes, *arguments, word="overwrite=true")
         # Another command's output is foreign too.
         bb.run(1, "posgen", self.folder / "p.jsonl", *POSGEN)
