@@ -51,17 +51,23 @@ std::string reason_of(std::string text) {
 
 }  // namespace
 
-template <class ParsedJson>
-ParsedJson parse_json(std::string_view text, const std::string& where, ExitCode code, const JsonLimits& limits) {
+void check_json_limits(std::string_view text, const std::string& where, ExitCode code, const JsonLimits& limits) {
   if (static_cast<int64_t>(text.size()) > limits.bytes)
     fail(code, "is {} bytes of JSON, more than the {} that are read, {}, take the file it should be", text.size(),
          limits.bytes, where);
   const Extent extent = extent_of(text, limits.depth);
   if (extent.depth > limits.depth)
     fail(code, "the JSON is nested more than {} deep, {}, the file is damaged", limits.depth, where);
-  if (std::is_same_v<ParsedJson, Json> && extent.keys > limits.keys)
+  if (limits.keys > 0 && extent.keys > limits.keys)
     fail(code, "one object of the JSON has {} names, more than the {} that are read, {}, the file is damaged",
          extent.keys, limits.keys, where);
+}
+
+template <class ParsedJson>
+ParsedJson parse_json(std::string_view text, const std::string& where, ExitCode code, const JsonLimits& limits) {
+  JsonLimits checked = limits;
+  if (!std::is_same_v<ParsedJson, Json>) checked.keys = 0;
+  check_json_limits(text, where, code, checked);
   std::vector<std::set<std::string>> keys;
   std::string twice;
   const typename ParsedJson::parser_callback_t watch = [&](int, auto event, ParsedJson& value) {

@@ -42,6 +42,7 @@ HuggingFaceFolder::HuggingFaceFolder(const std::string& path) : path_(path) {
   const fs::path folder(path);
   refuse_foreign_model_file(path);
   config_ = read_text_file((folder / "config.json").string(), kLargestConfig);
+  check_json_limits(config_, (folder / "config.json").string());
   std::error_code ignored;
   const bool single = fs::exists(folder / kSingle, ignored), index = fs::exists(folder / kIndex, ignored);
   if (!single && !index)

@@ -11,6 +11,7 @@
 #include "data/formats/import.h"
 #include "data/formats/tied_head.h"
 #include "runtime/check.h"
+#include "runtime/parse_json.h"
 
 namespace carillon {
 namespace {
@@ -99,6 +100,7 @@ class ModelFile : public Hdf5Model {
   explicit ModelFile(const std::string& path) : Hdf5Model(path, path) {
     const auto config = file_.attribute("config");
     if (!config) fail(ExitCode::kBadInput, "the attribute `config` is missing, {}, import the model again", path);
+    check_json_limits(*config, path + " (config)");
     set_config(*config);
   }
   std::unique_ptr<Tokenizer> tokenizer() const override { return tokenizer_of_files(tokenizer_files(), named_); }

@@ -86,11 +86,11 @@ def documents(path, lengths=(9, 17), vocabulary=23, seed=3):
     return path
 
 
-def model_file(path, tensors=None, config=CONFIG, **options):
+def model_file(path, tensors=None, config=CONFIG, libver=None, **options):
     """A model file as h5py writes it. options: of every dataset (chunks, compression, …)."""
     import h5py
     import numpy
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", libver=libver) as file:
         file.attrs["config"] = json.dumps(config)
         file.attrs["format_version"] = "1"
         for name, (_, shape, raw) in (weights() if tensors is None else tensors).items():
