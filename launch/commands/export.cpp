@@ -67,8 +67,8 @@ ExitCode run_export(Program& program, const CommandLine& line) {
   agree(*world, [&] {
     if (world->rank() != 0) return;
     const std::string path = resolve_model_path(line.files[0], [&](const std::string& text) { program.warning(text); });
-    check_output(line.files[1], {line.files[0]}, OutputKind::kModelFolder, settings.overwrite);
     const auto source = ModelSource::open(path);
+    check_output(line.files[1], {line.files[0]}, OutputKind::kModelFolder, settings.overwrite);
     for (const std::string& text : source->notices()) program.warning(text);
     const ModelConfig config = parse_model_config(source->config_json(), path);
     source->require(tensors_of(config, *source));

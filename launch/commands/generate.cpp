@@ -103,11 +103,6 @@ ExitCode run_generate(Program& program, const CommandLine& line) {
     if (main_rank) program.warning(text);
   };
   (void)grid_shape(config.parallel, world->size());
-  agree(*world, [&] {
-    if (main_rank && config.output)
-      check_output(*config.output, {config.input.value_or(""), config.model, config.tokenizer.value_or("")},
-                   OutputKind::kCompletions, config.overwrite);
-  });
   OpenedModel model = open_model(*world, config.model, config.rope.settings, notice);
   const auto tokenizer = open_tokenizer(*world, config.tokenizer.value_or(""), model.source.get());
   std::vector<ScoreDocument> documents;
@@ -123,7 +118,10 @@ ExitCode run_generate(Program& program, const CommandLine& line) {
       return std::vector<int32_t>(ids.begin(), ids.end());
     });
     for (const ScoreDocument& document : documents) prompts.push_back(document.tokens);
-    if (config.output && main_rank) output = std::make_unique<OutputFile>(*config.output);
+    if (!config.output || !main_rank) return;
+    check_output(*config.output, {config.input.value_or(""), config.model, config.tokenizer.value_or("")},
+                 OutputKind::kCompletions, config.overwrite);
+    output = std::make_unique<OutputFile>(*config.output);
   });
 
   const auto backend = make_backend(*world, config.runtime, notice);

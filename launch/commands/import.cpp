@@ -36,9 +36,9 @@ ExitCode run_import(Program& program, const CommandLine& line) {
   const auto world = program.make_world();
   agree(*world, [&] {
     if (world->rank() != 0) return;
-    check_output(line.files[1], {line.files[0]}, OutputKind::kModelFile, overwrite);
     // What cannot be run, or would not load, is refused before anything is copied.
     const HuggingFaceFolder folder(line.files[0]);
+    check_output(line.files[1], {line.files[0]}, OutputKind::kModelFile, overwrite);
     for (const std::string& text : folder.notices()) program.warning(text);
     const ModelConfig config = parse_model_config(folder.config_json(), line.files[0]);
     int64_t elements = 0;

@@ -71,11 +71,6 @@ ExitCode run_score(Program& program, const CommandLine& line) {
     if (main_rank) program.warning(text);
   };
   (void)grid_shape(config.parallel, world->size());
-  agree(*world, [&] {
-    if (main_rank)
-      check_output(config.output, {config.input, config.model, config.tokenizer.value_or("")}, OutputKind::kScores,
-                   config.overwrite);
-  });
   OpenedModel model = open_model(*world, config.model, config.rope.settings, notice);
   std::unique_ptr<Tokenizer> tokenizer;
   std::vector<ScoreDocument> documents;
@@ -92,7 +87,10 @@ ExitCode run_score(Program& program, const CommandLine& line) {
   });
   std::unique_ptr<OutputFile> output;
   agree(*world, [&] {
-    if (main_rank) output = std::make_unique<OutputFile>(config.output);
+    if (!main_rank) return;
+    check_output(config.output, {config.input, config.model, config.tokenizer.value_or("")}, OutputKind::kScores,
+                 config.overwrite);
+    output = std::make_unique<OutputFile>(config.output);
   });
 
   size_t longest = 1;

@@ -59,10 +59,6 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
   const auto world = program.make_world();
   agree(*world, [&] {
     if (world->rank() != 0) return;
-    std::vector<std::string> inputs(files);
-    inputs.insert(inputs.end(), line.files.begin(), line.files.end());
-    inputs.push_back(config.tokenizer.value_or(""));
-    check_output(config.output, inputs, OutputKind::kTokenFile, config.overwrite);
     std::unique_ptr<Tokenizer> tokenizer;
     DocumentReaderOptions options;
     if (config.tokenizer) {
@@ -72,6 +68,10 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
     }
     options.vocabulary = config.vocab_size.value_or(tokenizer ? tokenizer->vocabulary() : int64_t{1} << 32);
     DocumentReader reader(files, options);
+    std::vector<std::string> inputs(files);
+    inputs.insert(inputs.end(), line.files.begin(), line.files.end());
+    inputs.push_back(config.tokenizer.value_or(""));
+    check_output(config.output, inputs, OutputKind::kTokenFile, config.overwrite);
     const TokenFileCounts counts = write_token_file(config.output, reader);
     fmt::print("{}: {} documents, {} tokens\n", config.output, counts.documents, counts.tokens);
   });
