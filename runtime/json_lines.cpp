@@ -2,11 +2,14 @@
 
 #include <filesystem>
 
+#include "runtime/parse_json.h"
+
 namespace carillon {
 
 bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r\n") == std::string_view::npos; }
 
 Json parse_json_object(std::string_view text, const std::string& place, std::string_view remedy) {
+  check_json_limits(text, place);
   Json json;
   try {
     json = Json::parse(text);

@@ -9,7 +9,7 @@ set(may_launch runtime parallel model data launch)
 # A library's header, and where alone it may be included (regular expressions over paths).
 set(libraries
   "mpi.h" "^parallel/"
-  "hdf5.h" "^data/files/(hdf5_file|libraries)\\.cpp$"
+  "hdf5.h" "^data/files/(hdf5_[a-z]+\\.(h|cpp)|libraries\\.cpp)$"
   "dnnl.hpp" "^runtime/cpu/"
   "cblas.h" "^runtime/cpu/"
   "yaml-cpp/" "^launch/"

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 
@@ -14,6 +16,15 @@ namespace {
 constexpr const char* kKind = "carillon tokens 1";
 
 Rectangle run_of(int64_t total, int64_t begin, int64_t count) { return {{total}, {begin}, {count}}; }
+
+// Weights of targets are finite and not negative: a NaN among them makes every loss NaN.
+void refuse_bad_weights(const std::vector<double>& weights, int64_t document, const std::string& path) {
+  const auto bad =
+      std::find_if(weights.begin(), weights.end(), [](double value) { return !(value >= 0 && std::isfinite(value)); });
+  if (bad != weights.end())
+    fail(ExitCode::kBadInput, "the weight of token {} in document {} is {}, {}, make the file again",
+         bad - weights.begin(), document, *bad, path);
+}
 
 }  // namespace
 
@@ -40,6 +51,7 @@ void TokenFile::read(int64_t document, std::vector<uint32_t>& tokens, std::vecto
   if (!weighted_) return;
   weights.resize(static_cast<size_t>(count));
   file_.read("weights", rectangle, weights.data());
+  refuse_bad_weights(weights, document, file_.path());
 }
 
 TokenFileCounts write_token_file(const std::string& path, DocumentReader& reader) {

@@ -1,12 +1,13 @@
+// Hdf5File's writing side, through the HDF5 library; what is written here is ours alone. Reading: hdf5_read.cpp.
 #include "data/files/hdf5_file.h"
 
-#include <hdf5.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <filesystem>
 #include <mutex>
 
+#include "data/files/hdf5_library.h"
+#include "data/files/hdf5_state.h"
 #include "parallel/transport/mpi_native.h"
 #include "runtime/check.h"
 
@@ -21,86 +22,14 @@ std::recursive_mutex& library_mutex() {
   return mutex;
 }
 
-void prepare_library() {
-  static const bool once = [] {
-    setenv("HDF5_USE_FILE_LOCKING", "FALSE", 0);  // committed files are read-only; locks fail on some network mounts
-    H5dont_atexit();                              // after an error nothing collective may be called any more
-    return true;
-  }();
-  (void)once;
-  // Silent in every thread: errors come as ours. The stack is per process in this build.
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
-}
-
-// An HDF5 identifier and how it is given back.
-class Handle {
- public:
-  Handle(hid_t id, herr_t (*close)(hid_t)) : id_(id), close_(close) {}
-  Handle(Handle&& other) noexcept : id_(std::exchange(other.id_, -1)), close_(other.close_) {}
-  Handle(const Handle&) = delete;
-  ~Handle() {
-    if (id_ >= 0) close_(id_);
-  }
-  operator hid_t() const { return id_; }
-  bool valid() const { return id_ >= 0; }
-
- private:
-  hid_t id_;
-  herr_t (*close_)(hid_t);
-};
-
-Handle make_bfloat16() {
-  Handle type(H5Tcopy(H5T_IEEE_F32LE), H5Tclose);
-  H5Tset_fields(type, 15, 7, 8, 0, 7);
-  H5Tset_size(type, 2);
-  H5Tset_ebias(type, 127);
-  return type;
-}
-Handle make_float16() {
-  Handle type(H5Tcopy(H5T_IEEE_F32LE), H5Tclose);
-  H5Tset_fields(type, 15, 10, 5, 0, 10);
-  H5Tset_size(type, 2);
-  H5Tset_ebias(type, 15);
-  return type;
-}
-Handle type_id(StoredType type) {
-  switch (type) {
-    case StoredType::kFloat64:
-      return {H5Tcopy(H5T_IEEE_F64LE), H5Tclose};
-    case StoredType::kFloat32:
-      return {H5Tcopy(H5T_IEEE_F32LE), H5Tclose};
-    case StoredType::kFloat16:
-      return make_float16();
-    case StoredType::kBFloat16:
-      return make_bfloat16();
-    case StoredType::kInt64:
-      return {H5Tcopy(H5T_STD_I64LE), H5Tclose};
-    case StoredType::kUInt32:
-      return {H5Tcopy(H5T_STD_U32LE), H5Tclose};
-    case StoredType::kUInt8:
-      return {H5Tcopy(H5T_STD_U8LE), H5Tclose};
-  }
-  throw InternalError("no such stored type");
-}
-
-constexpr StoredType kAllTypes[] = {StoredType::kFloat64,  StoredType::kFloat32, StoredType::kFloat16,
-                                    StoredType::kBFloat16, StoredType::kInt64,   StoredType::kUInt32,
-                                    StoredType::kUInt8};
-
-std::optional<StoredType> known_type(hid_t type) {
-  for (const StoredType candidate : kAllTypes)
-    if (H5Tequal(type, type_id(candidate)) > 0) return candidate;
-  return std::nullopt;
-}
-
 std::vector<hsize_t> as_sizes(const std::vector<int64_t>& values) { return {values.begin(), values.end()}; }
 
 void put_text(hid_t object, const std::string& name, const std::string& text, const std::string& path) {
-  const Handle type(H5Tcopy(H5T_C_S1), H5Tclose);
+  const Hdf5Handle type(H5Tcopy(H5T_C_S1), H5Tclose);
   H5Tset_size(type, H5T_VARIABLE);
   H5Tset_cset(type, H5T_CSET_UTF8);
-  const Handle space(H5Screate(H5S_SCALAR), H5Sclose);
-  const Handle attribute(H5Acreate2(object, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
+  const Hdf5Handle space(H5Screate(H5S_SCALAR), H5Sclose);
+  const Hdf5Handle attribute(H5Acreate2(object, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
   const char* data = text.c_str();
   if (!attribute.valid() || H5Awrite(attribute, type, &data) < 0)
     fail(ExitCode::kInputOutput, "attribute {} cannot be written, {}, check the disk", name, path);
@@ -146,11 +75,10 @@ StoredType stored_type(DType dtype) {
   throw InternalError("no such dtype");
 }
 
-struct Hdf5File::State {
-  std::string path;
-  hid_t file = -1;
-  bool collective = false;
-};
+Hdf5File::State::~State() {
+  if (descriptor >= 0) ::close(descriptor);
+  for (const auto& [name, number] : unpacked) ::close(number);
+}
 
 Hdf5File::Hdf5File(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Hdf5File::Hdf5File(Hdf5File&&) noexcept = default;
@@ -164,34 +92,12 @@ Hdf5File::~Hdf5File() {
 
 const std::string& Hdf5File::path() const { return state_->path; }
 
-Hdf5File Hdf5File::open(const std::string& path) {
-  const std::lock_guard lock(library_mutex());
-  prepare_library();
-  if (!std::filesystem::exists(path))
-    fail(ExitCode::kMissingInput, "there is no such file, {}, correct the path", path);
-  auto state = std::make_unique<State>();
-  state->path = path;
-  state->file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
-  if (state->file < 0) fail(ExitCode::kBadInput, "is no HDF5 file or is cut short, {}, restore it", path);
-  return Hdf5File(std::move(state));
-}
-
-Hdf5File Hdf5File::open_to_write(const std::string& path) {
-  const std::lock_guard lock(library_mutex());
-  prepare_library();
-  auto state = std::make_unique<State>();
-  state->path = path;
-  state->file = H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
-  if (state->file < 0) fail(ExitCode::kInputOutput, "cannot be opened to write, {}, check the disk", path);
-  return Hdf5File(std::move(state));
-}
-
 Hdf5File Hdf5File::create(const std::string& path, Communicator& group) {
   const std::lock_guard lock(library_mutex());
-  prepare_library();
+  prepare_hdf5();
   auto state = std::make_unique<State>();
   state->path = path;
-  const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+  const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110);
   H5Pset_alignment(access, 4096, 4096);
   if (const auto native = mpi_native(group); native && group.size() > 1) {
@@ -205,15 +111,15 @@ Hdf5File Hdf5File::create(const std::string& path, Communicator& group) {
 
 void Hdf5File::create_dataset(const Dataset& dataset) {
   const std::lock_guard lock(library_mutex());
-  const Handle links(H5Pcreate(H5P_LINK_CREATE), H5Pclose);
+  const Hdf5Handle links(H5Pcreate(H5P_LINK_CREATE), H5Pclose);
   H5Pset_create_intermediate_group(links, 1);
-  const Handle creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
+  const Hdf5Handle creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
   H5Pset_alloc_time(creation, H5D_ALLOC_TIME_EARLY);
   H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER);
   const std::vector<hsize_t> shape = as_sizes(dataset.shape);
-  const Handle space(H5Screate_simple(static_cast<int>(shape.size()), shape.data(), nullptr), H5Sclose);
-  const Handle id(
-      H5Dcreate2(state_->file, dataset.name.c_str(), type_id(dataset.type), space, links, creation, H5P_DEFAULT),
+  const Hdf5Handle space(H5Screate_simple(static_cast<int>(shape.size()), shape.data(), nullptr), H5Sclose);
+  const Hdf5Handle id(
+      H5Dcreate2(state_->file, dataset.name.c_str(), hdf5_type(dataset.type), space, links, creation, H5P_DEFAULT),
       H5Dclose);
   if (!id.valid())
     fail(ExitCode::kInputOutput, "dataset {} cannot be made, {}, check the disk", dataset.name, state_->path);
@@ -247,9 +153,9 @@ void select(hid_t space, const std::vector<int64_t>& offset, const std::vector<i
     H5Sselect_hyperslab(space, H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr);
 }
 
-Handle memory_space(const std::vector<int64_t>& extent) {
+Hdf5Handle memory_space(const std::vector<int64_t>& extent) {
   const std::vector<hsize_t> count = as_sizes(extent);
-  Handle space(H5Screate_simple(static_cast<int>(count.size()), count.data(), nullptr), H5Sclose);
+  Hdf5Handle space(H5Screate_simple(static_cast<int>(count.size()), count.data(), nullptr), H5Sclose);
   if (std::find(extent.begin(), extent.end(), 0) != extent.end()) H5Sselect_none(space);
   return space;
 }
@@ -258,17 +164,17 @@ Handle memory_space(const std::vector<int64_t>& extent) {
 
 void Hdf5File::write(const std::string& name, const Rectangle& rectangle, const void* data) {
   const std::lock_guard lock(library_mutex());
-  const Handle id(H5Dopen2(state_->file, name.c_str(), H5P_DEFAULT), H5Dclose);
-  const Handle type(H5Dget_type(id), H5Tclose);
-  const Handle transfer(H5Pcreate(H5P_DATASET_XFER), H5Pclose);
+  const Hdf5Handle id(H5Dopen2(state_->file, name.c_str(), H5P_DEFAULT), H5Dclose);
+  const Hdf5Handle type(H5Dget_type(id), H5Tclose);
+  const Hdf5Handle transfer(H5Pcreate(H5P_DATASET_XFER), H5Pclose);
   if (state_->collective) H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE);
   const int64_t width = static_cast<int64_t>(H5Tget_size(type));
   bool good = id.valid();
   for_each_piece(rectangle, width, [&](const auto& offset, const auto& extent, int64_t first) {
     if (!good) return;
-    const Handle space(H5Dget_space(id), H5Sclose);
+    const Hdf5Handle space(H5Dget_space(id), H5Sclose);
     select(space, offset, extent);
-    const Handle memory = memory_space(extent);
+    const Hdf5Handle memory = memory_space(extent);
     good = H5Dwrite(id, type, memory, space, transfer, static_cast<const char*>(data) + first * width) >= 0;
   });
   if (!good)
@@ -276,46 +182,16 @@ void Hdf5File::write(const std::string& name, const Rectangle& rectangle, const 
          state_->path);
 }
 
-void Hdf5File::read(const std::string& name, const Rectangle& rectangle, void* data) const {
-  const std::lock_guard lock(library_mutex());
-  const Handle id(H5Dopen2(state_->file, name.c_str(), H5P_DEFAULT), H5Dclose);
-  if (!id.valid()) fail(ExitCode::kBadInput, "tensor {} cannot be opened, {}, restore the file", name, state_->path);
-  const Handle type(H5Dget_type(id), H5Tclose);
-  const int64_t width = static_cast<int64_t>(H5Tget_size(type));
-  bool good = true;
-  if (!rectangle.empty())
-    for_each_piece(rectangle, width, [&](const auto& offset, const auto& extent, int64_t first) {
-      const Handle space(H5Dget_space(id), H5Sclose);
-      select(space, offset, extent);
-      const Handle memory = memory_space(extent);
-      good = good && H5Dread(id, type, memory, space, H5P_DEFAULT, static_cast<char*>(data) + first * width) >= 0;
-    });
-  if (!good) fail(ExitCode::kBadInput, "tensor {} cannot be read, {}, restore the file", name, state_->path);
-}
-
-std::optional<Hdf5File::Dataset> Hdf5File::find(const std::string& name) const {
-  const std::lock_guard lock(library_mutex());
-  // Every group on the way must exist, or HDF5 complains instead of answering.
-  for (size_t slash = name.find('/'); slash != std::string::npos; slash = name.find('/', slash + 1))
-    if (H5Lexists(state_->file, name.substr(0, slash).c_str(), H5P_DEFAULT) <= 0) return std::nullopt;
-  if (H5Lexists(state_->file, name.c_str(), H5P_DEFAULT) <= 0) return std::nullopt;
-  const Handle id(H5Dopen2(state_->file, name.c_str(), H5P_DEFAULT), H5Dclose);
-  if (!id.valid()) return std::nullopt;
-  const Handle space(H5Dget_space(id), H5Sclose), type(H5Dget_type(id), H5Tclose);
-  const auto known = known_type(type);
-  if (!known)
-    fail(ExitCode::kBadInput, "tensor {} is of a type Carillon does not read, {}, convert it to a floating type", name,
-         state_->path);
-  std::vector<hsize_t> sizes(static_cast<size_t>(std::max(H5Sget_simple_extent_ndims(space), 0)));
-  H5Sget_simple_extent_dims(space, sizes.data(), nullptr);
-  return Dataset{name, *known, {sizes.begin(), sizes.end()}};
-}
-
 std::optional<int64_t> Hdf5File::place_of(const std::string& name) const {
+  if (state_->file < 0) {
+    const auto found = state_->description.datasets.find(name);
+    if (found == state_->description.datasets.end() || found->second.place < 0) return std::nullopt;
+    return found->second.place;
+  }
   const std::lock_guard lock(library_mutex());
-  const Handle id(H5Dopen2(state_->file, name.c_str(), H5P_DEFAULT), H5Dclose);
+  const Hdf5Handle id(H5Dopen2(state_->file, name.c_str(), H5P_DEFAULT), H5Dclose);
   if (!id.valid()) return std::nullopt;
-  const Handle creation(H5Dget_create_plist(id), H5Pclose), space(H5Dget_space(id), H5Sclose),
+  const Hdf5Handle creation(H5Dget_create_plist(id), H5Pclose), space(H5Dget_space(id), H5Sclose),
       type(H5Dget_type(id), H5Tclose), file_creation(H5Fget_create_plist(state_->file), H5Pclose);
   hsize_t user_block = 0;
   const haddr_t place = H5Dget_offset(id);
@@ -327,51 +203,25 @@ std::optional<int64_t> Hdf5File::place_of(const std::string& name) const {
   return static_cast<int64_t>(place);
 }
 
-std::vector<Hdf5File::Dataset> Hdf5File::datasets() const {
-  const std::lock_guard lock(library_mutex());
-  std::vector<std::string> names;
-  const auto visit = [](hid_t, const char* name, const H5O_info_t* info, void* list) -> herr_t {
-    if (info->type == H5O_TYPE_DATASET) static_cast<std::vector<std::string>*>(list)->emplace_back(name);
-    return 0;
-  };
-  if (H5Ovisit2(state_->file, H5_INDEX_NAME, H5_ITER_INC, visit, &names, H5O_INFO_BASIC) < 0)
-    fail(ExitCode::kBadInput, "its list of tensors cannot be read, {}, restore the file", state_->path);
-  std::vector<Dataset> result;
-  for (const std::string& name : names)
-    if (auto dataset = find(name)) result.push_back(std::move(*dataset));
-  return result;
-}
-
 void Hdf5File::set_attribute(const std::string& name, const std::string& text) {
   const std::lock_guard lock(library_mutex());
   put_text(state_->file, name, text, state_->path);
 }
 
-void Hdf5File::set_dataset_attribute(const std::string& dataset, const std::string& name, const std::string& text) {
+void Hdf5File::set_bytes_attribute(const std::string& name, std::string_view bytes) {
   const std::lock_guard lock(library_mutex());
-  const Handle id(H5Dopen2(state_->file, dataset.c_str(), H5P_DEFAULT), H5Dclose);
-  put_text(id, name, text, state_->path);
+  const hsize_t count = bytes.size();
+  const Hdf5Handle space(H5Screate_simple(1, &count, nullptr), H5Sclose);
+  const Hdf5Handle attribute(H5Acreate2(state_->file, name.c_str(), H5T_STD_U8LE, space, H5P_DEFAULT, H5P_DEFAULT),
+                             H5Aclose);
+  if (!attribute.valid() || H5Awrite(attribute, H5T_STD_U8LE, bytes.data()) < 0)
+    fail(ExitCode::kInputOutput, "attribute {} cannot be written, {}, check the disk", name, state_->path);
 }
 
-std::optional<std::string> Hdf5File::attribute(const std::string& name) const {
+void Hdf5File::set_dataset_attribute(const std::string& dataset, const std::string& name, const std::string& text) {
   const std::lock_guard lock(library_mutex());
-  if (H5Aexists(state_->file, name.c_str()) <= 0) return std::nullopt;
-  const Handle attribute(H5Aopen(state_->file, name.c_str(), H5P_DEFAULT), H5Aclose);
-  const Handle type(H5Aget_type(attribute), H5Tclose);
-  if (!attribute.valid() || H5Tget_class(type) != H5T_STRING) return std::nullopt;
-  if (H5Tis_variable_str(type) > 0) {
-    char* data = nullptr;
-    const Handle memory(H5Tcopy(type), H5Tclose);
-    if (H5Aread(attribute, memory, &data) < 0 || data == nullptr)
-      fail(ExitCode::kBadInput, "attribute {} cannot be read, {}, restore the file", name, state_->path);
-    const std::string text(data);
-    H5free_memory(data);
-    return text;
-  }
-  std::string text(H5Tget_size(type), '\0');
-  if (H5Aread(attribute, type, text.data()) < 0)
-    fail(ExitCode::kBadInput, "attribute {} cannot be read, {}, restore the file", name, state_->path);
-  return text.substr(0, text.find('\0'));
+  const Hdf5Handle id(H5Dopen2(state_->file, dataset.c_str(), H5P_DEFAULT), H5Dclose);
+  put_text(id, name, text, state_->path);
 }
 
 void Hdf5File::close() {

@@ -1,5 +1,8 @@
 // HDF5 files as this project uses them: named datasets of one element type at their global shape, read and written by
-// rectangles, and text attributes. The only file that includes HDF5; every call's result is checked.
+// rectangles, and text attributes.
+//
+// Writing goes through the HDF5 library, every call's result checked. Reading does not: what a file holds is found out
+// by a limited process (hdf5_description.h), and the elements are read as plain bytes.
 //
 // Written with library version bounds V110, so that all metadata carries checksums; payload has none, its hashes stand
 // in the manifest (checkpoint.h). Files open in h5py and h5dump without help; bfloat16 is a 16-bit float type (1 sign,
@@ -11,6 +14,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "parallel/shard.h"
@@ -34,18 +38,18 @@ class Hdf5File {
     std::vector<int64_t> shape;
   };
 
-  // For reading, by this rank alone. Errors: 66 not there, 65 no HDF5 file or cut short.
+  // For reading, by this rank alone. Errors: 66 not there; 65 no HDF5 file, damaged, or with a member that is no plain
+  // array of numbers of its own (a link, another file's bytes, a size beyond the file); 74 the disk.
   static Hdf5File open(const std::string& path);
   // A new file, or error 73. With an MPI group: collective, all ranks make the same calls; otherwise one rank alone.
   static Hdf5File create(const std::string& path, Communicator& group);
-  // For writing datasets that exist, by one rank at a time.
-  static Hdf5File open_to_write(const std::string& path);
   Hdf5File(Hdf5File&&) noexcept;
   ~Hdf5File();
 
   const std::string& path() const;
 
-  // All datasets below the root, by name.
+  // Of an opened file: all datasets below the root, by name; a scalar's shape is [1]. Error 65 naming a member that
+  // cannot be read, and why.
   std::vector<Dataset> datasets() const;
   std::optional<Dataset> find(const std::string& name) const;
   void create_dataset(const Dataset& dataset);
@@ -60,7 +64,10 @@ class Hdf5File {
 
   void set_attribute(const std::string& name, const std::string& text);  // on the root
   void set_dataset_attribute(const std::string& dataset, const std::string& name, const std::string& text);
+  void set_bytes_attribute(const std::string& name, std::string_view bytes);  // on the root, [n] uint8
+  // A text or the bytes of the root's attribute; error 65 when it is there but is something else.
   std::optional<std::string> attribute(const std::string& name) const;
+  std::vector<std::string> attribute_names() const;
 
   // Flushes and closes, checked; without it the destructor closes and swallows errors.
   void close();

@@ -1,31 +1,21 @@
 #include "data/files/mapped_file.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
+#include "data/files/regular_file.h"
 #include "runtime/error.h"
 
 namespace carillon {
 
 MappedFile::MappedFile(const std::string& path) : path_(path) {
-  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) {
-    const int reason = errno;
-    fail(reason == ENOENT || reason == ENOTDIR ? ExitCode::kMissingInput : ExitCode::kInputOutput,
-         "cannot be opened ({}), {}, correct the path", std::strerror(reason), path);
-  }
-  struct stat status {};
-  if (fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
-    close(descriptor);
-    fail(ExitCode::kBadInput, "is no regular file, {}, name a file", path);
-  }
-  size_ = status.st_size;
+  const OpenedFile file = open_regular_file(path);
+  const int descriptor = file.descriptor;
+  size_ = file.size;
   if (size_ > 0) {
     void* data = mmap(nullptr, static_cast<size_t>(size_), PROT_READ, MAP_SHARED, descriptor, 0);
     const int reason = errno;

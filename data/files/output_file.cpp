@@ -91,6 +91,28 @@ void OutputFile::commit() {
   if (!closed) fail_with("closing");
 }
 
+TemporaryFile::TemporaryFile(std::string path) : path_(std::move(path)), name_(path_ + ".tmp-XXXXXX") {
+  const int descriptor = ::mkostemp(name_.data(), O_CLOEXEC);
+  if (descriptor < 0)
+    fail(ExitCode::kCannotCreate, "cannot create a file ({}), {}, check that the folder exists and is writable",
+         std::strerror(errno), path_);
+  const mode_t mask = ::umask(0);
+  ::umask(mask);
+  (void)::fchmod(descriptor, 0666 & ~mask);
+  ::close(descriptor);
+}
+
+TemporaryFile::~TemporaryFile() {
+  if (!name_.empty()) ::unlink(name_.c_str());
+}
+
+void TemporaryFile::commit() {
+  if (std::rename(name_.c_str(), path_.c_str()) != 0)
+    fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, check that the folder is writable", std::strerror(errno),
+         path_);
+  name_.clear();
+}
+
 void write_whole_file(const std::string& path, std::string_view text) {
   OutputFile file(path);
   file.write(text);

@@ -34,6 +34,22 @@ class OutputFile {
   int descriptor_ = -1;
 };
 
+// An empty file of a new name beside `path`, for writers that open files themselves; removed again unless commit()
+// renamed it to `path`. Errors 73 and 74.
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(std::string path);
+  ~TemporaryFile();
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+
+  const std::string& name() const { return name_; }
+  void commit();  // what was written is on the disk already
+
+ private:
+  std::string path_, name_;
+};
+
 // The whole of a small file, or nothing of it. Errors as OutputFile's.
 void write_whole_file(const std::string& path, std::string_view text);
 

@@ -1,9 +1,19 @@
 #include "data/formats/export.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <regex>
 
 #include "data/files/output_file.h"
+#include "data/formats/hugging_face_folder.h"
 #include "data/formats/safetensors.h"
 #include "runtime/error.h"
 
@@ -27,19 +37,84 @@ std::string dtype_name(StoredType type, const std::string& tensor) {
   }
 }
 
-void write_text(const std::string& path, const std::string& text) {
-  OutputFile file(path);
-  file.write(text);
-  file.commit();
+// Whether a file of this name belongs to a model's folder as we and transformers write it: of a former model it would
+// be read together with the new one.
+bool belongs_to_model(const std::string& name) {
+  static const std::regex shard("model(-[0-9]+-of-[0-9]+)?\\.safetensors(\\.index\\.json)?");
+  const auto& others = tokenizer_file_names();
+  return name == "config.json" || std::regex_match(name, shard) ||
+         std::find(others.begin(), others.end(), name) != others.end();
+}
+
+// A folder that is removed with all that is in it unless it was renamed.
+struct NewFolder {
+  std::string path;
+  explicit NewFolder(const std::string& beside) : path(beside + ".tmp-XXXXXX") {
+    std::error_code error;
+    const fs::path parent = fs::path(beside).parent_path();
+    if (!parent.empty()) fs::create_directories(parent, error);
+    if (::mkdtemp(path.data()) == nullptr)
+      fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, name another folder", std::strerror(errno), beside);
+    const mode_t mask = ::umask(0);
+    ::umask(mask);
+    (void)::chmod(path.c_str(), 0777 & ~mask);
+  }
+  ~NewFolder() {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+  }
+};
+
+void sync_folder(const std::string& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const bool good = descriptor >= 0 && ::fsync(descriptor) == 0;
+  const int reason = errno;
+  if (descriptor >= 0) ::close(descriptor);
+  if (!good) fail(ExitCode::kInputOutput, "cannot be synced ({}), {}, check the disk", std::strerror(reason), path);
+}
+
+void check(const std::error_code& error, const std::string& path) {
+  if (error) fail(ExitCode::kInputOutput, "cannot be put in place ({}), {}, check the disk", error.message(), path);
+}
+
+// The new folder's files into the old folder, in place of a former model's.
+void put_in_place(const std::string& from, const std::string& to) {
+  std::error_code error;
+  // Nothing there, or an empty folder: one step.
+  if (!fs::exists(to, error) || fs::is_empty(to, error)) {
+    fs::rename(from, to, error);
+    if (!error) return;
+  }
+  fs::remove(fs::path(to) / "config.json", error);
+  check(error, to);
+  std::vector<fs::path> former, fresh;
+  for (const auto& entry : fs::directory_iterator(to, error))
+    if (belongs_to_model(entry.path().filename().string())) former.push_back(entry.path());
+  for (const fs::path& path : former) {
+    fs::remove(path, error);
+    check(error, path.string());
+  }
+  sync_folder(to);
+  for (const auto& entry : fs::directory_iterator(from, error)) fresh.push_back(entry.path());
+  std::sort(fresh.begin(), fresh.end(), [](const fs::path& a, const fs::path& b) {
+    return std::pair(a.filename() == "config.json", a) < std::pair(b.filename() == "config.json", b);
+  });
+  for (const fs::path& path : fresh) {
+    fs::rename(path, fs::path(to) / path.filename(), error);
+    check(error, (fs::path(to) / path.filename()).string());
+  }
+  sync_folder(to);
 }
 
 }  // namespace
 
 ExportCounts export_model(const ModelSource& source, const std::string& config, const std::string& folder,
                           int64_t shard_bytes) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, name another folder", error.message(), folder);
+  std::string target = folder;
+  while (target.size() > 1 && target.back() == '/') target.pop_back();
+  // The source's texts before anything is touched: it may lie in a folder that the export replaces parts of.
+  const std::map<std::string, std::string> texts = source.tokenizer_files();
+  const NewFolder fresh(target);
   ExportCounts counts;
   std::vector<std::vector<SafetensorsItem>> shards(1);
   int64_t in_shard = 0;
@@ -63,12 +138,13 @@ ExportCounts export_model(const ModelSource& source, const std::string& config, 
     const std::string name = shards.size() == 1 ? "model.safetensors"
                                                 : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
     for (const SafetensorsItem& item : shards[i]) index["weight_map"][item.name] = name;
-    write_safetensors(folder + "/" + name, shards[i], read);
+    write_safetensors(fresh.path + "/" + name, shards[i], read);
   }
   counts.files = static_cast<int64_t>(shards.size());
-  if (shards.size() > 1) write_text(folder + "/model.safetensors.index.json", index.dump(2) + "\n");
-  for (const auto& [name, text] : source.tokenizer_files()) write_text(folder + "/" + name, text);
-  write_text(folder + "/config.json", config + "\n");
+  if (shards.size() > 1) write_whole_file(fresh.path + "/model.safetensors.index.json", index.dump(2) + "\n");
+  for (const auto& [name, text] : texts) write_whole_file(fresh.path + "/" + name, text);
+  write_whole_file(fresh.path + "/config.json", config + "\n");
+  put_in_place(fresh.path, target);
   return counts;
 }
 

@@ -13,8 +13,11 @@ struct ExportCounts {
   int64_t bytes = 0;
   int64_t files = 0;
 };
-// `config`: the config.json to write. The folder is made; files in it are replaced one by one, each whole. Errors
-// 73, 74.
+// `config`: the config.json to write. Everything is written into a folder beside `folder` first; then what belongs to a
+// model that stood there (weights, index, config.json, tokenizer) is removed and the new files take its place,
+// config.json going first and coming last, so that who is killed between leaves no mixture that opens as a model. Other
+// files of the folder stay. The caller has checked the folder (output_check.h) and the tensors (ModelSource::require).
+// Errors 65 for weights that are not finite, 73, 74.
 ExportCounts export_model(const ModelSource& source, const std::string& config, const std::string& folder,
                           int64_t shard_bytes = 5'000'000'000);
 

@@ -9,11 +9,19 @@
 #include "data/formats/hugging_face_folder.h"
 #include "data/formats/model_source.h"
 #include "runtime/error.h"
+#include "runtime/parse_json.h"
 
 namespace carillon {
 namespace {
 
 namespace fs = std::filesystem;
+
+// Python writes numbers that JSON does not have; a configuration with them is shown as it stands.
+Json config_of(const std::string& text, const std::string& path) {
+  if (const auto json = try_parse_json(text)) return *json;
+  if (text.find("Infinity") != std::string::npos || text.find("NaN") != std::string::npos) return text;
+  return parse_json(text, path + " (config.json)");
+}
 
 Json inspect_checkpoint(const std::string& path) {
   verify_checkpoint(path);
@@ -42,13 +50,14 @@ Json inspect_model_file(const std::string& path, const Hdf5File& file) {
   return {{"kind", "model file"},
           {"path", path},
           {"format_version", file.attribute("format_version").value_or("")},
-          {"config", config ? Json::parse(*config, nullptr, false) : Json()},
-          {"tokenizer", file.attribute("tokenizer_json").has_value()},
+          {"config", config ? config_of(*config, path) : Json()},
+          {"tokenizer", file.attribute("tokenizer_json") || file.attribute("tokenizer_model")},
           {"tensors", tensors}};
 }
 
-Json inspect_hugging_face(const std::string& path) {
+Json inspect_hugging_face(const std::string& path, const std::function<void(const std::string&)>& notice) {
   const HuggingFaceFolder folder(path);
+  for (const std::string& line : folder.notices()) notice(line);
   Json tensors = Json::object();
   for (const std::string& name : folder.tensor_names()) {
     const auto tensor = folder.find(name);
@@ -56,20 +65,23 @@ Json inspect_hugging_face(const std::string& path) {
   }
   return {{"kind", "hugging face folder"},
           {"path", path},
-          {"config", Json::parse(folder.config_json(), nullptr, false)},
+          {"config", config_of(folder.config_json(), path)},
           {"tensors", tensors}};
 }
 
 }  // namespace
 
 Json inspect(const std::string& path, const std::function<void(const std::string&)>& notice) {
-  if (!fs::exists(path)) fail(ExitCode::kMissingInput, "there is nothing, {}, correct the path", path);
-  if (fs::is_directory(path)) {
-    if (fs::is_directory(fs::path(path) / "checkpoints"))
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) fail(ExitCode::kMissingInput, "there is nothing, {}, correct the path", path);
+  if (fs::is_directory(path, ignored)) {
+    if (fs::is_directory(fs::path(path) / "checkpoints", ignored))
       return inspect_checkpoint(newest_valid_checkpoint((fs::path(path) / "checkpoints").string(), notice));
-    if (step_of_folder(path) >= 0 || fs::exists(fs::path(path) / "manifest.json")) return inspect_checkpoint(path);
-    return inspect_hugging_face(path);
+    if (step_of_folder(path) >= 0 || fs::exists(fs::path(path) / "manifest.json", ignored))
+      return inspect_checkpoint(path);
+    return inspect_hugging_face(path, notice);
   }
+  refuse_foreign_model_file(path);
   const Hdf5File file = Hdf5File::open(path);
   if (!file.find("tokens")) return inspect_model_file(path, file);
   const TokenFile tokens(path);

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,11 @@
 #include "parallel/shard.h"
 
 namespace carillon {
+
+struct TensorShape {
+  std::string name;  // "model.norm.weight"
+  std::vector<int64_t> shape;
+};
 
 class ModelSource {
  public:
@@ -24,19 +30,35 @@ class ModelSource {
   virtual const std::string& path() const = 0;
   // Hugging Face's config.json, as text; of a checkpoint with the run's own rope in it.
   virtual std::string config_json() const = 0;
+  // What a person should hear about it, a line each: what was left out, what contradicts what.
+  virtual const std::vector<std::string>& notices() const = 0;
   // All tensors, by Hugging Face's names.
   virtual std::vector<std::string> tensor_names() const = 0;
   // Fills each shard, whose name is "model/NAME", from its rectangle, converted to the shard's type. Error 65 naming a
-  // tensor that is missing, of another shape, quantised or not a number; 65 naming all the missing ones at once.
+  // tensor that is missing, of another shape, quantised or not finite; 65 naming all the missing ones at once.
   virtual void read(std::vector<NamedShard>& shards) const = 0;
-  // One tensor as it is stored: for copying without conversion.
-  virtual Hdf5File::Dataset stored(const std::string& name) const = 0;
+  // The same refusals without reading, of the tensors a model has: what `import` and `export` copy, `score` can load.
+  void require(const std::vector<TensorShape>& tensors) const;
+  // One tensor as it is stored: for copying without conversion; nothing when there is none. Error 65 as above.
+  virtual std::optional<Hdf5File::Dataset> find(const std::string& name) const = 0;
+  Hdf5File::Dataset stored(const std::string& name) const;  // of tensor_names()
+  // Its bytes; error 65 when they are not finite.
   virtual void read_stored(const std::string& name, std::vector<char>& bytes) const = 0;
-  // The texts of tokenizer.json and the like, by file name; empty when there are none.
+  // The contents of tokenizer.json and the like, by file name; empty when there are none.
   virtual std::map<std::string, std::string> tokenizer_files() const = 0;
-  // The tokenizer that goes with it; null when there is none.
+  // The tokenizer that goes with it; null when there is none. Of a run: its own copy (RUN/tokenizer), else the one its
+  // configuration names, else its base model's; error 65 when the bases name one another in a ring.
   virtual std::unique_ptr<Tokenizer> tokenizer() const = 0;
 };
+
+// Refuses as ModelSource::require does, of tensors that `find` knows.
+void require_tensors(const std::vector<TensorShape>& tensors,
+                     const std::function<std::optional<std::vector<int64_t>>(const std::string& name)>& find,
+                     const std::string& path);
+
+// Memory for a tokenizer's files that lie in another file, as files in a folder of their own: made, read, removed.
+std::unique_ptr<Tokenizer> tokenizer_of_files(const std::map<std::string, std::string>& files,
+                                              const std::string& where);
 
 // What `model=` means: a run's folder becomes the path of its newest checkpoint that verifies (damaged ones are named
 // through `notice`), a checkpoint is verified, other paths stay. One process alone reads everything: call it on one

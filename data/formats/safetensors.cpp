@@ -3,15 +3,15 @@
 #include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "data/tokenizer/unicode.h"
 #include "runtime/error.h"
+#include "runtime/parse_json.h"
 
 namespace carillon {
 namespace {
 
-using Json = nlohmann::json;
+using SortedJson = nlohmann::json;  // a header may name a million tensors
 
 constexpr int64_t kLargestHeader = 100'000'000;  // the format's own limit
 constexpr size_t kLargestRank = 8;
@@ -25,38 +25,14 @@ const std::map<std::string, int64_t>& bits_by_dtype() {
   return bits;
 }
 
-// A JSON document whose objects name every key once.
-Json parse_strict(std::string_view text, const std::string& path) {
-  std::vector<std::set<std::string>> keys;
-  std::string duplicate;
-  const auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
-    // Deeper than the format goes nothing needs to be kept.
-    if (depth > 8) fail(ExitCode::kBadInput, "the header is nested too deeply, {}, the file is damaged", path);
-    if (event == Json::parse_event_t::object_start) keys.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key && !keys.back().insert(value.get<std::string>()).second)
-      duplicate = value.get<std::string>();
-    return true;
-  };
-  Json json;
-  try {
-    json = Json::parse(text, watch);
-  } catch (const Json::exception& error) {
-    fail(ExitCode::kBadInput, "the header is no JSON ({}), {}, the file is damaged", error.what(), path);
-  }
-  if (!duplicate.empty())
-    fail(ExitCode::kBadInput, "tensor {} is there twice, {}, the file is damaged", duplicate, path);
-  return json;
-}
-
-int64_t unsigned_of(const Json& value, const std::string& name, const std::string& path) {
+int64_t unsigned_of(const SortedJson& value, const std::string& name, const std::string& path) {
   if (!value.is_number_unsigned() || value.get<uint64_t>() > uint64_t{INT64_MAX})
     fail(ExitCode::kBadInput, "tensor {} has {} where a size belongs, {}, the file is damaged", name, value.dump(),
          path);
   return value.get<int64_t>();
 }
 
-SafetensorsFile::Entry read_entry(const std::string& name, const Json& json, const std::string& path) {
+SafetensorsFile::Entry read_entry(const std::string& name, const SortedJson& json, const std::string& path) {
   const auto bad = [&](const char* what) {
     fail(ExitCode::kBadInput, "tensor {}: {}, {}, the file is damaged", name, what, path);
   };
@@ -69,7 +45,7 @@ SafetensorsFile::Entry read_entry(const std::string& name, const Json& json, con
   if (!json["shape"].is_array() || json["shape"].size() > kLargestRank) bad("its shape is no list of at most 8 sizes");
   if (!json["data_offsets"].is_array() || json["data_offsets"].size() != 2) bad("data_offsets are not two numbers");
   int64_t bits = bits_by_dtype().at(entry.dtype);
-  for (const Json& size : json["shape"]) {
+  for (const SortedJson& size : json["shape"]) {
     entry.shape.push_back(unsigned_of(size, name, path));
     if (__builtin_mul_overflow(bits, entry.shape.back(), &bits)) bad("its shape overflows");
   }
@@ -79,6 +55,13 @@ SafetensorsFile::Entry read_entry(const std::string& name, const Json& json, con
   entry.bytes = end - entry.begin;
   if (bits % 8 != 0 || entry.bytes != bits / 8) bad("its size is not its shape times its type");
   return entry;
+}
+
+// Strings only.
+void check_metadata(const SortedJson& metadata, const std::string& path) {
+  bool good = metadata.is_object();
+  for (const auto& item : metadata.items()) good = good && item.value().is_string();
+  if (!good) fail(ExitCode::kBadInput, "__metadata__ is no list of texts by name, {}, the file is damaged", path);
 }
 
 }  // namespace
@@ -94,10 +77,16 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
   const std::string_view text(reinterpret_cast<const char*>(file_.bytes().data()) + 8, header_bytes);
   if (text.empty() || text[0] != '{' || first_invalid_utf8(text) != std::string_view::npos)
     fail(ExitCode::kBadInput, "the header is no JSON object in UTF-8, {}, this is no safetensors file", path);
-  const Json header = parse_strict(text, path);
+  // Rank and depth of the format itself are 3.
+  const SortedJson header = parse_json<SortedJson>(text, path + " (header)", ExitCode::kBadInput,
+                                                   {.depth = 8, .bytes = kLargestHeader, .unique_keys = true});
+  if (!header.is_object()) fail(ExitCode::kBadInput, "the header is no JSON object, {}, the file is damaged", path);
   std::vector<std::pair<std::string, Entry>> sorted;
   for (const auto& [name, value] : header.items()) {
-    if (name == "__metadata__") continue;
+    if (name == "__metadata__") {
+      check_metadata(value, path);
+      continue;
+    }
     sorted.emplace_back(name, read_entry(name, value, path));
   }
   std::stable_sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) {
@@ -108,6 +97,9 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
     if (entry.begin != next)
       fail(ExitCode::kBadInput, "tensor {} begins at {}, not at {}: a hole or an overlap, {}, the file is damaged",
            name, entry.begin, next, path);
+    if (entry.bytes > file_.size() - data_begin - next)
+      fail(ExitCode::kBadInput, "holds {} bytes, its header says more at tensor {}, {}, fetch the file again",
+           file_.size(), name, path);
     next += entry.bytes;
     entry.begin += data_begin;
     entries_.emplace(name, entry);

@@ -11,14 +11,16 @@ const std::vector<Command>& command_table() {
        "log-probability of every token of every document",
        "Documents are JSON lines with `tokens` or `text`; the output has one line for each, in order, in nats.",
        "carillon score model=runs/quickstart/run input=test.jsonl output=scores.jsonl", run_score, help_score},
-      {"import", "import SOURCE OUT.h5", "Hugging Face folder to one model file",
-       "Keeps every tensor's type and bytes; the file opens in h5py and h5dump.",
-       "carillon import SmolLM2-135M/ smol.h5", run_import},
-      {"export", "export MODEL OUT [format=hf]", "a model, checkpoint or run as a Hugging Face folder",
+      {"import", "import SOURCE OUT.h5 [overwrite=true]", "Hugging Face folder to one model file",
+       "Keeps every weight's type and bytes, and the tokenizer's files; the file opens in h5py and h5dump. Tensors "
+       "that "
+       "are missing or misshapen, and weights that are not finite, are refused.",
+       "carillon import SmolLM2-135M/ smol.h5", run_import, help_import},
+      {"export", "export MODEL OUT [format=hf] [overwrite=true]", "a model, checkpoint or run as a Hugging Face folder",
        "Loads in transformers without a patch: YaRN, NTK-by-parts and everything with resonance are written as "
        "longrope "
        "factors, which hold any frequencies exactly.",
-       "carillon export runs/quickstart/run exported/", run_export},
+       "carillon export runs/quickstart/run exported/", run_export, help_export},
       {"inspect", "inspect FILE [--json]", "what is in a model, checkpoint or token file, every hash verified",
        "Exit code 65 names the file and tensor that fail.", "carillon inspect runs/quickstart/run --json", run_inspect},
       {"rope", "rope [rope.*=…] [length=N] [--json]", "the rotary frequency table of a setting",
@@ -41,10 +43,10 @@ const std::vector<Command>& command_table() {
        "Started again it does what is missing; several processes on one output share the points. Leaves evals.jsonl, "
        "table.csv, lm_eval.json and report.html.",
        "mpirun -n 2 carillon sweep launch/configs/sweep_posgen.yaml", run_sweep, help_sweep},
-      {"report", "report RESULTS OUT.html", "one self-contained page of results",
+      {"report", "report RESULTS OUT.html [overwrite=true]", "one self-contained page of results",
        "RESULTS is the folder of a sweep or a run: training curves, metrics by length and position, heat maps, "
        "rotations.",
-       "carillon report runs/quickstart/run run.html", run_report},
+       "carillon report runs/quickstart/run run.html", run_report, help_report},
       {"slurm", "slurm CONFIG.yaml [slurm.*=…] [key=value…]", "the sbatch script for a run or a sweep",
        "Before the job's limit a checkpoint is written and the job queued again; a sweep's array shares its points.",
        "carillon slurm launch/configs/finetune_8k_cpu.yaml slurm.nodes=4 slurm.time=12h > train.sbatch", run_slurm,

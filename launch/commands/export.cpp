@@ -3,10 +3,14 @@
 
 #include <algorithm>
 
+#include "data/files/output_check.h"
+#include "data/formats/fused_source.h"
 #include "data/formats/model_source.h"
 #include "launch/commands/commands.h"
 #include "launch/config/schema.h"
+#include "launch/session/model_tensors.h"
 #include "model/export_config.h"
+#include "runtime/parse_json.h"
 
 namespace carillon {
 namespace {
@@ -24,18 +28,37 @@ std::string weight_type(const ModelSource& source) {
 
 // The exported config.json as another program reads it: without our own key.
 ModelConfig as_others_read(const std::string& text, const std::string& where) {
-  Json json = Json::parse(text);
+  Json json = parse_json(text, where);
   json.erase("carillon_rope");
   return parse_model_config(json.dump(), where);
 }
 
+struct ExportSettings {
+  std::string format = "hf";
+  bool overwrite = false;
+};
+
+void declare(Schema& schema, ExportSettings& settings) {
+  schema.section("", "How.");
+  schema.text("format", settings.format, "hf: a Hugging Face folder.");
+  schema.boolean("overwrite", settings.overwrite,
+                 "Whether files of a folder that is no model's may be replaced; a model's folder is replaced anyway.");
+}
+
 }  // namespace
 
-ExitCode run_export(Program& program, const CommandLine& line) {
-  std::string format = "hf";
+std::string help_export() {
+  ExportSettings settings;
   Schema schema;
-  schema.section("", "How.");
-  schema.text("format", format, "hf");
+  declare(schema, settings);
+  return schema.help();
+}
+
+ExitCode run_export(Program& program, const CommandLine& line) {
+  ExportSettings settings;
+  Schema schema;
+  declare(schema, settings);
+  const std::string& format = settings.format;
   for (const std::string& argument : line.overrides) schema.apply_override(argument);
   if (format != "hf") fail(ExitCode::kUsage, "format {} is not built yet, on the command line, use format=hf", format);
   if (line.files.size() != 2)
@@ -45,8 +68,14 @@ ExitCode run_export(Program& program, const CommandLine& line) {
   agree(*world, [&] {
     if (world->rank() != 0) return;
     const std::string path = resolve_model_path(line.files[0], [&](const std::string& text) { program.warning(text); });
-    const auto source = ModelSource::open(path);
+    auto source = ModelSource::open(path);
+    check_output(line.files[1], {line.files[0]}, OutputKind::kModelFolder, settings.overwrite);
+    for (const std::string& text : source->notices()) program.warning(text);
     const ModelConfig config = parse_model_config(source->config_json(), path);
+    for (const std::string& remark : config.remarks) program.warning(remark);
+    source = split_source(std::move(source), fused_tensors(config));
+    source->require(tensors_of(config, *source));
+    source = join_source(std::move(source), fused_tensors(config));
     const std::string text = export_model_config(config, weight_type(*source));
     const ExportCounts counts = export_model(*source, text, line.files[1]);
     // Read again, as somebody else would.

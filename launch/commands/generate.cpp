@@ -1,4 +1,5 @@
 // carillon generate: continues a prompt, or every prompt of a file.
+#include "data/files/output_check.h"
 #include "data/files/output_file.h"
 #include "launch/commands/commands.h"
 #include "launch/inference/generator.h"
@@ -17,7 +18,7 @@ struct GenerateConfig {
   double temperature = 0, top_p = 1;
   int64_t top_k = 0, seed = 42;
   std::vector<int64_t> stop;
-  bool stop_at_end = true;
+  bool stop_at_end = true, overwrite = false;
   RopeSection rope;
   ParallelSection parallel;
   RuntimeSection runtime;
@@ -58,6 +59,7 @@ void declare(Schema& schema, GenerateConfig& config) {
       [&config](const YamlNode& node) { config.stop = read_ids("stop", node); },
       [&config] { return std::optional<Json>(config.stop); });
   schema.boolean("stop_at_end", config.stop_at_end, "Whether the tokenizer's end-of-text token ends it.");
+  schema.boolean("overwrite", config.overwrite, "Whether an output that carillon did not write may be replaced.");
   declare_rope(schema, config.rope);
   declare_parallel(schema, config.parallel);
   declare_runtime(schema, config.runtime);
@@ -112,7 +114,10 @@ ExitCode run_generate(Program& program, const CommandLine& line) {
       return std::vector<int32_t>(ids.begin(), ids.end());
     });
     for (const ScoreDocument& document : documents) prompts.push_back(document.tokens);
-    if (config.output && session.main_rank()) output = std::make_unique<OutputFile>(*config.output);
+    if (!config.output || !session.main_rank()) return;
+    check_output(*config.output, {config.input.value_or(""), config.model, config.tokenizer.value_or("")},
+                 OutputKind::kCompletions, config.overwrite);
+    output = std::make_unique<OutputFile>(*config.output);
   });
 
   session.start_device();

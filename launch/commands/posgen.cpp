@@ -1,6 +1,7 @@
 // carillon posgen: PosGen sequences as JSON lines.
 #include "data/tasks/posgen.h"
 
+#include "data/files/output_check.h"
 #include "launch/commands/commands.h"
 #include "launch/config/schema.h"
 
@@ -10,6 +11,7 @@ namespace {
 struct PosGenConfig {
   std::string task, split = "train", prefixes = "random";
   int64_t modulus = 17, far = 1, near = 3, length = 64, count = 1000, seed = 42;
+  bool overwrite = false;
 };
 
 void declare(Schema& schema, PosGenConfig& config) {
@@ -23,6 +25,7 @@ void declare(Schema& schema, PosGenConfig& config) {
   schema.integer("count", config.count, "Sequences.").at_least(1);
   schema.integer("seed", config.seed, "Of the order of prefixes.").at_least(0);
   schema.text("prefixes", config.prefixes, "random: the paper's intent; reference: its code's enumeration.");
+  schema.boolean("overwrite", config.overwrite, "Whether an output that carillon did not write may be replaced.");
 }
 
 }  // namespace
@@ -55,7 +58,9 @@ ExitCode run_posgen(Program& program, const CommandLine& line) {
   options.seed = static_cast<uint64_t>(config.seed);
   const auto world = program.make_world();
   agree(*world, [&] {
-    if (world->rank() == 0) write_posgen(options, line.files[0]);
+    if (world->rank() != 0) return;
+    check_output(line.files[0], {}, OutputKind::kSequences, config.overwrite);
+    write_posgen(options, line.files[0]);
   });
   return ExitCode::kDone;
 }

@@ -1,6 +1,7 @@
 // carillon score: log-probability of every token of every document.
 #include <algorithm>
 
+#include "data/files/output_check.h"
 #include "data/files/output_file.h"
 #include "launch/commands/commands.h"
 #include "launch/inference/scorer.h"
@@ -12,6 +13,7 @@ namespace {
 struct ScoreConfig {
   std::string model, input, output;
   std::optional<std::string> tokenizer;
+  bool overwrite = false;
   RopeSection rope;
   ParallelSection parallel;
   RuntimeSection runtime;
@@ -23,6 +25,7 @@ void declare(Schema& schema, ScoreConfig& config) {
   schema.text("input", config.input, "JSON lines, each with `tokens` or `text`, and any `id`.").required();
   schema.text("output", config.output, "JSON lines in the same order: id, tokens, logprobs, loss.").required();
   schema.text("tokenizer", config.tokenizer, "For text: folder or tokenizer.json.").default_is("the model's");
+  schema.boolean("overwrite", config.overwrite, "Whether an output that carillon did not write may be replaced.");
   declare_rope(schema, config.rope);
   declare_parallel(schema, config.parallel);
   declare_runtime(schema, config.runtime);
@@ -80,7 +83,10 @@ ExitCode run_score(Program& program, const CommandLine& line) {
   });
   std::unique_ptr<OutputFile> output;
   agree(session.world(), [&] {
-    if (session.main_rank()) output = std::make_unique<OutputFile>(config.output);
+    if (!session.main_rank()) return;
+    check_output(config.output, {config.input, config.model, config.tokenizer.value_or("")}, OutputKind::kScores,
+                 config.overwrite);
+    output = std::make_unique<OutputFile>(config.output);
   });
 
   size_t longest = 1;

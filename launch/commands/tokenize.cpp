@@ -1,6 +1,7 @@
 // carillon tokenize: text or JSON lines to a token file.
 #include "data/corpus/document_reader.h"
 #include "data/corpus/token_file.h"
+#include "data/files/output_check.h"
 #include "launch/commands/commands.h"
 #include "launch/config/run_config.h"
 
@@ -12,6 +13,7 @@ struct TokenizeConfig {
   std::string output;
   bool end_of_document = true;
   std::optional<int64_t> vocab_size;
+  bool overwrite = false;
 };
 
 void declare(Schema& schema, TokenizeConfig& config) {
@@ -21,6 +23,7 @@ void declare(Schema& schema, TokenizeConfig& config) {
   schema.text("output", config.output, "The token file (.h5).").required();
   schema.boolean("end_of_document", config.end_of_document, "Put the tokenizer's end-of-document token behind a text.");
   schema.integer("vocab_size", config.vocab_size, "Ids must be below it.").at_least(1).default_is("the tokenizer's");
+  schema.boolean("overwrite", config.overwrite, "Whether an output that carillon did not write may be replaced.");
 }
 
 }  // namespace
@@ -65,6 +68,10 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
     }
     options.vocabulary = config.vocab_size.value_or(tokenizer ? tokenizer->vocabulary() : int64_t{1} << 32);
     DocumentReader reader(files, options);
+    std::vector<std::string> inputs(files);
+    inputs.insert(inputs.end(), line.files.begin(), line.files.end());
+    inputs.push_back(config.tokenizer.value_or(""));
+    check_output(config.output, inputs, OutputKind::kTokenFile, config.overwrite);
     const TokenFileCounts counts = write_token_file(config.output, reader);
     fmt::print("{}: {} documents, {} tokens\n", config.output, counts.documents, counts.tokens);
   });

@@ -2,6 +2,10 @@
 
 #include <set>
 
+#include "data/formats/fused_source.h"
+
+#include "launch/session/model_tensors.h"
+
 namespace carillon {
 
 OpenedModel open_model(Communicator& world, const std::string& path, const Json& rope, const Notice& notice) {
@@ -16,6 +20,10 @@ OpenedModel open_model(Communicator& world, const std::string& path, const Json&
     model.source = ModelSource::open(resolved);
     const std::string where = model.source->path();
     model.config = parse_model_config(model.source->config_json(), where);
+    if (world.rank() == 0)
+      for (const std::string& line : model.source->notices()) notice(line);
+    model.source = split_source(std::move(model.source), fused_tensors(model.config));
+    model.source->require(tensors_of(model.config, *model.source));
     static_cast<ModelRope&>(model.config) = merge_model_rope(model.config, rope, "rope");
   });
   if (world.rank() == 0)

@@ -1,0 +1,141 @@
+#include "data/files/output_check.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <optional>
+
+#include "data/files/hdf5_file.h"
+#include "data/files/regular_file.h"
+#include "runtime/error.h"
+#include "runtime/parse_json.h"
+
+namespace carillon {
+namespace {
+
+namespace fs = std::filesystem;
+
+// What the kernel knows a file by.
+struct Identity {
+  dev_t device;
+  ino_t number;
+  mode_t mode;
+  off_t size;
+  bool operator==(const Identity& other) const { return device == other.device && number == other.number; }
+};
+std::optional<Identity> identity_of(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) return std::nullopt;
+  return Identity{status.st_dev, status.st_ino, status.st_mode, status.st_size};
+}
+
+// The input, or the file in it, that `wanted` is; empty when it is none.
+std::string found_in(const Identity& wanted, const std::string& input) {
+  const auto identity = identity_of(input);
+  if (!identity) return "";
+  if (*identity == wanted) return input;
+  if (!S_ISDIR(identity->mode)) return "";
+  std::error_code error;
+  fs::recursive_directory_iterator entry(input, fs::directory_options::skip_permission_denied, error), end;
+  for (; !error && entry != end; entry.increment(error))
+    if (identity_of(entry->path().string()) == wanted) return entry->path().string();
+  return "";
+}
+
+constexpr int64_t kBeginning = 1 << 16;
+
+std::string beginning_of(const std::string& path) {
+  const OpenedFile file = open_regular_file(path);
+  std::string text(static_cast<size_t>(std::min(file.size, kBeginning)), '\0');
+  const ssize_t count = ::pread(file.descriptor, text.data(), text.size(), 0);
+  ::close(file.descriptor);
+  text.resize(static_cast<size_t>(std::max<ssize_t>(count, 0)));
+  return text;
+}
+
+// Whether the file begins as `start` and its first line holds all of `keys`; what lies behind the beginning of a long
+// line is believed.
+bool first_line_has(const std::string& path, std::string_view start, std::initializer_list<const char*> keys) {
+  const std::string text = beginning_of(path);
+  if (!text.starts_with(start)) return false;
+  const size_t end = text.find('\n');
+  if (end == std::string::npos && static_cast<int64_t>(text.size()) == kBeginning) return true;
+  for (const char* key : keys)
+    if (text.substr(0, end).find('"' + std::string(key) + "\":") == std::string::npos) return false;
+  return true;
+}
+
+bool is_own_hdf5(const std::string& path, OutputKind kind) {
+  if (!beginning_of(path).starts_with("\x89HDF\r\n")) return false;
+  try {
+    const Hdf5File file = Hdf5File::open(path);
+    if (kind == OutputKind::kModelFile) return file.attribute("format_version").has_value();
+    return file.attribute("kind").value_or("").starts_with("carillon tokens ");
+  } catch (const Error& error) {
+    if (error.code() == ExitCode::kInputOutput) throw;
+    return false;  // damaged: nobody can tell whose it was
+  }
+}
+
+bool is_own(const std::string& path, OutputKind kind) {
+  switch (kind) {
+    case OutputKind::kModelFile:
+    case OutputKind::kTokenFile:
+      return is_own_hdf5(path, kind);
+    case OutputKind::kScores:
+      return first_line_has(path, "{\"id\":", {"tokens", "logprobs", "loss"});
+    case OutputKind::kSequences:
+      return first_line_has(path, "{\"tokens\":[", {"loss_mask"});
+    case OutputKind::kCompletions:
+      return first_line_has(path, "{\"id\":", {"tokens"}) && !first_line_has(path, "", {"logprobs"});
+    case OutputKind::kPage:
+      return beginning_of(path).find("<meta name=\"generator\" content=\"carillon") != std::string::npos;
+    case OutputKind::kModelFolder:
+      return false;  // a file where a folder is wanted
+  }
+  return false;
+}
+
+// Whether an export would come between somebody's files.
+void check_folder(const std::string& folder, bool overwrite) {
+  std::error_code error;
+  bool weights = false;
+  std::string taken;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")) weights = true;
+    if (name == "config.json" || name == "tokenizer.json" || name == "tokenizer.model") taken = name;
+  }
+  if (overwrite || weights || taken.empty()) return;
+  fail(ExitCode::kUsage,
+       "the folder {} has a {} and is no model's, on the command line, name another folder or add "
+       "overwrite=true",
+       folder, taken);
+}
+
+}  // namespace
+
+void check_output(const std::string& output, const std::vector<std::string>& inputs, OutputKind kind, bool overwrite) {
+  const auto there = identity_of(output);
+  if (!there) return;
+  const bool folder = S_ISDIR(there->mode);
+  if (!folder && !S_ISREG(there->mode)) return;
+  for (const std::string& input : inputs)
+    if (const std::string found = found_in(*there, input); !found.empty())
+      fail(ExitCode::kUsage, "the output {} is {}, which is read, on the command line, name another output", output,
+           found == input ? "the input " + input : "the file " + found + " of the input " + input);
+  if (folder) {
+    if (kind == OutputKind::kModelFolder) return check_folder(output, overwrite);
+    fail(ExitCode::kUsage, "the output {} is a folder, on the command line, name a file", output);
+  }
+  if (kind == OutputKind::kModelFolder)
+    fail(ExitCode::kUsage, "the output {} is a file, on the command line, name a folder", output);
+  if (overwrite || there->size == 0 || is_own(output, kind)) return;
+  fail(ExitCode::kUsage,
+       "the output {} exists and is not a file of this command, on the command line, name another "
+       "output or add overwrite=true",
+       output);
+}
+
+}  // namespace carillon
