@@ -251,8 +251,9 @@ class ConfigReader {
     // A default rotation that scales is taken whole or not at all.
     if (!given && plain["rope_type"] == "default" && fields_.has("rope_theta"))
       full["rope_theta"] = json()["rope_theta"];
-    for (const char* key : {"rope_theta", "partial_rotary_factor"})
-      if (given && !full.contains(key) && fields_.has(key)) full[key] = json()[key];
+    if (given && !full.contains("rope_theta") && fields_.has("rope_theta")) full["rope_theta"] = json()["rope_theta"];
+    if (!full.contains("partial_rotary_factor") && fields_.has("partial_rotary_factor"))
+      full["partial_rotary_factor"] = json()["partial_rotary_factor"];
     if (given && !full.contains("rope_theta") && !full.contains("base")) full["rope_theta"] = plain["rope_theta"];
     if (nested && fields_.has("rope_local_base_freq") && !parameters)
       (*sliding)["rope_theta"] = json()["rope_local_base_freq"];
