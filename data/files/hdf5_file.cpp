@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <mutex>
+#include <utility>
 
 #include "parallel/transport/mpi_native.h"
 #include "runtime/check.h"
