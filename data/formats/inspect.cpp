@@ -9,6 +9,7 @@
 #include "data/formats/hugging_face_folder.h"
 #include "data/formats/model_source.h"
 #include "runtime/error.h"
+#include "runtime/foreign_error.h"
 
 namespace carillon {
 namespace {
@@ -63,6 +64,7 @@ Json inspect_hugging_face(const std::string& path) {
 }  // namespace
 
 Json inspect(const std::string& path, const std::function<void(const std::string&)>& notice) {
+  const WorkingOn here(path);
   if (!fs::exists(path)) fail(ExitCode::kMissingInput, "there is nothing, {}, correct the path", path);
   if (fs::is_directory(path)) {
     if (fs::is_directory(fs::path(path) / "checkpoints"))
