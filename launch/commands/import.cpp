@@ -5,7 +5,9 @@
 
 #include "data/formats/model_source.h"
 #include "launch/commands/commands.h"
+#include "launch/session/standard_streams.h"
 #include "model/config.h"
+#include "runtime/text.h"
 
 namespace carillon {
 
@@ -19,10 +21,11 @@ ExitCode run_import(Program& program, const CommandLine& line) {
     const ModelConfig config = parse_model_config(ModelSource::open(line.files[0])->config_json(), line.files[0]);
     const bool bar = !line.quiet && isatty(STDERR_FILENO) == 1;
     const ImportCounts counts = import_model(line.files[0], line.files[1], [&](int64_t done, int64_t all) {
-      if (bar) fmt::print(stderr, "\r\x1b[K{:3.0f} %", 100.0 * static_cast<double>(done) / static_cast<double>(all));
+      if (bar)
+        write_to_screen(fmt::format("\r\x1b[K{:3.0f} %", 100.0 * static_cast<double>(done) / static_cast<double>(all)));
     });
-    if (bar) fmt::print(stderr, "\r\x1b[K");
-    fmt::print("{}: {} tensors, {:.1f} MiB, {} parameters\n", line.files[1], counts.tensors,
+    if (bar) write_to_screen("\r\x1b[K");
+    fmt::print("{}: {} tensors, {:.1f} MiB, {} parameters\n", printable(line.files[1]), counts.tensors,
                static_cast<double>(counts.bytes) / (1 << 20), config.parameter_count());
   });
   return ExitCode::kDone;

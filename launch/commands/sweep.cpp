@@ -8,7 +8,11 @@
 #include "launch/evaluate/evaluator.h"
 #include "launch/evaluate/sweep_claims.h"
 #include "launch/evaluate/sweep_results.h"
+#include "launch/evaluate/watched_runs.h"
 #include "launch/session/ranks.h"
+#include "launch/session/standard_streams.h"
+#include "runtime/stop_request.h"
+#include "runtime/text.h"
 
 namespace carillon {
 namespace {
@@ -23,7 +27,8 @@ class Sweep {
         config_(std::move(config)),
         quiet_(quiet),
         world_(program.make_world()),
-        results_(config_.output) {
+        results_(config_.output),
+        watched_(config_) {
     (void)grid_shape(config_.parallel, world_->size());
     agree(*world_, [&] {
       points_ = sweep_points(config_);
@@ -43,10 +48,11 @@ class Sweep {
 
   ExitCode run() {
     for (auto point = next(); point; point = next()) evaluate(*point);
+    require_some_points();
     int64_t failed = 0;
     agree(*world_, [&] {
       if (world_->rank() != 0) return;
-      const auto records = results_.read();
+      const auto& records = results_.read();
       for (const SweepPoint& point : points_) failed += records.at(point.id)["status"] == "failed";
       results_.write_files(points_);
       fmt::print("{}", results_.table(config_, points_));
@@ -74,10 +80,11 @@ class Sweep {
 
   std::optional<SweepPoint> choose() {
     for (;;) {
+      stop_point("waiting for the next point of the sweep");
       // Asked before the list is made: the last checkpoint stands before its run says it has ended.
-      const bool last_look = !config_.watch || all_ended(config_);
+      const bool last_look = !config_.watch || watched_.ended();
       if (config_.watch) look_again();
-      const auto records = results_.read();
+      const auto& records = results_.read();
       bool others = false;
       for (const SweepPoint& point : points_) {
         const auto record = records.find(point.id);
@@ -89,7 +96,7 @@ class Sweep {
           continue;
         }
         // Somebody may have finished it between our reading and our claim.
-        const auto now = results_.read();
+        const auto& now = results_.read();
         const auto finished = now.find(point.id);
         if (finished != now.end() && finished->second["status"] == "ok") {
           claims_->give_back();
@@ -102,10 +109,21 @@ class Sweep {
     }
   }
 
+  // A run that ended, or was given up, before its first checkpoint leaves nothing to evaluate.
+  void require_some_points() {
+    agree(*world_, [&] {
+      if (world_->rank() != 0) return;
+      for (const std::string& text : watched_.given_up()) warn(text);
+      if (points_.empty())
+        fail(ExitCode::kMissingInput, "there is no checkpoint to evaluate, {}, train first (the runs have ended)",
+             join(config_.models));
+    });
+  }
+
   // New checkpoints; those that were done stay in the table when their run removes them.
   void look_again() {
     std::vector<SweepPoint> now = sweep_points(config_);
-    const auto records = results_.read();
+    const auto& records = results_.read();
     for (SweepPoint& known : points_)
       if (records.contains(known.id) &&
           std::none_of(now.begin(), now.end(), [&](const SweepPoint& point) { return point.id == known.id; }))
@@ -118,7 +136,8 @@ class Sweep {
     const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - begin).count(); };
     Json record;
     try {
-      record = record_of(point, evaluator_->run(point), seconds());
+      const Json metrics = evaluator_->run(point);  // before the clock is read: arguments have no order
+      record = record_of(point, metrics, seconds());
     } catch (const Error& error) {
       // The same error on every rank, or this process would not have come here alone: see agree().
       if (error.code() == ExitCode::kInternal || error.code() == ExitCode::kLostPeer) throw;
@@ -129,7 +148,7 @@ class Sweep {
       if (record["status"] == "failed") failed_.insert(point.id);
       results_.append(record);
       claims_->give_back();
-      if (!quiet_) fmt::print(stderr, "{}\n", progress(point, record));
+      if (!quiet_) write_to_screen(printable(progress(point, record)) + "\n");
     });
   }
 
@@ -152,6 +171,7 @@ class Sweep {
   bool quiet_;
   std::unique_ptr<Communicator> world_;
   SweepResults results_;
+  WatchedRuns watched_;
   std::vector<SweepPoint> points_;
   std::unique_ptr<SweepClaims> claims_;  // rank 0
   std::set<std::string> failed_;         // in this start: not tried again until the next

@@ -3,6 +3,7 @@
 #include "data/corpus/token_file.h"
 #include "launch/commands/commands.h"
 #include "launch/config/run_config.h"
+#include "runtime/text.h"
 
 namespace carillon {
 namespace {
@@ -66,7 +67,7 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
     options.vocabulary = config.vocab_size.value_or(tokenizer ? tokenizer->vocabulary() : int64_t{1} << 32);
     DocumentReader reader(files, options);
     const TokenFileCounts counts = write_token_file(config.output, reader);
-    fmt::print("{}: {} documents, {} tokens\n", config.output, counts.documents, counts.tokens);
+    fmt::print("{}: {} documents, {} tokens\n", printable(config.output), counts.documents, counts.tokens);
   });
   return ExitCode::kDone;
 }

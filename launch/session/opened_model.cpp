@@ -2,6 +2,9 @@
 
 #include <set>
 
+#include "runtime/foreign_error.h"
+#include "runtime/stop_request.h"
+
 namespace carillon {
 
 OpenedModel open_model(Communicator& world, const std::string& path, const Json& rope, const Notice& notice) {
@@ -13,6 +16,7 @@ OpenedModel open_model(Communicator& world, const std::string& path, const Json&
   });
   resolved = broadcast_text(world, resolved);
   agree(world, [&] {
+    const WorkingOn here(resolved);
     model.source = ModelSource::open(resolved);
     const std::string where = model.source->path();
     model.config = parse_model_config(model.source->config_json(), where);
@@ -24,6 +28,8 @@ OpenedModel open_model(Communicator& world, const std::string& path, const Json&
 void load_weights(Communicator& world, Backend& backend, ModelSource& source, Parameters& parameters,
                   const Notice& notice) {
   agree(world, [&] {
+    stop_point("loading a model");
+    const WorkingOn here(source.path());
     std::vector<NamedShard> shards = parameters.weight_shards(backend, true);
     source.read(shards);
     std::set<std::string> known;

@@ -19,18 +19,28 @@ std::string number(const std::optional<double>& value) { return value ? number(*
 }  // namespace
 
 std::string line_of(const StepRecord& record) {
+  std::string further;  // keys of records that have something to say
+  if (record.device_memory_bytes) further += fmt::format(",\"device_memory_bytes\":{}", *record.device_memory_bytes);
+  if (record.spike) further += fmt::format(",\"spike\":\"{}\"", *record.spike);
+  if (record.slow_rank)
+    further +=
+        ",\"slow_rank\":" +
+        Json{{"rank", record.slow_rank->rank}, {"host", record.slow_rank->host}, {"times", record.slow_rank->times}}
+            .dump(-1, ' ', false, Json::error_handler_t::replace);
   return fmt::format(
       "{{\"step\":{},\"loss\":{},\"grad_norm\":{},\"lr\":{},\"tokens\":{},\"tokens_total\":{},\"seconds\":{},"
       "\"tokens_per_second\":{},\"peak_memory_bytes\":{}{},\"time\":{},\"communication\":{}}}",
       record.step, number(record.loss), number(record.grad_norm), number(record.lr), record.tokens, record.tokens_total,
-      number(record.seconds), number(record.tokens_per_second), record.peak_memory_bytes,
-      record.device_memory_bytes ? fmt::format(",\"device_memory_bytes\":{}", *record.device_memory_bytes) : "",
-      number(record.time), record.communication.dump());
+      number(record.seconds), number(record.tokens_per_second), record.peak_memory_bytes, further, number(record.time),
+      record.communication.dump());
 }
 
-void cut_records_after(const std::string& path, int64_t step) {
+namespace {
+
+// Bytes of the records up to `step`; nothing when there is no such file.
+std::optional<int64_t> bytes_up_to(const std::string& path, int64_t step) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) return;
+  if (!file) return std::nullopt;
   int64_t keep = 0, line_number = 0;
   for (std::string line; std::getline(file, line) && !file.eof();) {  // at the end of the file: a line without newline
     ++line_number;
@@ -41,8 +51,18 @@ void cut_records_after(const std::string& path, int64_t step) {
     if (record["step"].is_number_integer() && record["step"].get<int64_t>() > step) break;
     keep += static_cast<int64_t>(line.size()) + 1;
   }
-  file.close();
-  if (truncate(path.c_str(), keep) != 0)
+  return keep;
+}
+
+}  // namespace
+
+void require_records(const std::string& folder, int64_t step) {
+  for (const char* name : {"/metrics.jsonl", "/evals.jsonl"}) (void)bytes_up_to(folder + name, step);
+}
+
+void cut_records_after(const std::string& path, int64_t step) {
+  const std::optional<int64_t> keep = bytes_up_to(path, step);
+  if (keep && truncate(path.c_str(), *keep) != 0)
     fail(ExitCode::kInputOutput, "cannot be cut back to step {} ({}), {}, make it writable", step, std::strerror(errno),
          path);
 }

@@ -16,6 +16,11 @@ TrainingState state_of(const Manifest& manifest, const std::string& path) {
     state.tokens_total = data.at("tokens_total").get<int64_t>();
     state.updates = data.at("updates").get<int64_t>();
     state.nonfinite_steps = data.at("nonfinite_steps").get<int64_t>();
+    // Left out where they say nothing.
+    state.spikes = data.value("spikes", int64_t{0});
+    state.spike_window = data.value("spike_window", std::vector<double>());
+    state.evaluation_due = data.value("evaluation_due", false);
+    state.data_offset = data.value("data_offset", int64_t{0});
   } catch (const Json::exception& error) {
     fail(ExitCode::kBadInput, "the manifest's data position cannot be read ({}), {}, resume from another checkpoint",
          error.what(), path);
@@ -160,6 +165,10 @@ Manifest make_manifest(const RunConfig& config, const ModelConfig& model, const 
                    {"tokens_total", state.tokens_total},
                    {"updates", state.updates},
                    {"nonfinite_steps", state.nonfinite_steps}};
+  if (state.spikes > 0) manifest.data["spikes"] = state.spikes;
+  if (!state.spike_window.empty()) manifest.data["spike_window"] = state.spike_window;
+  if (state.evaluation_due) manifest.data["evaluation_due"] = true;
+  if (state.data_offset > 0) manifest.data["data_offset"] = state.data_offset;
   manifest.config = {{"run", to_json(config)}, {"model", Json::parse(write_model_config(model))}};
   return manifest;
 }

@@ -17,6 +17,13 @@ namespace carillon {
 // The run's model: `model.base` opened, or the geometry given (then without a source). Collective in its errors.
 OpenedModel open_run_model(Communicator& world, const RunConfig& config, const Notice& notice);
 
+// Error 64 when `ranks` ranks cannot run it as it is laid out: the grid, the sequence's pieces, and the heads of a
+// geometry that stands in the configuration.
+void require_layout(const RunConfig& config, int ranks);
+// Error 64 when the sizes are beyond any machine's, alone or together: counts derived from them would not fit their
+// integers, or take for ever to go through.
+void require_possible_sizes(const ModelConfig& model, const RunConfig& config);
+
 // The run's training tokens. Collective.
 TokenStore open_training_data(Communicator& world, const RunConfig& config, const ModelConfig& model,
                               const Tokenizer* tokenizer, const Notice& notice);
