@@ -123,7 +123,7 @@ class Guards(unittest.TestCase):
         self.assertGreater(starts, 1, "the signal came too late to say anything")
 
     def test_a_spike_is_skipped_or_ends_the_run_or_is_gone_back_over(self):
-        """Loss masks make one batch's loss a spike: a single, hard token counts."""
+        """One batch of other documents among equal ones."""
         data = self.folder / "spike.jsonl"
         lines = [json.dumps({"tokens": [1] * 33}) for _ in range(64)]
         for i in range(40, 44):  # step 11 (0-based 10) of four sequences
