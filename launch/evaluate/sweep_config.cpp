@@ -51,6 +51,9 @@ Json resolve_task(const Json& given) {
            : otherwise.is_boolean()      ? "true or false"
            : otherwise.is_number_float() ? "a number"
                                          : "a whole number");
+    // What is counted in a task is a slip of the pen beyond this, and wraps where it is multiplied.
+    if (value.is_number_integer() && key != "seed" && (value > INT32_MAX || value < -INT32_MAX))
+      fail(ExitCode::kUsage, "{} of task {} is {}, in tasks, {} is the most", key, type, value.dump(), INT32_MAX);
     task[key] = value;
   }
   return task;

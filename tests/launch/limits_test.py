@@ -90,6 +90,9 @@ class Limits(unittest.TestCase):
         for setting in ("far=4611686018427387904", "near=4611686018427387904", "modulus=9223372036854775807", "length=9223372036854775807"):
             self.refused(64, "posgen", self.folder / "x.jsonl", "task=recursive", setting)
         self.refused(64, "sweep", self.sweep("lengths: [9223372036854775807]"))
+        for key in ("count", "modulus", "far", "train_length"):
+            task = f"tasks=[{{task: posgen, {key}: 9223372036854775807}}]"
+            self.refused(64, "sweep", self.sweep("lengths: [16]"), task, says=key)
 
     def sweep(self, lengths):
         path = self.folder / "limits-sweep.yaml"
