@@ -1,33 +1,39 @@
 // Start and end of every command: the command line in, an exit code out, and one line about what went wrong.
 #include <cstdio>
 #include <exception>
-#include <new>
 
 #include "launch/commands/command_line.h"
+#include "launch/commands/foreign_exceptions.h"
+#include "launch/session/signals.h"
+#include "launch/session/standard_streams.h"
 #include "parallel/injected_fault.h"
+#include "runtime/foreign_error.h"
+#include "runtime/stop_request.h"
 
 namespace carillon {
 namespace {
 
+ExitCode run_command(Program& program, const ParsedLine& parsed) {
+  if (parsed.print) {
+    if (program.main_rank()) std::fputs(parsed.print->c_str(), stdout);
+    return ExitCode::kDone;
+  }
+  // Only what keeps its own state between two starts has something to do on a signal.
+  if (!parsed.command->stoppable) set_stop_mode(StopMode::kDefault);
+  if (const auto name = name_of_active_fault(); !name.empty() && program.main_rank())
+    program.warning(fmt::format("CARILLON_TEST_BREAK={}: results are wrong on purpose", name));
+  return parsed.command->run(program, parsed.line);
+}
+
 int run(Program& program, int count, char** arguments) {
   try {
     const ParsedLine parsed = parse_command_line(count, arguments);
-    if (parsed.print) {
-      if (program.main_rank()) std::fputs(parsed.print->c_str(), stdout);
-      return 0;
-    }
-    if (const auto name = name_of_active_fault(); !name.empty() && program.main_rank())
-      program.warning(fmt::format("CARILLON_TEST_BREAK={}: results are wrong on purpose", name));
-    return static_cast<int>(parsed.command->run(program, parsed.line));
-  } catch (const Error& error) {
+    const ExitCode code = run_command(program, parsed);
+    if (program.main_rank()) finish_standard_output();
+    return static_cast<int>(code);
+  } catch (...) {
+    const Error error = error_in_flight();
     return program.leave_with_error(static_cast<int>(error.code()), error.what());
-  } catch (const std::bad_alloc&) {
-    return program.leave_with_error(
-        static_cast<int>(ExitCode::kInputOutput),
-        "out of memory, on this machine, use more ranks, shorter sequences or train.recompute=full");
-  } catch (const std::exception& error) {
-    return program.leave_with_error(static_cast<int>(ExitCode::kInternal),
-                                    fmt::format("{}, inside carillon, please report this", error.what()));
   }
 }
 
@@ -35,11 +41,15 @@ int run(Program& program, int count, char** arguments) {
 }  // namespace carillon
 
 int main(int count, char** arguments) {
+  carillon::catch_signals();
+  carillon::reserve_standard_descriptors();
+  carillon::register_library_exceptions();
   try {
     carillon::Program program;
     return carillon::run(program, count, arguments);
-  } catch (const carillon::Error& error) {
-    std::fprintf(stderr, "carillon: error: %s\n", error.what());
+  } catch (...) {
+    const carillon::Error error = carillon::error_in_flight();
+    carillon::write_to_screen(carillon::error_text(error.what(), ""));
     return static_cast<int>(error.code());
   }
 }

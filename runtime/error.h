@@ -8,7 +8,9 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <utility>
+#include <type_traits>
+
+#include "runtime/text.h"
 
 namespace carillon {
 
@@ -43,10 +45,23 @@ class InternalError : public Error {
   explicit InternalError(const std::string& message) : Error(ExitCode::kInternal, message) {}
 };
 
-// fail(ExitCode::kBadInput, "{} holds {} bytes, in {}, import the model again", ...): throws Error.
+namespace detail {
+// What an argument of fail() is shown as: text made printable, everything else as it is.
+template <class T>
+decltype(auto) shown(const T& value) {
+  if constexpr (std::is_convertible_v<const T&, std::string_view>)
+    return printable(std::string_view(value));
+  else
+    return (value);
+}
+}  // namespace detail
+
+// fail(ExitCode::kBadInput, "{} holds {} bytes, in {}, import the model again", ...): throws Error. Texts among the
+// arguments may be foreign (names, paths, keys from files): their line breaks and controls are shown, never sent, so
+// that no name forges a second line. Line breaks that are meant stand in `format`.
 template <class... Args>
 [[noreturn]] void fail(ExitCode code, fmt::format_string<Args...> format, Args&&... args) {
-  throw Error(code, fmt::format(format, std::forward<Args>(args)...));
+  throw Error(code, fmt::vformat(format, fmt::make_format_args(detail::shown(args)...)));
 }
 
 }  // namespace carillon

@@ -23,6 +23,46 @@ constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr size_t kReadBytes = size_t{1} << 20;
 constexpr int64_t kFirstBatchBytes = int64_t{1} << 18, kBatchBytes = int64_t{1} << 23;
 
+// The program a file was compressed by, from its name or its first bytes (a compressed file under a plain name would
+// only look like broken text); empty for none.
+std::string_view compression_of(const std::string& path, const std::string& extension) {
+  struct Kind {
+    std::string_view program, ending, magic;
+  };
+  constexpr Kind kKinds[] = {{"gzip", ".gz", "\x1f\x8b"},   {"zstd", ".zst", "\x28\xb5\x2f\xfd"},
+                             {"bzip2", ".bz2", "BZh"},      {"xz", ".xz", "\xfd\x37zXZ"},
+                             {"zip", ".zip", "PK\x03\x04"}, {"lz4", ".lz4", "\x04\x22\x4d\x18"}};
+  for (const Kind& kind : kKinds)
+    if (extension == kind.ending) return kind.program;
+  std::error_code error;
+  if (!fs::is_regular_file(path, error)) return {};  // a pipe's first bytes are gone once read
+  char head[8] = {};
+  std::ifstream file(path, std::ios::binary);
+  file.read(head, sizeof head);
+  const std::string_view begin(head, static_cast<size_t>(file.gcount()));
+  for (const Kind& kind : kKinds)
+    if (kind.program != "bzip2" && begin.starts_with(kind.magic)) return kind.program;  // a text may begin with BZh
+  return {};
+}
+
+// One weight a token from Hugging Face's labels: -100 is no target, everything else repeats the token (the model shifts
+// them, not the data).
+void add_label_weights(const Json& labels, const std::string& place, std::vector<uint32_t>& tokens,
+                       std::vector<double>& weights) {
+  if (!labels.is_array() || labels.size() != tokens.size())
+    fail(ExitCode::kBadInput, "`labels` has {} numbers for {} tokens, {}, write one a token", labels.size(),
+         tokens.size(), place);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const Json& label = labels[i];
+    const bool ignored = label == -100;
+    if (!ignored && label != tokens[i])
+      fail(ExitCode::kBadInput,
+           "`labels` holds {} beside token {} (number {}), {}, write -100 or the token itself: labels are not shifted",
+           label.dump(), tokens[i], i, place);
+    weights.push_back(ignored ? 0 : 1);
+  }
+}
+
 size_t processors() {
   cpu_set_t allowed;
   return sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? static_cast<size_t>(CPU_COUNT(&allowed)) : 1;
@@ -38,6 +78,8 @@ DocumentReader::DocumentReader(std::vector<std::string> paths, const DocumentRea
     if (!fs::exists(status)) fail(ExitCode::kMissingInput, "there is no such file, {}, correct the path", path);
     if (fs::is_directory(status)) fail(ExitCode::kBadInput, "is a folder, {}, name the files in it", path);
     const std::string extension = fs::path(path).extension();
+    if (const std::string_view packer = compression_of(path, extension); !packer.empty())
+      fail(ExitCode::kUsage, "is compressed ({}), {}, unpack it and name what comes out", packer, path);
     if (extension != ".jsonl" && extension != ".txt" && extension != ".h5")
       fail(ExitCode::kUsage, "is of no known kind, {}, name it .jsonl, .txt or .h5 by what it holds", path);
     if (fs::is_regular_file(status)) size_ += static_cast<int64_t>(fs::file_size(path, error));
@@ -60,6 +102,9 @@ bool DocumentReader::open_next() {
   }
   token_file_.reset();
   line_ = 0;
+  if (next_path_ > 0 && !had_any_)
+    fail(ExitCode::kBadInput, "holds no document, {}, fill it or leave it out", paths_[next_path_ - 1]);
+  had_any_ = false;
   if (next_path_ == paths_.size()) return false;
   const std::string& path = paths_[next_path_++];
   if (path.ends_with(".h5")) {
@@ -77,6 +122,7 @@ bool DocumentReader::read_item(Item& item) {
     item.path = next_path_ == 0 ? 0 : next_path_ - 1;
     item.of_token_file = token_file_ != nullptr;
     if (token_file_ && line_ < token_file_->documents()) {
+      had_any_ = true;
       token_file_->read(line_++, item.document.tokens, item.document.weights);
       item.line = line_;
       return true;
@@ -86,6 +132,7 @@ bool DocumentReader::read_item(Item& item) {
       item.line = line_ + 1;
       if (!item.is_json && line_ == 0) {
         line_ = 1;
+        had_any_ = true;
         file_.seekg(0, std::ios::end);
         const std::streamoff bytes = file_.tellg();
         file_.clear();
@@ -104,6 +151,7 @@ bool DocumentReader::read_item(Item& item) {
       if (item.is_json && std::getline(file_, item.raw)) {
         ++line_;
         if (is_blank(item.raw)) continue;
+        had_any_ = true;
         return true;
       }
       if (file_.bad()) fail(ExitCode::kInputOutput, "cannot be read to its end, {}, check the disk", where(item));
@@ -204,6 +252,13 @@ void DocumentReader::parse_line(Item& item) const {
     encode(text->get_ref<const std::string&>(), item, document);
   } else {
     fail(ExitCode::kBadInput, "has neither `tokens` nor `text`, {}, add one", here());
+  }
+  if (const auto labels = json.find("labels"); labels != json.end() && !labels->is_null()) {
+    if (mask != json.end()) fail(ExitCode::kBadInput, "has `labels` and `loss_mask`, {}, keep one of them", here());
+    if (tokens == json.end())
+      fail(ExitCode::kBadInput, "`labels` go with `tokens`, not with `text`, {}, write tokens", here());
+    add_label_weights(*labels, here(), document.tokens, document.weights);
+    return;
   }
   if (mask == json.end()) return;
   if (!mask->is_array() || mask->size() != document.tokens.size())

@@ -1,7 +1,8 @@
 // Documents of a list of files, in order, one at a time: files larger than memory are never held. Texts are parsed and
 // tokenised on all processors, a batch ahead of the caller, so that reading, tokenising and what is done with the
 // tokens overlap; which documents come, and which error first, does not depend on it.
-//   .jsonl  a JSON object a line: `tokens` (integers), optional `loss_mask` (a weight a token), or `text`
+//   .jsonl  a JSON object a line: `tokens` (integers), optional `loss_mask` (a weight a token) or `labels` (Hugging
+//           Face's: -100 is no target, else the token itself), or `text`
 //   .txt    one document
 //   .h5     a token file (data/corpus/token_file.h)
 #pragma once
@@ -38,8 +39,9 @@ class DocumentReader {
   ~DocumentReader();
 
   // The next document; false at the end of the last file. Errors name file and line: 65 for what is not JSON, holds
-  // neither tokens nor text, is empty, has an id outside the vocabulary, a mask of another length or a weight that is
-  // negative or not finite, or text that is not UTF-8; 66 for a file that is not there.
+  // neither tokens nor text, is empty, is a file without any document, has an id outside the vocabulary, a mask of
+  // another length or a weight that is negative or not finite, or text that is not UTF-8; 66 for a file that is not
+  // there.
   bool next(Document& document);
   // Bytes read (a batch ahead) and to read, for progress.
   int64_t position() const { return batch_.position; }
@@ -82,6 +84,7 @@ class DocumentReader {
   std::ifstream file_;
   std::unique_ptr<TokenFile> token_file_;
   int64_t line_ = 0;
+  bool had_any_ = false;       // of the present file
   int64_t before_ = 0;         // bytes of the files before the present one
   std::future<Batch> coming_;  // last: it ends before what it uses
 };

@@ -13,6 +13,7 @@
 #include "data/corpus/document_reader.h"
 #include "data/files/output_file.h"
 #include "runtime/error.h"
+#include "runtime/stop_request.h"
 
 namespace carillon {
 namespace {
@@ -138,6 +139,7 @@ void build_token_cache(const std::string& path, DocumentReader& reader,
   const auto started = std::chrono::steady_clock::now();
   auto spoken = started;
   while (reader.next(document)) {
+    stop_point("reading data");
     weights.add(document, header.tokens);
     output.write(bytes_of(document.tokens.data(), 4 * document.tokens.size()));
     header.tokens += static_cast<int64_t>(document.tokens.size());

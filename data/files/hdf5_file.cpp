@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <utility>
 
 #include "data/files/hdf5_library.h"
 #include "data/files/hdf5_state.h"

@@ -9,6 +9,7 @@
 #include "data/formats/hugging_face_folder.h"
 #include "data/formats/model_source.h"
 #include "runtime/error.h"
+#include "runtime/foreign_error.h"
 #include "runtime/parse_json.h"
 
 namespace carillon {
@@ -72,6 +73,7 @@ Json inspect_hugging_face(const std::string& path, const std::function<void(cons
 }  // namespace
 
 Json inspect(const std::string& path, const std::function<void(const std::string&)>& notice) {
+  const WorkingOn here(path);
   std::error_code ignored;
   if (!fs::exists(path, ignored)) fail(ExitCode::kMissingInput, "there is nothing, {}, correct the path", path);
   if (fs::is_directory(path, ignored)) {

@@ -11,6 +11,8 @@ namespace carillon {
 namespace {
 
 constexpr int64_t kMostPrefixes = int64_t{1} << 62;
+constexpr int64_t kMostSeeds = 62;              // more of two digits are above kMostPrefixes
+constexpr int64_t kLongest = int64_t{1} << 30;  // of one sequence, which stands in memory
 
 // a·b, or kMostPrefixes if it would be more.
 int64_t saturating_product(int64_t a, int64_t b) { return a != 0 && b > kMostPrefixes / a ? kMostPrefixes : a * b; }
@@ -119,6 +121,12 @@ bool posgen_is_fresh(PosGenTask task, int64_t far, int64_t near, int64_t index) 
 }
 
 PosGen::PosGen(const PosGenOptions& options) : options_(options) {
+  if (options.far > kMostSeeds || options.near > kMostSeeds || options.modulus > kMostPrefixes / 4 ||
+      options.length > kLongest || options.count > kMostPrefixes)
+    fail(ExitCode::kUsage,
+         "modulus {} far {} near {} length {} count {} are out of reach, posgen, give far and near of at most {}, a "
+         "length of at most {}",
+         options.modulus, options.far, options.near, options.length, options.count, kMostSeeds, kLongest);
   const int64_t seeds = options.far + options.near;
   if (options.modulus < 2 || options.far < 1 || options.near < 1)
     fail(ExitCode::kUsage, "modulus {} far {} near {}, posgen, give modulus of at least 2, far and near of at least 1",

@@ -9,6 +9,7 @@
 #include "data/tokenizer/hugging_face_tokenizer.h"
 #include "data/tokenizer/sentence_piece.h"
 #include "runtime/error.h"
+#include "runtime/foreign_error.h"
 
 namespace carillon {
 namespace {
@@ -43,6 +44,7 @@ std::unique_ptr<Tokenizer> Tokenizer::from_json(const std::string& where, const 
 }
 
 std::unique_ptr<Tokenizer> Tokenizer::open(const std::string& path) {
+  const WorkingOn here(path);
   fs::path file(path);
   if (fs::is_directory(file)) {
     if (fs::exists(file / "tokenizer.json"))

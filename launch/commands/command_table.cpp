@@ -6,7 +6,8 @@ const std::vector<Command>& command_table() {
   static const std::vector<Command> table = {
       {"train", "train CONFIG.yaml [key=value…]", "train from scratch or fine-tune; resumes by itself",
        "Alone, under mpirun -n N and under srun the same command. A folder that holds a run goes on with it.",
-       "mpirun -n 2 carillon train launch/configs/posgen_quickstart.yaml train.max_steps=400", run_train, help_train},
+       "mpirun -n 2 carillon train launch/configs/posgen_quickstart.yaml train.max_steps=400", run_train, help_train,
+       true},
       {"score", "score model=M input=F output=F [rope.*=…] [parallel.*=…] [runtime.*=…]",
        "log-probability of every token of every document",
        "Documents are JSON lines with `tokens` or `text`; the output has one line for each, in order, in nats.",
@@ -42,7 +43,7 @@ const std::vector<Command>& command_table() {
       {"sweep", "sweep CONFIG.yaml [key=value…]", "checkpoints × lengths × rope settings × tasks",
        "Started again it does what is missing; several processes on one output share the points. Leaves evals.jsonl, "
        "table.csv, lm_eval.json and report.html.",
-       "mpirun -n 2 carillon sweep launch/configs/sweep_posgen.yaml", run_sweep, help_sweep},
+       "mpirun -n 2 carillon sweep launch/configs/sweep_posgen.yaml", run_sweep, help_sweep, true},
       {"report", "report RESULTS OUT.html [overwrite=true]", "one self-contained page of results",
        "RESULTS is the folder of a sweep or a run: training curves, metrics by length and position, heat maps, "
        "rotations.",

@@ -63,6 +63,8 @@ struct Command {
   std::string example;  // runs as it stands
   ExitCode (*run)(Program&, const CommandLine&) = nullptr;
   std::string (*keys)() = nullptr;  // nullptr: it has none
+  // Asked to stop by a signal it leaves with 85 and goes on from there when started again (launch/session/signals.h).
+  bool stoppable = false;
 };
 
 const std::vector<Command>& command_table();

@@ -86,7 +86,7 @@ ExitCode run_export(Program& program, const CommandLine& line) {
         "{}: {} tensors, {:.1f} MiB in {} file{}; rotation {} as transformers computes it, largest deviation {:.2g} "
         "over {} "
         "positions\n",
-        line.files[1], counts.tensors, static_cast<double>(counts.bytes) / (1 << 20), counts.files,
+        printable(line.files[1]), counts.tensors, static_cast<double>(counts.bytes) / (1 << 20), counts.files,
         counts.files == 1 ? "" : "s", name_of(theirs.rope.type), largest_rotation_deviation(config, theirs, length),
         length);
   });

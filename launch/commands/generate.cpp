@@ -27,6 +27,7 @@ struct GenerateConfig {
 std::vector<int64_t> read_ids(const char* name, const YamlNode& node) {
   Key key;
   key.name = name;
+  key.at_least(0).at_most(INT32_MAX);  // what an id is kept in
   if (node.kind != YamlNode::Kind::kSequence)
     fail(ExitCode::kUsage, "{} is no list, {}, write [1, 2]", name, node.where);
   std::vector<int64_t> ids;
@@ -49,7 +50,7 @@ void declare(Schema& schema, GenerateConfig& config) {
   schema.text("output", config.output, "JSON lines in the same order: id, tokens (the new ones), text.")
       .default_is("standard output");
   schema.text("tokenizer", config.tokenizer, "Folder or tokenizer.json.").default_is("the model's");
-  schema.integer("max_new_tokens", config.max_new_tokens, "How many tokens at most.").at_least(1);
+  schema.integer("max_new_tokens", config.max_new_tokens, "How many tokens at most.").at_least(1).at_most(1 << 30);
   schema.number("temperature", config.temperature, "0 is greedy: the likeliest token every time.").at_least(0);
   schema.integer("top_k", config.top_k, "Sample among so many likeliest tokens; 0 is all.").at_least(0);
   schema.number("top_p", config.top_p, "Sample among the likeliest tokens that make up this much.").above(0).at_most(1);

@@ -8,6 +8,8 @@
 #include "launch/commands/commands.h"
 #include "launch/config/schema.h"
 #include "launch/session/model_tensors.h"
+#include "launch/session/standard_streams.h"
+#include "runtime/text.h"
 
 namespace carillon {
 namespace {
@@ -67,10 +69,11 @@ ExitCode run_import(Program& program, const CommandLine& line) {
         line.files[0]);
     const bool bar = !line.quiet && isatty(STDERR_FILENO) == 1;
     const ImportCounts counts = import_model(folder, line.files[1], [&](int64_t done, int64_t all) {
-      if (bar) fmt::print(stderr, "\r\x1b[K{:3.0f} %", 100.0 * static_cast<double>(done) / static_cast<double>(all));
+      if (bar)
+        write_to_screen(fmt::format("\r\x1b[K{:3.0f} %", 100.0 * static_cast<double>(done) / static_cast<double>(all)));
     });
-    if (bar) fmt::print(stderr, "\r\x1b[K");
-    fmt::print("{}: {} tensors, {:.1f} MiB, {} parameters\n", line.files[1], counts.tensors,
+    if (bar) write_to_screen("\r\x1b[K");
+    fmt::print("{}: {} tensors, {:.1f} MiB, {} parameters\n", printable(line.files[1]), counts.tensors,
                static_cast<double>(counts.bytes) / (1 << 20), config.parameter_count());
   });
   return ExitCode::kDone;

@@ -2,26 +2,32 @@
 #include "data/formats/inspect.h"
 
 #include "launch/commands/commands.h"
+#include "runtime/text.h"
 
 namespace carillon {
 namespace {
+
+// A file's own words must not drive the terminal.
+std::string shown(const Json& value) {
+  return printable(value.is_string() ? value.get<std::string>()
+                                     : value.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
 
 void print(const Json& found) {
   for (const auto& [key, value] : found.items()) {
     if (key == "tensors") continue;
     if (value.is_object()) {
-      fmt::print("{}:\n", key);
-      for (const auto& [name, item] : value.items())
-        fmt::print("  {}: {}\n", name, item.is_string() ? item.get<std::string>() : item.dump());
+      fmt::print("{}:\n", printable(key));
+      for (const auto& [name, item] : value.items()) fmt::print("  {}: {}\n", printable(name), shown(item));
     } else {
-      fmt::print("{}: {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
+      fmt::print("{}: {}\n", printable(key), shown(value));
     }
   }
   if (!found.contains("tensors")) return;
   fmt::print("tensors: {}\n", found["tensors"].size());
   for (const auto& [name, tensor] : found["tensors"].items())
-    fmt::print("  {:<60} {:<9} {:<16} {}\n", name, tensor["dtype"].get<std::string>(), tensor["shape"].dump(),
-               tensor.value("hash", ""));
+    fmt::print("  {:<60} {:<9} {:<16} {}\n", printable(name), tensor["dtype"].get<std::string>(),
+               tensor["shape"].dump(), tensor.value("hash", ""));
 }
 
 }  // namespace

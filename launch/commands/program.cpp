@@ -1,6 +1,9 @@
 #include "launch/commands/program.h"
 
-#include <cstdio>
+#include <algorithm>
+
+#include "launch/session/standard_streams.h"
+#include "runtime/text.h"
 
 namespace carillon {
 namespace {
@@ -22,7 +25,20 @@ Program::~Program() = default;
 
 std::unique_ptr<Communicator> Program::make_world() { return mpi_ ? mpi_->world() : solo_communicator("world"); }
 
-void Program::warning(const std::string& text) const { std::fprintf(stderr, "carillon: warning: %s\n", text.c_str()); }
+void Program::warning(const std::string& text) const {
+  write_to_screen("carillon: warning: " + printable(text) + "\n");
+}
+
+std::string error_text(const std::string& message, const std::string& rank) {
+  std::string text;
+  for (size_t at = 0; at <= message.size();) {
+    const size_t end = std::min(message.find('\n', at), message.size());
+    const std::string line = printable(std::string_view(message).substr(at, end - at));
+    text += at == 0 ? "carillon: error: " + line + rank + "\n" : line + "\n";
+    at = end + 1;
+  }
+  return text;
+}
 
 std::function<void(const std::string&)> Program::notice() const {
   return [this](const std::string& text) {
@@ -32,14 +48,11 @@ std::function<void(const std::string&)> Program::notice() const {
 
 int Program::leave_with_error(int code, const std::string& message) {
   const bool together = !mpi_ || ranks_ == 1 || mpi_->all_failed(kSecondsToFailTogether);
-  if (!together || rank_ == 0) {
-    const std::string where = together ? "" : " [rank " + std::to_string(rank_) + "]";
-    const size_t end = message.find('\n');
-    std::string text = "carillon: error: " + message.substr(0, end) + where + "\n";
-    if (end != std::string::npos) text += message.substr(end + 1) + "\n";
+  if (code == static_cast<int>(ExitCode::kStopped)) {
+    if (rank_ == 0 || !together) write_to_screen("carillon: " + printable(message) + "\n");
+  } else if (!together || rank_ == 0) {
     // One write, so that lines of several ranks do not mix.
-    std::fwrite(text.data(), 1, text.size(), stderr);
-    std::fflush(stderr);
+    write_to_screen(error_text(message, together ? "" : " [rank " + std::to_string(rank_) + "]"));
   }
   if (!together) mpi_->abort(code);
   return code;

@@ -29,6 +29,7 @@ class Program {
 
   // Says why the program ends and takes every rank with it; returns the exit code if all ranks fail alike, and then
   // rank 0 alone has spoken. Details after the first newline go below the line.
+  // A stop by a signal (code 85) is no error and is said as what it is.
   int leave_with_error(int code, const std::string& message);
 
  private:
@@ -36,5 +37,8 @@ class Program {
   int rank_ = 0;
   int ranks_ = 1;
 };
+
+// "carillon: error: MESSAGE" and its details as lines that are safe to print; `rank` ("[rank 1]") ends the first.
+std::string error_text(const std::string& message, const std::string& rank);
 
 }  // namespace carillon

@@ -27,10 +27,21 @@ void declare(Schema& schema, RopeCommandConfig& config) {
       .default_is("factor times the original length");
   schema.text("svg", config.svg, "A file for the wavelengths as a picture.");
   schema.section("model", "The head.");
-  schema.integer("model.head_dim", config.head_dim, "Width of a head.").at_least(2);
+  schema.integer("model.head_dim", config.head_dim, "Width of a head.").at_least(2).at_most(65536);
   schema.integer("model.max_position_embeddings", config.max_position_embeddings, "The model's own length.")
       .at_least(1);
   declare_rope(schema, config.rope);
+}
+
+// Every pair is followed over every position up to the longer length: minutes at the bound, then days.
+void require_bounded_work(int64_t head_dim, double length, double original) {
+  constexpr double kMostTurns = 1 << 30;
+  const double turns = static_cast<double>(head_dim) / 2 * std::max(length, original);
+  if (!(turns <= kMostTurns))
+    fail(ExitCode::kUsage,
+         "{} pairs over {:.6g} positions are more than {:.0f} turns to follow, on the command line, give a length (or "
+         "factor) of at most {:.0f}",
+         head_dim / 2, std::max(length, original), kMostTurns, kMostTurns * 2 / static_cast<double>(head_dim));
 }
 
 // What 2310.05209 and 2405.14591 say of plain RoPE of this base, trained at L and used at `length`.
@@ -145,8 +156,10 @@ ExitCode run_rope(Program& program, const CommandLine& line) {
   base.max_position_embeddings = config.max_position_embeddings;
   base.original_max_position_embeddings = config.max_position_embeddings;
   const RopeConfig rope = merge_rope_config(base, config.rope.settings, "the command line");
-  const int64_t length = config.length.value_or(
-      static_cast<int64_t>(rope.factor * static_cast<double>(rope.original_max_position_embeddings)));
+  const double wanted = config.length ? static_cast<double>(*config.length)
+                                      : rope.factor * static_cast<double>(rope.original_max_position_embeddings);
+  require_bounded_work(config.head_dim, wanted, static_cast<double>(rope.original_max_position_embeddings));
+  const auto length = static_cast<int64_t>(wanted);
   if (!program.main_rank()) return ExitCode::kDone;
   const RopeReport report = report_rope(rope, config.head_dim, length);
   const Laws laws = laws_of(rope, config.head_dim, length);

@@ -4,6 +4,8 @@
 #include "launch/commands/commands.h"
 #include "launch/config/run_config.h"
 #include "launch/evaluate/sweep_config.h"
+#include "launch/session/ranks.h"
+#include "launch/train/training_step.h"
 
 namespace carillon {
 namespace {
@@ -41,11 +43,18 @@ ExitCode run_slurm(Program& program, const CommandLine& line) {
     }
   }
   const bool sweep = is_sweep(line.files[0]);
-  if (sweep)
-    (void)load_sweep_config(line.files[0], overrides);
-  else
-    (void)load_run_config(line.files[0], overrides);
-  const std::string text = slurm_script(slurm, sweep ? "sweep" : "train", arguments);
+  const auto ranks = static_cast<int>(slurm.nodes * slurm.tasks_per_node);
+  std::string output;
+  if (sweep) {
+    const SweepConfig config = load_sweep_config(line.files[0], overrides);
+    (void)grid_shape(config.parallel, ranks);
+    output = config.output;
+  } else {
+    const RunConfig config = load_run_config(line.files[0], overrides);
+    require_layout(config, ranks);
+    output = config.output;
+  }
+  const std::string text = slurm_script(slurm, sweep ? "sweep" : "train", output, arguments);
   if (program.main_rank()) fmt::print("{}", text);
   return ExitCode::kDone;
 }

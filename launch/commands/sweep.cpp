@@ -8,6 +8,10 @@
 #include "launch/evaluate/evaluator.h"
 #include "launch/evaluate/sweep_claims.h"
 #include "launch/evaluate/sweep_results.h"
+#include "launch/evaluate/watched_runs.h"
+#include "launch/session/standard_streams.h"
+#include "runtime/stop_request.h"
+#include "runtime/text.h"
 
 namespace carillon {
 namespace {
@@ -20,7 +24,8 @@ class Sweep {
       : config_(std::move(config)),
         quiet_(quiet),
         session_(program.make_world(), config_.parallel, config_.runtime, program.notice()),
-        results_(config_.output) {
+        results_(config_.output),
+        watched_(config_) {
     agree(*world_, [&] {
       points_ = sweep_points(config_);
       if (world_->rank() != 0) return;
@@ -37,10 +42,11 @@ class Sweep {
 
   ExitCode run() {
     for (auto point = next(); point; point = next()) evaluate(*point);
+    require_some_points();
     int64_t failed = 0;
     agree(*world_, [&] {
       if (world_->rank() != 0) return;
-      const auto records = results_.read();
+      const auto& records = results_.read();
       for (const SweepPoint& point : points_) failed += records.at(point.id)["status"] == "failed";
       results_.write_files(points_);
       fmt::print("{}", results_.table(config_, points_));
@@ -68,10 +74,11 @@ class Sweep {
 
   std::optional<SweepPoint> choose() {
     for (;;) {
+      stop_point("waiting for the next point of the sweep");
       // Asked before the list is made: the last checkpoint stands before its run says it has ended.
-      const bool last_look = !config_.watch || all_ended(config_);
+      const bool last_look = !config_.watch || watched_.ended();
       if (config_.watch) look_again();
-      const auto records = results_.read();
+      const auto& records = results_.read();
       bool others = false;
       for (const SweepPoint& point : points_) {
         const auto record = records.find(point.id);
@@ -83,7 +90,7 @@ class Sweep {
           continue;
         }
         // Somebody may have finished it between our reading and our claim.
-        const auto now = results_.read();
+        const auto& now = results_.read();
         const auto finished = now.find(point.id);
         if (finished != now.end() && finished->second["status"] == "ok") {
           claims_->give_back();
@@ -96,10 +103,21 @@ class Sweep {
     }
   }
 
+  // A run that ended, or was given up, before its first checkpoint leaves nothing to evaluate.
+  void require_some_points() {
+    agree(*world_, [&] {
+      if (world_->rank() != 0) return;
+      for (const std::string& text : watched_.given_up()) session_.notice()(text);
+      if (points_.empty())
+        fail(ExitCode::kMissingInput, "there is no checkpoint to evaluate, {}, train first (the runs have ended)",
+             join(config_.models));
+    });
+  }
+
   // New checkpoints; those that were done stay in the table when their run removes them.
   void look_again() {
     std::vector<SweepPoint> now = sweep_points(config_);
-    const auto records = results_.read();
+    const auto& records = results_.read();
     for (SweepPoint& known : points_)
       if (records.contains(known.id) &&
           std::none_of(now.begin(), now.end(), [&](const SweepPoint& point) { return point.id == known.id; }))
@@ -114,7 +132,7 @@ class Sweep {
       if (record["status"] == "failed") failed_.insert(point.id);
       results_.append(record);
       claims_->give_back();
-      if (!quiet_) fmt::print(stderr, "{}\n", progress(point, record));
+      if (!quiet_) write_to_screen(printable(progress(point, record)) + "\n");
     });
   }
 
@@ -131,6 +149,7 @@ class Sweep {
   Session session_;
   Communicator* world_ = &session_.world();
   SweepResults results_;
+  WatchedRuns watched_;
   std::vector<SweepPoint> points_;
   std::unique_ptr<SweepClaims> claims_;  // rank 0
   std::set<std::string> failed_;         // in this start: not tried again until the next

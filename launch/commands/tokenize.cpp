@@ -4,6 +4,7 @@
 #include "data/files/output_check.h"
 #include "launch/commands/commands.h"
 #include "launch/config/run_config.h"
+#include "runtime/text.h"
 
 namespace carillon {
 namespace {
@@ -73,7 +74,7 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
     inputs.push_back(config.tokenizer.value_or(""));
     check_output(config.output, inputs, OutputKind::kTokenFile, config.overwrite);
     const TokenFileCounts counts = write_token_file(config.output, reader);
-    fmt::print("{}: {} documents, {} tokens\n", config.output, counts.documents, counts.tokens);
+    fmt::print("{}: {} documents, {} tokens\n", printable(config.output), counts.documents, counts.tokens);
   });
   return ExitCode::kDone;
 }

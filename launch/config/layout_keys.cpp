@@ -2,6 +2,11 @@
 #include "launch/config/run_config.h"
 
 namespace carillon {
+namespace {
+
+constexpr double kMostThreads = 4096;  // a process with more is refused by some systems, and never faster
+
+}  // namespace
 
 void declare_parallel(Schema& schema, ParallelSection& parallel) {
   schema.section("parallel",
@@ -11,6 +16,7 @@ void declare_parallel(Schema& schema, ParallelSection& parallel) {
                "Ranks that share each matrix. Weights, activations and optimizer shrink with it; four exchanges of the "
                "residual a block, so keep it within a machine.")
       .at_least(1)
+      .at_most(static_cast<double>(kMostRanks))
       .may_change()
       .habits({"tensor_model_parallel_size", "tensor_parallel_size", "tp", "tp_size", "tensor_parallel"});
   schema
@@ -18,12 +24,14 @@ void declare_parallel(Schema& schema, ParallelSection& parallel) {
                "Ranks that share each sequence: a ring that passes keys and values on while it computes. Activations "
                "shrink with it; worth it from some thousand tokens a rank.")
       .at_least(1)
+      .at_most(static_cast<double>(kMostRanks))
       .may_change()
       .habits({"context_parallel_size", "cp", "cp_size", "sequence_parallel_size", "ring_size", "context_parallel"});
   schema
       .integer_or("parallel.data", parallel.data, "auto",
                   "Ranks that take different sequences. auto: all ranks / (tensor · context).")
       .at_least(1)
+      .at_most(static_cast<double>(kMostRanks))
       .may_change()
       .habits({"data_parallel_size", "dp", "dp_size", "data_parallel"});
   schema
@@ -52,6 +60,7 @@ void declare_parallel(Schema& schema, ParallelSection& parallel) {
       .integer_or("parallel.ring_inner", parallel.ring_inner, "auto",
                   "Context ranks of an inner ring of two_level; divides parallel.context. auto: those of a node.")
       .at_least(1)
+      .at_most(static_cast<double>(kMostRanks))
       .may_change()
       .habits({"inner_ring_size", "window_size"});
 }
@@ -74,6 +83,7 @@ void declare_runtime(Schema& schema, RuntimeSection& runtime) {
       .integer_or("runtime.threads", runtime.threads, "auto",
                   "Of each rank. auto: OMP_NUM_THREADS, else the cores this rank may use.")
       .at_least(1)
+      .at_most(kMostThreads)
       .may_change()
       .habits({"num_threads", "omp_num_threads", "nthreads"});
   schema
@@ -105,6 +115,7 @@ void declare_checkpoint(Schema& schema, CheckpointSection& checkpoint) {
                  "What is saved and when; any layout resumes what any other wrote. One is always written at the end.");
   schema.integer("checkpoint.every_steps", checkpoint.every_steps, "Steps from one to the next; null: not by steps.")
       .at_least(1)
+      .at_most(static_cast<double>(kMostSteps))
       .may_change()
       .habits({"save_steps", "save_interval", "checkpoint_interval", "save_every"});
   schema
@@ -115,6 +126,7 @@ void declare_checkpoint(Schema& schema, CheckpointSection& checkpoint) {
       .habits({"save_time", "save_minutes"});
   schema.integer("checkpoint.keep", checkpoint.keep, "Newest ones that stay; the newest two valid always do.")
       .at_least(1)
+      .at_most(static_cast<double>(kMostSteps))
       .may_change()
       .habits({"save_total_limit", "keep_last", "max_checkpoints"});
   schema
@@ -145,6 +157,7 @@ void declare_eval(Schema& schema, EvalSection& eval) {
   };
   schema.integer("eval.every_steps", eval.every_steps, "Steps from one to the next.")
       .at_least(1)
+      .at_most(static_cast<double>(kMostSteps))
       .may_change()
       .habits({"eval_steps", "eval_interval"});
   schema.duration("eval.every", eval.every, "Time from one to the next.").above(0).may_change();

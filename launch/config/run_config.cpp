@@ -7,6 +7,14 @@
 #include "runtime/text.h"
 
 namespace carillon {
+namespace {
+
+// Bounds of single numbers, so that their products fit 63 bits; what they make together is checked with the model
+// (require_possible_sizes in launch/session/run_checks.h).
+constexpr double kMostSequences = 1 << 20;
+constexpr double kMostTokens = 4294967296.0;  // 2^32
+
+}  // namespace
 
 int64_t TrainSection::warmup(int64_t steps) const {
   return warmup_ratio ? static_cast<int64_t>(std::ceil(*warmup_ratio * static_cast<double>(steps))) : warmup_steps;
@@ -46,10 +54,11 @@ void declare_data(Schema& schema, DataSection& data) {
     };
     return schema.custom(key_name, "list of {path: FILE}", help, set, get);
   };
-  sources(
-      "data.train", data.train,
-      "Files in the order they are read: .jsonl with `tokens` (and `loss_mask`: weights of the targets) or `text` on "
-      "each line, .txt (one document), .h5 (from `carillon tokenize`).")
+  sources("data.train", data.train,
+          "Files in the order they are read: .jsonl with `tokens` (and `loss_mask`: weights of the targets, or "
+          "`labels`: -100 is none) or "
+          "`text` on "
+          "each line, .txt (one document), .h5 (from `carillon tokenize`).")
       .default_is("required")
       .habits({"dataset", "train_file", "data_path", "train_data"});
   sources("data.validation", data.validation, "The same, held out; evaluations read it when a task names no data.")
@@ -62,6 +71,7 @@ void declare_data(Schema& schema, DataSection& data) {
                "Tokens a sequence; at least 2·parallel.context. A longer document is cut into pieces of this length, "
                "none is dropped. Memory and the attention's share of the time grow with it.")
       .at_least(2)
+      .at_most(kMostTokens)
       .default_is("required")
       .habits({"max_seq_len", "max_seq_length", "seq_length", "seq_len", "block_size", "context_length", "max_length",
                "cutoff_len"});
@@ -89,6 +99,7 @@ void declare_train(Schema& schema, TrainSection& train) {
                  "sequences; its loss is the mean over all their target tokens.");
   schema.integer("train.max_steps", train.max_steps, "Steps of the whole run; this or train.epochs.")
       .at_least(1)
+      .at_most(static_cast<double>(kMostSteps))
       .may_change()
       .habits({"num_steps", "steps", "total_steps", "max_iters", "train_iters", "iterations"});
   schema.number("train.epochs", train.epochs, "Passes over the data instead: ceil(epochs · sequences / step) steps.")
@@ -98,11 +109,13 @@ void declare_train(Schema& schema, TrainSection& train) {
       .integer("train.micro_batch_size", train.micro_batch_size,
                "Sequences at a time on each data-parallel rank. Activation memory grows with it.")
       .at_least(1)
+      .at_most(kMostSequences)
       .habits({"batch_size", "per_device_train_batch_size", "train_micro_batch_size_per_gpu", "device_batch_size"});
   schema
       .integer("train.gradient_accumulation_steps", train.gradient_accumulation_steps,
                "Micro-batches a step: a larger batch for time instead of memory.")
       .at_least(1)
+      .at_most(kMostSequences)
       .habits({"accumulation_steps", "grad_accum", "accumulate_grad_batches", "gradient_accumulation", "accum_iter"});
   schema.choice("train.optimizer", train.optimizer, {{"adamw", "adamw"}}, "Decoupled decay, as PyTorch's AdamW.")
       .habits({"optim", "optimizer_type"});
@@ -120,6 +133,7 @@ void declare_train(Schema& schema, TrainSection& train) {
       .habits({"lr_scheduler_type", "scheduler", "lr_decay_style", "schedule"});
   schema.integer("train.warmup_steps", train.warmup_steps, "Steps of linear growth from learning_rate/W.")
       .at_least(0)
+      .at_most(static_cast<double>(kMostSteps))
       .habits({"lr_warmup_steps", "warmup_iters", "warmup", "num_warmup_steps"});
   schema.number("train.warmup_ratio", train.warmup_ratio, "The same as a share of all steps, rounded up.")
       .at_least(0)
@@ -183,6 +197,27 @@ void declare_train(Schema& schema, TrainSection& train) {
   schema.integer("train.seed", train.seed, "Of weights and order; the same on every layout.")
       .at_least(0)
       .habits({"random_seed", "data_seed"});
+  schema.section("train.spike",
+                 "A loss that jumps: more than factor times the median of the last window losses. Off unless factor or "
+                 "action is given. Five spikes in a row end the run with 76.");
+  schema.number("train.spike.factor", train.spike.factor, "So many times the median is a spike.")
+      .above(1)
+      .may_change()
+      .default_is("off; 3 with an action")
+      .habits({"spike_factor", "loss_spike_threshold"});
+  schema
+      .integer("train.spike.window", train.spike.window,
+               "Losses the median is of; none is judged before half of them stand.")
+      .at_least(2)
+      .at_most(100000)
+      .may_change();
+  schema
+      .choice("train.spike.action", train.spike.action,
+              {{"skip", SpikeAction::kSkip}, {"rollback", SpikeAction::kRollback}, {"stop", SpikeAction::kStop}},
+              "skip: no update in this step. rollback: back to the newest checkpoint, and on with the sequences behind "
+              "the spike. stop: end with 76; the checkpoints stand.")
+      .may_change()
+      .default_is("off; skip with a factor");
 }
 
 namespace {
@@ -219,6 +254,22 @@ void declare_run(Schema& schema, RunConfig& config) {
   declare_output(schema, config.output);
 }
 
+void require_way_down(const TrainSection& train, int64_t steps, const std::string& where) {
+  if (train.lr_scheduler == ScheduleKind::kOneCycle && train.warmup(steps) >= steps)
+    fail(ExitCode::kUsage, "one_cycle with {} warm-up steps of {} has no way down, {}, shorten the warm-up",
+         train.warmup(steps), steps, where);
+}
+
+int64_t steps_of(const TrainSection& train, int64_t sequences, int64_t block) {
+  if (train.max_steps) return *train.max_steps;
+  const double steps = std::ceil(*train.epochs * static_cast<double>(sequences) / static_cast<double>(block));
+  if (!(steps <= static_cast<double>(kMostSteps)))
+    fail(ExitCode::kUsage, "{} epochs of {} sequences are more than {} steps, in train.epochs, give fewer",
+         *train.epochs, sequences, kMostSteps);
+  require_way_down(train, static_cast<int64_t>(steps), "train.lr_scheduler");
+  return static_cast<int64_t>(steps);
+}
+
 void check_run(const Schema& schema, const RunConfig& config) {
   const auto need = [&](const char* name, const char* example) {
     if (!schema.given(name)) {
@@ -252,11 +303,8 @@ void check_run(const Schema& schema, const RunConfig& config) {
     fail(ExitCode::kUsage, "train.max_steps is missing, {}, add it, or train.epochs", schema.source());
   }
   exclude("train.warmup_steps", "train.warmup_ratio", "keep one of them");
-  if (config.train.lr_scheduler == ScheduleKind::kOneCycle && config.train.max_steps &&
-      config.train.warmup(*config.train.max_steps) >= *config.train.max_steps) {
-    fail(ExitCode::kUsage, "one_cycle with {} warm-up steps of {} has no way down, {}, shorten the warm-up",
-         config.train.warmup(*config.train.max_steps), *config.train.max_steps, schema.where("train.lr_scheduler"));
-  }
+  if (config.train.max_steps)
+    require_way_down(config.train, *config.train.max_steps, schema.where("train.lr_scheduler"));
   if (config.train.recompute == Recompute::kNone) {
     if (config.train.mlp_tile)
       fail(ExitCode::kUsage,

@@ -47,6 +47,18 @@ struct DataSection {
   bool shuffle = true;
 };
 
+// What to do about a loss that jumps: launch/train/spike_guard.h. Off unless factor or action is given.
+enum class SpikeAction { kSkip, kRollback, kStop };
+struct SpikeSection {
+  std::optional<double> factor;  // times the median
+  int64_t window = 100;          // losses the median is of
+  std::optional<SpikeAction> action;
+
+  bool on() const { return factor || action; }
+  double factor_or_default() const { return factor.value_or(3.0); }
+  SpikeAction action_or_default() const { return action.value_or(SpikeAction::kSkip); }
+};
+
 struct TrainSection {
   std::optional<int64_t> max_steps;  // this or epochs
   std::optional<double> epochs;
@@ -64,10 +76,16 @@ struct TrainSection {
   std::optional<int64_t> mlp_tile;  // empty: all rows at once
   Offload offload = Offload::kNone;
   int64_t seed = 42;
+  SpikeSection spike;
 
   // Warm-up steps W of a run of `steps` steps; a ratio rounds up.
   int64_t warmup(int64_t steps) const;
 };
+
+// More steps than this are a slip of the pen; every count made of steps fits behind it.
+inline constexpr int64_t kMostSteps = int64_t{1} << 40;
+// More ranks, or more on one axis, than any machine has: products of three axes stay far below 2^63.
+inline constexpr int64_t kMostRanks = int64_t{1} << 20;
 
 struct ParallelSection {
   int64_t tensor = 1;
@@ -131,6 +149,12 @@ void declare_checkpoint(Schema& schema, CheckpointSection& section);
 void declare_eval(Schema& schema, EvalSection& section);
 // All of them, and `output`: what `carillon train` takes.
 void declare_run(Schema& schema, RunConfig& config);
+
+// Steps of a run over `sequences` sequences, `block` a step. Error 64 for more than kMostSteps, and for one_cycle whose
+// warm-up takes all of them.
+int64_t steps_of(const TrainSection& train, int64_t sequences, int64_t block);
+// Error 64 for one_cycle without a way down, naming `where`.
+void require_way_down(const TrainSection& train, int64_t steps, const std::string& where);
 
 // What no single key can know: base or geometry, steps or epochs, what is required. Error 64 naming keys and places.
 // To be called after everything was applied.

@@ -6,6 +6,7 @@
 #include "launch/config/values.h"
 #include "runtime/check.h"
 #include "runtime/error.h"
+#include "runtime/foreign_error.h"
 #include "runtime/text.h"
 
 namespace carillon {
@@ -184,6 +185,7 @@ bool Schema::is_section(const std::string& name) const {
 }
 
 void Schema::apply_file(const std::string& path) {
+  const WorkingOn file(path);
   source_ = printable(path);
   apply(parse_yaml_file(path));
 }
@@ -227,6 +229,7 @@ void Schema::apply_override(std::string_view argument) {
   const size_t equals = argument.find('=');
   const std::string name(argument.substr(0, equals));
   const std::string place = fmt::format("argument '{}'", printable(argument.substr(0, 80)));
+  const WorkingOn here(place);
   if (equals == std::string_view::npos || name.empty()) {
     fail(ExitCode::kUsage, "'{}' is neither a file nor KEY=VALUE, {}, write key=value", printable(argument), place);
   }

@@ -12,8 +12,8 @@
 #include <ctime>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 
+#include "launch/session/process_id.h"
 #include "runtime/error.h"
 
 namespace carillon {
@@ -23,26 +23,6 @@ namespace fs = std::filesystem;
 
 constexpr int kSecondsBetweenTouches = 20;
 constexpr int kSecondsUntilStale = 180;  // on another host; clocks may differ by some of it
-
-std::string host_name() {
-  char name[256] = "";
-  gethostname(name, sizeof name - 1);
-  return name;
-}
-
-// Field 22 of /proc/PID/stat: when the process began, in clock ticks since boot; empty when there is none. A process
-// number may be used again, number and time together are not.
-std::string start_time(const std::string& pid) {
-  std::ifstream file("/proc/" + pid + "/stat");
-  std::string text(std::istreambuf_iterator<char>(file), {});
-  const size_t name_end = text.rfind(')');
-  if (name_end == std::string::npos) return "";
-  std::istringstream fields(text.substr(name_end + 2));
-  std::string field;
-  for (int number = 3; number <= 22 && fields >> field; ++number)
-    if (number == 3 && (field == "Z" || field == "X")) return "";  // dead, only not yet collected
-  return field;
-}
 
 }  // namespace
 
@@ -61,8 +41,7 @@ SweepClaims::SweepClaims(const std::string& folder) : folder_(folder + "/claims"
   fs::create_directories(folder_, error);
   if (error)
     fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, make the folder writable", error.message(), folder_);
-  const std::string pid = std::to_string(getpid());
-  mine_ = host_name() + " " + pid + " " + start_time(pid) + "\n";
+  mine_ = this_process() + "\n";
 }
 
 SweepClaims::~SweepClaims() { give_back(); }
@@ -99,7 +78,7 @@ bool SweepClaims::take(const std::string& id) {
     }
   }
   held_ = path;
-  leaving_ = false;
+  leaving_ = false;  // no heart beats yet
   heart_ = std::thread([this] { keep_touching(); });
   return true;
 }
@@ -109,15 +88,18 @@ void SweepClaims::keep_touching() {
   sigset_t all;
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, nullptr);
-  for (int tenths = 0; !leaving_; ++tenths) {
-    if (tenths % (10 * kSecondsBetweenTouches) == 0) utimensat(AT_FDCWD, held_.c_str(), nullptr, 0);
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
-  }
+  std::unique_lock guard(mutex_);
+  while (!leave_.wait_for(guard, std::chrono::seconds(kSecondsBetweenTouches), [this] { return leaving_; }))
+    utimensat(AT_FDCWD, held_.c_str(), nullptr, 0);
 }
 
 void SweepClaims::give_back() {
   if (held_.empty()) return;
-  leaving_ = true;
+  {
+    const std::lock_guard guard(mutex_);
+    leaving_ = true;
+  }
+  leave_.notify_all();
   heart_.join();
   std::error_code error;
   fs::remove(held_, error);

@@ -3,7 +3,8 @@
 // while.
 #pragma once
 
-#include <atomic>
+#include <condition_variable>
+#include <mutex>
 #include <string>
 #include <thread>
 
@@ -28,8 +29,10 @@ class SweepClaims {
   std::string folder_;
   std::string mine_;  // what stands in this process's claims
   std::string held_;
-  std::atomic<bool> leaving_{false};
   std::thread heart_;
+  std::mutex mutex_;
+  std::condition_variable leave_;
+  bool leaving_ = false;
 };
 
 // Whole under an advisory lock that processes of one sweep take turns with.

@@ -14,6 +14,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr double kMostWindowTokens = 4294967296.0;  // 2^32: a slip of the pen beyond
+
 // The task with its defaults, or error 64 naming what is wrong.
 Json resolve_task(const Json& given) {
   if (!given.is_object() || !given.contains("task") || !given["task"].is_string())
@@ -49,6 +51,9 @@ Json resolve_task(const Json& given) {
            : otherwise.is_boolean()      ? "true or false"
            : otherwise.is_number_float() ? "a number"
                                          : "a whole number");
+    // What is counted in a task is a slip of the pen beyond this, and wraps where it is multiplied.
+    if (value.is_number_integer() && key != "seed" && (value > INT32_MAX || value < -INT32_MAX))
+      fail(ExitCode::kUsage, "{} of task {} is {}, in tasks, {} is the most", key, type, value.dump(), INT32_MAX);
     task[key] = value;
   }
   return task;
@@ -93,7 +98,17 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
       .required();
   schema.custom(
       "checkpoints", "all | newest | list of steps", "Which checkpoints of a run.",
-      [&config](const YamlNode& node) { config.checkpoints = detail::free_json(node); },
+      [&config](const YamlNode& node) {
+        config.checkpoints = detail::free_json(node);
+        const bool word = config.checkpoints == "all" || config.checkpoints == "newest";
+        const bool steps = config.checkpoints.is_array() && !config.checkpoints.empty() &&
+                           std::all_of(config.checkpoints.begin(), config.checkpoints.end(),
+                                       [](const Json& step) { return step.is_number_integer() && step >= 0; });
+        if (!word && !steps)
+          fail(ExitCode::kUsage,
+               "checkpoints cannot be {}, {}, it takes all, newest or a list of steps such as [100, 200]",
+               node.describe(), node.where);
+      },
       [&config] { return std::optional<Json>(config.checkpoints); });
   schema.custom(
       "rope", "mapping", "Named settings, merged over the model's own.",
@@ -114,6 +129,7 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
             key.name = "lengths";
             if (node.kind != YamlNode::Kind::kSequence)
               fail(ExitCode::kUsage, "lengths is no list, {}, write [4k, 8k]", node.where);
+            key.at_least(2).at_most(kMostWindowTokens);
             for (const YamlNode& item : node.items) config.lengths.push_back(detail::read_integer(key, item));
           },
           [&config] { return std::optional<Json>(config.lengths); })
@@ -125,6 +141,10 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
           [&config] { return std::optional<Json>(config.tasks); })
       .required();
   schema.boolean("watch", config.watch, "Whether to wait for more checkpoints until every run says it has ended.");
+  schema
+      .duration("watch_patience", config.watch_patience,
+                "How long watch waits for a run that is not at work: not begun, queued again, or dead without a word.")
+      .above(0);
   schema.text("output", config.output, "The sweep's folder: evals.jsonl, table.csv, lm_eval.json, report.html.")
       .required();
   declare_data(schema, config.data);
@@ -170,11 +190,12 @@ void resolve_tasks(SweepConfig& config) {
   }
 }
 
-bool all_ended(const SweepConfig& config) {
-  return std::all_of(config.models.begin(), config.models.end(), [](const std::string& model) {
-    return fs::is_directory(fs::path(model) / "checkpoints") ? fs::exists(fs::path(model) / "ended")
-                                                             : fs::exists(model);
-  });
+bool may_be_run_folder(const std::string& model) {
+  std::error_code error;
+  const fs::path path(model);
+  if (fs::is_directory(path / "checkpoints", error)) return true;
+  if (!fs::is_directory(path, error)) return false;
+  return !fs::exists(path / "config.json", error) && !fs::exists(path / "manifest.json", error);
 }
 
 Json to_json(const SweepPoint& point) {
@@ -194,7 +215,7 @@ std::vector<SweepPoint> sweep_points(const SweepConfig& config) {
   std::vector<SweepPoint> points;
   for (const std::string& model : config.models) {
     std::vector<std::pair<std::optional<int64_t>, std::string>> paths;
-    if (fs::is_directory(fs::path(model) / "checkpoints")) {
+    if (fs::is_directory(fs::path(model) / "checkpoints") || (config.watch && may_be_run_folder(model))) {
       for (const CheckpointFolder& found : chosen(config, model)) paths.emplace_back(found.step, found.path);
     } else {
       if (!fs::exists(model) && config.watch) continue;

@@ -18,7 +18,8 @@ struct SweepConfig {
   DataSection data;            // validation: what a task without `data` reads; tokenizer
   ParallelSection parallel;
   RuntimeSection runtime;
-  bool watch = false;  // whether to wait for checkpoints of runs that have not ended
+  bool watch = false;            // whether to wait for checkpoints of runs that have not ended
+  double watch_patience = 1800;  // seconds a run that does not move is waited for
   std::string output;
 };
 
@@ -50,7 +51,8 @@ SweepPoint sweep_point_of(const Json& json);
 // (those that are there now). Errors 66 for a model that is not there; with `watch` it has no points yet.
 std::vector<SweepPoint> sweep_points(const SweepConfig& config);
 
-// Whether no more checkpoints will come: every model is a file or folder that stands, or a run that says it has ended.
-bool all_ended(const SweepConfig& config);
+// Whether `model` is the folder of a run, as far as it has come: it has checkpoints, or it is a folder that is nothing
+// else (neither a checkpoint nor a Hugging Face model).
+bool may_be_run_folder(const std::string& model);
 
 }  // namespace carillon

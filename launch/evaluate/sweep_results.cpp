@@ -29,8 +29,11 @@ Json common(const SweepPoint& point, double seconds) {
           {"seconds", seconds}};
 }
 
-// A field of a CSV file; quoted where it must be.
-std::string csv(const std::string& text) {
+// A field of a CSV file; quoted where it must be. A spreadsheet takes what begins with one of = + - @, a tab or a
+// return for a formula and runs it: a quote before it makes it text. Controls are shown, not sent.
+std::string csv(const std::string& name) {
+  std::string text = printable(name);
+  if (!text.empty() && std::string_view("=+-@").find(text[0]) != std::string_view::npos) text.insert(0, "'");
   if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
   std::string quoted = "\"";
   for (const char c : text) quoted += c == '"' ? "\"\"" : std::string(1, c);
@@ -56,13 +59,36 @@ Json failure_of(const SweepPoint& point, const std::string& error, double second
 
 std::string main_metric(const Json& task) { return task_kinds().at(task["task"].get<std::string>()).main_metric; }
 
-std::map<std::string, Json> SweepResults::read() const {
-  std::map<std::string, Json> records;
-  const std::string remedy = "this line is no record, mend it or name another output";
-  JsonLines lines(folder_ + "/evals.jsonl", JsonLines::LastLine::kMustEnd, remedy);
-  while (auto record = lines.next()) {
-    const std::string point = JsonFields(*record, {lines.place(), remedy}).text("point");
-    records[point] = std::move(*record);
+const std::map<std::string, Json>& SweepResults::read() const {
+  std::ifstream file(folder_ + "/evals.jsonl", std::ios::binary);
+  file.seekg(0, std::ios::end);
+  if (!file || file.tellg() < read_to_) {  // not there, or begun anew
+    records_.clear();
+    read_to_ = lines_ = 0;
+  }
+  file.clear();
+  file.seekg(read_to_);
+  for (std::string line; std::getline(file, line);) {
+    if (file.eof()) break;  // no newline: of a process that died, or one that is writing
+    ++lines_;
+    Json record = Json::parse(line, nullptr, false);
+    if (record.is_discarded() || !record.is_object() || !record.contains("point") || !record["point"].is_string() ||
+        !record.contains("status"))
+      fail(ExitCode::kBadInput, "this line is no record, {}/evals.jsonl:{}, mend it or name another output", folder_,
+           lines_);
+    read_to_ += static_cast<int64_t>(line.size()) + 1;
+    const std::string point = record["point"].get<std::string>();
+    records_[point] = std::move(record);
+  }
+  return records_;
+}
+
+std::vector<Json> SweepResults::read_lines() const {
+  std::vector<Json> records;
+  std::ifstream file(folder_ + "/evals.jsonl", std::ios::binary);
+  for (std::string line; std::getline(file, line) && !file.eof();) {
+    Json record = Json::parse(line, nullptr, false);
+    if (record.is_object()) records.push_back(std::move(record));
   }
   return records;
 }
@@ -87,7 +113,7 @@ void SweepResults::append(const Json& record) const {
 }
 
 std::string SweepResults::table(const SweepConfig& config, const std::vector<SweepPoint>& points) const {
-  const auto records = read();
+  const auto& records = read();
   std::string text;
   for (const Json& task : config.tasks) {
     const std::string metric = main_metric(task);
@@ -112,7 +138,7 @@ std::string SweepResults::table(const SweepConfig& config, const std::vector<Swe
 }
 
 void SweepResults::write_files(const std::vector<SweepPoint>& points) const {
-  const auto records = read();
+  const auto& records = read();
   std::string rows = "model,step,rope,length,task,metric,value\n";
   Json lm = {{"results", Json::object()}, {"configs", Json::object()}, {"versions", Json::object()}};
   for (const SweepPoint& point : points) {

@@ -14,8 +14,11 @@ class SweepResults {
  public:
   explicit SweepResults(std::string folder) : folder_(std::move(folder)) {}
 
-  // The last record of each point. Error 65 for a line that is no record.
-  std::map<std::string, Json> read() const;
+  // The last record of each point. Only what was appended since the last call is read: other processes append too, and
+  // asking between thousands of points must not cost more the more are done. Error 65 for a line that is no record.
+  const std::map<std::string, Json>& read() const;
+  // Every record there is, of points or not.
+  std::vector<Json> read_lines() const;
   // Appends under the folder's lock; a cut last line, of a process that died, is removed first. Error 74.
   void append(const Json& record) const;
 
@@ -26,6 +29,8 @@ class SweepResults {
 
  private:
   std::string folder_;
+  mutable std::map<std::string, Json> records_;
+  mutable int64_t read_to_ = 0, lines_ = 0;  // bytes and lines of evals.jsonl that records_ holds
 };
 
 // A point's record, done or failed; point_runner.h runs the point.

@@ -3,6 +3,13 @@
 #include <algorithm>
 
 namespace carillon {
+namespace {
+
+std::string point_key(const std::string& rope, int64_t length, const std::string& task) {
+  return Json{rope, length, task}.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace
 
 bool evaluates(const EvalSection& eval) { return eval.every_steps || eval.every || !eval.at.empty() || eval.at_end; }
 
@@ -24,13 +31,15 @@ bool TrainingEvaluator::due_by_clock() const {
          std::chrono::duration<double>(std::chrono::steady_clock::now() - last_).count() >= *schedule_.every;
 }
 
-void TrainingEvaluator::run(int64_t step, const std::function<bool()>& stop,
+bool TrainingEvaluator::run(int64_t step, const std::function<bool()>& stop,
                             const std::function<void(const std::string&)>& say) {
   last_ = std::chrono::steady_clock::now();
+  const std::set<std::string> done = points_done(step);
   for (const auto& [name, settings] : sweep_.rope.items())
     for (const int64_t length : sweep_.lengths)
       for (const Json& task : sweep_.tasks) {
-        if (stop()) return;
+        if (done.contains(point_key(name, length, task["name"]))) continue;
+        if (stop()) return false;
         const SweepPoint point{"", sweep_.output, step, "", name, settings, length, task};
         Json record = record_point(point, [&] { return runner_.run(point); });
         // Named by step, rope, length and task; a sweep's point numbers mean something else.
@@ -43,6 +52,27 @@ void TrainingEvaluator::run(int64_t step, const std::function<bool()>& stop,
                           outcome_of(point, record)));
         });
       }
+  return true;
+}
+
+std::set<std::string> TrainingEvaluator::points_done(int64_t step) const {
+  std::string lines;
+  agree(*grid_.world, [&] {
+    if (grid_.world->rank() != 0) return;
+    for (const Json& record : results_.read_lines())
+      if (record.value("step", Json()) == step && record.value("status", "") == "ok")
+        lines +=
+            point_key(record.value("rope_name", ""), record.value("length", int64_t{0}), record.value("task", "")) +
+            '\n';
+  });
+  lines = broadcast_text(*grid_.world, lines);
+  std::set<std::string> done;
+  for (size_t at = 0; at < lines.size();) {
+    const size_t end = lines.find('\n', at);
+    done.insert(lines.substr(at, end - at));
+    at = end + 1;
+  }
+  return done;
 }
 
 }  // namespace carillon

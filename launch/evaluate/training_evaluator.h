@@ -5,6 +5,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "data/tokenizer/tokenizer.h"
@@ -25,11 +26,14 @@ class TrainingEvaluator {
   // `eval.every`, by the clock of whoever asks.
   bool due_by_clock() const;
 
-  // Runs all points, one record each into the run's evals.jsonl; `stop` is asked between points, on every rank alike. A
-  // point that fails is recorded with its reason. Collective.
-  void run(int64_t step, const std::function<bool()>& stop, const std::function<void(const std::string&)>& say);
+  // Runs all points that evals.jsonl has no good record of for this step, one record each; `stop` is asked between
+  // points, on every rank alike. A point that fails is recorded with its reason. False when it stopped before the last.
+  // Collective.
+  bool run(int64_t step, const std::function<bool()>& stop, const std::function<void(const std::string&)>& say);
 
  private:
+  std::set<std::string> points_done(int64_t step) const;  // the same on every rank
+
   ProcessGrid& grid_;
   EvalSection schedule_;
   SweepConfig sweep_;

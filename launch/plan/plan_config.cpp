@@ -4,9 +4,16 @@
 #include <fstream>
 #include <sstream>
 
+#include "launch/session/run_checks.h"
 #include "launch/train/training_step.h"
 
 namespace carillon {
+namespace {
+
+// The search over layouts goes through the divisors of the ranks; more than this on one machine are a slip of the pen.
+constexpr double kMostPlannedRanks = 131072;
+
+}  // namespace
 
 void declare_plan(Schema& schema, PlanConfig& config) {
   PlanSection& plan = config.plan;
@@ -16,13 +23,15 @@ void declare_plan(Schema& schema, PlanConfig& config) {
             "Its rates: h100-sxm, a100, b200; `this`, what `carillon bench` measured here; or the path of such a file. "
             "auto: this if it was measured, else h100-sxm.")
       .habits({"machine", "gpu", "hardware"});
-  schema.integer("plan.nodes", plan.nodes, "Nodes.").at_least(1).default_is("1");
+  schema.integer("plan.nodes", plan.nodes, "Nodes.").at_least(1).at_most(kMostPlannedRanks).default_is("1");
   schema.integer("plan.ranks_per_node", plan.ranks_per_node, "Ranks on each: one a GPU, on a CPU cores / threads.")
       .at_least(1)
+      .at_most(kMostPlannedRanks)
       .default_is("the profile's")
       .habits({"gpus_per_node"});
   schema.integer("plan.ranks", plan.ranks, "All ranks, in place of nodes · ranks_per_node.")
       .at_least(1)
+      .at_most(kMostPlannedRanks)
       .default_is("nodes · ranks_per_node");
   schema.integer("plan.memory", plan.memory, "Bytes of a rank (24g), in place of the profile's.")
       .at_least(1)
@@ -83,6 +92,9 @@ PlannedMachine planned_machine(const PlanConfig& config, const Notice& notice) {
   // A CPU's memory is its ranks' together.
   if (profile.device == "cpu" && machine.ranks_per_node != profile.ranks_per_node)
     profile.memory_bytes = profile.memory_bytes * std::max(1, profile.ranks_per_node) / machine.ranks_per_node;
+  if (static_cast<double>(machine.nodes) * static_cast<double>(machine.ranks_per_node) > kMostPlannedRanks)
+    fail(ExitCode::kUsage, "{} nodes of {} ranks are more than {:.0f} ranks, in plan.nodes, plan fewer", machine.nodes,
+         machine.ranks_per_node, kMostPlannedRanks);
   if (plan.memory) profile.memory_bytes = *plan.memory;
   if (plan.host_memory) profile.host_memory_bytes = *plan.host_memory;
   return machine;
@@ -98,6 +110,7 @@ ModelConfig planned_model(const RunConfig& config, const Notice& notice) {
   text << file.rdbuf();
   ModelConfig model = parse_model_config(text.str(), text_file);
   static_cast<ModelRope&>(model) = merge_model_rope(model, config.rope.settings, "rope");
+  require_possible_sizes(model, config);
   return model;
 }
 

@@ -9,6 +9,7 @@
 #include "data/formats/model_source.h"
 #include "launch/report/report.h"
 #include "model/config.h"
+#include "runtime/foreign_error.h"
 #include "runtime/json_lines.h"
 
 namespace carillon {
@@ -58,6 +59,7 @@ void add_rope(ReportInput& input, const std::string& model, const Json& record, 
 }  // namespace
 
 ReportInput read_results(const std::string& given) {
+  const WorkingOn here(given);
   if (!fs::exists(given))
     fail(ExitCode::kMissingInput, "there are no results, {}, name a sweep's or a run's folder", given);
   const fs::path folder = fs::is_directory(given) ? fs::path(given) : fs::path(given).parent_path();

@@ -3,8 +3,10 @@
 #include <set>
 
 #include "data/formats/fused_source.h"
-
 #include "launch/session/model_tensors.h"
+#include "launch/session/run_checks.h"
+#include "runtime/foreign_error.h"
+#include "runtime/stop_request.h"
 
 namespace carillon {
 
@@ -17,6 +19,7 @@ OpenedModel open_model(Communicator& world, const std::string& path, const Json&
   });
   resolved = broadcast_text(world, resolved);
   agree(world, [&] {
+    const WorkingOn here(resolved);
     model.source = ModelSource::open(resolved);
     const std::string where = model.source->path();
     model.config = parse_model_config(model.source->config_json(), where);
@@ -32,16 +35,23 @@ OpenedModel open_model(Communicator& world, const std::string& path, const Json&
 }
 
 OpenedModel open_run_model(Communicator& world, const RunConfig& config, const Notice& notice) {
-  if (config.model.base) return open_model(world, *config.model.base, config.rope.settings, notice);
+  if (config.model.base) {
+    OpenedModel opened = open_model(world, *config.model.base, config.rope.settings, notice);
+    require_possible_sizes(opened.config, config);
+    return opened;
+  }
   OpenedModel model;
   model.config = parse_model_config(config.model.config_json(), "the configuration's model:", ExitCode::kUsage);
   static_cast<ModelRope&>(model.config) = merge_model_rope(model.config, config.rope.settings, "rope");
+  require_possible_sizes(model.config, config);
   return model;
 }
 
 void load_weights(Communicator& world, Backend& backend, ModelSource& source, Parameters& parameters,
                   const Notice& notice) {
   agree(world, [&] {
+    stop_point("loading a model");
+    const WorkingOn here(source.path());
     std::vector<NamedShard> shards = parameters.weight_shards(backend, true);
     source.read(shards);
     std::set<std::string> known;

@@ -27,7 +27,12 @@ void mention_idle_processors(int ranks, const RuntimeSection& runtime, const Dev
 }  // namespace
 
 GridShape grid_shape(const ParallelSection& parallel, int ranks) {
-  const int64_t inner = parallel.tensor * parallel.context;
+  const int64_t inner = parallel.tensor * parallel.context;  // both at most kMostRanks
+  if (const int64_t all = inner * parallel.data.value_or(1); inner > kMostRanks || all > kMostRanks)
+    fail(ExitCode::kUsage,
+         "parallel.data {} · parallel.context {} · parallel.tensor {} is more ranks than any machine has, in the "
+         "configuration, {} were started",
+         parallel.data.value_or(1), parallel.context, parallel.tensor, ranks);
   if (!parallel.data && ranks % inner != 0)
     fail(ExitCode::kUsage,
          "parallel.tensor {} · parallel.context {} = {} does not divide the {} ranks that were started, in the "

@@ -7,6 +7,11 @@
 namespace carillon {
 namespace {
 
+constexpr double kMostNodes = 65536, kMostTasks = 4096;
+constexpr double kLongestJob = 365 * 86400.0;  // seconds; sites allow days
+constexpr double kLargestSignalTime = 65535;   // sbatch takes 16 bits
+constexpr double kSlurmMayBeEarly = 60;        // seconds: it looks once a minute
+
 // A directive's value stands on a comment line: no line break, nothing a name would not hold.
 std::string directive(const std::string& value, const char* key) {
   if (value.empty() || value.find_first_of(" \t\r\n'\"\\`$") != std::string::npos)
@@ -34,23 +39,36 @@ std::string shell_word(const std::string& word) {
 
 void declare_slurm(Schema& schema, SlurmSection& slurm) {
   schema.section("slurm", "What the site gives.");
-  schema.integer("slurm.nodes", slurm.nodes, "Nodes.").at_least(1);
-  schema.integer("slurm.tasks_per_node", slurm.tasks_per_node, "Ranks on each.").at_least(1);
-  schema.integer("slurm.cpus_per_task", slurm.cpus_per_task, "Threads of a rank.").at_least(1);
-  schema.duration("slurm.time", slurm.time, "Limit of the job.").above(0);
+  schema.integer("slurm.nodes", slurm.nodes, "Nodes.").at_least(1).at_most(kMostNodes);
+  schema.integer("slurm.tasks_per_node", slurm.tasks_per_node, "Ranks on each.").at_least(1).at_most(kMostTasks);
+  schema.integer("slurm.cpus_per_task", slurm.cpus_per_task, "Threads of a rank.").at_least(1).at_most(kMostTasks);
+  schema.duration("slurm.time", slurm.time, "Limit of the job; longer than signal_seconds and a minute.")
+      .above(0)
+      .at_most(kLongestJob);
   schema.text("slurm.partition", slurm.partition, "Partition.").default_is("the site's");
   schema.text("slurm.account", slurm.account, "Account.").default_is("yours");
   schema.text("slurm.job_name", slurm.job_name, "Name of the job.").default_is("carillon");
   schema.integer("slurm.signal_seconds", slurm.signal_seconds, "So long before the limit a checkpoint is written.")
-      .at_least(1);
+      .at_least(1)
+      .at_most(kLargestSignalTime);
   schema.boolean("slurm.mpirun", slurm.mpirun, "Start ranks with mpirun in place of srun and PMIx.");
   schema.integer("slurm.array", slurm.array, "Tasks of a job array that share a sweep.")
       .at_least(1)
+      .at_most(kMostNodes)
       .default_is("no array");
 }
 
-std::string slurm_script(const SlurmSection& slurm, const std::string& command,
+void require_working_job(const SlurmSection& slurm) {
+  if (slurm.time <= static_cast<double>(slurm.signal_seconds) + kSlurmMayBeEarly)
+    fail(ExitCode::kUsage,
+         "the job's limit of {:.0f} s leaves nothing before the signal, which comes {} s earlier (Slurm may send it a "
+         "minute before that), in slurm.time, give more time or a smaller slurm.signal_seconds",
+         slurm.time, slurm.signal_seconds);
+}
+
+std::string slurm_script(const SlurmSection& slurm, const std::string& command, const std::string& output,
                          const std::vector<std::string>& arguments) {
+  require_working_job(slurm);
   const int64_t ranks = slurm.nodes * slurm.tasks_per_node;
   if (slurm.array && command != "sweep")
     fail(ExitCode::kUsage, "slurm.array is for sweeps, on the command line, leave it out: one job trains one run");
@@ -87,10 +105,27 @@ std::string slurm_script(const SlurmSection& slurm, const std::string& command,
       "trap 'kill -USR1 $job 2>/dev/null' USR1 TERM\n"
       "# wait returns early on a trap.\n"
       "while :; do wait $job; code=$?; kill -0 $job 2>/dev/null || break; done\n"
-      "# 85: stopped after a checkpoint, goes on from there. 74 and 75 are worth a retry, a few times.\n"
+      "again() { scontrol requeue \"$SLURM_JOB_ID\"; sleep 60; }\n"
+      "# What the job had done when it last failed, and how often it failed there: three times without anything new "
+      "are\n"
+      "# enough. A stop by a signal (85) costs nothing.\n";
+  text += "output=" + shell_word(output) + "\n";
+  text += command == "sweep" ? "done_so_far() { wc -l 2>/dev/null <\"$output/evals.jsonl\" || echo 0; }\n"
+                             : "done_so_far() { for step in \"$output\"/checkpoints/step-*; do echo \"${step##*/}\"; "
+                               "done | sort | tail -n 1; }\n";
+  text +=
+      "retry() {\n"
+      "  local file=\"$output/.retries-$SLURM_JOB_ID\" failures=0 before='' now\n"
+      "  now=$(done_so_far)\n"
+      "  mkdir -p \"$output\"; [ -f \"$file\" ] && read -r failures before <\"$file\"\n"
+      "  [ \"$before\" = \"$now\" ] || failures=0\n"
+      "  [ \"$failures\" -lt 3 ] || { echo \"failed $failures times without progress: not started again\"; return; }\n"
+      "  echo \"$((failures + 1)) $now\" >\"$file\"; again\n"
+      "}\n"
+      "# 74, 75: disk or a lost peer. Above 128: killed (137: out of memory, 139: crashed).\n"
       "case $code in\n"
-      "  85) scontrol requeue \"$SLURM_JOB_ID\"; sleep 60 ;;\n"
-      "  74 | 75) [ \"${SLURM_RESTART_COUNT:-0}\" -lt 3 ] && { scontrol requeue \"$SLURM_JOB_ID\"; sleep 60; } ;;\n"
+      "  85) again ;;\n"
+      "  74 | 75 | 13[4-9] | 143) retry ;;\n"
       "esac\n"
       "exit $code\n";
   return text;

@@ -18,19 +18,29 @@ std::string number(const std::optional<double>& value) { return value ? number(*
 }  // namespace
 
 std::string line_of(const StepRecord& record) {
+  std::string further;  // keys of records that have something to say
+  if (record.device_memory_bytes) further += fmt::format(",\"device_memory_bytes\":{}", *record.device_memory_bytes);
+  if (record.spike) further += fmt::format(",\"spike\":\"{}\"", *record.spike);
+  if (record.slow_rank)
+    further +=
+        ",\"slow_rank\":" +
+        Json{{"rank", record.slow_rank->rank}, {"host", record.slow_rank->host}, {"times", record.slow_rank->times}}
+            .dump(-1, ' ', false, Json::error_handler_t::replace);
   return fmt::format(
       "{{\"step\":{},\"loss\":{},\"grad_norm\":{},\"lr\":{},\"tokens\":{},\"tokens_total\":{},\"seconds\":{},"
       "\"tokens_per_second\":{},\"peak_memory_bytes\":{}{},\"time\":{},\"communication\":{}}}",
       record.step, number(record.loss), number(record.grad_norm), number(record.lr), record.tokens, record.tokens_total,
-      number(record.seconds), number(record.tokens_per_second), record.peak_memory_bytes,
-      record.device_memory_bytes ? fmt::format(",\"device_memory_bytes\":{}", *record.device_memory_bytes) : "",
-      number(record.time), record.communication.dump());
+      number(record.seconds), number(record.tokens_per_second), record.peak_memory_bytes, further, number(record.time),
+      record.communication.dump());
 }
 
-void cut_records_after(const std::string& path, int64_t step) {
+namespace {
+
+// Bytes of the records up to `step`; nothing when there is no such file.
+std::optional<int64_t> bytes_up_to(const std::string& path, int64_t step) {
   const std::string remedy = "this line is no record, mend it or name another output";
   JsonLines lines(path, JsonLines::LastLine::kMustEnd, remedy);
-  if (!lines.opened()) return;
+  if (!lines.opened()) return std::nullopt;
   int64_t keep = 0;
   while (const auto record = lines.next()) {
     // A record whose step is null belongs to no step of this run; it stays.
@@ -39,7 +49,18 @@ void cut_records_after(const std::string& path, int64_t step) {
     if (integer_of(record->at("step")).value_or(step) > step) break;
     keep = lines.end();
   }
-  if (truncate(path.c_str(), keep) != 0)
+  return keep;
+}
+
+}  // namespace
+
+void require_records(const std::string& folder, int64_t step) {
+  for (const char* name : {"/metrics.jsonl", "/evals.jsonl"}) (void)bytes_up_to(folder + name, step);
+}
+
+void cut_records_after(const std::string& path, int64_t step) {
+  const std::optional<int64_t> keep = bytes_up_to(path, step);
+  if (keep && truncate(path.c_str(), *keep) != 0)
     fail(ExitCode::kInputOutput, "cannot be cut back to step {} ({}), {}, make it writable", step, std::strerror(errno),
          path);
 }

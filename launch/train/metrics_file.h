@@ -7,6 +7,8 @@
 #include <optional>
 #include <string>
 
+#include "launch/train/slow_ranks.h"
+
 namespace carillon {
 
 using Json = nlohmann::ordered_json;
@@ -24,6 +26,8 @@ struct StepRecord {
   // Taken on the fullest device behind the step, by libraries too; nothing where memory is the host's, no key then. No
   // op gives memory back within a step, so this is the peak.
   std::optional<int64_t> device_memory_bytes;
+  std::optional<std::string> spike;     // what was done about a loss that spiked; no key where it did not
+  std::optional<SlowRank> slow_rank;    // no key where none is
   double time = 0;                      // seconds since the epoch
   Json communication = Json::object();  // axis -> {bytes, calls}, over all its ranks
 };
@@ -34,6 +38,9 @@ std::string line_of(const StepRecord& record);
 // Cuts the records of a JSON-lines file past `step`, and an incomplete last line. A file that is not there is fine.
 // Error 74 when it cannot be written, 65 when a line before the cut is no record.
 void cut_records_after(const std::string& path, int64_t step);
+
+// Whether metrics.jsonl and evals.jsonl of `folder` can be cut so: error 65 as above; nothing is written.
+void require_records(const std::string& folder, int64_t step);
 
 class MetricsFile {
  public:

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "launch/session/standard_streams.h"
 #include "runtime/error.h"
 #include "runtime/text.h"
 
@@ -58,7 +59,7 @@ void RunLog::open_file() {
 
 void RunLog::clear_bar() {
   if (bar_width_ == 0) return;
-  std::fprintf(stderr, "\r\x1b[K");
+  write_to_screen("\r\x1b[K");
   bar_width_ = 0;
 }
 
@@ -66,7 +67,7 @@ void RunLog::say(const std::string& line, bool on_screen) {
   if (!speaks_) return;
   if (on_screen) {
     clear_bar();
-    std::fprintf(stderr, "%s\n", line.c_str());
+    write_to_screen(line + "\n");
   }
   if (file_ != nullptr) {
     std::fprintf(file_, "%s\n", line.c_str());
@@ -106,14 +107,13 @@ void RunLog::step(const StepRecord& record, int64_t max_steps, int64_t context) 
   std::string bar =
       "[" + std::string(filled, '=') + std::string(20 - std::min<size_t>(filled, 20), ' ') + "] " + figures;
   bar.resize(std::min(bar.size(), terminal_width() - 1));
-  std::fprintf(stderr, "\r\x1b[K%s", bar.c_str());
-  std::fflush(stderr);
+  write_to_screen("\r\x1b[K" + bar);
   bar_width_ = bar.size();
 }
 
 void RunLog::finish() {
   if (bar_width_ == 0) return;
-  std::fputc('\n', stderr);
+  write_to_screen("\n");
   bar_width_ = 0;
 }
 

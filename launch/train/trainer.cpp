@@ -5,8 +5,12 @@
 #include <bit>
 #include <cmath>
 
+#include "data/checkpoint/checkpoint_folders.h"
 #include "data/files/output_file.h"
 #include "launch/report/report.h"
+#include "launch/session/signals.h"
+#include "parallel/transport/wait_time.h"
+#include "runtime/stop_request.h"
 
 namespace carillon {
 namespace {
@@ -26,13 +30,32 @@ constexpr int64_t kNonfiniteStepsAllowed = 5;
 }  // namespace
 
 ExitCode Trainer::run() {
+  try {
+    return train();
+  } catch (const Error& error) {
+    note_failure(error);
+    throw;
+  }
+}
+
+ExitCode Trainer::train() {
   last_save_ = Clock::now();
   RunTrace trace(*grid_.world, config_.runtime.trace, config_.runtime.profile);
+  stop_requested_ = anyone_signalled();
+  set_stop_mode(StopMode::kTraining);
+  // What was due when a signal came, or is asked for anew, is made up; points that stand are not done again.
+  state_.evaluation_due = evaluator_ && state_.step > 0 && (state_.evaluation_due || evaluation_is_due());
+  if (state_.evaluation_due && !stop_requested_) evaluate();
   while (state_.step < max_steps_ && !stop_requested_) {
     train_step();
     trace.flush();
-    // Before the checkpoint of the same step: whoever resumes from that finds the evaluation done.
-    if (evaluation_is_due() && !stop_requested_) evaluate();
+    if (roll_back_due_) {
+      roll_back();
+      continue;
+    }
+    // Before the checkpoint of the same step: whoever resumes from that finds the evaluation done, or noted as due.
+    state_.evaluation_due = evaluation_is_due();
+    if (state_.evaluation_due && !stop_requested_) evaluate();
     if (save_is_due() && !stop_requested_ && state_.step < max_steps_) save(false);
   }
   if (saved_step_ != state_.step) save(true);
@@ -44,6 +67,20 @@ ExitCode Trainer::run() {
   }
   log_.notice(fmt::format("stopped by a signal after step {}; the same command goes on from there", state_.step));
   return ExitCode::kStopped;
+}
+
+bool Trainer::anyone_signalled() { return grid_.world->max(int64_t{stop_requested()}) > 0; }
+
+// A failure that the same command would only repeat ends the run for whoever watches it. What is worth a retry, or was
+// asked for, does not.
+void Trainer::note_failure(const Error& error) {
+  const ExitCode code = error.code();
+  if (code == ExitCode::kInputOutput || code == ExitCode::kLostPeer || code == ExitCode::kStopped || lock_ == nullptr)
+    return;
+  try {
+    write_whole_file(config_.output + "/ended", fmt::format("{}\nexit code {}\n", state_.step, static_cast<int>(code)));
+  } catch (const Error&) {  // the first failure is the one to be told
+  }
 }
 
 // The page, and for `sweep watch=true` the word that no more checkpoints will come. The run's work stands already: what
@@ -60,20 +97,15 @@ void Trainer::finish_folder() {
 
 void Trainer::train_step() {
   const Clock::time_point begin = Clock::now();
+  const double waited = WaitTime::seconds();
   for (Communicator* axis : {grid_.dp.get(), grid_.cp.get(), grid_.tp.get(), grid_.dp_cp.get()}) axis->reset_traffic();
   StepRecord record;
   record.lr = schedule_.factor(state_.step) * config_.train.learning_rate;
-  const StepSums sums = training_->accumulate(state_.step);
+  const StepSums sums = training_->accumulate(state_.data_step());
   if (sums.weight > 0) {
-    const double loss = sums.loss / sums.weight;
-    bool updated = false;
-    if (std::isfinite(loss)) {
-      record.loss = loss;
-      const auto outcome = network().optimizer().step(sums.weight, record.lr, config_.train.adamw.beta1);
-      if (std::isfinite(outcome.gradient_norm)) record.grad_norm = outcome.gradient_norm;
-      updated = outcome.updated;
-    }
-    state_.nonfinite_steps = updated ? 0 : state_.nonfinite_steps + 1;
+    const bool updated = update(sums, record);
+    state_.nonfinite_steps = updated || record.spike ? 0 : state_.nonfinite_steps + 1;
+    state_.spikes = record.spike ? state_.spikes + 1 : 0;
   }
   state_.step += 1;
   state_.tokens_total += sums.targets;
@@ -81,15 +113,90 @@ void Trainer::train_step() {
   record.step = state_.step;
   record.tokens = sums.targets;
   record.tokens_total = state_.tokens_total;
+  const double own_seconds = seconds_since(begin) - (WaitTime::seconds() - waited);
   share_decisions(record);
+  look_for_slow_rank(record, own_seconds);
   finish_record(record, seconds_since(begin));
   check_ranks_agree(record);
-  if (state_.nonfinite_steps >= kNonfiniteStepsAllowed)
+  give_up_if_lost();
+}
+
+// The update of a step, unless its loss or gradients are not finite, or the loss spikes. True when it was made.
+bool Trainer::update(const TrainingStep::Sums& sums, StepRecord& record) {
+  const double loss = sums.loss / sums.weight;
+  if (!std::isfinite(loss)) return false;
+  record.loss = loss;
+  if (spike_guard_.is_spike(loss)) {
+    const SpikeAction action = config_.train.spike.action_or_default();
+    record.spike = action == SpikeAction::kSkip ? "skip" : action == SpikeAction::kRollback ? "rollback" : "stop";
+    log_.warning(fmt::format("step {}: the loss {:.4g} is a spike, the median of the last {} is {:.4g}: {}",
+                             state_.step + 1, loss, spike_guard_.window().size(), spike_guard_.median(),
+                             action == SpikeAction::kSkip ? "no update in this step" : *record.spike));
+    roll_back_due_ = action == SpikeAction::kRollback;
+    return false;
+  }
+  const auto outcome = network().optimizer().step(sums.weight, record.lr, config_.train.adam_beta1);
+  if (std::isfinite(outcome.gradient_norm)) record.grad_norm = outcome.gradient_norm;
+  if (outcome.updated) spike_guard_.accept(loss);
+  return outcome.updated;
+}
+
+void Trainer::give_up_if_lost() {
+  if (state_.spikes > 0 && config_.train.spike.action_or_default() == SpikeAction::kStop)
     fail(ExitCode::kNumeric,
-         "loss or gradient norm was not finite in {} steps in a row, {}, lower train.learning_rate or resume from an "
-         "older "
-         "checkpoint",
+         "the loss of step {} is more than {} times the median of those before it, {}, lower train.learning_rate, look "
+         "at that step's data, or set train.spike.action=skip",
+         state_.step, config_.train.spike.factor_or_default(), config_.output + "/metrics.jsonl");
+  if (state_.spikes >= kNonfiniteStepsAllowed)
+    fail(ExitCode::kNumeric,
+         "the loss spiked in {} steps in a row, {}, lower train.learning_rate or raise train.spike.factor",
+         state_.spikes, config_.output + "/metrics.jsonl");
+  if (state_.nonfinite_steps < kNonfiniteStepsAllowed) return;
+  set_suspect_checkpoints_aside();
+  fail(ExitCode::kNumeric,
+       "loss or gradient norm was not finite in {} steps in a row, {}, lower train.learning_rate or resume from an "
+       "older "
+       "checkpoint",
+       kNonfiniteStepsAllowed, config_.output + "/metrics.jsonl");
+}
+
+// A checkpoint is proven by the finite step behind it. The one from before the first step that failed, and any later,
+// hold the weights that made it fail (or met the data that did): the next start begins from an older one.
+void Trainer::set_suspect_checkpoints_aside() {
+  agree(*grid_.world, [&] {
+    if (grid_.world->rank() != 0) return;
+    for (const std::string& aside :
+         set_checkpoints_aside(checkpoints_folder(config_), state_.step - state_.nonfinite_steps))
+      log_.warning(fmt::format("{} was written just before losses stopped being finite: set aside", aside));
+  });
+}
+
+// Weights, moments and counts of the newest checkpoint; data goes on behind the sequences already taken.
+void Trainer::roll_back() {
+  roll_back_due_ = false;
+  if (++rollbacks_ > kNonfiniteStepsAllowed)
+    fail(ExitCode::kNumeric,
+         "the run went back {} times without reaching another checkpoint, {}, lower train.learning_rate or raise "
+         "train.spike.factor",
          kNonfiniteStepsAllowed, config_.output + "/metrics.jsonl");
+  const int64_t taken = state_.data_step(), from = state_.step, spikes = state_.spikes;
+  const Notice notice = [this](const std::string& text) { log_.warning(text); };
+  RunConfig newest = config_;
+  newest.checkpoint.resume = "auto";
+  const auto point = load_resume_point(grid_, find_resume_points(*grid_.world, newest, notice), network(), notice);
+  if (!point) {
+    log_.warning("there is no checkpoint to go back to: the step was skipped");
+    return;
+  }
+  state_ = point->state;
+  state_.data_offset = taken - state_.step;
+  state_.spikes = spikes;
+  saved_step_ = state_.step;
+  spike_guard_.set_window(state_.spike_window);
+  agree(*grid_.world, [&] {
+    if (grid_.world->rank() == 0) metrics_.emplace(config_.output, state_.step);
+  });
+  log_.notice(fmt::format("back from step {} to {}", from, point->path));
 }
 
 // One exchange of whole numbers a step: who was signalled, whether rank 0's clock asks for a checkpoint, what went over
@@ -97,7 +204,7 @@ void Trainer::train_step() {
 void Trainer::share_decisions(StepRecord& record) {
   const bool timed = config_.checkpoint.every && seconds_since(last_save_) >= *config_.checkpoint.every;
   const bool main_rank = grid_.world->rank() == 0;
-  std::vector<int64_t> sums{signals_.requested(), main_rank && timed,
+  std::vector<int64_t> sums{stop_requested(), main_rank && timed,
                             main_rank && evaluator_ && evaluator_->due_by_clock()};
   const std::pair<const char*, const Communicator*> axes[] = {
       {"cp", grid_.cp.get()}, {"tp", grid_.tp.get()}, {"dp_cp", grid_.dp_cp.get()}};
@@ -117,6 +224,16 @@ void Trainer::share_decisions(StepRecord& record) {
     const DeviceMemory memory = backend().memory();
     record.device_memory_bytes = grid_.world->max(memory.total - memory.free);
   }
+}
+
+void Trainer::look_for_slow_rank(StepRecord& record, double own_seconds) {
+  if (!backend_->unified()) return;  // a device's waits are on its queue, not in calls
+  record.slow_rank = slow_ranks_.add(*grid_.world, own_seconds);
+  if (record.slow_rank)
+    log_.warning(
+        fmt::format("rank {} on {} takes {:.2f} times as long as the others for its own work in a step: look at "
+                    "that machine",
+                    record.slow_rank->rank, record.slow_rank->host, record.slow_rank->times));
 }
 
 void Trainer::finish_record(StepRecord& record, double seconds) {
@@ -146,28 +263,37 @@ bool Trainer::evaluation_is_due() const {
 void Trainer::evaluate() {
   const TraceSpan span("evaluation");
   timed_evaluation_due_ = false;
-  const auto stop = [this] {
-    stop_requested_ = grid_.world->max(int64_t{signals_.requested()}) > 0;
-    return stop_requested_;
-  };
-  evaluator_->run(state_.step, stop, [this](const std::string& text) { log_.notice(text); });
+  const auto stop = [this] { return stop_requested_ = anyone_signalled(); };
+  state_.evaluation_due = !evaluator_->run(state_.step, stop, [this](const std::string& text) { log_.notice(text); });
 }
 
+// None while steps fail: it would push out one that is known to be good.
 bool Trainer::save_is_due() const {
   const auto& every = config_.checkpoint.every_steps;
+  if (state_.nonfinite_steps > 0) return false;
   return timed_save_due_ || (every && state_.step % *every == 0);
 }
 
 void Trainer::save(bool must_succeed) {
   const TraceSpan span("checkpoint");
   const Clock::time_point begin = Clock::now();
+  state_.spike_window = spike_guard_.window();
   const Manifest manifest = make_manifest(config_, model_.config, grid_, state_);
-  const SaveResult result = save_checkpoint(*grid_.world, checkpoints_folder(config_), manifest,
-                                            checkpoint_shards(network(), grid_), config_.checkpoint.keep);
+  SaveResult result;
+  try {
+    result = save_checkpoint(*grid_.world, checkpoints_folder(config_), manifest, checkpoint_shards(network(), grid_),
+                             config_.checkpoint.keep);
+  } catch (const Error& error) {
+    // The same error on every rank: saving agrees.
+    if (must_succeed || !is_lack_of_space(error)) throw;
+    result.why_not = error.what();
+    if (grid_.world->rank() == 0) remove_unfinished_checkpoints(checkpoints_folder(config_));
+  }
   last_save_ = Clock::now();
   timed_save_due_ = false;
   if (result.saved) {
     saved_step_ = state_.step;
+    rollbacks_ = 0;
     log_.notice(fmt::format("checkpoint {} in {:.1f} s", result.path, seconds_since(begin)));
   } else if (must_succeed) {
     fail(ExitCode::kInputOutput, "no space for the checkpoint of step {} ({}), {}, make room and start again",

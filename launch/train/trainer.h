@@ -7,11 +7,13 @@
 #include <string>
 
 #include "launch/evaluate/training_evaluator.h"
+#include "launch/session/run_lock.h"
 #include "launch/session/session.h"
 #include "launch/train/metrics_file.h"
 #include "launch/train/run_log.h"
 #include "launch/train/run_trace.h"
-#include "launch/train/signals.h"
+#include "launch/train/slow_ranks.h"
+#include "launch/train/spike_guard.h"
 #include "launch/train/training_state.h"
 #include "launch/train/training_step.h"
 #include "model/schedule.h"
@@ -20,26 +22,37 @@ namespace carillon {
 
 class Trainer {
  public:
-  // Opens model, data and the run's folder, and loads the checkpoint to go on from. Collective. `config` as the command
-  // line gave it, the same on every rank.
+  // Opens model and data, loads the checkpoint to go on from, and only then writes into the run's folder, whose lock it
+  // holds all the while: a start that is refused leaves the folder as it was. Collective. `config` as the command line
+  // gave it, the same on every rank.
   Trainer(std::unique_ptr<Communicator> world, RunConfig config, bool quiet);
 
   // Trains to the last step, or until a signal asks to stop. kDone or kStopped; a complete checkpoint stands then.
-  // Errors: 74 when the last checkpoint cannot be written, 76 when losses or gradients stay non-finite.
+  // Errors: 74 when the last checkpoint cannot be written, 76 when losses or gradients stay non-finite or spike. What
+  // another start would only repeat is noted in the file `ended`.
   ExitCode run();
 
   Backend& backend() const { return session_.backend(); }
 
  private:
+  void lock_run_folder();
   void open_run_folder();
   void open_model_and_data();
   void make_network();
   void start_or_resume();
   std::string describe_run() const;
 
+  ExitCode train();
   void train_step();
+  bool update(const TrainingStep::Sums& sums, StepRecord& record);
+  void give_up_if_lost();
+  void set_suspect_checkpoints_aside();
+  void roll_back();
+  void note_failure(const Error& error);
+  bool anyone_signalled();
   void finish_record(StepRecord& record, double seconds);
   void share_decisions(StepRecord& record);
+  void look_for_slow_rank(StepRecord& record, double own_seconds);
   void check_ranks_agree(const StepRecord& record);
   void finish_folder();
   bool save_is_due() const;
@@ -52,8 +65,8 @@ class Trainer {
 
   RunConfig config_;
   RunLog log_;
-  StopSignals signals_;
   Session session_;
+  std::unique_ptr<RunLock> lock_;  // rank 0 only
   Communicator* world_ = &session_.world();  // before there is a grid
   ProcessGrid& grid_ = session_.grid();
   OpenedModel& model_ = session_.model();
@@ -64,6 +77,10 @@ class Trainer {
   std::vector<ResumePoint> resume_points_;
 
   TrainingState state_;
+  SpikeGuard spike_guard_;
+  SlowRanks slow_ranks_;
+  bool roll_back_due_ = false;
+  int64_t rollbacks_ = 0;  // since the last checkpoint
   Schedule schedule_;
   int64_t max_steps_ = 0;
   int64_t saved_step_ = 0;

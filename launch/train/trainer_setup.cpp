@@ -2,10 +2,10 @@
 // wrong is found first.
 #include <sys/stat.h>
 
-#include <cmath>
 #include <filesystem>
 
 #include "data/files/output_file.h"
+#include "launch/session/run_checks.h"
 #include "launch/train/trainer.h"
 #include "parallel/transport/device_communicator.h"
 
@@ -41,19 +41,26 @@ Trainer::Trainer(std::unique_ptr<Communicator> world, RunConfig config, bool qui
     : config_(std::move(config)),
       log_(config_.output, world->rank() == 0, quiet),
       session_(std::move(world), config_.parallel, config_.runtime,
-               [this](const std::string& text) { log_.warning(text); }) {
+               [this](const std::string& text) { log_.warning(text); }),
+      spike_guard_(config_.train.spike) {
+  lock_run_folder();
   open_model_and_data();
-  open_run_folder();
   make_network();
   start_or_resume();
+  open_run_folder();
   log_.notice(describe_run());
+}
+
+void Trainer::lock_run_folder() {
+  agree(*world_, [&] {
+    if (world_->rank() == 0)
+      lock_ = std::make_unique<RunLock>(config_.output, [this](const std::string& text) { log_.notice(text); });
+  });
 }
 
 void Trainer::open_model_and_data() {
   // Cheap and telling: before anything is read that could take long.
-  if (evaluates(config_.eval)) (void)training_sweep(config_);
-  SequenceLayout(config_.parallel.layout, config_.data.sequence_length, static_cast<int>(config_.parallel.context),
-                 static_cast<int>(config_.parallel.tensor));
+  require_layout(config_, world_->size());
   resume_points_ = find_resume_points(*world_, config_, session_.notice());
   session_.open_model(config_);
   require_tensor_parallel(model_.config, config_.parallel.tensor);
@@ -62,28 +69,11 @@ void Trainer::open_model_and_data() {
   store_ = open_training_data(*world_, config_, model_.config, session_.tokenizer(), session_.notice());
 }
 
-void Trainer::open_run_folder() {
-  agree(*world_, [&] {
-    if (world_->rank() != 0) return;
-    std::error_code error;
-    fs::create_directories(checkpoints_folder(config_), error);
-    if (error)
-      fail(ExitCode::kCannotCreate, "the run's folder cannot be created ({}), {}, name another output", error.message(),
-           config_.output);
-    fs::remove(config_.output + "/ended", error);
-    write_resolved(config_);
-    log_.open_file();
-  });
-}
-
 void Trainer::make_network() {
   session_.make_grid();
   agree(*grid_.world,
         [&] { training_ = std::make_unique<TrainingStep>(backend(), grid_, model_.config, config_, *store_); });
-  max_steps_ = config_.train.max_steps
-                   ? *config_.train.max_steps
-                   : static_cast<int64_t>(std::ceil(*config_.train.epochs * static_cast<double>(loader().sequences()) /
-                                                    static_cast<double>(loader().block())));
+  max_steps_ = steps_of(config_.train, loader().sequences(), loader().block());
   schedule_ = {config_.train.lr_scheduler, max_steps_, config_.train.warmup(max_steps_), config_.train.min_lr_ratio,
                config_.train.decay_ratio};
 
@@ -98,6 +88,7 @@ void Trainer::start_or_resume() {
   const auto resumed = load_resume_point(grid_, resume_points_, network(), session_.notice());
   if (resumed) {
     state_ = resumed->state;
+    spike_guard_.set_window(state_.spike_window);
     saved_step_ = state_.step;
     log_.notice(fmt::format("resuming from {}", resumed->path));
   } else {
@@ -105,8 +96,22 @@ void Trainer::start_or_resume() {
     saved_step_ = -1;
   }
   model_.source.reset();
+}
+
+// The first write into the folder: everything that can refuse a start has been asked.
+void Trainer::open_run_folder() {
   agree(*grid_.world, [&] {
-    if (grid_.world->rank() == 0) metrics_.emplace(config_.output, state_.step);
+    if (grid_.world->rank() != 0) return;
+    require_records(config_.output, state_.step);
+    write_resolved(config_);
+    std::error_code error;
+    fs::create_directories(checkpoints_folder(config_), error);
+    if (error)
+      fail(ExitCode::kCannotCreate, "the run's folder cannot be created ({}), {}, name another output", error.message(),
+           config_.output);
+    fs::remove(config_.output + "/ended", error);
+    log_.open_file();
+    metrics_.emplace(config_.output, state_.step);
   });
 }
 

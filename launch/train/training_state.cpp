@@ -17,6 +17,13 @@ TrainingState state_of(const Manifest& manifest, const std::string& path) {
   state.tokens_total = data.integer("tokens_total", 0);
   state.updates = data.integer("updates", 0);
   state.nonfinite_steps = data.integer("nonfinite_steps", 0);
+  // Left out where they say nothing.
+  state.spikes = data.integer_or("spikes", 0, 0);
+  if (const auto window = manifest.data.find("spike_window"); window != manifest.data.end() && window->is_array())
+    for (const Json& norm : *window)
+      if (norm.is_number()) state.spike_window.push_back(norm.get<double>());
+  state.evaluation_due = data.boolean_or("evaluation_due", false);
+  state.data_offset = data.integer_or("data_offset", 0);
   return state;
 }
 
@@ -157,6 +164,10 @@ Manifest make_manifest(const RunConfig& config, const ModelConfig& model, const 
                    {"tokens_total", state.tokens_total},
                    {"updates", state.updates},
                    {"nonfinite_steps", state.nonfinite_steps}};
+  if (state.spikes > 0) manifest.data["spikes"] = state.spikes;
+  if (!state.spike_window.empty()) manifest.data["spike_window"] = state.spike_window;
+  if (state.evaluation_due) manifest.data["evaluation_due"] = true;
+  if (state.data_offset > 0) manifest.data["data_offset"] = state.data_offset;
   manifest.config = {{"run", to_json(config)}, {"model", Json::parse(write_model_config(model))}};
   return manifest;
 }

@@ -18,6 +18,12 @@ struct TrainingState {
   int64_t tokens_total = 0;     // target tokens in them
   int64_t updates = 0;          // of the optimizer: steps that were not skipped
   int64_t nonfinite_steps = 0;  // skipped in a row, up to now
+  int64_t spikes = 0;           // likewise, for a loss that spiked
+  std::vector<double> spike_window;
+  bool evaluation_due = false;  // after `step`, and not all of it done: a signal came
+  int64_t data_offset = 0;      // steps' worth of sequences passed over by rollbacks
+
+  int64_t data_step() const { return step + data_offset; }  // whose sequences the next step takes
 };
 
 // Where a run goes on. Which checkpoint (interface.md, section 3): `auto` the newest in the run's folder that is whole,

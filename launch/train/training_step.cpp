@@ -1,5 +1,8 @@
 #include "launch/train/training_step.h"
 
+#include <algorithm>
+
+#include "launch/session/ranks.h"
 #include "runtime/trace.h"
 
 namespace carillon {

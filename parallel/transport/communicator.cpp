@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "parallel/shard.h"
+#include "runtime/foreign_error.h"
 
 namespace carillon {
 
@@ -60,12 +61,10 @@ void agree(Communicator& group, const std::function<void()>& body) {
   std::string message;
   try {
     body();
-  } catch (const Error& error) {
+  } catch (...) {
+    const Error error = error_in_flight();
     code = static_cast<int64_t>(error.code());
     message = error.what();
-  } catch (const std::exception& error) {
-    code = static_cast<int64_t>(ExitCode::kInternal);
-    message = fmt::format("{}, in this program, please report it", error.what());
   }
   if (group.size() == 1) {
     if (code != 0) throw Error(static_cast<ExitCode>(code), message);

@@ -8,6 +8,7 @@
 #include "parallel/transport/mpi_environment.h"
 #include "parallel/transport/mpi_native.h"
 #include "parallel/transport/rank_order.h"
+#include "parallel/transport/wait_time.h"
 #include "runtime/trace.h"
 
 namespace carillon {
@@ -37,6 +38,7 @@ class MpiTransfer : public Communicator::Transfer {
     }
   }
   void wait() override {
+    const WaitTime waiting;
     const TraceSpan span("wait " + where_);
     check_mpi(MPI_Waitall(static_cast<int>(requests_.size()), requests_.data(), MPI_STATUSES_IGNORE), "waiting",
               where_);
@@ -75,7 +77,10 @@ class MpiCommunicator : public Communicator {
   void all_gather(Tensor y, Tensor x, const std::vector<int64_t>& counts) override;
   void reduce_scatter(Tensor y, Tensor x, const std::vector<int64_t>& counts) override;
   void broadcast(Tensor x, int root) override;
-  void barrier() override { check_mpi(MPI_Barrier(communicator_), "a barrier", name_); }
+  void barrier() override {
+    const WaitTime waiting;
+    check_mpi(MPI_Barrier(communicator_), "a barrier", name_);
+  }
   std::unique_ptr<Transfer> start_exchange(Tensor send, int to, Tensor receive, int from, Kind kind) override;
   std::unique_ptr<Communicator> split(int color, int key, std::string name) override {
     MPI_Comm made = MPI_COMM_NULL;
@@ -171,6 +176,7 @@ void MpiCommunicator::reduce_shares(char* y, const char* x, DType dtype, const s
 }
 
 void MpiCommunicator::all_reduce(Tensor x, Reduction reduction) {
+  const WaitTime waiting;
   CHECK(x.packed(), "all_reduce of a tensor with gaps", describe(x));
   count_all_reduce(x.count(), static_cast<int64_t>(size_of(x.dtype())));
   if (size_ == 1 || x.empty()) return;
@@ -191,6 +197,7 @@ void MpiCommunicator::all_reduce(Tensor x, Reduction reduction) {
 }
 
 void MpiCommunicator::reduce_scatter(Tensor y, Tensor x, const std::vector<int64_t>& counts) {
+  const WaitTime waiting;
   CHECK(y.packed() && x.packed() && y.dtype() == x.dtype() && y.size(0) == counts[static_cast<size_t>(rank_)],
         "reduce_scatter shapes", describe(y), describe(x));
   count_reduce_scatter(static_cast<int64_t>(x.bytes()), static_cast<int64_t>(y.bytes()));
@@ -210,6 +217,7 @@ void MpiCommunicator::reduce_scatter(Tensor y, Tensor x, const std::vector<int64
 }
 
 void MpiCommunicator::all_gather(Tensor y, Tensor x, const std::vector<int64_t>& counts) {
+  const WaitTime waiting;
   CHECK(y.packed() && x.packed() && y.dtype() == x.dtype() && x.size(0) == counts[static_cast<size_t>(rank_)],
         "all_gather shapes", describe(y), describe(x));
   count_all_gather(static_cast<int64_t>(x.bytes()));
@@ -225,6 +233,7 @@ void MpiCommunicator::all_gather(Tensor y, Tensor x, const std::vector<int64_t>&
 }
 
 void MpiCommunicator::broadcast(Tensor x, int root) {
+  const WaitTime waiting;
   CHECK(x.packed(), "broadcast of a tensor with gaps", describe(x));
   count_broadcast(static_cast<int64_t>(x.bytes()), root);
   for_each_piece(x.bytes(), [&](size_t offset, size_t bytes) {

@@ -13,8 +13,13 @@ namespace {
 
 // OMP_NUM_THREADS if set, else the processors this process may run on.
 int default_threads() {
-  if (const char* text = std::getenv("OMP_NUM_THREADS"))
-    if (const int threads = std::atoi(text); threads > 0) return threads;
+  if (const char* text = std::getenv("OMP_NUM_THREADS")) {
+    constexpr long kMost = 4096;
+    const long threads = std::strtol(text, nullptr, 10);  // of a list (one number a level) the first
+    if (threads > kMost)
+      fail(ExitCode::kUsage, "OMP_NUM_THREADS is {}, in the environment, {} is the most", text, kMost);
+    if (threads > 0) return static_cast<int>(threads);
+  }
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
   return 1;

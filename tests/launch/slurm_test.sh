@@ -81,7 +81,7 @@ scancel --batch --signal=USR1 "$job"; sleep 3; scancel "$job"
 wait_for 20 '[ -z "$(squeue -h)" ]' || fail "the job does not leave"
 
 echo "== four nodes"
-"$carillon" slurm run.yaml slurm.nodes=4 slurm.cpus_per_task=1 slurm.time=5m parallel.tensor=2 train.max_steps=30 output="$T/four" >four.sbatch
+"$carillon" slurm run.yaml slurm.nodes=4 slurm.cpus_per_task=1 slurm.time=10m parallel.tensor=2 train.max_steps=30 output="$T/four" >four.sbatch
 sbatch -W --output="$T/four-%j.log" four.sbatch >/dev/null || fail "four nodes"
 [ "$(steps four)" = 30 ] || fail "$(steps four) steps on four nodes"
 
@@ -94,7 +94,7 @@ tasks: [{task: posgen, train_length: 16, count: 400}]
 runtime: {dtype: float64}
 output: $T/sweep
 YAML
-"$carillon" slurm sweep.yaml slurm.array=4 slurm.cpus_per_task=1 slurm.time=5m >array.sbatch || fail "array script"
+"$carillon" slurm sweep.yaml slurm.array=4 slurm.cpus_per_task=1 slurm.time=10m >array.sbatch || fail "array script"
 sbatch -W --output="$T/array-%A_%a.log" array.sbatch >/dev/null || fail array
 [ "$(wc -l <sweep/evals.jsonl)" = 12 ] || fail "$(wc -l <sweep/evals.jsonl) records of 12 points"
 [ "$(grep -o '"point":"[0-9a-f]*"' sweep/evals.jsonl | sort -u | wc -l)" = 12 ] || fail "points done twice"

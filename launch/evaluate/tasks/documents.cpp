@@ -18,7 +18,7 @@ std::vector<std::string> data_paths(const Json& task, const SweepConfig& config)
   return paths;
 }
 
-void for_each_document(const TaskContext& context, const std::function<void(std::vector<uint32_t>& tokens)>& use) {
+void for_each_document(const TaskContext& context, const UseDocument& use) {
   std::unique_ptr<DocumentReader> reader;
   agree(context.world, [&] {
     reader = std::make_unique<DocumentReader>(
@@ -28,7 +28,7 @@ void for_each_document(const TaskContext& context, const std::function<void(std:
   Document document;
   for (bool more = true; more;) {
     agree(context.world, [&] { more = reader->next(document); });
-    if (more) use(document.tokens);
+    if (more) use(document.tokens, document.weights);
   }
 }
 

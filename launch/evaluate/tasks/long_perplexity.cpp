@@ -7,11 +7,11 @@
 namespace carillon {
 namespace {
 
-// The task's documents, cut to the point's length; those of one token have nothing to score and stay, so that numbers
-// agree.
+// The task's documents, cut to the point's length (which tokens count is the evaluator's choice here, no mask's); those
+// of one token have nothing to score and stay, so that numbers agree.
 std::vector<ScoreDocument> cut_documents(const TaskContext& context) {
   std::vector<ScoreDocument> documents;
-  for_each_document(context, [&](std::vector<uint32_t>& tokens) {
+  for_each_document(context, [&](std::vector<uint32_t>& tokens, const std::vector<double>&) {
     const auto kept = std::min<size_t>(tokens.size(), static_cast<size_t>(context.point.length));
     documents.push_back({Json(), {tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(kept)}});
   });

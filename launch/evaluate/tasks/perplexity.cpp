@@ -14,7 +14,8 @@ constexpr size_t kBatch = 64;
 // Sums of a bin of positions [from, to).
 struct Bin {
   int64_t from, to;
-  double loss = 0;
+  double loss = 0;    // Σ weight · loss
+  double weight = 0;  // Σ weight
   int64_t tokens = 0;
 };
 
@@ -34,11 +35,12 @@ std::vector<Bin> equal_bins(int64_t length) {
   return bins;
 }
 
-void add_to(std::vector<Bin>& bins, int64_t position, double loss) {
+void add_to(std::vector<Bin>& bins, int64_t position, double loss, double weight) {
   const auto bin = std::upper_bound(bins.begin(), bins.end(), position,
                                     [](int64_t at, const Bin& candidate) { return at < candidate.to; });
   if (bin == bins.end() || position < bin->from) return;
-  bin->loss += loss;
+  bin->loss += weight * loss;
+  bin->weight += weight;
   bin->tokens += 1;
 }
 
@@ -46,16 +48,16 @@ Json to_json(const std::vector<Bin>& bins) {
   Json json = Json::array();
   for (const Bin& bin : bins)
     if (bin.tokens > 0)
-      json.push_back({{"from", bin.from},
-                      {"to", bin.to},
-                      {"loss", bin.loss / static_cast<double>(bin.tokens)},
-                      {"tokens", bin.tokens}});
+      json.push_back({{"from", bin.from}, {"to", bin.to}, {"loss", bin.loss / bin.weight}, {"tokens", bin.tokens}});
   return json;
 }
 
 struct WindowTokens {
   Window window;
   ScoreDocument document;
+  std::vector<double> weights;  // of the window's tokens as targets; empty: all 1
+
+  double weight(int64_t position) const { return weights.empty() ? 1 : weights[static_cast<size_t>(position)]; }
 };
 
 class Perplexity {
@@ -69,23 +71,26 @@ class Perplexity {
         past_training_(doubling_bins(0, 64, std::max<int64_t>(0, point.length - trained_length))) {}
 
   void add(const WindowTokens& item, const TokenScores& scores) {
-    double sum = 0;
+    double sum = 0, weights = 0;
     int64_t count = 0;
     for (int64_t i = item.window.scored; i < item.window.end; ++i) {
       const int64_t position = i - item.window.begin;
-      const double loss = scores.loss[static_cast<size_t>(position - 1)];
-      sum += loss;
+      const double loss = scores.loss[static_cast<size_t>(position - 1)], weight = item.weight(position);
+      if (weight == 0) continue;  // masked: no target
+      sum += weight * loss;
+      weights += weight;
       ++count;
-      add_to(by_position_, position, loss);
-      add_to(by_position_equal_, position, loss);
-      add_to(past_training_, position - trained_, loss);
+      add_to(by_position_, position, loss, weight);
+      add_to(by_position_equal_, position, loss, weight);
+      add_to(past_training_, position - trained_, loss, weight);
     }
     if (count == 0) return;
     loss_ += sum;
+    weight_ += weights;
     tokens_ += count;
-    window_means_ += sum / static_cast<double>(count);
+    window_means_ += sum / weights;
     ++windows_;
-    if (tokenizer_ == nullptr) return;
+    if (tokenizer_ == nullptr || !item.weights.empty()) return;  // of a part of the text there is no rate a byte
     std::vector<uint32_t> ids(item.document.tokens.begin() + (item.window.scored - item.window.begin),
                               item.document.tokens.end());
     bytes_ += static_cast<int64_t>(tokenizer_->decode(ids, true).size());
@@ -95,8 +100,8 @@ class Perplexity {
     if (tokens_ == 0)
       fail(ExitCode::kBadInput, "no token can be scored, in the data of {}, give longer documents",
            point_.task["name"].get<std::string>());
-    const double mean = point_.task["aggregation"] == "token" ? loss_ / static_cast<double>(tokens_)
-                                                              : window_means_ / static_cast<double>(windows_);
+    const double mean =
+        point_.task["aggregation"] == "token" ? loss_ / weight_ : window_means_ / static_cast<double>(windows_);
     Json metrics = {{"loss", mean}, {"perplexity", std::exp(mean)}, {"tokens", tokens_}, {"windows", windows_}};
     if (bytes_ > 0) metrics["bits_per_byte"] = loss_ / std::log(2.0) / static_cast<double>(bytes_);
     metrics["loss_by_position"] = to_json(by_position_);
@@ -111,7 +116,7 @@ class Perplexity {
   const Tokenizer* tokenizer_;
   int64_t trained_;
   std::vector<Bin> by_position_, by_position_equal_, past_training_;
-  double loss_ = 0, window_means_ = 0;
+  double loss_ = 0, weight_ = 0, window_means_ = 0;  // sums over weighted targets
   int64_t tokens_ = 0, windows_ = 0, bytes_ = 0;
 };
 
@@ -127,10 +132,11 @@ Json run_perplexity(const TaskContext& context) {
     context.scorer.score(documents, [&](size_t index, const TokenScores& scores) { result.add(batch[index], scores); });
     batch.clear();
   };
-  for_each_document(context, [&](std::vector<uint32_t>& tokens) {
+  for_each_document(context, [&](std::vector<uint32_t>& tokens, const std::vector<double>& weights) {
     for (const Window& window :
          windows_of(static_cast<int64_t>(tokens.size()), point.task["window"], point.length, point.task["stride"])) {
-      batch.push_back({window, {Json(), {tokens.begin() + window.begin, tokens.begin() + window.end}}});
+      batch.push_back({window, {Json(), {tokens.begin() + window.begin, tokens.begin() + window.end}}, {}});
+      if (!weights.empty()) batch.back().weights.assign(weights.begin() + window.begin, weights.begin() + window.end);
       if (batch.size() == kBatch) flush();
     }
   });

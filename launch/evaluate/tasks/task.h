@@ -57,8 +57,10 @@ struct Window {
 // 0, stride, 2·stride …, each scoring what was not scored before. The first token of a window is never scored.
 std::vector<Window> windows_of(int64_t tokens, const std::string& kind, int64_t length, int64_t stride);
 
-// Hands every document of the task's data (or of data.validation) to `use`, in order. Collective in its errors.
-void for_each_document(const TaskContext& context, const std::function<void(std::vector<uint32_t>& tokens)>& use);
+// Hands every document of the task's data (or of data.validation) to `use`, in order: its tokens, and their weights as
+// targets (`loss_mask`; empty: all 1). Collective in its errors.
+using UseDocument = std::function<void(std::vector<uint32_t>& tokens, const std::vector<double>& weights)>;
+void for_each_document(const TaskContext& context, const UseDocument& use);
 // The files a task reads. Error 64.
 std::vector<std::string> data_paths(const Json& task, const SweepConfig& config);
 

@@ -1,0 +1,34 @@
+#include "launch/session/process_id.h"
+
+#include <unistd.h>
+
+#include <fstream>
+#include <iterator>
+#include <sstream>
+
+namespace carillon {
+
+std::string host_name() {
+  char name[256] = "";
+  gethostname(name, sizeof name - 1);
+  return name;
+}
+
+std::string start_time(const std::string& pid) {
+  std::ifstream file("/proc/" + pid + "/stat");
+  std::string text(std::istreambuf_iterator<char>(file), {});
+  const size_t name_end = text.rfind(')');
+  if (name_end == std::string::npos) return "";
+  std::istringstream fields(text.substr(name_end + 2));
+  std::string field;
+  for (int number = 3; number <= 22 && fields >> field; ++number)  // field 22 of /proc/PID/stat
+    if (number == 3 && (field == "Z" || field == "X")) return "";  // dead, only not yet collected
+  return field;
+}
+
+std::string this_process() {
+  const std::string pid = std::to_string(getpid());
+  return host_name() + " " + pid + " " + start_time(pid);
+}
+
+}  // namespace carillon

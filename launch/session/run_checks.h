@@ -1,0 +1,16 @@
+// What can be found wrong with a run before anything is opened or allocated.
+#pragma once
+
+#include "launch/config/run_config.h"
+#include "model/config.h"
+
+namespace carillon {
+
+// Error 64 when `ranks` ranks cannot run it as it is laid out: the grid, the sequence's pieces, and the heads of a
+// geometry that stands in the configuration.
+void require_layout(const RunConfig& config, int ranks);
+// Error 64 when the sizes are beyond any machine's, alone or together: counts derived from them would not fit their
+// integers, or take for ever to go through.
+void require_possible_sizes(const ModelConfig& model, const RunConfig& config);
+
+}  // namespace carillon

@@ -1,0 +1,80 @@
+#include "launch/session/signals.h"
+
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <ctime>
+
+#include "runtime/error.h"
+#include "runtime/stop_request.h"
+
+namespace carillon {
+namespace {
+
+constexpr int kSignals[] = {SIGUSR1, SIGUSR2, SIGTERM};
+constexpr int64_t kOneRequest = 1'000'000'000;  // nanoseconds within which several signals are one
+constexpr int kMicrosecondsToLeave = 500'000;   // beyond a second
+
+std::atomic<int> first_number{0};
+std::atomic<int64_t> first_time{0};
+std::atomic<StopMode> mode_now{StopMode::kPreparing};
+
+int64_t now() {
+  timespec time{};
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+}
+
+// setitimer, not a thread: nothing else can be counted on while a library loads or a file system hangs.
+void leave_soon() {
+  itimerval timer{};
+  timer.it_value.tv_sec = 1;
+  timer.it_value.tv_usec = kMicrosecondsToLeave;
+  setitimer(ITIMER_REAL, &timer, nullptr);
+}
+
+void receive(int number) {
+  if (first_number.load() != 0) {
+    if (now() - first_time.load() > kOneRequest) _exit(128 + number);
+    return;
+  }
+  first_time.store(now());
+  first_number.store(number);
+  request_stop();
+  if (mode_now.load() == StopMode::kPreparing) leave_soon();
+}
+
+void overdue(int) {
+  if (mode_now.load() != StopMode::kPreparing || !stop_requested()) return;
+  constexpr char kText[] = "carillon: stopped by a signal; nothing is lost, the same command does it again\n";
+  (void)!write(STDERR_FILENO, kText, sizeof kText - 1);
+  _exit(static_cast<int>(ExitCode::kStopped));
+}
+
+void handle(int number, void (*handler)(int)) {
+  struct sigaction action {};
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;
+  sigaction(number, &action, nullptr);
+}
+
+}  // namespace
+
+void catch_signals() {
+  for (const int number : kSignals) handle(number, receive);
+  handle(SIGALRM, overdue);
+  handle(SIGPIPE, SIG_IGN);
+  handle(SIGXFSZ, SIG_IGN);
+}
+
+void set_stop_mode(StopMode mode) {
+  mode_now.store(mode);
+  if (mode == StopMode::kPreparing && stop_requested()) leave_soon();
+  if (mode != StopMode::kDefault) return;
+  for (const int number : kSignals) handle(number, SIG_DFL);
+  if (first_number.load() != 0) raise(first_number.load());
+}
+
+}  // namespace carillon

@@ -1,0 +1,23 @@
+#include "runtime/stop_request.h"
+
+#include <atomic>
+
+#include "runtime/error.h"
+
+namespace carillon {
+namespace {
+
+std::atomic<bool> wanted_{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "is stored in a signal handler");
+
+}  // namespace
+
+bool stop_requested() noexcept { return wanted_.load(std::memory_order_relaxed); }
+void request_stop(bool wanted) noexcept { wanted_.store(wanted, std::memory_order_relaxed); }
+
+void stop_point(const char* doing) {
+  if (stop_requested())
+    fail(ExitCode::kStopped, "stopped by a signal while {}, nothing is lost, the same command does it again", doing);
+}
+
+}  // namespace carillon
