@@ -18,18 +18,31 @@ std::vector<std::string> data_paths(const Json& task, const SweepConfig& config)
   return paths;
 }
 
-void for_each_document(const TaskContext& context, const std::function<void(std::vector<uint32_t>& tokens)>& use) {
+namespace {
+
+void read_documents(const TaskContext& context, bool count_bytes, const std::function<void(Document&)>& use) {
   std::unique_ptr<DocumentReader> reader;
   agree(context.world, [&] {
     reader = std::make_unique<DocumentReader>(
         data_paths(context.point.task, context.config),
-        DocumentReaderOptions{context.tokenizer, std::nullopt, context.model.vocab_size});
+        DocumentReaderOptions{context.tokenizer, std::nullopt, context.model.vocab_size, count_bytes});
   });
-  Document document;
   for (bool more = true; more;) {
+    Document document;
     agree(context.world, [&] { more = reader->next(document); });
-    if (more) use(document.tokens);
+    if (more) use(document);
   }
+}
+
+}  // namespace
+
+void for_each_document(const TaskContext& context, const std::function<void(std::vector<uint32_t>& tokens)>& use) {
+  read_documents(context, false, [&](Document& document) { use(document.tokens); });
+}
+
+void for_each_document(const TaskContext& context,
+                       const std::function<void(std::vector<uint32_t>& tokens, std::vector<uint32_t>& bytes)>& use) {
+  read_documents(context, true, [&](Document& document) { use(document.tokens, document.bytes); });
 }
 
 }  // namespace carillon

@@ -59,6 +59,9 @@ std::vector<Window> windows_of(int64_t tokens, const std::string& kind, int64_t 
 
 // Hands every document of the task's data (or of data.validation) to `use`, in order. Collective in its errors.
 void for_each_document(const TaskContext& context, const std::function<void(std::vector<uint32_t>& tokens)>& use);
+// The same with the bytes of the source that each token stands for; none of documents that are no text.
+void for_each_document(const TaskContext& context,
+                       const std::function<void(std::vector<uint32_t>& tokens, std::vector<uint32_t>& bytes)>& use);
 // The files a task reads. Error 64.
 std::vector<std::string> data_paths(const Json& task, const SweepConfig& config);
 
