@@ -255,6 +255,7 @@ std::vector<uint32_t> HuggingFaceTokenizer::encode(std::string_view text, bool w
         if (normalizer_->empty() && normalized_matcher_.empty()) return encode_plain(raw, nullptr, 0, offset);
         NormalizedText normalized(raw, ends != nullptr);
         normalizer_->run(normalized);
+        at_start = at_start && normalized.keeps_start();
         const std::string_view all = normalized.text();
         normalized_matcher_.split(
             all,

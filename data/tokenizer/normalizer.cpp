@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "data/tokenizer/character_set.h"
+#include "data/tokenizer/pre_tokenizer.h"
 #include "data/tokenizer/regular_expression.h"
 #include "data/tokenizer/sequence_depth.h"
 #include "data/tokenizer/unicode.h"
@@ -37,6 +38,7 @@ void NormalizedText::replace(size_t size, std::string_view by) {
       for (size_t i = 1; i <= taken_; ++i) made_ends_.push_back(static_cast<uint32_t>(source_end(i)));
   }
   made_ += by;
+  if (made_.empty()) keeps_start_ = false;
   if (with_ends_) {  // the new bytes share the old ones' source, the last of them ends where they end
     const size_t begin = source_end(taken_), end = source_end(taken_ + size);
     for (size_t i = 1; i <= by.size(); ++i)
@@ -72,6 +74,17 @@ void for_each_character(NormalizedText& text, const Function& replacement) {
   text.finish_step();
 }
 
+// Of characters that NFC leaves alone whatever stands beside them: nearly all of most texts.
+bool is_surely_nfc(std::string_view text) {
+  for (size_t at = 0; at < text.size();) {
+    const int32_t c = next_code_point(text, at);
+    const bool stays = c < 0x300 || (c >= 0x3400 && c < 0xA000) || (c >= 0xAC00 && c < 0xD7A4) ||
+                       (c >= 0x3041 && c < 0x3097) || (c >= 0x30A1 && c < 0x30FB) || (c >= 0x400 && c < 0x483);
+    if (!stays) return false;
+  }
+  return true;
+}
+
 void normal_form(NormalizedText& text, NormalForm form) {
   // In parts between two ASCII characters: ASCII neither joins what stands before it nor is moved.
   const std::string_view all = text.text();
@@ -87,7 +100,11 @@ void normal_form(NormalizedText& text, NormalForm form) {
     }
     do ++end;  // the ASCII character that what follows may join, or the first of others
     while (end < all.size() && !ascii(end));
-    text.replace(end - at, normalize(all.substr(at, end - at), form, storage));
+    const std::string_view part = all.substr(at, end - at);
+    if (form == NormalForm::kNfc && is_surely_nfc(part))
+      text.keep(part.size());
+    else
+      text.replace(part.size(), normalize(part, form, storage));
     at = end;
   }
   text.finish_step();
@@ -212,6 +229,12 @@ void Normalizer::read(const nlohmann::json& description, const std::string& wher
   }
   if (type == "Replace") return read_replace(description, where);
   if (type == "BertNormalizer") return read_bert(description);
+  if (type == "ByteLevel")
+    return steps_.push_back([](NormalizedText& text) {
+      const std::string_view all = text.text();
+      for (const char byte : all) text.replace(1, byte_level_characters()[static_cast<unsigned char>(byte)]);
+      text.finish_step();
+    });
   if (type == "Lowercase") return steps_.push_back(lower_case);
   if (type == "StripAccents")
     return steps_.push_back([&set = named_set("rust removed accent")](NormalizedText& text) { remove(text, set); });

@@ -1,6 +1,6 @@
 // What is done to a text before it is cut: the "normalizer" of tokenizer.json. NFC, NFD, NFKC, NFKD, Lowercase,
-// StripAccents, BertNormalizer, Replace (a string or a regular expression), Prepend, Strip, and a Sequence of them.
-// Precompiled (a SentencePiece map), Nmt and ByteLevel are refused by name.
+// StripAccents, BertNormalizer, Replace (a string or a regular expression), Prepend, Strip, ByteLevel, and a Sequence
+// of them. Precompiled (a SentencePiece map) and Nmt are refused by name.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -24,6 +24,9 @@ class NormalizedText {
   // Bytes of the source up to the end of the first `size` bytes of text().
   size_t source_end(size_t size) const;
 
+  // Whether the text begins where the source does: nothing was removed there.
+  bool keeps_start() const { return keeps_start_; }
+
   // One step: parts in order, which together are all of text().
   void keep(size_t size);
   void replace(size_t size, std::string_view by);
@@ -33,7 +36,7 @@ class NormalizedText {
   std::string text_, made_;
   bool with_ends_;
   std::vector<uint32_t> ends_, made_ends_;  // ends_ is empty while text() is the source itself
-  bool changed_ = false;
+  bool changed_ = false, keeps_start_ = true;
   size_t taken_ = 0;
 };
 

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "data/tokenizer/character_set.h"
 #include "data/tokenizer/regular_expression.h"
 #include "data/tokenizer/sequence_depth.h"
 #include "data/tokenizer/unicode.h"
@@ -230,6 +231,46 @@ class CharDelimiterSplit : public PreTokenizer {
   int32_t delimiter_;
 };
 
+// Cuts where another script begins, by the tables of the library's own code (neither of one Unicode nor of one rule:
+// kana go with Han, a blank with what stands before it). What stands before the first character of a script is left
+// out.
+class UnicodeScripts : public PreTokenizer {
+ public:
+  UnicodeScripts() {
+    for (int script = 0; const CharacterSet* set = CharacterSet::find("rust script " + std::to_string(script));
+         ++script)
+      for (size_t i = 1; i < set->ranges().size(); i += 2)
+        ranges_.push_back({set->ranges()[i], set->ranges()[i + 1], script});
+    std::sort(ranges_.begin(), ranges_.end(), [](const Range& a, const Range& b) { return a.first < b.first; });
+  }
+  void split(const Piece& piece, bool, const Sink& sink) const override {
+    int last = kNone;
+    size_t begin = 0;
+    for (size_t at = 0; at < piece.text.size();) {
+      const size_t here = at;
+      const int script = script_of(static_cast<uint32_t>(next_code_point(piece.text, at)));
+      if (script == kNeverCut || script == last) continue;
+      if (last != kNone) sink(piece.part(begin, here));
+      begin = here;
+      last = script;
+    }
+    if (last != kNone) sink(piece.part(begin, piece.text.size()));
+  }
+
+ private:
+  static constexpr int kNone = -1, kNeverCut = 0;
+  struct Range {
+    uint32_t first, last;
+    int script;
+  };
+  int script_of(uint32_t c) const {
+    const auto behind = std::upper_bound(ranges_.begin(), ranges_.end(), c,
+                                         [](uint32_t at, const Range& range) { return at < range.first; });
+    return behind == ranges_.begin() || std::prev(behind)->last < c ? kNeverCut : std::prev(behind)->script;
+  }
+  std::vector<Range> ranges_;
+};
+
 class FixedLength : public PreTokenizer {
  public:
   FixedLength(const nlohmann::json& description, const std::string& where) {
@@ -354,10 +395,8 @@ class Sequence : public PreTokenizer {
  private:
   void run(size_t step, const Piece& piece, bool at_start, const Sink& sink) const {
     if (step == steps_.size()) return sink(piece);
-    steps_[step]->split(piece, at_start, [&](const Piece& part) {
-      run(step + 1, part, at_start, sink);
-      at_start = false;
-    });
+    steps_[step]->split(piece, at_start,
+                        [&](const Piece& part) { run(step + 1, part, at_start && part.begin == 0, sink); });
   }
   std::vector<std::unique_ptr<PreTokenizer>> steps_;
 };
@@ -386,6 +425,7 @@ std::unique_ptr<PreTokenizer> make_step(const nlohmann::json& description, const
   if (type == "WhitespaceSplit") return std::make_unique<WhitespaceSplit>();
   if (type == "BertPreTokenizer") return std::make_unique<BertPreTokenizer>();
   if (type == "CharDelimiterSplit") return std::make_unique<CharDelimiterSplit>(description, where);
+  if (type == "UnicodeScripts") return std::make_unique<UnicodeScripts>();
   if (type == "FixedLength") return std::make_unique<FixedLength>(description, where);
   if (type == "Sequence") {
     std::vector<std::unique_ptr<PreTokenizer>> steps;

@@ -10,9 +10,8 @@
 //   Whitespace          words and runs of other characters; white space is left out
 //   WhitespaceSplit, CharDelimiterSplit, BertPreTokenizer   cut at white space, at a character, at both kinds of Bert
 //   FixedLength         pieces of so many characters
+//   UnicodeScripts      cut where another script begins
 //   Sequence            one after another
-//
-// UnicodeScripts is refused by name: its tables are of no stated version and no known byte-pair tokenizer has it.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>

@@ -29,7 +29,9 @@ std::string with_model(const Json& file, const Json& one) {
 void expect_spans(const std::vector<size_t>& ends, size_t ids, size_t size, const std::string& what) {
   ASSERT_EQ(ends.size(), ids) << what;
   EXPECT_TRUE(std::is_sorted(ends.begin(), ends.end())) << what;
-  if (!ends.empty()) EXPECT_LE(ends.back(), size) << what;
+  if (!ends.empty()) {
+    EXPECT_LE(ends.back(), size) << what;
+  }
 }
 
 // CARILLON_TOKENIZER_FUZZ names another file of the same form.

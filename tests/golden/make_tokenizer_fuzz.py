@@ -56,7 +56,7 @@ def pattern(r):
 
 
 def normalizer(r, deep=0):
-    kind = r.choice(["NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Strip", "Prepend", "Replace", "Bert", "Sequence"])
+    kind = r.choice(["NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Strip", "Prepend", "Replace", "Bert", "ByteLevel", "Sequence"])
     if kind == "Strip":
         return {"type": kind, "strip_left": r.random() < 0.5, "strip_right": r.random() < 0.5}
     if kind == "Prepend":
@@ -73,7 +73,7 @@ def normalizer(r, deep=0):
 
 def pre_tokenizer(r, deep=0):
     kind = r.choice(["Split", "Split", "Split", "Digits", "Punctuation", "ByteLevel", "Metaspace", "Whitespace", "WhitespaceSplit", "BertPreTokenizer",
-                     "CharDelimiterSplit", "FixedLength", "Sequence"])
+                     "CharDelimiterSplit", "FixedLength", "UnicodeScripts", "Sequence"])
     if kind == "Split":
         return {"type": kind, "pattern": pattern(r), "behavior": r.choice(BEHAVIORS), "invert": r.random() < 0.3}
     if kind == "Digits":

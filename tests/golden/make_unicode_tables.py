@@ -70,6 +70,26 @@ def mapped(normalizer, template="{}", between="\n"):
     return result
 
 
+def scripts():
+    """The classes between which UnicodeScripts cuts, those first that it never cuts before."""
+    def cuts(characters):
+        return {b for _, (b, _) in pre_tokenizers.UnicodeScripts().pre_tokenize_str(characters)}
+    def neutral(c):  # between two letters of one script, whatever the script
+        return cuts("a" + c + "a") == {0} and cuts("\u03b1" + c + "\u03b1") == {0}
+    never = [c for c in POINTS if neutral(chr(c))]
+    rest = [c for c in POINTS if c not in set(never)]
+    text = "".join(map(chr, rest))
+    starts = sorted(cuts(text)) + [len(text)]
+    runs = [rest[a:b] for a, b in zip(starts, starts[1:])]
+    classes = []
+    while runs:
+        one = chr(runs[0][0])
+        cut = cuts("".join(one + chr(run[0]) for run in runs))
+        classes.append(sorted(c for k, run in enumerate(runs) if 2 * k + 1 not in cut for c in run))
+        runs = [run for k, run in enumerate(runs) if 2 * k + 1 in cut]
+    return [never] + classes
+
+
 def number(value):
     """Seven bits a byte, the least first; the highest bit says that more follow."""
     out = []
@@ -129,7 +149,7 @@ def main():
             names = sorted({simple(a) for a in aliases if compiles(r"\p{%s}" % a)})
             if names:
                 groups.append([names[0], r"\p{%s}" % names[0], names])
-    for name in [*POSIX, *BINARY]:
+    for name in [*(n for n in POSIX if n != "word"), *BINARY]:
         if compiles(r"\p{%s}" % name):
             groups.append([name, r"\p{%s}" % name, [simple(name)]])
     for name in ["C", "L", "M", "N", "P", "S", "Z", "LC"]:
@@ -168,6 +188,8 @@ def main():
     rust("bert accent", [c for c, text in mapped(marks).items() if text == ""])
     chinese = normalizers.BertNormalizer(clean_text=False, handle_chinese_chars=True, strip_accents=False, lowercase=False)
     rust("bert chinese", [c for c, text in mapped(chinese).items() if text == f" {chr(c)} "])
+    for number_, members in enumerate(scripts()):
+        rust(f"script {number_}", members)
     # What newer Unicode decomposes or reorders and the library does not: to it a character like any other.
     opaque = set()
     for form in ("NFD", "NFKD"):

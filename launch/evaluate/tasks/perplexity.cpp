@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 #include <span>
+#include <unordered_map>
 
 #include "launch/evaluate/tasks/task.h"
 
@@ -65,9 +66,13 @@ struct WindowTokens {
 // part of a character does not alone). None without a tokenizer.
 std::vector<uint32_t> decoded_bytes(const Tokenizer* tokenizer, const std::vector<uint32_t>& tokens) {
   if (tokenizer == nullptr) return {};
+  std::unordered_map<uint32_t, size_t> sizes;
   std::vector<size_t> ends;
-  for (const uint32_t token : tokens)
-    ends.push_back((ends.empty() ? 0 : ends.back()) + tokenizer->decode(std::span(&token, 1), true).size());
+  for (const uint32_t token : tokens) {
+    const auto [size, is_new] = sizes.emplace(token, 0);
+    if (is_new) size->second = tokenizer->decode(std::span(&token, 1), true).size();
+    ends.push_back((ends.empty() ? 0 : ends.back()) + size->second);
+  }
   const size_t whole = tokenizer->decode(tokens, true).size(),
                alone = std::max<size_t>(1, ends.empty() ? 0 : ends.back());
   std::vector<uint32_t> bytes;
