@@ -182,7 +182,7 @@ def cases(seed, rounds, texts, models_):
 def main():
     models_ = bases()
     if len(sys.argv) == 1:
-        made = cases(1, 48, 5, models_)
+        made = cases(1, 46, 4, models_)
         (HERE / "fuzz.json").write_text(json.dumps({"models": models_, "cases": made}, ensure_ascii=False))
         print((HERE / "fuzz.json").stat().st_size, "bytes")
         return

@@ -77,7 +77,7 @@ def scripts():
     def neutral(c):  # between two letters of one script, whatever the script
         return cuts("a" + c + "a") == {0} and cuts("\u03b1" + c + "\u03b1") == {0}
     never = [c for c in POINTS if neutral(chr(c))]
-    rest = [c for c in POINTS if c not in set(never)]
+    rest = sorted(set(POINTS) - set(never))
     text = "".join(map(chr, rest))
     starts = sorted(cuts(text)) + [len(text)]
     runs = [rest[a:b] for a, b in zip(starts, starts[1:])]
