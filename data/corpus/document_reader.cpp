@@ -279,8 +279,12 @@ void DocumentReader::encode(const std::string& text, const Item& item, Document&
   const size_t bad = first_invalid_utf8(text);
   if (bad != std::string::npos)
     fail(ExitCode::kBadInput, "the text is no UTF-8 from byte {} on, {}, convert it", bad, where(item));
-  document.tokens = options_.tokenizer->encode(text, true);
+  std::vector<size_t> ends;
+  document.tokens = options_.tokenizer->encode(text, true, options_.count_bytes ? &ends : nullptr);
+  for (size_t i = 0; i < ends.size(); ++i)
+    document.bytes.push_back(static_cast<uint32_t>(ends[i] - (i > 0 ? ends[i - 1] : 0)));
   if (options_.end_of_document) document.tokens.push_back(*options_.end_of_document);
+  if (options_.count_bytes) document.bytes.resize(document.tokens.size());
 }
 
 void DocumentReader::check(const Item& item) const {

@@ -23,12 +23,14 @@ namespace carillon {
 struct Document {
   std::vector<uint32_t> tokens;
   std::vector<double> weights;  // of each token as a target; empty: all 1
+  std::vector<uint32_t> bytes;  // of the source, of each token; empty where not asked for or where there is no text
 };
 
 struct DocumentReaderOptions {
   const Tokenizer* tokenizer = nullptr;     // may be absent: text is then error 64 naming data.tokenizer
   std::optional<uint32_t> end_of_document;  // put behind every text
   int64_t vocabulary = 0;                   // ids are below it
+  bool count_bytes = false;                 // whether documents of text tell their tokens' bytes
 };
 
 class TokenFile;

@@ -66,6 +66,10 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
       tokenizer = Tokenizer::open(*config.tokenizer);
       options.tokenizer = tokenizer.get();
       if (config.end_of_document) options.end_of_document = tokenizer->eos();
+      if (config.end_of_document && !tokenizer->eos())
+        program.warning("no end-of-document token is put behind texts: none is named in " + tokenizer->end_search() +
+                        ", beside " + tokenizer->path() +
+                        ", name one in tokenizer_config.json or end_of_document=false");
     }
     options.vocabulary = config.vocab_size.value_or(tokenizer ? tokenizer->vocabulary() : int64_t{1} << 32);
     DocumentReader reader(files, options);

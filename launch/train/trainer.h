@@ -66,7 +66,7 @@ class Trainer {
   RunConfig config_;
   RunLog log_;
   Session session_;
-  std::unique_ptr<RunLock> lock_;  // rank 0 only
+  std::unique_ptr<RunLock> lock_;            // rank 0 only
   Communicator* world_ = &session_.world();  // before there is a grid
   ProcessGrid& grid_ = session_.grid();
   OpenedModel& model_ = session_.model();
