@@ -75,6 +75,7 @@ class Evaluator {
   Value block_reference(const std::string& name);
   std::string captured(const Body& body, Flow& flow);
   void print(const std::string& text);
+  void print_text(const Value& value);
   void assign(const Expression& target, const Value& value, int offset = 0);
   Variables* enter(const Scope& scope, Variables* outer);
   void load(const Scope& scope, Variables& variables);

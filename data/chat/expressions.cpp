@@ -299,10 +299,11 @@ Value Evaluator::item(const Value& object, const Value& key) {
 Value Evaluator::slice(const Value& object, const Value& start, const Value& stop, const Value& step) {
   if (object.is_undefined()) raise_undefined(object);
   const bool sliced = object.is_string() || object.is_sequence() || object.is(Kind::kRange);
-  if (!sliced) return heap_.undefined(std::string(type_name(object)) + " object has no such slice");
+  if (object.is(Kind::kDict)) raise("unhashable type: 'slice'");
+  if (!sliced) raise(std::string("'") + type_name(object) + "' object is not subscriptable");
   for (const Value* bound : {&start, &stop, &step})
     if (!bound->is(Kind::kNone) && !bound->is_integral())
-      return heap_.undefined("slice indices must be integers or None or have an __index__ method");
+      raise("slice indices must be integers or None or have an __index__ method");
   const int64_t by = step.is(Kind::kNone) ? 1 : step.as_integer();
   if (by == 0) raise("slice step cannot be zero");
   const int64_t size = *length(heap_, object);

@@ -51,6 +51,12 @@ void Evaluator::print(const std::string& text) {
   if (buffer_ == nullptr) output_characters_ += code_points(text);
 }
 
+// What a filter or call block gives is not turned into a text.
+void Evaluator::print_text(const Value& value) {
+  if (!value.is_string()) raise(std::string("a block gives a value of type '") + type_name(value) + "', which is no text");
+  print(value.text());
+}
+
 Value& Evaluator::at(const Place& place) const {
   Variables* variables = variables_;
   for (int hops = place.hops; hops > 0; --hops) variables = variables->outer;
@@ -156,7 +162,7 @@ Evaluator::Flow Evaluator::run(const Statement& node) {
       Flow flow;
       const std::string text = captured(node.bodies[0], flow);
       if (flow != Flow::kOn) return flow;
-      print(to_text(heap_, evaluate_filter(*node.expressions[0], &text)));
+      print_text(evaluate_filter(*node.expressions[0], &text));
       return Flow::kOn;
     }
     case Statement::Kind::kWith: {
@@ -360,7 +366,7 @@ void Evaluator::run_call(const Statement& node) {
   const Value caller = make_macro(node);
   const Value value = evaluate_call(*node.expressions[0], &caller);
   position_ = node.position;
-  print(to_text(heap_, value));
+  print_text(value);
 }
 
 // As in transformers: the body is rendered by itself, and its place is what has been put out so far. Inside of something

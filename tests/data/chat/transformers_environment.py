@@ -1,6 +1,7 @@
 """The Jinja environment in which transformers renders chat templates, for the comparisons: written from the description
 of its behaviour, so that neither transformers nor what it needs has to be installed, only jinja2 itself."""
 import datetime
+import functools
 import json
 
 import jinja2
@@ -77,10 +78,15 @@ def environment():
     return made
 
 
+@functools.lru_cache(maxsize=4)
+def compiled_template(made, template):
+    return made.from_string(template)
+
+
 def render(made, template, variables):
     """(text, spans), or the exception."""
     try:
-        compiled = made.from_string(template)
+        compiled = compiled_template(made, template)
         blocks, spans = [], []
         tracker = made.generation
         tracker.blocks, tracker.spans = blocks, spans
