@@ -15,7 +15,8 @@ Value Evaluator::evaluate(const Expression& node) {
   heap_.charge();
   position_ = node.position;
   switch (node.kind) {
-    case ExpressionKind::kConstant: return node.value;
+    case ExpressionKind::kConstant:
+      return node.value;
     case ExpressionKind::kName: {
       const Value value = at(node.place);
       return value.is(Kind::kMissing) ? heap_.undefined("'" + node.text + "' is undefined") : value;
@@ -54,15 +55,18 @@ Value Evaluator::evaluate(const Expression& node) {
       position_ = node.position;
       return slice(object, bounds[0], bounds[1], bounds[2]);
     }
-    case ExpressionKind::kCall: return evaluate_call(node, nullptr);
-    case ExpressionKind::kFilter: return evaluate_filter(node, nullptr);
+    case ExpressionKind::kCall:
+      return evaluate_call(node, nullptr);
+    case ExpressionKind::kFilter:
+      return evaluate_filter(node, nullptr);
     case ExpressionKind::kTest: {
       const Value value = evaluate(*node.parts[0]);
       Arguments given = arguments(node.arguments);
       position_ = node.position;
       return Value::from(apply_test(*this, node.text, value, given));
     }
-    case ExpressionKind::kNot: return Value::from(!truth(evaluate(*node.parts[0])));
+    case ExpressionKind::kNot:
+      return Value::from(!truth(evaluate(*node.parts[0])));
     case ExpressionKind::kUnary: {
       const Value value = evaluate(*node.parts[0]);
       position_ = node.position;
@@ -81,7 +85,8 @@ Value Evaluator::evaluate(const Expression& node) {
       const Value left = evaluate(*node.parts[0]);
       return truth(left) ? left : evaluate(*node.parts[1]);
     }
-    case ExpressionKind::kCompare: return evaluate_compare(node);
+    case ExpressionKind::kCompare:
+      return evaluate_compare(node);
     case ExpressionKind::kConcatenate: {
       std::string text;
       std::vector<Value> values;
@@ -95,7 +100,8 @@ Value Evaluator::evaluate(const Expression& node) {
       if (node.parts[2]) return evaluate(*node.parts[2]);
       return heap_.undefined("the inline if-expression on line " + std::to_string(node.position.line) +
                              " evaluated to false and no else section was defined.");
-    case ExpressionKind::kNamespaceTarget: break;
+    case ExpressionKind::kNamespaceTarget:
+      break;
   }
   raise("this is no expression");
 }
@@ -147,9 +153,12 @@ Value Evaluator::call(const Value& callee, Arguments& given) {
   const Depth depth(*this);
   heap_.charge();
   switch (callee.kind) {
-    case Kind::kFunction: return static_cast<const Function*>(callee.object)->call(*this, given);
-    case Kind::kMacro: return call_macro(*static_cast<const Macro*>(callee.object), given);
-    case Kind::kLoop: return call_loop(*static_cast<Loop*>(callee.object), given);
+    case Kind::kFunction:
+      return static_cast<const Function*>(callee.object)->call(*this, given);
+    case Kind::kMacro:
+      return call_macro(*static_cast<const Macro*>(callee.object), given);
+    case Kind::kLoop:
+      return call_loop(*static_cast<Loop*>(callee.object), given);
     case Kind::kJoiner: {
       auto& joiner = *static_cast<Joiner*>(callee.object);
       if (!given.positional.empty() || !given.named.empty()) raise("a joiner takes no arguments");
@@ -160,8 +169,10 @@ Value Evaluator::call(const Value& callee, Arguments& given) {
       return static_cast<const Function*>(function->object)->call(*this, given);
     }
     case Kind::kMissing:
-    case Kind::kUndefined: raise_undefined(callee);
-    default: raise(std::string("'") + type_name(callee) + "' object is not callable");
+    case Kind::kUndefined:
+      raise_undefined(callee);
+    default:
+      raise(std::string("'") + type_name(callee) + "' object is not callable");
   }
 }
 
@@ -190,8 +201,8 @@ Value missing_attribute(Heap& heap, const Value& object, const std::string& name
 }
 
 bool changes(const Value& object, const std::string& name) {
-  static const std::vector<std::string> kList = {"append",  "clear",  "extend", "insert",
-                                                 "pop",     "remove", "reverse", "sort"},
+  static const std::vector<std::string> kList = {"append", "clear",  "extend",  "insert",
+                                                 "pop",    "remove", "reverse", "sort"},
                                         kDict = {"clear", "pop", "popitem", "setdefault", "update"};
   const auto has = [&](const std::vector<std::string>& names) {
     return std::find(names.begin(), names.end(), name) != names.end();
@@ -242,7 +253,8 @@ std::optional<Value> Evaluator::own_attribute(const Value& object, const std::st
         if (name == "list") return object.items()[1];
       }
       return method(heap_, object, name);
-    default: return method(heap_, object, name);
+    default:
+      return method(heap_, object, name);
   }
 }
 

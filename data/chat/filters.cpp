@@ -31,7 +31,9 @@ Value to_json_filter(Evaluator& evaluator, const Value& value, Given& given) {
   if (!indent.is(Kind::kNone)) {
     style.lines = true;
     style.item_separator = ",";
-    style.indent = indent.is_string() ? indent.text() : to_text(evaluator.heap(), binary(evaluator.heap(), "*", evaluator.heap().string(" "), indent));
+    style.indent = indent.is_string()
+                       ? indent.text()
+                       : to_text(evaluator.heap(), binary(evaluator.heap(), "*", evaluator.heap().string(" "), indent));
   }
   if (!separators.is(Kind::kNone)) {
     const std::vector<Value> pair = to_vector(evaluator.heap(), separators);
@@ -44,7 +46,8 @@ Value to_json_filter(Evaluator& evaluator, const Value& value, Given& given) {
 
 Value abs_filter(Evaluator&, const Value& value, Given& given) {
   const Bound bound(given, "abs", {});
-  if (value.is_undefined() || !value.is_number()) raise(std::string("bad operand type for abs(): '") + type_name(value) + "'");
+  if (value.is_undefined() || !value.is_number())
+    raise(std::string("bad operand type for abs(): '") + type_name(value) + "'");
   if (value.is(Kind::kFloat)) return Value::from(std::fabs(value.number));
   return value.as_integer() < 0 ? unary("-", value) : Value::from(value.as_integer());
 }
@@ -158,10 +161,10 @@ Value indent_filter(Evaluator& evaluator, const Value& value, Given& given) {
   const Bound bound(given, "indent", {"width", "first", "blank"});
   Heap& heap = evaluator.heap();
   if (value.is_undefined()) raise_undefined(value);
-  if (!value.is_string()) raise(std::string("unsupported operand type(s) for +=: '") + type_name(value) + "' and 'str'");
-  const std::string indent = bound.has(0) && bound[0].is_string()
-                                 ? bound.text(0)
-                                 : padded(heap, "", bound.integer(0, 4), ' ', '<', false);
+  if (!value.is_string())
+    raise(std::string("unsupported operand type(s) for +=: '") + type_name(value) + "' and 'str'");
+  const std::string indent =
+      bound.has(0) && bound[0].is_string() ? bound.text(0) : padded(heap, "", bound.integer(0, 4), ' ', '<', false);
   const bool first = bound.flag(1, false), blank = bound.flag(2, false);
   const std::string text = value.text() + "\n";
   const auto lines = split_lines(text, false);
@@ -188,7 +191,8 @@ Value truncate_filter(Evaluator& evaluator, const Value& value, Given& given) {
   const Value end = bound.or_else(2, heap.string("..."));
   if (!end.is_string()) raise("the end of truncate must be a text");
   const int64_t leeway = bound.or_else(3, Value::none()).is(Kind::kNone) ? 5 : bound.integer(3, 5);
-  if (size < end.string().length) raise("expected length >= " + std::to_string(end.string().length) + ", got " + std::to_string(size));
+  if (size < end.string().length)
+    raise("expected length >= " + std::to_string(end.string().length) + ", got " + std::to_string(size));
   if (leeway < 0) raise("expected leeway >= 0, got " + std::to_string(leeway));
   const auto whole = length(heap, value);
   if (!whole) raise(std::string("object of type '") + type_name(value) + "' has no len()");
@@ -231,9 +235,10 @@ Value striptags_filter(Evaluator& evaluator, const Value& value, Given& given) {
   cut("<!--", "-->");
   cut("<", ">");
   std::string joined;
-  for (const std::string_view word : split(text, std::nullopt, -1)) joined += (joined.empty() ? "" : " ") + std::string(word);
-  static const std::pair<const char*, const char*> kEntities[] = {
-      {"&lt;", "<"}, {"&gt;", ">"}, {"&#34;", "\""}, {"&quot;", "\""}, {"&#39;", "'"}, {"&amp;", "&"}};
+  for (const std::string_view word : split(text, std::nullopt, -1))
+    joined += (joined.empty() ? "" : " ") + std::string(word);
+  static const std::pair<const char*, const char*> kEntities[] = {{"&lt;", "<"},    {"&gt;", ">"},  {"&#34;", "\""},
+                                                                  {"&quot;", "\""}, {"&#39;", "'"}, {"&amp;", "&"}};
   std::string result;
   for (size_t at = 0; at < joined.size();) {
     bool found = false;
@@ -318,7 +323,8 @@ Value filesizeformat_filter(Evaluator& evaluator, const Value& value, Given& giv
   char text[64] = "";
   for (const char prefix : std::string_view("KMGTPEZY")) {
     unit *= base;
-    std::snprintf(text, sizeof text, "%.1f %c%s", base * *bytes / unit, prefix == 'K' && !binary ? 'k' : prefix, binary ? "iB" : "B");
+    std::snprintf(text, sizeof text, "%.1f %c%s", base * *bytes / unit, prefix == 'K' && !binary ? 'k' : prefix,
+                  binary ? "iB" : "B");
     if (*bytes < unit) break;
   }
   return evaluator.heap().string(text);
@@ -367,8 +373,10 @@ Value xmlattr_filter(Evaluator& evaluator, const Value& value, Given& given) {
     for (const char c : key.text())
       if (c == '/' || c == '>' || c == '=' || c == ' ' || (c >= 9 && c <= 13))
         raise("Invalid character in attribute name: " + string_representation(key.text()));
-    const std::string text = entry.is_string() && entry.string().markup ? entry.text() : escape_html(to_text(evaluator.heap(), entry));
-    result += (result.empty() ? "" : " ") + (key.string().markup ? key.text() : escape_html(key.text())) + "=\"" + text + "\"";
+    const std::string text =
+        entry.is_string() && entry.string().markup ? entry.text() : escape_html(to_text(evaluator.heap(), entry));
+    result += (result.empty() ? "" : " ") + (key.string().markup ? key.text() : escape_html(key.text())) + "=\"" +
+              text + "\"";
   }
   if (bound.flag(0, true) && !result.empty()) result = " " + result;
   return evaluator.heap().string(std::move(result));
@@ -388,22 +396,36 @@ bool known_elsewhere(const std::string& name) {
 }  // namespace
 
 const std::unordered_map<std::string, Filter>& text_filters() {
-  static const std::unordered_map<std::string, Filter> kFilters = {
-      {"abs", abs_filter},           {"attr", attr_filter},
-      {"capitalize", capitalize_filter}, {"center", center_filter},
-      {"count", length_filter},      {"d", default_filter},
-      {"default", default_filter},   {"e", escape_filter},
-      {"escape", escape_filter},     {"filesizeformat", filesizeformat_filter},
-      {"float", float_filter},       {"forceescape", force_escape_filter},
-      {"format", format_filter},     {"indent", indent_filter},
-      {"int", int_filter},           {"length", length_filter},
-      {"lower", lower_filter},       {"replace", replace_filter},
-      {"round", round_filter},       {"safe", safe_filter},
-      {"string", string_filter},     {"striptags", striptags_filter},
-      {"title", title_filter},       {"tojson", to_json_filter},
-      {"trim", trim_filter},         {"truncate", truncate_filter},
-      {"upper", upper_filter},       {"urlencode", urlencode_filter},
-      {"wordcount", wordcount_filter}, {"xmlattr", xmlattr_filter}};
+  static const std::unordered_map<std::string, Filter> kFilters = {{"abs", abs_filter},
+                                                                   {"attr", attr_filter},
+                                                                   {"capitalize", capitalize_filter},
+                                                                   {"center", center_filter},
+                                                                   {"count", length_filter},
+                                                                   {"d", default_filter},
+                                                                   {"default", default_filter},
+                                                                   {"e", escape_filter},
+                                                                   {"escape", escape_filter},
+                                                                   {"filesizeformat", filesizeformat_filter},
+                                                                   {"float", float_filter},
+                                                                   {"forceescape", force_escape_filter},
+                                                                   {"format", format_filter},
+                                                                   {"indent", indent_filter},
+                                                                   {"int", int_filter},
+                                                                   {"length", length_filter},
+                                                                   {"lower", lower_filter},
+                                                                   {"replace", replace_filter},
+                                                                   {"round", round_filter},
+                                                                   {"safe", safe_filter},
+                                                                   {"string", string_filter},
+                                                                   {"striptags", striptags_filter},
+                                                                   {"title", title_filter},
+                                                                   {"tojson", to_json_filter},
+                                                                   {"trim", trim_filter},
+                                                                   {"truncate", truncate_filter},
+                                                                   {"upper", upper_filter},
+                                                                   {"urlencode", urlencode_filter},
+                                                                   {"wordcount", wordcount_filter},
+                                                                   {"xmlattr", xmlattr_filter}};
   return kFilters;
 }
 

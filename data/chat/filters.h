@@ -1,6 +1,6 @@
-// jinja2's filters and tests, `tojson` as transformers has it. Left out are `random`, which would render a row in another
-// way each time, and `pprint`, `urlize` and `wordwrap`, which no chat template is known to use: named in an error as any
-// other name that does not exist.
+// jinja2's filters and tests, `tojson` as transformers has it. Left out are `random`, which would render a row in
+// another way each time, and `pprint`, `urlize` and `wordwrap`, which no chat template is known to use: named in an
+// error as any other name that does not exist.
 #pragma once
 
 #include <string>

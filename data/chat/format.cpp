@@ -56,7 +56,8 @@ std::optional<int64_t> parse_integer(std::string_view text, int64_t base) {
     }
   }
   if (base == 0) {
-    if (text.size() > 1 && text[0] == '0' && text.find_first_not_of("0_") != std::string_view::npos) return std::nullopt;
+    if (text.size() > 1 && text[0] == '0' && text.find_first_not_of("0_") != std::string_view::npos)
+      return std::nullopt;
     base = 10;
   }
   (void)prefixed;
@@ -204,7 +205,8 @@ std::string float_digits(Heap& heap, double value, char type, int64_t precision,
   return text;
 }
 
-std::string place(Heap& heap, const Specification& how, const std::string& sign, const std::string& body, char otherwise) {
+std::string place(Heap& heap, const Specification& how, const std::string& sign, const std::string& body,
+                  char otherwise) {
   char align = how.align;
   if (align == 0) align = how.zero && otherwise == '>' ? '=' : otherwise;
   if (align == '=') return sign + padded(heap, body, how.width - code_points(sign), how.fill, '>', false);
@@ -236,7 +238,8 @@ std::string format_integer(Heap& heap, int64_t value, const Specification& how) 
     const size_t size = base == 10 ? 3 : 4;
     heap.charge(static_cast<size_t>(std::max<int64_t>(how.width, 0)) * 2);
     std::erase(digits, how.grouping);
-    while (static_cast<int64_t>(sign.size() + grouped(digits, how.grouping, size).size()) < how.width && digits.size() < 4096)
+    while (static_cast<int64_t>(sign.size() + grouped(digits, how.grouping, size).size()) < how.width &&
+           digits.size() < 4096)
       digits.insert(0, 1, '0');
     std::string body = grouped(digits, how.grouping, size);
     return sign + body;
@@ -270,13 +273,18 @@ std::string format_float(Heap& heap, double value, Specification how) {
     body = float_digits(heap, size * 100, 'f', how.precision, how.alternate) + "%";
   } else {
     const char type = how.type == 'n' ? 'g' : how.type;
-    body = float_digits(heap, size, type, how.type == 'g' || how.type == 'G' || how.type == 'n' ? (how.precision == 0 ? 1 : how.precision) : how.precision, how.alternate);
+    body = float_digits(heap, size, type,
+                        how.type == 'g' || how.type == 'G' || how.type == 'n' ? (how.precision == 0 ? 1 : how.precision)
+                                                                              : how.precision,
+                        how.alternate);
   }
   if (how.grouping != 0) {
     const size_t end = std::min(body.find_first_not_of("0123456789"), body.size());
     body = grouped(body.substr(0, end), how.grouping, 3) + body.substr(end);
   }
-  const std::string sign = std::signbit(value) && !std::isnan(value) ? "-" : how.sign == '-' ? "" : std::string(1, how.sign);
+  const std::string sign = std::signbit(value) && !std::isnan(value) ? "-"
+                           : how.sign == '-'                         ? ""
+                                                                     : std::string(1, how.sign);
   return place(heap, how, sign, body, '>');
 }
 
@@ -289,13 +297,16 @@ std::string format_value(Heap& heap, const Value& value, const std::string& spec
   }
   const Specification how = read_specification(specification);
   if (value.is_string()) {
-    if (how.type != 0 && how.type != 's') raise(std::string("Unknown format code '") + how.type + "' for object of type 'str'");
-    if (how.sign != '-' || how.align == '=' || how.alternate || how.grouping != 0) raise("Invalid format specifier for a text");
+    if (how.type != 0 && how.type != 's')
+      raise(std::string("Unknown format code '") + how.type + "' for object of type 'str'");
+    if (how.sign != '-' || how.align == '=' || how.alternate || how.grouping != 0)
+      raise("Invalid format specifier for a text");
     std::string_view text = value.text();
     if (how.precision >= 0) text = text.substr(0, byte_offset(text, how.precision));
     return padded(heap, text, how.width, how.fill, how.align == 0 ? '<' : how.align, false);
   }
-  if (value.is(Kind::kBool) && how.type == 0) return padded(heap, to_text(heap, value), how.width, how.fill, how.align == 0 ? '<' : how.align, false);
+  if (value.is(Kind::kBool) && how.type == 0)
+    return padded(heap, to_text(heap, value), how.width, how.fill, how.align == 0 ? '<' : how.align, false);
   if (value.is_integral() && std::string_view("bcdoxXn").find(how.type == 0 ? 'd' : how.type) != std::string_view::npos)
     return format_integer(heap, value.as_integer(), how);
   if (std::string_view("eEfFgGn%").find(how.type == 0 ? 'g' : how.type) == std::string_view::npos)
@@ -329,7 +340,8 @@ std::string format_percent(Heap& heap, const Value& value, const Value& argument
     bool named = false;
     if (text[at] == '(') {
       size_t end = at + 1;
-      for (int depth = 1; end < text.size() && depth > 0; ++end) depth += text[end] == '(' ? 1 : text[end] == ')' ? -1 : 0;
+      for (int depth = 1; end < text.size() && depth > 0; ++end)
+        depth += text[end] == '(' ? 1 : text[end] == ')' ? -1 : 0;
       if (text[end - 1] != ')') raise("incomplete format key");
       if (!arguments.is(Kind::kDict)) raise("format requires a mapping");
       const std::string key = text.substr(at + 1, end - at - 2);
@@ -415,7 +427,8 @@ std::string format_percent(Heap& heap, const Value& value, const Value& argument
         if (given.is_undefined()) raise(std::string("%") + type + " format: a real number is required, not Undefined");
         if (!given.is_number() || (given.is(Kind::kFloat) && (type == 'o' || (type | 0x20) == 'x')))
           raise(std::string("%") + type + " format: a real number is required, not " + type_name(given));
-        if (given.is(Kind::kFloat) && !(std::fabs(given.number) < 9.2e18)) raise("cannot convert this float to an integer");
+        if (given.is(Kind::kFloat) && !(std::fabs(given.number) < 9.2e18))
+          raise("cannot convert this float to an integer");
         const int64_t whole = given.is(Kind::kFloat) ? static_cast<int64_t>(given.number) : given.as_integer();
         Specification plain;
         plain.type = type == 'i' || type == 'u' ? 'd' : type;
@@ -440,11 +453,13 @@ std::string format_percent(Heap& heap, const Value& value, const Value& argument
         std::optional<double> number;
         if (given.is_number()) number = given.as_double();
         if (!number) raise(std::string("must be real number, not ") + type_name(given));
-        body = float_digits(heap, std::fabs(*number), type, (type | 0x20) == 'g' && how.precision == 0 ? 1 : how.precision, how.alternate);
+        body = float_digits(heap, std::fabs(*number), type,
+                            (type | 0x20) == 'g' && how.precision == 0 ? 1 : how.precision, how.alternate);
         sign = std::signbit(*number) && !std::isnan(*number) ? "-" : how.sign == '-' ? "" : std::string(1, how.sign);
         break;
       }
-      default: raise(std::string("unsupported format character '") + type + "'");
+      default:
+        raise(std::string("unsupported format character '") + type + "'");
     }
     if (left)
       result += padded(heap, sign + body, how.width, ' ', '<', false);
@@ -493,7 +508,8 @@ class BraceFormatter {
         open += text[end] == '{' ? 1 : text[end] == '}' ? -1 : 0;
         if (open == 0) break;
       }
-      if (end >= text.size()) raise(at + 1 >= text.size() ? "Single '{' encountered in format string" : "expected '}' before end of string");
+      if (end >= text.size())
+        raise(at + 1 >= text.size() ? "Single '{' encountered in format string" : "expected '}' before end of string");
       result += field(text.substr(at + 1, end - at - 1), depth);
       at = end + 1;
     }
@@ -534,12 +550,15 @@ class BraceFormatter {
     const size_t end = std::min(name.find_first_of(".["), name.size());
     const std::string first(name.substr(0, end));
     Value value;
-    const bool number = !first.empty() && first.size() < 10 && first.find_first_not_of("0123456789") == std::string::npos;
+    const bool number =
+        !first.empty() && first.size() < 10 && first.find_first_not_of("0123456789") == std::string::npos;
     if (first.empty() || number) {
-      if (first.empty() ? numbered_ : counted_ > 0) raise("cannot switch between automatic field numbering and manual field specification");
+      if (first.empty() ? numbered_ : counted_ > 0)
+        raise("cannot switch between automatic field numbering and manual field specification");
       numbered_ = numbered_ || number;
       const size_t index = number ? static_cast<size_t>(std::stoul(first)) : counted_++;
-      if (index >= arguments_.positional.size()) raise("Replacement index " + std::to_string(index) + " out of range for positional args tuple");
+      if (index >= arguments_.positional.size())
+        raise("Replacement index " + std::to_string(index) + " out of range for positional args tuple");
       value = arguments_.positional[index];
     } else {
       bool found = false;

@@ -19,7 +19,8 @@ std::string format_braces(Evaluator& evaluator, const std::string& text, const A
 // format(value, "specification").
 std::string format_value(Heap& heap, const Value& value, const std::string& specification);
 
-// To `width` code points. alignment: < > ^; as str.center does it where `center` is set (an odd place goes left or right).
+// To `width` code points. alignment: < > ^; as str.center does it where `center` is set (an odd place goes left or
+// right).
 std::string padded(Heap& heap, std::string_view text, int64_t width, int32_t fill, char alignment, bool center);
 // str.replace, whose result is charged before it is made.
 std::string bounded_replace(Heap& heap, const std::string& text, const std::string& old, const std::string& fresh,

@@ -9,7 +9,8 @@ namespace {
 
 // dict(mapping or pairs, **more); charged.
 Dict* make_dict(Heap& heap, const Arguments& given) {
-  if (given.positional.size() > 1) raise("dict expected at most 1 argument, got " + std::to_string(given.positional.size()));
+  if (given.positional.size() > 1)
+    raise("dict expected at most 1 argument, got " + std::to_string(given.positional.size()));
   auto* dict = heap.make<Dict>();
   const auto set = [&](const Value& key, const Value& value) {
     check_hashable(key);
@@ -23,7 +24,8 @@ Dict* make_dict(Heap& heap, const Arguments& given) {
     } else {
       for (const Value& item : to_vector(heap, from)) {
         const std::vector<Value> pair = to_vector(heap, item);
-        if (pair.size() != 2) raise("dictionary update sequence element has length " + std::to_string(pair.size()) + "; 2 is required");
+        if (pair.size() != 2)
+          raise("dictionary update sequence element has length " + std::to_string(pair.size()) + "; 2 is required");
         set(pair[0], pair[1]);
       }
     }

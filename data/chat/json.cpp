@@ -28,9 +28,7 @@ class Reader : public nlohmann::json_sax<nlohmann::ordered_json> {
   }
   bool string(std::string& value) override { return put(heap_.string(std::move(value))); }
   bool binary(nlohmann::ordered_json::binary_t&) override { return false; }
-  bool start_object(size_t) override {
-    return open(Value::of(Kind::kDict, heap_.make<Dict>()));
-  }
+  bool start_object(size_t) override { return open(Value::of(Kind::kDict, heap_.make<Dict>())); }
   bool start_array(size_t) override { return open(heap_.list({})); }
   bool key(std::string& name) override {
     open_.back().key = heap_.string(std::move(name));
@@ -136,12 +134,24 @@ class Writer {
     if (depth > 400) throw TemplateError(TemplateError::Reason::kLimit, "values are nested too deeply");
     const size_t before = text.size();
     switch (value.kind) {
-      case Kind::kNone: text += "null"; break;
-      case Kind::kBool: text += value.boolean ? "true" : "false"; break;
-      case Kind::kInteger: text += std::to_string(value.integer); break;
-      case Kind::kBigInteger: text += value.text(); break;
-      case Kind::kFloat: text += float_json(value.number); break;
-      case Kind::kString: append_string(text, value.text(), style_.ascii); break;
+      case Kind::kNone:
+        text += "null";
+        break;
+      case Kind::kBool:
+        text += value.boolean ? "true" : "false";
+        break;
+      case Kind::kInteger:
+        text += std::to_string(value.integer);
+        break;
+      case Kind::kBigInteger:
+        text += value.text();
+        break;
+      case Kind::kFloat:
+        text += float_json(value.number);
+        break;
+      case Kind::kString:
+        append_string(text, value.text(), style_.ascii);
+        break;
       case Kind::kList:
       case Kind::kTuple: {
         list('[', ']', value.items().size(), depth, [&](size_t i) { write(value.items()[i], depth + 1); });
@@ -160,7 +170,8 @@ class Writer {
         });
         return;
       }
-      default: raise(std::string("Object of type ") + type_name(value) + " is not JSON serializable");
+      default:
+        raise(std::string("Object of type ") + type_name(value) + " is not JSON serializable");
     }
     heap_.charge(text.size() - before);
   }
@@ -188,12 +199,18 @@ class Writer {
   }
   std::string key(const Value& value) {
     switch (value.kind) {
-      case Kind::kString: return value.text();
-      case Kind::kNone: return "null";
-      case Kind::kBool: return value.boolean ? "true" : "false";
-      case Kind::kInteger: return std::to_string(value.integer);
-      case Kind::kFloat: return float_json(value.number);
-      default: raise(std::string("keys must be str, int, float, bool or None, not ") + type_name(value));
+      case Kind::kString:
+        return value.text();
+      case Kind::kNone:
+        return "null";
+      case Kind::kBool:
+        return value.boolean ? "true" : "false";
+      case Kind::kInteger:
+        return std::to_string(value.integer);
+      case Kind::kFloat:
+        return float_json(value.number);
+      default:
+        raise(std::string("keys must be str, int, float, bool or None, not ") + type_name(value));
     }
   }
 

@@ -1,5 +1,5 @@
-// JSON to values and back, as Python's json module: numbers keep their kind and integers all their digits, of equal keys
-// the last counts.
+// JSON to values and back, as Python's json module: numbers keep their kind and integers all their digits, of equal
+// keys the last counts.
 #pragma once
 
 #include <string>

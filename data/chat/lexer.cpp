@@ -13,9 +13,7 @@ bool is_ascii_digit(char c) { return c >= '0' && c <= '9'; }
 // [0-9]+ with single underscores between; the offset behind it, or `at`.
 size_t digits(std::string_view text, size_t at, bool (*is)(char)) {
   if (at >= text.size() || !is(text[at])) return at;
-  while (at < text.size() &&
-         (is(text[at]) || (text[at] == '_' && at + 1 < text.size() && is(text[at + 1]))))
-    ++at;
+  while (at < text.size() && (is(text[at]) || (text[at] == '_' && at + 1 < text.size() && is(text[at + 1])))) ++at;
   return at;
 }
 
@@ -117,7 +115,8 @@ class Lexer {
     }
     const char kind = source_[tag + 1];
     size_t behind = tag + 2;
-    const char sign = behind < source_.size() && (source_[behind] == '-' || source_[behind] == '+') ? source_[behind] : 0;
+    const char sign =
+        behind < source_.size() && (source_[behind] == '-' || source_[behind] == '+') ? source_[behind] : 0;
     if (sign != 0) ++behind;
     data(at_, tag, sign, kind == '{');
     if (kind == '%')
@@ -196,7 +195,8 @@ class Lexer {
         is_float = true;
       }
       if (end < text.size() && (text[end] == 'e' || text[end] == 'E')) {
-        const size_t after = end + 1 < text.size() && (text[end + 1] == '+' || text[end + 1] == '-') ? end + 2 : end + 1;
+        const size_t after =
+            end + 1 < text.size() && (text[end + 1] == '+' || text[end + 1] == '-') ? end + 2 : end + 1;
         if (const size_t to = digits(text, after, is_ascii_digit); to > after) {
           end = to;
           is_float = true;
@@ -216,8 +216,7 @@ class Lexer {
     const Base bases[] = {
         {'b', 2, [](char c) { return c == '0' || c == '1'; }},
         {'o', 8, [](char c) { return c >= '0' && c <= '7'; }},
-        {'x', 16,
-         [](char c) { return is_ascii_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }}};
+        {'x', 16, [](char c) { return is_ascii_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }}};
     size_t end = from + 1;
     for (const Base& base : bases) {
       if (text[from] != '0' || end >= text.size() || (text[end] | 0x20) != base.letter) continue;
@@ -316,7 +315,10 @@ class Lexer {
           size_t next = at - 1;
           const int32_t code = next_character(source_, next);
           char escape[16];
-          std::snprintf(escape, sizeof escape, code < 0x100 ? "x%02x" : code < 0x10000 ? "u%04x" : "U%08x",
+          std::snprintf(escape, sizeof escape,
+                        code < 0x100     ? "x%02x"
+                        : code < 0x10000 ? "u%04x"
+                                         : "U%08x",
                         static_cast<unsigned>(code));
           result += escape;
           at = next;

@@ -56,7 +56,8 @@ Value split_method(Evaluator& evaluator, const Value& self, const Arguments& giv
   const auto separator = optional_text(bound, 0);
   if (separator && separator->empty()) raise("empty separator");
   const int64_t limit = bound.integer(1, -1);
-  return text_list(evaluator, self, kRight ? split_right(self.text(), separator, limit) : split(self.text(), separator, limit));
+  return text_list(evaluator, self,
+                   kRight ? split_right(self.text(), separator, limit) : split(self.text(), separator, limit));
 }
 Value splitlines_method(Evaluator& evaluator, const Value& self, const Arguments& given) {
   const Bound bound(given, "splitlines", {"keepends"});
@@ -71,14 +72,19 @@ Value partition_method(Evaluator& evaluator, const Value& self, const Arguments&
   const bool found = at != std::string::npos;
   const std::string_view whole = text;
   const auto part = [&](std::string_view piece) { return text_value(evaluator, self, piece); };
-  if (!found) return kRight ? evaluator.heap().tuple({part(""), part(""), part(whole)}) : evaluator.heap().tuple({part(whole), part(""), part("")});
-  return evaluator.heap().tuple({part(whole.substr(0, at)), part(separator), part(whole.substr(at + separator.size()))});
+  if (!found)
+    return kRight ? evaluator.heap().tuple({part(""), part(""), part(whole)})
+                  : evaluator.heap().tuple({part(whole), part(""), part("")});
+  return evaluator.heap().tuple(
+      {part(whole.substr(0, at)), part(separator), part(whole.substr(at + separator.size()))});
 }
 Value replace_method(Evaluator& evaluator, const Value& self, const Arguments& given) {
   const Bound bound(given, "replace", {"old", "new", "count"}, 2);
   const std::string& old = bound.text(0);
   bound.text(1);
-  return text_value(evaluator, self, bounded_replace(evaluator.heap(), self.text(), old, put_into(self, bound[1]), bound.integer(2, -1)));
+  return text_value(
+      evaluator, self,
+      bounded_replace(evaluator.heap(), self.text(), old, put_into(self, bound[1]), bound.integer(2, -1)));
 }
 Value join_method(Evaluator& evaluator, const Value& self, const Arguments& given) {
   const Bound bound(given, "join", {"iterable"}, 1);
@@ -117,7 +123,8 @@ Value begins(Evaluator& evaluator, const Value& self, const Arguments& given) {
   bool holds = false;
   for (const Value& each : wanted) {
     if (each.is_undefined() || !each.is_string())
-      raise(std::string(kEnd ? "endswith" : "startswith") + " first arg must be str or a tuple of str, not " + type_name(each));
+      raise(std::string(kEnd ? "endswith" : "startswith") + " first arg must be str or a tuple of str, not " +
+            type_name(each));
     evaluator.heap().charge(each.text().size());
     if (part) holds = holds || (kEnd ? part->first.ends_with(each.text()) : part->first.starts_with(each.text()));
   }
@@ -129,7 +136,8 @@ Value found(Evaluator&, const Value& self, const Arguments& given) {
   const std::string& wanted = bound.text(0);
   int64_t index = -1;
   if (const auto part = window(self, bound)) {
-    const size_t at = kLast ? (wanted.empty() ? part->first.size() : find_last(part->first, wanted)) : find_text(part->first, wanted);
+    const size_t at =
+        kLast ? (wanted.empty() ? part->first.size() : find_last(part->first, wanted)) : find_text(part->first, wanted);
     if (at != std::string::npos) index = code_points(std::string_view(self.text()).substr(0, part->second + at));
   }
   if (kMust && index < 0) raise("substring not found");
@@ -157,7 +165,8 @@ Value zfill_method(Evaluator& evaluator, const Value& self, const Arguments& giv
   const std::string& text = self.text();
   const bool sign = !text.empty() && (text[0] == '+' || text[0] == '-');
   const int64_t width = bound.integer(0, 0);
-  const std::string digits = padded(evaluator.heap(), std::string_view(text).substr(sign ? 1 : 0), sign ? std::max<int64_t>(width, 1) - 1 : width, '0', '>', false);
+  const std::string digits = padded(evaluator.heap(), std::string_view(text).substr(sign ? 1 : 0),
+                                    sign ? std::max<int64_t>(width, 1) - 1 : width, '0', '>', false);
   return text_value(evaluator, self, (sign ? text.substr(0, 1) : "") + digits);
 }
 Value expandtabs_method(Evaluator& evaluator, const Value& self, const Arguments& given) {
@@ -186,7 +195,8 @@ Value removed(Evaluator& evaluator, const Value& self, const Arguments& given) {
   const Bound bound(given, "this method", {"affix"}, 1);
   std::string_view text = self.text();
   const std::string& affix = bound.text(0);
-  if (kEnd ? text.ends_with(affix) : text.starts_with(affix)) text = kEnd ? text.substr(0, text.size() - affix.size()) : text.substr(affix.size());
+  if (kEnd ? text.ends_with(affix) : text.starts_with(affix))
+    text = kEnd ? text.substr(0, text.size() - affix.size()) : text.substr(affix.size());
   return text_value(evaluator, self, text);
 }
 Value format_method(Evaluator& evaluator, const Value& self, const Arguments& given) {
@@ -213,22 +223,53 @@ Value unsupported(Evaluator&, const Value&, const Arguments&) {
 }
 
 const std::map<std::string, StringMethod>& string_methods() {
-  static const std::map<std::string, StringMethod> kMethods = {
-      {"capitalize", changed<capitalize>}, {"casefold", changed<case_fold>}, {"center", justified<'^'>},
-      {"count", count_method}, {"encode", unsupported}, {"endswith", begins<true>}, {"expandtabs", expandtabs_method},
-      {"find", found<false, false>}, {"format", format_method}, {"format_map", format_map_method},
-      {"index", found<false, true>}, {"isalnum", all<is_alphanumeric>}, {"isalpha", all<is_letter>},
-      {"isascii", isascii_method}, {"isdecimal", all<is_decimal>}, {"isdigit", all<is_digit>},
-      {"isidentifier", whole<is_identifier>}, {"islower", whole<lower_text>}, {"isnumeric", all<is_numeral>},
-      {"isprintable", isprintable_method}, {"isspace", all<is_space>}, {"istitle", whole<title_text>},
-      {"isupper", whole<upper_text>}, {"join", join_method}, {"ljust", justified<'<'>}, {"lower", changed<lower>},
-      {"lstrip", stripped<Side::kLeft>}, {"maketrans", unsupported}, {"partition", partition_method<false>},
-      {"removeprefix", removed<false>}, {"removesuffix", removed<true>}, {"replace", replace_method},
-      {"rfind", found<true, false>}, {"rindex", found<true, true>}, {"rjust", justified<'>'>},
-      {"rpartition", partition_method<true>}, {"rsplit", split_method<true>}, {"rstrip", stripped<Side::kRight>},
-      {"split", split_method<false>}, {"splitlines", splitlines_method}, {"startswith", begins<false>},
-      {"strip", stripped<Side::kBoth>}, {"swapcase", changed<swap_case>}, {"title", changed<title>},
-      {"translate", unsupported}, {"upper", changed<upper>}, {"zfill", zfill_method}};
+  static const std::map<std::string, StringMethod> kMethods = {{"capitalize", changed<capitalize>},
+                                                               {"casefold", changed<case_fold>},
+                                                               {"center", justified<'^'>},
+                                                               {"count", count_method},
+                                                               {"encode", unsupported},
+                                                               {"endswith", begins<true>},
+                                                               {"expandtabs", expandtabs_method},
+                                                               {"find", found<false, false>},
+                                                               {"format", format_method},
+                                                               {"format_map", format_map_method},
+                                                               {"index", found<false, true>},
+                                                               {"isalnum", all<is_alphanumeric>},
+                                                               {"isalpha", all<is_letter>},
+                                                               {"isascii", isascii_method},
+                                                               {"isdecimal", all<is_decimal>},
+                                                               {"isdigit", all<is_digit>},
+                                                               {"isidentifier", whole<is_identifier>},
+                                                               {"islower", whole<lower_text>},
+                                                               {"isnumeric", all<is_numeral>},
+                                                               {"isprintable", isprintable_method},
+                                                               {"isspace", all<is_space>},
+                                                               {"istitle", whole<title_text>},
+                                                               {"isupper", whole<upper_text>},
+                                                               {"join", join_method},
+                                                               {"ljust", justified<'<'>},
+                                                               {"lower", changed<lower>},
+                                                               {"lstrip", stripped<Side::kLeft>},
+                                                               {"maketrans", unsupported},
+                                                               {"partition", partition_method<false>},
+                                                               {"removeprefix", removed<false>},
+                                                               {"removesuffix", removed<true>},
+                                                               {"replace", replace_method},
+                                                               {"rfind", found<true, false>},
+                                                               {"rindex", found<true, true>},
+                                                               {"rjust", justified<'>'>},
+                                                               {"rpartition", partition_method<true>},
+                                                               {"rsplit", split_method<true>},
+                                                               {"rstrip", stripped<Side::kRight>},
+                                                               {"split", split_method<false>},
+                                                               {"splitlines", splitlines_method},
+                                                               {"startswith", begins<false>},
+                                                               {"strip", stripped<Side::kBoth>},
+                                                               {"swapcase", changed<swap_case>},
+                                                               {"title", changed<title>},
+                                                               {"translate", unsupported},
+                                                               {"upper", changed<upper>},
+                                                               {"zfill", zfill_method}};
   return kMethods;
 }
 
@@ -250,7 +291,8 @@ std::optional<Value> dict_method(Heap& heap, const Value& object, const std::str
       const Value* found = bound[0].is_undefined() ? nullptr : dict->find(bound[0]);
       return found != nullptr ? *found : bound.or_else(1, Value::none());
     });
-  for (const auto& [view, part] : {std::pair{"keys", DictView::Part::kKeys}, {"values", DictView::Part::kValues},
+  for (const auto& [view, part] : {std::pair{"keys", DictView::Part::kKeys},
+                                   {"values", DictView::Part::kValues},
                                    {"items", DictView::Part::kItems}})
     if (name == view)
       return heap.function(name, [dict, part = part, name](Evaluator& evaluator, Arguments& given) {
@@ -283,7 +325,8 @@ std::optional<Value> list_method(Heap& heap, const Value& object, const std::str
       if (index) raise(std::string("the value is not in ") + type_name(object));
       return Value::from(count);
     });
-  if (name == "copy" && object.is(Kind::kList)) return heap.function(name, [object](Evaluator&, Arguments&) { return object; });
+  if (name == "copy" && object.is(Kind::kList))
+    return heap.function(name, [object](Evaluator&, Arguments&) { return object; });
   return std::nullopt;
 }
 
@@ -294,11 +337,15 @@ std::optional<Value> number_method(Heap& heap, const Value& object, const std::s
   if (object.is_integral() && name == "denominator") return Value::from(int64_t{1});
   if (object.is(Kind::kFloat) && name == "is_integer")
     return heap.function(name, [object](Evaluator& evaluator, Arguments&) {
-      return Value::from(equal(evaluator.heap(), binary(evaluator.heap(), "%", object, Value::from(1.0)), Value::from(0.0)));
+      return Value::from(
+          equal(evaluator.heap(), binary(evaluator.heap(), "%", object, Value::from(1.0)), Value::from(0.0)));
     });
-  static const std::vector<std::string> kOthers = {"as_integer_ratio", "bit_count", "bit_length", "conjugate", "from_bytes", "to_bytes", "hex", "fromhex"};
+  static const std::vector<std::string> kOthers = {"as_integer_ratio", "bit_count", "bit_length", "conjugate",
+                                                   "from_bytes",       "to_bytes",  "hex",        "fromhex"};
   if (std::find(kOthers.begin(), kOthers.end(), name) != kOthers.end())
-    return heap.function(name, [](Evaluator&, Arguments&) -> Value { raise("this method of Python's numbers is not supported in templates"); });
+    return heap.function(name, [](Evaluator&, Arguments&) -> Value {
+      raise("this method of Python's numbers is not supported in templates");
+    });
   return std::nullopt;
 }
 
@@ -306,20 +353,25 @@ std::optional<Value> number_method(Heap& heap, const Value& object, const std::s
 
 std::optional<Value> method(Heap& heap, const Value& object, const std::string& name) {
   switch (object.kind) {
-    case Kind::kString: return string_method(heap, object, name);
-    case Kind::kDict: return dict_method(heap, object, name);
+    case Kind::kString:
+      return string_method(heap, object, name);
+    case Kind::kDict:
+      return dict_method(heap, object, name);
     case Kind::kList:
-    case Kind::kTuple: return list_method(heap, object, name);
+    case Kind::kTuple:
+      return list_method(heap, object, name);
     case Kind::kBool:
     case Kind::kInteger:
-    case Kind::kFloat: return number_method(heap, object, name);
+    case Kind::kFloat:
+      return number_method(heap, object, name);
     case Kind::kRange:
       if (name == "start" || name == "stop" || name == "step") {
         const auto& range = *static_cast<const Range*>(object.object);
         return Value::from(name == "start" ? range.start : name == "stop" ? range.stop : range.step);
       }
       return std::nullopt;
-    default: return std::nullopt;
+    default:
+      return std::nullopt;
   }
 }
 

@@ -60,8 +60,9 @@ Value power(const Value& left, const Value& right) {
 
 Value integers(const std::string& sign, int64_t a, int64_t b) {
   int64_t result = 0;
-  if (sign == "+" ? __builtin_add_overflow(a, b, &result)
-                  : sign == "-" ? __builtin_sub_overflow(a, b, &result) : __builtin_mul_overflow(a, b, &result))
+  if (sign == "+"   ? __builtin_add_overflow(a, b, &result)
+      : sign == "-" ? __builtin_sub_overflow(a, b, &result)
+                    : __builtin_mul_overflow(a, b, &result))
     overflow();
   return Value::from(result);
 }
@@ -162,11 +163,12 @@ bool contains(Heap& heap, const Value& container, const Value& item) {
       if (!item.is_integral()) break;
       const auto& range = *static_cast<const Range*>(container.object);
       const int64_t value = item.as_integer();
-      const bool inside = range.step > 0 ? value >= range.start && value < range.stop
-                                         : value <= range.start && value > range.stop;
+      const bool inside =
+          range.step > 0 ? value >= range.start && value < range.stop : value <= range.start && value > range.stop;
       return inside && (static_cast<__int128>(value) - range.start) % range.step == 0;
     }
-    default: break;
+    default:
+      break;
   }
   if (!is_iterable(container) && !container.is(Kind::kLoop))
     raise(std::string("argument of type '") + type_name(container) + "' is not iterable");

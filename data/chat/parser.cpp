@@ -49,11 +49,16 @@ class Parser {
   }
   std::string described() const {
     switch (now().kind) {
-      case Token::Kind::kEnd: return "end of template";
-      case Token::Kind::kVariableEnd: return "end of print statement";
-      case Token::Kind::kBlockEnd: return "end of statement block";
-      case Token::Kind::kString: return "a string";
-      default: return "'" + now().text + "'";
+      case Token::Kind::kEnd:
+        return "end of template";
+      case Token::Kind::kVariableEnd:
+        return "end of print statement";
+      case Token::Kind::kBlockEnd:
+        return "end of statement block";
+      case Token::Kind::kString:
+        return "a string";
+      default:
+        return "'" + now().text + "'";
     }
   }
   void expect_sign(std::string_view sign) {
@@ -243,13 +248,14 @@ class Parser {
       }
       case Token::Kind::kInteger: {
         int64_t value = 0;
-        const auto [end, error] =
-            std::from_chars(token.text.data(), token.text.data() + token.text.size(), value);
+        const auto [end, error] = std::from_chars(token.text.data(), token.text.data() + token.text.size(), value);
         if (error != std::errc()) fail("an integer beyond 64 bits", position);
         take();
         return constant(position, Value::from(value));
       }
-      case Token::Kind::kFloat: take(); return constant(position, Value::from(token.number));
+      case Token::Kind::kFloat:
+        take();
+        return constant(position, Value::from(token.number));
       case Token::Kind::kOperator:
         if (token.text == "(") {
           take();
@@ -260,7 +266,8 @@ class Parser {
         if (token.text == "[") return list();
         if (token.text == "{") return dict();
         break;
-      default: break;
+      default:
+        break;
     }
     fail("unexpected " + described(), position);
   }
@@ -465,7 +472,8 @@ class Parser {
   std::string target_name() {
     const Position position = now().position;
     const std::string name = expect_any_name();
-    if (one_of(name, {"true", "false", "none", "True", "False", "None"})) fail("can't assign to '" + name + "'", position);
+    if (one_of(name, {"true", "false", "none", "True", "False", "None"}))
+      fail("can't assign to '" + name + "'", position);
     return name;
   }
 
@@ -508,8 +516,9 @@ class Parser {
   std::string awaited(std::string message, std::initializer_list<std::string_view> ends) const {
     for (const std::string_view end : ends)
       message += (end == *ends.begin() ? " Looking for '" : " or '") + std::string(end) + "'";
-    return message + (open_.empty() ? "" : (ends.size() > 0 ? "," : "") + std::string(" in the tag '") +
-                                               open_.back().first + "'");
+    return message + (open_.empty()
+                          ? ""
+                          : (ends.size() > 0 ? "," : "") + std::string(" in the tag '") + open_.back().first + "'");
   }
 
   // The body of a tag whose head has been read.
@@ -529,12 +538,12 @@ class Parser {
            TemplateError::Reason::kUnknownName);
     using Method = void (Parser::*)(Statement&);
     static const std::pair<std::string_view, Method> kTags[] = {
-        {"if", &Parser::parse_if},           {"for", &Parser::parse_for},
-        {"set", &Parser::parse_set},         {"macro", &Parser::parse_macro},
-        {"call", &Parser::parse_call},       {"filter", &Parser::parse_filter},
-        {"with", &Parser::parse_with},       {"block", &Parser::parse_block},
-        {"print", &Parser::parse_print},     {"generation", &Parser::parse_generation},
-        {"break", &Parser::parse_break},     {"continue", &Parser::parse_continue}};
+        {"if", &Parser::parse_if},       {"for", &Parser::parse_for},
+        {"set", &Parser::parse_set},     {"macro", &Parser::parse_macro},
+        {"call", &Parser::parse_call},   {"filter", &Parser::parse_filter},
+        {"with", &Parser::parse_with},   {"block", &Parser::parse_block},
+        {"print", &Parser::parse_print}, {"generation", &Parser::parse_generation},
+        {"break", &Parser::parse_break}, {"continue", &Parser::parse_continue}};
     for (const auto& [tag, method] : kTags) {
       if (tag != name) continue;
       auto made = std::make_unique<Statement>();
@@ -545,8 +554,7 @@ class Parser {
       open_.pop_back();
       return made;
     }
-    fail(awaited("Encountered unknown tag '" + name + "'.", ends), now().position,
-         TemplateError::Reason::kUnknownName);
+    fail(awaited("Encountered unknown tag '" + name + "'.", ends), now().position, TemplateError::Reason::kUnknownName);
   }
 
   void parse_if(Statement& made) {

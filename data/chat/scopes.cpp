@@ -183,19 +183,30 @@ class Resolver {
         symbols.join(branches);
         break;
       }
-      case Statement::Kind::kFor: mention(*node.expressions[0], symbols); break;
+      case Statement::Kind::kFor:
+        mention(*node.expressions[0], symbols);
+        break;
       case Statement::Kind::kSet:
         mention(*node.expressions[0], symbols);
         mention_target(*node.target, symbols, false);
         break;
-      case Statement::Kind::kSetBlock: mention_target(*node.target, symbols, false); break;
-      case Statement::Kind::kMacro: symbols.store(node.name); break;
-      case Statement::Kind::kCall: mention(*node.expressions[0], symbols); break;
-      case Statement::Kind::kFilter: mention(*node.expressions[0], symbols); break;
+      case Statement::Kind::kSetBlock:
+        mention_target(*node.target, symbols, false);
+        break;
+      case Statement::Kind::kMacro:
+        symbols.store(node.name);
+        break;
+      case Statement::Kind::kCall:
+        mention(*node.expressions[0], symbols);
+        break;
+      case Statement::Kind::kFilter:
+        mention(*node.expressions[0], symbols);
+        break;
       case Statement::Kind::kWith:
         for (const auto& part : node.expressions) mention(*part, symbols);
         break;
-      default: break;
+      default:
+        break;
     }
   }
 
@@ -287,7 +298,9 @@ class Resolver {
         frame_.soft = before;
         break;
       }
-      case Statement::Kind::kFor: place_for(node); break;
+      case Statement::Kind::kFor:
+        place_for(node);
+        break;
       case Statement::Kind::kSet:
         place(*node.expressions[0]);
         place(*node.target);
@@ -309,7 +322,9 @@ class Resolver {
         function(node);
         place(*node.expressions[0]);
         break;
-      case Statement::Kind::kGeneration: function(node); break;
+      case Statement::Kind::kGeneration:
+        function(node);
+        break;
       case Statement::Kind::kFilter:
         scope(
             node, false,
@@ -348,7 +363,8 @@ class Resolver {
         scope(
             node, true, [&](Symbols& symbols) { analyze(node.bodies[0], symbols); }, [&] { body(node.bodies[0]); });
         break;
-      default: break;
+      default:
+        break;
     }
   }
 
@@ -367,8 +383,8 @@ class Resolver {
         });
     scope(
         node, false, [&](Symbols& symbols) { analyze(node.bodies[1], symbols); }, [&] { body(node.bodies[1]); });
-    // The condition has a scope of its own with the loop's variables. Its slots are found by name, in the order in which
-    // the target's names are declared.
+    // The condition has a scope of its own with the loop's variables. Its slots are found by name, in the order in
+    // which the target's names are declared.
     scope(
         node, false,
         [&](Symbols& symbols) {

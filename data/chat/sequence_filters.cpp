@@ -60,7 +60,8 @@ Value sort_filter(Evaluator& evaluator, const Value& value, Given& given) {
   std::vector<Value> attributes = {Value::none()};
   if (bound.has(2) && bound[2].is_string()) {
     attributes.clear();
-    for (const std::string_view part : split(bound.text(2), ",", -1)) attributes.push_back(heap.string(std::string(part)));
+    for (const std::string_view part : split(bound.text(2), ",", -1))
+      attributes.push_back(heap.string(std::string(part)));
   } else if (bound.has(2)) {
     attributes = {bound[2]};
   }
@@ -118,7 +119,8 @@ Value unique_filter(Evaluator& evaluator, const Value& value, Given& given) {
   return evaluator.heap().iterator(
       [&evaluator, seen, bound, next = iterate(evaluator.heap(), value)](Value& item) {
         while (next(item)) {
-          const Value key = folded(evaluator, look_up(evaluator, item, bound.or_else(1, Value::none())), bound.flag(0, false));
+          const Value key =
+              folded(evaluator, look_up(evaluator, item, bound.or_else(1, Value::none())), bound.flag(0, false));
           evaluator.heap().charge(key.is_string() ? 0 : 16 * seen->entries.size());
           if (seen->find(key) != nullptr) continue;
           seen->set(key, Value::none());
@@ -135,7 +137,8 @@ Value extreme(Evaluator& evaluator, const Value& value, Given& given, bool great
   Value best, best_key;
   bool any = false;
   for (Value item; next(item);) {
-    const Value key = folded(evaluator, look_up(evaluator, item, bound.or_else(1, Value::none())), bound.flag(0, false));
+    const Value key =
+        folded(evaluator, look_up(evaluator, item, bound.or_else(1, Value::none())), bound.flag(0, false));
     if (!any || (greatest ? less(heap, best_key, key, ">") : less(heap, key, best_key, "<"))) {
       best = item;
       best_key = key;
@@ -144,8 +147,12 @@ Value extreme(Evaluator& evaluator, const Value& value, Given& given, bool great
   }
   return any ? best : heap.undefined("No aggregated item, sequence was empty.");
 }
-Value min_filter(Evaluator& evaluator, const Value& value, Given& given) { return extreme(evaluator, value, given, false); }
-Value max_filter(Evaluator& evaluator, const Value& value, Given& given) { return extreme(evaluator, value, given, true); }
+Value min_filter(Evaluator& evaluator, const Value& value, Given& given) {
+  return extreme(evaluator, value, given, false);
+}
+Value max_filter(Evaluator& evaluator, const Value& value, Given& given) {
+  return extreme(evaluator, value, given, true);
+}
 
 Value join_filter(Evaluator& evaluator, const Value& value, Given& given) {
   const Bound bound(given, "join", {"d", "attribute"});
@@ -259,7 +266,8 @@ Value slice_filter(Evaluator& evaluator, const Value& value, Given& given) {
   const int64_t slices = bound.integer(0, 1);
   const Value fill = bound.or_else(1, Value::none());
   return heap.iterator(
-      [&heap, value, slices, fill, items = std::vector<Value>(), number = int64_t{-1}, offset = int64_t{0}](Value& item) mutable {
+      [&heap, value, slices, fill, items = std::vector<Value>(), number = int64_t{-1},
+       offset = int64_t{0}](Value& item) mutable {
         if (number < 0) {
           items = to_vector(heap, value);
           number = 0;
@@ -287,8 +295,8 @@ Value map_filter(Evaluator& evaluator, const Value& value, Given& given) {
       [&evaluator, value, given, next = Next()](Value& item) mutable {
         if (!next) {
           if (!truth(value)) return false;
-          if (given.positional.empty() &&
-              std::none_of(given.named.begin(), given.named.end(), [](const auto& named) { return named.first == "attribute"; }))
+          if (given.positional.empty() && std::none_of(given.named.begin(), given.named.end(),
+                                                       [](const auto& named) { return named.first == "attribute"; }))
             raise("map requires a filter argument");
           next = iterate(evaluator.heap(), value);
         }
@@ -319,7 +327,8 @@ Value chosen(Evaluator& evaluator, const Value& value, const Given& given, bool 
           bool holds;
           if (given.positional.size() > from) {
             if (!given.positional[from].is_string()) raise("select takes the name of a test");
-            Arguments rest{{given.positional.begin() + static_cast<std::ptrdiff_t>(from) + 1, given.positional.end()}, given.named};
+            Arguments rest{{given.positional.begin() + static_cast<std::ptrdiff_t>(from) + 1, given.positional.end()},
+                           given.named};
             holds = apply_test(evaluator, given.positional[from].text(), subject, rest);
           } else {
             holds = truth(subject);
@@ -338,14 +347,26 @@ Value rejectattr_filter(Evaluator& e, const Value& value, Given& given) { return
 }  // namespace
 
 const std::unordered_map<std::string, Filter>& sequence_filters() {
-  static const std::unordered_map<std::string, Filter> kFilters = {
-      {"batch", batch_filter},     {"dictsort", dictsort_filter},     {"first", first_filter},
-      {"groupby", groupby_filter}, {"items", items_filter},           {"join", join_filter},
-      {"last", last_filter},       {"list", list_filter},             {"map", map_filter},
-      {"max", max_filter},         {"min", min_filter},               {"reject", reject_filter},
-      {"rejectattr", rejectattr_filter}, {"reverse", reverse_filter}, {"select", select_filter},
-      {"selectattr", selectattr_filter}, {"slice", slice_filter},     {"sort", sort_filter},
-      {"sum", sum_filter},         {"unique", unique_filter}};
+  static const std::unordered_map<std::string, Filter> kFilters = {{"batch", batch_filter},
+                                                                   {"dictsort", dictsort_filter},
+                                                                   {"first", first_filter},
+                                                                   {"groupby", groupby_filter},
+                                                                   {"items", items_filter},
+                                                                   {"join", join_filter},
+                                                                   {"last", last_filter},
+                                                                   {"list", list_filter},
+                                                                   {"map", map_filter},
+                                                                   {"max", max_filter},
+                                                                   {"min", min_filter},
+                                                                   {"reject", reject_filter},
+                                                                   {"rejectattr", rejectattr_filter},
+                                                                   {"reverse", reverse_filter},
+                                                                   {"select", select_filter},
+                                                                   {"selectattr", selectattr_filter},
+                                                                   {"slice", slice_filter},
+                                                                   {"sort", sort_filter},
+                                                                   {"sum", sum_filter},
+                                                                   {"unique", unique_filter}};
   return kFilters;
 }
 

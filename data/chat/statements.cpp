@@ -27,8 +27,8 @@ std::string Evaluator::run() {
       auto* self = heap_.make<Dict>();
       for (const auto& [name, node] : tree_.blocks)
         self->set(heap_.string(name), heap_.function(name, [name = name](Evaluator& evaluator, Arguments&) {
-                    return evaluator.block_reference(name);
-                  }));
+          return evaluator.block_reference(name);
+        }));
       variables_->slots[static_cast<size_t>(tree_.self_slot)] = Value::of(Kind::kDict, self);
     }
     run(tree_.body);
@@ -53,7 +53,8 @@ void Evaluator::print(const std::string& text) {
 
 // What a filter or call block gives is not turned into a text.
 void Evaluator::print_text(const Value& value) {
-  if (!value.is_string()) raise(std::string("a block gives a value of type '") + type_name(value) + "', which is no text");
+  if (!value.is_string())
+    raise(std::string("a block gives a value of type '") + type_name(value) + "', which is no text");
   print(value.text());
 }
 
@@ -141,22 +142,28 @@ Evaluator::Flow Evaluator::run(const Statement& node) {
       for (size_t i = 0; i < node.expressions.size(); ++i)
         if (truth(evaluate(*node.expressions[i]))) return run(node.bodies[i]);
       return node.bodies.size() > node.expressions.size() ? run(node.bodies.back()) : Flow::kOn;
-    case Statement::Kind::kFor: return run_for(node);
+    case Statement::Kind::kFor:
+      return run_for(node);
     case Statement::Kind::kSet: {
       const Value value = evaluate(*node.expressions[0]);
       position_ = node.position;
       assign(*node.target, value);
       return Flow::kOn;
     }
-    case Statement::Kind::kSetBlock: return run_set_block(node);
+    case Statement::Kind::kSetBlock:
+      return run_set_block(node);
     case Statement::Kind::kMacro: {
       const Value macro = make_macro(node);
       at(node.place) = macro;
       if (node.top_level) context_[node.name] = macro;
       return Flow::kOn;
     }
-    case Statement::Kind::kCall: run_call(node); return Flow::kOn;
-    case Statement::Kind::kGeneration: run_generation(node); return Flow::kOn;
+    case Statement::Kind::kCall:
+      run_call(node);
+      return Flow::kOn;
+    case Statement::Kind::kGeneration:
+      run_generation(node);
+      return Flow::kOn;
     case Statement::Kind::kFilter: {
       const Restore<Variables*> restore(variables_, enter(node.scopes[0], variables_));
       Flow flow;
@@ -173,9 +180,13 @@ Evaluator::Flow Evaluator::run(const Statement& node) {
       for (size_t i = 0; i < values.size(); ++i) assign(*node.targets[i], values[i]);
       return run(node.bodies[0]);
     }
-    case Statement::Kind::kBlock: run_block(node); return Flow::kOn;
-    case Statement::Kind::kBreak: return Flow::kBreak;
-    case Statement::Kind::kContinue: return Flow::kContinue;
+    case Statement::Kind::kBlock:
+      run_block(node);
+      return Flow::kOn;
+    case Statement::Kind::kBreak:
+      return Flow::kBreak;
+    case Statement::Kind::kContinue:
+      return Flow::kContinue;
   }
   return Flow::kOn;
 }
@@ -369,8 +380,9 @@ void Evaluator::run_call(const Statement& node) {
   print_text(value);
 }
 
-// As in transformers: the body is rendered by itself, and its place is what has been put out so far. Inside of something
-// that is rendered into a value (a macro, a set block) that is where the surrounding text ends, not where this will stand.
+// As in transformers: the body is rendered by itself, and its place is what has been put out so far. Inside of
+// something that is rendered into a value (a macro, a set block) that is where the surrounding text ends, not where
+// this will stand.
 void Evaluator::run_generation(const Statement& node) {
   const Value body = make_macro(node);
   Arguments none;

@@ -37,25 +37,25 @@ struct CallArguments {
 
 struct Expression {
   enum class Kind {
-    kConstant,     // value
-    kName,         // text, place
-    kTuple,        // parts
-    kList,         // parts
-    kDict,         // parts: key, value, key, value …
-    kAttribute,    // parts[0].text
-    kItem,         // parts[0][parts[1]]
-    kSlice,        // parts[1]: start, stop, step as a kTuple whose parts may be absent; parts[0][…]
-    kCall,         // parts[0](arguments)
-    kFilter,       // parts[0] | text(arguments); no parts: the body of a filter or set block
-    kTest,         // parts[0] is text(arguments)
-    kNot,          // parts[0]
-    kUnary,        // text ("+" or "-"), parts[0]
-    kBinary,       // parts[0] text parts[1]
+    kConstant,   // value
+    kName,       // text, place
+    kTuple,      // parts
+    kList,       // parts
+    kDict,       // parts: key, value, key, value …
+    kAttribute,  // parts[0].text
+    kItem,       // parts[0][parts[1]]
+    kSlice,      // parts[1]: start, stop, step as a kTuple whose parts may be absent; parts[0][…]
+    kCall,       // parts[0](arguments)
+    kFilter,     // parts[0] | text(arguments); no parts: the body of a filter or set block
+    kTest,       // parts[0] is text(arguments)
+    kNot,        // parts[0]
+    kUnary,      // text ("+" or "-"), parts[0]
+    kBinary,     // parts[0] text parts[1]
     kAnd,
     kOr,
-    kCompare,      // parts[0] operators[0] parts[1] operators[1] parts[2] …
-    kConcatenate,  // parts joined as texts: ~
-    kConditional,  // parts[0] if parts[1] else parts[2], which may be absent
+    kCompare,          // parts[0] operators[0] parts[1] operators[1] parts[2] …
+    kConcatenate,      // parts joined as texts: ~
+    kConditional,      // parts[0] if parts[1] else parts[2], which may be absent
     kNamespaceTarget,  // as a target: the attribute `text` of the namespace parts[0]
   };
   Kind kind = Kind::kConstant;
@@ -85,7 +85,8 @@ struct Statement {
   enum class Kind {
     kOutput,      // expressions
     kIf,          // expressions[i] → bodies[i]; a further body: else
-    kFor,         // target, expressions: iterable, condition (may be absent); bodies: body, else; scopes: body, else, condition
+    kFor,         // target, expressions: iterable, condition (may be absent); bodies: body, else; scopes: body, else,
+                  // condition
     kSet,         // target = expressions[0]
     kSetBlock,    // target = bodies[0], filtered by expressions[0] if there is one
     kMacro,       // name, parameters, bodies[0]
@@ -100,8 +101,8 @@ struct Statement {
   Kind kind = Kind::kOutput;
   Position position;
   std::string name;
-  Place place;  // of a macro's name
-  bool flag = false;      // a recursive loop, a scoped block
+  Place place;             // of a macro's name
+  bool flag = false;       // a recursive loop, a scoped block
   bool top_level = false;  // what is set becomes visible to blocks
   ExpressionPointer target;
   std::vector<ExpressionPointer> targets;

@@ -28,7 +28,8 @@ class Template {
   // TemplateError with line and column for what is no template.
   explicit Template(std::string_view source);
 
-  // The values may lie in another heap than the rendering's own. TemplateError with line and column for what goes wrong.
+  // The values may lie in another heap than the rendering's own. TemplateError with line and column for what goes
+  // wrong.
   Rendered render(const std::vector<std::pair<std::string, Value>>& variables, const Limits& limits = {}) const;
 
   // Whether it has `{% generation %}` blocks.

@@ -30,8 +30,18 @@ const std::unordered_map<std::string, Known>& tests() {
       {"divisibleby", {[](E& e, const V& v, const V& by) { return remainder_is(e, v, by, 0); }, true}},
       {"defined", {[](E&, const V& v, const V&) { return !v.is_undefined(); }, false}},
       {"undefined", {[](E&, const V& v, const V&) { return v.is_undefined(); }, false}},
-      {"filter", {[](E&, const V& v, const V&) { check_hashable(v); return v.is_string() && is_filter(v.text()); }, false}},
-      {"test", {[](E&, const V& v, const V&) { check_hashable(v); return v.is_string() && is_test(v.text()); }, false}},
+      {"filter",
+       {[](E&, const V& v, const V&) {
+          check_hashable(v);
+          return v.is_string() && is_filter(v.text());
+        },
+        false}},
+      {"test",
+       {[](E&, const V& v, const V&) {
+          check_hashable(v);
+          return v.is_string() && is_test(v.text());
+        },
+        false}},
       {"none", {[](E&, const V& v, const V&) { return v.is(Kind::kNone); }, false}},
       {"boolean", {[](E&, const V& v, const V&) { return v.is(Kind::kBool); }, false}},
       {"false", {[](E&, const V& v, const V&) { return v.is(Kind::kBool) && !v.boolean; }, false}},

@@ -62,8 +62,10 @@ bool is_printable(int32_t code) {
     case UTF8PROC_CATEGORY_CO:
     case UTF8PROC_CATEGORY_ZS:
     case UTF8PROC_CATEGORY_ZL:
-    case UTF8PROC_CATEGORY_ZP: return false;
-    default: return true;
+    case UTF8PROC_CATEGORY_ZP:
+      return false;
+    default:
+      return true;
   }
 }
 bool is_letter(int32_t code) {
@@ -80,9 +82,7 @@ bool is_numeral(int32_t code) {
   const auto category = utf8proc_category(code);
   return category == UTF8PROC_CATEGORY_ND || category == UTF8PROC_CATEGORY_NL || category == UTF8PROC_CATEGORY_NO;
 }
-bool is_lower(int32_t code) {
-  return utf8proc_category(code) == UTF8PROC_CATEGORY_LL || code == 0xAA || code == 0xBA;
-}
+bool is_lower(int32_t code) { return utf8proc_category(code) == UTF8PROC_CATEGORY_LL || code == 0xAA || code == 0xBA; }
 bool is_upper(int32_t code) { return utf8proc_category(code) == UTF8PROC_CATEGORY_LU; }
 bool is_word_character(int32_t code) { return code == '_' || is_letter(code) || is_numeral(code); }
 
@@ -168,7 +168,8 @@ bool is_case_ignorable(int32_t code) {
     case UTF8PROC_CATEGORY_ME:
     case UTF8PROC_CATEGORY_CF:
     case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_SK: return true;
+    case UTF8PROC_CATEGORY_SK:
+      return true;
     default:
       return code == '\'' || code == '.' || code == ':' || code == 0xB7 || code == 0x2018 || code == 0x2019 ||
              code == 0x2024 || code == 0x2027;
@@ -389,8 +390,7 @@ size_t find_text(std::string_view text, std::string_view part, size_t from) {
   if (from > text.size()) return std::string_view::npos;
   if (part.empty()) return from;
   const void* found = memmem(text.data() + from, text.size() - from, part.data(), part.size());
-  return found == nullptr ? std::string_view::npos
-                          : static_cast<size_t>(static_cast<const char*>(found) - text.data());
+  return found == nullptr ? std::string_view::npos : static_cast<size_t>(static_cast<const char*>(found) - text.data());
 }
 size_t find_last(std::string_view text, std::string_view part) {
   // The search runs over the mirrored texts, so that it stays linear.

@@ -143,31 +143,49 @@ Value Heap::iterator(Next next, int depth) {
 const char* type_name(const Value& value) {
   switch (value.kind) {
     case Kind::kMissing:
-    case Kind::kUndefined: return "Undefined";
-    case Kind::kNone: return "NoneType";
-    case Kind::kBool: return "bool";
+    case Kind::kUndefined:
+      return "Undefined";
+    case Kind::kNone:
+      return "NoneType";
+    case Kind::kBool:
+      return "bool";
     case Kind::kInteger:
-    case Kind::kBigInteger: return "int";
-    case Kind::kFloat: return "float";
-    case Kind::kString: return value.string().markup ? "Markup" : "str";
-    case Kind::kList: return "list";
-    case Kind::kTuple: return "tuple";
-    case Kind::kDict: return "dict";
+    case Kind::kBigInteger:
+      return "int";
+    case Kind::kFloat:
+      return "float";
+    case Kind::kString:
+      return value.string().markup ? "Markup" : "str";
+    case Kind::kList:
+      return "list";
+    case Kind::kTuple:
+      return "tuple";
+    case Kind::kDict:
+      return "dict";
     case Kind::kDictView: {
       const auto part = static_cast<const DictView*>(value.object)->part;
       return part == DictView::Part::kKeys     ? "dict_keys"
              : part == DictView::Part::kValues ? "dict_values"
                                                : "dict_items";
     }
-    case Kind::kRange: return "range";
-    case Kind::kIterator: return "generator";
-    case Kind::kNamespace: return "Namespace";
-    case Kind::kFunction: return "function";
-    case Kind::kMacro: return "Macro";
-    case Kind::kLoop: return "LoopContext";
-    case Kind::kCycler: return "Cycler";
-    case Kind::kJoiner: return "Joiner";
-    case Kind::kDictClass: return "TemplateDict";
+    case Kind::kRange:
+      return "range";
+    case Kind::kIterator:
+      return "generator";
+    case Kind::kNamespace:
+      return "Namespace";
+    case Kind::kFunction:
+      return "function";
+    case Kind::kMacro:
+      return "Macro";
+    case Kind::kLoop:
+      return "LoopContext";
+    case Kind::kCycler:
+      return "Cycler";
+    case Kind::kJoiner:
+      return "Joiner";
+    case Kind::kDictClass:
+      return "TemplateDict";
   }
   return "object";
 }
@@ -181,17 +199,27 @@ bool truth(const Value& value) {
   switch (value.kind) {
     case Kind::kMissing:
     case Kind::kUndefined:
-    case Kind::kNone: return false;
-    case Kind::kBool: return value.boolean;
-    case Kind::kInteger: return value.integer != 0;
-    case Kind::kFloat: return value.number != 0;
-    case Kind::kString: return !value.text().empty();
+    case Kind::kNone:
+      return false;
+    case Kind::kBool:
+      return value.boolean;
+    case Kind::kInteger:
+      return value.integer != 0;
+    case Kind::kFloat:
+      return value.number != 0;
+    case Kind::kString:
+      return !value.text().empty();
     case Kind::kList:
-    case Kind::kTuple: return !value.items().empty();
-    case Kind::kDict: return !value.dict().entries.empty();
-    case Kind::kDictView: return !static_cast<const DictView*>(value.object)->dict->entries.empty();
-    case Kind::kRange: return static_cast<const Range*>(value.object)->length() > 0;
-    default: return true;
+    case Kind::kTuple:
+      return !value.items().empty();
+    case Kind::kDict:
+      return !value.dict().entries.empty();
+    case Kind::kDictView:
+      return !static_cast<const DictView*>(value.object)->dict->entries.empty();
+    case Kind::kRange:
+      return static_cast<const Range*>(value.object)->length() > 0;
+    default:
+      return true;
   }
 }
 
@@ -212,7 +240,8 @@ bool equal(Heap& heap, const Value& a, const Value& b, int depth) {
   if (a.is_undefined() || b.is_undefined()) return a.is_undefined() && b.is_undefined();
   if (a.kind != b.kind) return false;
   switch (a.kind) {
-    case Kind::kNone: return true;
+    case Kind::kNone:
+      return true;
     case Kind::kBigInteger:
     case Kind::kString:
       heap.charge(std::min(a.text().size(), b.text().size()));
@@ -241,7 +270,8 @@ bool equal(Heap& heap, const Value& a, const Value& b, int depth) {
       const int64_t n = x.length();
       return n == y.length() && (n == 0 || (x.start == y.start && (n == 1 || x.step == y.step)));
     }
-    default: return a.object == b.object;
+    default:
+      return a.object == b.object;
   }
 }
 
@@ -331,7 +361,10 @@ std::string string_representation(std::string_view text) {
     } else if (is_printable(code)) {
       result += text.substr(from, at - from);
     } else {
-      std::snprintf(escape, sizeof escape, code < 0x100 ? "\\x%02x" : code < 0x10000 ? "\\u%04x" : "\\U%08x",
+      std::snprintf(escape, sizeof escape,
+                    code < 0x100     ? "\\x%02x"
+                    : code < 0x10000 ? "\\u%04x"
+                                     : "\\U%08x",
                     static_cast<unsigned>(code));
       result += escape;
     }
@@ -370,19 +403,37 @@ std::string representation(Heap& heap, const Value& value, int depth) {
   std::string text;
   switch (value.kind) {
     case Kind::kMissing:
-    case Kind::kUndefined: text = "Undefined"; break;
-    case Kind::kNone: text = "None"; break;
-    case Kind::kBool: text = value.boolean ? "True" : "False"; break;
-    case Kind::kInteger: text = std::to_string(value.integer); break;
-    case Kind::kBigInteger: text = value.text(); break;
-    case Kind::kFloat: text = float_text(value.number); break;
+    case Kind::kUndefined:
+      text = "Undefined";
+      break;
+    case Kind::kNone:
+      text = "None";
+      break;
+    case Kind::kBool:
+      text = value.boolean ? "True" : "False";
+      break;
+    case Kind::kInteger:
+      text = std::to_string(value.integer);
+      break;
+    case Kind::kBigInteger:
+      text = value.text();
+      break;
+    case Kind::kFloat:
+      text = float_text(value.number);
+      break;
     case Kind::kString:
       text = string_representation(value.text());
       if (value.string().markup) text = "Markup(" + text + ")";
       break;
-    case Kind::kList: text = join(value.items(), "[", "]"); break;
-    case Kind::kTuple: text = join(value.items(), "(", value.items().size() == 1 ? ",)" : ")"); break;
-    case Kind::kDict: text = pairs(value.dict().entries); break;
+    case Kind::kList:
+      text = join(value.items(), "[", "]");
+      break;
+    case Kind::kTuple:
+      text = join(value.items(), "(", value.items().size() == 1 ? ",)" : ")");
+      break;
+    case Kind::kDict:
+      text = pairs(value.dict().entries);
+      break;
     case Kind::kDictView:
       text = std::string(type_name(value)) + "(" + join(to_vector(heap, value), "[", "]") + ")";
       break;
@@ -413,8 +464,10 @@ bool is_iterable(const Value& value) {
     case Kind::kDict:
     case Kind::kDictView:
     case Kind::kRange:
-    case Kind::kIterator: return true;
-    default: return false;
+    case Kind::kIterator:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -425,7 +478,8 @@ int iterator_depth(const Value& value) {
 Next iterate(Heap& heap, const Value& value) {
   switch (value.kind) {
     case Kind::kMissing:
-    case Kind::kUndefined: return [](Value&) { return false; };
+    case Kind::kUndefined:
+      return [](Value&) { return false; };
     case Kind::kString:
       return [&heap, value, at = size_t{0}](Value& item) mutable {
         const std::string& text = value.text();
@@ -445,17 +499,14 @@ Next iterate(Heap& heap, const Value& value) {
       };
     case Kind::kDict:
     case Kind::kDictView: {
-      const Dict* dict =
-          value.is(Kind::kDict) ? &value.dict() : static_cast<const DictView*>(value.object)->dict;
+      const Dict* dict = value.is(Kind::kDict) ? &value.dict() : static_cast<const DictView*>(value.object)->dict;
       const auto part =
           value.is(Kind::kDict) ? DictView::Part::kKeys : static_cast<const DictView*>(value.object)->part;
       return [&heap, dict, part, at = size_t{0}](Value& item) mutable {
         if (at >= dict->entries.size()) return false;
         heap.charge();
         const auto& [key, entry] = dict->entries[at++];
-        item = part == DictView::Part::kKeys     ? key
-               : part == DictView::Part::kValues ? entry
-                                                 : heap.tuple({key, entry});
+        item = part == DictView::Part::kKeys ? key : part == DictView::Part::kValues ? entry : heap.tuple({key, entry});
         return true;
       };
     }
@@ -470,7 +521,8 @@ Next iterate(Heap& heap, const Value& value) {
     }
     case Kind::kIterator:
       return [value](Value& item) { return static_cast<Iterator*>(value.object)->next(item); };
-    default: raise(std::string("'") + type_name(value) + "' object is not iterable");
+    default:
+      raise(std::string("'") + type_name(value) + "' object is not iterable");
   }
 }
 
@@ -491,15 +543,21 @@ std::vector<Value> to_vector(Heap& heap, const Value& value) {
 std::optional<int64_t> length(Heap&, const Value& value) {
   switch (value.kind) {
     case Kind::kMissing:
-    case Kind::kUndefined: return 0;
-    case Kind::kString: return value.string().length;
+    case Kind::kUndefined:
+      return 0;
+    case Kind::kString:
+      return value.string().length;
     case Kind::kList:
-    case Kind::kTuple: return static_cast<int64_t>(value.items().size());
-    case Kind::kDict: return static_cast<int64_t>(value.dict().entries.size());
+    case Kind::kTuple:
+      return static_cast<int64_t>(value.items().size());
+    case Kind::kDict:
+      return static_cast<int64_t>(value.dict().entries.size());
     case Kind::kDictView:
       return static_cast<int64_t>(static_cast<const DictView*>(value.object)->dict->entries.size());
-    case Kind::kRange: return static_cast<const Range*>(value.object)->length();
-    default: return std::nullopt;
+    case Kind::kRange:
+      return static_cast<const Range*>(value.object)->length();
+    default:
+      return std::nullopt;
   }
 }
 

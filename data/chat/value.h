@@ -1,6 +1,7 @@
-// Values of a template as Python has them: what `{{ x }}` prints, what `==`, `<`, `in` and `if` say of them. A Value is a
-// few bytes that are copied freely; texts, lists and the rest lie in a Heap and live as long as it does, so that nothing
-// is counted, cycles (a namespace that holds itself) do no harm, and taking a template's values down needs no recursion.
+// Values of a template as Python has them: what `{{ x }}` prints, what `==`, `<`, `in` and `if` say of them. A Value is
+// a few bytes that are copied freely; texts, lists and the rest lie in a Heap and live as long as it does, so that
+// nothing is counted, cycles (a namespace that holds itself) do no harm, and taking a template's values down needs no
+// recursion.
 //
 // Where Python's integers are unbounded these have 64 bits: a result beyond them is an error, and a longer number from
 // JSON is carried as its digits (kBigInteger), which print but do not calculate.
@@ -91,8 +92,8 @@ struct Value {
 };
 
 struct Text : Object {
-  std::string text;    // UTF-8
-  int64_t length = 0;  // code points
+  std::string text;     // UTF-8
+  int64_t length = 0;   // code points
   bool markup = false;  // Markup of markupsafe: what is joined to it gets escaped
 };
 struct UndefinedObject : Object {
@@ -185,7 +186,7 @@ class Heap {
   std::vector<std::unique_ptr<Object>> objects_;
 };
 
-const char* type_name(const Value& value);             // Python's: 'str', 'NoneType'
+const char* type_name(const Value& value);              // Python's: 'str', 'NoneType'
 [[noreturn]] void raise_undefined(const Value& value);  // UndefinedError
 bool truth(const Value& value);
 // Python's == and <. less() is a TypeError (kRuntime) between kinds that have no order.
