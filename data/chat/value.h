@@ -150,7 +150,7 @@ struct Function : Object {
 // Bounds of one rendering. Every evaluated node and every 16 bytes made or looked at is a step, so `steps` bounds time
 // and memory alike (nothing is given back before the end); `depth` bounds nested evaluation, macros' calls included.
 struct Limits {
-  int64_t steps = int64_t{1} << 26;
+  int64_t steps = int64_t{1} << 24;
   int64_t output_bytes = int64_t{1} << 28;
   int depth = 1000;
 };

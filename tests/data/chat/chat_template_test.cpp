@@ -13,9 +13,10 @@
 namespace carillon {
 namespace {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::Pair;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Pair;
+using testing::TemporaryFolder;
 
 // Turns as ChatML writes them.
 const char* const kPlain =
@@ -204,7 +205,7 @@ TEST(ChatTokens, WeighTheTokensThatOverlapWhatIsTrained) {
   for (size_t i = 0; i < tokens.tokens.size(); ++i)
     if (tokens.weights[i] > 0) targets.push_back(tokens.tokens[i]);
   EXPECT_THAT(tokenizer->decode(targets, false), HasSubstr("漢字 and 🙂</s>"));
-  EXPECT_THAT(tokenizer->decode(targets, false), testing::Not(HasSubstr("assistant")));
+  EXPECT_THAT(tokenizer->decode(targets, false), ::testing::Not(HasSubstr("assistant")));
   EXPECT_TRUE(
       tokenize_chat(chat->render(kTwoTurns, TrainOn::kAll, "x"), *tokenizer, std::nullopt, "x").weights.empty());
   // A plain completion and the end of the document behind it.

@@ -1,14 +1,21 @@
 """Renders templates with Carillon's own engine and with jinja2, in the environment of transformers, and demands the same
 text and the same spans of {% generation %}, or an error from both. Usage:
-  compare_with_jinja2.py RENDER [--generated COUNT] [--seed S] [FOLDER-WITH-TEMPLATES …]"""
+  compare_with_jinja2.py RENDER [FOLDER-WITH-TEMPLATES …] [--packages FOLDER] [--generated COUNT] [--seed S]"""
 import argparse
-import datetime
 import json
 import pathlib
+import re
 import subprocess
 import sys
+import tempfile
+import zipfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+try:
+    import jinja2  # noqa: F401
+except ImportError:
+    print("jinja2 is not installed (tests/requirements.txt)")
+    sys.exit(77)
 import conversations
 import generate_templates
 import transformers_environment
@@ -57,17 +64,57 @@ class Comparison:
             self.different.append((name, template, ours, theirs))
 
 
+# A package that ships the chat templates of the models that people train. Taken without what it depends on.
+PACKAGE = "trl==1.16.0"
+
+
+def packaged_templates(folder):
+    """The folder of the package's templates, fetched once."""
+    if not list(folder.glob("*.jinja")):
+        with tempfile.TemporaryDirectory() as place:
+            done = subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", place, PACKAGE],
+                                  capture_output=True, text=True)
+            if done.returncode != 0:
+                print(f"{PACKAGE} could not be fetched: {done.stderr.strip()}")
+                sys.exit(77)
+            folder.mkdir(parents=True, exist_ok=True)
+            with zipfile.ZipFile(next(pathlib.Path(place).glob("*.whl"))) as wheel:
+                for name in wheel.namelist():
+                    if name.startswith("trl/chat_templates/") and name.endswith(".jinja"):
+                        (folder / pathlib.PurePath(name).name).write_bytes(wheel.read(name))
+    return folder
+
+
+def qwen3_differences(comparison, folder):
+    """The built-in qwen3 writes what the model's own template writes."""
+    mine = re.search(r'R"jinja\((.*?)\)jinja"', (pathlib.Path(__file__).parents[3] / "data/chat/built_in_templates.cpp").read_text(encoding="utf-8"), re.S)
+    own = (folder / "qwen3.jinja").read_text(encoding="utf-8")
+    count = 0
+    for name, variables in conversations.variables():
+        theirs = transformers_environment.render(comparison.jinja, own, variables)
+        ours = comparison.engine.render(mine.group(1), variables)
+        if isinstance(theirs, Exception):
+            continue
+        count += 1
+        if ours.get("text") != theirs[0]:
+            comparison.different.append((f"built-in qwen3: {name}", "", ours, theirs))
+    if count < 50:
+        raise SystemExit("qwen3's own template renders next to nothing")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("render")
     parser.add_argument("folders", nargs="*", type=pathlib.Path)
     parser.add_argument("--generated", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--packages", type=pathlib.Path, help="fetch trl's templates into this folder, and compare them too")
     parser.add_argument("--show", type=int, default=10)
     given = parser.parse_args()
     comparison = Comparison(given.render)
-    if datetime.datetime.now().strftime("%H%M") == "2359":
-        print("templates print the day: not begun a minute before midnight", file=sys.stderr)
+    if given.packages:
+        given.folders.append(packaged_templates(given.packages))
+        qwen3_differences(comparison, given.packages)
     count = 0
     for folder in given.folders:
         for path in sorted(folder.glob("*.jinja")):
