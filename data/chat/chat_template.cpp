@@ -189,13 +189,6 @@ ChatTemplate::Row ChatTemplate::read(std::string_view row_json, const std::strin
   return row;
 }
 
-bool ChatTemplate::is_chat(std::string_view row_json) {
-  const auto json = nlohmann::json::parse(row_json, nullptr, false);
-  if (!json.is_object()) return false;
-  const auto present = [&](const char* key) { return json.contains(key) && !json[key].is_null(); };
-  return present("messages") || present("conversations") || (present("prompt") && present("completion"));
-}
-
 void ChatTemplate::add(const std::string& name, const std::string& where, const std::string& source) {
   hash_ = XXH3_64bits_withSeed(source.data(), source.size(), XXH3_64bits_withSeed(name.data(), name.size(), hash_ + 1));
   try {
@@ -239,7 +232,7 @@ std::unique_ptr<ChatTemplate> ChatTemplate::open(const std::string& choice, cons
   fs::path folder = tokenizer_path;
   if (!tokenizer_path.empty() && !fs::is_directory(folder)) folder = folder.parent_path();
   const fs::path config_path = folder / "tokenizer_config.json";
-  const bool beside = !tokenizer_path.empty();
+  const bool beside = !tokenizer_path.empty() && !tokenizer_path.ends_with(".h5");
   const std::string config = beside && fs::exists(config_path) ? read_text_file(config_path.string()) : "";
   made->read_tokens(config, config_path.string());
   if (!choice.empty()) {

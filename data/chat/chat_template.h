@@ -18,14 +18,9 @@
 #include <vector>
 
 #include "data/chat/template.h"
+#include "data/chat/train_on.h"
 
 namespace carillon {
-
-enum class TrainOn {
-  kAssistant,      // every turn of the assistant; of prompt and completion the completion
-  kLastAssistant,  // the last one only
-  kAll,
-};
 
 struct RenderedChat {
   std::string text;
@@ -40,7 +35,8 @@ class ChatTemplate {
   // choice: data.chat_template, a file or the name of a built-in template (`qwen3`); empty: the tokenizer's own, which
   // lies beside it: chat_template.jinja, else tokenizer_config.json's `chat_template`; a list of named templates there,
   // or files in `chat_templates/`, are `default` and `tool_use` (taken when the row has tools).
-  // tokenizer_path: its file or folder, which also names the special tokens; may be empty.
+  // tokenizer_path: its file or folder, which also names the special tokens; empty, or a model file with a tokenizer of
+  // its own: nothing lies beside it.
   // Never fails for want of a template: that shows with the first row that needs one. Error 64 for a broken template,
   // with its line and column, 66 for a file that is not there.
   static std::unique_ptr<ChatTemplate> open(const std::string& choice, const std::string& tokenizer_path);
@@ -48,8 +44,11 @@ class ChatTemplate {
   static std::unique_ptr<ChatTemplate> from_text(const std::string& where, const std::string& source,
                                                  const std::string& tokenizer_config);
 
-  // Whether a row (a JSON object) is one of the above by its keys.
-  static bool is_chat(std::string_view row_json);
+  // Whether a row is one of the above; present(key): it has this key, and not as null.
+  template <class Present>
+  static bool has_chat_keys(const Present& present) {
+    return present("messages") || present("conversations") || (present("prompt") && present("completion"));
+  }
 
   // `where`: file and line, for messages. Error 64 when there is no template; 65 for a row that is none of the above,
   // has content of another type, makes the template fail, or whose turns cannot be told apart: they are found by

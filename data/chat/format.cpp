@@ -222,7 +222,8 @@ std::string format_integer(Heap& heap, int64_t value, const Specification& how) 
     return place(heap, how, "", character, '<');
   }
   const int base = how.type == 'b' ? 2 : how.type == 'o' ? 8 : how.type == 'x' || how.type == 'X' ? 16 : 10;
-  uint64_t rest = value < 0 ? ~static_cast<uint64_t>(value) + 1 : static_cast<uint64_t>(value);
+  uint64_t rest = static_cast<uint64_t>(value);
+  if (value < 0) rest = 0 - rest;
   std::string digits;
   do {
     digits += (how.type == 'X' ? "0123456789ABCDEF" : "0123456789abcdef")[rest % static_cast<uint64_t>(base)];

@@ -1,7 +1,8 @@
 // Documents of a list of files, in order, one at a time: files larger than memory are never held. Texts are parsed and
 // tokenised on all processors, a batch ahead of the caller, so that reading, tokenising and what is done with the
 // tokens overlap; which documents come, and which error first, does not depend on it.
-//   .jsonl  a JSON object a line: `tokens` (integers), optional `loss_mask` (a weight a token), or `text`
+//   .jsonl  a JSON object a line: `tokens` (integers), optional `loss_mask` (a weight a token), or `text`, or a
+//           conversation (data/chat/chat_template.h)
 //   .txt    one document
 //   .h5     a token file (data/corpus/token_file.h)
 #pragma once
@@ -15,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "data/chat/chat_template.h"
 #include "data/tokenizer/tokenizer.h"
 
 namespace carillon {
@@ -28,6 +30,8 @@ struct DocumentReaderOptions {
   const Tokenizer* tokenizer = nullptr;     // may be absent: text is then error 64 naming data.tokenizer
   std::optional<uint32_t> end_of_document;  // put behind every text
   int64_t vocabulary = 0;                   // ids are below it
+  const ChatTemplate* chat = nullptr;       // may be absent: conversations are then error 64 naming data.chat_template
+  TrainOn train_on = TrainOn::kAssistant;   // of conversations
 };
 
 class TokenFile;
@@ -41,6 +45,9 @@ class DocumentReader {
   // neither tokens nor text, is empty, has an id outside the vocabulary, a mask of another length or a weight that is
   // negative or not finite, or text that is not UTF-8; 66 for a file that is not there.
   bool next(Document& document);
+  // Of the documents given so far: their tokens, and those of them that are targets.
+  int64_t tokens() const { return tokens_; }
+  int64_t targets() const { return targets_; }
   // Bytes read (a batch ahead) and to read, for progress.
   int64_t position() const { return batch_.position; }
   int64_t size() const { return size_; }
@@ -66,6 +73,7 @@ class DocumentReader {
   void read_document(Item& item) const;
   Batch make_batch(int64_t bytes);
   void parse_line(Item& item) const;
+  void parse_chat(const Item& item, Document& document) const;
   void encode(const std::string& text, const Item& item, Document& document) const;
   void check(const Item& item) const;
   std::string where(const Item& item) const;  // "train.jsonl:17"
@@ -75,6 +83,7 @@ class DocumentReader {
   int64_t size_ = 0;
   Batch batch_;  // what next() gives, from `given_` on
   size_t given_ = 0;
+  int64_t tokens_ = 0, targets_ = 0;
   int64_t batch_bytes_ = 0;
 
   // Of whoever makes a batch.
