@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "data/chat/chat_tokens.h"
 #include "data/corpus/token_file.h"
 #include "data/tokenizer/unicode.h"
 #include "runtime/json_lines.h"
@@ -224,6 +225,10 @@ bool DocumentReader::next(Document& document) {
   Item& item = batch_.items[given_++];
   if (item.error) std::rethrow_exception(item.error);
   document = std::move(item.document);
+  tokens_ += static_cast<int64_t>(document.tokens.size());
+  targets_ += document.weights.empty()
+                  ? static_cast<int64_t>(document.tokens.size())
+                  : std::count_if(document.weights.begin(), document.weights.end(), [](double w) { return w > 0; });
   return true;
 }
 
@@ -250,8 +255,12 @@ void DocumentReader::parse_line(Item& item) const {
     if (mask != json.end())
       fail(ExitCode::kBadInput, "`loss_mask` goes with `tokens`, not with `text`, {}, write tokens", here());
     encode(text->get_ref<const std::string&>(), item, document);
+  } else if (ChatTemplate::has_chat_keys([&](const char* key) { return json.contains(key) && !json[key].is_null(); })) {
+    if (mask != json.end())
+      fail(ExitCode::kBadInput, "`loss_mask` goes with `tokens`, not with a conversation, {}, write tokens", here());
+    parse_chat(item, document);
   } else {
-    fail(ExitCode::kBadInput, "has neither `tokens` nor `text`, {}, add one", here());
+    fail(ExitCode::kBadInput, "has neither `tokens` nor `text` nor `messages`, {}, add one", here());
   }
   if (const auto labels = json.find("labels"); labels != json.end() && !labels->is_null()) {
     if (mask != json.end()) fail(ExitCode::kBadInput, "has `labels` and `loss_mask`, {}, keep one of them", here());
@@ -270,6 +279,18 @@ void DocumentReader::parse_line(Item& item) const {
       fail(ExitCode::kBadInput, "`loss_mask` holds {}, {}, write weights of 0 or more", weight.dump(), here());
     document.weights.push_back(value);
   }
+}
+
+void DocumentReader::parse_chat(const Item& item, Document& document) const {
+  const std::string here = where(item);
+  if (options_.tokenizer == nullptr)
+    fail(ExitCode::kUsage, "holds a conversation, but the model brings no tokenizer, {}, set data.tokenizer", here);
+  if (options_.chat == nullptr)
+    fail(ExitCode::kUsage, "holds a conversation, but there is no chat template, {}, set data.chat_template", here);
+  ChatTokens made = tokenize_chat(options_.chat->render(item.raw, options_.train_on, here), *options_.tokenizer,
+                                  options_.end_of_document, here);
+  document.tokens = std::move(made.tokens);
+  document.weights = std::move(made.weights);
 }
 
 void DocumentReader::encode(const std::string& text, const Item& item, Document& document) const {

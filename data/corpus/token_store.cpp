@@ -72,9 +72,11 @@ std::string cache_folder(const std::string& fallback) {
 }
 
 std::string key_of(const std::vector<std::string>& paths, const Tokenizer* tokenizer,
-                   std::optional<uint32_t> end_of_document, int64_t vocabulary) {
+                   std::optional<uint32_t> end_of_document, int64_t vocabulary, const ChatRows& chat) {
   std::string text = fmt::format("1 {} {} {}", vocabulary, end_of_document ? int64_t{*end_of_document} : -1,
                                  tokenizer ? tokenizer->hash() : 0);
+  // The engine's version: when its texts or masks change, so does this number.
+  if (chat.chat != nullptr) text += fmt::format(" chat 1 {} {}", chat.chat->hash(), static_cast<int>(chat.train_on));
   for (const std::string& path : paths) {
     struct stat status {};
     if (stat(path.c_str(), &status) != 0)
@@ -177,12 +179,14 @@ TokenStore::TokenStore(const std::string& path) : file_(path) {
 
 TokenStore TokenStore::open(Communicator& world, const std::vector<std::string>& paths, const Tokenizer* tokenizer,
                             std::optional<uint32_t> end_of_document, int64_t vocabulary,
-                            const std::string& fallback_folder, const std::function<void(const std::string&)>& notice) {
+                            const std::string& fallback_folder, const std::function<void(const std::string&)>& notice,
+                            const ChatRows& chat) {
   std::string path;
   const auto make = [&] {
-    path = cache_folder(fallback_folder) + "/" + key_of(paths, tokenizer, end_of_document, vocabulary) + ".tokens";
+    path =
+        cache_folder(fallback_folder) + "/" + key_of(paths, tokenizer, end_of_document, vocabulary, chat) + ".tokens";
     if (usable(path)) return;
-    DocumentReader reader(paths, {tokenizer, end_of_document, vocabulary});
+    DocumentReader reader(paths, {tokenizer, end_of_document, vocabulary, chat.chat, chat.train_on});
     build_token_cache(path, reader, notice);
   };
   // Rank 0 first; ranks of other nodes that do not see its file make their own.
