@@ -186,7 +186,7 @@ TokenStore TokenStore::open(Communicator& world, const std::vector<std::string>&
     path =
         cache_folder(fallback_folder) + "/" + key_of(paths, tokenizer, end_of_document, vocabulary, chat) + ".tokens";
     if (usable(path)) return;
-    DocumentReader reader(paths, {tokenizer, end_of_document, vocabulary, chat.chat, chat.train_on});
+    DocumentReader reader(paths, {tokenizer, end_of_document, vocabulary, /*count_bytes=*/false, chat.chat, chat.train_on});
     build_token_cache(path, reader, notice);
   };
   // Rank 0 first; ranks of other nodes that do not see its file make their own.
