@@ -13,17 +13,6 @@
 #include "runtime/json_fields.h"
 
 namespace carillon {
-namespace {
-
-uint32_t token_id(const nlohmann::json& value, const std::string& what, const std::string& path) {
-  const std::optional<int64_t> id = integer_of(value);
-  if (!id || *id < 0 || *id >= (int64_t{1} << 31))
-    fail(ExitCode::kBadInput, "the id of {} is {}, {}, ids are integers from 0", what, value.dump(), path);
-  return static_cast<uint32_t>(*id);
-}
-
-}  // namespace
-
 // Words repeat: of natural text all but a few in a hundred are found here. Both bounds only limit memory (about 20 MB).
 struct HuggingFaceTokenizer::Pieces {
   static constexpr size_t kMost = size_t{1} << 17;

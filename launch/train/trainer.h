@@ -44,7 +44,7 @@ class Trainer {
 
   ExitCode train();
   void train_step();
-  bool update(const TrainingStep::Sums& sums, StepRecord& record);
+  bool update(const StepSums& sums, StepRecord& record);
   void give_up_if_lost();
   void set_suspect_checkpoints_aside();
   void roll_back();
