@@ -48,15 +48,19 @@ class Lexer {
   // Offsets mostly grow, so that counting goes on from the last one asked for.
   Position position(size_t at) {
     if (at < counted_) {
-      counted_ = line_start_ = 0;
-      line_ = 1;
+      counted_ = 0;
+      line_ = column_ = 1;
     }
     for (; counted_ < at; ++counted_) {
-      if (source_[counted_] != '\n') continue;
-      ++line_;
-      line_start_ = counted_ + 1;
+      const auto byte = static_cast<unsigned char>(source_[counted_]);
+      if (byte == '\n') {
+        ++line_;
+        column_ = 1;
+      } else {
+        column_ += (byte & 0xC0) != 0x80;
+      }
     }
-    return {line_, static_cast<int>(code_points(std::string_view(source_).substr(line_start_, at - line_start_))) + 1};
+    return {line_, column_};
   }
 
   Token& push(Token::Kind kind, size_t at, std::string text = {}) {
@@ -353,8 +357,8 @@ class Lexer {
   std::vector<Token> tokens_;
   size_t at_ = 0;
   bool line_starting_ = true;
-  size_t counted_ = 0, line_start_ = 0;
-  int line_ = 1;
+  size_t counted_ = 0;
+  int line_ = 1, column_ = 1;
 };
 
 }  // namespace
