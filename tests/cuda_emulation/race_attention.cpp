@@ -56,7 +56,7 @@ int main() {
   const auto note = [&](cudaError_t error) { failures += error != cudaSuccess; };
   note(launch_attention_begin(shape, maximum, sum, nullptr, Type::kFloat32, nullptr));
   note(launch_attention_forward({problem, accumulator, maximum, sum}, nullptr));
-  note(launch_attention_finish(shape, out, lse, accumulator, maximum, sum, nullptr, Type::kFloat32, nullptr));
+  note(launch_attention_finish(shape, out, lse, accumulator, maximum, sum, nullptr));
   note(launch_attention_delta(shape, delta, dout, out, nullptr));
   note(launch_attention_backward({problem, output(), output(), output(), dout, lse, delta}, nullptr));
   note(cudaDeviceSynchronize());

@@ -179,11 +179,12 @@ class Problem {
       p.key_index = key_.indices(from(i));
       return p;
     };
-    note(cuda::launch_attention_begin(shape, maximum.statistic(), sum.statistic(), nullptr, cuda::Type::kFloat32, nullptr));
+    note(cuda::launch_attention_begin(shape, maximum.statistic(), sum.statistic(), nullptr, cuda::Type::kFloat32,
+                                      nullptr));
     for (size_t i = 0; i < cuts.size(); ++i)
       note(kernels.forward({problem_of(i), accumulator.heads(), maximum.statistic(), sum.statistic()}, nullptr));
     note(cuda::launch_attention_finish(shape, out.heads(), lse.statistic(), accumulator.heads(), maximum.statistic(),
-                                       sum.statistic(), nullptr, cuda::Type::kFloat32, nullptr));
+                                       sum.statistic(), nullptr));
     note(cuda::launch_attention_delta(shape, delta.statistic(), dout_.heads(), out.heads(), nullptr));
     for (size_t i = 0; i < cuts.size(); ++i)
       note(kernels.backward({problem_of(i), dq.heads(), dk.heads(from(i)), dv.heads(from(i)), dout_.heads(),

@@ -83,7 +83,8 @@ double error_of(const Sizes& s, const Launch& launch) {
     return cuda::HeadsView{data, s.rows * s.heads * width, s.heads * width, width};
   };
   const auto statistic = [&](void* data) { return cuda::StatisticView{data, s.heads * s.rows, s.rows}; };
-  cuda::launch_attention_begin(shape, statistic(maximum.get()), statistic(sum.get()), nullptr, cuda::Type::kFloat32, nullptr);
+  cuda::launch_attention_begin(shape, statistic(maximum.get()), statistic(sum.get()), nullptr, cuda::Type::kFloat32,
+                               nullptr);
 
   std::vector<double> sums(static_cast<size_t>(rows)), outs(static_cast<size_t>(rows * s.head_size));
   for (const double level : kLevel) {

@@ -54,7 +54,8 @@ TEST(ParseJson, LengthAndNamesAreBounded) {
   many += "}";
   EXPECT_THAT(message_of(many), ::testing::HasSubstr("has 20001 names"));
   EXPECT_EQ(parse_json<nlohmann::json>(many, "a.json").size(), 20'001u);  // sorted: no bound
-  EXPECT_THAT(message_of(R"({"a": {"b": 1, "b": 2}})", {.unique_keys = true}), ::testing::HasSubstr("b is there twice"));
+  EXPECT_THAT(message_of(R"({"a": {"b": 1, "b": 2}})", {.unique_keys = true}),
+              ::testing::HasSubstr("b is there twice"));
   EXPECT_EQ(message_of(R"({"a": {"b": 1}, "b": 2})", {.unique_keys = true}), "");
 }
 

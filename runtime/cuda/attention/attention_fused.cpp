@@ -233,7 +233,7 @@ void CudaBackend::compare_fused_attention(int64_t head_size) {
                  delta = tensor(DType::kFloat32, {1, kHeads, kRows}), dq = tensor(DType::kFloat32, q.shape()),
                  dk = tensor(DType::kFloat32, k.shape()), dv = tensor(DType::kFloat32, k.shape());
     Results results;
-    attention_begin(state);
+    attention_begin(state, {});
     attention_forward(state, q, k, v, own, scale);
     attention_finish(out, lse, state);
     attention_delta(delta, dout, out);
