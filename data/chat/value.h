@@ -48,7 +48,7 @@ enum class Kind : uint8_t {
 class TemplateError : public std::runtime_error {
  public:
   enum class Reason { kSyntax, kUnknownName, kRuntime, kRaised, kLimit };
-  TemplateError(Reason reason, const std::string& message) : std::runtime_error(message), reason(reason) {}
+  TemplateError(Reason why, const std::string& message) : std::runtime_error(message), reason(why) {}
   Reason reason;
   int line = 0;  // from 1; 0: not known yet
   int column = 0;
