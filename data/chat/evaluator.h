@@ -93,7 +93,7 @@ class Evaluator {
   Value loop_attribute(Loop& loop, const std::string& name);
 
   struct Depth {
-    explicit Depth(Evaluator& owner);
+    explicit Depth(Evaluator& of);
     ~Depth() { --evaluator.depth_; }
     Evaluator& evaluator;
   };

@@ -75,7 +75,7 @@ class Parser {
 
   // Counts how deep the parser stands in itself.
   struct Nesting {
-    explicit Nesting(Parser& owner) : parser(owner) {
+    explicit Nesting(Parser& of) : parser(of) {
       if (++parser.nesting_ > kDeepestTree) parser.fail("nested too deeply", parser.now().position);
     }
     ~Nesting() { --parser.nesting_; }

@@ -6,7 +6,7 @@
 
 namespace carillon::jinja {
 
-Evaluator::Depth::Depth(Evaluator& owner) : evaluator(owner) {
+Evaluator::Depth::Depth(Evaluator& of) : evaluator(of) {
   if (++evaluator.depth_ > evaluator.limits_.depth) {
     --evaluator.depth_;
     throw TemplateError(TemplateError::Reason::kLimit, "the template calls itself too deeply");
