@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -14,6 +15,7 @@ namespace carillon {
 struct AddedToken {
   uint32_t id = 0;
   std::string content;
+  std::optional<std::string> decoded;  // where that is not the content
   bool single_word = false;  // only where neither neighbour is a word character
   bool lstrip = false;       // swallows white space before it
   bool rstrip = false;       // and behind it

@@ -112,10 +112,16 @@ void HuggingFaceTokenizer::read_added_tokens(const nlohmann::json& list) {
     vocabulary_ = std::max(vocabulary_, int64_t{token.id} + 1);
     added_[token.id] = token;
     added_ids_[token.content] = token.id;
-    if (token.normalized)
-      normalized_matcher_.add(normalizer_->normalized(token.content), token);
-    else
+    if (!token.normalized) {
       raw_matcher_.add(token.content, token);
+      continue;
+    }
+    const std::string sought = normalizer_->normalized(token.content);
+    normalized_matcher_.add(sought, token);
+    // The library decodes to what is sought, and leaves out special tokens by their given content.
+    if (sought == token.content) continue;
+    added_[token.id].decoded = sought;
+    added_[token.id].special = false;
   }
 }
 
@@ -284,7 +290,7 @@ std::string HuggingFaceTokenizer::decode(std::span<const uint32_t> ids, bool ski
   for (const uint32_t id : ids) {
     const auto added = added_.find(id);
     if (added != added_.end()) {
-      if (!skip_special || !added->second.special) parts.push_back(added->second.content);
+      if (!skip_special || !added->second.special) parts.push_back(added->second.decoded.value_or(added->second.content));
       continue;
     }
     const std::string* token = model_->token_of(id);

@@ -80,7 +80,7 @@ TEST(Plan, CountsPairsInsideAWindow) {
 // Every layout as threads: what the planner says of a rank without memory is what a Network takes on it.
 TEST(Plan, MemoryIsWhatNetworksTake) {
   ModelConfig model = tiny_config();
-  model.num_hidden_layers = 4;
+  set_depth(model, 4);
   LayerSpec layer = model.layers.front();
   layer.attention.qk_norm = QkNorm::kPerHead;
   model.layers.assign(4, layer);

@@ -62,6 +62,7 @@ TEST(Plan, TimesOfAHandComputedStep) {
   {
     ModelConfig deeper = model;
     deeper.num_hidden_layers = 4;
+    deeper.layers.assign(4, deeper.layers.front());
     PlannedRun offloaded = run_of({1, 1, 1}, 16, 1, Recompute::kSelective, DType::kFloat32);
     offloaded.network.offload = Offload::kCheckpoints;
     PlannedMachine other = machine;

@@ -15,7 +15,7 @@ namespace {
 TinyRun base_run() {
   TinyRun run;
   run.config = tiny_config();
-  run.config.num_hidden_layers = 3;  // the third works where the first has: of two, none comes back
+  set_depth(run.config, 3);  // the third works where the first has: of two, none comes back
   run.steps = 2;
   run.learning_rate = 1e-2;
   run.sequences = tiny_sequences(4, 24, 131, {10, 14});

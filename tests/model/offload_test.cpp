@@ -53,7 +53,7 @@ std::unique_ptr<Backend> late_copies() { return std::make_unique<LateCopies>(); 
 TinyRun base_run(int64_t layers = 5) {
   TinyRun run;
   run.config = tiny_config();
-  run.config.num_hidden_layers = layers;
+  set_depth(run.config, layers);
   run.zero = 0;
   run.steps = 2;
   run.accumulation = 2;

@@ -171,6 +171,11 @@ TinyResult run_tiny(const TinyRun& run) {
   return result;
 }
 
+void set_depth(ModelConfig& config, int64_t layers) {
+  config.num_hidden_layers = layers;
+  config.layers.assign(static_cast<size_t>(layers), config.layers.front());
+}
+
 ModelConfig tiny_config() {
   return parse_model_config(R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 131,
     "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4,

@@ -66,6 +66,8 @@ TinyResult run_tiny(const TinyRun& run);
 
 // A llama of 2 layers, 4 query and 2 key/value heads of 8, 24 channels, 131 tokens, weights large enough to matter.
 ModelConfig tiny_config();
+// As many layers as this, all like the first.
+void set_depth(ModelConfig& config, int64_t layers);
 // `count` sequences of `length` random tokens, cut into documents of the given lengths (empty: one document).
 std::vector<TinySequence> tiny_sequences(int count, int64_t length, int64_t vocabulary,
                                          std::vector<int64_t> document_lengths = {}, uint64_t seed = 3);
