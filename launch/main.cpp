@@ -4,10 +4,18 @@
 #include <new>
 
 #include "launch/commands/command_line.h"
+#include "launch/session/same_inputs.h"
 #include "parallel/injected_fault.h"
 
 namespace carillon {
 namespace {
+
+std::vector<std::string> words_of(const CommandLine& line) {
+  std::vector<std::string> words{line.command};
+  words.insert(words.end(), line.files.begin(), line.files.end());
+  words.insert(words.end(), line.overrides.begin(), line.overrides.end());
+  return words;
+}
 
 int run(Program& program, int count, char** arguments) {
   try {
@@ -18,6 +26,7 @@ int run(Program& program, int count, char** arguments) {
     }
     if (const auto name = name_of_active_fault(); !name.empty() && program.main_rank())
       program.warning(fmt::format("CARILLON_TEST_BREAK={}: results are wrong on purpose", name));
+    if (program.ranks() > 1) require_same_command(*program.make_world(), words_of(parsed.line), parsed.line.files);
     return static_cast<int>(parsed.command->run(program, parsed.line));
   } catch (const Error& error) {
     return program.leave_with_error(static_cast<int>(error.code()), error.what());

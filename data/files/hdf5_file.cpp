@@ -1,13 +1,16 @@
 #include "data/files/hdf5_file.h"
 
+#include <fcntl.h>
 #include <hdf5.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
-#include <filesystem>
+#include <cstring>
 #include <mutex>
 
-#include "parallel/transport/mpi_native.h"
+#include "data/files/hdf5_driver.h"
 #include "runtime/check.h"
 
 namespace carillon {
@@ -23,8 +26,7 @@ std::recursive_mutex& library_mutex() {
 
 void prepare_library() {
   static const bool once = [] {
-    setenv("HDF5_USE_FILE_LOCKING", "FALSE", 0);  // committed files are read-only; locks fail on some network mounts
-    H5dont_atexit();                              // after an error nothing collective may be called any more
+    H5dont_atexit();  // every file is closed by then
     return true;
   }();
   (void)once;
@@ -149,57 +151,65 @@ StoredType stored_type(DType dtype) {
 struct Hdf5File::State {
   std::string path;
   hid_t file = -1;
-  bool collective = false;
+  Hdf5Disk disk;
+
+  ~State() {
+    // In good order also after an error: HDF5 was told of no failed write (hdf5_driver.h).
+    if (file >= 0) {
+      const std::lock_guard lock(library_mutex());
+      H5Fclose(file);
+    }
+    if (disk.descriptor >= 0) ::close(disk.descriptor);
+  }
+  // After a write: throws what the disk said meanwhile.
+  void check_written(const std::string& what, bool good) const {
+    if (disk.error != 0 || !good) fail_to_write(what + " cannot be written", disk.error != 0 ? disk.error : EIO, path);
+  }
+  // "There is none", unless it was the disk that gave no answer.
+  std::nullopt_t none() const {
+    if (disk.error != 0) fail_to_read("the file cannot be read");
+    return std::nullopt;
+  }
+  // After a read that failed: the disk did not answer, or the file is damaged.
+  [[noreturn]] void fail_to_read(const std::string& what) const {
+    if (disk.error != 0)
+      fail(ExitCode::kInputOutput, "{} ({}), {}, check the disk and start again", what, std::strerror(disk.error),
+           path);
+    fail(ExitCode::kBadInput, "{}, {}, restore the file", what, path);
+  }
 };
 
 Hdf5File::Hdf5File(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Hdf5File::Hdf5File(Hdf5File&&) noexcept = default;
-
-Hdf5File::~Hdf5File() {
-  // A file that is closed collectively is left alone on the way out of an error: the other ranks may not come.
-  if (!state_ || state_->file < 0 || state_->collective) return;
-  const std::lock_guard lock(library_mutex());
-  H5Fclose(state_->file);
-}
+Hdf5File::~Hdf5File() = default;
 
 const std::string& Hdf5File::path() const { return state_->path; }
 
-Hdf5File Hdf5File::open(const std::string& path) {
+Hdf5File Hdf5File::open(const std::string& path, Links links) {
   const std::lock_guard lock(library_mutex());
   prepare_library();
-  if (!std::filesystem::exists(path))
-    fail(ExitCode::kMissingInput, "there is no such file, {}, correct the path", path);
+  const InputFile file(path, links);
   auto state = std::make_unique<State>();
   state->path = path;
-  state->file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
-  if (state->file < 0) fail(ExitCode::kBadInput, "is no HDF5 file or is cut short, {}, restore it", path);
+  state->disk.descriptor = fcntl(file.descriptor(), F_DUPFD_CLOEXEC, 0);
+  state->disk.size = file.size();
+  const Handle access(disk_access(state->disk), H5Pclose);
+  state->file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, access);
+  if (state->file < 0) state->fail_to_read("is no HDF5 file or is cut short");
   return Hdf5File(std::move(state));
 }
 
-Hdf5File Hdf5File::open_to_write(const std::string& path) {
+Hdf5File Hdf5File::create(const std::string& path) {
   const std::lock_guard lock(library_mutex());
   prepare_library();
   auto state = std::make_unique<State>();
   state->path = path;
-  state->file = H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
-  if (state->file < 0) fail(ExitCode::kInputOutput, "cannot be opened to write, {}, check the disk", path);
-  return Hdf5File(std::move(state));
-}
-
-Hdf5File Hdf5File::create(const std::string& path, Communicator& group) {
-  const std::lock_guard lock(library_mutex());
-  prepare_library();
-  auto state = std::make_unique<State>();
-  state->path = path;
-  const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+  state->disk.descriptor = open_to_write(path, /*create=*/true);
+  const Handle access(disk_access(state->disk), H5Pclose);
   H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110);
   H5Pset_alignment(access, 4096, 4096);
-  if (const auto native = mpi_native(group); native && group.size() > 1) {
-    H5Pset_fapl_mpio(access, *native, MPI_INFO_NULL);
-    state->collective = true;
-  }
   state->file = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access);
-  if (state->file < 0) fail(ExitCode::kCannotCreate, "cannot be created, {}, check that the folder is writable", path);
+  state->check_written("the file", state->file >= 0);
   return Hdf5File(std::move(state));
 }
 
@@ -215,8 +225,7 @@ void Hdf5File::create_dataset(const Dataset& dataset) {
   const Handle id(
       H5Dcreate2(state_->file, dataset.name.c_str(), type_id(dataset.type), space, links, creation, H5P_DEFAULT),
       H5Dclose);
-  if (!id.valid())
-    fail(ExitCode::kInputOutput, "dataset {} cannot be made, {}, check the disk", dataset.name, state_->path);
+  state_->check_written("dataset " + dataset.name, id.valid());
   if (dataset.type == StoredType::kBFloat16) put_text(id, "dtype", "bfloat16", state_->path);
 }
 
@@ -261,7 +270,6 @@ void Hdf5File::write(const std::string& name, const Rectangle& rectangle, const 
   const Handle id(H5Dopen2(state_->file, name.c_str(), H5P_DEFAULT), H5Dclose);
   const Handle type(H5Dget_type(id), H5Tclose);
   const Handle transfer(H5Pcreate(H5P_DATASET_XFER), H5Pclose);
-  if (state_->collective) H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE);
   const int64_t width = static_cast<int64_t>(H5Tget_size(type));
   bool good = id.valid();
   for_each_piece(rectangle, width, [&](const auto& offset, const auto& extent, int64_t first) {
@@ -271,15 +279,13 @@ void Hdf5File::write(const std::string& name, const Rectangle& rectangle, const 
     const Handle memory = memory_space(extent);
     good = H5Dwrite(id, type, memory, space, transfer, static_cast<const char*>(data) + first * width) >= 0;
   });
-  if (!good)
-    fail(ExitCode::kInputOutput, "tensor {} cannot be written, {}, check space and disk and start again", name,
-         state_->path);
+  state_->check_written("tensor " + name, good);
 }
 
 void Hdf5File::read(const std::string& name, const Rectangle& rectangle, void* data) const {
   const std::lock_guard lock(library_mutex());
   const Handle id(H5Dopen2(state_->file, name.c_str(), H5P_DEFAULT), H5Dclose);
-  if (!id.valid()) fail(ExitCode::kBadInput, "tensor {} cannot be opened, {}, restore the file", name, state_->path);
+  if (!id.valid()) state_->fail_to_read("tensor " + name + " cannot be opened");
   const Handle type(H5Dget_type(id), H5Tclose);
   const int64_t width = static_cast<int64_t>(H5Tget_size(type));
   bool good = true;
@@ -290,17 +296,17 @@ void Hdf5File::read(const std::string& name, const Rectangle& rectangle, void* d
       const Handle memory = memory_space(extent);
       good = good && H5Dread(id, type, memory, space, H5P_DEFAULT, static_cast<char*>(data) + first * width) >= 0;
     });
-  if (!good) fail(ExitCode::kBadInput, "tensor {} cannot be read, {}, restore the file", name, state_->path);
+  if (!good) state_->fail_to_read("tensor " + name + " cannot be read");
 }
 
 std::optional<Hdf5File::Dataset> Hdf5File::find(const std::string& name) const {
   const std::lock_guard lock(library_mutex());
   // Every group on the way must exist, or HDF5 complains instead of answering.
   for (size_t slash = name.find('/'); slash != std::string::npos; slash = name.find('/', slash + 1))
-    if (H5Lexists(state_->file, name.substr(0, slash).c_str(), H5P_DEFAULT) <= 0) return std::nullopt;
-  if (H5Lexists(state_->file, name.c_str(), H5P_DEFAULT) <= 0) return std::nullopt;
+    if (H5Lexists(state_->file, name.substr(0, slash).c_str(), H5P_DEFAULT) <= 0) return state_->none();
+  if (H5Lexists(state_->file, name.c_str(), H5P_DEFAULT) <= 0) return state_->none();
   const Handle id(H5Dopen2(state_->file, name.c_str(), H5P_DEFAULT), H5Dclose);
-  if (!id.valid()) return std::nullopt;
+  if (!id.valid()) return state_->none();
   const Handle space(H5Dget_space(id), H5Sclose), type(H5Dget_type(id), H5Tclose);
   const auto known = known_type(type);
   if (!known)
@@ -314,7 +320,7 @@ std::optional<Hdf5File::Dataset> Hdf5File::find(const std::string& name) const {
 std::optional<int64_t> Hdf5File::place_of(const std::string& name) const {
   const std::lock_guard lock(library_mutex());
   const Handle id(H5Dopen2(state_->file, name.c_str(), H5P_DEFAULT), H5Dclose);
-  if (!id.valid()) return std::nullopt;
+  if (!id.valid()) return state_->none();
   const Handle creation(H5Dget_create_plist(id), H5Pclose), space(H5Dget_space(id), H5Sclose),
       type(H5Dget_type(id), H5Tclose), file_creation(H5Fget_create_plist(state_->file), H5Pclose);
   hsize_t user_block = 0;
@@ -335,7 +341,7 @@ std::vector<Hdf5File::Dataset> Hdf5File::datasets() const {
     return 0;
   };
   if (H5Ovisit2(state_->file, H5_INDEX_NAME, H5_ITER_INC, visit, &names, H5O_INFO_BASIC) < 0)
-    fail(ExitCode::kBadInput, "its list of tensors cannot be read, {}, restore the file", state_->path);
+    state_->fail_to_read("its list of tensors cannot be read");
   std::vector<Dataset> result;
   for (const std::string& name : names)
     if (auto dataset = find(name)) result.push_back(std::move(*dataset));
@@ -355,10 +361,10 @@ void Hdf5File::set_dataset_attribute(const std::string& dataset, const std::stri
 
 std::optional<std::string> Hdf5File::attribute(const std::string& name) const {
   const std::lock_guard lock(library_mutex());
-  if (H5Aexists(state_->file, name.c_str()) <= 0) return std::nullopt;
+  if (H5Aexists(state_->file, name.c_str()) <= 0) return state_->none();
   const Handle attribute(H5Aopen(state_->file, name.c_str(), H5P_DEFAULT), H5Aclose);
   const Handle type(H5Aget_type(attribute), H5Tclose);
-  if (!attribute.valid() || H5Tget_class(type) != H5T_STRING) return std::nullopt;
+  if (!attribute.valid() || H5Tget_class(type) != H5T_STRING) return state_->none();
   if (H5Tis_variable_str(type) > 0) {
     char* data = nullptr;
     const Handle memory(H5Tcopy(type), H5Tclose);
@@ -379,9 +385,7 @@ void Hdf5File::close() {
   const bool flushed = H5Fflush(state_->file, H5F_SCOPE_GLOBAL) >= 0;
   const bool closed = H5Fclose(state_->file) >= 0;
   state_->file = -1;
-  if (!flushed || !closed)
-    fail(ExitCode::kInputOutput, "cannot be written to its end, {}, check space and disk and start again",
-         state_->path);
+  state_->check_written("the end of the file", flushed && closed);
 }
 
 }  // namespace carillon

@@ -1,5 +1,6 @@
 // HDF5 files as this project uses them: named datasets of one element type at their global shape, read and written by
-// rectangles, and text attributes. The only file that includes HDF5; every call's result is checked.
+// rectangles, and text attributes. With hdf5_driver.h, its way to the disk, the only place that uses HDF5; every call's
+// result is checked.
 //
 // Written with library version bounds V110, so that all metadata carries checksums; payload has none, its hashes stand
 // in the manifest (checkpoint.h). Files open in h5py and h5dump without help; bfloat16 is a 16-bit float type (1 sign,
@@ -13,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "data/files/posix_file.h"
 #include "parallel/shard.h"
 #include "parallel/transport/communicator.h"
 #include "runtime/tensor.h"
@@ -34,12 +36,10 @@ class Hdf5File {
     std::vector<int64_t> shape;
   };
 
-  // For reading, by this rank alone. Errors: 66 not there, 65 no HDF5 file or cut short.
-  static Hdf5File open(const std::string& path);
-  // A new file, or error 73. With an MPI group: collective, all ranks make the same calls; otherwise one rank alone.
-  static Hdf5File create(const std::string& path, Communicator& group);
-  // For writing datasets that exist, by one rank at a time.
-  static Hdf5File open_to_write(const std::string& path);
+  // For reading, by this rank alone. Errors: 66 not there, 65 no regular file, no HDF5 file or cut short, 74.
+  static Hdf5File open(const std::string& path, Links links = Links::kFollow);
+  // A new file, by one rank alone, or what was at `path` emptied. Errors 74, of them NoSpace.
+  static Hdf5File create(const std::string& path);
   Hdf5File(Hdf5File&&) noexcept;
   ~Hdf5File();
 
@@ -53,8 +53,8 @@ class Hdf5File {
   // as they are (chunked, compressed, in other files).
   std::optional<int64_t> place_of(const std::string& name) const;
 
-  // `data`: packed elements of the rectangle, of the dataset's own type. A collective write takes part with an empty
-  // rectangle too. Errors 74; a read of a damaged dataset 65.
+  // `data`: packed elements of the rectangle, of the dataset's own type. Errors 74, of a write NoSpace among them; a
+  // read of a damaged dataset 65.
   void write(const std::string& name, const Rectangle& rectangle, const void* data);
   void read(const std::string& name, const Rectangle& rectangle, void* data) const;
 
@@ -62,7 +62,7 @@ class Hdf5File {
   void set_dataset_attribute(const std::string& dataset, const std::string& name, const std::string& text);
   std::optional<std::string> attribute(const std::string& name) const;
 
-  // Flushes and closes, checked; without it the destructor closes and swallows errors.
+  // Flushes and closes, checked; without it the destructor closes and leaves errors unsaid.
   void close();
 
  private:

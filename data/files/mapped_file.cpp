@@ -14,7 +14,7 @@
 namespace carillon {
 
 MappedFile::MappedFile(const std::string& path) : path_(path) {
-  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (descriptor < 0) {
     const int reason = errno;
     fail(reason == ENOENT || reason == ENOTDIR ? ExitCode::kMissingInput : ExitCode::kInputOutput,

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "data/files/posix_file.h"
 #include "runtime/check.h"
 
 namespace carillon {
@@ -32,6 +33,7 @@ OutputFile::OutputFile(std::string path) : path_(std::move(path)) {
     temporary_ = path_ + ".tmp-XXXXXX";
     descriptor_ = ::mkostemp(temporary_.data(), O_CLOEXEC);
   }
+  if (descriptor_ < 0 && means_no_space(errno)) fail_with("creating");
   if (descriptor_ < 0)
     fail(ExitCode::kCannotCreate, "cannot create a file ({}), {}, check that the folder exists and is writable",
          std::strerror(errno), path_);
@@ -47,10 +49,7 @@ OutputFile::~OutputFile() {
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
-void OutputFile::fail_with(const char* what) const {
-  fail(ExitCode::kInputOutput, "{} failed ({}), {}, free space or check the disk and run again", what,
-       std::strerror(errno), path_);
-}
+void OutputFile::fail_with(const char* what) const { fail_to_write(std::string(what) + " failed", errno, path_); }
 
 void OutputFile::write(std::string_view bytes) {
   buffer_.append(bytes);
@@ -84,7 +83,12 @@ void OutputFile::write_at(int64_t offset, std::string_view bytes) {
 void OutputFile::commit() {
   CHECK(descriptor_ >= 0, "commit() once");
   flush();
-  if (!temporary_.empty() && ::fsync(descriptor_) != 0) fail_with("syncing");
+  if (!temporary_.empty()) {
+    int result = 0;
+    do result = ::fsync(descriptor_);
+    while (result != 0 && errno == EINTR);
+    if (result != 0) fail_with("syncing");
+  }
   if (!temporary_.empty() && std::rename(temporary_.c_str(), path_.c_str()) != 0) fail_with("renaming");
   const bool closed = ::close(descriptor_) == 0;
   descriptor_ = -1;

@@ -35,8 +35,7 @@ ImportCounts import_model(const std::string& source, const std::string& path,
     std::string path;
     ~Cleanup() { std::remove(path.c_str()); }
   } cleanup{temporary};
-  const auto alone = solo_communicator("file");
-  Hdf5File file = Hdf5File::create(temporary, *alone);
+  Hdf5File file = Hdf5File::create(temporary);
   file.set_attribute("config", folder.config_json());
   file.set_attribute("format_version", std::to_string(kCheckpointFormat));
   for (const auto& [text_file, attribute] :

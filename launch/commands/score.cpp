@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "data/files/output_file.h"
+#include "data/files/same_files.h"
 #include "launch/commands/commands.h"
 #include "launch/inference/scorer.h"
 #include "launch/session/ranks.h"
@@ -69,6 +70,7 @@ ExitCode run_score(Program& program, const CommandLine& line) {
   };
   (void)grid_shape(config.parallel, world->size());
   OpenedModel model = open_model(*world, config.model, config.rope.settings, notice);
+  require_same_files(*world, {config.input});
   std::unique_ptr<Tokenizer> tokenizer;
   std::vector<ScoreDocument> documents;
   agree(*world, [&] {
@@ -82,6 +84,8 @@ ExitCode run_score(Program& program, const CommandLine& line) {
     };
     documents = read_score_documents(config.input, model.config.vocab_size, encode);
   });
+  require_same_text(*world, "the tokenizer for " + config.input,
+                    tokenizer ? fmt::format("{:016x}", tokenizer->hash()) : "none");
   std::unique_ptr<OutputFile> output;
   agree(*world, [&] {
     if (main_rank) output = std::make_unique<OutputFile>(config.output);

@@ -65,7 +65,7 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
     }
     options.vocabulary = config.vocab_size.value_or(tokenizer ? tokenizer->vocabulary() : int64_t{1} << 32);
     DocumentReader reader(files, options);
-    const TokenFileCounts counts = write_token_file(config.output, reader);
+    const TokenFileCounts counts = write_token_file(config.output, reader, tokenizer.get());
     fmt::print("{}: {} documents, {} tokens\n", config.output, counts.documents, counts.tokens);
   });
   return ExitCode::kDone;

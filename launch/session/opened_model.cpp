@@ -2,6 +2,9 @@
 
 #include <set>
 
+#include "data/files/same_files.h"
+#include "launch/session/same_inputs.h"
+
 namespace carillon {
 
 OpenedModel open_model(Communicator& world, const std::string& path, const Json& rope, const Notice& notice) {
@@ -12,6 +15,7 @@ OpenedModel open_model(Communicator& world, const std::string& path, const Json&
     if (world.rank() == 0) resolved = resolve_model_path(path, notice);
   });
   resolved = broadcast_text(world, resolved);
+  require_same_model(world, resolved);
   agree(world, [&] {
     model.source = ModelSource::open(resolved);
     const std::string where = model.source->path();
@@ -53,6 +57,8 @@ std::unique_ptr<Tokenizer> open_tokenizer(Communicator& world, const std::string
     else if (source != nullptr)
       tokenizer = source->tokenizer();
   });
+  require_same_text(world, tokenizer ? "the tokenizer " + tokenizer->path() : "the model's tokenizer",
+                    tokenizer ? fmt::format("{:016x} {}", tokenizer->hash(), tokenizer->eos().value_or(-1u)) : "none");
   return tokenizer;
 }
 

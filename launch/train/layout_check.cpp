@@ -25,7 +25,7 @@ class Steps {
 
   // Loss and gradient norm of step `step`.
   std::pair<double, double> take(int64_t step) {
-    const TrainingStep::Sums sums = training_.accumulate(step);
+    const TrainingStep::Sums sums = training_.accumulate(step * training_.loader().block());
     const auto outcome =
         training_.network().optimizer().step(sums.weight, config_.train.learning_rate, config_.train.adam_beta1);
     return {sums.loss / sums.weight, outcome.gradient_norm};

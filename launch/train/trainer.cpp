@@ -63,7 +63,7 @@ void Trainer::train_step() {
   for (Communicator* axis : {grid_.dp.get(), grid_.cp.get(), grid_.tp.get(), grid_.dp_cp.get()}) axis->reset_traffic();
   StepRecord record;
   record.lr = schedule_.factor(state_.step) * config_.train.learning_rate;
-  const TrainingStep::Sums sums = training_->accumulate(state_.step);
+  const TrainingStep::Sums sums = training_->accumulate(state_.sequences);
   if (sums.weight > 0) {
     const double loss = sums.loss / sums.weight;
     bool updated = false;
@@ -76,6 +76,7 @@ void Trainer::train_step() {
     state_.nonfinite_steps = updated ? 0 : state_.nonfinite_steps + 1;
   }
   state_.step += 1;
+  state_.sequences += loader().block();
   state_.tokens_total += sums.targets;
   state_.updates = network().optimizer().updates();
   record.step = state_.step;
@@ -161,7 +162,11 @@ bool Trainer::save_is_due() const {
 void Trainer::save(bool must_succeed) {
   const TraceSpan span("checkpoint");
   const Clock::time_point begin = Clock::now();
-  const Manifest manifest = make_manifest(config_, model_.config, grid_, state_);
+  // Records are as durable as the checkpoint that says they were written.
+  agree(*grid_.world, [&] {
+    if (metrics_) metrics_->sync();
+  });
+  const Manifest manifest = make_manifest(config_, model_.config, grid_, state_, store_->sources(), tokenizer_.get());
   const SaveResult result = save_checkpoint(*grid_.world, checkpoints_folder(config_), manifest,
                                             checkpoint_shards(network(), grid_), config_.checkpoint.keep);
   last_save_ = Clock::now();
@@ -169,6 +174,7 @@ void Trainer::save(bool must_succeed) {
   if (result.saved) {
     saved_step_ = state_.step;
     log_.notice(fmt::format("checkpoint {} in {:.1f} s", result.path, seconds_since(begin)));
+    if (!result.trouble.empty()) log_.warning(result.trouble);
   } else if (must_succeed) {
     fail(ExitCode::kInputOutput, "no space for the checkpoint of step {} ({}), {}, make room and start again",
          state_.step, result.why_not, checkpoints_folder(config_));

@@ -1,12 +1,10 @@
 // The trainer's construction: folder, model, data, network, checkpoint, in that order, so that what is cheap to find
 // wrong is found first.
-#include <sys/stat.h>
-
-#include <cmath>
 #include <filesystem>
 
 #include "data/files/output_file.h"
 #include "launch/session/ranks.h"
+#include "launch/train/run_tokenizer.h"
 #include "launch/train/trainer.h"
 #include "parallel/transport/device_communicator.h"
 
@@ -20,6 +18,16 @@ void write_resolved(const RunConfig& config) {
   OutputFile file(config.output + "/config.yaml");
   file.write(resolved_yaml(config));
   file.commit();
+}
+
+// Files that a run which was killed had begun (output_file.h).
+void remove_temporaries(const std::string& folder) {
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    std::error_code ignored;
+    if (entry->is_regular_file(ignored) && entry->path().filename().string().find(".tmp-") != std::string::npos)
+      fs::remove(entry->path(), ignored);
+  }
 }
 
 // "sm_90, attention by cuDNN 9.19.0 forward …" where it is not the device's own.
@@ -71,7 +79,9 @@ void Trainer::open_run_folder() {
       fail(ExitCode::kCannotCreate, "the run's folder cannot be created ({}), {}, name another output", error.message(),
            config_.output);
     fs::remove(config_.output + "/ended", error);
+    remove_temporaries(config_.output);
     write_resolved(config_);
+    keep_tokenizer(config_, model_.source.get());
     log_.open_file();
   });
 }
@@ -81,13 +91,6 @@ void Trainer::make_network() {
                     [this](const std::string& text) { log_.warning(text); });
   agree(*grid_.world,
         [&] { training_ = std::make_unique<TrainingStep>(*backend_, grid_, model_.config, config_, *store_); });
-  max_steps_ = config_.train.max_steps
-                   ? *config_.train.max_steps
-                   : static_cast<int64_t>(std::ceil(*config_.train.epochs * static_cast<double>(loader().sequences()) /
-                                                    static_cast<double>(loader().block())));
-  schedule_ = {config_.train.lr_scheduler, max_steps_, config_.train.warmup(max_steps_), config_.train.min_lr_ratio,
-               config_.train.decay_ratio};
-
   if (evaluates(config_.eval))
     agree(*grid_.world, [&] {
       evaluator_ = std::make_unique<TrainingEvaluator>(*backend_, grid_, model_.config, config_, network().parameters(),
@@ -102,11 +105,18 @@ void Trainer::start_or_resume() {
     state_ = resumed->state;
     saved_step_ = state_.step;
     log_.notice(fmt::format("resuming from {}", resumed->path));
+    const auto changes = data_changes(resumed->manifest, store_->sources(), tokenizer_.get());
+    if (!changes.empty())
+      log_.warning(fmt::format("the data changed since {}: {}; the run goes on behind sequence {} of what there is now",
+                               resumed->path, fmt::join(changes, "; "), state_.sequences));
   } else {
     training_->start_fresh(model_, notice);
     saved_step_ = -1;
   }
   model_.source.reset();
+  max_steps_ = total_steps(config_, state_, loader().sequences(), loader().block());
+  schedule_ = {config_.train.lr_scheduler, max_steps_, config_.train.warmup(max_steps_), config_.train.min_lr_ratio,
+               config_.train.decay_ratio};
   agree(*grid_.world, [&] {
     if (grid_.world->rank() == 0) metrics_.emplace(config_.output, state_.step);
   });

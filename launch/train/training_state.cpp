@@ -1,12 +1,23 @@
 #include "launch/train/training_state.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
+
+#include "data/corpus/token_file.h"
 
 namespace carillon {
 namespace {
 
 namespace fs = std::filesystem;
+
+// Sequences a step took. Checkpoints of before data.sequences count steps only, all of one size: that of the layout and
+// the batch they were written with.
+int64_t block_of(const Manifest& manifest) {
+  const Json& train = manifest.config.at("run").at("train");
+  return manifest.layout.at("data").get<int64_t>() * train.at("micro_batch_size").get<int64_t>() *
+         train.at("gradient_accumulation_steps").get<int64_t>();
+}
 
 TrainingState state_of(const Manifest& manifest, const std::string& path) {
   TrainingState state;
@@ -16,6 +27,8 @@ TrainingState state_of(const Manifest& manifest, const std::string& path) {
     state.tokens_total = data.at("tokens_total").get<int64_t>();
     state.updates = data.at("updates").get<int64_t>();
     state.nonfinite_steps = data.at("nonfinite_steps").get<int64_t>();
+    state.sequences =
+        data.contains("sequences") ? data.at("sequences").get<int64_t>() : manifest.step * block_of(manifest);
   } catch (const Json::exception& error) {
     fail(ExitCode::kBadInput, "the manifest's data position cannot be read ({}), {}, resume from another checkpoint",
          error.what(), path);
@@ -28,6 +41,8 @@ ResumePoint resume_point(const std::string& path) {
   point.path = path;
   point.manifest = read_manifest(path);
   point.state = state_of(point.manifest, path);
+  if (point.state.step < 0 || point.state.sequences < 0)
+    fail(ExitCode::kBadInput, "the manifest's data position is below zero, {}, resume from another checkpoint", path);
   return point;
 }
 
@@ -61,8 +76,10 @@ std::vector<ResumePoint> look(const RunConfig& config, const Notice& notice) {
   std::vector<ResumePoint> points;
   for (const CheckpointFolder& found : present) {
     try {
+      (void)glance_at_checkpoint(found.path);
       points.push_back(resume_point(found.path));
     } catch (const Error& error) {
+      if (error.code() != ExitCode::kBadInput) throw;  // a disk that does not answer has damaged nothing
       notice(fmt::format("passing over {}: {}", found.path, error.what()));
     }
   }
@@ -146,8 +163,44 @@ std::optional<ResumePoint> load_resume_point(const ProcessGrid& grid, const std:
   return std::nullopt;
 }
 
+std::vector<std::string> data_changes(const Manifest& manifest, const std::vector<FileContent>& sources,
+                                      const Tokenizer* tokenizer) {
+  std::vector<std::string> changes;
+  const Json before = manifest.data.value("sources", Json());
+  if (!before.is_array()) return changes;  // a checkpoint of before
+  const auto text = [](const Json& entry, const char* key) {
+    const auto found = entry.find(key);
+    return found != entry.end() && found->is_string() ? found->get<std::string>() : "";
+  };
+  for (size_t i = 0; i < std::max(before.size(), sources.size()); ++i) {
+    if (i >= sources.size())
+      changes.push_back(fmt::format("{} was trained on and is no longer among the data", text(before[i], "path")));
+    else if (i >= before.size())
+      changes.push_back(fmt::format("{} is new among the data", sources[i].path));
+    else if (text(before[i], "hash") != sources[i].hash)
+      changes.push_back(fmt::format("{} has other content than when it was trained on", sources[i].path));
+  }
+  const std::string ids = text(manifest.data, "tokenizer_hash"), now = tokenizer ? name_of_tokenizer(*tokenizer) : "";
+  if (ids != now) changes.push_back(fmt::format("the tokenizer is another one (hash '{}', it was '{}')", now, ids));
+  return changes;
+}
+
+int64_t total_steps(const RunConfig& config, const TrainingState& state, int64_t sequences_of_epoch, int64_t block) {
+  if (config.train.max_steps) return *config.train.max_steps;
+  const double wanted = *config.train.epochs * static_cast<double>(sequences_of_epoch);
+  if (!(wanted < 9e15))
+    fail(ExitCode::kUsage, "{} epochs of {} sequences cannot be counted, in train.epochs, give fewer",
+         *config.train.epochs, sequences_of_epoch);
+  const double rounded = std::round(wanted);
+  const auto sequences =
+      static_cast<int64_t>(std::abs(wanted - rounded) < 1e-9 * std::max(1.0, wanted) ? rounded : std::ceil(wanted));
+  const int64_t left = std::max<int64_t>(0, sequences - state.sequences);
+  return state.step + (left + block - 1) / block;
+}
+
 Manifest make_manifest(const RunConfig& config, const ModelConfig& model, const ProcessGrid& grid,
-                       const TrainingState& state) {
+                       const TrainingState& state, const std::vector<FileContent>& sources,
+                       const Tokenizer* tokenizer) {
   Manifest manifest;
   manifest.step = state.step;
   manifest.layout = {{"data", grid.shape.data},
@@ -155,11 +208,17 @@ Manifest make_manifest(const RunConfig& config, const ModelConfig& model, const 
                      {"tensor", grid.shape.tensor},
                      {"zero", config.parallel.zero},
                      {"sequence_layout", config.parallel.layout == LayoutKind::kZigzag ? "zigzag" : "contiguous"}};
-  // The data position is the step: which sequences a step takes is a pure function of it.
+  // The data position is `sequences`: which ones a step takes is a pure function of how many were taken before it.
+  Json files = Json::array();
+  for (const FileContent& source : sources)
+    files.push_back({{"path", source.path}, {"size", source.size}, {"hash", source.hash}});
   manifest.data = {{"step", state.step},
+                   {"sequences", state.sequences},
                    {"tokens_total", state.tokens_total},
                    {"updates", state.updates},
-                   {"nonfinite_steps", state.nonfinite_steps}};
+                   {"nonfinite_steps", state.nonfinite_steps},
+                   {"sources", files}};
+  if (tokenizer != nullptr) manifest.data["tokenizer_hash"] = name_of_tokenizer(*tokenizer);
   manifest.config = {{"run", to_json(config)}, {"model", Json::parse(write_model_config(model))}};
   return manifest;
 }

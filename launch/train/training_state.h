@@ -7,6 +7,7 @@
 #include <string>
 
 #include "data/checkpoint/checkpoint.h"
+#include "data/files/same_files.h"
 #include "launch/config/run_config.h"
 #include "launch/session/opened_model.h"
 #include "model/network.h"
@@ -15,6 +16,7 @@ namespace carillon {
 
 struct TrainingState {
   int64_t step = 0;             // steps completed
+  int64_t sequences = 0;        // training sequences taken in them: the position in the data
   int64_t tokens_total = 0;     // target tokens in them
   int64_t updates = 0;          // of the optimizer: steps that were not skipped
   int64_t nonfinite_steps = 0;  // skipped in a row, up to now
@@ -28,6 +30,15 @@ struct ResumePoint {
   TrainingState state;
 };
 
+// What the tokens of a run are made of: one line for each difference to what a checkpoint was trained on (a file with
+// other content, another list of files, another tokenizer). Files that only moved are the same.
+std::vector<std::string> data_changes(const Manifest& manifest, const std::vector<FileContent>& sources,
+                                      const Tokenizer* tokenizer);
+
+// How many steps a run of `config` has in all: max_steps, or what is left of `epochs` behind `state`, by steps of
+// `block` sequences.
+int64_t total_steps(const RunConfig& config, const TrainingState& state, int64_t sequences_of_epoch, int64_t block);
+
 // Before anything large is made: what can be resumed by the look of its manifest. Collective. Errors: 64 for `never`
 // with checkpoints there, for a path with later steps beside it, for another geometry; 65 when all are damaged.
 std::vector<ResumePoint> find_resume_points(Communicator& world, const RunConfig& config, const Notice& notice);
@@ -40,7 +51,7 @@ std::optional<ResumePoint> load_resume_point(const ProcessGrid& grid, const std:
 // Everything a checkpoint holds of `network`, this rank's part.
 std::vector<NamedShard> checkpoint_shards(Network& network, const ProcessGrid& grid);
 Manifest make_manifest(const RunConfig& config, const ModelConfig& model, const ProcessGrid& grid,
-                       const TrainingState& state);
+                       const TrainingState& state, const std::vector<FileContent>& sources, const Tokenizer* tokenizer);
 
 std::string checkpoints_folder(const RunConfig& config);
 

@@ -107,11 +107,11 @@ StepSums accumulate_gradients(Network& network, ProcessGrid& grid, int64_t micro
   return {numbers[0], numbers[1], grid.dp_cp->sum(sums.targets)};
 }
 
-TrainingStep::Sums TrainingStep::accumulate(int64_t step) {
+TrainingStep::Sums TrainingStep::accumulate(int64_t taken) {
   return accumulate_gradients(
       network_, grid_, config_.train.gradient_accumulation_steps, [&](int64_t micro) -> const MicroBatch& {
         const TraceSpan span("load batch");
-        const BatchLoader::Views whole = loader_.get(step, micro);
+        const BatchLoader::Views whole = loader_.get(taken, micro);
         return sharded_.shard({whole.tokens, whole.position, whole.first, whole.target, whole.target_weight});
       });
 }
