@@ -19,7 +19,6 @@
 #include "data/checkpoint/tensor_io.h"
 #include "data/files/fail_point.h"
 #include "data/files/hdf5_file.h"
-#include "data/files/output_file.h"
 #include "data/files/posix_file.h"
 #include "data/files/same_files.h"
 #include "runtime/check.h"
@@ -57,7 +56,7 @@ void remove_leftovers(const std::string& folder) {
 }
 
 void set_aside(const std::string& path) {
-  if (!fs::exists(path)) return;
+  if (!fs::exists(fs::symlink_status(path))) return;
   const fs::path target(path);
   std::string aside = (target.parent_path() / (".bad-" + target.filename().string())).string();
   for (int number = 2; fs::exists(aside); ++number)
@@ -238,7 +237,7 @@ SaveResult save_checkpoint(Communicator& world, const std::string& folder, Manif
       throw Error(ExitCode::kInputOutput, lack.what());  // it has its name: whether for good nobody knows
     }
     try {
-      write_whole_file(folder + "/latest", folder_of_step(manifest.step) + "\n");
+      replace_file(folder + "/latest", folder_of_step(manifest.step) + "\n");
     } catch (const Error& error) {
       result.trouble = fmt::format("the checkpoint stands, but not the file that names it: {}", error.what());
     }

@@ -1,5 +1,6 @@
 #include "data/files/hdf5_driver.h"
 
+#include <hdf5.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -123,7 +124,7 @@ H5FD_class_t make_class() {
 
 }  // namespace
 
-hid_t disk_access(Hdf5Disk& disk) {
+int64_t disk_access(Hdf5Disk& disk) {
   static const H5FD_class_t driver_class = make_class();
   static const hid_t driver = H5FDregister(&driver_class);
   const hid_t access = H5Pcreate(H5P_FILE_ACCESS);

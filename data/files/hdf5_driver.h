@@ -5,8 +5,6 @@
 // disk that does not answer is told from a damaged file.
 #pragma once
 
-#include <hdf5.h>
-
 #include <cstdint>
 
 namespace carillon {
@@ -18,8 +16,8 @@ struct Hdf5Disk {
   int error = 0;        // errno of the first system call that failed
 };
 
-// A file-access property list whose files live on `disk`; the path given to HDF5 is then a name only. The caller closes
-// it with H5Pclose.
-hid_t disk_access(Hdf5Disk& disk);
+// A file-access property list (an hid_t) whose files live on `disk`; the path given to HDF5 is then a name only. The
+// caller closes it with H5Pclose.
+int64_t disk_access(Hdf5Disk& disk);
 
 }  // namespace carillon

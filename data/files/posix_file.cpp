@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <utility>
 
@@ -137,6 +138,21 @@ void sync_path(const std::string& path) {
   const int reason = errno;
   ::close(descriptor);
   if (result != 0) fail_to_write("cannot be synced", reason, path);
+}
+
+void replace_file(const std::string& path, std::string_view text) {
+  const std::string temporary = make_temporary(path);
+  try {
+    const int descriptor = open_to_write(temporary, /*create=*/false);
+    const int reason = write_all(descriptor, 0, text.data(), static_cast<int64_t>(text.size()));
+    ::close(descriptor);
+    if (reason != 0) fail_to_write("cannot be written", reason, path);
+    sync_path(temporary);
+    if (::rename(temporary.c_str(), path.c_str()) != 0) fail_to_write("cannot be renamed", errno, path);
+  } catch (...) {
+    ::unlink(temporary.c_str());
+    throw;
+  }
 }
 
 std::string make_temporary(const std::string& path) {

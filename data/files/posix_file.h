@@ -60,6 +60,10 @@ int open_to_write(const std::string& path, bool create);
 // What is durable: the file, or a folder's entries. Errors NoSpace and 74.
 void sync_path(const std::string& path);
 
+// A small file that appears whole or not at all, whatever was at `path` (a link or a FIFO is replaced, not written
+// into), and is durable but for its folder's entry. Errors NoSpace, 73 and 74.
+void replace_file(const std::string& path, std::string_view text);
+
 // Creates an empty file PATH.tmp-HOST-PID-RANDOM that no other process has, not even one in another container that
 // shares the folder, and returns its path. Errors NoSpace and 73.
 std::string make_temporary(const std::string& path);

@@ -1,7 +1,6 @@
 #include "launch/train/run_tokenizer.h"
 
 #include <filesystem>
-#include <map>
 
 #include "data/files/output_file.h"
 #include "data/files/posix_file.h"
@@ -39,13 +38,13 @@ std::map<std::string, std::string> files_at(const std::string& path) {
 
 }  // namespace
 
-void keep_tokenizer(const RunConfig& config, const ModelSource* source) {
-  std::map<std::string, std::string> files;
-  if (config.data.tokenizer)
-    files = files_at(*config.data.tokenizer);
-  else if (source != nullptr)
-    files = source->tokenizer_files();
-  const fs::path folder = fs::path(config.output) / kRunTokenizerFolder;
+std::map<std::string, std::string> read_tokenizer_files(const RunConfig& config, const ModelSource* source) {
+  if (config.data.tokenizer) return files_at(*config.data.tokenizer);
+  return source != nullptr ? source->tokenizer_files() : std::map<std::string, std::string>{};
+}
+
+void keep_tokenizer_files(const std::string& output, const std::map<std::string, std::string>& files) {
+  const fs::path folder = fs::path(output) / kRunTokenizerFolder;
   std::error_code error;
   for (const char* name : kNames)
     if (!files.contains(name)) fs::remove(folder / name, error);

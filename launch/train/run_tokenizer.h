@@ -2,6 +2,7 @@
 // came from, or data.tokenizer's folder, has moved, changed or gone.
 #pragma once
 
+#include <map>
 #include <string>
 
 #include "data/formats/model_source.h"
@@ -11,8 +12,11 @@ namespace carillon {
 
 inline constexpr const char* kRunTokenizerFolder = "tokenizer";
 
-// Copies the files of data.tokenizer, else of `source` (the model trained on; may be null), into config.output; what
-// lay there before and is no part of them is removed. One rank alone. Errors as OutputFile's, and 73.
-void keep_tokenizer(const RunConfig& config, const ModelSource* source);
+// By name, the files of data.tokenizer, else of `source` (the model trained on; may be null). Reads only. Error 65, 74.
+std::map<std::string, std::string> read_tokenizer_files(const RunConfig& config, const ModelSource* source);
+
+// Writes them into the run's folder; what lay there before and is no part of them is removed. One rank alone. Errors as
+// OutputFile's, and 73.
+void keep_tokenizer_files(const std::string& output, const std::map<std::string, std::string>& files);
 
 }  // namespace carillon

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -57,6 +58,7 @@ class Trainer {
   ProcessGrid grid_;  // its axes carry the backend's tensors
   OpenedModel model_;
   std::unique_ptr<Tokenizer> tokenizer_;
+  std::map<std::string, std::string> tokenizer_files_;  // rank 0 only
   std::optional<TokenStore> store_;
   std::unique_ptr<TrainingStep> training_;
   std::unique_ptr<TrainingEvaluator> evaluator_;  // null: nothing is asked for

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "data/files/output_file.h"
+#include "data/files/posix_file.h"
 #include "launch/session/ranks.h"
 #include "launch/train/run_tokenizer.h"
 #include "launch/train/trainer.h"
@@ -18,6 +19,16 @@ void write_resolved(const RunConfig& config) {
   OutputFile file(config.output + "/config.yaml");
   file.write(resolved_yaml(config));
   file.commit();
+}
+
+// The run's folder itself, in the folder it lies in. Where that one cannot be opened there is nothing to be done about
+// it, and nothing is lost but to a machine that goes down in the next seconds.
+void make_durable(const std::string& folder) {
+  try {
+    const fs::path parent = fs::path(folder).lexically_normal().parent_path();
+    sync_path(parent.empty() ? "." : parent.string());
+  } catch (const Error&) {
+  }
 }
 
 // Files that a run which was killed had begun (output_file.h).
@@ -67,6 +78,9 @@ void Trainer::open_model_and_data() {
   require_tensor_parallel(model_.config, config_.parallel.tensor);
   backend_ = make_backend(*world_, config_.runtime, notice);
   tokenizer_ = open_tokenizer(*world_, config_.data.tokenizer.value_or(""), model_.source.get());
+  agree(*world_, [&] {
+    if (world_->rank() == 0) tokenizer_files_ = read_tokenizer_files(config_, model_.source.get());
+  });
   store_ = open_training_data(*world_, config_, model_.config, tokenizer_.get(), notice);
 }
 
@@ -74,14 +88,15 @@ void Trainer::open_run_folder() {
   agree(*world_, [&] {
     if (world_->rank() != 0) return;
     std::error_code error;
-    fs::create_directories(checkpoints_folder(config_), error);
+    const bool is_new = fs::create_directories(checkpoints_folder(config_), error);
     if (error)
       fail(ExitCode::kCannotCreate, "the run's folder cannot be created ({}), {}, name another output", error.message(),
            config_.output);
     fs::remove(config_.output + "/ended", error);
+    if (is_new) make_durable(config_.output);
     remove_temporaries(config_.output);
     write_resolved(config_);
-    keep_tokenizer(config_, model_.source.get());
+    keep_tokenizer_files(config_.output, tokenizer_files_);
     log_.open_file();
   });
 }

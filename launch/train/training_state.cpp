@@ -110,6 +110,9 @@ std::vector<ResumePoint> find_resume_points(Communicator& world, const RunConfig
       at = end + 1;
     }
   });
+  std::vector<std::string> manifests;
+  for (const ResumePoint& point : points) manifests.push_back(point.path + "/manifest.json");
+  require_same_files(world, manifests);
   if (!points.empty()) {
     const Json& saved = points.front().manifest.config;
     for (const std::string& change : changes_since(saved.value("run", Json::object()), config, points.front().path))

@@ -240,7 +240,6 @@ int sync_any(int descriptor, Real real) {
   if (!plan().active) return real();
   const std::lock_guard lock(mutex);
   const std::string path = path_of(descriptor);
-  if (!watched(path)) return real();
   if (meet("sync", path, true) == Outcome::kFail) return -1;
   if (plan().no_sync) return 0;
   const int result = real();

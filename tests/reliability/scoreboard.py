@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import struct
@@ -106,9 +107,7 @@ class Rig:
 
 def committed(error):
     """The newest step whose commit the run reported."""
-    steps = [int(line.split("step-")[1][:8]) for line in error.splitlines() if "checkpoint " in line and " s" in line
-             and "step-" in line and "warning" not in line]
-    return max(steps, default=0)
+    return max(map(int, re.findall(r"checkpoint \S+/step-(\d{8}) in ", error)), default=0)
 
 
 def state_of_run(rig, output):
@@ -223,10 +222,11 @@ def r3(rig, long):
     sweep(rig, row, 1, "short", most, (0,), calls="write")
     sweep(rig, row, 1, "eintr", most, (0,), calls="write,sync")
     for action in ("eio", "enospc"):
-        sweep(rig, row, 1, action, most, (73, 74), lasting=True)
-        for rank in (0, 1):
-            sweep(rig, row, 2, action, 10**6 if long else 2, (0, 73, 74), rank=rank)
-            sweep(rig, row, 2, action, 10**6 if long else 2, (73, 74), rank=rank, lasting=True)
+        for ranks, rank in ((1, 0), (2, 0), (2, 1)):
+            some = 10**6 if long else 5 if ranks == 1 else 2
+            if ranks == 2:
+                sweep(rig, row, 2, action, some, (0, 73, 74), rank=rank)
+            sweep(rig, row, ranks, action, some, (0, 73, 74), rank=rank, lasting=True)
     return row
 
 
@@ -353,6 +353,8 @@ def r6(rig, long):
     for name, harm in {**falls_back, **stays}.items():
         output = rig.copy()
         harm(output)
+        if name in stays:  # so that there is something to save
+            shutil.rmtree(newest(output))
         code, error = rig.train(1, output, "checkpoint.every_steps=1", expect=None)
         trouble = None
         if code != 0 or bb.raw_fields(output) != rig.reference[1]:
