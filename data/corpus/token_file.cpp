@@ -115,10 +115,10 @@ TokenFileCounts write_token_file(const std::string& path, DocumentReader& reader
                                    std::min(kBlock, tokens - begin)));
   const Temporary temporary{make_temporary(path)};
   Hdf5File file = Hdf5File::create(temporary.path);
-  file.set_attribute("kind", kKind);
-  file.set_attribute("content_hash",
-                     hash_of_content({store.document_begin().begin(), store.document_begin().end()}, hashes));
-  if (tokenizer != nullptr) file.set_attribute("tokenizer_hash", name_of_tokenizer(*tokenizer));
+  file.set_short_attribute("kind", kKind);
+  file.set_short_attribute("content_hash",
+                           hash_of_content({store.document_begin().begin(), store.document_begin().end()}, hashes));
+  if (tokenizer != nullptr) file.set_short_attribute("tokenizer_hash", name_of_tokenizer(*tokenizer));
   file.create_dataset({"tokens", StoredType::kUInt32, {tokens}});
   file.create_dataset({"document_begin", StoredType::kInt64, {documents + 1}});
   file.create_dataset({"block_hashes", StoredType::kInt64, {blocks_of(tokens)}});

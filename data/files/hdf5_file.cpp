@@ -353,6 +353,15 @@ void Hdf5File::set_attribute(const std::string& name, const std::string& text) {
   put_text(state_->file, name, text, state_->path);
 }
 
+void Hdf5File::set_short_attribute(const std::string& name, const std::string& text) {
+  const std::lock_guard lock(library_mutex());
+  const Handle type(H5Tcopy(H5T_C_S1), H5Tclose);
+  H5Tset_size(type, text.size() + 1);
+  const Handle space(H5Screate(H5S_SCALAR), H5Sclose);
+  const Handle attribute(H5Acreate2(state_->file, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
+  state_->check_written("attribute " + name, attribute.valid() && H5Awrite(attribute, type, text.c_str()) >= 0);
+}
+
 void Hdf5File::set_dataset_attribute(const std::string& dataset, const std::string& name, const std::string& text) {
   const std::lock_guard lock(library_mutex());
   const Handle id(H5Dopen2(state_->file, dataset.c_str(), H5P_DEFAULT), H5Dclose);

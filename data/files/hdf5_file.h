@@ -59,6 +59,9 @@ class Hdf5File {
   void read(const std::string& name, const Rectangle& rectangle, void* data) const;
 
   void set_attribute(const std::string& name, const std::string& text);  // on the root
+  // The same for a few ASCII characters, kept where checksums cover them: texts of any length lie in a heap without,
+  // and HDF5 1.10 crashes on a damaged one.
+  void set_short_attribute(const std::string& name, const std::string& text);
   void set_dataset_attribute(const std::string& dataset, const std::string& name, const std::string& text);
   std::optional<std::string> attribute(const std::string& name) const;
 

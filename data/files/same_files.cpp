@@ -61,6 +61,7 @@ Sum hash_share(const InputFile& file, int64_t index, int64_t shares) {
 }
 
 std::vector<FileContent> compare(Communicator& world, const std::vector<std::string>& paths, bool always_hash) {
+  if (paths.empty()) return {};
   const std::vector<std::string> hosts = gather_texts(world, host_name());
   const std::string machine = machine_id(world.rank());
   std::vector<std::unique_ptr<InputFile>> files;
