@@ -3,7 +3,7 @@
 //
 // The cache is found by content: the hash of every byte of the data's files, of the tokenizer, and of what else decides
 // about ids. That costs one read of the files a start and machine, shared by its ranks. The cache's own bytes are
-// hashed in blocks; a block is verified when it is first used, at some 10 GB/s, so a start does not wait for it.
+// hashed in blocks; a block is verified when it is first used (2 GB/s on a busy core), so a start does not wait for it.
 #pragma once
 
 #include <functional>
