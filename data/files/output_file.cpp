@@ -33,7 +33,7 @@ OutputFile::OutputFile(std::string path) : path_(std::move(path)) {
     temporary_ = path_ + ".tmp-XXXXXX";
     descriptor_ = ::mkostemp(temporary_.data(), O_CLOEXEC);
   }
-  if (descriptor_ < 0 && means_no_space(errno)) fail_with("creating");
+  if (descriptor_ < 0 && (means_no_space(errno) || errno == EIO)) fail_with("creating");
   if (descriptor_ < 0)
     fail(ExitCode::kCannotCreate, "cannot create a file ({}), {}, check that the folder exists and is writable",
          std::strerror(errno), path_);

@@ -160,7 +160,7 @@ std::string make_temporary(const std::string& path) {
   const int descriptor = ::mkostemp(name.data(), O_CLOEXEC);
   if (descriptor < 0) {
     const int reason = errno;
-    if (means_no_space(reason)) fail_to_write("cannot be created", reason, path);
+    if (means_no_space(reason) || reason == EIO) fail_to_write("cannot be created", reason, path);
     fail(ExitCode::kCannotCreate, "cannot create a file ({}), {}, check that the folder exists and is writable",
          std::strerror(reason), path);
   }

@@ -110,13 +110,13 @@ def committed(error):
     return max(map(int, re.findall(r"checkpoint \S+/step-(\d{8}) in ", error)), default=0)
 
 
-def state_of_run(rig, output):
+def state_of_run(output):
     """(newest step that verifies, its metrics complete up to it). Reads only."""
-    code, text = rig.start(1, ["inspect", output, "--json"])
-    if code != 0:
+    done = subprocess.run([bb.CARILLON, "inspect", str(output), "--json"], capture_output=True, text=True,
+                          timeout=PATIENCE)
+    if done.returncode != 0:
         return 0, True
-    found = json.loads(subprocess.run([bb.CARILLON, "inspect", str(output), "--json"], capture_output=True,
-                                      text=True).stdout)["step"]
+    found = json.loads(done.stdout)["step"]
     steps = [record["step"] for record in bb.metrics(output)]
     return found, steps[:found] == list(range(1, found + 1))
 
@@ -129,7 +129,7 @@ def aftermath(rig, ranks, output, error, calm_code, code):
         return f"exit code {code}"
     if code not in (0, 137) and "carillon: error: " not in error:
         return "no error line"
-    newest, complete = state_of_run(rig, output)
+    newest, complete = state_of_run(output)
     if newest < committed(error):
         return f"step {committed(error)} was committed, step {newest} is there"
     if not complete:
@@ -188,12 +188,12 @@ def sweep(rig, row, ranks, action, most, calm, calls="", lasting=False, rank=0):
 def r1(rig, long):
     row = Row("R1", "SIGKILL at a call that changes a file")
     for ranks, rank in ((1, 0), (2, 0), (2, 1)):
-        sweep(rig, row, ranks, "kill", 10**6 if long else (12, 5)[ranks - 1], (137,), rank=rank)
+        sweep(rig, row, ranks, "kill", 10**6 if long else (10, 3)[ranks - 1], (137,), rank=rank)
     # The control: a checkpoint taken for whole because its folder is there.
     output = rig.copy()
     newest = output / "checkpoints/step-00000004"
     (newest / "manifest.json").unlink()
-    believed = int(os.path.isdir(newest) and state_of_run(rig, output)[0] != 4)
+    believed = int(os.path.isdir(newest) and state_of_run(output)[0] != 4)
     row.control = f"{believed} of 1 bad"
     return row
 
@@ -201,13 +201,13 @@ def r1(rig, long):
 def r2(rig, long):
     row = Row("R2", "the same, and what was not synced is lost")
     for ranks in (1, 2) if long else (1,):
-        sweep(rig, row, ranks, "lose", 10**6 if long else 16, (137,))
+        sweep(rig, row, ranks, "lose", 10**6 if long else 10, (137,))
     bad = 0
-    points = sample(rig.count(1), 10**6 if long else 8)
+    points = sample(rig.count(1), 10**6 if long else 6)
     for at in points:
         output = rig.fresh()
         _, error = rig.train(1, output, faults={"under": output, "action": "lose", "at": at, "no_sync": 1}, expect=None)
-        newest, complete = state_of_run(rig, output)
+        newest, complete = state_of_run(output)
         bad += newest < committed(error) or not complete
         shutil.rmtree(output, ignore_errors=True)
     row.control = f"{bad} of {len(points)} bad"
@@ -216,14 +216,14 @@ def r2(rig, long):
 
 def r3(rig, long):
     row = Row("R3", "EIO, ENOSPC, EDQUOT, short, EINTR at such a call")
-    most = 10**6 if long else 5
+    most = 10**6 if long else 3
     for action in ("eio", "enospc", "edquot"):
         sweep(rig, row, 1, action, most, (0, 73, 74))
     sweep(rig, row, 1, "short", most, (0,), calls="write")
     sweep(rig, row, 1, "eintr", most, (0,), calls="write,sync")
     for action in ("eio", "enospc"):
         for ranks, rank in ((1, 0), (2, 0), (2, 1)):
-            some = 10**6 if long else 5 if ranks == 1 else 2
+            some = 10**6 if long else 3 if ranks == 1 else 1
             if ranks == 2:
                 sweep(rig, row, 2, action, some, (0, 73, 74), rank=rank)
             sweep(rig, row, ranks, action, some, (0, 73, 74), rank=rank, lasting=True)
@@ -233,7 +233,7 @@ def r3(rig, long):
 def reads(rig, long):
     row = Row("R3r", "EIO while a run is resumed: passing, lasting")
     for calls in ("open", "read"):
-        points = sample(rig.count(1, calls, prepare=rig.copy, under="/checkpoints"), 10**6 if long else 8)
+        points = sample(rig.count(1, calls, prepare=rig.copy, under="/checkpoints"), 10**6 if long else 4)
         for at in points:
             for lasting in (False, True):
                 output = rig.copy()
@@ -273,7 +273,7 @@ def r5(rig, long):
     row = Row("R5", "a bit of manifest.json or state.h5 flipped, or cut off")
     chance = random.Random(7)
     silent = 0
-    tries = 4000 if long else 24
+    tries = 4000 if long else 12
     for i in range(tries):
         output = rig.copy()
         newest = output / "checkpoints/step-00000004"
@@ -380,7 +380,7 @@ def caches(rig, long):
     whole = tokens.read_bytes()
     data = f"data.train=[{{path: {tokens}}}]"
     seen = 0
-    tries = 1000 if long else 12
+    tries = 1000 if long else 6
     for kind in ("cache", "file"):
         for _ in range(tries):
             shutil.rmtree(os.environ["CARILLON_CACHE"], ignore_errors=True)
