@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "data/checkpoint/aggregated_write.h"
+#include "data/checkpoint/leftovers.h"
 #include "data/checkpoint/manifest_file.h"
 #include "data/checkpoint/tensor_hash.h"
 #include "data/checkpoint/tensor_io.h"
@@ -42,17 +43,6 @@ std::string lack_of_space(const std::string& folder, int64_t bytes) {
   const double needed = 1.1 * static_cast<double>(bytes) + (1 << 20);
   if (available >= needed) return "";
   return fmt::format("{:.1f} MiB needed, {:.1f} MiB free", needed / (1 << 20), available / (1 << 20));
-}
-
-// What a run that died left behind: folders of saves and removals, and temporary files of `latest`.
-void remove_leftovers(const std::string& folder) {
-  std::error_code error;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
-    const std::string name = entry->path().filename();
-    std::error_code ignored;
-    if (name.starts_with(".tmp-") || name.starts_with(".del-") || name.find(".tmp-") != std::string::npos)
-      fs::remove_all(entry->path(), ignored);
-  }
 }
 
 void set_aside(const std::string& path) {
@@ -167,6 +157,12 @@ void keep_newest(const std::string& folder, int64_t keep) {
 
 namespace {
 
+void fail_to_create(const std::string& path, const std::error_code& error) {
+  if (!error) return;
+  if (means_no_space(error.value()) || error.value() == EIO) fail_to_write("cannot be created", error.value(), path);
+  fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, make the folder writable", error.message(), path);
+}
+
 // Up to the commit: throws NoSpace on every rank, and everything is then as before.
 void save_into(Communicator& world, const std::string& folder, const std::string& temporary, const std::string& path,
                Manifest& manifest, const std::vector<NamedShard>& shards) {
@@ -180,16 +176,11 @@ void save_into(Communicator& world, const std::string& folder, const std::string
     if (world.rank() != 0) return;
     std::error_code error;
     fs::create_directories(folder, error);
-    if (error && !means_no_space(error.value()))
-      fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, make the folder writable", error.message(), folder);
-    if (error) fail_to_write("cannot be created", error.value(), folder);
-    remove_leftovers(folder);
+    fail_to_create(folder, error);
+    remove_checkpoint_leftovers(folder);
     if (const std::string lack = lack_of_space(folder, bytes); !lack.empty()) throw NoSpace(lack);
     fs::create_directory(temporary, error);
-    if (error && !means_no_space(error.value()))
-      fail(error == std::errc::io_error ? ExitCode::kInputOutput : ExitCode::kCannotCreate,
-           "cannot be created ({}), {}, make the folder writable", error.message(), temporary);
-    if (error) fail_to_write("cannot be created", error.value(), temporary);
+    fail_to_create(temporary, error);
   });
   fail_point("folder_made", world.rank());
 
@@ -211,6 +202,15 @@ void save_into(Communicator& world, const std::string& folder, const std::string
 }
 
 }  // namespace
+
+void remove_checkpoint_leftovers(const std::string& folder) {
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename();
+    std::error_code ignored;
+    if (name.starts_with(".del-") || name.find(".tmp-") != std::string::npos) fs::remove_all(entry->path(), ignored);
+  }
+}
 
 SaveResult save_checkpoint(Communicator& world, const std::string& folder, Manifest manifest,
                            const std::vector<NamedShard>& shards, int64_t keep) {
@@ -234,7 +234,7 @@ SaveResult save_checkpoint(Communicator& world, const std::string& folder, Manif
     try {
       sync_path(folder);
     } catch (const NoSpace& lack) {
-      throw Error(ExitCode::kInputOutput, lack.what());  // it has its name: whether for good nobody knows
+      result.trouble = fmt::format("the checkpoint stands, but may not outlast a loss of power: {}", lack.what());
     }
     try {
       replace_file(folder + "/latest", folder_of_step(manifest.step) + "\n");

@@ -2,6 +2,7 @@
 // wrong is found first.
 #include <filesystem>
 
+#include "data/checkpoint/leftovers.h"
 #include "data/files/output_file.h"
 #include "data/files/posix_file.h"
 #include "launch/session/ranks.h"
@@ -95,6 +96,7 @@ void Trainer::open_run_folder() {
     fs::remove(config_.output + "/ended", error);
     if (is_new) make_durable(config_.output);
     remove_temporaries(config_.output);
+    remove_checkpoint_leftovers(checkpoints_folder(config_));
     write_resolved(config_);
     keep_tokenizer_files(config_.output, tokenizer_files_);
     log_.open_file();

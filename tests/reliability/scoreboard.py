@@ -170,6 +170,8 @@ def sample(count, most):
     """All of 1 … count, or `most` of them, evenly, with both ends."""
     if count <= most:
         return list(range(1, count + 1))
+    if most == 1:
+        return [(count + 1) // 2]
     return sorted({1 + round(i * (count - 1) / (most - 1)) for i in range(most)})
 
 
