@@ -54,7 +54,7 @@ std::unique_ptr<Tokenizer> Tokenizer::open(const std::string& path) {
     else
       fail(ExitCode::kMissingInput, "there is neither tokenizer.json nor tokenizer.model, {}, correct the path", path);
   }
-  const std::string text = read_text_file(file.string());
+  const std::string text = read_whole_file(file.string());
   if (file.extension() == ".model") {
     auto tokenizer = std::make_unique<SentencePieceTokenizer>(file.string(), text);
     tokenizer->path_ = file.string();
@@ -62,7 +62,7 @@ std::unique_ptr<Tokenizer> Tokenizer::open(const std::string& path) {
     return tokenizer;
   }
   const fs::path config = file.parent_path() / "tokenizer_config.json";
-  return from_json(file.string(), text, fs::exists(config) ? read_text_file(config.string()) : "");
+  return from_json(file.string(), text, fs::exists(config) ? read_whole_file(config.string()) : "");
 }
 
 }  // namespace carillon

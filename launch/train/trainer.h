@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,11 +41,12 @@ class Trainer {
   void open_model_and_data();
   void make_network();
   void start_or_resume();
+  void count_steps();
   std::string describe_run() const;
 
   ExitCode train();
   void train_step();
-  bool update(const TrainingStep::Sums& sums, StepRecord& record);
+  bool update(const StepSums& sums, StepRecord& record);
   void give_up_if_lost();
   void set_suspect_checkpoints_aside();
   void roll_back();
@@ -66,10 +68,11 @@ class Trainer {
   RunConfig config_;
   RunLog log_;
   Session session_;
-  std::unique_ptr<RunLock> lock_;  // rank 0 only
+  std::unique_ptr<RunLock> lock_;            // rank 0 only
   Communicator* world_ = &session_.world();  // before there is a grid
   ProcessGrid& grid_ = session_.grid();
   OpenedModel& model_ = session_.model();
+  std::map<std::string, std::string> tokenizer_files_;  // rank 0 only
   std::optional<TokenStore> store_;
   std::unique_ptr<TrainingStep> training_;
   std::unique_ptr<TrainingEvaluator> evaluator_;  // null: nothing is asked for
