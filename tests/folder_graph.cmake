@@ -15,7 +15,7 @@ set(libraries
   "yaml-cpp/" "^launch/"
   "CLI/" "^launch/"
   "sentencepiece" "^data/"
-  "pcre2.h" "^data/"
+  "oniguruma.h" "^data/"
   "cuda" "^(runtime/cuda/|runtime/(backend|scratch)\\.cpp$|parallel/transport/nccl|launch/(commands/info|machine/built_in_profiles|plan/counting_backend)\\.cpp$)"
   "cudnn" "^runtime/cuda/attention/cudnn_attention\\.cpp$"
   "nccl.h" "^parallel/transport/nccl_(communicator\\.cpp|watchdog\\.(h|cpp))$"

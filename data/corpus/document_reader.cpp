@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "data/chat/chat_tokens.h"
 #include "data/corpus/token_file.h"
 #include "data/tokenizer/unicode.h"
 #include "runtime/json_lines.h"
@@ -224,6 +225,10 @@ bool DocumentReader::next(Document& document) {
   Item& item = batch_.items[given_++];
   if (item.error) std::rethrow_exception(item.error);
   document = std::move(item.document);
+  tokens_ += static_cast<int64_t>(document.tokens.size());
+  targets_ += document.weights.empty()
+                  ? static_cast<int64_t>(document.tokens.size())
+                  : std::count_if(document.weights.begin(), document.weights.end(), [](double w) { return w > 0; });
   return true;
 }
 
@@ -250,8 +255,12 @@ void DocumentReader::parse_line(Item& item) const {
     if (mask != json.end())
       fail(ExitCode::kBadInput, "`loss_mask` goes with `tokens`, not with `text`, {}, write tokens", here());
     encode(text->get_ref<const std::string&>(), item, document);
+  } else if (ChatTemplate::has_chat_keys([&](const char* key) { return json.contains(key) && !json[key].is_null(); })) {
+    if (mask != json.end())
+      fail(ExitCode::kBadInput, "`loss_mask` goes with `tokens`, not with a conversation, {}, write tokens", here());
+    parse_chat(item, document);
   } else {
-    fail(ExitCode::kBadInput, "has neither `tokens` nor `text`, {}, add one", here());
+    fail(ExitCode::kBadInput, "has neither `tokens` nor `text` nor `messages`, {}, add one", here());
   }
   if (const auto labels = json.find("labels"); labels != json.end() && !labels->is_null()) {
     if (mask != json.end()) fail(ExitCode::kBadInput, "has `labels` and `loss_mask`, {}, keep one of them", here());
@@ -272,6 +281,18 @@ void DocumentReader::parse_line(Item& item) const {
   }
 }
 
+void DocumentReader::parse_chat(const Item& item, Document& document) const {
+  const std::string here = where(item);
+  if (options_.tokenizer == nullptr)
+    fail(ExitCode::kUsage, "holds a conversation, but the model brings no tokenizer, {}, set data.tokenizer", here);
+  if (options_.chat == nullptr)
+    fail(ExitCode::kUsage, "holds a conversation, but there is no chat template, {}, set data.chat_template", here);
+  ChatTokens made = tokenize_chat(options_.chat->render(item.raw, options_.train_on, here), *options_.tokenizer,
+                                  options_.end_of_document, here);
+  document.tokens = std::move(made.tokens);
+  document.weights = std::move(made.weights);
+}
+
 void DocumentReader::encode(const std::string& text, const Item& item, Document& document) const {
   if (options_.tokenizer == nullptr)
     fail(ExitCode::kUsage, "holds text, but the model brings no tokenizer, {}, set data.tokenizer", where(item));
@@ -279,8 +300,12 @@ void DocumentReader::encode(const std::string& text, const Item& item, Document&
   const size_t bad = first_invalid_utf8(text);
   if (bad != std::string::npos)
     fail(ExitCode::kBadInput, "the text is no UTF-8 from byte {} on, {}, convert it", bad, where(item));
-  document.tokens = options_.tokenizer->encode(text, true);
+  std::vector<size_t> ends;
+  document.tokens = options_.tokenizer->encode(text, true, options_.count_bytes ? &ends : nullptr);
+  for (size_t i = 0; i < ends.size(); ++i)
+    document.bytes.push_back(static_cast<uint32_t>(ends[i] - (i > 0 ? ends[i - 1] : 0)));
   if (options_.end_of_document) document.tokens.push_back(*options_.end_of_document);
+  if (options_.count_bytes) document.bytes.resize(document.tokens.size());
 }
 
 void DocumentReader::check(const Item& item) const {

@@ -2,7 +2,8 @@
 // tokenised on all processors, a batch ahead of the caller, so that reading, tokenising and what is done with the
 // tokens overlap; which documents come, and which error first, does not depend on it.
 //   .jsonl  a JSON object a line: `tokens` (integers), optional `loss_mask` (a weight a token) or `labels` (Hugging
-//           Face's: -100 is no target, else the token itself), or `text`
+//           Face's: -100 is no target, else the token itself), `text`, or a
+//           conversation (data/chat/chat_template.h)
 //   .txt    one document
 //   .h5     a token file (data/corpus/token_file.h)
 #pragma once
@@ -16,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "data/chat/chat_template.h"
 #include "data/tokenizer/tokenizer.h"
 
 namespace carillon {
@@ -23,12 +25,16 @@ namespace carillon {
 struct Document {
   std::vector<uint32_t> tokens;
   std::vector<double> weights;  // of each token as a target; empty: all 1
+  std::vector<uint32_t> bytes;  // of the source, of each token; empty where not asked for or where there is no text
 };
 
 struct DocumentReaderOptions {
   const Tokenizer* tokenizer = nullptr;     // may be absent: text is then error 64 naming data.tokenizer
   std::optional<uint32_t> end_of_document;  // put behind every text
   int64_t vocabulary = 0;                   // ids are below it
+  bool count_bytes = false;                 // whether documents of text tell their tokens' bytes
+  const ChatTemplate* chat = nullptr;       // may be absent: conversations are then error 64 naming data.chat_template
+  TrainOn train_on = TrainOn::kAssistant;   // of conversations
 };
 
 class TokenFile;
@@ -43,6 +49,9 @@ class DocumentReader {
   // another length or a weight that is negative or not finite, or text that is not UTF-8; 66 for a file that is not
   // there.
   bool next(Document& document);
+  // Of the documents given so far: their tokens, and those of them that are targets.
+  int64_t tokens() const { return tokens_; }
+  int64_t targets() const { return targets_; }
   // Bytes read (a batch ahead) and to read, for progress.
   int64_t position() const { return batch_.position; }
   int64_t size() const { return size_; }
@@ -68,6 +77,7 @@ class DocumentReader {
   void read_document(Item& item) const;
   Batch make_batch(int64_t bytes);
   void parse_line(Item& item) const;
+  void parse_chat(const Item& item, Document& document) const;
   void encode(const std::string& text, const Item& item, Document& document) const;
   void check(const Item& item) const;
   std::string where(const Item& item) const;  // "train.jsonl:17"
@@ -77,6 +87,7 @@ class DocumentReader {
   int64_t size_ = 0;
   Batch batch_;  // what next() gives, from `given_` on
   size_t given_ = 0;
+  int64_t tokens_ = 0, targets_ = 0;
   int64_t batch_bytes_ = 0;
 
   // Of whoever makes a batch.

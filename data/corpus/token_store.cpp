@@ -109,9 +109,11 @@ std::string cache_folder(const std::string& fallback) {
 
 // Two lists of files with one key give the same ids: what they are called plays no part, but how their kind is read.
 std::string key_of(const std::vector<FileContent>& files, const Tokenizer* tokenizer,
-                   std::optional<uint32_t> end_of_document, int64_t vocabulary) {
+                   std::optional<uint32_t> end_of_document, int64_t vocabulary, const ChatRows& chat) {
   std::string text = fmt::format("2 {} {} {}", vocabulary, end_of_document ? int64_t{*end_of_document} : -1,
                                  tokenizer ? tokenizer->hash() : 0);
+  // The engine's version: when its texts or masks change, so does this number.
+  if (chat.chat != nullptr) text += fmt::format(" chat 1 {} {}", chat.chat->hash(), static_cast<int>(chat.train_on));
   for (const FileContent& file : files)
     text += fmt::format("\n{} {} {}", fs::path(file.path).extension().string(), file.size, file.hash);
   const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
@@ -284,11 +286,13 @@ void TokenStore::verify(int64_t begin, int64_t count) const {
 
 TokenStore TokenStore::open(Communicator& world, const std::vector<std::string>& paths, const Tokenizer* tokenizer,
                             std::optional<uint32_t> end_of_document, int64_t vocabulary,
-                            const std::string& fallback_folder, const std::function<void(const std::string&)>& notice) {
-  const DocumentReaderOptions options{tokenizer, end_of_document, vocabulary};
+                            const std::string& fallback_folder, const std::function<void(const std::string&)>& notice,
+                            const ChatRows& chat) {
+  const DocumentReaderOptions options{tokenizer, end_of_document, vocabulary, /*count_bytes=*/false,
+                                      chat.chat, chat.train_on};
   agree(world, [&] { DocumentReader(paths, options); });  // what it can say of the names alone
   const std::vector<FileContent> sources = agree_on_content(world, paths);
-  const std::string key = key_of(sources, tokenizer, end_of_document, vocabulary);
+  const std::string key = key_of(sources, tokenizer, end_of_document, vocabulary, chat);
   const std::vector<int> machines = machines_of_ranks(world);
   std::string path;
   const auto make = [&] {

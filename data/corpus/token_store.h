@@ -12,12 +12,19 @@
 #include <string>
 #include <vector>
 
+#include "data/chat/chat_template.h"
 #include "data/files/mapped_file.h"
 #include "data/files/same_files.h"
 #include "data/tokenizer/tokenizer.h"
 #include "parallel/transport/communicator.h"
 
 namespace carillon {
+
+// How conversations are read; the cache knows by which template and what of them is trained.
+struct ChatRows {
+  const ChatTemplate* chat = nullptr;
+  TrainOn train_on = TrainOn::kAssistant;
+};
 
 class TokenStore {
  public:
@@ -27,7 +34,8 @@ class TokenStore {
   // when no folder is writable.
   static TokenStore open(Communicator& world, const std::vector<std::string>& paths, const Tokenizer* tokenizer,
                          std::optional<uint32_t> end_of_document, int64_t vocabulary,
-                         const std::string& fallback_folder, const std::function<void(const std::string&)>& notice);
+                         const std::string& fallback_folder, const std::function<void(const std::string&)>& notice,
+                         const ChatRows& chat = {});
 
   int64_t documents() const { return static_cast<int64_t>(document_begin_.size()) - 1; }
   int64_t token_count() const { return static_cast<int64_t>(tokens_.size()); }

@@ -2,8 +2,7 @@
 
 #include <fmt/format.h>
 #include <hdf5.h>
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
+#include <oniguruma.h>
 #include <utf8proc.h>
 #include <xxhash.h>
 
@@ -12,11 +11,9 @@ namespace carillon {
 std::vector<std::pair<std::string, std::string>> data_libraries() {
   unsigned major = 0, minor = 0, release = 0;
   H5get_libversion(&major, &minor, &release);
-  char pcre[64] = "";
-  pcre2_config_8(PCRE2_CONFIG_VERSION, pcre);
   const unsigned hash = XXH_versionNumber();
   return {{"HDF5", fmt::format("{}.{}.{}", major, minor, release)},
-          {"PCRE2", pcre},
+          {"Oniguruma", onig_version()},
           {"utf8proc", utf8proc_version()},
           {"xxHash", fmt::format("{}.{}.{}", hash / 10000, hash / 100 % 100, hash % 100)}};
 }

@@ -35,7 +35,7 @@ size_t AddedTokenMatcher::longest(std::string_view text, size_t at, uint32_t& to
 }
 
 void AddedTokenMatcher::split(std::string_view text, const std::function<void(std::string_view)>& gap,
-                              const std::function<void(uint32_t)>& token) const {
+                              const std::function<void(uint32_t, size_t)>& token) const {
   size_t done = 0;
   for (size_t at = 0; at < text.size() && !tokens_.empty();) {
     uint32_t found = kNone;
@@ -60,7 +60,7 @@ void AddedTokenMatcher::split(std::string_view text, const std::function<void(st
     if (added.rstrip)
       for (size_t behind = stop; stop < text.size() && is_white_space(next_code_point(text, behind));) stop = behind;
     if (done < begin) gap(text.substr(done, begin - done));
-    token(added.id);
+    token(added.id, stop);
     done = stop;
   }
   if (done < text.size()) gap(text.substr(done));

@@ -28,9 +28,10 @@ class AddedTokenMatcher {
   void add(std::string_view content, const AddedToken& token);
   bool empty() const { return tokens_.empty(); }
 
-  // Calls gap(text) and token(id) in the order of the text; gaps are not empty.
+  // Calls gap(text) and token(id, end) in the order of the text; gaps, views into the text, are not empty; the token
+  // ends (with the white space it has swallowed) at byte `end`.
   void split(std::string_view text, const std::function<void(std::string_view)>& gap,
-             const std::function<void(uint32_t)>& token) const;
+             const std::function<void(uint32_t, size_t)>& token) const;
 
  private:
   static constexpr uint32_t kNone = UINT32_MAX;

@@ -104,14 +104,20 @@ void BytePairModel::encode(std::string_view word, std::vector<uint32_t>& ids) co
 }
 
 void BytePairModel::first_symbols(std::string_view word, std::vector<uint32_t>& symbols) const {
-  bool after_unknown = false;
+  // An unknown token waits until the next known character, so bytes of others may go before it; that is how Hugging
+  // Face's library does it.
+  bool waiting = false;
+  const auto flush = [&] {
+    if (waiting) symbols.push_back(*unknown_);
+    waiting = false;
+  };
   for (size_t at = 0; at < word.size();) {
     const size_t begin = at;
     next_code_point(word, at);
     const std::string_view character = word.substr(begin, at - begin);
     if (const auto id = id_of(character)) {
+      flush();
       symbols.push_back(*id);
-      after_unknown = false;
       continue;
     }
     if (byte_fallback_) {
@@ -120,14 +126,15 @@ void BytePairModel::first_symbols(std::string_view word, std::vector<uint32_t>& 
         if (const auto id = id_of(fmt::format("<0x{:02X}>", static_cast<unsigned char>(byte)))) bytes.push_back(*id);
       if (bytes.size() == character.size()) {
         symbols.insert(symbols.end(), bytes.begin(), bytes.end());
-        after_unknown = false;
         continue;
       }
     }
     // Without an unknown token such a character vanishes, as in Hugging Face's library.
-    if (unknown_ && !(fuse_unknown_ && after_unknown)) symbols.push_back(*unknown_);
-    after_unknown = unknown_.has_value();
+    if (!unknown_) continue;
+    if (!fuse_unknown_) flush();
+    waiting = true;
   }
+  flush();
 }
 
 void BytePairModel::merge(std::vector<uint32_t>& symbols, std::vector<uint32_t>& ids) const {

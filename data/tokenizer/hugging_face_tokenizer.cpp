@@ -6,23 +6,13 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "data/tokenizer/sequence_depth.h"
 #include "data/tokenizer/unicode.h"
 #include "data/tokenizer/word_cache.h"
 #include "runtime/check.h"
 #include "runtime/json_fields.h"
 
 namespace carillon {
-namespace {
-
-uint32_t token_id(const nlohmann::json& value, const std::string& what, const std::string& path) {
-  const std::optional<int64_t> id = integer_of(value);
-  if (!id || *id < 0 || *id >= (int64_t{1} << 31))
-    fail(ExitCode::kBadInput, "the id of {} is {}, {}, ids are integers from 0", what, value.dump(), path);
-  return static_cast<uint32_t>(*id);
-}
-
-}  // namespace
-
 // Words repeat: of natural text all but a few in a hundred are found here. Both bounds only limit memory (about 20 MB).
 struct HuggingFaceTokenizer::Pieces {
   static constexpr size_t kMost = size_t{1} << 17;
@@ -32,9 +22,47 @@ struct HuggingFaceTokenizer::Pieces {
   std::string mapped;
 };
 
+namespace {
+
+// Before anything recurses over it.
+void refuse_deep_json(std::string_view text, const std::string& where) {
+  constexpr int kDeepest = 64;
+  int depth = 0;
+  bool quoted = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quoted) {
+      if (c == '\\')
+        ++i;
+      else if (c == '"')
+        quoted = false;
+    } else if (c == '"') {
+      quoted = true;
+    } else if (c == '[' || c == '{') {
+      if (++depth > kDeepest)
+        fail(ExitCode::kBadInput, "not a tokenizer file (brackets {} deep), {}, copy it again", depth, where);
+    } else if (c == ']' || c == '}') {
+      --depth;
+    }
+  }
+}
+
+// get<uint32_t>() would wrap what is out of its range.
+uint32_t token_id(const nlohmann::json& id, const std::string& what, const std::string& where) {
+  if (!id.is_number_unsigned() || id.get<uint64_t>() >= (uint64_t{1} << 31))
+    fail(ExitCode::kBadInput, "the id of {} is {}, {}, ids are integers from 0", what, id.dump(), where);
+  return id.get<uint32_t>();
+}
+
+}  // namespace
+
 HuggingFaceTokenizer::HuggingFaceTokenizer(const std::string& path, std::string_view text) {
   path_ = path;
   hash_ = XXH3_64bits(text.data(), text.size());
+  constexpr size_t kLargest = size_t{1} << 30;  // the largest in use has 40 MB
+  if (text.size() > kLargest)
+    fail(ExitCode::kBadInput, "is larger than any real tokenizer file, {}, copy it again", path_);
+  refuse_deep_json(text, path_);
   try {
     read(nlohmann::json::parse(text));
   } catch (const nlohmann::json::exception& error) {
@@ -53,11 +81,12 @@ void HuggingFaceTokenizer::read(const nlohmann::json& file) {
     fail(ExitCode::kBadInput, "model type '{}' is not supported, {}, use a BPE tokenizer", type, path_);
   model_ = std::make_unique<BytePairModel>(model, path_);
   for (const auto& [token, id] : model_->tokens()) vocabulary_ = std::max(vocabulary_, int64_t{id} + 1);
-  read_normalizer(part("normalizer"));
+  normalizer_ = std::make_unique<Normalizer>(part("normalizer"), path_);
   pre_tokenizer_ = PreTokenizer::make(part("pre_tokenizer"), path_);
   if (const auto known = pre_tokenizer_->known(); known.maps_bytes) splitter_ = known.splitter;
   if (file.contains("added_tokens")) read_added_tokens(file["added_tokens"]);
-  read_post_processor(part("post_processor"));
+  maps_bytes_ = pre_tokenizer_->maps_bytes();
+  if (const nlohmann::json post = part("post_processor"); !post.is_null()) read_post_processor(post, 0);
   const nlohmann::json decoder = part("decoder");
   has_decoder_ = !decoder.is_null();
   if (has_decoder_) decoder_ = make_token_decoder(decoder, path_);
@@ -83,69 +112,19 @@ void HuggingFaceTokenizer::read_added_tokens(const nlohmann::json& list) {
     vocabulary_ = std::max(vocabulary_, int64_t{token.id} + 1);
     added_[token.id] = token;
     added_ids_[token.content] = token.id;
-    std::string storage;
     if (token.normalized)
-      normalized_matcher_.add(normalized(token.content, storage), token);
+      normalized_matcher_.add(normalizer_->normalized(token.content), token);
     else
       raw_matcher_.add(token.content, token);
   }
 }
 
-void HuggingFaceTokenizer::read_normalizer(const nlohmann::json& description) {
-  if (description.is_null()) return;
-  const std::string type = description.at("type").get<std::string>();
-  const std::pair<const char*, NormalForm> forms[] = {
-      {"NFC", NormalForm::kNfc}, {"NFD", NormalForm::kNfd}, {"NFKC", NormalForm::kNfkc}, {"NFKD", NormalForm::kNfkd}};
-  for (const auto& [name, form] : forms) {
-    if (type != name) continue;
-    normalizer_.push_back([form = form](std::string& text) {
-      std::string storage;
-      if (normalize(text, form, storage).data() != text.data()) text = std::move(storage);
-    });
-    return;
-  }
-  if (type == "Prepend") {
-    normalizer_.push_back([prefix = description.at("prepend").get<std::string>()](std::string& text) {
-      if (!text.empty()) text.insert(0, prefix);
-    });
-    return;
-  }
-  if (type == "Replace" && description.at("pattern").contains("String")) {
-    const auto from = description["pattern"]["String"].get<std::string>();
-    const auto to = description.at("content").get<std::string>();
-    normalizer_.push_back([from, to](std::string& text) {
-      if (from.empty() || text.find(from) == std::string::npos) return;
-      std::string result;
-      size_t done = 0;
-      for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, done)) {
-        result.append(text, done, at - done).append(to);
-        done = at + from.size();
-      }
-      text = result.append(text, done);
-    });
-    return;
-  }
-  if (type == "Sequence") {
-    for (const auto& step : description.at("normalizers")) {
-      if (step.at("type") == "Sequence")
-        fail(ExitCode::kBadInput, "a Sequence inside a Sequence of normalizers, {}, write one list", path_);
-      read_normalizer(step);
-    }
-    return;
-  }
-  fail(ExitCode::kBadInput, "normalizer '{}' is not supported, {}, use a byte-level BPE tokenizer", type, path_);
-}
-
-void HuggingFaceTokenizer::read_post_processor(const nlohmann::json& description) {
-  if (description.is_null()) return;
+void HuggingFaceTokenizer::read_post_processor(const nlohmann::json& description, int depth) {
+  check_sequence_depth(depth, path_);
   const std::string type = description.at("type").get<std::string>();
   if (type == "ByteLevel") return;  // concerns offsets only
   if (type == "Sequence") {
-    for (const auto& step : description.at("processors")) {
-      if (step.at("type") == "Sequence")
-        fail(ExitCode::kBadInput, "a Sequence inside a Sequence of post-processors, {}, write one list", path_);
-      read_post_processor(step);
-    }
+    for (const auto& step : description.at("processors")) read_post_processor(step, depth + 1);
     return;
   }
   std::vector<uint32_t> before, behind;
@@ -175,13 +154,6 @@ void HuggingFaceTokenizer::read_post_processor(const nlohmann::json& description
   behind_.insert(behind_.end(), behind.begin(), behind.end());
 }
 
-std::string_view HuggingFaceTokenizer::normalized(std::string_view text, std::string& storage) const {
-  if (normalizer_.empty()) return text;
-  storage = text;
-  for (const NormalizerStep& step : normalizer_) step(storage);
-  return storage;
-}
-
 void HuggingFaceTokenizer::encode_piece(std::string_view piece, Pieces& pieces, std::vector<uint32_t>& ids) const {
   if (piece.size() > Pieces::kLongest) return model_->encode(piece, ids);
   const auto known = pieces.ids.find(piece);
@@ -195,10 +167,13 @@ void HuggingFaceTokenizer::encode_piece(std::string_view piece, Pieces& pieces, 
   if (pieces.ids.size() < Pieces::kMost) pieces.ids.emplace(piece, std::move(fresh));
 }
 
-void HuggingFaceTokenizer::encode_gap(std::string_view text, bool at_start, Pieces& pieces,
-                                      std::vector<uint32_t>& ids) const {
+void HuggingFaceTokenizer::encode_gap(std::string_view text, bool at_start, Pieces& pieces, std::vector<uint32_t>& ids,
+                                      Spans* spans) const {
   if (!splitter_) {
-    pre_tokenizer_->split(text, at_start, [&](std::string_view piece) { encode_piece(piece, pieces, ids); });
+    pre_tokenizer_->split(PreTokenizer::Piece::whole(text), at_start, [&](const PreTokenizer::Piece& piece) {
+      encode_piece(piece.text, pieces, ids);
+      if (spans != nullptr) spans->emplace_back(ids.size(), piece.end);
+    });
     return;
   }
   const auto& characters = byte_level_characters();
@@ -208,17 +183,42 @@ void HuggingFaceTokenizer::encode_gap(std::string_view text, bool at_start, Piec
     const uint64_t hash = XXH3_64bits(word.data(), word.size());
     if (const auto known = pieces.words.find(word, hash); !known.empty()) {
       ids.insert(ids.end(), known.begin(), known.end());
-      continue;
+    } else {
+      pieces.mapped.clear();
+      for (const char byte : word) pieces.mapped += characters[static_cast<unsigned char>(byte)];
+      const size_t before = ids.size();
+      encode_piece(pieces.mapped, pieces, ids);
+      pieces.words.put(word, hash, std::span(ids).subspan(before));
     }
-    pieces.mapped.clear();
-    for (const char byte : word) pieces.mapped += characters[static_cast<unsigned char>(byte)];
-    const size_t before = ids.size();
-    encode_piece(pieces.mapped, pieces, ids);
-    pieces.words.put(word, hash, std::span(ids).subspan(before));
+    if (spans != nullptr) spans->emplace_back(ids.size(), end);
   }
 }
 
-std::vector<uint32_t> HuggingFaceTokenizer::encode(std::string_view text, bool with_special) const {
+// The bytes of each piece, and of what was left out before it, are its tokens': in proportion to the lengths of their
+// texts, which is exact where a character of a token is a byte of the source, or a token a part of it.
+void HuggingFaceTokenizer::share_out(const std::vector<uint32_t>& ids, const Spans& spans,
+                                     std::vector<size_t>& ends) const {
+  const auto length = [&](uint32_t id) -> size_t {
+    const std::string* token = model_->token_of(id);
+    if (token == nullptr) return 1;
+    if (!maps_bytes_) return token->size() == 6 && token->starts_with("<0x") ? 1 : token->size();
+    return static_cast<size_t>(std::count_if(token->begin(), token->end(), [](char c) { return (c & 0xC0) != 0x80; }));
+  };
+  size_t begin = ends.empty() ? 0 : ends.back();
+  for (const auto& [count, end] : spans) {
+    const size_t first = ends.size();
+    size_t total = 0, so_far = 0;
+    for (size_t i = first; i < count; ++i) total += length(ids[i]);
+    for (size_t i = first; i < count; ++i) {
+      so_far += length(ids[i]);
+      ends.push_back(begin + (std::max(begin, end) - begin) * so_far / std::max<size_t>(total, 1));
+    }
+    if (count > first) begin = ends.back();
+  }
+}
+
+std::vector<uint32_t> HuggingFaceTokenizer::encode(std::string_view text, bool with_special,
+                                                   std::vector<size_t>* ends) const {
   if (const size_t bad = first_invalid_utf8(text); bad != std::string_view::npos)
     fail(ExitCode::kBadInput, "byte {} of the text is not UTF-8, text, convert it to UTF-8", bad);
   std::unique_ptr<Pieces> pieces;
@@ -233,25 +233,46 @@ std::vector<uint32_t> HuggingFaceTokenizer::encode(std::string_view text, bool w
 
   std::vector<uint32_t> ids;
   if (with_special) ids = before_;
+  Spans spans, of_gap;
+  if (ends != nullptr) spans.emplace_back(ids.size(), 0);
   bool at_start = true;
-  const auto token = [&](uint32_t id) {
+  const auto encode_plain = [&](std::string_view gap, const NormalizedText* source, size_t behind, size_t offset) {
+    of_gap.clear();
+    encode_gap(gap, at_start, *pieces, ids, ends != nullptr ? &of_gap : nullptr);
+    at_start = false;
+    for (const auto& [count, end] : of_gap)
+      spans.emplace_back(count, offset + (source != nullptr ? source->source_end(behind + end) : behind + end));
+  };
+  const auto token = [&](uint32_t id, size_t end) {
     ids.push_back(id);
     at_start = false;
+    if (ends != nullptr) spans.emplace_back(ids.size(), end);
   };
   raw_matcher_.split(
       text,
       [&](std::string_view raw) {
-        std::string storage;
+        const auto offset = static_cast<size_t>(raw.data() - text.data());
+        if (normalizer_->empty() && normalized_matcher_.empty()) return encode_plain(raw, nullptr, 0, offset);
+        NormalizedText normalized(raw, ends != nullptr);
+        normalizer_->run(normalized);
+        at_start = at_start && normalized.keeps_start();
+        const std::string_view all = normalized.text();
         normalized_matcher_.split(
-            normalized(raw, storage),
+            all,
             [&](std::string_view gap) {
-              encode_gap(gap, at_start, *pieces, ids);
-              at_start = false;
+              encode_plain(gap, &normalized, static_cast<size_t>(gap.data() - all.data()), offset);
             },
-            token);
+            [&](uint32_t id, size_t end) { token(id, offset + normalized.source_end(end)); });
       },
       token);
+  if (ends != nullptr) {
+    ends->clear();
+    ends->reserve(ids.size());
+    share_out(ids, spans, *ends);
+    if (!ends->empty() && ends->size() > (with_special ? before_.size() : 0)) ends->back() = text.size();
+  }
   if (with_special) ids.insert(ids.end(), behind_.begin(), behind_.end());
+  if (ends != nullptr) ends->resize(ids.size(), text.size());
 
   const std::lock_guard lock(mutex_);
   idle_.push_back(std::move(pieces));

@@ -15,6 +15,7 @@
 
 #include "data/tokenizer/added_tokens.h"
 #include "data/tokenizer/byte_pair.h"
+#include "data/tokenizer/normalizer.h"
 #include "data/tokenizer/pre_tokenizer.h"
 #include "data/tokenizer/tokenizer.h"
 
@@ -26,28 +27,27 @@ class HuggingFaceTokenizer : public Tokenizer {
   HuggingFaceTokenizer(const std::string& path, std::string_view text);
   ~HuggingFaceTokenizer() override;
 
-  std::vector<uint32_t> encode(std::string_view text, bool with_special) const override;
+  std::vector<uint32_t> encode(std::string_view text, bool with_special, std::vector<size_t>* ends) const override;
   std::string decode(std::span<const uint32_t> ids, bool skip_special) const override;
   int64_t vocabulary() const override { return vocabulary_; }
   std::optional<uint32_t> id_of(std::string_view token) const override;
 
  private:
-  using NormalizerStep = std::function<void(std::string& text)>;
   using DecoderStep = std::function<void(std::vector<std::string>& parts)>;
   struct Pieces;  // piece -> ids
 
   void read(const nlohmann::json& file);
   void read_added_tokens(const nlohmann::json& list);
-  void read_normalizer(const nlohmann::json& description);
-  void read_post_processor(const nlohmann::json& description);
-  std::string_view normalized(std::string_view text, std::string& storage) const;
-  void encode_gap(std::string_view text, bool at_start, Pieces& pieces, std::vector<uint32_t>& ids) const;
+  void read_post_processor(const nlohmann::json& description, int depth);
+  using Spans = std::vector<std::pair<size_t, size_t>>;  // of a piece: ids before its end, and its end in the text
+  void encode_gap(std::string_view text, bool at_start, Pieces& pieces, std::vector<uint32_t>& ids, Spans* spans) const;
+  void share_out(const std::vector<uint32_t>& ids, const Spans& spans, std::vector<size_t>& ends) const;
   void encode_piece(std::string_view piece, Pieces& pieces, std::vector<uint32_t>& ids) const;
 
   std::unique_ptr<BytePairModel> model_;
   std::optional<WordSplitter> splitter_;  // set: the pre-tokenizer does no more than this and ByteLevel's map
   std::unique_ptr<PreTokenizer> pre_tokenizer_;
-  std::vector<NormalizerStep> normalizer_;
+  std::unique_ptr<Normalizer> normalizer_;
   std::vector<DecoderStep> decoder_;
   AddedTokenMatcher raw_matcher_;
   AddedTokenMatcher normalized_matcher_;
@@ -57,6 +57,7 @@ class HuggingFaceTokenizer : public Tokenizer {
   std::vector<uint32_t> behind_;
   int64_t vocabulary_ = 0;
   bool has_decoder_ = false;
+  bool maps_bytes_ = false;  // a character of a token is a byte
 
   mutable std::mutex mutex_;  // guards the tables that no call is using
   mutable std::vector<std::unique_ptr<Pieces>> idle_;

@@ -1,10 +1,13 @@
 #include "data/tokenizer/pre_tokenizer.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <vector>
 
+#include "data/tokenizer/character_set.h"
 #include "data/tokenizer/regular_expression.h"
+#include "data/tokenizer/sequence_depth.h"
 #include "data/tokenizer/unicode.h"
 #include "runtime/error.h"
 
@@ -22,42 +25,61 @@ Behavior parse_behavior(const std::string& name, const std::string& where) {
   fail(ExitCode::kBadInput, "pre_tokenizer behavior '{}' is unknown, {}, mend the file", name, where);
 }
 
-// Gathers consecutive parts (matches and the gaps between) and hands out pieces as the behaviour joins them.
+// Matches and the gaps between them, in order; some may be empty. Joined and handed out as the behaviour says, exactly
+// as the tokenizers library does it, its treatment of empty matches included.
 class Joiner {
  public:
-  Joiner(std::string_view text, Behavior behavior, const PreTokenizer::Sink& sink)
-      : text_(text), behavior_(behavior), sink_(sink) {}
-  ~Joiner() = default;
+  using Piece = PreTokenizer::Piece;
+  Joiner(const Piece& piece, Behavior behavior, bool invert, const PreTokenizer::Sink& sink)
+      : piece_(piece), behavior_(behavior), invert_(invert), sink_(sink) {}
 
+  void match(size_t begin, size_t end) {
+    if (done_ != begin) part(done_, begin, invert_);
+    part(begin, end, !invert_);
+    done_ = end;
+  }
+  void finish() {
+    if (done_ != piece_.text.size()) part(done_, piece_.text.size(), invert_);
+    if (has_open_) hand_out(open_begin_, open_end_);
+  }
+
+ private:
+  void hand_out(size_t begin, size_t end) {
+    if (begin < end) sink_(piece_.part(begin, end));
+  }
   void part(size_t begin, size_t end, bool is_match) {
-    if (begin == end) return;
-    const bool joins = has_open_ && ((behavior_ == Behavior::kContiguous && is_match == open_is_match_) ||
-                                     (behavior_ == Behavior::kMergedWithPrevious && is_match && !open_is_match_) ||
-                                     (behavior_ == Behavior::kMergedWithNext && !is_match && open_is_match_));
+    switch (behavior_) {
+      case Behavior::kIsolated:
+        return hand_out(begin, end);
+      case Behavior::kRemoved:
+        if (!is_match) hand_out(begin, end);
+        return;
+      case Behavior::kContiguous:
+        return join(has_open_ ? is_match == open_is_match_ : false, begin, end, is_match);
+      case Behavior::kMergedWithPrevious:
+        return join(has_open_ && is_match && !open_is_match_, begin, end, is_match);
+      case Behavior::kMergedWithNext:
+        return join(has_open_ && !is_match && open_is_match_, begin, end, is_match);
+    }
+  }
+  void join(bool joins, size_t begin, size_t end, bool is_match) {
     if (!joins) {
-      flush();
+      if (has_open_) hand_out(open_begin_, open_end_);
       open_begin_ = begin;
     }
     has_open_ = true;
     open_end_ = end;
     open_is_match_ = is_match;
   }
-  void flush() {
-    if (has_open_ && !(behavior_ == Behavior::kRemoved && open_is_match_))
-      sink_(text_.substr(open_begin_, open_end_ - open_begin_));
-    has_open_ = false;
-  }
 
- private:
-  std::string_view text_;
+  const Piece& piece_;
   Behavior behavior_;
+  bool invert_;
   const PreTokenizer::Sink& sink_;
-  size_t open_begin_ = 0, open_end_ = 0;
-  bool has_open_ = false;
-  bool open_is_match_ = false;
+  size_t done_ = 0, open_begin_ = 0, open_end_ = 0;
+  bool has_open_ = false, open_is_match_ = false;
 };
 
-// Something that finds the next match at or after `from`.
 class Pattern {
  public:
   Pattern(const nlohmann::json& description, const std::string& where) {
@@ -66,51 +88,51 @@ class Pattern {
       splitter_ = WordSplitter::of(found->get<std::string>());
     } else {
       text_ = description.at("String").get<std::string>();
+      if (text_.empty()) expression_.emplace("", where);
     }
   }
   explicit Pattern(const char* expression) : splitter_(WordSplitter::of(expression)) {
-    expression_.emplace(expression, "ByteLevel");
+    expression_.emplace(expression, "the program");
   }
-  explicit Pattern(std::string text) : text_(std::move(text)) {}
 
-  void split(std::string_view text, Behavior behavior, bool invert, const PreTokenizer::Sink& sink) const {
+  void split(const PreTokenizer::Piece& piece, Behavior behavior, bool invert, const PreTokenizer::Sink& sink) const {
+    const std::string_view text = piece.text;
     if (splitter_ && behavior == Behavior::kIsolated) {  // its matches leave no gaps
       for (size_t at = 0, end; at < text.size(); at = end) {
         end = splitter_->next(text, at);
-        sink(text.substr(at, end - at));
+        sink(piece.part(at, end));
       }
       return;
     }
-    Joiner joiner(text, behavior, sink);
-    size_t done = 0, from = 0;
-    RegularExpression::Match match;
-    while (from <= text.size() && find(text, from, match)) {
-      joiner.part(done, match.begin, invert);
-      joiner.part(match.begin, match.end, !invert);
-      done = from = match.end;
-      if (match.begin == match.end) {  // an empty match: look again one character further
-        if (from == text.size()) break;
-        next_code_point(text, from);
-      }
+    if (text.empty()) return;
+    Joiner joiner(piece, behavior, invert, sink);
+    if (expression_) {
+      for_each_match(*expression_, text, [&](size_t begin, size_t end) { joiner.match(begin, end); });
+    } else {
+      for (size_t at = 0; (at = text.find(text_, at)) != std::string_view::npos; at += text_.size())
+        joiner.match(at, at + text_.size());
     }
-    joiner.part(done, text.size(), invert);
-    joiner.flush();
+    joiner.finish();
   }
   const std::optional<WordSplitter>& splitter() const { return splitter_; }
 
  private:
-  bool find(std::string_view text, size_t from, RegularExpression::Match& match) const {
-    if (expression_) return expression_->find(text, from, match);
-    if (text_.empty()) return false;
-    match.begin = text.find(text_, from);
-    match.end = match.begin + text_.size();
-    return match.begin != std::string_view::npos;
-  }
-
   std::optional<RegularExpression> expression_;
   std::optional<WordSplitter> splitter_;
   std::string text_;
 };
+
+// Cuts at the characters for which is_match says so.
+template <class IsMatch>
+void split_at_characters(const PreTokenizer::Piece& piece, Behavior behavior, const PreTokenizer::Sink& sink,
+                         const IsMatch& is_match) {
+  Joiner joiner(piece, behavior, false, sink);
+  for (size_t at = 0; at < piece.text.size();) {
+    const size_t begin = at;
+    if (is_match(next_code_point(piece.text, at))) joiner.match(begin, at);
+  }
+  joiner.finish();
+}
 
 class Split : public PreTokenizer {
  public:
@@ -118,8 +140,8 @@ class Split : public PreTokenizer {
       : pattern_(description.at("pattern"), where),
         behavior_(parse_behavior(description.at("behavior").get<std::string>(), where)),
         invert_(description.value("invert", false)) {}
-  void split(std::string_view text, bool, const Sink& sink) const override {
-    pattern_.split(text, behavior_, invert_, sink);
+  void split(const Piece& piece, bool, const Sink& sink) const override {
+    pattern_.split(piece, behavior_, invert_, sink);
   }
   Known known() const override {
     return {behavior_ == Behavior::kIsolated ? pattern_.splitter() : std::nullopt, false};
@@ -134,22 +156,139 @@ class Split : public PreTokenizer {
 class Digits : public PreTokenizer {
  public:
   explicit Digits(const nlohmann::json& description) : individual_(description.value("individual_digits", false)) {}
-  void split(std::string_view text, bool, const Sink& sink) const override {
-    Joiner joiner(text, individual_ ? Behavior::kIsolated : Behavior::kContiguous, sink);
-    size_t done = 0;
-    for (size_t at = 0; at < text.size();) {
-      const size_t begin = at;
-      if (!is_numeric(next_code_point(text, at))) continue;
-      joiner.part(done, begin, false);
-      joiner.part(begin, at, true);
-      done = at;
-    }
-    joiner.part(done, text.size(), false);
-    joiner.flush();
+  void split(const Piece& piece, bool, const Sink& sink) const override {
+    split_at_characters(piece, individual_ ? Behavior::kIsolated : Behavior::kContiguous, sink, is_numeric);
   }
 
  private:
   bool individual_;
+};
+
+class Punctuation : public PreTokenizer {
+ public:
+  Punctuation(const nlohmann::json& description, const std::string& where)
+      : behavior_(parse_behavior(description.value("behavior", "Isolated"), where)) {}
+  void split(const Piece& piece, bool, const Sink& sink) const override {
+    split_at_characters(piece, behavior_, sink, is_punctuation);
+  }
+
+ private:
+  Behavior behavior_;
+};
+
+// Words, or runs of what is neither word nor white space. A word character is here what it is beside added tokens.
+class Whitespace : public PreTokenizer {
+ public:
+  void split(const Piece& piece, bool, const Sink& sink) const override {
+    enum Kind { kNone, kWord, kOther };
+    Kind open = kNone;
+    size_t begin = 0;
+    for (size_t at = 0; at < piece.text.size();) {
+      const size_t here = at;
+      const int32_t c = next_code_point(piece.text, at);
+      const Kind kind = is_word(c) ? kWord : is_white_space(c) ? kNone : kOther;
+      if (kind == open) continue;
+      if (open != kNone) sink(piece.part(begin, here));
+      open = kind;
+      begin = here;
+    }
+    if (open != kNone) sink(piece.part(begin, piece.text.size()));
+  }
+};
+
+class WhitespaceSplit : public PreTokenizer {
+ public:
+  void split(const Piece& piece, bool, const Sink& sink) const override {
+    split_at_characters(piece, Behavior::kRemoved, sink, is_white_space);
+  }
+};
+
+class BertPreTokenizer : public PreTokenizer {
+ public:
+  void split(const Piece& piece, bool, const Sink& sink) const override {
+    const Sink word = [&](const Piece& part) { split_at_characters(part, Behavior::kIsolated, sink, is_punctuation); };
+    split_at_characters(piece, Behavior::kRemoved, word, is_white_space);
+  }
+};
+
+int32_t only_character(const std::string& text, const char* what, const std::string& where) {
+  size_t at = 0;
+  const int32_t c = text.empty() ? -1 : next_code_point(text, at);
+  if (c < 0 || at != text.size())
+    fail(ExitCode::kBadInput, "{} '{}' is not one character, {}, mend the file", what, text, where);
+  return c;
+}
+
+class CharDelimiterSplit : public PreTokenizer {
+ public:
+  CharDelimiterSplit(const nlohmann::json& description, const std::string& where)
+      : delimiter_(only_character(description.at("delimiter").get<std::string>(), "delimiter", where)) {}
+  void split(const Piece& piece, bool, const Sink& sink) const override {
+    split_at_characters(piece, Behavior::kRemoved, sink, [this](int32_t c) { return c == delimiter_; });
+  }
+
+ private:
+  int32_t delimiter_;
+};
+
+// Cuts where another script begins, by the tables of the library's own code (neither of one Unicode nor of one rule:
+// kana go with Han, a blank with what stands before it). What stands before the first character of a script is left
+// out.
+class UnicodeScripts : public PreTokenizer {
+ public:
+  UnicodeScripts() {
+    for (int script = 0; const CharacterSet* set = CharacterSet::find("rust script " + std::to_string(script));
+         ++script)
+      for (size_t i = 1; i < set->ranges().size(); i += 2)
+        ranges_.push_back({set->ranges()[i], set->ranges()[i + 1], script});
+    std::sort(ranges_.begin(), ranges_.end(), [](const Range& a, const Range& b) { return a.first < b.first; });
+  }
+  void split(const Piece& piece, bool, const Sink& sink) const override {
+    int last = kNone;
+    size_t begin = 0;
+    for (size_t at = 0; at < piece.text.size();) {
+      const size_t here = at;
+      const int script = script_of(static_cast<uint32_t>(next_code_point(piece.text, at)));
+      if (script == kNeverCut || script == last) continue;
+      if (last != kNone) sink(piece.part(begin, here));
+      begin = here;
+      last = script;
+    }
+    if (last != kNone) sink(piece.part(begin, piece.text.size()));
+  }
+
+ private:
+  static constexpr int kNone = -1, kNeverCut = 0;
+  struct Range {
+    uint32_t first, last;
+    int script;
+  };
+  int script_of(uint32_t c) const {
+    const auto behind = std::upper_bound(ranges_.begin(), ranges_.end(), c,
+                                         [](uint32_t at, const Range& range) { return at < range.first; });
+    return behind == ranges_.begin() || std::prev(behind)->last < c ? kNeverCut : std::prev(behind)->script;
+  }
+  std::vector<Range> ranges_;
+};
+
+class FixedLength : public PreTokenizer {
+ public:
+  FixedLength(const nlohmann::json& description, const std::string& where) {
+    const nlohmann::json length = description.value("length", nlohmann::json(5));
+    if (!length.is_number_unsigned() || length.get<uint64_t>() == 0)
+      fail(ExitCode::kBadInput, "FixedLength of {}, {}, write a count from 1", length.dump(), where);
+    length_ = length.get<uint64_t>();
+  }
+  void split(const Piece& piece, bool, const Sink& sink) const override {
+    for (size_t at = 0; at < piece.text.size();) {
+      const size_t begin = at;
+      for (uint64_t i = 0; i < length_ && at < piece.text.size(); ++i) next_code_point(piece.text, at);
+      sink(piece.part(begin, at));
+    }
+  }
+
+ private:
+  uint64_t length_ = 0;
 };
 
 class ByteLevel : public PreTokenizer {
@@ -157,23 +296,25 @@ class ByteLevel : public PreTokenizer {
   explicit ByteLevel(const nlohmann::json& description) : prefix_space_(description.value("add_prefix_space", true)) {
     if (description.value("use_regex", true)) pattern_.emplace(WordSplitter::kGpt2);
   }
-  void split(std::string_view text, bool, const Sink& sink) const override {
+  void split(const Piece& piece, bool, const Sink& sink) const override {
+    Piece text = piece;
     std::string prefixed;
-    if (prefix_space_ && !text.starts_with(' ')) {
-      prefixed = " " + std::string(text);
-      text = prefixed;
+    if (prefix_space_ && !piece.text.starts_with(' ')) {
+      prefixed = " " + std::string(piece.text);
+      text.text = prefixed;
     }
     std::string mapped;
-    const Sink map = [&](std::string_view piece) {
+    const Sink map = [&](const Piece& word) {
       mapped.clear();
-      for (const char byte : piece) mapped += byte_level_characters()[static_cast<unsigned char>(byte)];
-      sink(mapped);
+      for (const char byte : word.text) mapped += byte_level_characters()[static_cast<unsigned char>(byte)];
+      sink({mapped, word.begin, word.end});
     };
     if (pattern_)
       pattern_->split(text, Behavior::kIsolated, false, map);
     else
       map(text);
   }
+  bool maps_bytes() const override { return true; }
   Known known() const override {
     if (prefix_space_) return {};
     return {pattern_ ? pattern_->splitter() : std::nullopt, true};
@@ -188,41 +329,61 @@ class Metaspace : public PreTokenizer {
  public:
   Metaspace(const nlohmann::json& description, const std::string& where)
       : replacement_(description.value("replacement", "\u2581")),
-        scheme_(description.contains("prepend_scheme")        ? description["prepend_scheme"].get<std::string>()
+        scheme_(description.contains("prepend_scheme")        ? description.at("prepend_scheme").get<std::string>()
                 : description.value("add_prefix_space", true) ? "always"
                                                               : "never"),
         split_(description.value("split", true)),
-        pattern_(replacement_) {
+        mark_(only_character(replacement_, "Metaspace replacement", where)) {
     if (scheme_ != "always" && scheme_ != "first" && scheme_ != "never")
       fail(ExitCode::kBadInput, "Metaspace prepend_scheme '{}' is unknown, {}, mend the file", scheme_, where);
   }
-  void split(std::string_view text, bool at_start, const Sink& sink) const override {
+  void split(const Piece& piece, bool at_start, const Sink& sink) const override {
     std::string replaced;
-    for (const char c : text) {
+    for (const char c : piece.text) {
       if (c == ' ')
         replaced += replacement_;
       else
         replaced += c;
     }
-    if ((scheme_ == "always" || (scheme_ == "first" && at_start)) && !replaced.starts_with(replacement_))
+    size_t inserted = 0;
+    if ((scheme_ == "always" || (scheme_ == "first" && at_start)) && !replaced.starts_with(replacement_)) {
       replaced.insert(0, replacement_);
+      inserted = replacement_.size();
+    }
+    // The source of each part: a mark counts one byte where a space was replaced.
+    size_t done = 0;
+    const Sink with_source = [&](const Piece& part) {
+      const size_t begin = done;
+      for (size_t at = std::min(inserted, part.text.size()); at < part.text.size();) {
+        const bool was_space = piece.text[done] == ' ';
+        at += was_space ? replacement_.size() : 1;
+        ++done;
+      }
+      inserted = 0;
+      const Piece source = piece.part(begin, done);
+      sink({part.text, source.begin, source.end});
+    };
     if (split_)
-      pattern_.split(replaced, Behavior::kMergedWithNext, false, sink);
-    else
-      sink(replaced);
+      split_at_characters(Piece::whole(replaced), Behavior::kMergedWithNext, with_source,
+                          [this](int32_t c) { return c == mark_; });
+    else if (!replaced.empty())
+      with_source(Piece::whole(replaced));
   }
 
  private:
   std::string replacement_;
   std::string scheme_;
   bool split_;
-  Pattern pattern_;
+  int32_t mark_;
 };
 
 class Sequence : public PreTokenizer {
  public:
   explicit Sequence(std::vector<std::unique_ptr<PreTokenizer>> steps) : steps_(std::move(steps)) {}
-  void split(std::string_view text, bool at_start, const Sink& sink) const override { run(0, text, at_start, sink); }
+  void split(const Piece& piece, bool at_start, const Sink& sink) const override { run(0, piece, at_start, sink); }
+  bool maps_bytes() const override {
+    return std::any_of(steps_.begin(), steps_.end(), [](const auto& step) { return step->maps_bytes(); });
+  }
   Known known() const override {
     if (steps_.size() == 1) return steps_[0]->known();
     if (steps_.size() != 2) return {};
@@ -232,35 +393,53 @@ class Sequence : public PreTokenizer {
   }
 
  private:
-  void run(size_t step, std::string_view text, bool at_start, const Sink& sink) const {
-    if (step == steps_.size()) return sink(text);
-    steps_[step]->split(text, at_start, [&](std::string_view piece) {
-      run(step + 1, piece, at_start, sink);
-      at_start = false;
-    });
+  void run(size_t step, const Piece& piece, bool at_start, const Sink& sink) const {
+    if (step == steps_.size()) return sink(piece);
+    steps_[step]->split(piece, at_start,
+                        [&](const Piece& part) { run(step + 1, part, at_start && part.begin == 0, sink); });
   }
   std::vector<std::unique_ptr<PreTokenizer>> steps_;
 };
 
 }  // namespace
 
-std::unique_ptr<PreTokenizer> PreTokenizer::make(const nlohmann::json& description, const std::string& where) {
-  if (description.is_null()) return std::make_unique<Sequence>(std::vector<std::unique_ptr<PreTokenizer>>{});
+PreTokenizer::Piece PreTokenizer::Piece::part(size_t from, size_t to) const {
+  const std::string_view cut = text.substr(from, to - from);
+  const size_t size = end - begin;
+  if (text.size() == size) return {cut, begin + from, begin + to};
+  const auto share = [&](size_t at) { return begin + at * size / text.size(); };  // texts are below 4 GiB
+  return {cut, share(from), share(to)};
+}
+
+namespace {
+
+std::unique_ptr<PreTokenizer> make_step(const nlohmann::json& description, const std::string& where, int depth) {
+  check_sequence_depth(depth, where);
   const std::string type = description.at("type").get<std::string>();
   if (type == "Split") return std::make_unique<Split>(description, where);
   if (type == "Digits") return std::make_unique<Digits>(description);
+  if (type == "Punctuation") return std::make_unique<Punctuation>(description, where);
   if (type == "ByteLevel") return std::make_unique<ByteLevel>(description);
   if (type == "Metaspace") return std::make_unique<Metaspace>(description, where);
+  if (type == "Whitespace") return std::make_unique<Whitespace>();
+  if (type == "WhitespaceSplit") return std::make_unique<WhitespaceSplit>();
+  if (type == "BertPreTokenizer") return std::make_unique<BertPreTokenizer>();
+  if (type == "CharDelimiterSplit") return std::make_unique<CharDelimiterSplit>(description, where);
+  if (type == "UnicodeScripts") return std::make_unique<UnicodeScripts>();
+  if (type == "FixedLength") return std::make_unique<FixedLength>(description, where);
   if (type == "Sequence") {
     std::vector<std::unique_ptr<PreTokenizer>> steps;
-    for (const auto& step : description.at("pretokenizers")) {
-      if (step.at("type") == "Sequence")
-        fail(ExitCode::kBadInput, "a Sequence inside a Sequence of pre-tokenizers, {}, write one list", where);
-      steps.push_back(make(step, where));
-    }
+    for (const auto& step : description.at("pretokenizers")) steps.push_back(make_step(step, where, depth + 1));
     return std::make_unique<Sequence>(std::move(steps));
   }
   fail(ExitCode::kBadInput, "pre_tokenizer '{}' is not supported, {}, use a byte-level BPE tokenizer", type, where);
+}
+
+}  // namespace
+
+std::unique_ptr<PreTokenizer> PreTokenizer::make(const nlohmann::json& description, const std::string& where) {
+  if (description.is_null()) return std::make_unique<Sequence>(std::vector<std::unique_ptr<PreTokenizer>>{});
+  return make_step(description, where, 0);
 }
 
 const std::array<std::string, 256>& byte_level_characters() {

@@ -1,110 +1,58 @@
 #include "data/tokenizer/regular_expression.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
+#include <oniguruma.h>
 
-#include <algorithm>
+#include <mutex>
 
-#include "runtime/check.h"
+#include "data/tokenizer/onig_encoding.h"
+#include "runtime/error.h"
 
 namespace carillon {
 namespace {
 
-// About a second of backtracking at one position; the patterns in use need a few steps a character.
-constexpr uint32_t kMatchLimit = 50'000'000;
-constexpr size_t kStackBytes = size_t{64} << 20;
+// Retries at one position: what the tokenizers library leaves the engine with.
+constexpr unsigned long kRetryLimit = 10'000'000;
+// Entries of the engine's stack, some 40 bytes each: 600 MB. A run of as many characters of one class fits.
+constexpr unsigned kStackLimit = 15'000'000;
 
-constexpr std::string_view kWord = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200C}\\x{200D}";
-
-[[noreturn]] void refuse(std::string_view what, std::string_view pattern, const std::string& where) {
-  fail(ExitCode::kBadInput, "{} in the pattern '{}', {}, Carillon cannot run this tokenizer", what, pattern, where);
-}
-
-// Oniguruma's dialect in PCRE2's words.
-std::string translate(std::string_view pattern, const std::string& where) {
-  std::string out;
-  bool in_class = false;
-  for (size_t i = 0; i < pattern.size(); ++i) {
-    const char c = pattern[i];
-    const char next = i + 1 < pattern.size() ? pattern[i + 1] : '\0';
-    if (c == '\\') {
-      ++i;
-      if (next == 's' || next == 'S') {
-        out += next == 's' ? "\\p{White_Space}" : "\\P{White_Space}";
-      } else if (next == 'w' || next == 'W') {
-        if (in_class && next == 'W') refuse("\\W inside a class", pattern, where);
-        out += in_class ? std::string(kWord) : fmt::format("[{}{}]", next == 'W' ? "^" : "", kWord);
-      } else if (next == 'h' || next == 'H') {
-        refuse("\\h", pattern, where);
-      } else {
-        out += c;
-        if (next != '\0') out += next;
-        // \p{L}, \x{200C}: the braces belong to the escape, they are no interval.
-        if ((next == 'p' || next == 'P' || next == 'x') && i + 1 < pattern.size() && pattern[i + 1] == '{') {
-          const size_t end = std::min(pattern.find('}', i), pattern.size() - 1);
-          out += pattern.substr(i + 1, end - i);
-          i = end;
-        }
-      }
-      continue;
-    }
-    if (in_class) {
-      if (c == '[' && next != ':') refuse("a class inside a class", pattern, where);
-      if (c == '&' && next == '&') refuse("a class intersection", pattern, where);
-      if (c == '[') {  // [:alpha:]
-        const size_t end = pattern.find(":]", i);
-        if (end == std::string_view::npos) refuse("an unfinished class", pattern, where);
-        out += pattern.substr(i, end + 2 - i);
-        i = end + 1;
-        continue;
-      }
-      if (c == ']') in_class = false;
-    } else if (c == '[') {
-      in_class = true;
-      out += c;
-      if (next == '^') out += pattern[++i];
-      if (i + 1 < pattern.size() && pattern[i + 1] == ']') out += "\\]", ++i;  // a leading ] is a member
-      continue;
-    } else if (c == '}' && next == '+') {
-      refuse("an interval followed by +, which engines read differently,", pattern, where);
-    }
-    out += c;
-  }
-  return out;
-}
-
-// What a match needs beside the pattern; one a thread, for all patterns (only the whole match's bounds are asked for).
+// What a match needs beside the pattern; one a thread, for all patterns.
 struct Workspace {
-  pcre2_match_data* data = pcre2_match_data_create(1, nullptr);
-  pcre2_match_context* context = pcre2_match_context_create(nullptr);
-  pcre2_jit_stack* stack = pcre2_jit_stack_create(size_t{32} << 10, kStackBytes, nullptr);
+  OnigRegion* region = onig_region_new();
+  OnigMatchParam* parameters = onig_new_match_param();
 
   Workspace() {
-    pcre2_set_match_limit(context, kMatchLimit);
-    pcre2_set_heap_limit(context, kStackBytes >> 10);
-    pcre2_jit_stack_assign(context, nullptr, stack);
+    onig_initialize_match_param(parameters);
+    onig_set_retry_limit_in_match_of_match_param(parameters, kRetryLimit);
+    onig_set_match_stack_limit_size_of_match_param(parameters, kStackLimit);
   }
   ~Workspace() {
-    pcre2_match_data_free(data);
-    pcre2_match_context_free(context);
-    pcre2_jit_stack_free(stack);
+    onig_region_free(region, 1);
+    onig_free_match_param(parameters);
   }
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
 };
 
-std::string message_of(int error) {
-  PCRE2_UCHAR text[256];
-  pcre2_get_error_message(error, text, sizeof text);
-  return reinterpret_cast<const char*>(text);
+const OnigUChar* bytes_of(std::string_view text) { return reinterpret_cast<const OnigUChar*>(text.data()); }
+
+void refuse_grapheme_clusters(std::string_view pattern, const std::string& where) {
+  for (size_t i = 0; i + 1 < pattern.size(); ++i) {
+    if (pattern[i] != '\\') continue;
+    ++i;
+    if (pattern[i] == 'X' || pattern[i] == 'y' || pattern[i] == 'Y')
+      fail(ExitCode::kBadInput, "\\{} goes by grapheme clusters in the pattern '{}', {}, Carillon cannot run it",
+           pattern[i], pattern, where);
+  }
 }
 
 }  // namespace
 
 struct RegularExpression::Code {
-  pcre2_code* code = nullptr;
+  OnigRegex expression = nullptr;
   std::string pattern;
-  ~Code() { pcre2_code_free(code); }
+  ~Code() {
+    if (expression != nullptr) onig_free(expression);
+  }
 };
 
 RegularExpression::RegularExpression(std::string_view pattern, std::string where)
@@ -112,34 +60,48 @@ RegularExpression::RegularExpression(std::string_view pattern, std::string where
   constexpr size_t kLongest = 1 << 16;  // pattern bytes; the longest in use has 600
   if (pattern.size() > kLongest)
     fail(ExitCode::kBadInput, "a pattern of {} bytes, {}, the file is damaged", pattern.size(), where_);
+  refuse_grapheme_clusters(pattern, where_);
   code_->pattern = pattern;
-  const std::string translated = translate(pattern, where_);
-  int error = 0;
-  PCRE2_SIZE offset = 0;
-  // MULTILINE: ^ and $ match at lines in the dialect of the files.
-  code_->code =
-      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                    PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr);
-  if (code_->code == nullptr)
-    fail(ExitCode::kBadInput, "the pattern '{}' does not compile ({} at {}), {}, mend the file", translated,
-         message_of(error), offset, where_);
-  pcre2_jit_compile(code_->code, PCRE2_JIT_COMPLETE);  // where it is not available the interpreter gives the same
+  static std::mutex compiling;  // the library's compiler has variables of its own
+  const std::lock_guard lock(compiling);
+  OnigErrorInfo details{};
+  const int error = onig_new(&code_->expression, bytes_of(pattern), bytes_of(pattern) + pattern.size(),
+                             ONIG_OPTION_NONE, onig_encoding(), ONIG_SYNTAX_DEFAULT, &details);
+  if (error == ONIG_NORMAL) return;
+  OnigUChar message[ONIG_MAX_ERROR_MESSAGE_LEN];
+  const int length = onig_error_code_to_str(message, error, &details);
+  fail(ExitCode::kBadInput, "the pattern '{}' does not compile ({}), {}, mend the file", pattern,
+       std::string_view(reinterpret_cast<const char*>(message), static_cast<size_t>(length)), where_);
 }
 
 RegularExpression::~RegularExpression() = default;
 RegularExpression::RegularExpression(RegularExpression&&) noexcept = default;
 RegularExpression& RegularExpression::operator=(RegularExpression&&) noexcept = default;
 
+std::string RegularExpression::escape(std::string_view text) {
+  std::string pattern;
+  for (const char c : text) {
+    if (std::string_view("\\.+*?()|[]{}^$#&-~").find(c) != std::string_view::npos) pattern += '\\';
+    pattern += c;
+  }
+  return pattern;
+}
+
 bool RegularExpression::find(std::string_view text, size_t from, Match& match) const {
   thread_local Workspace workspace;
-  const int found = pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from,
-                                PCRE2_NO_UTF_CHECK, workspace.data, workspace.context);
-  if (found == PCRE2_ERROR_NOMATCH) return false;
-  if (found < 0)
+  const OnigUChar* begin = text.empty() ? reinterpret_cast<const OnigUChar*>("") : bytes_of(text);
+  const OnigUChar* end = begin + text.size();
+  const int found = onig_search_with_param(code_->expression, begin, end, begin + from, end, workspace.region,
+                                           ONIG_OPTION_NONE, workspace.parameters);
+  if (found == ONIG_MISMATCH) return false;
+  if (found < 0) {
+    OnigUChar message[ONIG_MAX_ERROR_MESSAGE_LEN];
+    const int length = onig_error_code_to_str(message, found);
     fail(ExitCode::kBadInput, "the pattern '{}' was stopped ({}) at byte {} of a text, {}, simplify it or the text",
-         code_->pattern, message_of(found), from, where_);
-  const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(workspace.data);
-  match = {bounds[0], bounds[1]};
+         code_->pattern, std::string_view(reinterpret_cast<const char*>(message), static_cast<size_t>(length)), from,
+         where_);
+  }
+  match = {static_cast<size_t>(workspace.region->beg[0]), static_cast<size_t>(workspace.region->end[0])};
   return true;
 }
 

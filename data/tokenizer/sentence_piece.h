@@ -1,28 +1,50 @@
 // SentencePiece models (tokenizer.model of Llama 2, Mistral and others), by their own library (Kudo and Richardson,
-// 2018).
+// 2018); and what tokenizer_config.json, special_tokens_map.json and added_tokens.json beside one add to it, as
+// transformers 5 does for Llama: added and special tokens are found in the text; what stands between them is encoded by
+// the model, the blank that it puts before a text going before the first part only (before all with `legacy: true`),
+// and not where the text begins with a blank itself. A model alone is the library alone.
 #pragma once
 
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 
+#include "data/tokenizer/added_tokens.h"
 #include "data/tokenizer/tokenizer.h"
 
 namespace carillon {
 
 class SentencePieceTokenizer : public Tokenizer {
  public:
-  // `model`: the file's bytes. Error 65 when the library refuses it, or it is larger than any real one (64 MiB).
-  SentencePieceTokenizer(const std::string& path, const std::string& model);
+  // The texts of the files beside the model; empty where there is none.
+  struct Beside {
+    std::string tokenizer_config, special_tokens_map, added_tokens;
+  };
+  // `model`: the file's bytes. Error 65 when the library refuses it, it is larger than any real one (64 MiB), or a file
+  // beside it is damaged or contradicts it.
+  SentencePieceTokenizer(const std::string& path, const std::string& model, const Beside& beside);
   ~SentencePieceTokenizer() override;
 
-  // with_special puts the model's beginning-of-text id in front, as transformers does for Llama.
-  std::vector<uint32_t> encode(std::string_view text, bool with_special) const override;
+  // with_special: the beginning-of-text token in front unless add_bos_token is false, and the end token behind if
+  // add_eos_token is true.
+  std::vector<uint32_t> encode(std::string_view text, bool with_special, std::vector<size_t>* ends) const override;
   std::string decode(std::span<const uint32_t> ids, bool skip_special) const override;
   int64_t vocabulary() const override;
   std::optional<uint32_t> id_of(std::string_view token) const override;
 
  private:
   struct Model;
+  void read_beside(const Beside& beside, const std::string& model);
+  void add(AddedToken token);
+  void add_special(const nlohmann::json& tokens);
+  void encode_part(std::string_view text, bool with_blank, std::vector<uint32_t>& ids, std::vector<size_t>* ends,
+                   size_t offset) const;
+
   std::unique_ptr<Model> model_;
+  std::unordered_map<std::string, AddedToken> added_;
+  std::unordered_map<uint32_t, AddedToken> added_by_id_;
+  AddedTokenMatcher matcher_;
+  std::optional<uint32_t> begin_, end_;  // put around a text
+  bool blank_before_all_ = false;
 };
 
 }  // namespace carillon

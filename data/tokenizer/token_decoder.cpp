@@ -1,7 +1,10 @@
 #include <charconv>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "data/tokenizer/hugging_face_tokenizer.h"
+#include "data/tokenizer/regular_expression.h"
+#include "data/tokenizer/sequence_depth.h"
 #include "data/tokenizer/unicode.h"
 #include "runtime/error.h"
 
@@ -42,7 +45,9 @@ void byte_level(Parts& parts) {
 int fallback_byte(std::string_view token) {
   if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return -1;
   int byte = -1;
-  const auto [end, error] = std::from_chars(token.data() + 3, token.data() + 5, byte, 16);
+  const char* digits = token.data() + (token[3] == '+' ? 4 : 3);  // Rust's reader takes a sign
+  if (*digits == '-') return -1;
+  const auto [end, error] = std::from_chars(digits, token.data() + 5, byte, 16);
   return error == std::errc() && end == token.data() + 5 ? byte : -1;
 }
 
@@ -80,45 +85,71 @@ void strip(Parts& parts, const std::string& content, size_t start, size_t stop) 
 
 }  // namespace
 
-std::vector<std::function<void(Parts&)>> make_token_decoder(const nlohmann::json& description,
-                                                            const std::string& where) {
+namespace {
+
+using Steps = std::vector<std::function<void(Parts&)>>;
+
+// Matches of a pattern in every part become `to`.
+Steps replace(const nlohmann::json& description, const std::string& where) {
+  const auto& pattern = description.at("pattern");
+  const auto to = description.at("content").get<std::string>();
+  const std::string text = pattern.contains("String")
+                               ? RegularExpression::escape(pattern.at("String").get<std::string>())
+                               : pattern.at("Regex").get<std::string>();
+  const auto expression = std::make_shared<RegularExpression>(text, where);
+  return {[expression, to](Parts& parts) {
+    for (std::string& part : parts) {
+      if (part.empty()) continue;
+      std::string result;
+      size_t done = 0;
+      for_each_match(*expression, part, [&](size_t begin, size_t end) {
+        result.append(part, done, begin - done).append(to);
+        done = end;
+      });
+      part = result.append(part, done);
+    }
+  }};
+}
+
+// In the first part the mark vanishes where words are begun with it, elsewhere it is a space.
+Steps metaspace(const nlohmann::json& description) {
+  const auto mark = description.value("replacement", std::string("\u2581"));
+  const bool prepended = description.contains("prepend_scheme") ? description.at("prepend_scheme") != "never"
+                                                                : description.value("add_prefix_space", true);
+  if (mark.empty()) return {};
+  return {[mark, prepended](Parts& parts) {
+    for (size_t i = 0; i < parts.size(); ++i) replace_all(parts[i], mark, i == 0 && prepended ? "" : " ");
+  }};
+}
+
+Steps make_steps(const nlohmann::json& description, const std::string& where, int depth) {
+  check_sequence_depth(depth, where);
   const std::string type = description.at("type").get<std::string>();
   if (type == "ByteLevel") return {byte_level};
   if (type == "ByteFallback") return {byte_fallback};
   if (type == "Fuse") return {[](Parts& parts) { parts = {joined(parts)}; }};
-  if (type == "Replace" && description.at("pattern").contains("String")) {
-    const auto from = description["pattern"]["String"].get<std::string>();
-    const auto to = description.at("content").get<std::string>();
-    if (from.empty()) return {};
-    return {[from, to](Parts& parts) {
-      for (std::string& part : parts) replace_all(part, from, to);
-    }};
-  }
+  if (type == "Replace") return replace(description, where);
   if (type == "Strip") {
     const auto content = description.at("content").get<std::string>();
     const auto start = description.at("start").get<size_t>(), stop = description.at("stop").get<size_t>();
     if (content.empty()) return {};
     return {[content, start, stop](Parts& parts) { strip(parts, content, start, stop); }};
   }
-  if (type == "Metaspace") {
-    const auto mark = description.value("replacement", std::string("\u2581"));
-    const bool prepended = description.contains("prepend_scheme") ? description["prepend_scheme"] != "never"
-                                                                  : description.value("add_prefix_space", true);
-    return {[mark, prepended](Parts& parts) {
-      if (prepended && !parts.empty() && parts[0].starts_with(mark)) parts[0].erase(0, mark.size());
-      for (std::string& part : parts) replace_all(part, mark, " ");
-    }};
-  }
+  if (type == "Metaspace") return metaspace(description);
   if (type == "Sequence") {
-    std::vector<std::function<void(Parts&)>> steps;
-    for (const auto& step : description.at("decoders")) {
-      if (step.at("type") == "Sequence")
-        fail(ExitCode::kBadInput, "a Sequence inside a Sequence of decoders, {}, write one list", where);
-      for (auto& made : make_token_decoder(step, where)) steps.push_back(std::move(made));
-    }
+    Steps steps;
+    for (const auto& step : description.at("decoders"))
+      for (auto& made : make_steps(step, where, depth + 1)) steps.push_back(std::move(made));
     return steps;
   }
   fail(ExitCode::kBadInput, "decoder '{}' is not supported, {}, use a byte-level BPE tokenizer", type, where);
+}
+
+}  // namespace
+
+std::vector<std::function<void(Parts&)>> make_token_decoder(const nlohmann::json& description,
+                                                            const std::string& where) {
+  return make_steps(description, where, 0);
 }
 
 }  // namespace carillon

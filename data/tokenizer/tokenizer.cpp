@@ -3,11 +3,11 @@
 #include <xxhash.h>
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "data/formats/hugging_face_folder.h"
 #include "data/tokenizer/hugging_face_tokenizer.h"
 #include "data/tokenizer/sentence_piece.h"
+#include "data/tokenizer/token_configuration.h"
 #include "runtime/error.h"
 #include "runtime/foreign_error.h"
 
@@ -15,54 +15,64 @@ namespace carillon {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::json;
 
-// tokenizer_config.json's eos_token: a text, or an object with the text as `content`.
-std::string end_token(const std::string& config, const std::string& where) {
-  if (config.empty()) return "";
-  const Json json = Json::parse(config, nullptr, false);
-  if (json.is_discarded() || !json.is_object())
-    fail(ExitCode::kBadInput, "is no JSON object, {}, fetch it again", where);
-  const auto token = json.find("eos_token");
-  if (token == json.end()) return "";
-  if (token->is_string()) return token->get<std::string>();
-  if (token->is_object() && token->contains("content") && (*token)["content"].is_string())
-    return (*token)["content"].get<std::string>();
-  return "";
+bool is_there(const fs::path& path) {
+  std::error_code error;  // a path too long, or a folder that may not be read, has no such file
+  return fs::exists(path, error);
 }
+
+std::string text_if_there(const fs::path& path) { return is_there(path) ? read_whole_file(path.string()) : ""; }
 
 }  // namespace
 
 std::unique_ptr<Tokenizer> Tokenizer::from_json(const std::string& where, const std::string& tokenizer_json,
                                                 const std::string& tokenizer_config_json) {
   auto tokenizer = std::make_unique<HuggingFaceTokenizer>(where, tokenizer_json);
-  tokenizer->path_ = where;
-  tokenizer->hash_ = XXH3_64bits(tokenizer_json.data(), tokenizer_json.size());
-  if (const std::string end = end_token(tokenizer_config_json, where + " (tokenizer_config.json)"); !end.empty())
-    tokenizer->eos_ = tokenizer->id_of(end);
+  EndTokenSearch search(*tokenizer);
+  search.look_at_tokens("tokenizer_config.json", tokenizer_config_json, where + " (tokenizer_config.json)");
+  tokenizer->eos_ = search.found();
+  tokenizer->end_search_ = search.looked_at();
   return tokenizer;
 }
 
 std::unique_ptr<Tokenizer> Tokenizer::open(const std::string& path) {
   const WorkingOn here(path);
   fs::path file(path);
-  if (fs::is_directory(file)) {
-    if (fs::exists(file / "tokenizer.json"))
+  std::error_code error;
+  if (fs::is_directory(file, error)) {
+    if (is_there(file / "tokenizer.json"))
       file /= "tokenizer.json";
-    else if (fs::exists(file / "tokenizer.model"))
+    else if (is_there(file / "tokenizer.model"))
       file /= "tokenizer.model";
     else
       fail(ExitCode::kMissingInput, "there is neither tokenizer.json nor tokenizer.model, {}, correct the path", path);
   }
   const std::string text = read_whole_file(file.string());
+  const auto beside = [&](const char* name) { return text_if_there(file.parent_path() / name); };
+  const std::string config = beside("tokenizer_config.json"), map = beside("special_tokens_map.json");
+  std::unique_ptr<Tokenizer> tokenizer;
   if (file.extension() == ".model") {
-    auto tokenizer = std::make_unique<SentencePieceTokenizer>(file.string(), text);
+    const std::string added = beside("added_tokens.json");
+    tokenizer = std::make_unique<SentencePieceTokenizer>(file.string(), text,
+                                                         SentencePieceTokenizer::Beside{config, map, added});
     tokenizer->path_ = file.string();
     tokenizer->hash_ = XXH3_64bits(text.data(), text.size());
-    return tokenizer;
+    const std::string more = config + map + added;
+    if (!more.empty()) tokenizer->hash_ ^= XXH3_64bits(more.data(), more.size());
+  } else {
+    tokenizer = std::make_unique<HuggingFaceTokenizer>(file.string(), text);
   }
-  const fs::path config = file.parent_path() / "tokenizer_config.json";
-  return from_json(file.string(), text, fs::exists(config) ? read_whole_file(config.string()) : "");
+  const auto where = [&](const char* name) { return (file.parent_path() / name).string(); };
+  EndTokenSearch search(*tokenizer);
+  search.look_at_tokens("tokenizer_config.json", config, where("tokenizer_config.json"));
+  search.look_at_tokens("special_tokens_map.json", map, where("special_tokens_map.json"));
+  if (!search.found() && !tokenizer->eos_) {
+    search.look_at_ids("config.json", beside("config.json"), where("config.json"));
+    search.look_at_ids("generation_config.json", beside("generation_config.json"), where("generation_config.json"));
+  }
+  if (search.found()) tokenizer->eos_ = search.found();
+  tokenizer->end_search_ = search.looked_at();
+  return tokenizer;
 }
 
 }  // namespace carillon

@@ -26,7 +26,11 @@ class Tokenizer {
 
   // with_special: what the tokenizer's own post-processor adds around a text (Llama: a beginning-of-text token).
   // Tokens written out in the text ("<|endoftext|>") become their ids either way. Error 65 for invalid UTF-8.
-  virtual std::vector<uint32_t> encode(std::string_view text, bool with_special) const = 0;
+  // ends: where not null, becomes the byte of `text` at which each token ends: never falling, at last text.size(), so
+  // that the differences count every byte of the source once. Inside a word that was changed, or whose characters were
+  // cut, the bytes are shared out in proportion; what the post-processor adds has none.
+  virtual std::vector<uint32_t> encode(std::string_view text, bool with_special,
+                                       std::vector<size_t>* ends = nullptr) const = 0;
 
   // Bytes that are no UTF-8 become U+FFFD. skip_special leaves out tokens the file marks as special. Error 65 for an
   // id the tokenizer does not have.
@@ -36,11 +40,13 @@ class Tokenizer {
   virtual int64_t vocabulary() const = 0;
   virtual std::optional<uint32_t> id_of(std::string_view token) const = 0;
 
-  // The end-of-document token: tokenizer_config.json's eos_token beside the tokenizer, else what a SentencePiece model
-  // declares; nothing if neither names one (then the caller takes the first of config.json's eos_token_id).
+  // The end-of-document token: eos_token of tokenizer_config.json or special_tokens_map.json beside the tokenizer, else
+  // what a SentencePiece model declares, else (the first) eos_token_id of config.json or generation_config.json.
+  // Nothing if none names one; then end_search() says for a warning where was looked.
   std::optional<uint32_t> eos() const { return eos_; }
+  const std::string& end_search() const { return end_search_; }
 
-  // Hash of the tokenizer's file: two tokenizers with the same value give the same ids.
+  // Hash of the tokenizer's files: two tokenizers with the same value give the same ids.
   uint64_t hash() const { return hash_; }
   const std::string& path() const { return path_; }
 
@@ -48,6 +54,7 @@ class Tokenizer {
   std::string path_;
   uint64_t hash_ = 0;
   std::optional<uint32_t> eos_;
+  std::string end_search_;
 };
 
 }  // namespace carillon

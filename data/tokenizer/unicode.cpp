@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "data/tokenizer/character_set.h"
 #include "runtime/check.h"
 
 namespace carillon {
@@ -64,45 +65,43 @@ bool is_white_space(int32_t c) {
 }
 
 bool is_numeric(int32_t c) {
-  const auto category = utf8proc_category(c);
-  return category == UTF8PROC_CATEGORY_ND || category == UTF8PROC_CATEGORY_NL || category == UTF8PROC_CATEGORY_NO;
+  static const CharacterSet& set = named_set("rust numeric");
+  return set.contains(c);
+}
+
+bool is_punctuation(int32_t c) {
+  static const CharacterSet& set = named_set("rust punctuation");
+  return set.contains(c);
 }
 
 bool is_word(int32_t c) {
-  if (c == 0x200C || c == 0x200D) return true;
-  // Alphabetic symbols that are neither letters nor marks: circled and squared Latin letters.
-  if ((c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
-      (c >= 0x1F170 && c <= 0x1F189))
-    return true;
-  switch (utf8proc_category(c)) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
-    case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_PC:
-      return true;
-    default:
-      return false;
-  }
+  static const CharacterSet& set = named_set("posix word");
+  return set.contains(c) || c == 0x200C || c == 0x200D;
 }
 
-std::string_view normalize(std::string_view text, NormalForm form, std::string& storage) {
-  if (std::all_of(text.begin(), text.end(), is_ascii)) return text;
-  int options = UTF8PROC_STABLE;
-  options |= form == NormalForm::kNfc || form == NormalForm::kNfkc ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
-  if (form == NormalForm::kNfkc || form == NormalForm::kNfkd) options |= UTF8PROC_COMPAT;
+void append_lower_case(std::string& text, int32_t c) {
+  if (c < 0x80) {
+    text += static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
+    return;
+  }
+  if (c == 0x130) {  // the only one whose lower case is two characters
+    text += "i\u0307";
+    return;
+  }
+  const std::vector<LowerCaseRun>& runs = lower_case_runs();
+  auto run =
+      std::upper_bound(runs.begin(), runs.end(), c, [](int32_t at, const LowerCaseRun& r) { return at < r.first; });
+  if (run != runs.begin() && (--run)->last >= c && (c - run->first) % run->step == 0) c += run->difference;
+  append_code_point(text, c);
+}
 
+namespace {
+
+// Appends the normal form of a text without characters that are newer than Unicode 9.
+void append_normal_form(std::string_view text, int options, std::string& storage) {
   // In parts, since utf8proc takes 4 bytes a code point. A cut before an ASCII character changes nothing: ASCII
   // neither composes with what stands before it nor is reordered.
   constexpr size_t kPartBytes = size_t{1} << 16;
-  storage.clear();
-  storage.reserve(text.size());
   while (!text.empty()) {
     size_t part = std::min(text.size(), kPartBytes);
     while (part < text.size() && !is_ascii(text[part])) ++part;
@@ -114,6 +113,28 @@ std::string_view normalize(std::string_view text, NormalForm form, std::string& 
     storage.append(reinterpret_cast<const char*>(normal), static_cast<size_t>(count));
     text.remove_prefix(part);
   }
+}
+
+}  // namespace
+
+std::string_view normalize(std::string_view text, NormalForm form, std::string& storage) {
+  if (std::all_of(text.begin(), text.end(), is_ascii)) return text;
+  int options = UTF8PROC_STABLE;
+  options |= form == NormalForm::kNfc || form == NormalForm::kNfkc ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
+  if (form == NormalForm::kNfkc || form == NormalForm::kNfkd) options |= UTF8PROC_COMPAT;
+
+  static const CharacterSet& newer = named_set("rust unnormalised");
+  storage.clear();
+  storage.reserve(text.size());
+  size_t done = 0;
+  for (size_t at = 0; at < text.size();) {
+    const size_t begin = at;
+    if (!newer.contains(next_code_point(text, at))) continue;
+    append_normal_form(text.substr(done, begin - done), options, storage);
+    storage += text.substr(begin, at - begin);
+    done = at;
+  }
+  append_normal_form(text.substr(done), options, storage);
   return storage;
 }
 

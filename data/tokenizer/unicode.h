@@ -1,4 +1,5 @@
-// The few properties of Unicode text that tokenizers and readers ask for; tables by utf8proc.
+// The few properties of Unicode text that tokenizers and readers ask for: as Hugging Face's tokenizers sees them, by
+// the tables of unicode_tables.h; normal forms by utf8proc.
 #pragma once
 
 #include <cstddef>
@@ -19,10 +20,14 @@ void append_code_point(std::string& text, int32_t code_point);
 
 bool is_white_space(int32_t code_point);  // the property White_Space: U+180E is not
 bool is_numeric(int32_t code_point);      // general categories Nd, Nl, No
+bool is_punctuation(int32_t code_point);  // P of Unicode 8, and all of ASCII's punctuation and symbols
 bool is_word(int32_t code_point);         // \w of UTS 18: Alphabetic, M, Nd, Pc, Join_Control
 
+// Appends the lower case of one character, or itself.
+void append_lower_case(std::string& text, int32_t code_point);
+
 enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
-// `text` itself when it is ASCII, else its normal form in `storage`.
+// `text` itself when it is ASCII, else its normal form in `storage`. Characters newer than Unicode 9 stay as they are.
 std::string_view normalize(std::string_view text, NormalForm form, std::string& storage);
 
 // Each maximal ill-formed part becomes one U+FFFD, as the Unicode standard recommends (and Rust's from_utf8_lossy

@@ -1,6 +1,6 @@
 // The split patterns of the GPT-2, Llama 3 and Qwen 2 families, run by hand: what follows a position is decided by the
-// classes of a few characters, so that a regular expression engine is not asked. Exactly the matches of PCRE2 (and of
-// Hugging Face's engine), which tests/data/word_splitter_test.cpp compares on random text of every class.
+// classes of a few characters, so that a regular expression engine is not asked. Exactly the matches of Oniguruma,
+// Hugging Face's engine, which tests/data/word_splitter_test.cpp compares on random text of every class.
 #pragma once
 
 #include <cstddef>

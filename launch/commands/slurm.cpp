@@ -5,6 +5,7 @@
 #include "launch/config/run_config.h"
 #include "launch/evaluate/sweep_config.h"
 #include "launch/session/ranks.h"
+#include "launch/session/run_checks.h"
 #include "launch/train/training_step.h"
 
 namespace carillon {

@@ -1,4 +1,7 @@
-// carillon tokenize: text or JSON lines to a token file.
+// carillon tokenize: text, conversations or JSON lines to a token file.
+#include <unistd.h>
+
+#include "data/chat/chat_template.h"
 #include "data/corpus/document_reader.h"
 #include "data/corpus/token_file.h"
 #include "data/files/output_check.h"
@@ -15,6 +18,9 @@ struct TokenizeConfig {
   bool end_of_document = true;
   std::optional<int64_t> vocab_size;
   bool overwrite = false;
+  std::optional<std::string> chat_template;
+  TrainOn train_on = TrainOn::kAssistant;
+  int64_t show = 0;
 };
 
 void declare(Schema& schema, TokenizeConfig& config) {
@@ -25,6 +31,29 @@ void declare(Schema& schema, TokenizeConfig& config) {
   schema.boolean("end_of_document", config.end_of_document, "Put the tokenizer's end-of-document token behind a text.");
   schema.integer("vocab_size", config.vocab_size, "Ids must be below it.").at_least(1).default_is("the tokenizer's");
   schema.boolean("overwrite", config.overwrite, "Whether an output that carillon did not write may be replaced.");
+  declare_chat(schema, "", config.chat_template, config.train_on);
+  schema.integer("show", config.show, "Print so many documents first, their targets marked.").at_least(0);
+}
+
+// Documents as texts: what is trained in green on a terminal, else between ⟦ and ⟧.
+void show_documents(DocumentReader& reader, const Tokenizer& tokenizer, int64_t count) {
+  const bool terminal = isatty(STDOUT_FILENO) == 1;
+  const char* const open = terminal ? "\033[1;32m" : "⟦";
+  const char* const close = terminal ? "\033[0m" : "⟧";
+  Document document;
+  for (int64_t shown = 0; shown < count && reader.next(document); ++shown) {
+    const std::span<const uint32_t> tokens(document.tokens);
+    const auto trained = [&](size_t i) { return i > 0 && (document.weights.empty() || document.weights[i] > 0); };
+    std::string text;
+    size_t targets = 0;
+    for (size_t from = 0, to; from < tokens.size(); from = to) {
+      for (to = from + 1; to < tokens.size() && trained(to) == trained(from);) ++to;
+      const std::string part = tokenizer.decode(tokens.subspan(from, to - from), false);
+      text += trained(from) ? open + part + close : part;
+      targets += trained(from) ? to - from : 0;
+    }
+    fmt::print("--- document {}: {} of {} tokens are targets\n{}\n", shown + 1, targets, tokens.size(), text);
+  }
 }
 
 }  // namespace
@@ -41,7 +70,7 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
   Schema schema;
   declare(schema, config);
   std::vector<std::string> files;
-  std::optional<std::string> run_tokenizer;
+  std::optional<std::string> run_tokenizer, run_chat_template;
   for (const std::string& argument : line.overrides) schema.apply_override(argument);
   schema.finish("tokenize");
   for (const std::string& file : line.files) {
@@ -52,6 +81,8 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
     const RunConfig run = load_run_config(file, {});
     for (const DataSource& source : run.data.train) files.push_back(source.path);
     run_tokenizer = run.data.tokenizer ? run.data.tokenizer : run.model.base;
+    run_chat_template = run.data.chat_template;
+    if (config.train_on == TrainOn::kAssistant) config.train_on = run.data.train_on;
   }
   if (files.empty())
     fail(ExitCode::kUsage,
@@ -66,8 +97,21 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
       tokenizer = Tokenizer::open(*config.tokenizer);
       options.tokenizer = tokenizer.get();
       if (config.end_of_document) options.end_of_document = tokenizer->eos();
+      if (config.end_of_document && !tokenizer->eos())
+        program.warning("no end-of-document token is put behind texts: none is named in " + tokenizer->end_search() +
+                        ", beside " + tokenizer->path() +
+                        ", name one in tokenizer_config.json or end_of_document=false");
     }
     options.vocabulary = config.vocab_size.value_or(tokenizer ? tokenizer->vocabulary() : int64_t{1} << 32);
+    if (!config.chat_template) config.chat_template = run_chat_template;
+    const auto chat = ChatTemplate::open(config.chat_template.value_or(""), tokenizer ? tokenizer->path() : "");
+    options.chat = chat.get();
+    options.train_on = config.train_on;
+    if (config.show > 0) {
+      if (!tokenizer) fail(ExitCode::kUsage, "show needs a tokenizer, on the command line, set tokenizer=PATH");
+      DocumentReader reader(files, options);
+      show_documents(reader, *tokenizer, config.show);
+    }
     DocumentReader reader(files, options);
     std::vector<std::string> inputs(files);
     inputs.insert(inputs.end(), line.files.begin(), line.files.end());
@@ -75,6 +119,10 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
     check_output(config.output, inputs, OutputKind::kTokenFile, config.overwrite);
     const TokenFileCounts counts = write_token_file(config.output, reader, tokenizer.get());
     fmt::print("{}: {} documents, {} tokens\n", printable(config.output), counts.documents, counts.tokens);
+    if (reader.targets() < reader.tokens())
+      fmt::print("{} of {} tokens are targets\n", reader.targets(), reader.tokens());
+    if (reader.targets() == 0)
+      fmt::print(stderr, "carillon: warning: nothing in {} is trained\n", fmt::join(files, ", "));
   });
   return ExitCode::kDone;
 }

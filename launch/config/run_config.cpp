@@ -20,6 +20,20 @@ int64_t TrainSection::warmup(int64_t steps) const {
   return warmup_ratio ? static_cast<int64_t>(std::ceil(*warmup_ratio * static_cast<double>(steps))) : warmup_steps;
 }
 
+void declare_chat(Schema& schema, const std::string& prefix, std::optional<std::string>& chat_template,
+                  TrainOn& train_on) {
+  schema
+      .text(prefix + "chat_template", chat_template,
+            "A Jinja template for rows of messages: a file, or the built-in qwen3 (Qwen3's, with the assistant's turns "
+            "marked).")
+      .default_is("the tokenizer's");
+  schema.choice(
+      prefix + "train_on", train_on,
+      {{"assistant", TrainOn::kAssistant}, {"last_assistant", TrainOn::kLastAssistant}, {"all", TrainOn::kAll}},
+      "Which tokens of rows of messages are targets: the assistant's turns (of prompt and completion the "
+      "completion), the last of them, or all tokens.");
+}
+
 void declare_data(Schema& schema, DataSection& data) {
   schema.section("data", "What it learns from. Relative paths start at the working directory.");
   const auto sources = [&schema](const char* name, std::vector<DataSource>& target, const char* help) -> Key& {
@@ -57,7 +71,7 @@ void declare_data(Schema& schema, DataSection& data) {
   sources("data.train", data.train,
           "Files in the order they are read: .jsonl with `tokens` (and `loss_mask`: weights of the targets, or "
           "`labels`: -100 is none) or "
-          "`text` on "
+          "`text` or `messages` on "
           "each line, .txt (one document), .h5 (from `carillon tokenize`).")
       .default_is("required")
       .habits({"dataset", "train_file", "data_path", "train_data"});
@@ -66,6 +80,7 @@ void declare_data(Schema& schema, DataSection& data) {
   schema.text("data.tokenizer", data.tokenizer, "Folder or tokenizer.json; needed for text only.")
       .default_is("the base model's")
       .habits({"tokenizer_path", "tokenizer_name"});
+  declare_chat(schema, "data.", data.chat_template, data.train_on);
   schema
       .integer("data.sequence_length", data.sequence_length,
                "Tokens a sequence; at least 2·parallel.context. A longer document is cut into pieces of this length, "

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "data/chat/train_on.h"
 #include "data/corpus/packing.h"
 #include "launch/config/schema.h"
 #include "model/activations.h"
@@ -41,7 +42,9 @@ struct DataSource {
 struct DataSection {
   std::vector<DataSource> train;
   std::vector<DataSource> validation;
-  std::optional<std::string> tokenizer;  // empty: the base model's
+  std::optional<std::string> tokenizer;      // empty: the base model's
+  std::optional<std::string> chat_template;  // empty: the tokenizer's
+  TrainOn train_on = TrainOn::kAssistant;
   int64_t sequence_length = 0;
   PackingMode packing = PackingMode::kWhole;
   bool shuffle = true;
@@ -142,6 +145,9 @@ struct RunConfig {
 void declare_model(Schema& schema, ModelSection& section);
 void declare_rope(Schema& schema, RopeSection& section);
 void declare_data(Schema& schema, DataSection& section);
+// chat_template and train_on, behind `prefix`.
+void declare_chat(Schema& schema, const std::string& prefix, std::optional<std::string>& chat_template,
+                  TrainOn& train_on);
 void declare_train(Schema& schema, TrainSection& section);
 void declare_parallel(Schema& schema, ParallelSection& section);
 void declare_runtime(Schema& schema, RuntimeSection& section);

@@ -136,7 +136,7 @@ bool Trainer::update(const StepSums& sums, StepRecord& record) {
     roll_back_due_ = action == SpikeAction::kRollback;
     return false;
   }
-  const auto outcome = network().optimizer().step(sums.weight, record.lr, config_.train.adam_beta1);
+  const auto outcome = network().optimizer().step(sums.weight, record.lr, config_.train.adamw.beta1);
   if (std::isfinite(outcome.gradient_norm)) record.grad_norm = outcome.gradient_norm;
   if (outcome.updated) spike_guard_.accept(loss);
   return outcome.updated;
@@ -229,7 +229,7 @@ void Trainer::share_decisions(StepRecord& record) {
 }
 
 void Trainer::look_for_slow_rank(StepRecord& record, double own_seconds) {
-  if (!backend_->unified()) return;  // a device's waits are on its queue, not in calls
+  if (!backend().unified()) return;  // a device's waits are on its queue, not in calls
   record.slow_rank = slow_ranks_.add(*grid_.world, own_seconds);
   if (record.slow_rank)
     log_.warning(

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "runtime/error.h"
@@ -40,6 +41,134 @@ TEST(Tokenizer, EndOfDocumentComesFromTheConfigurationBesideIt) {
   folder.write("tokenizer_config.json", R"({"eos_token": {"content": "<|im_end|>"}})");
   const auto tokenizer = Tokenizer::open(folder.path());
   EXPECT_EQ(tokenizer->eos(), tokenizer->id_of("<|im_end|>"));
+}
+
+// In the order of the files; what names no token is passed over and noted.
+TEST(Tokenizer, EndOfDocumentIsSoughtInAllFiles) {
+  const TemporaryFolder folder;
+  folder.write("tokenizer.json", read_whole(kGolden + "smollm/tokenizer.json"));
+  EXPECT_THAT(Tokenizer::open(folder.path())->end_search(), ::testing::HasSubstr("generation_config.json (absent)"));
+  folder.write("generation_config.json", R"({"eos_token_id": [2, 1]})");
+  EXPECT_EQ(Tokenizer::open(folder.path())->eos(), 2u);
+  folder.write("config.json", R"({"eos_token_id": 100000})");
+  const auto past = Tokenizer::open(folder.path());
+  EXPECT_EQ(past->eos(), 2u);
+  EXPECT_THAT(past->end_search(), ::testing::HasSubstr("config.json (its eos_token_id 100000 is no token)"));
+  folder.write("config.json", R"({"text_config": {"eos_token_id": 1}})");
+  EXPECT_EQ(Tokenizer::open(folder.path())->eos(), 1u);
+  folder.write("special_tokens_map.json", R"({"eos_token": {"content": "<|im_end|>"}})");
+  EXPECT_EQ(Tokenizer::open(folder.path())->eos(), Tokenizer::open(folder.path())->id_of("<|im_end|>"));
+  folder.write("tokenizer_config.json", R"({"eos_token": "<|endoftext|>"})");
+  EXPECT_EQ(Tokenizer::open(folder.path())->eos(), Tokenizer::open(folder.path())->id_of("<|endoftext|>"));
+}
+
+// Every byte of the source is counted once, in exact places where tokens are bytes of it.
+TEST(Tokenizer, TokensTellTheirBytes) {
+  const std::string text = "Caf\u00e9 \u6771\u4eac <|endoftext|>\U0001F642 x";
+  for (const char* family : {"gpt2", "llama3", "qwen2", "smollm", "llama2"}) {
+    const auto tokenizer = Tokenizer::open(kGolden + family);
+    std::vector<size_t> ends;
+    const auto ids = tokenizer->encode(text, true, &ends);
+    ASSERT_EQ(ends.size(), ids.size());
+    EXPECT_TRUE(std::is_sorted(ends.begin(), ends.end())) << family;
+    EXPECT_EQ(ends.back(), text.size()) << family;
+    const bool begins = family == std::string("llama3") || family == std::string("llama2");
+    EXPECT_EQ(ends[0] == 0, begins) << family;  // the beginning-of-text token
+    EXPECT_EQ(ids, tokenizer->encode(text, true));
+  }
+  const auto tokenizer = Tokenizer::open(kGolden + "gpt2");
+  std::vector<size_t> ends;
+  const auto ids = tokenizer->encode("a \u6771<|endoftext|>b", false, &ends);
+  for (size_t i = 0, begin = 0; i < ids.size(); begin = ends[i++])
+    if (ids[i] == tokenizer->id_of("<|endoftext|>")) {
+      EXPECT_EQ(begin, 5u);
+      EXPECT_EQ(ends[i], 18u);
+    }
+}
+
+// What the tables of PCRE2 and utf8proc in use today do not know, and what tokenizers 0.23.3 does not.
+TEST(Tokenizer, UnicodeIsTheLibrarys) {
+  const auto tokens = [](const std::string& normalizer, const std::string& pre_tokenizer, const std::string& text) {
+    const auto tokenizer = Tokenizer::from_json(
+        "the test",
+        R"({"normalizer": )" + normalizer + R"(, "pre_tokenizer": )" + pre_tokenizer +
+            R"(, "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "\u0315": 3, "\u0334": 4, "\u0897": 5, "?": 6},
+                         "merges": ["a b"], "unk_token": "?"}})",
+        "");
+    return tokenizer->encode(text, false);
+  };
+  const auto split = [](const std::string& pattern) {
+    return R"({"type": "Split", "pattern": {"Regex": ")" + pattern + R"("}, "behavior": "Removed"})";
+  };
+  using Ids = std::vector<uint32_t>;
+  EXPECT_EQ(tokens("null", split("\\\\p{Lu}"), "a\U00010D50b"), (Ids{0, 1}));       // Garay, Unicode 16
+  EXPECT_EQ(tokens("null", split("(?i)\U00010D70"), "a\U00010D50b"), (Ids{0, 1}));  // and its case
+  EXPECT_EQ(tokens("null", split("\\\\p{Garay}"), "a\U00010D50b"), (Ids{0, 1}));
+  EXPECT_EQ(tokens("null", split("\\\\w"), "\u00b2"), (Ids{}));
+  EXPECT_EQ(tokens("null", split("[\\\\w]"), "\u00b2"), (Ids{6}));
+  EXPECT_EQ(tokens(R"({"type": "NFC"})", "null", "a\u0315\u0334"), (Ids{0, 4, 3}));
+  EXPECT_EQ(tokens(R"({"type": "NFC"})", "null", "a\u0897\u0334"), (Ids{0, 5, 4}));  // newer than Unicode 9: stays
+  EXPECT_EQ(tokens(R"({"type": "Lowercase"})", "null", "\u0041\u0042"), (Ids{2}));
+  EXPECT_THROW(tokens("null", split("\\\\X"), "a"), Error);
+  EXPECT_THROW(tokens("null", split("\\\\p{InGaray}"), "a"), Error);
+}
+
+// A SentencePiece model of a few pieces, written by hand as a protocol buffer.
+std::string small_model() {
+  const auto message = [](int field, const std::string& body) {
+    return std::string(1, static_cast<char>(field << 3 | 2)) + static_cast<char>(body.size()) + body;
+  };
+  std::string model;
+  int rank = 0;
+  const auto piece = [&](const std::string& text, int type) {
+    const float score = static_cast<float>(-rank++);
+    std::string body = message(1, text) + "\x15";
+    body.append(reinterpret_cast<const char*>(&score), sizeof score);
+    model += message(1, body + "\x18" + static_cast<char>(type));
+  };
+  piece("<unk>", 2), piece("<s>", 3), piece("</s>", 3);
+  for (const char* text : {"ab", "\u2581a", "a", "b", "\u2581"}) piece(text, 1);
+  model += message(2, "\x18\x02");                                           // trainer_spec: byte pairs
+  model += message(3, message(1, "identity") + std::string("\x20\x00", 2));  // normalizer_spec: blanks stay
+  return model;
+}
+
+TEST(Tokenizer, FilesBesideASentencePieceModelCount) {
+  using Ids = std::vector<uint32_t>;
+  const TemporaryFolder folder;
+  folder.write("tokenizer.model", small_model());
+  const auto alone = Tokenizer::open(folder.path());
+  EXPECT_EQ(alone->encode("ab", true), (Ids{1, 7, 3}));
+  EXPECT_EQ(alone->eos(), 2u);
+  folder.write("added_tokens.json", R"({"<|im_end|>": 8})");
+  folder.write("tokenizer_config.json",
+               R"({"bos_token": "<s>", "eos_token": "<|im_end|>", "add_bos_token": false, "add_eos_token": true})");
+  const auto tokenizer = Tokenizer::open(folder.path());
+  EXPECT_NE(tokenizer->hash(), alone->hash());
+  EXPECT_EQ(tokenizer->vocabulary(), 9);
+  EXPECT_EQ(tokenizer->eos(), 8u);
+  std::vector<size_t> ends;
+  EXPECT_EQ(tokenizer->encode("ab<s>b <|im_end|>a", true, &ends), (Ids{7, 3, 1, 6, 7, 8, 5, 8}));
+  EXPECT_EQ(ends.front(), 0u);
+  EXPECT_EQ(ends.back(), 18u);
+  EXPECT_EQ(tokenizer->encode(" a", false), (Ids{4}));  // a text that begins with a blank gets no other
+  EXPECT_EQ(tokenizer->decode(Ids{7, 3, 8, 5}, false), "ab<|im_end|>a");
+  EXPECT_EQ(tokenizer->decode(Ids{7, 3, 8, 5}, true), "ab<|im_end|>a");  // added_tokens.json does not say special
+  folder.write("tokenizer_config.json",
+               R"({"add_bos_token": true, "added_tokens_decoder": {"8": {"content": "<|im_end|>", "special": true}}})");
+  EXPECT_EQ(Tokenizer::open(folder.path())->encode("b", true), (Ids{1, 7, 6}));
+  EXPECT_EQ(Tokenizer::open(folder.path())->decode(Ids{7, 3, 8, 5}, true), "aba");
+  for (const char* bad :
+       {"[]", "{", R"({"added_tokens_decoder": {"x": "a"}})", R"({"added_tokens_decoder": {"3": "zz"}})",
+        R"({"added_tokens_decoder": {"9": "<|im_end|>"}})", R"({"added_tokens_decoder": 5})"}) {
+    folder.write("tokenizer_config.json", bad);
+    try {
+      Tokenizer::open(folder.path());
+      ADD_FAILURE() << bad;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kBadInput) << error.what();
+    }
+  }
 }
 
 TEST(Tokenizer, HostileFilesAreRefused) {

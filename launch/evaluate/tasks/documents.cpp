@@ -19,19 +19,19 @@ std::vector<std::string> data_paths(const Json& task, const SweepConfig& config)
   return paths;
 }
 
-void for_each_document(const TaskContext& context, const UseDocument& use) {
+void for_each_document(const TaskContext& context, bool count_bytes, const UseDocument& use) {
   std::unique_ptr<DocumentReader> reader;
   std::vector<std::string> paths;
   agree(context.world, [&] {
     paths = data_paths(context.point.task, context.config);
     reader = std::make_unique<DocumentReader>(
-        paths, DocumentReaderOptions{context.tokenizer, std::nullopt, context.model.vocab_size});
+        paths, DocumentReaderOptions{context.tokenizer, std::nullopt, context.model.vocab_size, count_bytes});
   });
   require_same_files(context.world, paths);
-  Document document;
   for (bool more = true; more;) {
+    Document document;
     agree(context.world, [&] { more = reader->next(document); });
-    if (more) use(document.tokens, document.weights);
+    if (more) use(document);
   }
 }
 

@@ -11,7 +11,8 @@ namespace {
 // of one token have nothing to score and stay, so that numbers agree.
 std::vector<ScoreDocument> cut_documents(const TaskContext& context) {
   std::vector<ScoreDocument> documents;
-  for_each_document(context, [&](std::vector<uint32_t>& tokens, const std::vector<double>&) {
+  for_each_document(context, /*count_bytes=*/false, [&](Document& document) {
+    std::vector<uint32_t>& tokens = document.tokens;
     const auto kept = std::min<size_t>(tokens.size(), static_cast<size_t>(context.point.length));
     documents.push_back({Json(), {tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(kept)}});
   });

@@ -2,6 +2,9 @@
 // does it).
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <span>
+#include <unordered_map>
 
 #include "launch/evaluate/tasks/task.h"
 
@@ -58,13 +61,32 @@ struct WindowTokens {
   std::vector<double> weights;  // of the window's tokens as targets; empty: all 1
 
   double weight(int64_t position) const { return weights.empty() ? 1 : weights[static_cast<size_t>(position)]; }
+  int64_t bytes;  // of the source, of the scored tokens
 };
+
+// Of tokens without their text: what they decode to as a whole, in proportion to what each of them decodes to alone (a
+// part of a character does not alone). None without a tokenizer.
+std::vector<uint32_t> decoded_bytes(const Tokenizer* tokenizer, const std::vector<uint32_t>& tokens) {
+  if (tokenizer == nullptr) return {};
+  std::unordered_map<uint32_t, size_t> sizes;
+  std::vector<size_t> ends;
+  for (const uint32_t token : tokens) {
+    const auto [size, is_new] = sizes.emplace(token, 0);
+    if (is_new) size->second = tokenizer->decode(std::span(&token, 1), true).size();
+    ends.push_back((ends.empty() ? 0 : ends.back()) + size->second);
+  }
+  const size_t whole = tokenizer->decode(tokens, true).size(),
+               alone = std::max<size_t>(1, ends.empty() ? 0 : ends.back());
+  std::vector<uint32_t> bytes;
+  for (size_t i = 0; i < ends.size(); ++i)
+    bytes.push_back(static_cast<uint32_t>(ends[i] * whole / alone - (i > 0 ? ends[i - 1] * whole / alone : 0)));
+  return bytes;
+}
 
 class Perplexity {
  public:
-  Perplexity(const SweepPoint& point, const Tokenizer* tokenizer, int64_t trained_length)
+  Perplexity(const SweepPoint& point, int64_t trained_length)
       : point_(point),
-        tokenizer_(tokenizer),
         trained_(trained_length),
         by_position_(doubling_bins(1, 1, point.length)),
         by_position_equal_(equal_bins(point.length)),
@@ -90,10 +112,7 @@ class Perplexity {
     tokens_ += count;
     window_means_ += sum / weights;
     ++windows_;
-    if (tokenizer_ == nullptr || !item.weights.empty()) return;  // of a part of the text there is no rate a byte
-    std::vector<uint32_t> ids(item.document.tokens.begin() + (item.window.scored - item.window.begin),
-                              item.document.tokens.end());
-    bytes_ += static_cast<int64_t>(tokenizer_->decode(ids, true).size());
+    if (item.weights.empty()) bytes_ += item.bytes;  // of a part of the text there is no rate a byte
   }
 
   Json metrics() const {
@@ -113,7 +132,6 @@ class Perplexity {
 
  private:
   const SweepPoint& point_;
-  const Tokenizer* tokenizer_;
   int64_t trained_;
   std::vector<Bin> by_position_, by_position_equal_, past_training_;
   double loss_ = 0, weight_ = 0, window_means_ = 0;  // sums over weighted targets
@@ -124,7 +142,7 @@ class Perplexity {
 
 Json run_perplexity(const TaskContext& context) {
   const SweepPoint& point = context.point;
-  Perplexity result(point, context.tokenizer, context.model.rope.original_max_position_embeddings);
+  Perplexity result(point, context.model.rope.original_max_position_embeddings);
   std::vector<WindowTokens> batch;
   const auto flush = [&] {
     std::vector<ScoreDocument> documents;
@@ -132,10 +150,20 @@ Json run_perplexity(const TaskContext& context) {
     context.scorer.score(documents, [&](size_t index, const TokenScores& scores) { result.add(batch[index], scores); });
     batch.clear();
   };
-  for_each_document(context, [&](std::vector<uint32_t>& tokens, const std::vector<double>& weights) {
+  for_each_document(context, /*count_bytes=*/true, [&](Document& whole) {
+    const std::vector<uint32_t>& tokens = whole.tokens;
+    const std::vector<double>& weights = whole.weights;
+    std::vector<uint32_t>& bytes = whole.bytes;
+    if (bytes.empty()) bytes = decoded_bytes(context.tokenizer, tokens);
     for (const Window& window :
          windows_of(static_cast<int64_t>(tokens.size()), point.task["window"], point.length, point.task["stride"])) {
-      batch.push_back({window, {Json(), {tokens.begin() + window.begin, tokens.begin() + window.end}}, {}});
+      const auto scored = std::span(bytes).subspan(
+          bytes.empty() ? 0 : static_cast<size_t>(window.scored),
+          bytes.empty() ? 0 : static_cast<size_t>(std::max<int64_t>(0, window.end - window.scored)));
+      batch.push_back({window,
+                       {Json(), {tokens.begin() + window.begin, tokens.begin() + window.end}},
+                       {},
+                       std::accumulate(scored.begin(), scored.end(), int64_t{0})});
       if (!weights.empty()) batch.back().weights.assign(weights.begin() + window.begin, weights.begin() + window.end);
       if (batch.size() == kBatch) flush();
     }

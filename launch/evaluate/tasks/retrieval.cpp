@@ -14,7 +14,8 @@ namespace {
 // A needle's haystack from the user's files: text, or tokens where the model has no tokenizer.
 void read_haystack(const TaskContext& context, RetrievalOptions& options) {
   if (!context.point.task.contains("data") || context.point.task["data"].is_null()) return;
-  for_each_document(context, [&](std::vector<uint32_t>& tokens) {
+  for_each_document(context, /*count_bytes=*/false, [&](Document& document) {
+    std::vector<uint32_t>& tokens = document.tokens;
     if (context.tokenizer != nullptr)
       options.haystack_text += context.tokenizer->decode(tokens, /*skip_special=*/true) + "\n";
     else

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "data/corpus/document_reader.h"
 #include "data/tokenizer/tokenizer.h"
 #include "launch/evaluate/sweep_config.h"
 #include "launch/inference/generator.h"
@@ -57,10 +58,11 @@ struct Window {
 // 0, stride, 2·stride …, each scoring what was not scored before. The first token of a window is never scored.
 std::vector<Window> windows_of(int64_t tokens, const std::string& kind, int64_t length, int64_t stride);
 
-// Hands every document of the task's data (or of data.validation) to `use`, in order: its tokens, and their weights as
-// targets (`loss_mask`; empty: all 1). Collective in its errors.
-using UseDocument = std::function<void(std::vector<uint32_t>& tokens, const std::vector<double>& weights)>;
-void for_each_document(const TaskContext& context, const UseDocument& use);
+// Hands every document of the task's data (or of data.validation) to `use`, in order: its tokens, their weights as
+// targets (`loss_mask`; empty: all 1) and, with `count_bytes`, the bytes of the source that each token stands for (none
+// of documents that are no text). Collective in its errors.
+using UseDocument = std::function<void(Document& document)>;
+void for_each_document(const TaskContext& context, bool count_bytes, const UseDocument& use);
 // The files a task reads. Error 64.
 std::vector<std::string> data_paths(const Json& task, const SweepConfig& config);
 

@@ -1,0 +1,33 @@
+// Python's ways to write numbers and texts into texts, and to read numbers from them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "data/chat/value.h"
+
+namespace carillon::jinja {
+
+class Evaluator;
+
+// "…%s…" % arguments: a tuple, a dict (for "%(name)s"), or one value.
+std::string format_percent(Heap& heap, const Value& text, const Value& arguments);
+// "…{}…{name!r:>8}…".format(*positional, **named); `escape`: values are escaped, as in Markup.
+std::string format_braces(Evaluator& evaluator, const std::string& text, const Arguments& arguments, bool escape);
+// format(value, "specification").
+std::string format_value(Heap& heap, const Value& value, const std::string& specification);
+
+// To `width` code points. alignment: < > ^; as str.center does it where `center` is set (an odd place goes left or
+// right).
+std::string padded(Heap& heap, std::string_view text, int64_t width, int32_t fill, char alignment, bool center);
+// str.replace, whose result is charged before it is made.
+std::string bounded_replace(Heap& heap, const std::string& text, const std::string& old, const std::string& fresh,
+                            int64_t count);
+
+std::optional<int64_t> parse_integer(std::string_view text, int64_t base);  // int(text, base)
+std::optional<double> parse_float(std::string_view text);                   // float(text)
+double rounded(double value, int64_t digits);                               // round(value, digits)
+
+}  // namespace carillon::jinja
