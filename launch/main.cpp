@@ -4,6 +4,7 @@
 
 #include "launch/commands/command_line.h"
 #include "launch/commands/foreign_exceptions.h"
+#include "launch/session/same_inputs.h"
 #include "launch/session/signals.h"
 #include "launch/session/standard_streams.h"
 #include "parallel/injected_fault.h"
@@ -12,6 +13,13 @@
 
 namespace carillon {
 namespace {
+
+std::vector<std::string> words_of(const CommandLine& line) {
+  std::vector<std::string> words{line.command};
+  words.insert(words.end(), line.files.begin(), line.files.end());
+  words.insert(words.end(), line.overrides.begin(), line.overrides.end());
+  return words;
+}
 
 ExitCode run_command(Program& program, const ParsedLine& parsed) {
   if (parsed.print) {
@@ -22,6 +30,7 @@ ExitCode run_command(Program& program, const ParsedLine& parsed) {
   if (!parsed.command->stoppable) set_stop_mode(StopMode::kDefault);
   if (const auto name = name_of_active_fault(); !name.empty() && program.main_rank())
     program.warning(fmt::format("CARILLON_TEST_BREAK={}: results are wrong on purpose", name));
+  if (program.ranks() > 1) require_same_command(*program.make_world(), words_of(parsed.line), parsed.line.files);
   return parsed.command->run(program, parsed.line);
 }
 

@@ -233,11 +233,11 @@ std::unique_ptr<ChatTemplate> ChatTemplate::open(const std::string& choice, cons
   if (!tokenizer_path.empty() && !fs::is_directory(folder)) folder = folder.parent_path();
   const fs::path config_path = folder / "tokenizer_config.json";
   const bool beside = !tokenizer_path.empty() && !tokenizer_path.ends_with(".h5");
-  const std::string config = beside && fs::exists(config_path) ? read_text_file(config_path.string()) : "";
+  const std::string config = beside && fs::exists(config_path) ? read_whole_file(config_path.string()) : "";
   made->read_tokens(config, config_path.string());
   if (!choice.empty()) {
     if (fs::exists(choice)) {
-      made->add("default", choice, read_text_file(choice));
+      made->add("default", choice, read_whole_file(choice));
     } else if (const std::string_view text = built_in_chat_template(choice); !text.empty()) {
       made->add("default", "the built-in template " + choice, std::string(text));
     } else {
@@ -247,13 +247,13 @@ std::unique_ptr<ChatTemplate> ChatTemplate::open(const std::string& choice, cons
   }
   if (!beside) return made;
   if (const fs::path file = folder / "chat_template.jinja"; fs::exists(file)) {
-    made->add("default", file.string(), read_text_file(file.string()));
+    made->add("default", file.string(), read_whole_file(file.string()));
     std::error_code error;
     std::vector<fs::path> further;
     for (const auto& entry : fs::directory_iterator(folder / "chat_templates", error))
       if (entry.path().extension() == ".jinja") further.push_back(entry.path());
     std::sort(further.begin(), further.end());
-    for (const fs::path& path : further) made->add(path.stem().string(), path.string(), read_text_file(path.string()));
+    for (const fs::path& path : further) made->add(path.stem().string(), path.string(), read_whole_file(path.string()));
     return made;
   }
   if (config.empty()) return made;

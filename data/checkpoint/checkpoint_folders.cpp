@@ -14,7 +14,7 @@ namespace fs = std::filesystem;
 
 bool is_readable(const std::string& path) {
   try {
-    (void)read_manifest(path);
+    (void)glance_at_checkpoint(path);
     return true;
   } catch (const Error&) {
     return false;
@@ -43,23 +43,6 @@ std::vector<std::string> set_checkpoints_aside(const std::string& folder, int64_
     aside.push_back(name);
   }
   return aside;
-}
-
-void remove_unfinished_checkpoints(const std::string& folder) {
-  std::error_code error;
-  std::vector<fs::path> leftovers;
-  for (const auto& entry : fs::directory_iterator(folder, error))
-    if (entry.path().filename().string().starts_with(".tmp-")) leftovers.push_back(entry.path());
-  for (const fs::path& path : leftovers) fs::remove_all(path, error);
-}
-
-bool is_lack_of_space(const Error& error) {
-  if (error.code() != ExitCode::kInputOutput) return false;
-  // The system's own words: an error that came from another rank is a code and a line.
-  const std::string text = error.what();
-  for (const int number : {ENOSPC, EDQUOT})
-    if (text.find(std::strerror(number)) != std::string::npos) return true;
-  return false;
 }
 
 }  // namespace carillon

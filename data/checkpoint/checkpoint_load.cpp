@@ -4,6 +4,7 @@
 #include <set>
 
 #include "data/checkpoint/checkpoint.h"
+#include "data/checkpoint/manifest_file.h"
 #include "data/checkpoint/stored_values.h"
 #include "data/checkpoint/tensor_hash.h"
 #include "data/checkpoint/tensor_io.h"
@@ -104,7 +105,7 @@ void load_checkpoint(Communicator& world, const std::string& path, std::vector<N
   std::optional<Hdf5File> file;
   agree(world, [&] {
     manifest = read_manifest(path);
-    file.emplace(Hdf5File::open(path + "/state.h5"));
+    as_part_of_checkpoint([&] { file.emplace(Hdf5File::open(path + "/state.h5", Links::kRefuse)); });
   });
   // Shards first, each tensor hashed through the first shard of its name (over the ranks its owned rectangles cover it
   // once); then the tensors nobody asked for, by rows.
@@ -149,9 +150,11 @@ std::string newest_valid_checkpoint(const std::string& folder, const std::functi
     fail(ExitCode::kMissingInput, "there is no checkpoint, {}, train first or name another folder", folder);
   for (const CheckpointFolder& candidate : present) {
     try {
+      (void)glance_at_checkpoint(candidate.path);
       verify_checkpoint(candidate.path);
       return candidate.path;
     } catch (const Error& error) {
+      if (error.code() != ExitCode::kBadInput) throw;
       notice(fmt::format("passing over {}: {}", candidate.path, error.what()));
     }
   }

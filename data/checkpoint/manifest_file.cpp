@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
-#include <fstream>
 
 #include "data/checkpoint/tensor_hash.h"
 #include "data/files/output_file.h"
+#include "data/files/posix_file.h"
 #include "runtime/json_lines.h"
 
 namespace carillon {
@@ -49,6 +49,8 @@ void write_manifest_file(const std::string& path, const Manifest& manifest) {
   file.commit();
 }
 
+std::string folder_of_step(int64_t step) { return fmt::format("step-{:08}", step); }
+
 int64_t step_of_folder(const std::string& path) {
   fs::path folder(path);
   if (folder.filename().empty()) folder = folder.parent_path();
@@ -56,28 +58,48 @@ int64_t step_of_folder(const std::string& path) {
   int64_t step = -1;
   if (!name.starts_with("step-")) return -1;
   const auto [end, error] = std::from_chars(name.data() + 5, name.data() + name.size(), step);
-  return error == std::errc() && end == name.data() + name.size() && step >= 0 ? step : -1;
+  if (error != std::errc() || step < 0) return -1;
+  return name == folder_of_step(step) ? step : -1;  // two spellings of one step would be two truths
 }
 
 std::vector<CheckpointFolder> list_checkpoints(const std::string& folder) {
   std::vector<CheckpointFolder> found;
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    const int64_t step = step_of_folder(entry.path());
-    if (step >= 0) found.push_back({step, entry.path()});
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    const int64_t step = step_of_folder(entry->path());
+    if (step >= 0) found.push_back({step, entry->path()});
   }
+  if (error && error != std::errc::no_such_file_or_directory && error != std::errc::not_a_directory)
+    fail(ExitCode::kInputOutput, "the checkpoints cannot be listed ({}), {}, check the disk and start again",
+         error.message(), folder);
   std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.step > b.step; });
   return found;
 }
 
+Manifest glance_at_checkpoint(const std::string& folder) {
+  std::error_code error;
+  const fs::file_status status = fs::symlink_status(folder, error);
+  if (!fs::is_directory(status))
+    fail(ExitCode::kBadInput, "is {}, {}, put the checkpoint's folder itself there",
+         fs::is_symlink(status) ? "a symbolic link" : "no folder", folder);
+  Manifest manifest = read_manifest(folder);
+  as_part_of_checkpoint([&] { InputFile(folder + "/state.h5", Links::kRefuse); });
+  return manifest;
+}
+
+void as_part_of_checkpoint(const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::kMissingInput) throw;
+    fail(ExitCode::kBadInput, "the checkpoint is not whole: {}", error.what());
+  }
+}
+
 Manifest read_manifest(const std::string& folder) {
   const std::string path = (fs::path(folder) / "manifest.json").string();
-  std::ifstream file(path, std::ios::binary);
-  if (!file) fail(ExitCode::kBadInput, "there is no manifest, {}, the checkpoint is not whole: use another", path);
-  std::error_code error;
-  if (const auto size = fs::file_size(path, error); error || static_cast<int64_t>(size) > kLargestManifest)
-    fail(ExitCode::kBadInput, "the manifest is larger than any real one, {}, use another checkpoint", path);
-  std::string text(std::istreambuf_iterator<char>(file), {});
+  std::string text;
+  as_part_of_checkpoint([&] { text = read_whole_file(path, kLargestManifest, Links::kRefuse); });
   std::string hash = kZeros;
   if (!swap_hash(text, hash) || text_hash(text) != hash)
     fail(ExitCode::kBadInput, "the manifest does not match its own hash, {}, use another checkpoint", path);

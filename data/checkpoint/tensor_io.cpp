@@ -16,6 +16,7 @@
 
 #include "data/checkpoint/stored_values.h"
 #include "data/checkpoint/tensor_hash.h"
+#include "data/files/posix_file.h"
 #include "runtime/backend.h"
 #include "runtime/check.h"
 
@@ -133,44 +134,21 @@ void add_hash(TensorPart& part, const Rectangle& block, const void* data) {
                                          std::memory_order_relaxed);
 }
 
-void write_all(int descriptor, const TensorPart& part, const std::string& path, int64_t place, const char* data,
-               int64_t bytes) {
-  while (bytes > 0) {
-    const ssize_t written = pwrite(descriptor, data, static_cast<size_t>(bytes), place);
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0)
-      fail(ExitCode::kInputOutput, "tensor {} cannot be written ({}), {}, check space and disk and start again",
-           part.name, std::strerror(errno), path);
-    place += written, data += written, bytes -= written;
-  }
+void put(int descriptor, const TensorPart& part, const std::string& path, int64_t place, const char* data,
+         int64_t bytes) {
+  if (const int reason = write_all(descriptor, place, data, bytes))
+    fail_to_write("tensor " + part.name + " cannot be written", reason, path);
 }
 
-void read_all(int descriptor, const TensorPart& part, const std::string& path, int64_t place, char* data,
-              int64_t bytes) {
-  while (bytes > 0) {
-    const ssize_t count = pread(descriptor, data, static_cast<size_t>(bytes), place);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0)
-      fail(ExitCode::kInputOutput, "tensor {} cannot be read ({}), {}, check the disk", part.name, std::strerror(errno),
-           path);
-    if (count == 0) fail(ExitCode::kBadInput, "tensor {} is cut off, {}, restore the file", part.name, path);
-    place += count, data += count, bytes -= count;
-  }
-}
-
-// A descriptor of its own for every list: the kernel reads ahead by descriptor.
+// Opened anew for every list: the kernel reads ahead by descriptor.
 struct OpenToRead {
-  int descriptor;
-  explicit OpenToRead(const std::string& path) : descriptor(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    if (descriptor < 0)
-      fail(ExitCode::kInputOutput, "cannot be opened ({}), {}, check the disk", std::strerror(errno), path);
-    (void)posix_fadvise(descriptor, 0, 0, POSIX_FADV_SEQUENTIAL);
+  InputFile file;
+  explicit OpenToRead(const std::string& path) : file(path, Links::kRefuse) {
+    (void)posix_fadvise(file.descriptor(), 0, 0, POSIX_FADV_SEQUENTIAL);
   }
-  OpenToRead(const OpenToRead&) = delete;
-  ~OpenToRead() { close(descriptor); }
 };
 
-void read_run(const OpenToRead& file, const std::string& path, const Run& run, std::vector<char>& buffer) {
+void read_run(const OpenToRead& source, const Run& run, std::vector<char>& buffer) {
   TensorPart& part = *run.part;
   const bool in_place = part.to && stored_type(part.to.dtype()) == part.type;
   for_each_block(run, [&](const Rectangle& block, int64_t before) {
@@ -183,7 +161,7 @@ void read_run(const OpenToRead& file, const std::string& path, const Run& run, s
       bytes = buffer.data();
     }
     for_each_piece(part, block, [&](int64_t place, int64_t at, int64_t length) {
-      read_all(file.descriptor, part, path, place, bytes + at, length);
+      source.file.read(place, bytes + at, length, "tensor " + part.name);
     });
     add_hash(part, block, bytes);
     if (part.to && !in_place) convert_stored(Tensor(target, part.to.dtype(), {count}), bytes, part.type);
@@ -306,7 +284,7 @@ void write_host_parts(int descriptor, const std::string& path, std::vector<Tenso
       add_hash(*run.part, block, data);
       int64_t from = 0, to = 0;
       for_each_piece(*run.part, block, [&](int64_t place, int64_t at, int64_t bytes) {
-        write_all(descriptor, *run.part, path, place, data + at, bytes);
+        put(descriptor, *run.part, path, place, data + at, bytes);
         if (at == 0) from = place;
         to = place + bytes;
       });
@@ -321,19 +299,16 @@ void write_host_parts(int descriptor, const std::string& path, std::vector<Tenso
 
 void read_host_parts(const std::string& path, std::vector<TensorPart>& parts) {
   for_each_list(lists_of(parts, kBytesToRead), [&](const Runs& runs) {
-    const OpenToRead file(path);
+    const OpenToRead source(path);
     std::vector<char> buffer;
-    for (const Run& run : runs) read_run(file, path, run, buffer);
+    for (const Run& run : runs) read_run(source, run, buffer);
   });
 }
 
 }  // namespace
 
 TensorWriter::TensorWriter(std::string path)
-    : path_(std::move(path)), descriptor_(open(path_.c_str(), O_WRONLY | O_CLOEXEC)) {
-  if (descriptor_ < 0)
-    fail(ExitCode::kInputOutput, "cannot be opened to write ({}), {}, check the disk", std::strerror(errno), path_);
-}
+    : path_(std::move(path)), descriptor_(open_to_write(path_, /*create=*/false)) {}
 
 TensorWriter::~TensorWriter() { close(descriptor_); }
 
@@ -348,9 +323,15 @@ void TensorWriter::write(std::vector<TensorPart>& parts) {
       [&](std::vector<TensorPart>& rows) { write_host_parts(descriptor_, path_, rows); });
 }
 
+void TensorWriter::write_bytes(const TensorPart& part, int64_t place, const char* data, int64_t bytes) {
+  put(descriptor_, part, path_, place, data, bytes);
+}
+
 void TensorWriter::sync() {
-  if (fsync(descriptor_) != 0)
-    fail(ExitCode::kInputOutput, "cannot be synced ({}), {}, check space and disk", std::strerror(errno), path_);
+  int result = 0;
+  do result = fsync(descriptor_);
+  while (result != 0 && errno == EINTR);
+  if (result != 0) fail_to_write("cannot be synced", errno, path_);
 }
 
 void read_parts(const std::string& path, std::vector<TensorPart>& parts) {

@@ -32,11 +32,14 @@ inline constexpr int64_t kStagedBytes = int64_t{64} << 20;
 // A file whose datasets are made and closed, open to be written by any number of ranks of one machine at a time.
 class TensorWriter {
  public:
-  explicit TensorWriter(std::string path);  // error 74
+  explicit TensorWriter(std::string path);  // errors as write()
   ~TensorWriter();
   TensorWriter(const TensorWriter&) = delete;
-  // Error 74 naming tensor and reason. Blocks are handed to the disk as they come, so that sync() finds little left.
+  // Error 74 naming tensor and reason, NoSpace where that is it. Blocks are handed to the disk as they come, so that
+  // sync() finds little left.
   void write(std::vector<TensorPart>& parts);
+  // Bytes of `part` that somebody else hashed, at `place` of the file.
+  void write_bytes(const TensorPart& part, int64_t place, const char* data, int64_t bytes);
   void sync();
 
  private:
@@ -44,7 +47,7 @@ class TensorWriter {
   int descriptor_ = -1;
 };
 
-// Error 65 when the file ends too early, 74 when the disk fails.
+// Error 65 when the file ends too early or is no regular file, 74 when the disk fails.
 void read_parts(const std::string& path, std::vector<TensorPart>& parts);
 
 }  // namespace carillon

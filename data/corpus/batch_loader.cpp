@@ -34,11 +34,12 @@ int64_t BatchLoader::sequence_at(int64_t index) {
   return options_.shuffle ? int64_t{order_of(epoch)[static_cast<size_t>(place)]} : place;
 }
 
-MicroBatch BatchLoader::get(int64_t step, int64_t micro) {
+MicroBatch BatchLoader::get(int64_t taken, int64_t micro) {
+  CHECK(taken >= 0, "sequences taken before", taken);
   CHECK(0 <= micro && micro < options_.accumulation, "no such micro-step", micro, options_.accumulation);
   const int64_t batch = options_.micro_batch;
   for (int64_t row = 0; row < batch; ++row)
-    fill(row, sequence_at(step * block() + (micro * batch + row) * options_.dp_size + options_.dp_rank));
+    fill(row, sequence_at(taken + (micro * batch + row) * options_.dp_size + options_.dp_rank));
   return batch_.view();
 }
 
@@ -49,6 +50,7 @@ void BatchLoader::fill(int64_t row, int64_t sequence) {
   const std::span<const double> weights = store_.weights();
   int64_t at = 0;
   for (const Segment& segment : packing_.sequence(sequence)) {
+    store_.verify(segment.begin, segment.length);
     const int64_t begin = at;
     for (int64_t i = 0; i < segment.length; ++i, ++at) {
       const size_t here = base + static_cast<size_t>(at), from = static_cast<size_t>(segment.begin + i);

@@ -1,9 +1,10 @@
-// Which sequences a step trains on, and what the network is told about them. A pure function of the step: the whole
-// state of the data is one number, the same samples come on every layout and after every resume.
+// Which sequences a step trains on, and what the network is told about them. A pure function of how many sequences were
+// taken before: the whole state of the data is that one number, kept in the checkpoint, and whoever resumes goes on
+// behind the last one, with as many ranks, as large a micro-batch and as much accumulation as it likes.
 //
-// The sequences of an epoch are those of the packing, in file order or shuffled anew each epoch. Step k takes the next
-// `block` = micro_batch · data-parallel ranks · accumulation of them, on across the end of an epoch; data-parallel rank
-// r of D takes sequences r, r + D, … of that block, micro_batch of them a micro-step.
+// The sequences of an epoch are those of the packing, in file order or shuffled anew each epoch; epochs follow one
+// another without end. A step that begins at sequence c takes c … c + block − 1, `block` = micro_batch · data-parallel
+// ranks · accumulation; data-parallel rank r of D takes r, r + D, … of them, micro_batch of them a micro-step.
 #pragma once
 
 #include <cstdint>
@@ -36,10 +37,10 @@ class BatchLoader {
   int64_t block() const { return options_.micro_batch * options_.dp_size * options_.accumulation; }
   const Packing& packing() const { return packing_; }
 
-  // Micro-step `micro` of step `step`, both from 0, for this data-parallel rank: [B, sequence_length], in memory of the
-  // loader's own that the next call overwrites. Behind the last document stands padding; a token's target is -1 at its
-  // document's end and where its weight is 0.
-  MicroBatch get(int64_t step, int64_t micro);
+  // Micro-step `micro` (from 0) of the step before which `taken` sequences were taken, for this data-parallel rank:
+  // [B, sequence_length], in memory of the loader's own that the next call overwrites. Behind the last document stands
+  // padding; a token's target is -1 at its document's end and where its weight is 0.
+  MicroBatch get(int64_t taken, int64_t micro);
 
   // The sequence at `index` of an endless row of epochs.
   int64_t sequence_at(int64_t index);

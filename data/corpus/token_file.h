@@ -2,14 +2,19 @@
 //   tokens          [tokens] uint32
 //   document_begin  [documents + 1] int64: where each document starts
 //   weights         [tokens] float64, weight of each token as a target; absent when all are 1
+//   block_hashes    [⌈tokens / 65536⌉] int64: XXH3 of each block of tokens and their weights
+// and on the root `content_hash`, over document_begin and block_hashes, and `tokenizer_hash`, of the tokenizer that
+// made the ids. Each block is verified when it is first read, at the cost of hashing it (2 GB/s on a busy core); files
+// of before hashes are read without.
 #pragma once
 
 #include <cstdint>
-#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "data/files/hdf5_file.h"
+#include "data/tokenizer/tokenizer.h"
 
 namespace carillon {
 
@@ -17,26 +22,44 @@ class DocumentReader;
 
 class TokenFile {
  public:
-  // Errors: 66 not there, 65 when it is no token file or its parts do not fit together.
+  // Errors: 66 not there, 65 when it is no token file, its parts do not fit together or do not match their hash.
   explicit TokenFile(const std::string& path);
 
   int64_t documents() const { return static_cast<int64_t>(document_begin_.size()) - 1; }
   int64_t tokens() const { return document_begin_.back(); }
   bool weighted() const { return weighted_; }
-  // weights: left empty when the file has none.
+  // "89ab…", 32 digits; nothing in a file of before hashes.
+  const std::optional<std::string>& content_hash() const { return content_hash_; }
+  // 16 digits (name_of_tokenizer); nothing where no tokenizer took part.
+  const std::optional<std::string>& tokenizer_hash() const { return tokenizer_hash_; }
+  // weights: left empty when the file has none. Error 65 naming the tokens that do not match their hash. One thread at
+  // a time.
   void read(int64_t document, std::vector<uint32_t>& tokens, std::vector<double>& weights) const;
+  // Reads all of it once: error 65 where a hash does not match.
+  void verify() const;
 
  private:
+  void load(int64_t block) const;
+
   Hdf5File file_;
-  std::vector<int64_t> document_begin_;
+  std::vector<int64_t> document_begin_, block_hashes_;
+  std::optional<std::string> content_hash_, tokenizer_hash_;
   bool weighted_ = false;
+  // The block read last.
+  mutable int64_t block_ = -1;
+  mutable std::vector<uint32_t> block_tokens_;
+  mutable std::vector<double> block_weights_;
 };
+
+// A tokenizer's hash as files carry it.
+std::string name_of_tokenizer(const Tokenizer& tokenizer);
 
 struct TokenFileCounts {
   int64_t documents = 0;
   int64_t tokens = 0;
 };
-// Writes all documents of `reader` to `path`, whole or not at all. Errors 73, 74 and the reader's.
-TokenFileCounts write_token_file(const std::string& path, DocumentReader& reader);
+// Writes all documents of `reader` to `path`, whole or not at all. `tokenizer`: what makes its texts into ids, if
+// anything. Errors 73, 74 and the reader's.
+TokenFileCounts write_token_file(const std::string& path, DocumentReader& reader, const Tokenizer* tokenizer = nullptr);
 
 }  // namespace carillon

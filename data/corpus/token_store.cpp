@@ -1,9 +1,9 @@
 #include "data/corpus/token_store.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -11,7 +11,9 @@
 #include <fstream>
 
 #include "data/corpus/document_reader.h"
+#include "data/corpus/token_file.h"
 #include "data/files/output_file.h"
+#include "data/files/posix_file.h"
 #include "runtime/error.h"
 #include "runtime/stop_request.h"
 
@@ -21,37 +23,71 @@ namespace {
 namespace fs = std::filesystem;
 
 // Little-endian, 64 bytes, then tokens uint32, weights float64 (if any), document_begin int64, each from a multiple
-// of 8.
+// of 8; then the hashes, uint64 XXH3, of the blocks of kBlock bytes of everything between header and hashes.
 struct Header {
-  char magic[8] = {'C', 'A', 'R', 'T', 'O', 'K', '0', '1'};
+  char magic[8] = {'C', 'A', 'R', 'T', 'O', 'K', '0', '2'};
   int64_t tokens = 0;
   int64_t documents = 0;
   int64_t weights = 0;  // tokens or 0
   int64_t file_size = 0;
-  int64_t reserved[3] = {};
+  int64_t reserved[2] = {};
+  uint64_t hash = 0;  // of the header with 0 here, and of the blocks' hashes
 };
 static_assert(sizeof(Header) == 64);
+constexpr int64_t kBlock = int64_t{256} << 10;
 
 int64_t round_up(int64_t bytes) { return (bytes + 7) / 8 * 8; }
+
+// Bytes between header and hashes.
+int64_t body_of(const Header& header) {
+  return round_up(4 * header.tokens) + 8 * header.weights + 8 * (header.documents + 1);
+}
+int64_t blocks_of(int64_t body) { return (body + kBlock - 1) / kBlock; }
+
+uint64_t hash_of(Header header, const void* hashes, int64_t blocks) {
+  header.hash = 0;
+  return XXH3_64bits_withSeed(hashes, 8 * static_cast<size_t>(blocks), XXH3_64bits(&header, sizeof header));
+}
 
 Header header_of(const MappedFile& file) {
   Header header;
   const Header expected;
-  if (file.size() >= static_cast<int64_t>(sizeof header)) std::memcpy(&header, file.bytes().data(), sizeof header);
-  const int64_t size = 64 + round_up(4 * header.tokens) + 8 * header.weights + 8 * (header.documents + 1);
-  if (file.size() < 64 || std::memcmp(header.magic, expected.magic, 8) != 0 || header.file_size != file.size() ||
-      header.file_size != size)
-    fail(ExitCode::kBadInput, "is no whole token cache, {}, remove it", file.path());
+  const int64_t most = file.size();
+  if (most >= static_cast<int64_t>(sizeof header)) std::memcpy(&header, file.bytes().data(), sizeof header);
+  const auto within = [&](int64_t count) { return 0 <= count && count <= most; };
+  bool good = most >= 64 && std::memcmp(header.magic, expected.magic, 8) == 0 && header.file_size == most &&
+              within(header.tokens) && within(header.documents) &&
+              (header.weights == 0 || header.weights == header.tokens);
+  if (good) {
+    const int64_t body = body_of(header), blocks = blocks_of(body);
+    good = most == 64 + body + 8 * blocks && header.hash == hash_of(header, file.bytes().data() + 64 + body, blocks);
+  }
+  if (!good) fail(ExitCode::kBadInput, "is no whole token cache, {}, remove it", file.path());
   return header;
 }
 
-bool usable(const std::string& path) {
-  if (!fs::exists(path)) return false;
+bool usable(const std::string& path, const std::function<void(const std::string&)>& notice) {
+  std::error_code error;
+  if (!fs::exists(path, error)) return false;
   try {
-    header_of(MappedFile(path));
+    (void)TokenStore(path);
     return true;
-  } catch (const Error&) {
-    return false;  // cut by a full disk or of an older version: made again
+  } catch (const Error& problem) {
+    if (problem.code() != ExitCode::kBadInput) throw;
+    notice(fmt::format("the token cache is made again: {}", problem.what()));
+    return false;
+  }
+}
+
+// What builders that were killed left: a live one writes every few seconds.
+void remove_leftovers(const std::string& folder) {
+  std::error_code error;
+  const auto now = fs::file_time_type::clock::now();
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    std::error_code ignored;
+    if (entry->path().filename().string().find(".tmp-") == std::string::npos) continue;
+    const auto written = fs::last_write_time(entry->path(), ignored);
+    if (!ignored && now - written > std::chrono::hours(24)) fs::remove(entry->path(), ignored);
   }
 }
 
@@ -71,20 +107,15 @@ std::string cache_folder(const std::string& fallback) {
        candidates.back());
 }
 
-std::string key_of(const std::vector<std::string>& paths, const Tokenizer* tokenizer,
+// Two lists of files with one key give the same ids: what they are called plays no part, but how their kind is read.
+std::string key_of(const std::vector<FileContent>& files, const Tokenizer* tokenizer,
                    std::optional<uint32_t> end_of_document, int64_t vocabulary, const ChatRows& chat) {
-  std::string text = fmt::format("1 {} {} {}", vocabulary, end_of_document ? int64_t{*end_of_document} : -1,
+  std::string text = fmt::format("2 {} {} {}", vocabulary, end_of_document ? int64_t{*end_of_document} : -1,
                                  tokenizer ? tokenizer->hash() : 0);
   // The engine's version: when its texts or masks change, so does this number.
   if (chat.chat != nullptr) text += fmt::format(" chat 1 {} {}", chat.chat->hash(), static_cast<int>(chat.train_on));
-  for (const std::string& path : paths) {
-    struct stat status {};
-    if (stat(path.c_str(), &status) != 0)
-      fail(ExitCode::kMissingInput, "there is no such file, {}, correct the path", path);
-    text += fmt::format("\n{} {} {}.{} {}", fs::absolute(path).string(), static_cast<int64_t>(status.st_size),
-                        static_cast<int64_t>(status.st_mtim.tv_sec), static_cast<int64_t>(status.st_mtim.tv_nsec),
-                        static_cast<uint64_t>(status.st_ino));
-  }
+  for (const FileContent& file : files)
+    text += fmt::format("\n{} {} {}", fs::path(file.path).extension().string(), file.size, file.hash);
   const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
   return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
 }
@@ -92,13 +123,14 @@ std::string key_of(const std::vector<std::string>& paths, const Tokenizer* token
 // Weights go to a file of their own first, from the first document that has any; the ones before it count 1.
 class WeightSpool {
  public:
-  explicit WeightSpool(std::string path) : path_(std::move(path)) {}
+  explicit WeightSpool(std::string cache) : cache_(std::move(cache)) {}
   ~WeightSpool() {
     if (!path_.empty()) unlink(path_.c_str());
   }
   void add(const Document& document, int64_t tokens_before) {
     if (document.weights.empty() && !file_.is_open()) return;
     if (!file_.is_open()) {
+      path_ = make_temporary(cache_ + ".weights");
       file_.open(path_, std::ios::binary | std::ios::in | std::ios::out | std::ios::trunc);
       const double one = 1;
       for (int64_t i = 0; i < tokens_before; ++i) put(&one, 1);
@@ -108,11 +140,16 @@ class WeightSpool {
     put(weights.data(), weights.size());
   }
   int64_t count() const { return count_; }
-  void copy_to(OutputFile& output) {
+  template <class Write>
+  void copy_to(Write write) {
     file_.seekg(0);
     std::vector<char> block(1 << 20);
-    while (file_.read(block.data(), static_cast<std::streamsize>(block.size())), file_.gcount() > 0)
-      output.write({block.data(), static_cast<size_t>(file_.gcount())});
+    int64_t bytes = 0;
+    while (file_.read(block.data(), static_cast<std::streamsize>(block.size())), file_.gcount() > 0) {
+      write(std::string_view(block.data(), static_cast<size_t>(file_.gcount())));
+      bytes += file_.gcount();
+    }
+    if (bytes != 8 * count_) fail(ExitCode::kInputOutput, "cannot be read back, {}, check the disk", path_);
   }
 
  private:
@@ -121,9 +158,42 @@ class WeightSpool {
     if (!file_) fail(ExitCode::kInputOutput, "cannot be written, {}, make room or set CARILLON_CACHE", path_);
     count_ += static_cast<int64_t>(count);
   }
-  std::string path_;
+  std::string cache_, path_;
   std::fstream file_;
   int64_t count_ = 0;
+};
+
+// The body of a cache on its way to the file, hashed block by block.
+class HashedBody {
+ public:
+  explicit HashedBody(OutputFile& output) : output_(output), state_(XXH3_createState()) { XXH3_64bits_reset(state_); }
+  ~HashedBody() { XXH3_freeState(state_); }
+  HashedBody(const HashedBody&) = delete;
+  void write(std::string_view bytes) {
+    output_.write(bytes);
+    while (!bytes.empty()) {
+      const auto part = bytes.substr(0, static_cast<size_t>(kBlock - filled_));
+      XXH3_64bits_update(state_, part.data(), part.size());
+      filled_ += static_cast<int64_t>(part.size());
+      bytes.remove_prefix(part.size());
+      if (filled_ == kBlock) end_block();
+    }
+  }
+  const std::vector<uint64_t>& hashes() {
+    if (filled_ > 0) end_block();
+    return hashes_;
+  }
+
+ private:
+  void end_block() {
+    hashes_.push_back(XXH3_64bits_digest(state_));
+    XXH3_64bits_reset(state_);
+    filled_ = 0;
+  }
+  OutputFile& output_;
+  XXH3_state_t* state_;
+  int64_t filled_ = 0;
+  std::vector<uint64_t> hashes_;
 };
 
 std::string_view bytes_of(const void* data, size_t bytes) { return {static_cast<const char*>(data), bytes}; }
@@ -135,7 +205,8 @@ void build_token_cache(const std::string& path, DocumentReader& reader,
   OutputFile output(path);
   Header header;
   output.write(bytes_of(&header, sizeof header));
-  WeightSpool weights(fmt::format("{}.weights.{}", path, getpid()));
+  HashedBody body(output);
+  WeightSpool weights(path);
   std::vector<int64_t> begin{0};
   Document document;
   const auto started = std::chrono::steady_clock::now();
@@ -143,7 +214,7 @@ void build_token_cache(const std::string& path, DocumentReader& reader,
   while (reader.next(document)) {
     stop_point("reading data");
     weights.add(document, header.tokens);
-    output.write(bytes_of(document.tokens.data(), 4 * document.tokens.size()));
+    body.write(bytes_of(document.tokens.data(), 4 * document.tokens.size()));
     header.tokens += static_cast<int64_t>(document.tokens.size());
     begin.push_back(header.tokens);
     const auto now = std::chrono::steady_clock::now();
@@ -157,12 +228,15 @@ void build_token_cache(const std::string& path, DocumentReader& reader,
   if (begin.size() == 1)
     fail(ExitCode::kBadInput, "there is no document in the data, {}, name a file with some", "data.train");
   const std::string padding(static_cast<size_t>(round_up(4 * header.tokens) - 4 * header.tokens), '\0');
-  output.write(padding);
+  body.write(padding);
   header.documents = static_cast<int64_t>(begin.size()) - 1;
   header.weights = weights.count();
-  if (header.weights > 0) weights.copy_to(output);
-  output.write(bytes_of(begin.data(), 8 * begin.size()));
+  if (header.weights > 0) weights.copy_to([&](std::string_view bytes) { body.write(bytes); });
+  body.write(bytes_of(begin.data(), 8 * begin.size()));
+  const std::vector<uint64_t>& hashes = body.hashes();
+  output.write(bytes_of(hashes.data(), 8 * hashes.size()));
   header.file_size = output.size();
+  header.hash = hash_of(header, hashes.data(), static_cast<int64_t>(hashes.size()));
   output.write_at(0, bytes_of(&header, sizeof header));
   output.commit();
 }
@@ -175,29 +249,86 @@ TokenStore::TokenStore(const std::string& path) : file_(path) {
   weights_ = {reinterpret_cast<const double*>(at), static_cast<size_t>(header.weights)};
   at += 8 * header.weights;
   document_begin_ = {reinterpret_cast<const int64_t*>(at), static_cast<size_t>(header.documents + 1)};
+  at += 8 * (header.documents + 1);
+  const int64_t body = body_of(header);
+  hashes_ = {reinterpret_cast<const uint64_t*>(at), static_cast<size_t>(blocks_of(body))};
+  hash_ = header.hash;
+  verified_.resize(hashes_.size());
+  verify_bytes(body - 8 * (header.documents + 1), body);  // packing reads all of them at once
+}
+
+// Bytes [begin, end) of the body.
+void TokenStore::verify_bytes(int64_t begin, int64_t end) const {
+  const int64_t body = static_cast<int64_t>(reinterpret_cast<const std::byte*>(hashes_.data()) - file_.bytes().data()) -
+                       static_cast<int64_t>(sizeof(Header));
+  for (int64_t block = begin / kBlock; block * kBlock < end; ++block) {
+    const auto number = static_cast<size_t>(block);
+    if (verified_[number]) continue;
+    const std::byte* data = file_.bytes().data() + sizeof(Header) + block * kBlock;
+    if (XXH3_64bits(data, static_cast<size_t>(std::min(kBlock, body - block * kBlock))) != hashes_[number]) {
+      unlink(file_.path().c_str());
+      fail(ExitCode::kBadInput,
+           "bytes {} to {} of the token cache do not match their hash, {}, it is removed: start again, which makes it "
+           "anew",
+           64 + block * kBlock, 64 + std::min(body, (block + 1) * kBlock) - 1, file_.path());
+    }
+    verified_[number] = true;
+  }
+}
+
+void TokenStore::verify(int64_t begin, int64_t count) const {
+  if (count <= 0) return;
+  verify_bytes(4 * begin, 4 * (begin + count));
+  if (weights_.empty()) return;
+  const int64_t before = round_up(4 * token_count());
+  verify_bytes(before + 8 * begin, before + 8 * (begin + count));
 }
 
 TokenStore TokenStore::open(Communicator& world, const std::vector<std::string>& paths, const Tokenizer* tokenizer,
                             std::optional<uint32_t> end_of_document, int64_t vocabulary,
                             const std::string& fallback_folder, const std::function<void(const std::string&)>& notice,
                             const ChatRows& chat) {
+  const DocumentReaderOptions options{tokenizer, end_of_document, vocabulary, /*count_bytes=*/false,
+                                      chat.chat, chat.train_on};
+  agree(world, [&] { DocumentReader(paths, options); });  // what it can say of the names alone
+  const std::vector<FileContent> sources = agree_on_content(world, paths);
+  const std::string key = key_of(sources, tokenizer, end_of_document, vocabulary, chat);
+  const std::vector<int> machines = machines_of_ranks(world);
   std::string path;
   const auto make = [&] {
-    path =
-        cache_folder(fallback_folder) + "/" + key_of(paths, tokenizer, end_of_document, vocabulary, chat) + ".tokens";
-    if (usable(path)) return;
-    DocumentReader reader(paths, {tokenizer, end_of_document, vocabulary, /*count_bytes=*/false, chat.chat, chat.train_on});
+    const std::string folder = cache_folder(fallback_folder);
+    path = folder + "/" + key + ".tokens";
+    if (usable(path, notice)) return;
+    remove_leftovers(folder);
+    DocumentReader reader(paths, options);
     build_token_cache(path, reader, notice);
   };
-  // Rank 0 first; ranks of other nodes that do not see its file make their own.
+  // Rank 0 first; then one rank of each machine that does not see its file; then whoever sees neither.
+  const int first_here = static_cast<int>(
+      std::find(machines.begin(), machines.end(), machines[static_cast<size_t>(world.rank())]) - machines.begin());
   agree(world, [&] {
     if (world.rank() == 0) make();
   });
+  agree(world, [&] {
+    if (world.rank() != 0 && world.rank() == first_here) make();
+  });
   std::optional<TokenStore> store;
   agree(world, [&] {
-    if (world.rank() != 0) make();
+    if (world.rank() != first_here) make();
     store = TokenStore(path);
+    store->sources_ = sources;
+    for (const std::string& file : paths) {
+      if (!file.ends_with(".h5") || tokenizer == nullptr) continue;
+      const auto theirs = TokenFile(file).tokenizer_hash();
+      if (theirs && *theirs != name_of_tokenizer(*tokenizer))
+        notice(
+            fmt::format("{} was made by another tokenizer (hash {}) than the model's ({}, hash {}): its ids may mean "
+                        "other tokens",
+                        file, *theirs, tokenizer->path(), name_of_tokenizer(*tokenizer)));
+    }
   });
+  require_same_text(world, "the tokens made of " + fmt::format("{}", fmt::join(paths, ", ")),
+                    fmt::format("{:016x}", store->hash_));
   return std::move(*store);
 }
 

@@ -1,5 +1,9 @@
 // All training tokens concatenated, memory-mapped: read, checked and tokenised once into a cache file that all
 // ranks of a node share and later runs find again. Files larger than memory work.
+//
+// The cache is found by content: the hash of every byte of the data's files, of the tokenizer, and of what else decides
+// about ids. That costs one read of the files a start and machine, shared by its ranks. The cache's own bytes are
+// hashed in blocks; a block is verified when it is first used (2 GB/s on a busy core), so a start does not wait for it.
 #pragma once
 
 #include <functional>
@@ -10,6 +14,7 @@
 
 #include "data/chat/chat_template.h"
 #include "data/files/mapped_file.h"
+#include "data/files/same_files.h"
 #include "data/tokenizer/tokenizer.h"
 #include "parallel/transport/communicator.h"
 
@@ -24,9 +29,9 @@ struct ChatRows {
 class TokenStore {
  public:
   // The cache lies in $CARILLON_CACHE, else $XDG_CACHE_HOME/carillon, else ~/.cache/carillon, else (none of them
-  // writable) in `fallback_folder`/.cache; its name is a hash of the files' names, sizes and times, the tokenizer, the
-  // vocabulary and the end-of-document token. Collective; errors as DocumentReader's, and 73 when no folder is
-  // writable.
+  // writable) in `fallback_folder`/.cache. A cache that is not whole is made again. `notice` hears about progress, and
+  // of token files that another tokenizer made. Collective; errors as DocumentReader's and agree_on_content's, and 73
+  // when no folder is writable.
   static TokenStore open(Communicator& world, const std::vector<std::string>& paths, const Tokenizer* tokenizer,
                          std::optional<uint32_t> end_of_document, int64_t vocabulary,
                          const std::string& fallback_folder, const std::function<void(const std::string&)>& notice,
@@ -40,14 +45,26 @@ class TokenStore {
   // Weight of each token as a target; empty: all 1.
   std::span<const double> weights() const { return weights_; }
 
+  // Compares tokens [begin, begin + count) with their hashes, once; to be called before they are used. Error 65; the
+  // damaged file is removed, so that the next start makes it anew. One thread at a time.
+  void verify(int64_t begin, int64_t count) const;
+  // The data's files as they were read; nothing in a store that was opened by its path.
+  const std::vector<FileContent>& sources() const { return sources_; }
+
   // A cache file that was built before. Error 65 when it is not whole.
   explicit TokenStore(const std::string& path);
 
  private:
+  void verify_bytes(int64_t begin, int64_t end) const;
+
   MappedFile file_;
   std::span<const uint32_t> tokens_;
   std::span<const double> weights_;
   std::span<const int64_t> document_begin_;
+  std::span<const uint64_t> hashes_;  // of the blocks
+  uint64_t hash_ = 0;                 // of the header and of these
+  mutable std::vector<bool> verified_;
+  std::vector<FileContent> sources_;
 };
 
 class DocumentReader;

@@ -10,10 +10,12 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 #include <set>
 #include <vector>
 
+#include "data/files/hdf5_driver.h"
 #include "data/files/hdf5_library.h"
 #include "data/files/packed_text.h"
 #include "data/files/sealed_process.h"
@@ -33,17 +35,14 @@ constexpr int64_t kBytesAtOnce = int64_t{16} << 20;
 
 [[noreturn]] void damaged(const std::string& what) { throw Error(ExitCode::kBadInput, what); }
 
-// The library failed: was it the disk? Its messages hold the system's error number as text.
+// How this process reaches the file; says whether it was the disk that failed.
+Hdf5Disk& disk() {
+  static Hdf5Disk only;
+  return only;
+}
+
 [[noreturn]] void library_failed(const std::string& what) {
-  int disk = 0;
-  const auto look = [](unsigned, const H5E_error2_t* error, void* found) -> herr_t {
-    const std::string text = error->desc != nullptr ? error->desc : "";
-    for (const int reason : {EIO, ESTALE, ETIMEDOUT, ENOMEM, EAGAIN})
-      if (text.find("errno = " + std::to_string(reason) + ",") != std::string::npos) *static_cast<int*>(found) = reason;
-    return 0;
-  };
-  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, look, &disk);
-  if (disk != 0) throw Error(ExitCode::kInputOutput, what + " (" + std::strerror(disk) + ")");
+  if (disk().error != 0) throw Error(ExitCode::kInputOutput, what + " (" + std::strerror(disk().error) + ")");
   damaged(what);
 }
 
@@ -383,8 +382,8 @@ int serve(int count, char** arguments) {
     limit(RLIMIT_CORE, 0, 0);
     limit(RLIMIT_NPROC, 0, 0);
     prepare_hdf5();
-    const std::string path = "/proc/self/fd/" + std::to_string(kHdf5ChildFile);
-    const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
+    disk() = {.descriptor = kHdf5ChildFile, .size = size};
+    const hid_t file = H5Fopen("file", H5F_ACC_RDONLY, disk_access(disk()));
     if (file < 0) library_failed("is no HDF5 file or is cut short");
     seal_process();
     if (std::string_view(arguments[1]) == "describe")

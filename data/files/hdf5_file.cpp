@@ -4,12 +4,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <mutex>
 #include <utility>
 
 #include "data/files/hdf5_library.h"
 #include "data/files/hdf5_state.h"
-#include "parallel/transport/mpi_native.h"
 #include "runtime/check.h"
 
 namespace carillon {
@@ -77,36 +77,36 @@ StoredType stored_type(DType dtype) {
 }
 
 Hdf5File::State::~State() {
-  if (descriptor >= 0) ::close(descriptor);
+  // In good order also after an error: HDF5 was told of no failed write (hdf5_driver.h).
+  if (file >= 0) {
+    const std::lock_guard lock(library_mutex());
+    H5Fclose(file);
+  }
+  if (disk.descriptor >= 0) ::close(disk.descriptor);
   for (const auto& [name, number] : unpacked) ::close(number);
+}
+
+void Hdf5File::State::check_written(const std::string& what, bool good) const {
+  if (disk.error != 0 || !good) fail_to_write(what + " cannot be written", disk.error != 0 ? disk.error : EIO, path);
 }
 
 Hdf5File::Hdf5File(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Hdf5File::Hdf5File(Hdf5File&&) noexcept = default;
-
-Hdf5File::~Hdf5File() {
-  // A file that is closed collectively is left alone on the way out of an error: the other ranks may not come.
-  if (!state_ || state_->file < 0 || state_->collective) return;
-  const std::lock_guard lock(library_mutex());
-  H5Fclose(state_->file);
-}
+Hdf5File::~Hdf5File() = default;
 
 const std::string& Hdf5File::path() const { return state_->path; }
 
-Hdf5File Hdf5File::create(const std::string& path, Communicator& group) {
+Hdf5File Hdf5File::create(const std::string& path) {
   const std::lock_guard lock(library_mutex());
   prepare_hdf5();
   auto state = std::make_unique<State>();
   state->path = path;
-  const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+  state->disk.descriptor = open_to_write(path, /*create=*/true);
+  const Hdf5Handle access(disk_access(state->disk), H5Pclose);
   H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110);
   H5Pset_alignment(access, 4096, 4096);
-  if (const auto native = mpi_native(group); native && group.size() > 1) {
-    H5Pset_fapl_mpio(access, *native, MPI_INFO_NULL);
-    state->collective = true;
-  }
   state->file = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access);
-  if (state->file < 0) fail(ExitCode::kCannotCreate, "cannot be created, {}, check that the folder is writable", path);
+  state->check_written("the file", state->file >= 0);
   return Hdf5File(std::move(state));
 }
 
@@ -122,15 +122,13 @@ void Hdf5File::create_dataset(const Dataset& dataset) {
   const Hdf5Handle id(
       H5Dcreate2(state_->file, dataset.name.c_str(), hdf5_type(dataset.type), space, links, creation, H5P_DEFAULT),
       H5Dclose);
-  if (!id.valid())
-    fail(ExitCode::kInputOutput, "dataset {} cannot be made, {}, check the disk", dataset.name, state_->path);
+  state_->check_written("dataset " + dataset.name, id.valid());
   if (dataset.type == StoredType::kBFloat16) put_text(id, "dtype", "bfloat16", state_->path);
 }
 
 namespace {
 
-// The pieces of a rectangle along its rows, each within one call's limit; `visit(offset, extent, first element)`. The
-// number of pieces follows from the global shape, so that collective calls are as many on every rank.
+// The pieces of a rectangle along its rows, each within one call's limit; `visit(offset, extent, first element)`.
 template <class Visit>
 void for_each_piece(const Rectangle& rectangle, int64_t element_bytes, Visit visit) {
   int64_t global = element_bytes;
@@ -168,7 +166,6 @@ void Hdf5File::write(const std::string& name, const Rectangle& rectangle, const 
   const Hdf5Handle id(H5Dopen2(state_->file, name.c_str(), H5P_DEFAULT), H5Dclose);
   const Hdf5Handle type(H5Dget_type(id), H5Tclose);
   const Hdf5Handle transfer(H5Pcreate(H5P_DATASET_XFER), H5Pclose);
-  if (state_->collective) H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE);
   const int64_t width = static_cast<int64_t>(H5Tget_size(type));
   bool good = id.valid();
   for_each_piece(rectangle, width, [&](const auto& offset, const auto& extent, int64_t first) {
@@ -178,9 +175,7 @@ void Hdf5File::write(const std::string& name, const Rectangle& rectangle, const 
     const Hdf5Handle memory = memory_space(extent);
     good = H5Dwrite(id, type, memory, space, transfer, static_cast<const char*>(data) + first * width) >= 0;
   });
-  if (!good)
-    fail(ExitCode::kInputOutput, "tensor {} cannot be written, {}, check space and disk and start again", name,
-         state_->path);
+  state_->check_written("tensor " + name, good);
 }
 
 std::optional<int64_t> Hdf5File::place_of(const std::string& name) const {
@@ -209,14 +204,22 @@ void Hdf5File::set_attribute(const std::string& name, const std::string& text) {
   put_text(state_->file, name, text, state_->path);
 }
 
+void Hdf5File::set_short_attribute(const std::string& name, const std::string& text) {
+  const std::lock_guard lock(library_mutex());
+  const Hdf5Handle type(H5Tcopy(H5T_C_S1), H5Tclose);
+  H5Tset_size(type, text.size() + 1);
+  const Hdf5Handle space(H5Screate(H5S_SCALAR), H5Sclose);
+  const Hdf5Handle attribute(H5Acreate2(state_->file, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
+  state_->check_written("attribute " + name, attribute.valid() && H5Awrite(attribute, type, text.c_str()) >= 0);
+}
+
 void Hdf5File::set_bytes_attribute(const std::string& name, std::string_view bytes) {
   const std::lock_guard lock(library_mutex());
   const hsize_t count = bytes.size();
   const Hdf5Handle space(H5Screate_simple(1, &count, nullptr), H5Sclose);
   const Hdf5Handle attribute(H5Acreate2(state_->file, name.c_str(), H5T_STD_U8LE, space, H5P_DEFAULT, H5P_DEFAULT),
                              H5Aclose);
-  if (!attribute.valid() || H5Awrite(attribute, H5T_STD_U8LE, bytes.data()) < 0)
-    fail(ExitCode::kInputOutput, "attribute {} cannot be written, {}, check the disk", name, state_->path);
+  state_->check_written("attribute " + name, attribute.valid() && H5Awrite(attribute, H5T_STD_U8LE, bytes.data()) >= 0);
 }
 
 void Hdf5File::set_dataset_attribute(const std::string& dataset, const std::string& name, const std::string& text) {
@@ -230,9 +233,7 @@ void Hdf5File::close() {
   const bool flushed = H5Fflush(state_->file, H5F_SCOPE_GLOBAL) >= 0;
   const bool closed = H5Fclose(state_->file) >= 0;
   state_->file = -1;
-  if (!flushed || !closed)
-    fail(ExitCode::kInputOutput, "cannot be written to its end, {}, check space and disk and start again",
-         state_->path);
+  state_->check_written("the end of the file", flushed && closed);
 }
 
 }  // namespace carillon

@@ -1,8 +1,9 @@
 // HDF5 files as this project uses them: named datasets of one element type at their global shape, read and written by
-// rectangles, and text attributes.
+// rectangles, and attributes.
 //
-// Writing goes through the HDF5 library, every call's result checked. Reading does not: what a file holds is found out
-// by a limited process (hdf5_description.h), and the elements are read as plain bytes.
+// Writing goes through the HDF5 library and from there to the disk on a way of our own (hdf5_driver.h), every call's
+// result checked. Reading does not: what a file holds is found out by a limited process (hdf5_description.h), and the
+// elements are read as plain bytes.
 //
 // Written with library version bounds V110, so that all metadata carries checksums; payload has none, its hashes stand
 // in the manifest (checkpoint.h). Files open in h5py and h5dump without help; bfloat16 is a 16-bit float type (1 sign,
@@ -17,6 +18,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/files/posix_file.h"
 #include "parallel/shard.h"
 #include "parallel/transport/communicator.h"
 #include "runtime/tensor.h"
@@ -38,11 +40,11 @@ class Hdf5File {
     std::vector<int64_t> shape;
   };
 
-  // For reading, by this rank alone. Errors: 66 not there; 65 no HDF5 file, damaged, or with a member that is no plain
-  // array of numbers of its own (a link, another file's bytes, a size beyond the file); 74 the disk.
-  static Hdf5File open(const std::string& path);
-  // A new file, or error 73. With an MPI group: collective, all ranks make the same calls; otherwise one rank alone.
-  static Hdf5File create(const std::string& path, Communicator& group);
+  // For reading, by this rank alone. Errors: 66 not there; 65 no regular file, no HDF5 file, damaged, or with a member
+  // that is no plain array of numbers of its own (a link, another file's bytes, a size beyond the file); 74 the disk.
+  static Hdf5File open(const std::string& path, Links links = Links::kFollow);
+  // A new file, by one rank alone, or what was at `path` emptied. Errors 74, of them NoSpace.
+  static Hdf5File create(const std::string& path);
   Hdf5File(Hdf5File&&) noexcept;
   ~Hdf5File();
 
@@ -57,19 +59,22 @@ class Hdf5File {
   // as they are (chunked, compressed, in other files).
   std::optional<int64_t> place_of(const std::string& name) const;
 
-  // `data`: packed elements of the rectangle, of the dataset's own type. A collective write takes part with an empty
-  // rectangle too. Errors 74; a read of a damaged dataset 65.
+  // `data`: packed elements of the rectangle, of the dataset's own type. Errors 74, of a write NoSpace among them; a
+  // read of a damaged dataset 65.
   void write(const std::string& name, const Rectangle& rectangle, const void* data);
   void read(const std::string& name, const Rectangle& rectangle, void* data) const;
 
   void set_attribute(const std::string& name, const std::string& text);  // on the root
+  // The same for a few ASCII characters, kept where checksums cover them: texts of any length lie in a heap without,
+  // and HDF5 1.10 crashes on a damaged one.
+  void set_short_attribute(const std::string& name, const std::string& text);
   void set_dataset_attribute(const std::string& dataset, const std::string& name, const std::string& text);
   void set_bytes_attribute(const std::string& name, std::string_view bytes);  // on the root, [n] uint8
   // A text or the bytes of the root's attribute; error 65 when it is there but is something else.
   std::optional<std::string> attribute(const std::string& name) const;
   std::vector<std::string> attribute_names() const;
 
-  // Flushes and closes, checked; without it the destructor closes and swallows errors.
+  // Flushes and closes, checked; without it the destructor closes and leaves errors unsaid.
   void close();
 
  private:

@@ -7,7 +7,6 @@
 #include <filesystem>
 
 #include "data/files/hdf5_state.h"
-#include "data/files/regular_file.h"
 #include "runtime/check.h"
 
 namespace carillon {
@@ -61,13 +60,11 @@ void for_each_run(const Rectangle& rectangle, Visit visit) {
 
 }  // namespace
 
-Hdf5File Hdf5File::open(const std::string& path) {
+Hdf5File Hdf5File::open(const std::string& path, Links links) {
   auto state = std::make_unique<State>();
   state->path = path;
-  const OpenedFile file = open_regular_file(path);
-  state->descriptor = file.descriptor;
-  state->size = file.size;
-  state->description = describe_hdf5(file.descriptor, file.size, path);
+  state->input = std::make_unique<InputFile>(path, links);
+  state->description = describe_hdf5(state->input->descriptor(), state->input->size(), path);
   return Hdf5File(std::move(state));
 }
 
@@ -101,7 +98,7 @@ void Hdf5File::read(const std::string& name, const Rectangle& rectangle, void* d
   const Hdf5Description::Entry& entry = readable(state_->description, name, state_->path);
   CHECK(rectangle.global_shape == entry.dataset.shape, "a rectangle of another shape", name);
   if (rectangle.empty()) return;
-  int descriptor = state_->descriptor;
+  int descriptor = state_->input->descriptor();
   int64_t begin = entry.place;
   if (begin < 0) {
     const std::lock_guard lock(state_->unpacking);
@@ -109,7 +106,7 @@ void Hdf5File::read(const std::string& name, const Rectangle& rectangle, void* d
     if (unpacked < 0) {
       const int target = unnamed_file();
       try {
-        unpack_hdf5(state_->descriptor, state_->size, state_->path, entry.dataset, target);
+        unpack_hdf5(state_->input->descriptor(), state_->input->size(), state_->path, entry.dataset, target);
       } catch (...) {
         ::close(target);
         throw;

@@ -2,12 +2,15 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 
 #include "data/files/hdf5_description.h"
+#include "data/files/hdf5_driver.h"
 #include "data/files/hdf5_file.h"
+#include "data/files/posix_file.h"
 
 namespace carillon {
 
@@ -16,16 +19,17 @@ struct Hdf5File::State {
 
   // Written through the library.
   int64_t file = -1;  // its hid_t
-  bool collective = false;
+  Hdf5Disk disk;
 
   // Read past the library.
-  int descriptor = -1;
-  int64_t size = 0;
+  std::unique_ptr<InputFile> input;
   Hdf5Description description;
   std::map<std::string, int> unpacked;  // datasets in chunks: an unnamed file with their packed elements
   std::mutex unpacking;
 
   ~State();
+  // After a write: throws what the disk said meanwhile.
+  void check_written(const std::string& what, bool good) const;
 };
 
 }  // namespace carillon

@@ -7,24 +7,19 @@
 #include <cstring>
 #include <utility>
 
-#include "data/files/regular_file.h"
+#include "data/files/posix_file.h"
 #include "runtime/error.h"
 
 namespace carillon {
 
 MappedFile::MappedFile(const std::string& path) : path_(path) {
-  const OpenedFile file = open_regular_file(path);
-  const int descriptor = file.descriptor;
-  size_ = file.size;
+  const InputFile file(path);
+  size_ = file.size();
   if (size_ > 0) {
-    void* data = mmap(nullptr, static_cast<size_t>(size_), PROT_READ, MAP_SHARED, descriptor, 0);
-    const int reason = errno;
-    close(descriptor);
+    void* data = mmap(nullptr, static_cast<size_t>(size_), PROT_READ, MAP_SHARED, file.descriptor(), 0);
     if (data == MAP_FAILED)
-      fail(ExitCode::kInputOutput, "cannot be mapped ({}), {}, check the disk", std::strerror(reason), path);
+      fail(ExitCode::kInputOutput, "cannot be mapped ({}), {}, check the disk", std::strerror(errno), path);
     data_ = static_cast<const std::byte*>(data);
-  } else {
-    close(descriptor);
   }
 }
 

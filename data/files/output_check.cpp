@@ -7,7 +7,7 @@
 #include <optional>
 
 #include "data/files/hdf5_file.h"
-#include "data/files/regular_file.h"
+#include "data/files/posix_file.h"
 #include "runtime/error.h"
 #include "runtime/parse_json.h"
 
@@ -46,11 +46,9 @@ std::string found_in(const Identity& wanted, const std::string& input) {
 constexpr int64_t kBeginning = 1 << 16;
 
 std::string beginning_of(const std::string& path) {
-  const OpenedFile file = open_regular_file(path);
-  std::string text(static_cast<size_t>(std::min(file.size, kBeginning)), '\0');
-  const ssize_t count = ::pread(file.descriptor, text.data(), text.size(), 0);
-  ::close(file.descriptor);
-  text.resize(static_cast<size_t>(std::max<ssize_t>(count, 0)));
+  const InputFile file(path);
+  std::string text(static_cast<size_t>(std::min(file.size(), kBeginning)), '\0');
+  file.read(0, text.data(), static_cast<int64_t>(text.size()));
   return text;
 }
 

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "data/files/posix_file.h"
 #include "runtime/check.h"
 
 namespace carillon {
@@ -28,17 +29,13 @@ OutputFile::OutputFile(std::string path) : path_(std::move(path)) {
   const auto status = std::filesystem::status(path_, error);
   if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
     descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
+    if (descriptor_ < 0)
+      fail(ExitCode::kCannotCreate, "cannot be opened to write ({}), {}, make it writable", std::strerror(errno),
+           path_);
   } else {
-    temporary_ = path_ + ".tmp-XXXXXX";
-    descriptor_ = ::mkostemp(temporary_.data(), O_CLOEXEC);
+    temporary_ = make_temporary(path_);
+    descriptor_ = open_to_write(temporary_, /*create=*/false);
   }
-  if (descriptor_ < 0)
-    fail(ExitCode::kCannotCreate, "cannot create a file ({}), {}, check that the folder exists and is writable",
-         std::strerror(errno), path_);
-  if (temporary_.empty()) return;
-  const mode_t mask = ::umask(0);
-  ::umask(mask);
-  (void)::fchmod(descriptor_, 0666 & ~mask);  // mkostemp gives 0600; a refusal only leaves it private
 }
 
 OutputFile::~OutputFile() {
@@ -47,10 +44,7 @@ OutputFile::~OutputFile() {
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
-void OutputFile::fail_with(const char* what) const {
-  fail(ExitCode::kInputOutput, "{} failed ({}), {}, free space or check the disk and run again", what,
-       std::strerror(errno), path_);
-}
+void OutputFile::fail_with(const char* what) const { fail_to_write(std::string(what) + " failed", errno, path_); }
 
 void OutputFile::write(std::string_view bytes) {
   buffer_.append(bytes);
@@ -84,23 +78,19 @@ void OutputFile::write_at(int64_t offset, std::string_view bytes) {
 void OutputFile::commit() {
   CHECK(descriptor_ >= 0, "commit() once");
   flush();
-  if (!temporary_.empty() && ::fsync(descriptor_) != 0) fail_with("syncing");
+  if (!temporary_.empty()) {
+    int result = 0;
+    do result = ::fsync(descriptor_);
+    while (result != 0 && errno == EINTR);
+    if (result != 0) fail_with("syncing");
+  }
   if (!temporary_.empty() && std::rename(temporary_.c_str(), path_.c_str()) != 0) fail_with("renaming");
   const bool closed = ::close(descriptor_) == 0;
   descriptor_ = -1;
   if (!closed) fail_with("closing");
 }
 
-TemporaryFile::TemporaryFile(std::string path) : path_(std::move(path)), name_(path_ + ".tmp-XXXXXX") {
-  const int descriptor = ::mkostemp(name_.data(), O_CLOEXEC);
-  if (descriptor < 0)
-    fail(ExitCode::kCannotCreate, "cannot create a file ({}), {}, check that the folder exists and is writable",
-         std::strerror(errno), path_);
-  const mode_t mask = ::umask(0);
-  ::umask(mask);
-  (void)::fchmod(descriptor, 0666 & ~mask);
-  ::close(descriptor);
-}
+TemporaryFile::TemporaryFile(std::string path) : path_(std::move(path)), name_(make_temporary(path_)) {}
 
 TemporaryFile::~TemporaryFile() {
   if (!name_.empty()) ::unlink(name_.c_str());

@@ -14,19 +14,33 @@ namespace carillon {
 namespace {
 
 // By name, so that each architecture has its own numbers; the calls that only some have are left out by their absence.
-constexpr unsigned kAllowed[] = {SYS_read,         SYS_pread64,
-                                 SYS_readv,        SYS_write,
-                                 SYS_lseek,        SYS_close,
-                                 SYS_fstat,        SYS_mmap,
-                                 SYS_munmap,       SYS_mremap,
-                                 SYS_mprotect,     SYS_madvise,
-                                 SYS_brk,          SYS_futex,
-                                 SYS_rt_sigreturn, SYS_rt_sigaction,
-                                 SYS_getrusage,    SYS_clock_gettime,
-                                 SYS_exit,         SYS_exit_group,
-                                 SYS_getpid,       SYS_gettid,
-                                 SYS_tgkill,       SYS_rt_sigprocmask,
-                                 SYS_getrandom,    SYS_sched_getaffinity};
+constexpr unsigned kAllowed[] = {SYS_read,
+                                 SYS_pread64,
+                                 SYS_readv,
+                                 SYS_write,
+                                 SYS_lseek,
+                                 SYS_close,
+                                 SYS_fstat,
+                                 SYS_mmap,
+                                 SYS_munmap,
+                                 SYS_mremap,
+                                 SYS_mprotect,
+                                 SYS_madvise,
+                                 SYS_brk,
+                                 SYS_futex,
+                                 SYS_rt_sigreturn,
+                                 SYS_rt_sigaction,
+                                 SYS_getrusage,
+                                 SYS_clock_gettime,
+                                 SYS_exit,
+                                 SYS_exit_group,
+                                 SYS_getpid,
+                                 SYS_gettid,
+                                 SYS_tgkill,
+                                 SYS_rt_sigprocmask,
+                                 SYS_getrandom,
+                                 SYS_sched_getaffinity,
+                                 SYS_clock_nanosleep};
 
 #if defined(__x86_64__)
 constexpr unsigned kArchitecture = AUDIT_ARCH_X86_64;

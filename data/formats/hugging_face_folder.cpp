@@ -41,7 +41,7 @@ const std::map<std::string, StoredType>& readable_types() {
 HuggingFaceFolder::HuggingFaceFolder(const std::string& path) : path_(path) {
   const fs::path folder(path);
   refuse_foreign_model_file(path);
-  config_ = read_text_file((folder / "config.json").string(), kLargestConfig);
+  config_ = read_whole_file((folder / "config.json").string(), kLargestConfig);
   check_json_limits(config_, (folder / "config.json").string());
   std::error_code ignored;
   const bool single = fs::exists(folder / kSingle, ignored), index = fs::exists(folder / kIndex, ignored);
@@ -76,7 +76,7 @@ HuggingFaceFolder::Places HuggingFaceFolder::open_single(const std::string& name
 }
 
 HuggingFaceFolder::Places HuggingFaceFolder::open_index(const std::string& index) {
-  const auto json = parse_json<nlohmann::json>(read_text_file(index, kLargestIndex), index);
+  const auto json = parse_json<nlohmann::json>(read_whole_file(index, kLargestIndex), index);
   if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object())
     fail(ExitCode::kBadInput, "holds no weight_map, {}, fetch the index again", index);
   Places places;
@@ -171,11 +171,11 @@ std::map<std::string, std::string> tokenizer_files_at(const std::string& path) {
   for (const std::string& name : tokenizer_file_names()) {
     // Beside a file that was named, another tokenizer may lie.
     if (!is_folder && (name == "tokenizer.json" || name == "tokenizer.model")) continue;
-    if (fs::exists(folder / name, ignored)) files[name] = read_text_file((folder / name).string());
+    if (fs::exists(folder / name, ignored)) files[name] = read_whole_file((folder / name).string());
   }
   if (!is_folder) {
     const bool sentence_piece = fs::path(path).extension() == ".model";
-    files[sentence_piece ? "tokenizer.model" : "tokenizer.json"] = read_text_file(path);
+    files[sentence_piece ? "tokenizer.model" : "tokenizer.json"] = read_whole_file(path);
   }
   return files;
 }
@@ -183,11 +183,11 @@ std::map<std::string, std::string> tokenizer_files_at(const std::string& path) {
 void refuse_foreign_model_file(const std::string& path) {
   std::error_code ignored;
   if (!fs::is_regular_file(path, ignored)) return;
-  const OpenedFile file = open_regular_file(path);
-  unsigned char head[16] = {};
-  const ssize_t count = ::pread(file.descriptor, head, sizeof head, 0);
-  ::close(file.descriptor);
-  const std::string_view begin(reinterpret_cast<const char*>(head), static_cast<size_t>(std::max<ssize_t>(count, 0)));
+  const InputFile file(path);
+  char head[16] = {};
+  const int64_t count = std::min<int64_t>(file.size(), sizeof head);
+  file.read(0, head, count);
+  const std::string_view begin(head, static_cast<size_t>(count));
   const std::string folder = fs::path(path).has_parent_path() ? fs::path(path).parent_path().string() : ".";
   if (begin.starts_with("GGUF"))
     fail(ExitCode::kBadInput,

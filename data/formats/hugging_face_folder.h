@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "data/files/hdf5_file.h"
-#include "data/files/regular_file.h"
+#include "data/files/posix_file.h"
 #include "data/formats/safetensors.h"
 #include "parallel/shard.h"
 

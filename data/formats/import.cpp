@@ -33,8 +33,7 @@ ImportCounts import_model(const HuggingFaceFolder& folder, const std::string& pa
     total += bytes;
   }
   TemporaryFile temporary(path);
-  const auto alone = solo_communicator("file");
-  Hdf5File file = Hdf5File::create(temporary.name(), *alone);
+  Hdf5File file = Hdf5File::create(temporary.name());
   file.set_attribute("config", folder.config_json());
   file.set_attribute("format_version", std::to_string(kCheckpointFormat));
   for (const auto& [name, content] : tokenizer_files_at(folder.path())) {

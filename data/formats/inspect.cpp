@@ -87,11 +87,16 @@ Json inspect(const std::string& path, const std::function<void(const std::string
   const Hdf5File file = Hdf5File::open(path);
   if (!file.find("tokens")) return inspect_model_file(path, file);
   const TokenFile tokens(path);
-  return {{"kind", "token file"},
-          {"path", path},
-          {"documents", tokens.documents()},
-          {"tokens", tokens.tokens()},
-          {"weighted", tokens.weighted()}};
+  tokens.verify();
+  Json result = {{"kind", "token file"},
+                 {"path", path},
+                 {"documents", tokens.documents()},
+                 {"tokens", tokens.tokens()},
+                 {"weighted", tokens.weighted()},
+                 {"verified", tokens.content_hash().has_value()}};
+  if (tokens.content_hash()) result["content_hash"] = *tokens.content_hash();
+  if (tokens.tokenizer_hash()) result["tokenizer_hash"] = *tokens.tokenizer_hash();
+  return result;
 }
 
 }  // namespace carillon

@@ -21,7 +21,7 @@ bool is_there(const fs::path& path) {
   return fs::exists(path, error);
 }
 
-std::string text_if_there(const fs::path& path) { return is_there(path) ? read_text_file(path.string()) : ""; }
+std::string text_if_there(const fs::path& path) { return is_there(path) ? read_whole_file(path.string()) : ""; }
 
 }  // namespace
 
@@ -47,7 +47,7 @@ std::unique_ptr<Tokenizer> Tokenizer::open(const std::string& path) {
     else
       fail(ExitCode::kMissingInput, "there is neither tokenizer.json nor tokenizer.model, {}, correct the path", path);
   }
-  const std::string text = read_text_file(file.string());
+  const std::string text = read_whole_file(file.string());
   const auto beside = [&](const char* name) { return text_if_there(file.parent_path() / name); };
   const std::string config = beside("tokenizer_config.json"), map = beside("special_tokens_map.json");
   std::unique_ptr<Tokenizer> tokenizer;

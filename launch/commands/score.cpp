@@ -3,6 +3,7 @@
 
 #include "data/files/output_check.h"
 #include "data/files/output_file.h"
+#include "data/files/same_files.h"
 #include "launch/commands/commands.h"
 #include "launch/inference/scorer.h"
 #include "launch/session/session.h"
@@ -68,6 +69,7 @@ ExitCode run_score(Program& program, const CommandLine& line) {
   Session session(program.make_world(), config.parallel, config.runtime, program.notice());
   session.open_model(config.model, config.rope.settings);
   const OpenedModel& model = session.model();
+  require_same_files(session.world(), {config.input});
   std::unique_ptr<Tokenizer> tokenizer;
   std::vector<ScoreDocument> documents;
   agree(session.world(), [&] {
@@ -81,6 +83,8 @@ ExitCode run_score(Program& program, const CommandLine& line) {
     };
     documents = read_score_documents(config.input, model.config.vocab_size, encode);
   });
+  require_same_text(session.world(), "the tokenizer for " + config.input,
+                    tokenizer ? fmt::format("{:016x}", tokenizer->hash()) : "none");
   std::unique_ptr<OutputFile> output;
   agree(session.world(), [&] {
     if (!session.main_rank()) return;

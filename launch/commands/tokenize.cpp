@@ -117,7 +117,7 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
     inputs.insert(inputs.end(), line.files.begin(), line.files.end());
     inputs.push_back(config.tokenizer.value_or(""));
     check_output(config.output, inputs, OutputKind::kTokenFile, config.overwrite);
-    const TokenFileCounts counts = write_token_file(config.output, reader);
+    const TokenFileCounts counts = write_token_file(config.output, reader, tokenizer.get());
     fmt::print("{}: {} documents, {} tokens\n", printable(config.output), counts.documents, counts.tokens);
     if (reader.targets() < reader.tokens())
       fmt::print("{} of {} tokens are targets\n", reader.targets(), reader.tokens());

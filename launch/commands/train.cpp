@@ -5,16 +5,15 @@
 namespace carillon {
 namespace {
 
-// mpirun can start ranks with different command lines; they must not train together.
+// Command lines and files are the same already; the environment may still make another configuration of them.
 void require_same_configuration(Communicator& world, const RunConfig& config) {
   const std::string mine = to_json(config).dump();
   const std::string first = broadcast_text(world, mine);
   agree(world, [&] {
     if (mine == first) return;
     const std::vector<std::string> differences = changes_since(Json::parse(first), config, "rank 0's configuration");
-    fail(ExitCode::kInternal,
-         "rank {} was given another configuration than rank 0{}, on the command line, start all alike", world.rank(),
-         differences.empty() ? "" : " (" + differences.front() + ")");
+    fail(ExitCode::kUsage, "rank {} was given another configuration than rank 0{}, in its environment, start all alike",
+         world.rank(), differences.empty() ? "" : " (" + differences.front() + ")");
   });
 }
 

@@ -275,16 +275,6 @@ void require_way_down(const TrainSection& train, int64_t steps, const std::strin
          train.warmup(steps), steps, where);
 }
 
-int64_t steps_of(const TrainSection& train, int64_t sequences, int64_t block) {
-  if (train.max_steps) return *train.max_steps;
-  const double steps = std::ceil(*train.epochs * static_cast<double>(sequences) / static_cast<double>(block));
-  if (!(steps <= static_cast<double>(kMostSteps)))
-    fail(ExitCode::kUsage, "{} epochs of {} sequences are more than {} steps, in train.epochs, give fewer",
-         *train.epochs, sequences, kMostSteps);
-  require_way_down(train, static_cast<int64_t>(steps), "train.lr_scheduler");
-  return static_cast<int64_t>(steps);
-}
-
 void check_run(const Schema& schema, const RunConfig& config) {
   const auto need = [&](const char* name, const char* example) {
     if (!schema.given(name)) {

@@ -156,9 +156,6 @@ void declare_eval(Schema& schema, EvalSection& section);
 // All of them, and `output`: what `carillon train` takes.
 void declare_run(Schema& schema, RunConfig& config);
 
-// Steps of a run over `sequences` sequences, `block` a step. Error 64 for more than kMostSteps, and for one_cycle whose
-// warm-up takes all of them.
-int64_t steps_of(const TrainSection& train, int64_t sequences, int64_t block);
 // Error 64 for one_cycle without a way down, naming `where`.
 void require_way_down(const TrainSection& train, int64_t steps, const std::string& where);
 

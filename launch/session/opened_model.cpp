@@ -2,9 +2,11 @@
 
 #include <set>
 
+#include "data/files/same_files.h"
 #include "data/formats/fused_source.h"
 #include "launch/session/model_tensors.h"
 #include "launch/session/run_checks.h"
+#include "launch/session/same_inputs.h"
 #include "runtime/foreign_error.h"
 #include "runtime/stop_request.h"
 
@@ -18,6 +20,7 @@ OpenedModel open_model(Communicator& world, const std::string& path, const Json&
     if (world.rank() == 0) resolved = resolve_model_path(path, notice);
   });
   resolved = broadcast_text(world, resolved);
+  require_same_model(world, resolved);
   agree(world, [&] {
     const WorkingOn here(resolved);
     model.source = ModelSource::open(resolved);
@@ -81,6 +84,8 @@ std::unique_ptr<Tokenizer> open_tokenizer(Communicator& world, const std::string
     else if (source != nullptr)
       tokenizer = source->tokenizer();
   });
+  require_same_text(world, tokenizer ? "the tokenizer " + tokenizer->path() : "the model's tokenizer",
+                    tokenizer ? fmt::format("{:016x} {}", tokenizer->hash(), tokenizer->eos().value_or(-1u)) : "none");
   return tokenizer;
 }
 

@@ -22,7 +22,7 @@ class Steps {
 
   // Loss and gradient norm of step `step`; of one without targets zeros.
   std::pair<double, double> take(int64_t step) {
-    const StepSums sums = training_.accumulate(step);
+    const StepSums sums = training_.accumulate(step * training_.loader().block());
     if (sums.weight == 0) return {0, 0};  // a step without targets changes nothing, as in training
     const auto outcome =
         training_.network().optimizer().step(sums.weight, config_.train.learning_rate, config_.train.adamw.beta1);

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "data/files/posix_file.h"
 #include "runtime/json_lines.h"
 
 namespace carillon {
@@ -65,9 +66,10 @@ void cut_records_after(const std::string& path, int64_t step) {
          path);
 }
 
-MetricsFile::MetricsFile(const std::string& folder, int64_t step) : path_(folder + "/metrics.jsonl") {
+MetricsFile::MetricsFile(const std::string& folder, int64_t step)
+    : path_(folder + "/metrics.jsonl"), evals_path_(folder + "/evals.jsonl") {
   cut_records_after(path_, step);
-  cut_records_after(folder + "/evals.jsonl", step);
+  cut_records_after(evals_path_, step);
   descriptor_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   if (descriptor_ < 0)
     fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, make the folder writable", std::strerror(errno), path_);
@@ -85,6 +87,16 @@ void MetricsFile::append(const StepRecord& record) {
            path_);
     written += static_cast<size_t>(count);
   }
+}
+
+void MetricsFile::sync() {
+  int result = 0;
+  do result = fsync(descriptor_);
+  while (result != 0 && errno == EINTR);
+  if (result != 0)
+    fail(ExitCode::kInputOutput, "cannot be synced ({}), {}, check the disk and start again", std::strerror(errno),
+         path_);
+  if (access(evals_path_.c_str(), F_OK) == 0) sync_path(evals_path_);
 }
 
 }  // namespace carillon

@@ -50,9 +50,11 @@ class MetricsFile {
   MetricsFile(const MetricsFile&) = delete;
 
   void append(const StepRecord& record);  // error 74
+  // What was appended here and to evals.jsonl is on the disk when this returns. Error 74.
+  void sync();
 
  private:
-  std::string path_;
+  std::string path_, evals_path_;
   int descriptor_ = -1;
 };
 

@@ -101,13 +101,14 @@ void Trainer::train_step() {
   for (Communicator* axis : {grid_.dp.get(), grid_.cp.get(), grid_.tp.get(), grid_.dp_cp.get()}) axis->reset_traffic();
   StepRecord record;
   record.lr = schedule_.factor(state_.step) * config_.train.learning_rate;
-  const StepSums sums = training_->accumulate(state_.data_step());
+  const StepSums sums = training_->accumulate(state_.sequences);
   if (sums.weight > 0) {
     const bool updated = update(sums, record);
     state_.nonfinite_steps = updated || record.spike ? 0 : state_.nonfinite_steps + 1;
     state_.spikes = record.spike ? state_.spikes + 1 : 0;
   }
   state_.step += 1;
+  state_.sequences += loader().block();
   state_.tokens_total += sums.targets;
   state_.updates = network().optimizer().updates();
   record.step = state_.step;
@@ -179,7 +180,7 @@ void Trainer::roll_back() {
          "the run went back {} times without reaching another checkpoint, {}, lower train.learning_rate or raise "
          "train.spike.factor",
          kNonfiniteStepsAllowed, config_.output + "/metrics.jsonl");
-  const int64_t taken = state_.data_step(), from = state_.step, spikes = state_.spikes;
+  const int64_t taken = state_.sequences, from = state_.step, spikes = state_.spikes;
   const Notice notice = [this](const std::string& text) { log_.warning(text); };
   RunConfig newest = config_;
   newest.checkpoint.resume = "auto";
@@ -189,9 +190,10 @@ void Trainer::roll_back() {
     return;
   }
   state_ = point->state;
-  state_.data_offset = taken - state_.step;
+  state_.sequences = taken;
   state_.spikes = spikes;
   saved_step_ = state_.step;
+  count_steps();
   spike_guard_.set_window(state_.spike_window);
   agree(*grid_.world, [&] {
     if (grid_.world->rank() == 0) metrics_.emplace(config_.output, state_.step);
@@ -278,23 +280,21 @@ void Trainer::save(bool must_succeed) {
   const TraceSpan span("checkpoint");
   const Clock::time_point begin = Clock::now();
   state_.spike_window = spike_guard_.window();
-  const Manifest manifest = make_manifest(config_, model_.config, grid_, state_);
-  SaveResult result;
-  try {
-    result = save_checkpoint(*grid_.world, checkpoints_folder(config_), manifest, checkpoint_shards(network(), grid_),
-                             config_.checkpoint.keep);
-  } catch (const Error& error) {
-    // The same error on every rank: saving agrees.
-    if (must_succeed || !is_lack_of_space(error)) throw;
-    result.why_not = error.what();
-    if (grid_.world->rank() == 0) remove_unfinished_checkpoints(checkpoints_folder(config_));
-  }
+  // Records are as durable as the checkpoint that says they were written.
+  agree(*grid_.world, [&] {
+    if (metrics_) metrics_->sync();
+  });
+  const Manifest manifest =
+      make_manifest(config_, model_.config, grid_, state_, store_->sources(), session_.tokenizer());
+  const SaveResult result = save_checkpoint(*grid_.world, checkpoints_folder(config_), manifest,
+                                            checkpoint_shards(network(), grid_), config_.checkpoint.keep);
   last_save_ = Clock::now();
   timed_save_due_ = false;
   if (result.saved) {
     saved_step_ = state_.step;
     rollbacks_ = 0;
     log_.notice(fmt::format("checkpoint {} in {:.1f} s", result.path, seconds_since(begin)));
+    if (!result.trouble.empty()) log_.warning(result.trouble);
   } else if (must_succeed) {
     fail(ExitCode::kInputOutput, "no space for the checkpoint of step {} ({}), {}, make room and start again",
          state_.step, result.why_not, checkpoints_folder(config_));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,6 +41,7 @@ class Trainer {
   void open_model_and_data();
   void make_network();
   void start_or_resume();
+  void count_steps();
   std::string describe_run() const;
 
   ExitCode train();
@@ -70,6 +72,7 @@ class Trainer {
   Communicator* world_ = &session_.world();  // before there is a grid
   ProcessGrid& grid_ = session_.grid();
   OpenedModel& model_ = session_.model();
+  std::map<std::string, std::string> tokenizer_files_;  // rank 0 only
   std::optional<TokenStore> store_;
   std::unique_ptr<TrainingStep> training_;
   std::unique_ptr<TrainingEvaluator> evaluator_;  // null: nothing is asked for

@@ -1,11 +1,12 @@
 // The trainer's construction: folder, model, data, network, checkpoint, in that order, so that what is cheap to find
 // wrong is found first.
-#include <sys/stat.h>
-
 #include <filesystem>
 
+#include "data/checkpoint/leftovers.h"
 #include "data/files/output_file.h"
+#include "data/files/posix_file.h"
 #include "launch/session/run_checks.h"
+#include "launch/train/run_tokenizer.h"
 #include "launch/train/trainer.h"
 #include "parallel/transport/device_communicator.h"
 
@@ -19,6 +20,26 @@ void write_resolved(const RunConfig& config) {
   OutputFile file(config.output + "/config.yaml");
   file.write(resolved_yaml(config));
   file.commit();
+}
+
+// The run's folder itself, in the folder it lies in. Where that one cannot be opened there is nothing to be done about
+// it, and nothing is lost but to a machine that goes down in the next seconds.
+void make_durable(const std::string& folder) {
+  try {
+    const fs::path parent = fs::path(folder).lexically_normal().parent_path();
+    sync_path(parent.empty() ? "." : parent.string());
+  } catch (const Error&) {
+  }
+}
+
+// Files that a run which was killed had begun (output_file.h).
+void remove_temporaries(const std::string& folder) {
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    std::error_code ignored;
+    if (entry->is_regular_file(ignored) && entry->path().filename().string().find(".tmp-") != std::string::npos)
+      fs::remove(entry->path(), ignored);
+  }
 }
 
 // "sm_90, attention by cuDNN 9.19.0 forward …" where it is not the device's own.
@@ -66,6 +87,9 @@ void Trainer::open_model_and_data() {
   require_tensor_parallel(model_.config, config_.parallel.tensor);
   session_.start_device();
   session_.open_tokenizer(config_.data.tokenizer.value_or(""));
+  agree(*world_, [&] {
+    if (world_->rank() == 0) tokenizer_files_ = read_tokenizer_files(config_, model_.source.get());
+  });
   store_ = open_training_data(*world_, config_, model_.config, session_.tokenizer(), session_.notice());
 }
 
@@ -73,10 +97,6 @@ void Trainer::make_network() {
   session_.make_grid();
   agree(*grid_.world,
         [&] { training_ = std::make_unique<TrainingStep>(backend(), grid_, model_.config, config_, *store_); });
-  max_steps_ = steps_of(config_.train, loader().sequences(), loader().block());
-  schedule_ = {config_.train.lr_scheduler, max_steps_, config_.train.warmup(max_steps_), config_.train.min_lr_ratio,
-               config_.train.decay_ratio};
-
   if (evaluates(config_.eval))
     agree(*grid_.world, [&] {
       evaluator_ = std::make_unique<TrainingEvaluator>(backend(), grid_, model_.config, config_, network().parameters(),
@@ -91,11 +111,23 @@ void Trainer::start_or_resume() {
     spike_guard_.set_window(state_.spike_window);
     saved_step_ = state_.step;
     log_.notice(fmt::format("resuming from {}", resumed->path));
+    const auto changes = data_changes(resumed->manifest, store_->sources(), session_.tokenizer());
+    if (!changes.empty())
+      log_.warning(fmt::format("the data changed since {}: {}; the run goes on behind sequence {} of what there is now",
+                               resumed->path, fmt::join(changes, "; "), state_.sequences));
   } else {
     training_->start_fresh(model_, session_.notice());
     saved_step_ = -1;
   }
   model_.source.reset();
+  count_steps();
+}
+
+// How far the run goes, and the learning rate on the way.
+void Trainer::count_steps() {
+  max_steps_ = total_steps(config_.train, state_, loader().sequences(), loader().block());
+  schedule_ = {config_.train.lr_scheduler, max_steps_, config_.train.warmup(max_steps_), config_.train.min_lr_ratio,
+               config_.train.decay_ratio};
 }
 
 // The first write into the folder: everything that can refuse a start has been asked.
@@ -103,12 +135,16 @@ void Trainer::open_run_folder() {
   agree(*grid_.world, [&] {
     if (grid_.world->rank() != 0) return;
     require_records(config_.output, state_.step);
+    remove_temporaries(config_.output);
     write_resolved(config_);
     std::error_code error;
-    fs::create_directories(checkpoints_folder(config_), error);
+    const bool is_new = fs::create_directories(checkpoints_folder(config_), error);
     if (error)
       fail(ExitCode::kCannotCreate, "the run's folder cannot be created ({}), {}, name another output", error.message(),
            config_.output);
+    if (is_new) make_durable(config_.output);
+    remove_checkpoint_leftovers(checkpoints_folder(config_));
+    keep_tokenizer_files(config_.output, tokenizer_files_);
     fs::remove(config_.output + "/ended", error);
     log_.open_file();
     metrics_.emplace(config_.output, state_.step);

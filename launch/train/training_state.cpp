@@ -1,8 +1,10 @@
 #include "launch/train/training_state.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 
+#include "data/corpus/token_file.h"
 #include "runtime/json_fields.h"
 
 namespace carillon {
@@ -10,20 +12,37 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Checkpoints of before data.sequences count steps only, all of one size, that of the layout and the batch they were
+// written with, and in data_offset the steps' worth that rollbacks passed over.
+int64_t sequences_by_steps(const Manifest& manifest, const JsonFields& data, const JsonFields::Source& source) {
+  const JsonFields layout(manifest.layout, source, "layout."), config(manifest.config, source, "config.");
+  const JsonFields train = config.object("run").object("train");
+  int64_t sequences = manifest.step;
+  bool fits = !__builtin_add_overflow(sequences, data.integer_or("data_offset", 0, 0), &sequences);
+  for (const int64_t factor : {layout.integer("data", 1), train.integer("micro_batch_size", 1),
+                               train.integer("gradient_accumulation_steps", 1)})
+    fits = fits && !__builtin_mul_overflow(sequences, factor, &sequences);
+  if (!fits)
+    fail(ExitCode::kBadInput, "the sequences of {} steps cannot be counted, {}, {}", manifest.step, source.place,
+         source.remedy);
+  return sequences;
+}
+
 TrainingState state_of(const Manifest& manifest, const std::string& path) {
   TrainingState state;
   state.step = manifest.step;
-  const JsonFields data(manifest.data, {path, "resume from another checkpoint"}, "data.");
+  const JsonFields::Source source{path, "resume from another checkpoint"};
+  const JsonFields data(manifest.data, source, "data.");
   state.tokens_total = data.integer("tokens_total", 0);
   state.updates = data.integer("updates", 0);
   state.nonfinite_steps = data.integer("nonfinite_steps", 0);
+  state.sequences = data.has("sequences") ? data.integer("sequences", 0) : sequences_by_steps(manifest, data, source);
   // Left out where they say nothing.
   state.spikes = data.integer_or("spikes", 0, 0);
   if (const auto window = manifest.data.find("spike_window"); window != manifest.data.end() && window->is_array())
     for (const Json& norm : *window)
       if (norm.is_number()) state.spike_window.push_back(norm.get<double>());
   state.evaluation_due = data.boolean_or("evaluation_due", false);
-  state.data_offset = data.integer_or("data_offset", 0);
   return state;
 }
 
@@ -65,8 +84,10 @@ std::vector<ResumePoint> look(const RunConfig& config, const Notice& notice) {
   std::vector<ResumePoint> points;
   for (const CheckpointFolder& found : present) {
     try {
+      (void)glance_at_checkpoint(found.path);
       points.push_back(resume_point(found.path));
     } catch (const Error& error) {
+      if (error.code() != ExitCode::kBadInput) throw;  // a disk that does not answer has damaged nothing
       notice(fmt::format("passing over {}: {}", found.path, error.what()));
     }
   }
@@ -97,6 +118,9 @@ std::vector<ResumePoint> find_resume_points(Communicator& world, const RunConfig
       at = end + 1;
     }
   });
+  std::vector<std::string> manifests;
+  for (const ResumePoint& point : points) manifests.push_back(point.path + "/manifest.json");
+  require_same_files(world, manifests);
   if (!points.empty()) {
     const Json& saved = points.front().manifest.config;
     for (const std::string& change : changes_since(saved.value("run", Json::object()), config, points.front().path))
@@ -150,8 +174,47 @@ std::optional<ResumePoint> load_resume_point(const ProcessGrid& grid, const std:
   return std::nullopt;
 }
 
+std::vector<std::string> data_changes(const Manifest& manifest, const std::vector<FileContent>& sources,
+                                      const Tokenizer* tokenizer) {
+  std::vector<std::string> changes;
+  const Json before = manifest.data.value("sources", Json());
+  if (!before.is_array()) return changes;  // a checkpoint of before
+  const auto text = [](const Json& entry, const char* key) {
+    const auto found = entry.find(key);
+    return found != entry.end() && found->is_string() ? found->get<std::string>() : "";
+  };
+  for (size_t i = 0; i < std::max(before.size(), sources.size()); ++i) {
+    if (i >= sources.size())
+      changes.push_back(fmt::format("{} was trained on and is no longer among the data", text(before[i], "path")));
+    else if (i >= before.size())
+      changes.push_back(fmt::format("{} is new among the data", sources[i].path));
+    else if (text(before[i], "hash") != sources[i].hash)
+      changes.push_back(fmt::format("{} has other content than when it was trained on", sources[i].path));
+  }
+  const std::string ids = text(manifest.data, "tokenizer_hash"), now = tokenizer ? name_of_tokenizer(*tokenizer) : "";
+  if (ids != now) changes.push_back(fmt::format("the tokenizer is another one (hash '{}', it was '{}')", now, ids));
+  return changes;
+}
+
+int64_t total_steps(const TrainSection& train, const TrainingState& state, int64_t sequences_of_epoch, int64_t block) {
+  if (train.max_steps) return *train.max_steps;
+  const double wanted = *train.epochs * static_cast<double>(sequences_of_epoch);
+  if (!(wanted / static_cast<double>(block) <= static_cast<double>(kMostSteps)))
+    fail(ExitCode::kUsage, "{} epochs of {} sequences are more than {} steps, in train.epochs, give fewer",
+         *train.epochs, sequences_of_epoch, kMostSteps);
+  // 0.1 epochs of 30 sequences are 3, not a hair's breadth more.
+  const double rounded = std::round(wanted);
+  const auto sequences =
+      static_cast<int64_t>(std::abs(wanted - rounded) < 1e-9 * std::max(1.0, wanted) ? rounded : std::ceil(wanted));
+  const int64_t left = std::max<int64_t>(0, sequences - state.sequences);
+  const int64_t steps = state.step + (left + block - 1) / block;
+  require_way_down(train, steps, "train.lr_scheduler");
+  return steps;
+}
+
 Manifest make_manifest(const RunConfig& config, const ModelConfig& model, const ProcessGrid& grid,
-                       const TrainingState& state) {
+                       const TrainingState& state, const std::vector<FileContent>& sources,
+                       const Tokenizer* tokenizer) {
   Manifest manifest;
   manifest.step = state.step;
   manifest.layout = {{"data", grid.shape.data},
@@ -159,15 +222,20 @@ Manifest make_manifest(const RunConfig& config, const ModelConfig& model, const 
                      {"tensor", grid.shape.tensor},
                      {"zero", config.parallel.zero},
                      {"sequence_layout", config.parallel.layout == LayoutKind::kZigzag ? "zigzag" : "contiguous"}};
-  // The data position is the step: which sequences a step takes is a pure function of it.
+  // The data position is `sequences`: which ones a step takes is a pure function of how many were taken before it.
+  Json files = Json::array();
+  for (const FileContent& source : sources)
+    files.push_back({{"path", source.path}, {"size", source.size}, {"hash", source.hash}});
   manifest.data = {{"step", state.step},
+                   {"sequences", state.sequences},
                    {"tokens_total", state.tokens_total},
                    {"updates", state.updates},
-                   {"nonfinite_steps", state.nonfinite_steps}};
+                   {"nonfinite_steps", state.nonfinite_steps},
+                   {"sources", files}};
+  if (tokenizer != nullptr) manifest.data["tokenizer_hash"] = name_of_tokenizer(*tokenizer);
   if (state.spikes > 0) manifest.data["spikes"] = state.spikes;
   if (!state.spike_window.empty()) manifest.data["spike_window"] = state.spike_window;
   if (state.evaluation_due) manifest.data["evaluation_due"] = true;
-  if (state.data_offset > 0) manifest.data["data_offset"] = state.data_offset;
   manifest.config = {{"run", to_json(config)}, {"model", Json::parse(write_model_config(model))}};
   return manifest;
 }

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "data/checkpoint/checkpoint.h"
+#include "data/files/same_files.h"
 #include "launch/config/run_config.h"
 #include "launch/session/opened_model.h"
 #include "model/network.h"
@@ -15,15 +16,13 @@ namespace carillon {
 
 struct TrainingState {
   int64_t step = 0;             // steps completed
+  int64_t sequences = 0;        // the position in the data: training sequences taken, or passed over by a rollback
   int64_t tokens_total = 0;     // target tokens in them
   int64_t updates = 0;          // of the optimizer: steps that were not skipped
   int64_t nonfinite_steps = 0;  // skipped in a row, up to now
   int64_t spikes = 0;           // likewise, for a loss that spiked
   std::vector<double> spike_window;
   bool evaluation_due = false;  // after `step`, and not all of it done: a signal came
-  int64_t data_offset = 0;      // steps' worth of sequences passed over by rollbacks
-
-  int64_t data_step() const { return step + data_offset; }  // whose sequences the next step takes
 };
 
 // Where a run goes on. Which checkpoint (interface.md, section 3): `auto` the newest in the run's folder that is whole,
@@ -33,6 +32,15 @@ struct ResumePoint {
   Manifest manifest;
   TrainingState state;
 };
+
+// What the tokens of a run are made of: one line for each difference to what a checkpoint was trained on (a file with
+// other content, another list of files, another tokenizer). Files that only moved are the same.
+std::vector<std::string> data_changes(const Manifest& manifest, const std::vector<FileContent>& sources,
+                                      const Tokenizer* tokenizer);
+
+// How many steps a run has in all: max_steps, or what is left of `epochs` behind `state`, by steps of `block`
+// sequences. Error 64 for more than kMostSteps, and for one_cycle whose warm-up takes all of them.
+int64_t total_steps(const TrainSection& train, const TrainingState& state, int64_t sequences_of_epoch, int64_t block);
 
 // Before anything large is made: what can be resumed by the look of its manifest. Collective. Errors: 64 for `never`
 // with checkpoints there, for a path with later steps beside it, for another geometry; 65 when all are damaged.
@@ -46,7 +54,7 @@ std::optional<ResumePoint> load_resume_point(const ProcessGrid& grid, const std:
 // Everything a checkpoint holds of `network`, this rank's part.
 std::vector<NamedShard> checkpoint_shards(Network& network, const ProcessGrid& grid);
 Manifest make_manifest(const RunConfig& config, const ModelConfig& model, const ProcessGrid& grid,
-                       const TrainingState& state);
+                       const TrainingState& state, const std::vector<FileContent>& sources, const Tokenizer* tokenizer);
 
 std::string checkpoints_folder(const RunConfig& config);
 

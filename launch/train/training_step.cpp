@@ -82,11 +82,11 @@ void TrainingStep::start_fresh(OpenedModel& model, const Notice& notice) {
   network_.optimizer().start_from_weights();
 }
 
-StepSums TrainingStep::accumulate(int64_t step) {
+StepSums TrainingStep::accumulate(int64_t taken) {
   return accumulate_gradients(network_, grid_, config_.train.gradient_accumulation_steps,
                               [&](int64_t micro) -> const MicroBatch& {
                                 const TraceSpan span("load batch");
-                                return sharded_.shard(loader_.get(step, micro));
+                                return sharded_.shard(loader_.get(taken, micro));
                               });
 }
 

@@ -30,8 +30,9 @@ class TrainingStep {
   // Weights from `model`'s source, or by the seed without one. Collective.
   void start_fresh(OpenedModel& model, const Notice& notice);
 
-  // Gradients of step `step` (from 0), all its micro-steps. The update is network().optimizer().step(…).
-  StepSums accumulate(int64_t step);
+  // Gradients of the step before which `taken` sequences were taken, all its micro-steps; it takes loader().block()
+  // more. The update is network().optimizer().step(…).
+  StepSums accumulate(int64_t taken);
 
   Network& network() { return network_; }
   BatchLoader& loader() { return loader_; }

@@ -3,9 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstdlib>
+#include <filesystem>
 #include <set>
 
+#include "data/corpus/document_reader.h"
+#include "data/corpus/token_file.h"
 #include "parallel/transport/thread_communicator.h"
 #include "tests/support/temporary_folder.h"
 
@@ -60,7 +64,7 @@ std::multiset<int64_t> taken(const TokenStore& store, BatchLoaderOptions options
   for (options.dp_rank = 0; options.dp_rank < options.dp_size; ++options.dp_rank) {
     BatchLoader loader(store, options);
     for (int64_t micro = 0; micro < options.accumulation; ++micro) {
-      const auto views = loader.get(step, micro);
+      const auto views = loader.get(step * loader.block(), micro);
       for (int64_t b = 0; b < options.micro_batch; ++b) result.insert(row(views.tokens, b)[0]);
     }
   }
@@ -95,7 +99,7 @@ TEST(BatchLoader, RanksTakeEveryRthSequenceInFileOrderAndWrap) {
   std::vector<int64_t> seen;
   for (int64_t step = 0; step < 2; ++step)
     for (int64_t micro = 0; micro < 2; ++micro) {
-      const auto views = loader.get(step, micro);
+      const auto views = loader.get(step * loader.block(), micro);
       for (int64_t b = 0; b < 2; ++b) seen.push_back(row(views.tokens, b)[0]);
     }
   EXPECT_EQ(seen, (std::vector<int64_t>{1, 3, 5, 7, 9, 1, 3, 5}));
@@ -118,6 +122,157 @@ TEST(BatchLoader, ShufflesAnewEachEpochAndLosesNothing) {
               epochs[static_cast<size_t>(step / 50)][static_cast<size_t>(step % 50)]);
   options.seed = 5;
   EXPECT_NE(row(BatchLoader(store, options).get(0, 0).tokens, 0), row(loader.get(0, 0).tokens, 0));
+}
+
+// The layout, the batch and the accumulation change between steps, in the middle of an epoch, shuffled or not: the
+// steps together take every sequence of an epoch once, in the order of one rank's steps of one.
+TEST(BatchLoader, ChangingLayoutsNeitherSkipNorRepeat) {
+  const TemporaryFolder folder;
+  const TokenStore store = store_of(folder, numbered(29));
+  for (const bool shuffle : {false, true}) {
+    BatchLoaderOptions alone{.sequence_length = 1, .packing = PackingMode::kNone, .shuffle = shuffle, .seed = 4};
+    BatchLoader one(store, alone);
+    int64_t position = 0;
+    for (const auto& [micro, accumulation, ranks] : {std::tuple{1, 1, 1}, {3, 2, 2}, {1, 3, 4}, {5, 1, 1}, {1, 1, 3}}) {
+      BatchLoaderOptions options = alone;
+      options.micro_batch = micro, options.accumulation = accumulation, options.dp_size = ranks;
+      std::multiset<int64_t> expected, found;
+      const int64_t block = int64_t{micro} * accumulation * ranks;
+      for (int64_t i = 0; i < block; ++i) expected.insert(row(one.get(position + i, 0).tokens, 0)[0]);
+      for (options.dp_rank = 0; options.dp_rank < ranks; ++options.dp_rank) {
+        BatchLoader loader(store, options);
+        EXPECT_EQ(loader.block(), block);
+        for (int64_t step = 0; step < accumulation; ++step) {
+          const auto views = loader.get(position, step);
+          for (int64_t b = 0; b < micro; ++b) found.insert(row(views.tokens, b)[0]);
+        }
+      }
+      EXPECT_EQ(found, expected) << "behind sequence " << position;
+      position += block;
+    }
+  }
+}
+
+std::string only_cache(const TemporaryFolder& folder) {
+  return std::filesystem::directory_iterator(folder / "cache")->path();
+}
+
+// Found by content: a file of another time and name is the same, one of other bytes, times and size kept, is not.
+TEST(TokenStore, IsFoundByContent) {
+  const TemporaryFolder folder;
+  const auto open = [&](const std::string& path) {
+    return TokenStore::open(*solo_communicator("world"), {path}, nullptr, std::nullopt, 1000, folder.path(),
+                            [](const std::string&) {});
+  };
+  EXPECT_EQ(store_of(folder, numbered(7)).tokens()[6], 6u);
+  const std::string first = folder / "train.jsonl", moved = folder / "moved.jsonl";
+  ASSERT_TRUE(std::filesystem::exists(first));
+  std::filesystem::copy_file(first, moved);
+  std::filesystem::last_write_time(moved, std::filesystem::file_time_type::clock::now() - std::chrono::hours(9));
+  const std::string cache = only_cache(folder);
+  const auto written = std::filesystem::last_write_time(cache);
+  EXPECT_EQ(open(moved).documents(), 7);
+  EXPECT_EQ(only_cache(folder), cache);
+  EXPECT_EQ(std::filesystem::last_write_time(cache), written);
+  const auto time = std::filesystem::last_write_time(first);
+  std::string text = read_whole(first);
+  text[text.rfind('6')] = '9';
+  std::ofstream(first) << text;
+  std::filesystem::last_write_time(first, time);
+  EXPECT_EQ(open(first).tokens()[6], 9u) << "same name, size and time, other content";
+}
+
+// Whichever bit changes, the tokens are not used: what is read whole at the start is made again, the rest refused when
+// it is first used, and made again by the next start.
+TEST(TokenStore, NoFlippedBitIsTrainedOn) {
+  const TemporaryFolder folder;
+  const auto use = [&] {
+    const TokenStore store = store_of(folder, "");
+    BatchLoader loader(store, {.sequence_length = 3, .packing = PackingMode::kNone, .shuffle = false});
+    std::vector<int64_t> seen;
+    for (int64_t i = 0; i < 40; ++i) {
+      const auto views = loader.get(i, 0);
+      for (const int64_t token : row(views.tokens, 0)) seen.push_back(token);
+      for (int64_t b = 0; b < 3; ++b) seen.push_back(static_cast<int64_t>(8 * views.target_weight.data<double>()[b]));
+    }
+    return seen;
+  };
+  std::string lines;
+  for (int i = 0; i < 40; ++i) lines += fmt::format("{{\"tokens\":[{},{},7],\"loss_mask\":[0,0.5,1]}}\n", i, i + 1);
+  store_of(folder, lines);
+  const std::vector<int64_t> expected = use();
+  const std::string cache = only_cache(folder), whole = read_whole(cache);
+  int refused = 0;
+  for (size_t at = 0; at < whole.size(); at += 5) {
+    std::string damaged = whole;
+    damaged[at] = static_cast<char>(damaged[at] ^ (1 << at % 8));
+    std::ofstream(cache, std::ios::binary) << damaged;
+    try {
+      EXPECT_EQ(use(), expected) << "byte " << at;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kBadInput) << error.what();
+      ++refused;
+      EXPECT_EQ(use(), expected) << "made anew";
+    }
+  }
+  EXPECT_EQ(refused, 0) << "so small a cache is read whole at the start";
+}
+
+// Of a cache of many blocks a start reads few; the others are verified when their tokens are used.
+TEST(TokenStore, AFlippedBitOfALargeCacheIsSeenWhenItIsUsed) {
+  const TemporaryFolder folder;
+  std::string lines = "{\"tokens\":[0";
+  for (int i = 1; i < 300000; ++i) lines += "," + std::to_string(i % 1000);
+  store_of(folder, lines + "]}\n");
+  const std::string cache = only_cache(folder);
+  std::string damaged = read_whole(cache);
+  damaged[64 + 4 * 150000] ^= 1;
+  std::ofstream(cache, std::ios::binary) << damaged;
+  const TokenStore store = store_of(folder, "");
+  BatchLoader loader(store, {.sequence_length = 1000, .packing = PackingMode::kSplit, .shuffle = false});
+  EXPECT_EQ(row(loader.get(3, 0).tokens, 0)[5], 5);
+  try {
+    loader.get(150, 0);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kBadInput);
+    EXPECT_THAT(error.what(), ::testing::HasSubstr(cache));
+  }
+  const TokenStore again = store_of(folder, "");
+  again.verify(0, again.token_count());
+  EXPECT_EQ(again.tokens()[150000], 0u);
+}
+
+TEST(TokenFile, NoFlippedBitIsRead) {
+  const TemporaryFolder folder;
+  std::ofstream(folder / "a.jsonl") << "{\"tokens\":[1,2,3],\"loss_mask\":[0,0.5,1]}\n{\"tokens\":[9,8]}\n";
+  DocumentReader reader({folder / "a.jsonl"}, {nullptr, std::nullopt, 1000});
+  const std::string path = folder / "a.h5";
+  write_token_file(path, reader);
+  const auto use = [&] {
+    const TokenFile file(path);
+    std::vector<std::vector<uint32_t>> tokens(2);
+    std::vector<std::vector<double>> weights(2);
+    for (int64_t i = 0; i < 2; ++i) file.read(i, tokens.at(static_cast<size_t>(i)), weights.at(static_cast<size_t>(i)));
+    return std::pair(tokens, weights);
+  };
+  const auto expected = use();
+  EXPECT_EQ(expected.first[1], (std::vector<uint32_t>{9, 8}));
+  EXPECT_EQ(expected.second[0], (std::vector<double>{0, 0.5, 1}));
+  const std::string whole = read_whole(path);
+  int refused = 0;
+  for (size_t at = 0; at<whole.size(); at += whole.size()> 4096 ? 3 : 1) {
+    std::string damaged = whole;
+    damaged[at] = static_cast<char>(damaged[at] ^ (1 << at % 8));
+    std::ofstream(path, std::ios::binary) << damaged;
+    try {
+      EXPECT_EQ(use(), expected) << "byte " << at;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kBadInput) << error.what();
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 0);
 }
 
 TEST(TokenStore, RanksShareOneCacheThatIsBuiltOnce) {

@@ -4,8 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 
 #include "parallel/transport/thread_communicator.h"
 #include "runtime/rng.h"
@@ -185,6 +190,51 @@ TEST(Checkpoint, ASaveThatDiesLeavesTheOlderOnes) {
     save(folder.path(), 3);
     for (const auto& entry : fs::directory_iterator(folder.path()))
       EXPECT_FALSE(entry.path().filename().string().starts_with(".tmp")) << "left behind";
+  }
+}
+
+// A limit on the size of files, as a quota: not saved, said why, nothing of it left, the older ones as they were.
+TEST(Checkpoint, ASaveWithoutSpaceIsLeftOut) {
+  for (const int ranks : {1, 3}) {
+    const TemporaryFolder folder;
+    save(folder.path(), 1, ranks);
+    std::signal(SIGXFSZ, SIG_IGN);
+    rlimit before{};
+    ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+    const rlimit small{100, before.rlim_max};  // not even the metadata of state.h5
+    ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
+    run_ranks(ranks, [&](std::unique_ptr<Communicator> world) {
+      Parts parts(ranks, world->rank(), false, true);
+      const SaveResult result = save_checkpoint(*world, folder.path(), manifest_of(2), parts.shards, 10);
+      EXPECT_FALSE(result.saved);
+      EXPECT_THAT(result.why_not, ::testing::HasSubstr("File too large"));
+    });
+    ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(folder.path())) names.push_back(entry.path().filename());
+    EXPECT_THAT(names, ::testing::UnorderedElementsAre("step-00000001", "latest"));
+    verify_checkpoint(folder / "step-00000001");
+  }
+}
+
+TEST(Checkpoint, WhatOnlyLooksLikeOneIsPassedOver) {
+  const TemporaryFolder folder;
+  save(folder.path(), 1);
+  const std::string newer = folder / "step-00000002";
+  const auto make = [&] {
+    fs::remove_all(newer);
+    fs::create_directory(newer);
+  };
+  const std::vector<std::function<void()>> others = {
+      [&] { make(); }, [&] { make(), fs::copy_file(folder / "step-00000001/manifest.json", newer + "/manifest.json"); },
+      [&] { make(), mkfifo((newer + "/manifest.json").c_str(), 0600); },
+      [&] { fs::remove_all(newer), fs::create_directory_symlink(folder / "step-00000001", newer); },
+      [&] { fs::remove_all(newer), std::ofstream(newer) << "x"; }};
+  for (const auto& other : others) {
+    other();
+    int notices = 0;
+    EXPECT_EQ(newest_valid_checkpoint(folder.path(), [&](const std::string&) { ++notices; }), folder / "step-00000001");
+    EXPECT_EQ(notices, 1);
   }
 }
 

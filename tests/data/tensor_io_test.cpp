@@ -24,7 +24,7 @@ struct TensorIoTest : ::testing::Test {
 
   TensorIoTest() {
     for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 65521) * 0.25f;
-    Hdf5File file = Hdf5File::create(path, *solo_communicator("test"));
+    Hdf5File file = Hdf5File::create(path);
     file.create_dataset({"model/small", StoredType::kBFloat16, {3}});
     file.create_dataset({"model/large", StoredType::kFloat32, {kRows, kColumns}});
     place = file.place_of("model/large").value();

@@ -151,12 +151,5 @@ TEST(SlowRanks, NamesTheRankThatIsSlowTwiceAndNoOther) {
   EXPECT_EQ(named, std::vector<int>(3, 1));
 }
 
-TEST(CheckpointFolders, LackOfSpaceIsToldFromOtherFailures) {
-  EXPECT_TRUE(is_lack_of_space(Error(ExitCode::kInputOutput, "cannot be written (No space left on device), x, y")));
-  EXPECT_TRUE(is_lack_of_space(Error(ExitCode::kInputOutput, "cannot be written (Disk quota exceeded), x, y")));
-  EXPECT_FALSE(is_lack_of_space(Error(ExitCode::kInputOutput, "cannot be written (Input/output error), x, y")));
-  EXPECT_FALSE(is_lack_of_space(Error(ExitCode::kBadInput, "No space left on device")));
-}
-
 }  // namespace
 }  // namespace carillon::testing

@@ -1,4 +1,5 @@
 #include "data/corpus/document_reader.h"
+#include "data/files/same_files.h"
 #include "launch/evaluate/tasks/task.h"
 
 namespace carillon {
@@ -20,11 +21,13 @@ std::vector<std::string> data_paths(const Json& task, const SweepConfig& config)
 
 void for_each_document(const TaskContext& context, bool count_bytes, const UseDocument& use) {
   std::unique_ptr<DocumentReader> reader;
+  std::vector<std::string> paths;
   agree(context.world, [&] {
+    paths = data_paths(context.point.task, context.config);
     reader = std::make_unique<DocumentReader>(
-        data_paths(context.point.task, context.config),
-        DocumentReaderOptions{context.tokenizer, std::nullopt, context.model.vocab_size, count_bytes});
+        paths, DocumentReaderOptions{context.tokenizer, std::nullopt, context.model.vocab_size, count_bytes});
   });
+  require_same_files(context.world, paths);
   for (bool more = true; more;) {
     Document document;
     agree(context.world, [&] { more = reader->next(document); });

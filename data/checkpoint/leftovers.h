@@ -1,0 +1,12 @@
+// What saves and removals that were cut short leave in a folder of checkpoints.
+#pragma once
+
+#include <string>
+
+namespace carillon {
+
+// Removes .tmp-…, .del-… and temporary files. By whoever may write there, and nobody else at the time. What cannot be
+// removed stays.
+void remove_checkpoint_leftovers(const std::string& folder);
+
+}  // namespace carillon

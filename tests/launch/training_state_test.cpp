@@ -1,0 +1,83 @@
+// A run's place in the data, from its checkpoints: those that count sequences, and those of before that count steps.
+#include "launch/train/training_state.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/temporary_folder.h"
+
+namespace carillon::testing {
+namespace {
+
+struct TrainingStateTest : ::testing::Test {
+  TemporaryFolder folder;
+  RunConfig config;
+  std::unique_ptr<Communicator> world = solo_communicator("world");
+
+  TrainingStateTest() {
+    config.output = folder.path();
+    config.model.base = "m";
+    config.train.max_steps = 100;
+    config.train.micro_batch_size = 3;
+    config.train.gradient_accumulation_steps = 2;
+  }
+  void save(int64_t step, const Json& data) {
+    Manifest manifest;
+    manifest.step = step;
+    manifest.data = data;
+    manifest.layout = {{"data", 4}};
+    manifest.config = {{"run", to_json(config)}};
+    float value = 1;
+    const std::vector<NamedShard> shards{{"model/a", Rectangle::whole({1}), Tensor(&value, DType::kFloat32, {1})}};
+    ASSERT_TRUE(save_checkpoint(*world, checkpoints_folder(config), manifest, shards, 3).saved);
+  }
+  std::vector<ResumePoint> points() {
+    return find_resume_points(*world, config, [](const std::string&) {});
+  }
+};
+
+TEST_F(TrainingStateTest, OldCheckpointsCountedStepsOfTheirOwnSize) {
+  const Json counts = {{"step", 5}, {"tokens_total", 50}, {"updates", 5}, {"nonfinite_steps", 0}};
+  save(5, counts);
+  Json with = counts;
+  with["sequences"] = 77;
+  save(6, with);
+  config.train.micro_batch_size = 1;  // the resumed run's block plays no part
+  const auto found = points();
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(found[0].state.sequences, 77);
+  EXPECT_EQ(found[1].state.sequences, 5 * 3 * 2 * 4);
+}
+
+TEST_F(TrainingStateTest, AnEpochEndsBehindItsLastSequence) {
+  config.train.max_steps.reset();
+  config.train.epochs = 2;
+  TrainingState state;
+  EXPECT_EQ(total_steps(config.train, state, 30, 1), 60);
+  EXPECT_EQ(total_steps(config.train, state, 30, 7), 9);
+  state.step = 20, state.sequences = 20;
+  EXPECT_EQ(total_steps(config.train, state, 30, 3), 34);  // 40 left: 13 of 3, and one
+  state.step = 70, state.sequences = 70;
+  EXPECT_EQ(total_steps(config.train, state, 30, 3), 70) << "nothing is left";
+  config.train.epochs = 0.1;
+  EXPECT_EQ(total_steps(config.train, {}, 30, 1), 3) << "0.1 · 30 is a little more than 3 in binary";
+  config.train.epochs = 1e300;
+  EXPECT_THROW(total_steps(config.train, {}, 30, 1), Error);
+}
+
+TEST_F(TrainingStateTest, OtherDataIsNamedAndMovedDataIsNot) {
+  Manifest manifest;
+  EXPECT_TRUE(data_changes(manifest, {{"a", 1, "x"}}, nullptr).empty()) << "a checkpoint of before says nothing";
+  manifest.data = {{"sources", {{{"path", "a"}, {"size", 1}, {"hash", "x"}}, {{"path", "b"}, {"hash", "y"}}}}};
+  EXPECT_TRUE(data_changes(manifest, {{"a", 1, "x"}, {"moved", 1, "y"}}, nullptr).empty());
+  EXPECT_THAT(data_changes(manifest, {{"a", 1, "z"}, {"b", 1, "y"}}, nullptr),
+              ::testing::ElementsAre(::testing::HasSubstr("a has other content")));
+  EXPECT_THAT(data_changes(manifest, {{"a", 1, "x"}}, nullptr), ::testing::ElementsAre(::testing::HasSubstr("b was")));
+  EXPECT_EQ(data_changes(manifest, {{"a", 1, "x"}, {"b", 1, "y"}, {"c", 1, "w"}}, nullptr).size(), 1u);
+  manifest.data["tokenizer_hash"] = "0123";
+  EXPECT_THAT(data_changes(manifest, {{"a", 1, "x"}, {"b", 1, "y"}}, nullptr),
+              ::testing::ElementsAre(::testing::HasSubstr("tokenizer")));
+}
+
+}  // namespace
+}  // namespace carillon::testing
