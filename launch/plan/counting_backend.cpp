@@ -263,6 +263,9 @@ void CountingBackend::record(const OpCall& call) {
       if (!x[1]) return;
       logits_gradient_ = x[1].raw();
       return recorder_.loss_is_over();
+    case OpKind::rmsnorm_backward:  // the last norm's: other tensors may lie where the logits did
+      logits_gradient_ = nullptr;
+      return;
     default:
       return;
   }

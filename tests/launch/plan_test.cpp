@@ -55,7 +55,8 @@ TEST(Plan, CountedRingsSendWhatTheFormulasSay) {
         double flop = 0;
         for (int rank = 0; rank < ranks; ++rank) {
           bytes += count_step(model, run, rank).axes.at("cp").bytes;
-          for (const StepEvent& event : record_step(model, run, rank, true).micro_steps[0].events)
+          const StepRecord record = record_step(model, run, rank, true);
+          for (const StepEvent& event : record.micro_steps[0].events)
             if (event.kind == StepEvent::Kind::kAttention && event.part == StepPart::kForward) flop += event.flop;
         }
         const int64_t readers = int64_t{ranks} * (ranks - 1) * 2 * ranks * 8;  // who reads whose halves, told by all

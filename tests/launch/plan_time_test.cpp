@@ -66,6 +66,7 @@ TEST(Plan, TimesOfAHandComputedStep) {
     PlannedRun offloaded = run_of({1, 1, 1}, 16, 1, Recompute::kSelective, DType::kFloat32);
     offloaded.network.offload = Offload::kCheckpoints;
     PlannedMachine other = machine;
+    other.profile.device = "cuda";
     const double bytes = 16 * (8 + 8 + 2) * 4, forward_layer = 16 * 2 * layer + pairs * 4 * 2 * 4,
                  backward_layer = 2 * 16 * 2 * layer + 16 * 2 * (layer - 8 * 16) + 2.5 * pairs * 4 * 2 * 4;
     other.profile.host = {bytes / forward_layer, 0};
@@ -110,6 +111,7 @@ TEST(Plan, TimesOfAHandComputedStep) {
   EXPECT_DOUBLE_EQ(time.gradients, layer + 16 + 80 + parameters * 4 / 2 / 2);
   {
     PlannedMachine other = machine;
+    other.profile.device = "cuda";
     other.profile.device = "cpu";
     EXPECT_DOUBLE_EQ(plan_step(model, run, other).gradients, 2 * parameters * 4 / 2 / 2) << "a CPU hides nothing";
     // So slow that a layer's takes longer than all products before the next one's ring and the ring's first step: what
@@ -133,6 +135,7 @@ TEST(Plan, TimesOfAHandComputedStep) {
     const ModelConfig wide = geometry(246, 8, 16, 3, 2, 2, 4);  // a head of three layers' weights
     PlannedRun data = run_of({2, 1, 1}, 16, zero, Recompute::kSelective, DType::kFloat32);
     PlannedMachine other = machine;
+    other.profile.device = "cuda";
     const double room = 16 * 2 * (layer - 8 * 16) + 2 * 16 * 2 * layer + 2.5 * pairs * 4 * 2 * 4;
     other.profile.within_node.bytes_per_second = (layer + 16) * 4 / room;
     time = plan_step(wide, data, other);

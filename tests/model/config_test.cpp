@@ -71,7 +71,8 @@ TEST(ModelConfig, WindowsByLayer) {
   EXPECT_EQ(parse(with(qwen, "max_window_layers", 2)).windows(), std::vector<int64_t>{0});
   const auto widths = [](const Json& json) {
     std::vector<int64_t> result;
-    for (const LayerSpec& layer : parse(json).layers) result.push_back(layer.attention.window);
+    const ModelConfig config = parse(json);
+    for (const LayerSpec& layer : config.layers) result.push_back(layer.attention.window);
     return result;
   };
   EXPECT_THAT(widths(with(qwen, "max_window_layers", 1)), ElementsAre(0, 64));
