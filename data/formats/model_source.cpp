@@ -162,6 +162,11 @@ class CheckpointModel : public Hdf5Model {
     const std::string base = model["base"].get<std::string>();
     std::error_code ignored;
     if (!fs::exists(base, ignored)) return nullptr;
+    // The folder of a run that has not written a checkpoint, as of one that begins now, is no model yet.
+    const fs::path folder(base);
+    const auto has = [&](const char* name) { return fs::exists(folder / name, ignored); };
+    if (fs::is_directory(folder, ignored) && !has("manifest.json") && !has("config.json") && !has("checkpoints"))
+      return nullptr;
     const std::string resolved = resolve_model_path(base, [](const std::string&) {});
     const std::string canonical = canonical_path(resolved);
     // A run that names its own folder finds another of its checkpoints there: the folder is what comes again.

@@ -214,7 +214,8 @@ std::string read_small_file(const std::string& path, size_t maximum_bytes) {
   const std::string shown = printable(path);
   const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe nobody writes must not hang us
   if (file < 0) {
-    const ExitCode code = errno == ENOENT || errno == ENOTDIR ? ExitCode::kMissingInput : ExitCode::kInputOutput;
+    const bool missing = errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG || errno == ELOOP;
+    const ExitCode code = missing ? ExitCode::kMissingInput : ExitCode::kInputOutput;
     fail(code, "cannot open the file ({}), {}, check the path", std::strerror(errno), shown);
   }
   struct Closer {

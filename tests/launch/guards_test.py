@@ -246,8 +246,8 @@ class Guards(unittest.TestCase):
             process.communicate(timeout=60)
             self.assertEqual(process.returncode, 0, name)
             self.assertEqual((self.folder / f"watch-{name}/evals.jsonl").read_text().count("\n"), 1)
-        never = bb.run(1, "sweep", self.sweep("watch-never", models=[str(self.folder / "never")], watch=True,
-                                              watch_patience="1s"), expect=66, timeout=60)
+        never = bb.run(1, "sweep", self.sweep("watch-never", models=[str(self.folder / "never")], watch=True),
+                       "watch_patience=1s", expect=66, timeout=60)
         self.assertIn("no longer watched", never.stderr)
 
     def test_a_point_says_what_it_took(self):

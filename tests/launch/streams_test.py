@@ -90,16 +90,19 @@ class Streams(unittest.TestCase):
         bb.run(1, "train", self.config, f"output={output}", "train.max_steps=2", "train.lr_scheduler=constant", expect=None)
 
     def test_a_signal_while_data_is_read_is_honoured(self):
-        slow = self.folder / "slow.jsonl"  # a pipe that never ends stands for a file system that takes its time
-        os.mkfifo(slow)
+        slow = self.folder / "slow.jsonl"  # takes seconds to read
+        with open(slow, "w") as file:
+            line = json.dumps({"tokens": [3] * 5000}) + "\n"
+            for _ in range(20000):
+                file.write(line)
         output = self.folder / "reading"
         process = bb.start(1, "train", self.config, f"output={output}", f"data.train=[{{path: {slow}}}]",
                            environment={"CARILLON_CACHE": str(self.folder / "cache")})
-        feed = os.open(slow, os.O_WRONLY)  # returns once the program reads
-        os.write(feed, b'{"tokens":[1,2,3]}\n')
+        deadline = time.monotonic() + 60
+        while not (output / ".running").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
         process.send_signal(signal.SIGUSR1)
-        process.communicate(timeout=30)
-        os.close(feed)
+        process.communicate(timeout=60)
         self.assertEqual(process.returncode, 85)
         self.assertLessEqual({p.name for p in output.iterdir()}, {".running"}, "nothing had begun: at most a dead lock is left")
 
