@@ -63,7 +63,7 @@ class Identity(unittest.TestCase):
 
     def test_an_epoch_ends_where_it_should(self):
         self.config.write_text(self.config.read_text().replace("max_steps: 12", "epochs: 2"))
-        keys = ["data.shuffle=false", "checkpoint.every_steps=7"]
+        keys = ["data.shuffle=false", "checkpoint.every_steps=7", "checkpoint.keep=20"]
         self.train(1, *keys, "train.micro_batch_size=1")
         self.assertEqual(sum(self.tokens()), 2 * SEQUENCES * (SEQUENCES + 1) // 2)
         for folder in (self.output / "checkpoints").glob("step-*"):
