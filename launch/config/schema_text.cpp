@@ -101,6 +101,8 @@ std::vector<std::string> Schema::changes_since(const Json& saved, const std::str
     const Json before = saved.contains(place) ? saved.at(place) : Json();
     const Json after = now.contains(place) ? now.at(place) : Json();
     if (before == after) continue;
+    // A run from before the key was there had what is now its default.
+    if (before.is_null() && yaml_value(after) == key.default_text) continue;
     const std::string change = fmt::format("{}: {} -> {}", key.name, yaml_value(before), yaml_value(after));
     if (key.on_resume == OnResume::kRefused) {
       fail(ExitCode::kUsage, "the run to resume has another {}, {}, give the old value back or another output folder",
