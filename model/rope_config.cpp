@@ -80,7 +80,7 @@ class Reader {
            key);
   }
   [[noreturn]] void wrong(const char* key, const char* wanted) const {
-    fail(code_, "rope.{} is {}, in {}, give {}", key, settings_[key].dump(), where_, wanted);
+    fail(code_, "rope.{} is {}, in {}, give {}", key, settings_.value(key, Json()).dump(), where_, wanted);
   }
 
  private:
@@ -185,7 +185,7 @@ RopeConfig parse_rope_config(const Json& given, int64_t max_position_embeddings,
     config.wavelength_blend = settings["yarn_blend"] == "wavelength";
   }
   read_type(config, read);
-  if (code == ExitCode::kUsage && config.factor < 1) read.wrong("factor", "1 or above: it is how much further");
+  if (code == ExitCode::kUsage && read.has("factor") && config.factor < 1) read.wrong("factor", "1 or above: it is how much further");
   return config;
 }
 

@@ -235,7 +235,10 @@ void Schema::apply_override(std::string_view argument) {
   }
   const std::string_view text = argument.substr(equals + 1);
   const Key* key = find(name);
-  if (key == nullptr && !is_section(name)) unknown(name, place);
+  if (key == nullptr && !is_section(name)) {
+    if (apply_nested(name, text, place)) return;
+    unknown(name, place);
+  }
 
   YamlNode value;
   if (key != nullptr && key->is_verbatim) {
@@ -259,6 +262,24 @@ void Schema::apply_override(std::string_view argument) {
          std::find_if(keys_.begin(), keys_.end(), [&](const Key& k) { return k.name.starts_with(name + "."); })->name,
          name);
   }
+}
+
+bool Schema::apply_nested(const std::string& name, std::string_view text, const std::string& place) {
+  for (size_t dot = name.rfind('.'); dot != std::string::npos && dot > 0; dot = name.rfind('.', dot - 1)) {
+    const Key* key = find(std::string_view(name).substr(0, dot));
+    if (key == nullptr) continue;
+    if (key->type != "mapping") return false;
+    std::string inner = "/" + name.substr(dot + 1);
+    std::replace(inner.begin(), inner.end(), '.', '/');
+    Json all = key->get().value_or(Json::object());
+    if (!all.is_object()) all = Json::object();
+    all[Json::json_pointer(inner)] = detail::free_json(parse_yaml(text, place));
+    YamlNode whole = parse_yaml(all.dump(), place);
+    whole.where = place;
+    set_key(const_cast<Key&>(*key), whole);
+    return true;
+  }
+  return false;
 }
 
 void Schema::unknown(const std::string& name, const std::string& where) const {

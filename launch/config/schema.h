@@ -139,6 +139,9 @@ class Schema {
   void apply_mapping(const YamlNode& mapping, const std::string& prefix);
   void set_key(Key& key, const YamlNode& value);
   bool is_section(const std::string& name) const;
+  // NAME lies within a key that is a mapping (rope.sliding_attention.factor): set there, beside what it holds. False
+  // where no such key is.
+  bool apply_nested(const std::string& name, std::string_view text, const std::string& place);
   [[noreturn]] void unknown(const std::string& name, const std::string& where) const;
 
   std::deque<Key> keys_;  // a deque: the closures of a key point at it

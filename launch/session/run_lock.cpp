@@ -103,7 +103,14 @@ RunLock::RunLock(const std::string& folder, const std::function<void(const std::
       break;
     }
     const std::string mine = this_process() + "\n";
-    if (ftruncate(descriptor_, 0) != 0 || pwrite(descriptor_, mine.data(), mine.size(), 0) < 0)
+    const auto again = [](auto call) {  // what a signal interrupted goes on
+      ssize_t result;
+      do result = call();
+      while (result < 0 && errno == EINTR);
+      return result >= 0;
+    };
+    if (!again([&] { return ftruncate(descriptor_, 0); }) ||
+        !again([&] { return pwrite(descriptor_, mine.data(), mine.size(), 0); }))
       fail(ExitCode::kInputOutput, "cannot be written ({}), {}, make room and start again", std::strerror(errno),
            path_);
   } catch (...) {

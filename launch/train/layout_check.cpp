@@ -41,13 +41,17 @@ std::vector<double> values_of(Backend& backend, const NamedShard& shard) {
   return shard.data.empty() ? std::vector<double>() : download_as_double(backend, shard.data);
 }
 
+// A tensor is compared with its own largest entry, but with no less than this share of the largest of all tensors: some
+// gradients are zero by the mathematics (a key bias in a layer that does not rotate), so that all they hold is rounding.
+constexpr double kSmallestShare = 1e-3;
+
 // Of every tensor of `one` whose name begins with `role`, in its order: the largest difference of this rank's part in
-// `many`.
+// `many`, relative as above.
 std::vector<double> differences(Backend& backend, const std::string& role, const std::vector<NamedShard>& one,
                                 const std::vector<NamedShard>& many) {
   std::map<std::string, std::vector<const NamedShard*>> parts;
   for (const NamedShard& shard : many) parts[shard.name].push_back(&shard);
-  std::vector<double> result;
+  std::vector<double> result, sizes;
   for (const NamedShard& whole : one) {
     if (!whole.name.starts_with(role)) continue;
     double largest = 0, worst = 0;
@@ -65,8 +69,12 @@ std::vector<double> differences(Backend& backend, const std::string& role, const
         worst = std::max(worst, std::isnan(difference) ? INFINITY : difference);
       }
     }
-    result.push_back(worst == 0 ? 0 : worst / std::max(largest, 1e-300));
+    result.push_back(worst);
+    sizes.push_back(largest);
   }
+  const double floor = sizes.empty() ? 0 : kSmallestShare * *std::max_element(sizes.begin(), sizes.end());
+  for (size_t i = 0; i < result.size(); ++i)
+    if (result[i] > 0) result[i] /= std::max({sizes[i], floor, 1e-300});
   return result;
 }
 
