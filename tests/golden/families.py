@@ -96,7 +96,9 @@ CONFIGS = {
 }
 NOT_IN_TRANSFORMERS = ("llama_layers", "mistral_layers", "llama_sinks", "llama_sinks_window")
 TRAINED = [name for name in CONFIGS if name not in (
-    "exaone4_full", "llama_sinks", "seed_oss_bias", "gemma3_defaults", "mistral_defaults")]
+    "exaone4_full", "llama_sinks", "seed_oss_bias", "gemma3_defaults", "mistral_defaults",
+    # A run takes longrope's list by its sequence_length, transformers by each batch's positions.
+    "phi3_longrope")]
 
 # Wrapper -> (case whose text model it holds, config.json around it). Tensor names as newer and as older files have them.
 VISION = {"llava": {"model_type": "clip_vision_model", "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1,

@@ -52,6 +52,7 @@ class CommandLine(unittest.TestCase):
         self.refused(64, ["--jsn", "--json"], "info", "--jsn")
         self.refused(64, ["max_stps", "train.max_steps"], "train", self.config, "train.max_stps=3")
         self.refused(64, "train.max_steps", "train", self.config, "train.max_steps=many")
+        self.refused(64, ["factr", "rope.sliding_attention"], "train", self.config, "rope.sliding_attention.factr=2")
         self.refused(66, "nowhere.yaml", "train", "nowhere.yaml")
         self.refused(64, "model", "score", "input=a", "output=b")
         bad = self.folder / "bad.yaml"
