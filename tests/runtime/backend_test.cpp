@@ -10,38 +10,12 @@
 #include <span>
 #include <utility>
 
-#include "tests/support/host_tensors.h"
-#include "tests/support/random_tensor.h"
+#include "tests/support/op_test.h"
 
 namespace carillon::testing {
 namespace {
 
-struct Kind {
-  DType dtype;
-  std::string device;  // an instruction set of the CPU, or "cuda"
-};
-
-std::vector<Kind> kinds() {
-  std::vector<Kind> result;
-  for (const std::string& device : kinds_under_test())
-    for (const DType dtype : {DType::kFloat64, DType::kFloat32, DType::kBFloat16}) result.push_back({dtype, device});
-  return result;
-}
-
-class BackendTest : public ::testing::TestWithParam<Kind> {
- protected:
-  DType type_ = GetParam().dtype;
-  DType wide_ = accumulate_type(type_);
-  double bound_ = bound_of(type_);
-  std::unique_ptr<Backend> reference_ = make_backend({.device = "reference"});
-  std::unique_ptr<Backend> fast_;
-
-  void SetUp() override {
-    if (const std::string why = why_skipped(GetParam().device); !why.empty()) GTEST_SKIP() << why;
-    fast_ = make(2);
-  }
-  static std::unique_ptr<Backend> make(int threads) { return make_under_test(GetParam().device, threads); }
-};
+class BackendTest : public OpTest {};
 
 TEST_P(BackendTest, Matmul) {
   struct Size {

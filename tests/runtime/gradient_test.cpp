@@ -1,37 +1,14 @@
 // The reference's backward ops against central differences of its forward ops, in float64; and cases to check by hand.
 #include <gtest/gtest.h>
 
-#include <functional>
-#include <numeric>
-
 #include "runtime/backend.h"
-#include "tests/support/random_tensor.h"
+#include "tests/support/op_test.h"
 
 namespace carillon::testing {
 namespace {
 
 constexpr DType kType = DType::kFloat64;
 const std::unique_ptr<Backend> reference = make_backend({.device = "reference"});
-
-double dot(Tensor a, Tensor b) {
-  const std::vector<double> x = values_of(a), y = values_of(b);
-  return std::inner_product(x.begin(), x.end(), y.begin(), 0.0);
-}
-
-// Each element of `input` is moved; `loss` must change as `gradient` says.
-void expect_gradient(Tensor gradient, Tensor input, const std::function<double()>& loss) {
-  const std::vector<double> expected = values_of(gradient);
-  double* data = input.data<double>();
-  for (int64_t i = 0; i < input.count(); ++i) {
-    const double before = data[i], h = 1e-5;
-    data[i] = before + h;
-    const double up = loss();
-    data[i] = before - h;
-    const double down = loss();
-    data[i] = before;
-    ASSERT_NEAR((up - down) / (2 * h), expected[static_cast<size_t>(i)], 1e-7) << "element " << i;
-  }
-}
 
 TEST(Gradient, RmsNorm) {
   const RandomTensor x(kType, {5, 7}, 1), weight(kType, {7}, 2), dy(kType, {5, 7}, 3), y(kType, {5, 7}, 4),
