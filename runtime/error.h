@@ -3,7 +3,7 @@
 // Nothing below `launch` prints or exits; launch/main.cpp prints the one line and takes every rank with it.
 #pragma once
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <stdexcept>
 #include <string>
