@@ -51,6 +51,7 @@ void read_llama(const ConfigFields& fields, ModelConfig& config);
 void read_mistral(const ConfigFields& fields, ModelConfig& config);
 void read_qwen2(const ConfigFields& fields, ModelConfig& config);
 void read_qwen3(const ConfigFields& fields, ModelConfig& config);
+void read_gemma(const ConfigFields& fields, ModelConfig& config);
 void read_gemma3(const ConfigFields& fields, ModelConfig& config);
 void read_olmo2(const ConfigFields& fields, ModelConfig& config);
 void read_olmo3(const ConfigFields& fields, ModelConfig& config);

@@ -38,6 +38,9 @@ LLAMA = config("llama", "LlamaForCausalLM", rope_parameters=default_rope(), hidd
 
 # Case -> config.json. What a case leaves out is left to the family's default, which is then what is tested.
 CONFIGS = {
+    # "gelu", which its class takes for the tanh formula.
+    "gemma": config("gemma", "GemmaForCausalLM", hidden_size=40, head_dim=12, hidden_act="gelu", attention_bias=True,
+                    rms_norm_eps=..., tie_word_embeddings=..., rope_parameters=default_rope()),
     # Version 4 keys, the pattern as a number, and a scaling that touches full attention only.
     "gemma3_text": {**GEMMA, "sliding_window_pattern": 3, "rope_theta": 300.0, "rope_local_base_freq": 40.0,
                     "rope_scaling": {"rope_type": "linear", "factor": 3.0}},
@@ -137,7 +140,7 @@ WRAPPERS = {
 WRAPPED_NAMES = {"gemma3": ("model.language_model.", "lm_head."), "llava": ("model.language_model.", "lm_head."),
                  "mistral3": ("language_model.model.", "language_model.lm_head.")}
 
-GROUPS = {"gemma": ["gemma3_text", "gemma3_text_bias", "gemma3", "gemma3_bare"],
+GROUPS = {"gemma": ["gemma", "gemma3_text", "gemma3_text_bias", "gemma3", "gemma3_bare"],
           "olmo": ["olmo2", "olmo3", "exaone4", "exaone4_full"],
           "mistral": ["ministral3", "mistral3", "mistral3_bare", "smollm3", "smollm3_window"],
           "phi": ["phi3", "phi3_longrope", "granite", "hunyuan_v1_dense"],
@@ -175,7 +178,7 @@ class Settings:
     fused: bool = False
 
 
-MAX_POSITION = {"gemma3_text": 131072, "olmo2": 2048, "olmo3": 2048, "smollm3": 32768, "ministral3": 262144, "phi3": 4096,
+MAX_POSITION = {"gemma": 8192, "gemma3_text": 131072, "olmo2": 2048, "olmo3": 2048, "smollm3": 32768, "ministral3": 262144, "phi3": 4096,
                 "granite": 2048, "seed_oss": 524288, "cwm": 131072, "exaone4": 2048, "hunyuan_v1_dense": 2048, "llama": 2048,
                 "mistral": 131072, "qwen2": 32768, "qwen3": 32768}
 
@@ -217,9 +220,12 @@ def settings(config):
     window = config.get("sliding_window", 4096 if family == "mistral" else None)
     kinds, rotates, ropes = config.get("layer_types"), [True] * layers, [rope] * layers
     result = Settings(config, heads, config["num_key_value_heads"], head_dim, eps,
-                      bool(config.get("tie_word_embeddings", family in ("gemma3_text", "smollm3"))), [], [],
+                      bool(config.get("tie_word_embeddings", family in ("gemma", "gemma3_text", "smollm3"))), [], [],
                       qkv_bias=bias, out_bias=bias, mlp_bias=bool(config.get("mlp_bias")), scale=head_dim ** -0.5)
-    if family == "gemma3_text":
+    if family == "gemma":
+        result.one_plus_weight, result.activation = True, "gelu_pytorch_tanh"
+        result.embedding_multiplier = config["hidden_size"] ** 0.5
+    elif family == "gemma3_text":
         pattern, by_kind = config.get("sliding_window_pattern", 6), _ropes_by_kind(config, config.get("rope_theta", 1e6),
                                                                                    config.get("rope_local_base_freq", 1e4))
         kinds = kinds or [S if (i + 1) % pattern else F for i in range(layers)]
@@ -400,6 +406,7 @@ def expected(name):
 
 # Case -> changes of one setting each, as (path of keys, value). `...` takes the key out. Each must move the scores.
 CONTROLS = {
+    "gemma": [(["attention_bias"], False), (["rms_norm_eps"], 1e-2), (["rope_parameters", "rope_theta"], 200.0)],
     "gemma3_text": [(["sliding_window_pattern"], 2), (["rope_theta"], 200.0), (["rope_local_base_freq"], 50.0),
                     (["rope_scaling", "factor"], 4.0), (["rope_scaling"], ...), (["query_pre_attn_scalar"], 8),
                     (["sliding_window"], 12), (["sliding_window"], 10), (["rms_norm_eps"], 1e-2)],
