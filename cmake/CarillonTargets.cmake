@@ -21,10 +21,14 @@ endfunction()
 set(CARILLON_SLOW_HEADERS <fmt/format.h> <nlohmann/json.hpp> <algorithm> <filesystem> <functional> <map> <memory>
   <optional> <string> <utility> <variant> <vector>)
 
-# carillon_test(runtime_tensor SOURCES tensor_test.cpp LINK carillon_runtime [RANKS n] [LABELS long] [TIMEOUT s])
-# RANKS n runs it under mpirun with a main that starts MPI; without it the test is one process without MPI.
+# What the tests labelled `fast` need: all of them pass within two minutes.
+add_custom_target(fast_tests)
+
+# carillon_test(runtime_tensor SOURCES tensor_test.cpp LINK carillon_runtime [SLOW] [RANKS n] [LABELS long] [TIMEOUT s])
+# RANKS n runs it under mpirun with a main that starts MPI; without it the test is one process without MPI, labelled
+# `fast` unless it is SLOW or needs an emulated device.
 function(carillon_test name)
-  cmake_parse_arguments(ARG "" "RANKS;TIMEOUT" "SOURCES;LINK;LABELS;ENVIRONMENT" ${ARGN})
+  cmake_parse_arguments(ARG "SLOW" "RANKS;TIMEOUT" "SOURCES;LINK;LABELS;ENVIRONMENT" ${ARGN})
   set(test_environment OMP_NUM_THREADS=1 ${ARG_ENVIRONMENT})
   add_executable(${name}_test ${ARG_SOURCES})
   if(ARG_RANKS)
@@ -36,6 +40,10 @@ function(carillon_test name)
   else()
     target_link_libraries(${name}_test PRIVATE ${ARG_LINK} GTest::gtest_main GTest::gmock carillon_warnings)
     add_test(NAME ${name} COMMAND ${name}_test)
+    if(NOT ARG_SLOW)
+      list(APPEND ARG_LABELS fast)
+      add_dependencies(fast_tests ${name}_test)
+    endif()
   endif()
   target_include_directories(${name}_test PRIVATE ${CMAKE_SOURCE_DIR})
   target_compile_options(${name}_test PRIVATE $<$<CONFIG:Release>:-O1>)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what Carillon needs from Debian's packages, and with `tests` also the Python packages of the foreign readers
-# (tests/requirements.txt, into .venv); with `slurm` also Slurm, for the test that runs it. Does nothing, fast, when all is there.
+# (tests/requirements.txt, into .venv); with `slurm` also Slurm, for the test that runs it; with `style` also
+# clang-format and clang-tidy. Does nothing, fast, when all is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 packages=(g++ cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libhdf5-openmpi-dev libyaml-cpp-dev libdnnl-dev
@@ -10,6 +11,7 @@ if [ "${1:-}" = tests ]; then
   packages+=(libgtest-dev libgmock-dev libbenchmark-dev python3 python3-venv hdf5-tools)
 fi
 if [ "${1:-}" = slurm ]; then packages+=(slurm-wlm slurm-wlm-basic-plugins); fi
+if [ "${1:-}" = style ]; then packages+=(clang-format clang-tidy); fi
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")

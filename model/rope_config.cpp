@@ -185,7 +185,8 @@ RopeConfig parse_rope_config(const Json& given, int64_t max_position_embeddings,
     config.wavelength_blend = settings["yarn_blend"] == "wavelength";
   }
   read_type(config, read);
-  if (code == ExitCode::kUsage && read.has("factor") && config.factor < 1) read.wrong("factor", "1 or above: it is how much further");
+  if (code == ExitCode::kUsage && read.has("factor") && config.factor < 1)
+    read.wrong("factor", "1 or above: it is how much further");
   return config;
 }
 

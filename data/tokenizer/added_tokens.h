@@ -16,11 +16,11 @@ struct AddedToken {
   uint32_t id = 0;
   std::string content;
   std::optional<std::string> decoded;  // where that is not the content
-  bool single_word = false;  // only where neither neighbour is a word character
-  bool lstrip = false;       // swallows white space before it
-  bool rstrip = false;       // and behind it
-  bool normalized = false;   // sought in the normalised text, else in the text as given
-  bool special = false;      // left out by decode(skip_special)
+  bool single_word = false;            // only where neither neighbour is a word character
+  bool lstrip = false;                 // swallows white space before it
+  bool rstrip = false;                 // and behind it
+  bool normalized = false;             // sought in the normalised text, else in the text as given
+  bool special = false;                // left out by decode(skip_special)
 };
 
 // A trie of tokens; linear in the text times the longest token, whatever the tokens are.

@@ -290,7 +290,8 @@ std::string HuggingFaceTokenizer::decode(std::span<const uint32_t> ids, bool ski
   for (const uint32_t id : ids) {
     const auto added = added_.find(id);
     if (added != added_.end()) {
-      if (!skip_special || !added->second.special) parts.push_back(added->second.decoded.value_or(added->second.content));
+      if (!skip_special || !added->second.special)
+        parts.push_back(added->second.decoded.value_or(added->second.content));
       continue;
     }
     const std::string* token = model_->token_of(id);

@@ -39,15 +39,15 @@ class JsonKeys {
   }
   // Keys of this section once more, for some of what the section is about.
   Key& mapping(const std::string& name, std::string help) {
-    return key(name, "mapping", std::move(help), [this_schema = &schema_, section = section_](const Key& key,
-                                                                                              const YamlNode& node) {
-      if (node.kind != YamlNode::Kind::kMapping) key.refuse(node, "a mapping");
-      for (const YamlNode& inner : node.keys)
-        if (this_schema->find(section + "." + inner.text) == nullptr)
-          fail(ExitCode::kUsage, "unknown key '{}' in {}, {}, take a key of {}", inner.text, key.name, inner.where,
-               section);
-      return detail::free_json(node);
-    });
+    return key(name, "mapping", std::move(help),
+               [this_schema = &schema_, section = section_](const Key& key, const YamlNode& node) {
+                 if (node.kind != YamlNode::Kind::kMapping) key.refuse(node, "a mapping");
+                 for (const YamlNode& inner : node.keys)
+                   if (this_schema->find(section + "." + inner.text) == nullptr)
+                     fail(ExitCode::kUsage, "unknown key '{}' in {}, {}, take a key of {}", inner.text, key.name,
+                          inner.where, section);
+                 return detail::free_json(node);
+               });
   }
   Key& numbers(const std::string& name, std::string help) {
     return key(name, "list of numbers", std::move(help), [](const Key& key, const YamlNode& node) {

@@ -42,7 +42,8 @@ std::vector<double> values_of(Backend& backend, const NamedShard& shard) {
 }
 
 // A tensor is compared with its own largest entry, but with no less than this share of the largest of all tensors: some
-// gradients are zero by the mathematics (a key bias in a layer that does not rotate), so that all they hold is rounding.
+// gradients are zero by the mathematics (a key bias in a layer that does not rotate), so that all they hold is
+// rounding.
 constexpr double kSmallestShare = 1e-3;
 
 // Of every tensor of `one` whose name begins with `role`, in its order: the largest difference of this rank's part in

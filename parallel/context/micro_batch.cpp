@@ -20,8 +20,9 @@ void HostBatch::pad(size_t row) {
 }
 
 MicroBatch HostBatch::view() {
-  return {Tensor::of(tokens, {batch, length}), Tensor::of(position, {batch, length}), Tensor::of(first, {batch, length}),
-          Tensor::of(target, {batch, length}), Tensor::of(target_weight, {batch, length})};
+  return {Tensor::of(tokens, {batch, length}), Tensor::of(position, {batch, length}),
+          Tensor::of(first, {batch, length}), Tensor::of(target, {batch, length}),
+          Tensor::of(target_weight, {batch, length})};
 }
 
 ShardedBatch::ShardedBatch(const SequenceLayout& layout, int cp_rank, int64_t batch)

@@ -244,8 +244,9 @@ TEST_P(FamilyOps, AttentionSinks) {
   EXPECT_LT(relative_distance(ds2, ds), 10 * bound_);
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, FamilyOps, ::testing::ValuesIn(kinds()),
-                         [](const auto& kind) { return std::string(name_of(kind.param.dtype)) + "_" + kind.param.device; });
+INSTANTIATE_TEST_SUITE_P(Kinds, FamilyOps, ::testing::ValuesIn(kinds()), [](const auto& kind) {
+  return std::string(name_of(kind.param.dtype)) + "_" + kind.param.device;
+});
 
 }  // namespace
 }  // namespace carillon::testing

@@ -76,7 +76,8 @@ A rmsnorm_forward(T* y, const T* x, const T* weight, int64_t count, const NormNu
   for_blocks(count, [&](int64_t begin, int64_t here) {
     u.read(x + begin, here);
     w.read(weight + begin, here);
-    for (int64_t i = 0; i < here; i += kLanes) store(u.values + i, load(u.values + i) * rstd * (load(w.values + i) + offset));
+    for (int64_t i = 0; i < here; i += kLanes)
+      store(u.values + i, load(u.values + i) * rstd * (load(w.values + i) + offset));
     u.write(y + begin, here);
   });
   return rstd;
@@ -110,7 +111,8 @@ void rmsnorm_backward(T* dx, A* dweight, const T* dy, const T* x, const T* weigh
     w.read(weight + begin, here);
     d.read(dy + begin, here);
     for (int64_t i = 0; i < here; i += kLanes)
-      store(d.values + i, (load(d.values + i) * (load(w.values + i) + offset) - load(u.values + i) * (rstd * mean)) * rstd);
+      store(d.values + i,
+            (load(d.values + i) * (load(w.values + i) + offset) - load(u.values + i) * (rstd * mean)) * rstd);
     if (add) {
       before.read(dx + begin, here);
       for (int64_t i = 0; i < here; i += kLanes) store(d.values + i, load(d.values + i) + load(before.values + i));
