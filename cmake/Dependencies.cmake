@@ -1,5 +1,5 @@
 # Every library Carillon stands on, all from Debian (tests/run.sh installs them); each is used by one folder only,
-# see README, "Code tour".
+# see README, "The code".
 find_package(MPI REQUIRED COMPONENTS C)
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 find_package(fmt REQUIRED)

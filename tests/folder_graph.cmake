@@ -1,4 +1,4 @@
-# The arrows between folders (README, "Code tour"): runtime <- parallel <- model, data <- launch; and which folder may know
+# The arrows between folders (README, "The code"): runtime <- parallel <- model, data <- launch; and which folder may know
 # which library. Run by CTest: cmake -DSOURCE=… -P folder_graph.cmake
 set(may_runtime runtime)
 cmake_minimum_required(VERSION 3.25)

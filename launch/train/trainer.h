@@ -1,4 +1,4 @@
-// One training run on this rank: everything it needs, made in order, and the loop. See README, "Code tour".
+// One training run on this rank: everything it needs, made in order, and the loop. See README, "The code".
 #pragma once
 
 #include <chrono>

@@ -25,7 +25,7 @@ struct TrainingState {
   bool evaluation_due = false;  // after `step`, and not all of it done: a signal came
 };
 
-// Where a run goes on. Which checkpoint (interface.md, section 3): `auto` the newest in the run's folder that is whole,
+// Where a run goes on. Which checkpoint (launch/README.md): `auto` the newest in the run's folder that is whole,
 // a damaged one is passed over aloud; a path that one and no other; `never` none, and then there may be none.
 struct ResumePoint {
   std::string path;

@@ -28,8 +28,8 @@ struct TaskContext {
   const KeyTokens* key_tokens = nullptr;  // longppl only
 };
 
-// Metrics as interface.md, section 5. Collective over `world`; what can fail on bad input is agreed upon, so an Error
-// comes on every rank alike. On ranks other than 0 the metrics are empty.
+// Metrics as in launch/README.md, "Sweeps". Collective over `world`; what can fail on bad input is agreed upon, so an
+// Error comes on every rank alike. On ranks other than 0 the metrics are empty.
 using RunTask = Json (*)(const TaskContext&);
 Json run_perplexity(const TaskContext& context);
 Json run_long_perplexity(const TaskContext& context);
