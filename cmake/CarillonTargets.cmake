@@ -53,7 +53,7 @@ function(carillon_test name)
     target_precompile_headers(${name}_test REUSE_FROM carillon_test_headers)
   endif()
   if(NOT ARG_TIMEOUT)
-    set(ARG_TIMEOUT 300)
+    set(ARG_TIMEOUT 900)
   endif()
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} ENVIRONMENT "${test_environment}"
     SKIP_REGULAR_EXPRESSION "ALL TESTS SKIPPED")
@@ -63,14 +63,19 @@ function(carillon_test name)
 endfunction()
 
 # carillon_script_test(golden_score COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/score_test.sh ...): a test of the built
-# program, black box; the program's path is in CARILLON.
+# program, black box; the program's path is in CARILLON. It has the machine to itself unless it may run BESIDE others:
+# nothing in it waits for a moment.
 function(carillon_script_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "COMMAND;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "BESIDE" "TIMEOUT" "COMMAND;LABELS" ${ARGN})
   add_test(NAME ${name} COMMAND ${ARG_COMMAND})
-  if(NOT ARG_TIMEOUT)
-    set(ARG_TIMEOUT 300)
+  set(processors 2)
+  if(ARG_BESIDE)
+    set(processors 1)
   endif()
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} PROCESSORS 2 SKIP_RETURN_CODE 77 ENVIRONMENT
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 900)
+  endif()
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} PROCESSORS ${processors} SKIP_RETURN_CODE 77 ENVIRONMENT
     "CARILLON=$<TARGET_FILE:carillon>;OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_NUM_THREADS=1;PYTHON=${CARILLON_TEST_PYTHON};SOURCE=${CMAKE_SOURCE_DIR}")
   if(ARG_LABELS)
     set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}")
