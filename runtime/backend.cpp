@@ -38,7 +38,7 @@ std::unique_ptr<Backend::Copy> Backend::start_download(Tensor host, Tensor devic
 std::unique_ptr<Backend> make_backend(const BackendOptions& options) {
   auto backend = make_plain(options);
   if (options.attention == "cudnn" && backend->describe().name != "cuda")
-    fail(ExitCode::kUsage, "cuDNN's attention is for CUDA devices, in runtime.attention: cudnn, use auto or own");
+    fail(ExitCode::kUsage, "cuDNN's attention is for CUDA devices, in runtime.attention: cudnn, use auto or native");
   return options.traced ? make_traced_backend(std::move(backend)) : std::move(backend);
 }
 

@@ -87,9 +87,11 @@ void declare_runtime(Schema& schema, RuntimeSection& runtime) {
       .may_change()
       .habits({"num_threads", "omp_num_threads", "nthreads"});
   schema
-      .choice("runtime.attention", runtime.attention, {{"auto", "auto"}, {"own", "own"}, {"cudnn", "cudnn"}},
-              "Whose attention kernels. cudnn: cuDNN's, bfloat16 on sm_90 and later, compared with own at the start. "
-              "auto: own.")
+      .choice(
+          "runtime.attention", runtime.attention, {{"auto", "auto"}, {"native", "native"}, {"cudnn", "cudnn"}},
+          "Whose attention kernels. cudnn: cuDNN's, bfloat16 on sm_90 and later, compared with native at the start. "
+          "auto: native.",
+          {{"own", "native"}})
       .may_change()
       .habits({"attn_implementation", "flash_attention", "attention_backend"});
   schema

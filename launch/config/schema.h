@@ -104,8 +104,10 @@ class Schema {
   Key& duration(std::string name, T& target, std::string help);  // double, seconds
   template <class T>
   Key& text(std::string name, T& target, std::string help);  // std::string, not empty
+  // `former`: words that are still read but no longer shown.
   template <class T>
-  Key& choice(std::string name, T& target, const Choices<typename detail::Unwrap<T>::Type>& choices, std::string help);
+  Key& choice(std::string name, T& target, const Choices<typename detail::Unwrap<T>::Type>& choices, std::string help,
+              const Choices<typename detail::Unwrap<T>::Type>& former = {});
   // An integer or a word (`auto`) that leaves the optional empty.
   Key& integer_or(std::string name, std::optional<int64_t>& target, const std::string& word, std::string help);
   // Everything else: the caller gives the type's text, a reader and a writer.
@@ -230,7 +232,7 @@ Key& Schema::boolean(std::string name, T& target, std::string help) {
 
 template <class T>
 Key& Schema::choice(std::string name, T& target, const Choices<typename detail::Unwrap<T>::Type>& choices,
-                    std::string help) {
+                    std::string help, const Choices<typename detail::Unwrap<T>::Type>& former) {
   using Value = typename detail::Unwrap<T>::Type;
   std::vector<std::string> words;
   std::string type;
@@ -238,7 +240,10 @@ Key& Schema::choice(std::string name, T& target, const Choices<typename detail::
     words.push_back(word);
     type += (type.empty() ? "" : " | ") + word;
   }
-  const auto read = [choices, words](const Key& key, const YamlNode& node) -> Value {
+  const auto read = [choices, words, former](const Key& key, const YamlNode& node) -> Value {
+    for (const auto& [word, value] : former) {
+      if (node.kind == YamlNode::Kind::kScalar && node.text == word) return value;
+    }
     const std::string word = detail::read_word(key, node, words);
     for (const auto& [known, value] : choices) {
       if (known == word) return value;

@@ -83,7 +83,7 @@ std::unique_ptr<Backend> make_backend(Communicator& world, const NodeMap& nodes,
                                       const Notice& notice) {
   if (runtime.attention == "cudnn" && runtime.dtype != DType::kBFloat16)
     fail(ExitCode::kUsage,
-         "cuDNN's attention is bfloat16, in runtime.attention: cudnn, use own, or runtime.dtype=bfloat16");
+         "cuDNN's attention is bfloat16, in runtime.attention: cudnn, use native, or runtime.dtype=bfloat16");
   BackendOptions options;
   options.attention = runtime.attention;
   options.device = runtime.device;

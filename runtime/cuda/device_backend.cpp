@@ -23,7 +23,7 @@ CudaBackend::CudaBackend(const BackendOptions& options) : device_(options.device
   CHECK_CUDA(cudaSetDevice(device_));
   description_ = cuda::describe_device(device_);
   description_.libraries = survey.libraries;
-  description_.attention = "own kernels";
+  description_.attention = "native kernels";
   description_.devices = count;
   try {
     for (cudaStream_t* stream : {&stream_, &upload_stream_, &download_stream_})

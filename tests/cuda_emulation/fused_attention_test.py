@@ -1,4 +1,4 @@
-"""Training in bfloat16 with a second attention engine (emulated) is training with the own kernels, on one device and in
+"""Training in bfloat16 with a second attention engine (emulated) is training with the native kernels, on one device and in
 rings; the run says which it uses, and starts with no engine that is wrong or not there."""
 
 import json
@@ -56,7 +56,7 @@ class FusedAttention(unittest.TestCase):
 
     def test_what_is_wrong_or_missing_is_refused_in_one_line(self):
         for why, code, said, arguments in (
-                ("wrong", 70, "differs from the own kernels", {"emulation": "attention=lse"}),
+                ("wrong", 70, "differs from the native kernels", {"emulation": "attention=lse"}),
                 ("old", 64, "for compute capability 9.0 and later", {"emulation": "capability=80"}),
                 ("absent", 64, "was not built", {"CARILLON_CUDNN_LIBRARY": "/nowhere/libcarillon_cudnn.so"})):
             with self.subTest(why):

@@ -107,6 +107,11 @@ TEST_F(RunConfigTest, WrongValuesNameKeyPlaceAndWhatIsTaken) {
   refuse({"dotted key"}, {}, "train.seed: 1\n");
 }
 
+TEST_F(RunConfigTest, FormerWordsAreReadAndNotShown) {
+  EXPECT_EQ(load({"runtime.attention=own"}).runtime.attention, "native");
+  refuse({"runtime.attention", "auto | native | cudnn;"}, {"runtime.attention=flash"});
+}
+
 TEST_F(RunConfigTest, WhatNoSingleKeyCanKnow) {
   refuse({"model.base and model.vocab_size are both given"}, {"model.base=smol.h5"});
   refuse({"train.max_steps and train.epochs"}, {"train.epochs=1"});

@@ -154,8 +154,8 @@ constexpr double kForwardBound = 4e-3, kBackwardBound = 6e-3, kLogSumExpBound = 
 
 TEST(CudaFusedAttention, BlocksOfARingEqualTheReference) {
   const auto reference = make_backend({.device = "reference"});
-  const auto own = device("own"), fused = device("cudnn");
-  EXPECT_EQ(own->describe().attention, "own kernels");
+  const auto own = device("native"), fused = device("cudnn");
+  EXPECT_EQ(own->describe().attention, "native kernels");
   EXPECT_NE(fused->describe().attention.find("cuDNN (emulated)"), std::string::npos);
   for (const Case& c : ring_cases()) {
     SCOPED_TRACE(c.name);
@@ -176,9 +176,9 @@ TEST(CudaFusedAttention, BlocksOfARingEqualTheReference) {
   }
 }
 
-// What the caller does not know to be whole goes to the own kernels, to the bit.
+// What the caller does not know to be whole goes to the native kernels, to the bit.
 TEST(CudaFusedAttention, OtherMasksAreLeftToTheOwnKernels) {
-  const auto own = device("own"), fused = device("cudnn");
+  const auto own = device("native"), fused = device("cudnn");
   Problem documents({"documents", 1, 2, 1, 64, run(0, 130), {{run(0, 130), {}}}, 0, 60});
   const auto a = documents.on(*own, true), b = documents.on(*fused, true);
   EXPECT_EQ(a.out, b.out);
@@ -213,20 +213,20 @@ TEST(CudaFusedAttentionStartDeathTest, AWrongEngineIsRefused) {
   const BackendOptions cudnn{.device = "cuda", .attention = "cudnn"};
   EXPECT_EXIT(start("", nullptr, cudnn), ::testing::ExitedWithCode(0), "runs with cuDNN .emulated.");
   EXPECT_EXIT(start("attention=out", nullptr, cudnn), ::testing::ExitedWithCode(70),
-              "differs from the own kernels: output by .*runtime.attention: cudnn, use own.*one line");
-  EXPECT_EXIT(start("attention=lse", nullptr, cudnn), ::testing::ExitedWithCode(70), "differs from the own kernels");
+              "differs from the native kernels: output by .*runtime.attention: cudnn, use native.*one line");
+  EXPECT_EXIT(start("attention=lse", nullptr, cudnn), ::testing::ExitedWithCode(70), "differs from the native kernels");
   EXPECT_EXIT(start("attention=dk", nullptr, cudnn), ::testing::ExitedWithCode(70), "differs .*: dk by.*one line");
   EXPECT_EXIT(start("attention=dk", nullptr, {.device = "cuda"}), ::testing::ExitedWithCode(0),
-              "runs with own kernels");
+              "runs with native kernels");
 }
 
 TEST(CudaFusedAttentionStartDeathTest, WhereItCannotRunItSaysSo) {
   const BackendOptions cudnn{.device = "cuda", .attention = "cudnn"};
   EXPECT_EXIT(start("capability=80", nullptr, cudnn), ::testing::ExitedWithCode(64),
-              "for compute capability 9.0 and later, and CUDA device 0 .* has 8.0.*use own.*one line");
+              "for compute capability 9.0 and later, and CUDA device 0 .* has 8.0.*use native.*one line");
   EXPECT_EXIT(start("", "/nowhere/libcarillon_cudnn.so", cudnn), ::testing::ExitedWithCode(64),
-              "was not built .there is no /nowhere/libcarillon_cudnn.so.*use own.*one line");
-  EXPECT_EXIT(start("", "/proc/self/exe", cudnn), ::testing::ExitedWithCode(64), "cannot be loaded.*use own.*one line");
+              "was not built .there is no /nowhere/libcarillon_cudnn.so.*use native.*one line");
+  EXPECT_EXIT(start("", "/proc/self/exe", cudnn), ::testing::ExitedWithCode(64), "cannot be loaded.*use native.*one line");
   EXPECT_EXIT(start("", nullptr, {.device = "cpu", .attention = "cudnn"}), ::testing::ExitedWithCode(64),
               "for CUDA devices.*one line");
 }

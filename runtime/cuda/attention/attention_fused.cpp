@@ -1,9 +1,9 @@
 // The second attention engine in CudaBackend: which calls it takes, its results brought into the running state, and the
-// comparison with the own kernels before it is used.
+// comparison with the native kernels before it is used.
 //
-// Takes bfloat16 blocks that the caller knows to be full or causal (MaskShape); all else goes to the own kernels. In a
-// ring those do the whole backward pass too: cuDNN gives a block's dK and dV rounded to bfloat16 and cannot add to what
-// is there. Its results lie in the scratch area until they are merged.
+// Takes bfloat16 blocks that the caller knows to be full or causal (MaskShape); all else goes to the native kernels. In
+// a ring those do the whole backward pass too: cuDNN gives a block's dK and dV rounded to bfloat16 and cannot add to
+// what is there. Its results lie in the scratch area until they are merged.
 #include <array>
 #include <cmath>
 #include <cstdlib>
@@ -104,7 +104,7 @@ bool CudaBackend::fused_forward(const AttentionState& state, Tensor q, Tensor k,
   if (workspace == FusedAttention::kNoPlan)
     fail(ExitCode::kUsage,
          "{} has no plan for attention with {} query heads and {} of keys, of size {}, {} rows on {} keys, in "
-         "runtime.attention: cudnn, use own",
+         "runtime.attention: cudnn, use native",
          fused_->name(), block.heads, block.kv_heads, block.head_size, block.rows, block.keys);
   unplaced.take(workspace);
   Places places(scratch(unplaced.used()));
@@ -179,11 +179,11 @@ void CudaBackend::start_fused_attention() {
   if (major < 9)
     fail(ExitCode::kUsage,
          "cuDNN's attention is for compute capability 9.0 and later, and CUDA device {} ({}) has {}.{}, in "
-         "runtime.attention: cudnn, use own",
+         "runtime.attention: cudnn, use native",
          device_, description_.processor, major, minor);
   fused_ = load_fused_attention(device_);
   for (const int64_t head_size : {64, 128}) compare_fused_attention(head_size);
-  description_.attention = fused_->name() + " where blocks are whole; in a ring backward by own kernels";
+  description_.attention = fused_->name() + " where blocks are whole; in a ring backward by native kernels";
   description_.libraries.emplace_back("fused attention", fused_->name());
 }
 
@@ -253,8 +253,8 @@ void CudaBackend::compare_fused_attention(int64_t head_size) {
                                           {"dv", &got.dv, &expected.dv, kBackwardBound}})
     if (const double far = distance(*a, *b); !(far <= bound))
       fail(ExitCode::kInternal,
-           "{} on {} differs from the own kernels: {} by {:.2g} of its size, more than {:.2g}, with heads of {}, in "
-           "runtime.attention: cudnn, use own, and tell us",
+           "{} on {} differs from the native kernels: {} by {:.2g} of its size, more than {:.2g}, with heads of {}, in "
+           "runtime.attention: cudnn, use native, and tell us",
            fused_->name(), description_.processor, what, far, bound, head_size);
 }
 

@@ -19,7 +19,7 @@ namespace {
 namespace fe = cudnn_frontend;
 using TensorInfo = std::shared_ptr<fe::graph::Tensor_attributes>;
 
-constexpr const char* kRemedy = "in runtime.attention: cudnn, use runtime.attention=own";
+constexpr const char* kRemedy = "in runtime.attention: cudnn, use runtime.attention=native";
 
 void check_cudnn(fe::error_t status, const char* what) {
   if (status.is_bad()) fail(ExitCode::kInternal, "cuDNN {} failed ({}), {}", what, status.get_message(), kRemedy);

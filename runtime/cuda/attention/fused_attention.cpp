@@ -31,14 +31,16 @@ std::unique_ptr<FusedAttention> load_fused_attention(int device) {
   const std::string path = library_path();
   if (access(path.c_str(), F_OK) != 0)
     fail(ExitCode::kUsage,
-         "cuDNN's attention was not built (there is no {}), in runtime.attention: cudnn, use own, or build where cuDNN "
+         "cuDNN's attention was not built (there is no {}), in runtime.attention: cudnn, use native, or build where "
+         "cuDNN "
          "and the headers of nvidia-cudnn-frontend are (runtime/cuda/README.md)",
          path);
   void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   void* symbol = handle == nullptr ? nullptr : dlsym(handle, "carillon_make_fused_attention");
   if (symbol == nullptr)
     fail(ExitCode::kUsage,
-         "cuDNN's attention cannot be loaded ({}), in runtime.attention: cudnn, use own, or install cuDNN", dlerror());
+         "cuDNN's attention cannot be loaded ({}), in runtime.attention: cudnn, use native, or install cuDNN",
+         dlerror());
   return std::unique_ptr<FusedAttention>(reinterpret_cast<MakeFusedAttention*>(symbol)(device));
 }
 
