@@ -131,6 +131,28 @@ std::string by_position(const Task& task) {
          line_chart({"position", loss ? "loss" : "accuracy", loss, false, {}, {}}, curves);
 }
 
+// loss_by_position_linear at the longest length, the trained length marked where the record tells it:
+// loss_past_training ends as far behind it as the window does.
+std::string by_equal_positions(const Task& task) {
+  std::vector<Curve> curves;
+  Axes axes{"position", "loss", false, false, {}, {}};
+  const int64_t length = *task.lengths.rbegin();
+  for (const Row& row : task.rows) {
+    const auto longest = row.by_length.find(length);
+    if (longest == row.by_length.end() || !longest->second->contains("metrics")) continue;
+    const Json& metrics = (*longest->second)["metrics"];
+    if (!metrics.contains("loss_by_position_linear")) continue;
+    curves.push_back({label_of(row), {}, true});
+    for (const Json& bin : metrics["loss_by_position_linear"])
+      curves.back().points.emplace_back((number_of(bin, "from") + number_of(bin, "to")) / 2, number_of(bin, "loss"));
+    if (axes.markers.empty() && metrics.contains("loss_past_training") && !metrics["loss_past_training"].empty())
+      axes.markers.push_back({true, static_cast<double>(length) - number_of(metrics["loss_past_training"].back(), "to"),
+                              "trained length"});
+  }
+  if (curves.empty()) return "";
+  return fmt::format("<h3>by position in equal parts, {} tokens</h3>\n", length) + line_chart(axes, curves);
+}
+
 // length × depth, a map a model and rope setting.
 std::string depth_maps(const Task& task) {
   std::string html;
@@ -238,7 +260,7 @@ std::string report_html(const ReportInput& input) {
             return record.value("task", "") == task.name && has_number(record, beside);
           }))
         body += "<h3>" + std::string(beside) + "</h3>\n" + metric_table(task, beside);
-    body += by_position(task) + depth_maps(task);
+    body += by_position(task) + by_equal_positions(task) + depth_maps(task);
   }
   if (!input.runs.empty()) body += runs_section(input.runs);
   if (!input.ropes.empty()) body += ropes_section(input.ropes);

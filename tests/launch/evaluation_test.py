@@ -69,6 +69,8 @@ class Evaluation(unittest.TestCase):
         outside = {key(r): r["metrics"] for r in self.records("sweep")}
         self.assertEqual(inside, outside)
         self.assertEqual(len(inside), 3 * 2 * 2 * 2)
+        page = (self.folder / "sweep/report.html").read_text()
+        self.assertTrue("by position in equal parts, 64 tokens" in page)
 
     def test_killed_and_resumed_every_evaluation_is_there_once(self):
         output = self.folder / "killed"

@@ -191,6 +191,9 @@ class Tasks(unittest.TestCase):
         for bin_ in metrics["loss_by_position_linear"]:
             losses = [-logs[i] for i in range(max(1, bin_["from"]), bin_["to"])]
             self.assertAlmostEqual(bin_["loss"], sum(losses) / len(losses), delta=1e-9)
+        page = (self.folder / "past/report.html").read_text()
+        for part in ("by position in equal parts, 150 tokens", "trained length"):
+            self.assertTrue(part in page, part)
 
     def test_bad_requests(self):
         def refused(says, *arguments, code=64):
