@@ -126,6 +126,18 @@ void write_layers(const ModelConfig& config, Json& json) {
 
 }  // namespace
 
+Json exact_rope(const ModelConfig& config) {
+  const auto exact = [](const RopeConfig& of) {
+    Json settings = of.settings;
+    settings["rope_theta"] = of.base;
+    settings["original_max_position_embeddings"] = of.original_max_position_embeddings;
+    return settings;
+  };
+  Json settings = exact(config.rope);
+  if (config.sliding_rope) settings["sliding_attention"] = exact(*config.sliding_rope);
+  return settings;
+}
+
 std::string export_model_config(const ModelConfig& config, const std::string& dtype) {
   require_sayable(config);
   const RopeConfig& rope = config.rope;
@@ -138,18 +150,11 @@ std::string export_model_config(const ModelConfig& config, const std::string& dt
     json["pad_token_id"] = nullptr;  // some classes have one beyond small vocabularies
   write_layers(config, json);
 
-  const auto exact = [](const RopeConfig& of) {
-    Json settings = of.settings;
-    settings["rope_theta"] = of.base;
-    settings["original_max_position_embeddings"] = of.original_max_position_embeddings;
-    return settings;
-  };
-  json["carillon_rope"] = exact(rope);
+  json["carillon_rope"] = exact_rope(config);
   const bool changed = !known_elsewhere(rope, *config.family);
   if (changed) json["max_position_embeddings"] = std::max(config.max_position_embeddings, reach_of(rope));
   const Json settings = public_form(rope, config);
   if (config.sliding_rope) {
-    json["carillon_rope"]["sliding_attention"] = exact(*config.sliding_rope);
     json["rope_parameters"] = {{"full_attention", settings},
                                {"sliding_attention", public_form(*config.sliding_rope, config)}};
     // Read from the outer level by these classes.

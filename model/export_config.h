@@ -14,6 +14,9 @@ namespace carillon {
 // weights' type. Error 64 for resonance over dynamic or proportional, which no list of factors can say.
 std::string export_model_config(const ModelConfig& config, const std::string& dtype);
 
+// The exact definition of its rotation, as `carillon_rope` holds it.
+Json exact_rope(const ModelConfig& config);
+
 // The largest difference, over positions [0, length), between our cosines and sines and those that transformers
 // computes in float32 from an exported config.json.
 double largest_rotation_deviation(const ModelConfig& original, const ModelConfig& exported, int64_t length);

@@ -89,6 +89,8 @@ bool is_own(const std::string& path, OutputKind kind) {
       return first_line_has(path, "{\"id\":", {"tokens"}) && !first_line_has(path, "", {"logprobs"});
     case OutputKind::kPage:
       return beginning_of(path).find("<meta name=\"generator\" content=\"carillon") != std::string::npos;
+    case OutputKind::kGguf:
+      return beginning_of(path).starts_with("GGUF") && beginning_of(path).find("carillon.rope") != std::string::npos;
     case OutputKind::kModelFolder:
       return false;  // a file where a folder is wanted
   }

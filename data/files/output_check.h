@@ -19,6 +19,7 @@ enum class OutputKind {
   kSequences,    // JSON lines that begin with tokens and have loss_mask, as `posgen` writes
   kCompletions,  // JSON lines that begin with id and have tokens, as `generate` writes
   kPage,         // HTML that names carillon as its generator, as `report` and `sweep` write
+  kGguf,         // a GGUF with the key carillon.rope, as `export format=gguf` writes
   kModelFolder,  // a folder whose config.json stands beside safetensors weights: a model, which an export replaces
                  // whole
 };
