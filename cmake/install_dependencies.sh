@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 packages=(g++ cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libhdf5-openmpi-dev libyaml-cpp-dev libdnnl-dev
   libopenblas-dev libcli11-dev libfmt-dev libspdlog-dev nlohmann-json3-dev libxxhash-dev libonig-dev
-  libsentencepiece-dev libutf8proc-dev)
+  libsentencepiece-dev libutf8proc-dev zlib1g-dev libzstd-dev)
 if [ "${1:-}" = tests ]; then
   packages+=(libgtest-dev libgmock-dev libbenchmark-dev python3 python3-venv hdf5-tools)
 fi

@@ -216,6 +216,8 @@ void ChatTemplate::read_tokens(const std::string& tokenizer_config, const std::s
   if (config.contains("additional_special_tokens") && config["additional_special_tokens"].is_array())
     for (const auto& token : config["additional_special_tokens"])
       if (const auto text = content(token)) additional_tokens_.push_back(*text);
+  for (const std::string& text : additional_tokens_)
+    hash_ = XXH3_64bits_withSeed(text.data(), text.size(), hash_ + 'A');
   for (const auto& [name, text] : tokens_) hash_ = XXH3_64bits_withSeed(text.data(), text.size(), hash_ + name[0]);
 }
 
@@ -227,13 +229,21 @@ std::unique_ptr<ChatTemplate> ChatTemplate::from_text(const std::string& where, 
   return made;
 }
 
-std::unique_ptr<ChatTemplate> ChatTemplate::open(const std::string& choice, const std::string& tokenizer_path) {
+std::unique_ptr<ChatTemplate> ChatTemplate::open(const std::string& choice, const std::string& tokenizer_path,
+                                                 const std::map<std::string, std::string>& files) {
   auto made = std::make_unique<ChatTemplate>();
   fs::path folder = tokenizer_path;
   if (!tokenizer_path.empty() && !fs::is_directory(folder)) folder = folder.parent_path();
+  const bool beside = !files.empty() || (!tokenizer_path.empty() && !tokenizer_path.ends_with(".h5"));
+  // The text of a file beside the tokenizer, if there is one.
+  const auto text_of = [&](const char* name) -> std::optional<std::string> {
+    if (!beside) return std::nullopt;
+    if (!files.empty()) return files.contains(name) ? std::optional(files.at(name)) : std::nullopt;
+    const fs::path path = folder / name;
+    return fs::exists(path) ? std::optional(read_whole_file(path.string())) : std::nullopt;
+  };
   const fs::path config_path = folder / "tokenizer_config.json";
-  const bool beside = !tokenizer_path.empty() && !tokenizer_path.ends_with(".h5");
-  const std::string config = beside && fs::exists(config_path) ? read_whole_file(config_path.string()) : "";
+  const std::string config = text_of("tokenizer_config.json").value_or("");
   made->read_tokens(config, config_path.string());
   if (!choice.empty()) {
     if (fs::exists(choice)) {
@@ -246,8 +256,9 @@ std::unique_ptr<ChatTemplate> ChatTemplate::open(const std::string& choice, cons
     return made;
   }
   if (!beside) return made;
-  if (const fs::path file = folder / "chat_template.jinja"; fs::exists(file)) {
-    made->add("default", file.string(), read_whole_file(file.string()));
+  if (const auto text = text_of("chat_template.jinja")) {
+    made->add("default", (folder / "chat_template.jinja").string(), *text);
+    if (!files.empty()) return made;
     std::error_code error;
     std::vector<fs::path> further;
     for (const auto& entry : fs::directory_iterator(folder / "chat_templates", error))
@@ -268,6 +279,11 @@ std::unique_ptr<ChatTemplate> ChatTemplate::open(const std::string& choice, cons
           entry["template"].is_string())
         made->add(entry["name"].get<std::string>(), where, entry["template"].get<std::string>());
   return made;
+}
+
+std::unique_ptr<ChatTemplate> ChatTemplate::open(const std::optional<std::string>& choice, const Tokenizer* tokenizer) {
+  if (tokenizer == nullptr) return open(choice.value_or(""), "");
+  return open(choice.value_or(""), tokenizer->path(), tokenizer->files());
 }
 
 const ChatTemplate::Named& ChatTemplate::choose(bool has_tools, const std::string& where) const {

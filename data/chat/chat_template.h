@@ -11,7 +11,9 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,6 +21,7 @@
 
 #include "data/chat/template.h"
 #include "data/chat/train_on.h"
+#include "data/tokenizer/tokenizer.h"
 
 namespace carillon {
 
@@ -35,11 +38,14 @@ class ChatTemplate {
   // choice: data.chat_template, a file or the name of a built-in template (`qwen3`); empty: the tokenizer's own, which
   // lies beside it: chat_template.jinja, else tokenizer_config.json's `chat_template`; a list of named templates there,
   // or files in `chat_templates/`, are `default` and `tool_use` (taken when the row has tools).
-  // tokenizer_path: its file or folder, which also names the special tokens; empty, or a model file with a tokenizer of
-  // its own: nothing lies beside it.
+  // tokenizer_path: its file or folder, which also names the special tokens; empty: nothing lies beside it. files: in
+  // place of the folder, its files by name (Tokenizer::files).
   // Never fails for want of a template: that shows with the first row that needs one. Error 64 for a broken template,
   // with its line and column, 66 for a file that is not there.
-  static std::unique_ptr<ChatTemplate> open(const std::string& choice, const std::string& tokenizer_path);
+  static std::unique_ptr<ChatTemplate> open(const std::string& choice, const std::string& tokenizer_path,
+                                            const std::map<std::string, std::string>& files = {});
+  // The same of an opened tokenizer, which may be none.
+  static std::unique_ptr<ChatTemplate> open(const std::optional<std::string>& choice, const Tokenizer* tokenizer);
   // From the texts themselves; `where` names the template in errors.
   static std::unique_ptr<ChatTemplate> from_text(const std::string& where, const std::string& source,
                                                  const std::string& tokenizer_config);

@@ -6,12 +6,14 @@
 #include <atomic>
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "data/chat/chat_tokens.h"
 #include "data/corpus/token_file.h"
 #include "data/tokenizer/unicode.h"
 #include "runtime/json_lines.h"
+#include "runtime/parse_json.h"
 
 namespace carillon {
 namespace {
@@ -21,20 +23,21 @@ namespace fs = std::filesystem;
 // A byte order mark is no part of a text.
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
-constexpr size_t kReadBytes = size_t{1} << 20;
+// A line is what one row of JSON may have (parse_json.h); a text is a document in memory.
+constexpr int64_t kLongestLine = JsonLimits{}.bytes, kLongestText = int64_t{4} << 30;
 constexpr int64_t kFirstBatchBytes = int64_t{1} << 18, kBatchBytes = int64_t{1} << 23;
 
-// The program a file was compressed by, from its name or its first bytes (a compressed file under a plain name would
-// only look like broken text); empty for none.
-std::string_view compression_of(const std::string& path, const std::string& extension) {
+// The program that packed a file whose name does not say so, by its first bytes: it would only look like broken text.
+// Empty for none.
+std::string_view hidden_packer_of(const std::string& path) {
   struct Kind {
-    std::string_view program, ending, magic;
+    std::string_view program, magic;
   };
-  constexpr Kind kKinds[] = {{"gzip", ".gz", "\x1f\x8b"},   {"zstd", ".zst", "\x28\xb5\x2f\xfd"},
-                             {"bzip2", ".bz2", "BZh"},      {"xz", ".xz", "\xfd\x37zXZ"},
-                             {"zip", ".zip", "PK\x03\x04"}, {"lz4", ".lz4", "\x04\x22\x4d\x18"}};
-  for (const Kind& kind : kKinds)
-    if (extension == kind.ending) return kind.program;
+  constexpr Kind kKinds[] = {{"gzip", "\x1f\x8b"},
+                             {"zstd", "\x28\xb5\x2f\xfd"},
+                             {"xz", "\xfd\x37zXZ"},
+                             {"zip", "PK\x03\x04"},
+                             {"lz4", "\x04\x22\x4d\x18"}};
   std::error_code error;
   if (!fs::is_regular_file(path, error)) return {};  // a pipe's first bytes are gone once read
   char head[8] = {};
@@ -42,7 +45,14 @@ std::string_view compression_of(const std::string& path, const std::string& exte
   file.read(head, sizeof head);
   const std::string_view begin(head, static_cast<size_t>(file.gcount()));
   for (const Kind& kind : kKinds)
-    if (kind.program != "bzip2" && begin.starts_with(kind.magic)) return kind.program;  // a text may begin with BZh
+    if (begin.starts_with(kind.magic)) return kind.program;
+  return {};
+}
+
+// A packer we do not read, by the name's ending.
+std::string_view foreign_packer_of(const std::string& path) {
+  for (const auto& [ending, program] : {std::pair(".bz2", "bzip2"), {".xz", "xz"}, {".zip", "zip"}, {".lz4", "lz4"}})
+    if (path.ends_with(ending)) return program;
   return {};
 }
 
@@ -78,10 +88,15 @@ DocumentReader::DocumentReader(std::vector<std::string> paths, const DocumentRea
     const fs::file_status status = fs::status(path, error);
     if (!fs::exists(status)) fail(ExitCode::kMissingInput, "there is no such file, {}, correct the path", path);
     if (fs::is_directory(status)) fail(ExitCode::kBadInput, "is a folder, {}, name the files in it", path);
-    const std::string extension = fs::path(path).extension();
-    if (const std::string_view packer = compression_of(path, extension); !packer.empty())
-      fail(ExitCode::kUsage, "is compressed ({}), {}, unpack it and name what comes out", packer, path);
-    if (extension != ".jsonl" && extension != ".txt" && extension != ".h5")
+    const DataKind kind = kind_of(path);
+    std::string_view packer = foreign_packer_of(path);
+    if (packer.empty() && kind.packer == Packer::kNone) packer = hidden_packer_of(path);
+    if (!packer.empty())
+      fail(ExitCode::kUsage, "is compressed ({}), {}, {}", packer, path,
+           packer == "gzip"   ? "let its name end in .gz"
+           : packer == "zstd" ? "let its name end in .zst"
+                              : "unpack it, or pack it as .gz or .zst");
+    if (kind.content == DataContent::kUnknown)
       fail(ExitCode::kUsage, "is of no known kind, {}, name it .jsonl, .txt or .h5 by what it holds", path);
     if (fs::is_regular_file(status)) size_ += static_cast<int64_t>(fs::file_size(path, error));
   }
@@ -89,75 +104,76 @@ DocumentReader::DocumentReader(std::vector<std::string> paths, const DocumentRea
 
 DocumentReader::~DocumentReader() = default;
 
+DataKind DocumentReader::kind_of(const std::string& path) const {
+  DataKind kind = data_kind_of(path);
+  if (kind.content == DataContent::kUnknown) kind.content = options_.unknown;
+  return kind;
+}
+
+// Rows are read by several threads.
+const TextTools& DocumentReader::tools() const {
+  std::call_once(opened_, [&] {
+    tools_ = options_.open_tools ? options_.open_tools() : TextTools{options_.tokenizer, options_.chat};
+  });
+  return tools_;
+}
+
 std::string DocumentReader::where(const Item& item) const {
   const std::string& path = paths_[item.path];
   return item.of_token_file ? fmt::format("{}, document {}", path, item.line) : fmt::format("{}:{}", path, item.line);
 }
 
 bool DocumentReader::open_next() {
-  if (file_.is_open()) {
-    file_.clear();
-    file_.seekg(0, std::ios::end);
-    before_ += std::max<std::streamoff>(file_.tellg(), 0);
-    file_.close();
-  }
+  if (file_) before_ += file_->position();
+  file_.reset();
   token_file_.reset();
   line_ = 0;
-  if (next_path_ > 0 && !had_any_)
+  if (next_path_ > 0 && !had_any_ && !options_.may_be_empty)
     fail(ExitCode::kBadInput, "holds no document, {}, fill it or leave it out", paths_[next_path_ - 1]);
   had_any_ = false;
   if (next_path_ == paths_.size()) return false;
   const std::string& path = paths_[next_path_++];
-  if (path.ends_with(".h5")) {
+  const DataKind kind = kind_of(path);
+  if (kind.content == DataContent::kTokens)
     token_file_ = std::make_unique<TokenFile>(path);
-    return true;
-  }
-  file_.open(path, std::ios::binary);
-  if (!file_) fail(ExitCode::kInputOutput, "cannot be opened, {}, check its permissions", path);
+  else
+    file_ = std::make_unique<UnpackedFile>(path, kind.packer);
   return true;
 }
 
-// The next document as it lies in its file, or (of a token file) whole; false at the end of the last file.
-bool DocumentReader::read_item(Item& item) {
-  for (;;) {
+// The next document as it lies in its file, or (of a token file) whole. kNothingYet: many bytes held none.
+DocumentReader::Found DocumentReader::read_item(Item& item) {
+  for (int64_t blank = 0;;) {
     item.path = next_path_ == 0 ? 0 : next_path_ - 1;
     item.of_token_file = token_file_ != nullptr;
     if (token_file_ && line_ < token_file_->documents()) {
       had_any_ = true;
       token_file_->read(line_++, item.document.tokens, item.document.weights);
       item.line = line_;
-      return true;
+      return Found::kItem;
     }
-    if (file_.is_open() && !token_file_) {
-      item.is_json = !paths_[item.path].ends_with(".txt");
+    if (file_) {
+      item.is_json = kind_of(paths_[item.path]).content != DataContent::kText;
       item.line = line_ + 1;
       if (!item.is_json && line_ == 0) {
         line_ = 1;
         had_any_ = true;
-        file_.seekg(0, std::ios::end);
-        const std::streamoff bytes = file_.tellg();
-        file_.clear();
-        if (bytes > 0) {  // a pipe tells nothing
-          file_.seekg(0);
-          item.raw.reserve(static_cast<size_t>(bytes) + kReadBytes);
-        }
-        for (size_t had = 0; file_; had = item.raw.size()) {
-          item.raw.resize(had + kReadBytes);
-          file_.read(item.raw.data() + had, kReadBytes);
-          item.raw.resize(had + static_cast<size_t>(file_.gcount()));
-        }
+        item.raw = file_->rest(kLongestText);
         if (item.raw.starts_with(kByteOrderMark)) item.raw.erase(0, kByteOrderMark.size());
-        return true;
+        return Found::kItem;
       }
-      if (item.is_json && std::getline(file_, item.raw)) {
+      if (item.is_json && file_->line(item.raw, kLongestLine)) {
         ++line_;
-        if (is_blank(item.raw)) continue;
+        if (is_blank(item.raw)) {
+          blank += static_cast<int64_t>(item.raw.size()) + 1;
+          if (blank > kBatchBytes) return Found::kNothingYet;
+          continue;
+        }
         had_any_ = true;
-        return true;
+        return Found::kItem;
       }
-      if (file_.bad()) fail(ExitCode::kInputOutput, "cannot be read to its end, {}, check the disk", where(item));
     }
-    if (!open_next()) return false;
+    if (!open_next()) return Found::kEnd;
   }
 }
 
@@ -176,10 +192,9 @@ DocumentReader::Batch DocumentReader::make_batch(int64_t bytes) {
   for (int64_t size = 0; size < bytes;) {
     Item item;
     try {
-      if (!read_item(item)) {
-        batch.last = true;
-        break;
-      }
+      const Found found = read_item(item);
+      batch.last = found == Found::kEnd;
+      if (found != Found::kItem) break;
     } catch (...) {
       item.error = std::current_exception();
       batch.last = true;
@@ -188,8 +203,7 @@ DocumentReader::Batch DocumentReader::make_batch(int64_t bytes) {
     batch.items.push_back(std::move(item));
     if (batch.last) break;
   }
-  batch.position = before_;
-  if (file_.is_open()) batch.position += std::max<std::streamoff>(file_.tellg(), 0);
+  batch.position = before_ + (file_ ? file_->position() : 0);
   std::atomic<size_t> next = 0;
   const auto work = [&] {
     for (size_t i; (i = next.fetch_add(1)) < batch.items.size();) {
@@ -217,6 +231,7 @@ bool DocumentReader::next(Document& document) {
       batch_bytes_ = std::clamp(2 * batch_bytes_, kFirstBatchBytes, kBatchBytes);
       coming_ = std::async(std::launch::async, [this, bytes = batch_bytes_] { return make_batch(bytes); });
     };
+    if (options_.between_batches) options_.between_batches();
     if (!coming_.valid()) start();
     batch_ = coming_.get();
     given_ = 0;
@@ -225,6 +240,8 @@ bool DocumentReader::next(Document& document) {
   Item& item = batch_.items[given_++];
   if (item.error) std::rethrow_exception(item.error);
   document = std::move(item.document);
+  document.line = item.line;
+  document.file = item.path;
   tokens_ += static_cast<int64_t>(document.tokens.size());
   targets_ += document.weights.empty()
                   ? static_cast<int64_t>(document.tokens.size())
@@ -236,6 +253,8 @@ void DocumentReader::parse_line(Item& item) const {
   const auto here = [&] { return where(item); };
   Document& document = item.document;
   const Json json = parse_json_object(item.raw, here(), "write one object a line");
+  if (options_.keep_ids && json.contains("id"))
+    document.id = json["id"].dump(-1, ' ', false, Json::error_handler_t::replace);
   const auto tokens = json.find("tokens"), text = json.find("text"), mask = json.find("loss_mask");
   if (tokens != json.end()) {
     if (!tokens->is_array()) fail(ExitCode::kBadInput, "`tokens` is no list, {}, write integers", here());
@@ -283,25 +302,25 @@ void DocumentReader::parse_line(Item& item) const {
 
 void DocumentReader::parse_chat(const Item& item, Document& document) const {
   const std::string here = where(item);
-  if (options_.tokenizer == nullptr)
+  if (tools().tokenizer == nullptr)
     fail(ExitCode::kUsage, "holds a conversation, but the model brings no tokenizer, {}, set data.tokenizer", here);
-  if (options_.chat == nullptr)
+  if (tools().chat == nullptr)
     fail(ExitCode::kUsage, "holds a conversation, but there is no chat template, {}, set data.chat_template", here);
-  ChatTokens made = tokenize_chat(options_.chat->render(item.raw, options_.train_on, here), *options_.tokenizer,
+  ChatTokens made = tokenize_chat(tools().chat->render(item.raw, options_.train_on, here), *tools().tokenizer,
                                   options_.end_of_document, here);
   document.tokens = std::move(made.tokens);
   document.weights = std::move(made.weights);
 }
 
 void DocumentReader::encode(const std::string& text, const Item& item, Document& document) const {
-  if (options_.tokenizer == nullptr)
+  if (tools().tokenizer == nullptr)
     fail(ExitCode::kUsage, "holds text, but the model brings no tokenizer, {}, set data.tokenizer", where(item));
   if (text.empty()) fail(ExitCode::kBadInput, "the document is empty, {}, remove it", where(item));
   const size_t bad = first_invalid_utf8(text);
   if (bad != std::string::npos)
     fail(ExitCode::kBadInput, "the text is no UTF-8 from byte {} on, {}, convert it", bad, where(item));
   std::vector<size_t> ends;
-  document.tokens = options_.tokenizer->encode(text, true, options_.count_bytes ? &ends : nullptr);
+  document.tokens = tools().tokenizer->encode(text, true, options_.count_bytes ? &ends : nullptr);
   for (size_t i = 0; i < ends.size(); ++i)
     document.bytes.push_back(static_cast<uint32_t>(ends[i] - (i > 0 ? ends[i - 1] : 0)));
   if (options_.end_of_document) document.tokens.push_back(*options_.end_of_document);

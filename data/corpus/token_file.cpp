@@ -108,10 +108,11 @@ void TokenFile::verify() const {
   for (int64_t block = 0; block < blocks_of(tokens()); ++block) load(block);
 }
 
-TokenFileCounts write_token_file(const std::string& path, DocumentReader& reader, const Tokenizer* tokenizer) {
+TokenFileCounts write_token_file(const std::string& path, DocumentReader& reader, const Tokenizer* tokenizer,
+                                 const std::function<void(const std::string&)>& notice) {
   // Read into a token cache beside the file first: sizes are then known, and memory stays small.
   const TemporaryFile spool(path);
-  build_token_cache(spool.name(), reader, [](const std::string&) {});
+  build_token_cache(spool.name(), reader, notice);
   const TokenStore store(spool.name());
   store.verify(0, store.token_count());
   const int64_t tokens = store.token_count(), documents = store.documents();

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -59,7 +60,9 @@ struct TokenFileCounts {
   int64_t tokens = 0;
 };
 // Writes all documents of `reader` to `path`, whole or not at all. `tokenizer`: what makes its texts into ids, if
-// anything. Errors 73, 74 and the reader's.
-TokenFileCounts write_token_file(const std::string& path, DocumentReader& reader, const Tokenizer* tokenizer = nullptr);
+// anything. `notice` hears about progress. Errors 73, 74 and the reader's.
+TokenFileCounts write_token_file(
+    const std::string& path, DocumentReader& reader, const Tokenizer* tokenizer = nullptr,
+    const std::function<void(const std::string&)>& notice = [](const std::string&) {});
 
 }  // namespace carillon

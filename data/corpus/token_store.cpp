@@ -114,8 +114,10 @@ std::string key_of(const std::vector<FileContent>& files, const Tokenizer* token
                                  tokenizer ? tokenizer->hash() : 0);
   // The engine's version: when its texts or masks change, so does this number.
   if (chat.chat != nullptr) text += fmt::format(" chat 1 {} {}", chat.chat->hash(), static_cast<int>(chat.train_on));
-  for (const FileContent& file : files)
-    text += fmt::format("\n{} {} {}", fs::path(file.path).extension().string(), file.size, file.hash);
+  for (const FileContent& file : files) {
+    const DataKind kind = data_kind_of(file.path);
+    text += fmt::format("\n{} {} {} {}", static_cast<int>(kind.content), name_of(kind.packer), file.size, file.hash);
+  }
   const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
   return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
 }
@@ -201,7 +203,8 @@ std::string_view bytes_of(const void* data, size_t bytes) { return {static_cast<
 }  // namespace
 
 void build_token_cache(const std::string& path, DocumentReader& reader,
-                       const std::function<void(const std::string&)>& notice) {
+                       const std::function<void(const std::string&)>& notice,
+                       const std::function<void()>& before_it_stands) {
   OutputFile output(path);
   Header header;
   output.write(bytes_of(&header, sizeof header));
@@ -238,6 +241,7 @@ void build_token_cache(const std::string& path, DocumentReader& reader,
   header.file_size = output.size();
   header.hash = hash_of(header, hashes.data(), static_cast<int64_t>(hashes.size()));
   output.write_at(0, bytes_of(&header, sizeof header));
+  if (before_it_stands) before_it_stands();
   output.commit();
 }
 
@@ -284,13 +288,23 @@ void TokenStore::verify(int64_t begin, int64_t count) const {
   verify_bytes(before + 8 * begin, before + 8 * (begin + count));
 }
 
-TokenStore TokenStore::open(Communicator& world, const std::vector<std::string>& paths, const Tokenizer* tokenizer,
+TokenStore TokenStore::open(Communicator& world, const std::vector<std::string>& entries, const Tokenizer* tokenizer,
                             std::optional<uint32_t> end_of_document, int64_t vocabulary,
                             const std::string& fallback_folder, const std::function<void(const std::string&)>& notice,
-                            const ChatRows& chat) {
-  const DocumentReaderOptions options{tokenizer, end_of_document, vocabulary, /*count_bytes=*/false,
-                                      chat.chat, chat.train_on};
-  agree(world, [&] { DocumentReader(paths, options); });  // what it can say of the names alone
+                            const ChatRows& chat, std::function<void(const std::string&)> warn) {
+  if (!warn) warn = notice;
+  DocumentReaderOptions options{tokenizer, end_of_document, vocabulary, /*count_bytes=*/false,
+                                chat.chat, chat.train_on};
+  options.between_batches = [] { stop_point("reading data"); };
+  std::vector<std::string> paths;
+  agree(world, [&] {
+    DataFiles files = find_data_files(entries);
+    paths = std::move(files.paths);
+    DocumentReader(paths, options);  // what it can say of the names alone
+    for (const std::string& line : files.notices) notice(line);
+  });
+  require_same_text(world, fmt::format("the files of {}", fmt::join(entries, ", ")),
+                    fmt::format("{}", fmt::join(paths, "\n")));
   const std::vector<FileContent> sources = agree_on_content(world, paths);
   const std::string key = key_of(sources, tokenizer, end_of_document, vocabulary, chat);
   const std::vector<int> machines = machines_of_ranks(world);
@@ -298,10 +312,12 @@ TokenStore TokenStore::open(Communicator& world, const std::vector<std::string>&
   const auto make = [&] {
     const std::string folder = cache_folder(fallback_folder);
     path = folder + "/" + key + ".tokens";
-    if (usable(path, notice)) return;
+    if (usable(path, warn)) return;
     remove_leftovers(folder);
     DocumentReader reader(paths, options);
-    build_token_cache(path, reader, notice);
+    build_token_cache(path, reader, notice, [&] {
+      for (const FileContent& file : sources) require_unchanged(file);
+    });
   };
   // Rank 0 first; then one rank of each machine that does not see its file; then whoever sees neither.
   const int first_here = static_cast<int>(
@@ -321,7 +337,7 @@ TokenStore TokenStore::open(Communicator& world, const std::vector<std::string>&
       if (!file.ends_with(".h5") || tokenizer == nullptr) continue;
       const auto theirs = TokenFile(file).tokenizer_hash();
       if (theirs && *theirs != name_of_tokenizer(*tokenizer))
-        notice(
+        warn(
             fmt::format("{} was made by another tokenizer (hash {}) than the model's ({}, hash {}): its ids may mean "
                         "other tokens",
                         file, *theirs, tokenizer->path(), name_of_tokenizer(*tokenizer)));

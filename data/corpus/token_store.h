@@ -28,14 +28,16 @@ struct ChatRows {
 
 class TokenStore {
  public:
+  // entries: files, folders and patterns (data_files.h), which stand for the same files on every rank.
   // The cache lies in $CARILLON_CACHE, else $XDG_CACHE_HOME/carillon, else ~/.cache/carillon, else (none of them
-  // writable) in `fallback_folder`/.cache. A cache that is not whole is made again. `notice` hears about progress, and
-  // of token files that another tokenizer made. Collective; errors as DocumentReader's and agree_on_content's, and 73
-  // when no folder is writable.
-  static TokenStore open(Communicator& world, const std::vector<std::string>& paths, const Tokenizer* tokenizer,
+  // writable) in `fallback_folder`/.cache. A cache that is not whole is made again. `notice` hears about progress,
+  // `warn` (the same where it is left out) of token files that another tokenizer made. Collective; errors as
+  // find_data_files', DocumentReader's and agree_on_content's, 65 for a file that is written to meanwhile, and 73 when
+  // no folder is writable.
+  static TokenStore open(Communicator& world, const std::vector<std::string>& entries, const Tokenizer* tokenizer,
                          std::optional<uint32_t> end_of_document, int64_t vocabulary,
                          const std::string& fallback_folder, const std::function<void(const std::string&)>& notice,
-                         const ChatRows& chat = {});
+                         const ChatRows& chat = {}, std::function<void(const std::string&)> warn = {});
 
   int64_t documents() const { return static_cast<int64_t>(document_begin_.size()) - 1; }
   int64_t token_count() const { return static_cast<int64_t>(tokens_.size()); }
@@ -69,7 +71,9 @@ class TokenStore {
 
 class DocumentReader;
 // Reads all documents into a new cache file, whole or not at all; `notice` hears about progress every few seconds.
+// before_it_stands: may throw, and then it does not.
 void build_token_cache(const std::string& path, DocumentReader& reader,
-                       const std::function<void(const std::string&)>& notice);
+                       const std::function<void(const std::string&)>& notice,
+                       const std::function<void()>& before_it_stands = {});
 
 }  // namespace carillon

@@ -5,6 +5,8 @@
 #include <oniguruma.h>
 #include <utf8proc.h>
 #include <xxhash.h>
+#include <zlib.h>
+#include <zstd.h>
 
 namespace carillon {
 
@@ -15,7 +17,9 @@ std::vector<std::pair<std::string, std::string>> data_libraries() {
   return {{"HDF5", fmt::format("{}.{}.{}", major, minor, release)},
           {"Oniguruma", onig_version()},
           {"utf8proc", utf8proc_version()},
-          {"xxHash", fmt::format("{}.{}.{}", hash / 10000, hash / 100 % 100, hash % 100)}};
+          {"xxHash", fmt::format("{}.{}.{}", hash / 10000, hash / 100 % 100, hash % 100)},
+          {"zlib", zlibVersion()},
+          {"zstd", ZSTD_versionString()}};
 }
 
 }  // namespace carillon

@@ -36,6 +36,15 @@ std::string machine_id(int rank) {
   return std::to_string(rank);
 }
 
+// Device, inode, size and times: another one, or one that was written to, has another.
+std::string identity_of(const InputFile& file) {
+  struct stat status {};
+  if (fstat(file.descriptor(), &status) != 0)
+    fail(ExitCode::kInputOutput, "cannot be looked at, {}, check the disk and start again", file.path());
+  return fmt::format("{} {} {} {}.{} {}.{}", status.st_dev, status.st_ino, status.st_size, status.st_mtim.tv_sec,
+                     status.st_mtim.tv_nsec, status.st_ctim.tv_sec, status.st_ctim.tv_nsec);
+}
+
 std::string name_of_rank(const std::vector<std::string>& hosts, size_t rank) {
   return fmt::format("rank {} ({})", rank, hosts[rank]);
 }
@@ -65,6 +74,7 @@ std::vector<FileContent> compare(Communicator& world, const std::vector<std::str
   const std::vector<std::string> hosts = gather_texts(world, host_name());
   const std::string machine = machine_id(world.rank());
   std::vector<std::unique_ptr<InputFile>> files;
+  std::vector<std::string> own;
   std::string mine;
   agree(world, [&] {
     for (const std::string& path : paths) {
@@ -74,12 +84,8 @@ std::vector<FileContent> compare(Communicator& world, const std::vector<std::str
         if (world.size() == 1) throw;
         throw Error(error.code(), fmt::format("{} [on {}]", error.what(), name_of_rank(hosts, world.rank())));
       }
-      struct stat status {};
-      if (fstat(files.back()->descriptor(), &status) != 0)
-        fail(ExitCode::kInputOutput, "cannot be looked at, {}, check the disk and start again", path);
-      const std::string identity =
-          fmt::format("{} {} {} {} {}.{} {}.{}", machine, status.st_dev, status.st_ino, status.st_size,
-                      status.st_mtim.tv_sec, status.st_mtim.tv_nsec, status.st_ctim.tv_sec, status.st_ctim.tv_nsec);
+      own.push_back(identity_of(*files.back()));
+      const std::string identity = machine + " " + own.back();
       mine += fmt::format("{:016x}\n", XXH3_64bits(identity.data(), identity.size()));
     }
   });
@@ -124,7 +130,7 @@ std::vector<FileContent> compare(Communicator& world, const std::vector<std::str
           sum.high += all[other * paths.size() + file].high;
         }
       return FileContent{paths[file], all_sizes[rank * paths.size() + file],
-                         fmt::format("{:016x}{:016x}", sum.high, sum.low)};
+                         fmt::format("{:016x}{:016x}", sum.high, sum.low), own[file]};
     };
     contents.push_back(content_of(0));
     for (size_t rank = 1; rank < ranks; ++rank) {
@@ -175,6 +181,11 @@ void require_same_text(Communicator& world, const std::string& what, const std::
   const auto rank = static_cast<size_t>(other - hashes.begin());
   const auto told = [&](size_t r) { return name_of_rank(hosts, r) + (details[r].empty() ? "" : ": " + details[r]); };
   fail(ExitCode::kBadInput, "differs between {} and {}, {}, give every rank the same", told(0), told(rank), what);
+}
+
+void require_unchanged(const FileContent& file) {
+  if (identity_of(InputFile(file.path)) != file.identity)
+    fail(ExitCode::kBadInput, "was written to while it was read, {}, start again when it is whole", file.path);
 }
 
 std::vector<FileContent> agree_on_content(Communicator& world, const std::vector<std::string>& paths) {

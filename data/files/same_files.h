@@ -29,8 +29,12 @@ void require_same_text(Communicator& world, const std::string& what, const std::
 struct FileContent {
   std::string path;
   int64_t size = 0;
-  std::string hash;  // of all its bytes, 32 hexadecimal digits; independent of who read which part
+  std::string hash;      // of all its bytes, 32 hexadecimal digits; independent of who read which part
+  std::string identity;  // on this rank's machine, before it was hashed: device, inode, size and times
 };
+
+// Error 65 when the file is no longer the one that was hashed: what was read since may be neither.
+void require_unchanged(const FileContent& file);
 
 // The content of files that every rank names alike (the same list on every rank). Error 65 on every rank when ranks
 // see different contents, naming the file and two ranks with their hosts; 65 for what is no regular file, 66 for what

@@ -279,7 +279,9 @@ std::unique_ptr<Tokenizer> tokenizer_of_files(const std::map<std::string, std::s
   folder.path = name;
   for (const auto& [file, text] : files) write_whole_file((folder.path / file).string(), text);
   try {
-    return Tokenizer::open(name);
+    auto tokenizer = Tokenizer::open(name);
+    tokenizer->set_files(files);
+    return tokenizer;
   } catch (const Error& problem) {
     // The folder is nobody's: the tokenizer is the model file's.
     std::string text = problem.what();

@@ -4,11 +4,13 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace carillon {
@@ -49,8 +51,13 @@ class Tokenizer {
   // Hash of the tokenizer's files: two tokenizers with the same value give the same ids.
   uint64_t hash() const { return hash_; }
   const std::string& path() const { return path_; }
+  // Of a tokenizer whose files lie within another file (a model file): all of them by name, since `path` then names no
+  // folder to look into. Empty otherwise.
+  const std::map<std::string, std::string>& files() const { return files_; }
+  void set_files(std::map<std::string, std::string> files) { files_ = std::move(files); }
 
  protected:
+  std::map<std::string, std::string> files_;
   std::string path_;
   uint64_t hash_ = 0;
   std::optional<uint32_t> eos_;

@@ -29,6 +29,10 @@ void Program::warning(const std::string& text) const {
   write_to_screen("carillon: warning: " + printable(text) + "\n");
 }
 
+void Program::say(const std::string& text) const {
+  if (main_rank()) write_to_screen("carillon: " + printable(text) + "\n");
+}
+
 std::string error_text(const std::string& message, const std::string& rank) {
   std::string text;
   for (size_t at = 0; at <= message.size();) {

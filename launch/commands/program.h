@@ -24,6 +24,8 @@ class Program {
 
   // One line on standard error, "carillon: warning: …".
   void warning(const std::string& text) const;
+  // A line of information there, "carillon: …", from rank 0 alone.
+  void say(const std::string& text) const;
   // The same from rank 0 alone; for what all ranks notice. Must not outlive the program.
   std::function<void(const std::string&)> notice() const;
 

@@ -7,13 +7,14 @@
 #include "launch/commands/commands.h"
 #include "launch/inference/scorer.h"
 #include "launch/session/session.h"
+#include "runtime/stop_request.h"
 
 namespace carillon {
 namespace {
 
 struct ScoreConfig {
   std::string model, input, output;
-  std::optional<std::string> tokenizer;
+  std::optional<std::string> tokenizer, chat_template;
   bool overwrite = false;
   RopeSection rope;
   ParallelSection parallel;
@@ -23,9 +24,15 @@ struct ScoreConfig {
 void declare(Schema& schema, ScoreConfig& config) {
   schema.section("", "What to score.");
   schema.text("model", config.model, "Model file, checkpoint, run's folder or Hugging Face folder.").required();
-  schema.text("input", config.input, "JSON lines, each with `tokens` or `text`, and any `id`.").required();
+  schema
+      .text("input", config.input,
+            "Rows as in training (JSON lines with `tokens`, `text` or `messages`; also .gz, .zst, folders, "
+            "patterns), each with any `id`.")
+      .required();
   schema.text("output", config.output, "JSON lines in the same order: id, tokens, logprobs, loss.").required();
   schema.text("tokenizer", config.tokenizer, "For text: folder or tokenizer.json.").default_is("the model's");
+  schema.text("chat_template", config.chat_template, "For conversations: a file, or the built-in qwen3.")
+      .default_is("the tokenizer's");
   schema.boolean("overwrite", config.overwrite, "Whether an output that carillon did not write may be replaced.");
   declare_rope(schema, config.rope);
   declare_parallel(schema, config.parallel);
@@ -69,27 +76,37 @@ ExitCode run_score(Program& program, const CommandLine& line) {
   Session session(program.make_world(), config.parallel, config.runtime, program.notice());
   session.open_model(config.model, config.rope.settings);
   const OpenedModel& model = session.model();
-  require_same_files(session.world(), {config.input});
+  DataFiles files;
+  agree(session.world(), [&] { files = find_data_files({config.input}); });
+  for (const std::string& line : files.notices) program.say(line);
+  require_same_text(session.world(), "the files of " + config.input, fmt::format("{}", fmt::join(files.paths, "\n")));
+  require_same_files(session.world(), files.paths);
   std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<ChatTemplate> chat;
   std::vector<ScoreDocument> documents;
   agree(session.world(), [&] {
-    const Encode encode = [&](const std::string& text) {
-      if (!tokenizer) tokenizer = config.tokenizer ? Tokenizer::open(*config.tokenizer) : model.source->tokenizer();
+    DocumentReaderOptions options;
+    options.vocabulary = model.config.vocab_size;
+    options.between_batches = [] { stop_point("reading data"); };
+    // Opened for text only: token ids are scored by models without a tokenizer, too.
+    options.open_tools = [&] {
+      tokenizer = config.tokenizer ? Tokenizer::open(*config.tokenizer) : model.source->tokenizer();
       if (!tokenizer)
         fail(ExitCode::kUsage, "{} has text, but {} has no tokenizer, score, add tokenizer=PATH", config.input,
              model.source->path());
-      const std::vector<uint32_t> ids = tokenizer->encode(text, true);
-      return std::vector<int32_t>(ids.begin(), ids.end());
+      chat = ChatTemplate::open(config.chat_template, tokenizer.get());
+      return TextTools{tokenizer.get(), chat.get()};
     };
-    documents = read_score_documents(config.input, model.config.vocab_size, encode);
+    documents = read_score_documents(files.paths, options);
   });
-  require_same_text(session.world(), "the tokenizer for " + config.input,
-                    tokenizer ? fmt::format("{:016x}", tokenizer->hash()) : "none");
+  require_same_text(session.world(), "the tokenizer or chat template for " + config.input,
+                    tokenizer ? fmt::format("{:016x} {:016x}", tokenizer->hash(), chat->hash()) : "none");
   std::unique_ptr<OutputFile> output;
   agree(session.world(), [&] {
     if (!session.main_rank()) return;
-    check_output(config.output, {config.input, config.model, config.tokenizer.value_or("")}, OutputKind::kScores,
-                 config.overwrite);
+    std::vector<std::string> inputs(files.paths);
+    inputs.insert(inputs.end(), {config.model, config.tokenizer.value_or(""), config.chat_template.value_or("")});
+    check_output(config.output, inputs, OutputKind::kScores, config.overwrite);
     output = std::make_unique<OutputFile>(config.output);
   });
 

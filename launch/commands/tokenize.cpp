@@ -7,6 +7,7 @@
 #include "data/files/output_check.h"
 #include "launch/commands/commands.h"
 #include "launch/config/run_config.h"
+#include "runtime/stop_request.h"
 #include "runtime/text.h"
 
 namespace carillon {
@@ -69,30 +70,34 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
   TokenizeConfig config;
   Schema schema;
   declare(schema, config);
-  std::vector<std::string> files;
+  std::vector<std::string> entries;
   std::optional<std::string> run_tokenizer, run_chat_template;
   for (const std::string& argument : line.overrides) schema.apply_override(argument);
   schema.finish("tokenize");
   for (const std::string& file : line.files) {
     if (!file.ends_with(".yaml") && !file.ends_with(".yml")) {
-      files.push_back(file);
+      entries.push_back(file);
       continue;
     }
     const RunConfig run = load_run_config(file, {});
-    for (const DataSource& source : run.data.train) files.push_back(source.path);
+    for (const DataSource& source : run.data.train) entries.push_back(source.path);
     run_tokenizer = run.data.tokenizer ? run.data.tokenizer : run.model.base;
     run_chat_template = run.data.chat_template;
     if (config.train_on == TrainOn::kAssistant) config.train_on = run.data.train_on;
   }
-  if (files.empty())
+  if (entries.empty())
     fail(ExitCode::kUsage,
          "tokenize takes files or a configuration, on the command line, carillon tokenize FILES… output=OUT.h5");
   if (!config.tokenizer) config.tokenizer = run_tokenizer;
   const auto world = program.make_world();
   agree(*world, [&] {
     if (world->rank() != 0) return;
+    const DataFiles data = find_data_files(entries);
+    const std::vector<std::string>& files = data.paths;
+    for (const std::string& line : data.notices) program.say(line);
     std::unique_ptr<Tokenizer> tokenizer;
     DocumentReaderOptions options;
+    options.between_batches = [] { stop_point("reading data"); };
     if (config.tokenizer) {
       tokenizer = Tokenizer::open(*config.tokenizer);
       options.tokenizer = tokenizer.get();
@@ -104,7 +109,7 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
     }
     options.vocabulary = config.vocab_size.value_or(tokenizer ? tokenizer->vocabulary() : int64_t{1} << 32);
     if (!config.chat_template) config.chat_template = run_chat_template;
-    const auto chat = ChatTemplate::open(config.chat_template.value_or(""), tokenizer ? tokenizer->path() : "");
+    const auto chat = ChatTemplate::open(config.chat_template, tokenizer.get());
     options.chat = chat.get();
     options.train_on = config.train_on;
     if (config.show > 0) {
@@ -117,7 +122,8 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
     inputs.insert(inputs.end(), line.files.begin(), line.files.end());
     inputs.push_back(config.tokenizer.value_or(""));
     check_output(config.output, inputs, OutputKind::kTokenFile, config.overwrite);
-    const TokenFileCounts counts = write_token_file(config.output, reader, tokenizer.get());
+    const TokenFileCounts counts =
+        write_token_file(config.output, reader, tokenizer.get(), [&](const std::string& text) { program.say(text); });
     fmt::print("{}: {} documents, {} tokens\n", printable(config.output), counts.documents, counts.tokens);
     if (reader.targets() < reader.tokens())
       fmt::print("{} of {} tokens are targets\n", reader.targets(), reader.tokens());

@@ -1,11 +1,12 @@
-// The documents of `carillon score`: JSON lines with `tokens` or `text` and any `id`.
+// The documents of `carillon score`: rows as in training (data/corpus/document_reader.h), each with any `id`.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
+
+#include "data/corpus/document_reader.h"
 
 namespace carillon {
 
@@ -16,11 +17,8 @@ struct ScoreDocument {
   std::vector<int32_t> tokens;  // at least one
 };
 
-// Text to tokens; called only when a line has text.
-using Encode = std::function<std::vector<int32_t>(const std::string& text)>;
-
-// All documents of a file in order; blank lines count but hold nothing. Errors: 66 no such file; 65 with file and line
-// for what is not JSON, has neither tokens nor text, is empty, or has an id outside [0, vocabulary).
-std::vector<ScoreDocument> read_score_documents(const std::string& path, int64_t vocabulary, const Encode& encode);
+// All documents of the files in order; one of a name that says nothing is read as JSON lines, and the lines of several
+// files are numbered on. options: what makes rows into tokens. Errors as DocumentReader's.
+std::vector<ScoreDocument> read_score_documents(const std::vector<std::string>& paths, DocumentReaderOptions options);
 
 }  // namespace carillon

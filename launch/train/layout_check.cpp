@@ -114,7 +114,8 @@ LayoutCheck check_layout(std::unique_ptr<Communicator> world, RunConfig config, 
     std::error_code error;
     if (session.main_rank()) std::filesystem::create_directories(config.output, error);
   });
-  const TokenStore store = open_training_data(session.world(), config, model.config, session.tokenizer(), notice);
+  const TokenStore store = open_training_data(
+      session.world(), config, model.config, session.tokenizer(), [](const std::string&) {}, notice);
   session.make_grid();
 
   // The same sequences in a step: what data-parallel ranks take side by side, one rank takes in one micro-batch.

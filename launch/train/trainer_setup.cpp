@@ -90,7 +90,9 @@ void Trainer::open_model_and_data() {
   agree(*world_, [&] {
     if (world_->rank() == 0) tokenizer_files_ = read_tokenizer_files(config_, model_.source.get());
   });
-  store_ = open_training_data(*world_, config_, model_.config, session_.tokenizer(), session_.notice());
+  store_ = open_training_data(
+      *world_, config_, model_.config, session_.tokenizer(), [this](const std::string& text) { log_.notice(text); },
+      session_.notice());
 }
 
 void Trainer::make_network() {

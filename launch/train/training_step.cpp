@@ -47,19 +47,19 @@ NetworkOptions network_options_of(const RunConfig& config) {
 }
 
 TokenStore open_training_data(Communicator& world, const RunConfig& config, const ModelConfig& model,
-                              const Tokenizer* tokenizer, const Notice& notice) {
+                              const Tokenizer* tokenizer, const Notice& say, const Notice& warn) {
   std::optional<uint32_t> end_of_document;
   if (tokenizer != nullptr) end_of_document = tokenizer->eos();
   if (!end_of_document && !model.eos_token_id.empty())
     end_of_document = static_cast<uint32_t>(model.eos_token_id.front());
   if (tokenizer != nullptr && !end_of_document)
-    notice("no end-of-document token is put behind texts: none is named in " + tokenizer->end_search() + ", beside " +
-           tokenizer->path() + ", nor in the model's configuration, name one in tokenizer_config.json");
+    warn("no end-of-document token is put behind texts: none is named in " + tokenizer->end_search() + ", beside " +
+         tokenizer->path() + ", nor in the model's configuration, name one in tokenizer_config.json");
   std::vector<std::string> paths;
   for (const DataSource& source : config.data.train) paths.push_back(source.path);
-  const auto chat = ChatTemplate::open(config.data.chat_template.value_or(""), tokenizer ? tokenizer->path() : "");
-  return TokenStore::open(world, paths, tokenizer, end_of_document, model.vocab_size, config.output, notice,
-                          {chat.get(), config.data.train_on});
+  const auto chat = ChatTemplate::open(config.data.chat_template, tokenizer);
+  return TokenStore::open(world, paths, tokenizer, end_of_document, model.vocab_size, config.output, say,
+                          {chat.get(), config.data.train_on}, warn);
 }
 
 TrainingStep::TrainingStep(Backend& backend, ProcessGrid& grid, const ModelConfig& model, const RunConfig& config,

@@ -13,9 +13,9 @@
 
 namespace carillon {
 
-// The run's training tokens. Collective.
+// The run's training tokens. `say` hears what is read, `warn` what is wrong with it. Collective.
 TokenStore open_training_data(Communicator& world, const RunConfig& config, const ModelConfig& model,
-                              const Tokenizer* tokenizer, const Notice& notice);
+                              const Tokenizer* tokenizer, const Notice& say, const Notice& warn);
 
 // What the run's network is built from: `train` makes it, `plan` measures it.
 NetworkOptions network_options_of(const RunConfig& config);

@@ -67,6 +67,20 @@ TEST(DocumentReader, AnErrorComesAfterTheDocumentsBeforeIt) {
   }
 }
 
+// Blank lines hold nothing, however many there are: whoever reads is asked between batches whether to go on.
+TEST(DocumentReader, AFloodOfBlankLinesCanBeStopped) {
+  const TemporaryFolder folder;
+  const std::string path = folder.write("blank.jsonl", std::string(size_t{80} << 20, '\n') + "{\"tokens\":[1]}\n");
+  int asked = 0;
+  DocumentReaderOptions options{nullptr, std::nullopt, 10};
+  options.between_batches = [&] { ++asked; };
+  DocumentReader reader({path}, options);
+  Document document;
+  EXPECT_TRUE(reader.next(document));
+  EXPECT_EQ(document.line, (80 << 20) + 1);
+  EXPECT_GE(asked, 9);
+}
+
 TEST(DocumentReader, AReaderMayBeLeftEarly) {
   const TemporaryFolder folder;
   const std::string path = folder.write("many.jsonl", many_lines(20000));

@@ -97,5 +97,23 @@ TEST_F(SameFiles, TextsAreComparedToo) {
   });
 }
 
+// A file that was written to since, or replaced by one of the same size and time.
+TEST(SameFiles, AChangeSinceIsSeen) {
+  const TemporaryFolder folder;
+  const std::string path = folder.write("a", "some bytes");
+  const FileContent content = agree_on_content(*solo_communicator("world"), {path})[0];
+  EXPECT_NO_THROW(require_unchanged(content));
+  const auto time = std::filesystem::last_write_time(path);
+  const std::string other = folder.write("b", "SOME BYTES");
+  std::filesystem::last_write_time(other, time);
+  std::filesystem::rename(other, path);
+  try {
+    require_unchanged(content);
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kBadInput) << error.what();
+  }
+}
+
 }  // namespace
 }  // namespace carillon::testing

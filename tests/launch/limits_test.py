@@ -107,7 +107,9 @@ class Limits(unittest.TestCase):
             self.refused(65, "tokenize", data, f"output={self.folder}/n.h5", "vocab_size=22", says="numbers.jsonl:2")
 
     def test_compressed_files_are_known_by_what_they_are(self):
-        for name, head in (("a.jsonl.zst", b"\x28\xb5\x2f\xfd1234"), ("b.jsonl", b"\x1f\x8b\x08\0\0\0"), ("c.txt", b"\x28\xb5\x2f\xfd"),
+        (self.folder / "a.jsonl.zst").write_bytes(b"\x28\xb5\x2f\xfd1234")
+        self.refused(65, "tokenize", self.folder / "a.jsonl.zst", f"output={self.folder}/z.h5", says="zstd")
+        for name, head in (("b.jsonl", b"\x1f\x8b\x08\0\0\0"), ("c.txt", b"\x28\xb5\x2f\xfd"),
                            ("d.jsonl", b"PK\x03\x04aaaa"), ("e.jsonl", b"\xfd7zXZ\0\0"), ("f.txt.bz2", b"BZh9")):
             path = self.folder / name
             path.write_bytes(head)

@@ -1,3 +1,4 @@
+#include "data/corpus/data_files.h"
 #include "data/corpus/document_reader.h"
 #include "data/files/same_files.h"
 #include "launch/evaluate/tasks/task.h"
@@ -20,13 +21,19 @@ std::vector<std::string> data_paths(const Json& task, const SweepConfig& config)
 }
 
 void for_each_document(const TaskContext& context, bool count_bytes, const UseDocument& use) {
+  std::unique_ptr<ChatTemplate> chat;
   std::unique_ptr<DocumentReader> reader;
   std::vector<std::string> paths;
   agree(context.world, [&] {
-    paths = data_paths(context.point.task, context.config);
+    paths = find_data_files(data_paths(context.point.task, context.config)).paths;
+    chat = ChatTemplate::open(context.config.data.chat_template, context.tokenizer);
     reader = std::make_unique<DocumentReader>(
-        paths, DocumentReaderOptions{context.tokenizer, std::nullopt, context.model.vocab_size, count_bytes});
+        paths, DocumentReaderOptions{context.tokenizer, std::nullopt, context.model.vocab_size, count_bytes, chat.get(),
+                                     context.config.data.train_on});
   });
+  require_same_text(context.world,
+                    "the files or chat template of task " + context.point.task["name"].get<std::string>(),
+                    fmt::format("{}\n{:016x}", fmt::join(paths, "\n"), chat->hash()));
   require_same_files(context.world, paths);
   for (bool more = true; more;) {
     Document document;
