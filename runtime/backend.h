@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "runtime/buffer.h"
+#include "runtime/dropout.h"
 #include "runtime/tensor.h"
 
 namespace carillon {
@@ -169,6 +170,9 @@ class Backend {
   virtual void scale(Tensor x, double factor) = 0;
   // x[n] *= factor[n]; x [N, C] or [N, H, C] in T (rows and heads may be strided), factor [N] (A).
   virtual void scale_rows(Tensor x, Tensor factor) = 0;
+  // y[n, c] = x[n, c] / (1 − probability) where the element is kept, else 0; with `accumulate` y += it (rounded once).
+  // x, y [N, C] in T (rows may be strided); row[N] int64: what runtime/dropout.h calls a row. y may be x.
+  virtual void dropout(Tensor y, Tensor x, Tensor row, const Dropout& dropout, bool accumulate = false) = 0;
   // sums[n] (A) = Σ over the row of a·b, or of a·b·(offset + weight) unless weight is absent. a, b [N, C] in T (rows
   // may be strided), weight [C].
   virtual void row_dot(Tensor sums, Tensor a, Tensor b, Tensor weight, double weight_offset) = 0;
@@ -201,7 +205,8 @@ class Backend {
   // x and y [N, C], rows may be strided; rank-3 [N, H, C] (heads; rstd [N, H]) works too.
   virtual void rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon,
                                const NormOptions& options = {}) = 0;
-  // dx (T) = gradient by x, or += with `accumulate` (rounded once); dweight[C] (A) += gradient by weight.
+  // dx (T) = gradient by x, or += with `accumulate` (rounded once); dweight[C] (A) += gradient by weight, unless
+  // absent.
   virtual void rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
                                 bool accumulate = false, const NormOptions& options = {}) = 0;
 
@@ -275,6 +280,7 @@ class Backend {
   X(sum)                      \
   X(scale)                    \
   X(scale_rows)               \
+  X(dropout)                  \
   X(row_dot)                  \
   X(soft_cap)                 \
   X(sum_of_squares)           \

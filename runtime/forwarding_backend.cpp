@@ -35,6 +35,7 @@ void note(OpCall& call, const NormOptions& options) { note(call, options.sums); 
 void note(OpCall& call, const bool& flag) { call.flag = flag; }
 void note(OpCall& call, const Transpose& transpose) { call.transposes.push_back(transpose); }
 void note(OpCall&, const AdamWStep&) {}
+void note(OpCall&, const Dropout&) {}
 template <class Scalar>
 requires(std::is_arithmetic_v<Scalar> || std::is_enum_v<Scalar>) void note(OpCall&, const Scalar&) {}
 
@@ -106,6 +107,9 @@ void ForwardingBackend::sum(Tensor y, Tensor a, Tensor b) { pass<&Backend::sum>(
 void ForwardingBackend::scale(Tensor x, double factor) { pass<&Backend::scale>(OpKind::scale, x, factor); }
 void ForwardingBackend::scale_rows(Tensor x, Tensor factor) {
   pass<&Backend::scale_rows>(OpKind::scale_rows, x, factor);
+}
+void ForwardingBackend::dropout(Tensor y, Tensor x, Tensor row, const Dropout& dropout, bool accumulate) {
+  pass<&Backend::dropout>(OpKind::dropout, y, x, row, dropout, accumulate);
 }
 void ForwardingBackend::row_dot(Tensor sums, Tensor a, Tensor b, Tensor weight, double weight_offset) {
   pass<&Backend::row_dot>(OpKind::row_dot, sums, a, b, weight, weight_offset);

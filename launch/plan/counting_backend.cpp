@@ -148,6 +148,7 @@ int64_t CountingBackend::kernels(OpCall& call) {
     case OpKind::sum:
     case OpKind::scale:
     case OpKind::scale_rows:
+    case OpKind::dropout:
     case OpKind::soft_cap:
     case OpKind::add_bias:
     case OpKind::embedding_forward:
@@ -197,7 +198,7 @@ int64_t CountingBackend::kernels(OpCall& call) {
       if (x[0].empty()) return 0;
       const int64_t channels = x[4].count();
       scratch(row_sums(x[0].count() / channels, channels, x[3].dtype()));
-      return 2;
+      return x[1] ? 2 : 1;
     }
     case OpKind::embedding_backward:  // dtable, ids, dy: keys, the kernels of a bitonic sort, and the sums
       scratch(cuda::embedding_keys(x[2].size(0)) * 8);
@@ -360,6 +361,8 @@ double CountingBackend::moved_bytes(const OpCall& call) {
       return 2 * bytes_of(x[0]);
     case OpKind::embedding_backward:  // rows of dtable, read and written
       return bytes_of(x[2]) + 2 * static_cast<double>(x[2].count()) * static_cast<double>(size_of(x[0].dtype()));
+    case OpKind::dropout:  // y, x
+      return (call.flag ? 2 : 1) * bytes_of(x[0]) + bytes_of(x[1]);
     case OpKind::rmsnorm_backward:  // dx, dweight, dy, x
       return (call.flag ? 2 : 1) * bytes_of(x[0]) + bytes_of({x[2], x[3]});
 

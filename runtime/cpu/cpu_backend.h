@@ -26,6 +26,7 @@ class CpuBackend : public ReferenceBackend {
   Op<&Backend::sum> sum;
   Op<&Backend::scale> scale;
   Op<&Backend::scale_rows> scale_rows;
+  Op<&Backend::dropout> dropout;
   Op<&Backend::row_dot> row_dot;
   Op<&Backend::sum_of_squares> sum_of_squares;
   Op<&Backend::matmul> matmul;

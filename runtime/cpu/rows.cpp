@@ -76,7 +76,6 @@ void CpuBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x
     using A = accumulate_t<T>;
     const Kernels<T>& kernel = kernels<T>(instruction_set_);
     const T* w = weight.span<T>().data();
-    A* dw = dweight.span<A>().data();
     const int64_t channels = x.size(2), rows = x.size(0);
     const NormNumbers<A> norm = numbers_of<A>(options, 0, channels);
     std::vector<A> partial(static_cast<size_t>(kRuns * channels));
@@ -88,6 +87,8 @@ void CpuBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x
           kernel.rmsnorm_backward(row<T>(dx, n, h), sums, row<T>(dy, n, h), row<T>(x, n, h), w, *row<A>(rstd, n, h),
                                   channels, of_row(norm, n), accumulate);
     }
+    if (!dweight) return;
+    A* dw = dweight.span<A>().data();
     for (int64_t run = 0; run < kRuns; ++run)
       for (int64_t c = 0; c < channels; ++c) dw[c] += partial[static_cast<size_t>(run * channels + c)];
   });
@@ -111,6 +112,36 @@ void CpuBackend::rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, b
     for (int64_t n = 0; n < x.size(0); ++n) {
       kernel.rotate(row<T>(x, n), x.stride(1), x.size(1), cosine.data<A>() + at[n] * pairs,
                     sine.data<A>() + at[n] * pairs, sign, pairs);
+    }
+  });
+}
+
+// The generator's block is drawn once for its four columns; that is most of the time.
+void CpuBackend::dropout(Tensor y, Tensor x, Tensor row_of_rng, const Dropout& dropout, bool accumulate) {
+  if (!last_dim_packed(y) || !last_dim_packed(x))
+    return ReferenceBackend::dropout(y, x, row_of_rng, dropout, accumulate);
+  CHECK(y.shape() == x.shape() && row_of_rng.count() == x.size(0), "dropout shapes", carillon::describe(x),
+        carillon::describe(row_of_rng));
+  dispatch_floating(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    using A = accumulate_t<T>;
+    const A scale = static_cast<A>(dropout.scale());
+    const uint32_t threshold = dropout.threshold();
+    const int64_t* rows = row_of_rng.data<int64_t>();
+    const int64_t first = dropout.first_column, end = first + x.size(1);
+#pragma omp parallel for schedule(static) num_threads(threads_)
+    for (int64_t n = 0; n < x.size(0); ++n) {
+      const T* from = row<T>(x, n);
+      T* to = row<T>(y, n);
+      for (int64_t block = first / 4; 4 * block < end; ++block) {
+        const auto words = dropout_words(dropout, rows[n], block);
+        for (int64_t column = std::max(4 * block, first); column < std::min(4 * block + 4, end); ++column) {
+          const int64_t c = column - first;
+          const A kept =
+              words[static_cast<size_t>(column - 4 * block)] < threshold ? A(0) : static_cast<A>(from[c]) * scale;
+          to[c] = T(accumulate ? static_cast<A>(to[c]) + kept : kept);
+        }
+      }
     }
   });
 }

@@ -121,6 +121,23 @@ void ReferenceBackend::scale_rows(Tensor x, Tensor factor) {
   });
 }
 
+void ReferenceBackend::dropout(Tensor y, Tensor x, Tensor row, const Dropout& dropout, bool accumulate) {
+  CHECK(y.shape() == x.shape() && row.count() == x.size(0), "dropout shapes", carillon::describe(x),
+        carillon::describe(row));
+  reference::dispatch(x.dtype(), [&]<class T, class A>(T, A) {
+    const reference::View<T, 2> vy(y), vx(x);
+    const A scale = static_cast<A>(dropout.scale());
+    for (int64_t n = 0; n < x.size(0); ++n)
+      for (int64_t c = 0; c < x.size(1); ++c) {
+        const int64_t column = dropout.first_column + c;
+        const uint32_t word =
+            dropout_words(dropout, row.data<int64_t>()[n], column / 4)[static_cast<size_t>(column % 4)];
+        const A before = accumulate ? static_cast<A>(vy(n, c)) : A(0);
+        vy(n, c) = T(before + (word < dropout.threshold() ? A(0) : static_cast<A>(vx(n, c)) * scale));
+      }
+  });
+}
+
 void ReferenceBackend::row_dot(Tensor sums, Tensor a, Tensor b, Tensor weight, double weight_offset) {
   reference::dispatch(a.dtype(), [&]<class T, class A>(T, A) {
     const reference::View<T, 2> va(a), vb(b);

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <optional>
 
 #include "runtime/reference/reference_backend.h"
 #include "runtime/reference/view.h"
@@ -50,7 +51,8 @@ void ReferenceBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Te
     const View<T, 3> vdx(as_heads(dx)), vdy(as_heads(dy)), vx(as_heads(x));
     const View<A, 2> vr(as_head_rows(rstd));
     const View<T, 1> w(weight);
-    const View<A, 1> dw(dweight);
+    std::optional<View<A, 1>> dw;
+    if (dweight) dw.emplace(dweight);
     const int64_t channels = vx.size(2);
     const A offset = static_cast<A>(options.weight_offset);
     const A* given = options.sums ? options.sums.span<A>().data() : nullptr;
@@ -61,7 +63,7 @@ void ReferenceBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Te
         for (int64_t c = 0; c < channels; ++c) {
           const A u = static_cast<A>(vx(n, h, c)) * r;
           mean += static_cast<A>(vdy(n, h, c)) * (offset + static_cast<A>(w(c))) * u;
-          dw(c) += static_cast<A>(vdy(n, h, c)) * u;
+          if (dw) (*dw)(c) += static_cast<A>(vdy(n, h, c)) * u;
         }
         mean = given != nullptr ? given[n] * r / static_cast<A>(options.columns) : mean / static_cast<A>(channels);
         for (int64_t c = 0; c < channels; ++c) {

@@ -204,6 +204,60 @@ TEST_P(FamilyOps, RowsAndCaps) {
   }
 }
 
+TEST_P(FamilyOps, NormWithoutAGradientByItsWeight) {
+  const RandomTensor x(type_, {6, 40}, 1, 8), dy(type_, {6, 40}, 2, 8), weight(type_, {40}, 3), r(wide_, {6}, 6),
+      dw(wide_, {40}, 8), dx(type_, {6, 40}, 9), ex(type_, {6, 40}, 10), y(type_, {6, 40}, 11);
+  reference_->rmsnorm_forward(y, r, x, weight, 1e-5);
+  for (Backend* backend : {reference_.get(), fast_.get()}) {
+    backend->rmsnorm_backward(dx, dw, dy, x, weight, r);
+    backend->rmsnorm_backward(ex, {}, dy, x, weight, r);
+    EXPECT_EQ(values_of(ex), values_of(dx));
+  }
+}
+
+// The same elements on every backend, in whichever part of the columns; on top of what is there when it adds.
+TEST_P(FamilyOps, Dropout) {
+  std::vector<int64_t> rows{5, 0, (int64_t{7} << 32) + 3, 5, 12};
+  const Tensor row = Tensor::of(rows, {5});
+  for (const int64_t width : {1, 6, 65}) {
+    const RandomTensor x(type_, {5, width}, 1, 8), y(type_, {5, width}, 2, 8), z(type_, {5, width}, 2, 8);
+    for (const bool accumulate : {false, true}) {
+      const Dropout dropout{0.3, 11, 17, 5};
+      reference_->dropout(y, x, row, dropout, accumulate);
+      fast_->dropout(z, x, row, dropout, accumulate);
+      EXPECT_LT(relative_distance(z, y), bound_);
+      const std::vector<double> one = values_of(y), other = values_of(z);
+      for (size_t i = 0; i < one.size(); ++i) EXPECT_EQ(one[i] == 0, other[i] == 0) << i;
+    }
+    if (width < 6) continue;
+    const RandomTensor whole(type_, {5, width}, 3, 8), part(type_, {5, width - 3}, 4, 8);
+    fast_->dropout(whole, x, row, {0.3, 11, 17, 5});
+    fast_->dropout(part, x.tensor().slice(1, 3, width), row, {0.3, 11, 17, 8});
+    const std::vector<double> all = values_of(whole), some = values_of(part);
+    for (int64_t n = 0; n < 5; ++n)
+      for (int64_t c = 3; c < width; ++c)
+        EXPECT_EQ(some[static_cast<size_t>(n * (width - 3) + c - 3)], all[static_cast<size_t>(n * width + c)]);
+    // Rows 0 and 3 are the same row.
+    for (int64_t c = 0; c < width; ++c)
+      EXPECT_EQ(all[static_cast<size_t>(c)] == 0, all[static_cast<size_t>(3 * width + c)] == 0);
+  }
+}
+
+TEST_P(FamilyOps, DropoutKeepsItsShare) {
+  const int64_t width = 4000;
+  std::vector<int64_t> rows{1, 2, 3, 4, 5};
+  const RandomTensor x(type_, {5, width}, 1, 8), y(type_, {5, width}, 2, 8);
+  reference_->fill(x, 1);
+  fast_->dropout(y, x, Tensor::of(rows, {5}), {0.25, 3, 1, 0});
+  int64_t kept = 0;
+  for (const double value : values_of(y)) {
+    kept += value != 0;
+    EXPECT_NEAR(value, value == 0 ? 0 : 4.0 / 3, 0.01);
+  }
+  // Five standard deviations of a binomial are 306.
+  EXPECT_NEAR(static_cast<double>(kept), 0.75 * 5 * width, 310);
+}
+
 TEST_P(FamilyOps, CappedLogits) {
   std::vector<int64_t> target{2, -1, 64, 0, 30};
   const Tensor targets = Tensor::of(target, {5});

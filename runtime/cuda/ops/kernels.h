@@ -97,7 +97,7 @@ struct Rmsnorm {
 };
 cudaError_t launch_rmsnorm_forward(const Rmsnorm& shape, Heads y, Heads rstd, Heads x, double epsilon,
                                    cudaStream_t stream);
-// partial: row_runs(rows · heads) · C of A.
+// partial: row_runs(rows · heads) · C of A. dweight null: not wanted.
 cudaError_t launch_rmsnorm_backward(const Rmsnorm& shape, Heads dx, void* dweight, Heads dy, Heads x, Heads rstd,
                                     bool accumulate, void* partial, cudaStream_t stream);
 
@@ -109,6 +109,20 @@ struct ScaleRows {
   const void* factor;
 };
 cudaError_t launch_scale_rows(const ScaleRows& args, cudaStream_t stream);
+// Words and threshold as in runtime/dropout.h.
+struct DropoutRows {
+  Type type;
+  int64_t rows, channels;
+  Matrix y;
+  ConstMatrix x;
+  const int64_t* row;
+  uint64_t key;
+  int64_t first_column;
+  uint32_t threshold;
+  double scale;
+  bool accumulate;
+};
+cudaError_t launch_dropout(const DropoutRows& args, cudaStream_t stream);
 // sums[n] (A) = Σ a·b, or Σ a·b·(offset + weight) unless weight is null.
 struct RowDot {
   Type type;

@@ -179,7 +179,7 @@ cudaError_t launch_rmsnorm_backward(const Rmsnorm& rows, Heads dx, void* dweight
     return launch(fits ? backward_kernel<T, kCount> : backward_kernel<T, 1>, divide_up(args.runs, groups), 1,
                   threads_of(args.shape), shared, stream, args);
   });
-  if (error != cudaSuccess) return error;
+  if (error != cudaSuccess || dweight == nullptr) return error;
   return launch_add_runs(dweight, partial, rows.type == Type::kFloat64 ? Type::kFloat64 : Type::kFloat32, args.runs,
                          rows.channels, stream);
 }
