@@ -1,5 +1,7 @@
 #include "model/activations.h"
 
+#include <algorithm>
+
 namespace carillon {
 namespace {
 
@@ -116,6 +118,37 @@ WorkingMemory allocate_lasting_memory(const ModelConfig& config, const Activatio
   return work;
 }
 
+namespace {
+
+LowRankWork adapter_memory(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
+                           Arena& arena) {
+  // The most that the targets of one product have together.
+  int64_t ranks = 0;
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer)
+    for (const std::vector<std::string>& targets : {std::vector<std::string>{"q_proj", "k_proj", "v_proj"},
+                                                    {"o_proj"},
+                                                    {"gate_proj", "up_proj"},
+                                                    {"down_proj"}}) {
+      int64_t sum = 0;
+      for (const std::string& target : targets) {
+        const auto found = config.adapter.modules.find(module_name(layer, target));
+        if (found != config.adapter.modules.end()) sum += found->second.rank;
+      }
+      ranks = std::max(ranks, sum);
+    }
+  LowRankWork work;
+  work.low = arena.allocate("work.adapter", shape.compute, {shape.rows * ranks});
+  if (!shape.training) return work;
+  work.low_gradient = arena.allocate("work.adapter_gradient", shape.compute, {shape.rows * ranks});
+  if (!shape.drops(config)) return work;
+  const int64_t widest = std::max({shape.rows * config.hidden_size, shape.rows * shards.heads * config.head_dim,
+                                   shape.mlp_rows * shards.mlp.size()});
+  work.wide = arena.allocate("work.adapter_input", shape.compute, {widest});
+  return work;
+}
+
+}  // namespace
+
 void allocate_passing_memory(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
                              Arena& arena, WorkingMemory& work) {
   const int64_t channels = config.hidden_size;
@@ -132,6 +165,7 @@ void allocate_passing_memory(const ModelConfig& config, const TensorShards& shar
       config.any([](const LayerSpec& spec) { return spec.attention.qk_norm == QkNorm::kProjection; });
   if (shards.tp > 1 && projections)
     work.row_sums = arena.allocate("work.row_sums", accumulate_type(shape.compute), {2, shape.rows});
+  if (config.adapter) work.adapter = adapter_memory(config, shards, shape, arena);
   if (!shape.training) return;
   if (config.any([](const LayerSpec& spec) { return spec.norm_after() || spec.residual_multiplier != 1; }))
     work.output_gradient = allocate("output_gradient", shape.shard_rows, channels);
@@ -150,6 +184,7 @@ BatchOnDevice allocate_batch(const ModelConfig& config, const ActivationShape& s
   batch.position = arena.allocate("batch.position", DType::kInt64, {shape.rows});
   for (size_t window = 0; window < config.windows().size(); ++window)
     batch.first.push_back(arena.allocate("batch.first", DType::kInt64, {shape.batch, shape.local}));
+  if (shape.drops(config)) batch.row = arena.allocate("batch.row", DType::kInt64, {shape.rows});
   batch.query_factor = arena.allocate("batch.query_factor", accumulate_type(shape.compute), {shape.rows});
   batch.target = arena.allocate("batch.target", DType::kInt64, {shape.rows});
   batch.target_weight = arena.allocate("batch.target_weight", accumulate_type(shape.compute), {shape.rows});

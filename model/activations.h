@@ -69,7 +69,8 @@ struct WorkingMemory {
   Tensor head_gradient;       // [N, (NHl+NKVl)·HD]  with q/k norms: gradient before the norm
   Tensor output_gradient;     // [N/tp, C]  with norms behind, or a multiplier: gradient by what a half gives
   // with q/k norms over projections that are split over tp: sums over their rows, of queries and of keys
-  Tensor row_sums;  // [2, N] (A)
+  Tensor row_sums;      // [2, N] (A)
+  LowRankWork adapter;  // with adapters
 };
 
 struct BatchOnDevice {
@@ -77,6 +78,7 @@ struct BatchOnDevice {
   std::vector<Tensor> first;        // [B, Tl] int64, of each distinct window
   Tensor query_factor;              // [N] (A), for queries with a temperature
   Tensor target_weight;             // [N] (A)
+  Tensor row;                       // [N] int64, with a dropout: sequence's number · 2^32 + index in the sequence
 };
 
 struct ActivationShape {
@@ -86,6 +88,8 @@ struct ActivationShape {
   Recompute recompute;
   bool offloaded;    // layers share two sets of what they keep: activation_offload.h
   int64_t mlp_rows;  // rows the MLP works on at a time: N, or a tile's
+
+  bool drops(const ModelConfig& config) const { return training && config.adapter.dropout > 0; }
 
   bool tiled() const { return mlp_rows < rows; }
 };

@@ -3,7 +3,8 @@
 //
 // Policy on gradients: parameter gradients accumulate (+=), but a step's first pass overwrites those of the matrices,
 // which saves clearing and reading them; activation gradients are overwritten (=), except residual_gradient, which both
-// branches of a block add to. Forward functions are also what recomputation calls.
+// branches of a block add to. Forward functions are also what recomputation calls. A frozen parameter has no gradient:
+// what would form it is not run (norms and biases beside adapters, parallel/tensor/sharded_linear.h).
 
 #include <algorithm>
 
@@ -151,7 +152,7 @@ void Transformer::attention_forward(int64_t index, bool attend) {
   const AttentionSpec& attention = spec(index).attention;
 
   RowGather x = gathered(norm_before(weights.input_norm, layer.input_rstd, layer.input), work_.gathered);
-  column_parallel_forward(backend_, layer.qkv_raw, x, weights.qkv_weight, weights.qkv_bias);
+  column_parallel_forward(backend_, layer.qkv_raw, x, weights.qkv, adapter_work());
   if (attention.qk_norm == QkNorm::kPerHeadAfterRotation) rotate(index, layer.qkv_raw, /*inverse=*/false);
   if (attention.qk_norm != QkNorm::kNone) {
     normalise_heads(index, layer.qkv, layer.qkv_raw);
@@ -177,7 +178,7 @@ void Transformer::attention_output(int64_t index) {
   const Tensor given = weights.attention_output_norm ? layer.attention_output : work_.normed;
 
   RowScatter y = scattered(given);
-  row_parallel_forward(backend_, y, layer.attention, weights.o_weight.weight);
+  row_parallel_forward(backend_, y, layer.attention, weights.output, adapter_work());
   if (weights.o_bias) backend_.add_bias(given, weights.o_bias.weight);
   add_branch(index, layer.middle, layer.input, weights.attention_output_norm, layer.attention_output_rstd, given);
 }
@@ -188,7 +189,7 @@ void Transformer::mlp_input(int64_t index) {
   LayerActivations& layer = activations_.layers[index];
 
   RowGather x = gathered(norm_before(weights.mlp_norm, layer.middle_rstd, layer.middle), work_.gathered);
-  column_parallel_forward(backend_, layer.gate_up, x, weights.gate_up_weight, weights.gate_up_bias);
+  column_parallel_forward(backend_, layer.gate_up, x, weights.gate_up, adapter_work());
 }
 
 // output = middle + norm((activation(gate) · up) · Wdownᵀ (+ bias)); absent: as far as what stands before the norm.
@@ -199,7 +200,7 @@ void Transformer::mlp_output(int64_t index, Tensor output) {
 
   backend_.swiglu_forward(work_.swiglu, gate(layer.gate_up), up(layer.gate_up), spec(index).mlp.activation);
   RowScatter y = scattered(given);
-  row_parallel_forward(backend_, y, work_.swiglu, weights.down_weight.weight);
+  row_parallel_forward(backend_, y, work_.swiglu, weights.down, adapter_work());
   finish_mlp(index, output, given);
 }
 
@@ -224,16 +225,15 @@ void Transformer::mlp_backward(int64_t index) {
   LayerActivations& layer = activations_.layers[index];
 
   const Tensor doutput = branch_backward(index, weights.mlp_output_norm, layer.mlp_output_rstd, layer.mlp_output);
-  if (weights.down_bias) backend_.bias_backward(weights.down_bias.gradient, doutput);
+  if (weights.down_bias.gradient) backend_.bias_backward(weights.down_bias.gradient, doutput);
   RowGather dy = gathered(doutput, work_.gathered_gradient);
   RowGather x = gathered(norm_before(weights.mlp_norm, layer.middle_rstd, layer.middle), work_.gathered);
-  linear_input_gradient(backend_, work_.swiglu_gradient, dy, weights.down_weight.weight);
+  linear_input_gradient(backend_, work_.swiglu_gradient, dy, weights.down, adapter_work());
   backend_.swiglu_backward(gate(layer.gate_up), up(layer.gate_up), work_.swiglu, work_.swiglu_gradient,
                            gate(layer.gate_up), up(layer.gate_up), spec(index).mlp.activation);
-  linear_weight_gradient(backend_, weights.down_weight.gradient, dy.all(), work_.swiglu, accumulate_);
+  linear_weight_gradient(backend_, dy.all(), work_.swiglu, weights.down, adapter_work(), accumulate_);
   RowScatter dx = scattered(work_.branch_gradient);
-  column_parallel_backward(backend_, dx, weights.gate_up_weight_gradient, weights.gate_up_bias_gradient, layer.gate_up,
-                           x, weights.gate_up_weight, accumulate_);
+  column_parallel_backward(backend_, dx, layer.gate_up, x, weights.gate_up, adapter_work(), accumulate_);
   norm_before_backward(weights.mlp_norm, layer.middle, layer.middle_rstd);
 }
 
@@ -252,9 +252,9 @@ void Transformer::mlp_tiles_forward(int64_t index, Tensor output) {
   for (int64_t begin = 0; begin < rows; begin += tile) {
     const int64_t end = std::min(begin + tile, rows);
     const Tensor gate_up = layer.gate_up.rows(0, end - begin), swiglu = work_.swiglu.rows(0, end - begin);
-    column_parallel_forward(backend_, gate_up, x.rows(begin, end), weights.gate_up_weight, weights.gate_up_bias);
+    column_parallel_forward(backend_, gate_up, x.rows(begin, end), weights.gate_up, adapter_work(begin, end));
     backend_.swiglu_forward(swiglu, gate(gate_up), up(gate_up), spec(index).mlp.activation);
-    row_parallel_forward(backend_, y.rows(begin, end), swiglu, weights.down_weight.weight);
+    row_parallel_forward(backend_, y.rows(begin, end), swiglu, weights.down, adapter_work(begin, end));
     y.done(end);
   }
   y.finish();
@@ -269,7 +269,7 @@ void Transformer::mlp_tiles_backward(int64_t index) {
 
   RowGather x = gathered(norm_before(weights.mlp_norm, layer.middle_rstd, layer.middle), work_.gathered);
   const Tensor doutput = branch_backward(index, weights.mlp_output_norm, layer.mlp_output_rstd, layer.mlp_output);
-  if (weights.down_bias) backend_.bias_backward(weights.down_bias.gradient, doutput);
+  if (weights.down_bias.gradient) backend_.bias_backward(weights.down_bias.gradient, doutput);
   RowGather dy = gathered(doutput, work_.gathered_gradient);
   RowScatter dx = scattered(work_.branch_gradient);
   const int64_t rows = row_shards_.rows(), tile = layer.gate_up.size(0);
@@ -279,16 +279,17 @@ void Transformer::mlp_tiles_backward(int64_t index) {
     const bool add = accumulate_ || begin > 0;
     const Tensor dswiglu = work_.swiglu_gradient.rows(0, end - begin);
     const Tensor x_tile = x.rows(begin, end);
-    column_parallel_forward(backend_, gate_up, x_tile, weights.gate_up_weight, weights.gate_up_bias);
+    const LowRankWork adapter = adapter_work(begin, end);
+    column_parallel_forward(backend_, gate_up, x_tile, weights.gate_up, adapter);
     const Tensor dy_tile = dy.rows(begin, end);
-    linear_input_gradient(backend_, dswiglu, dy_tile, weights.down_weight.weight);
+    linear_input_gradient(backend_, dswiglu, dy_tile, weights.down, adapter);
     backend_.swiglu_backward(gate(gate_up), up(gate_up), swiglu, dswiglu, gate(gate_up), up(gate_up),
                              spec(index).mlp.activation);
-    linear_input_gradient(backend_, dx.rows(begin, end), gate_up, weights.gate_up_weight);
+    linear_weight_gradient(backend_, dy_tile, swiglu, weights.down, adapter, add);
+    linear_input_gradient(backend_, dx.rows(begin, end), gate_up, weights.gate_up, adapter);
     dx.done(end);
-    linear_weight_gradient(backend_, weights.down_weight.gradient, dy_tile, swiglu, add);
-    linear_weight_gradient(backend_, weights.gate_up_weight_gradient, gate_up, x_tile, add);
-    if (weights.gate_up_bias_gradient) backend_.bias_backward(weights.gate_up_bias_gradient, gate_up);
+    linear_weight_gradient(backend_, gate_up, x_tile, weights.gate_up, adapter, add);
+    if (weights.gate_up.bias_gradient) backend_.bias_backward(weights.gate_up.bias_gradient, gate_up);
   }
   dx.finish();
   norm_before_backward(weights.mlp_norm, layer.middle, layer.middle_rstd);
@@ -304,11 +305,11 @@ void Transformer::attention_backward(int64_t index) {
 
   const Tensor doutput =
       branch_backward(index, weights.attention_output_norm, layer.attention_output_rstd, layer.attention_output);
-  if (weights.o_bias) backend_.bias_backward(weights.o_bias.gradient, doutput);
+  if (weights.o_bias.gradient) backend_.bias_backward(weights.o_bias.gradient, doutput);
   RowGather dy = gathered(doutput, work_.gathered_gradient);
   RowGather x = gathered(norm_before(weights.input_norm, layer.input_rstd, layer.input), work_.gathered);
-  linear_input_gradient(backend_, work_.attention_gradient, dy, weights.o_weight.weight);
-  linear_weight_gradient(backend_, weights.o_weight.gradient, dy.all(), layer.attention, accumulate_);
+  linear_input_gradient(backend_, work_.attention_gradient, dy, weights.output, adapter_work());
+  linear_weight_gradient(backend_, dy.all(), layer.attention, weights.output, adapter_work(), accumulate_);
   ring_->backward(query(dqkv), key(dqkv), value(dqkv), attention_heads(work_.attention_gradient), query(layer.qkv),
                   key(layer.qkv), value(layer.qkv), attention_heads(layer.attention), layer.lse,
                   {attention.scale, mask_of(index), weights.sinks.weight, weights.sinks.gradient});
@@ -318,8 +319,7 @@ void Transformer::attention_backward(int64_t index) {
   if (attention.qk_norm == QkNorm::kPerHeadAfterRotation) rotate(index, dqkv, /*inverse=*/true);
 
   RowScatter dx = scattered(work_.branch_gradient);
-  column_parallel_backward(backend_, dx, weights.qkv_weight_gradient, weights.qkv_bias_gradient, dqkv, x,
-                           weights.qkv_weight, accumulate_);
+  column_parallel_backward(backend_, dx, dqkv, x, weights.qkv, adapter_work(), accumulate_);
   norm_before_backward(weights.input_norm, layer.input, layer.input_rstd);
 }
 

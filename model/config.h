@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "model/adapter_config.h"
 #include "model/layer_spec.h"
 #include "model/rope_config.h"
 #include "parallel/shard.h"
@@ -45,6 +46,8 @@ struct ModelConfig : ModelRope {
   double embedding_multiplier = 1;  // of the embedding's rows
   double logit_multiplier = 1;      // of the last norm's output, and so of the logits
   double logit_cap = 0;             // logits = cap · tanh(logits / cap); 0: none
+
+  AdapterConfig adapter;  // low-rank adapters beside its layers, whose own weights are then frozen; may be none
 
   Json source;                       // the config.json it was read from, with keys that mean nothing here
   std::vector<std::string> remarks;  // what the person should know of it: one line each

@@ -80,7 +80,7 @@ Network::Parts Network::allocate(Arena& arena, Arena& host) {
     ShardedOptimizer::Options optimizer = options_.optimizer;
     optimizer.offload = offloads_optimizer(options_.offload);
     parts.optimizer =
-        std::make_unique<ShardedOptimizer>(backend_, grid_, parts.parameters->shared(), optimizer, arena, &host);
+        std::make_unique<ShardedOptimizer>(backend_, grid_, parts.parameters->trained(), optimizer, arena, &host);
   }
   return parts;
 }
@@ -95,6 +95,7 @@ std::unique_ptr<Transformer> Network::allocate_transformer(Arena& arena, Arena& 
   options.mlp_tile = options_.mlp_tile;
   options.loss_chunk_rows = options_.loss_chunk_rows;
   options.tensor_chunks = options_.tensor_chunks;
+  options.dropout_seed = options_.dropout_seed;
   options.offload_checkpoints = options_.training && offloads_checkpoints(options_.offload);
   return std::make_unique<Transformer>(backend_, grid_, config_, shards_, parameters(), layout_, options, arena, &host);
 }

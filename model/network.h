@@ -24,6 +24,7 @@ struct NetworkOptions {
   Recompute recompute = Recompute::kSelective;
   int64_t mlp_tile = 0;              // rows of the MLP at a time, 0: all; not with Recompute::kNone
   Offload offload = Offload::kNone;  // checkpoints not with Recompute::kNone
+  uint64_t dropout_seed = 0;         // of the adapters' dropout
   ShardedOptimizer::Options optimizer;
 };
 

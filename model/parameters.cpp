@@ -1,5 +1,7 @@
 #include "model/parameters.h"
 
+#include <cmath>
+
 #include "model/families/family.h"
 #include "runtime/rng.h"
 
@@ -10,7 +12,7 @@ namespace {
 struct TensorAllocator {
   const ParameterOptions& options;
   Arena& arena;
-  bool gradients = options.gradients;  // whether gradients are being allocated at present
+  bool gradients;  // whether gradients are being allocated at present
 
   Tensor weight(std::initializer_list<int64_t> shape) { return arena.allocate("weights", options.compute, shape); }
   Tensor gradient(std::initializer_list<int64_t> shape) {
@@ -53,20 +55,20 @@ class LayerAllocator {
     const int64_t mlp = shards_.mlp.size();
     prefix_ = fmt::format("model.layers.{}.", index);
     LayerParameters layer;
-    layer.qkv_weight = allocator_.weight({qkv, channels});
-    if (spec_->attention.qkv_bias) layer.qkv_bias = allocator_.weight({qkv});
-    layer.gate_up_weight = allocator_.weight({2 * mlp, channels});
-    if (spec_->mlp.bias) layer.gate_up_bias = allocator_.weight({2 * mlp});
+    layer.qkv.weight = allocator_.weight({qkv, channels});
+    if (spec_->attention.qkv_bias) layer.qkv.bias = allocator_.weight({qkv});
+    layer.gate_up.weight = allocator_.weight({2 * mlp, channels});
+    if (spec_->mlp.bias) layer.gate_up.bias = allocator_.weight({2 * mlp});
     return layer;
   }
 
   void gradients(LayerParameters& layer) {
     if (!allocator_.gradients) return;
     const int64_t channels = config_.hidden_size;
-    layer.qkv_weight_gradient = allocator_.gradient({layer.qkv_weight.size(0), channels});
-    if (layer.qkv_bias) layer.qkv_bias_gradient = allocator_.gradient({layer.qkv_bias.size(0)});
-    layer.gate_up_weight_gradient = allocator_.gradient({layer.gate_up_weight.size(0), channels});
-    if (layer.gate_up_bias) layer.gate_up_bias_gradient = allocator_.gradient({layer.gate_up_bias.size(0)});
+    layer.qkv.weight_gradient = allocator_.gradient({layer.qkv.weight.size(0), channels});
+    if (layer.qkv.bias) layer.qkv.bias_gradient = allocator_.gradient({layer.qkv.bias.size(0)});
+    layer.gate_up.weight_gradient = allocator_.gradient({layer.gate_up.weight.size(0), channels});
+    if (layer.gate_up.bias) layer.gate_up.bias_gradient = allocator_.gradient({layer.gate_up.bias.size(0)});
   }
 
   void name_all(LayerParameters& layer) {
@@ -90,17 +92,17 @@ class LayerAllocator {
     const int64_t k_begin = heads.size();
     const int64_t v_begin = k_begin + kv_heads.size();
     layer.q_weight =
-        slice(layer.qkv_weight, layer.qkv_weight_gradient, 0, "self_attn.q_proj.weight", query_rows, heads);
+        slice(layer.qkv.weight, layer.qkv.weight_gradient, 0, "self_attn.q_proj.weight", query_rows, heads);
     layer.k_weight =
-        kv(slice(layer.qkv_weight, layer.qkv_weight_gradient, k_begin, "self_attn.k_proj.weight", kv_rows, kv_heads));
+        kv(slice(layer.qkv.weight, layer.qkv.weight_gradient, k_begin, "self_attn.k_proj.weight", kv_rows, kv_heads));
     layer.v_weight =
-        kv(slice(layer.qkv_weight, layer.qkv_weight_gradient, v_begin, "self_attn.v_proj.weight", kv_rows, kv_heads));
-    if (layer.qkv_bias) {
-      layer.q_bias = slice(layer.qkv_bias, layer.qkv_bias_gradient, 0, "self_attn.q_proj.bias", query_rows, heads);
+        kv(slice(layer.qkv.weight, layer.qkv.weight_gradient, v_begin, "self_attn.v_proj.weight", kv_rows, kv_heads));
+    if (layer.qkv.bias) {
+      layer.q_bias = slice(layer.qkv.bias, layer.qkv.bias_gradient, 0, "self_attn.q_proj.bias", query_rows, heads);
       layer.k_bias =
-          kv(slice(layer.qkv_bias, layer.qkv_bias_gradient, k_begin, "self_attn.k_proj.bias", kv_rows, kv_heads));
+          kv(slice(layer.qkv.bias, layer.qkv.bias_gradient, k_begin, "self_attn.k_proj.bias", kv_rows, kv_heads));
       layer.v_bias =
-          kv(slice(layer.qkv_bias, layer.qkv_bias_gradient, v_begin, "self_attn.v_proj.bias", kv_rows, kv_heads));
+          kv(slice(layer.qkv.bias, layer.qkv.bias_gradient, v_begin, "self_attn.v_proj.bias", kv_rows, kv_heads));
     }
     if (spec_->attention.qk_norm == QkNorm::kProjection) {
       layer.q_norm = heads_vector(config_.family->q_norm, query_rows, heads, neutral);
@@ -112,6 +114,7 @@ class LayerAllocator {
     if (spec_->attention.sinks)
       layer.sinks = heads_vector("self_attn.sinks", config_.num_attention_heads, shards_.head_range, Initial::kNormal);
     layer.o_weight = columns("self_attn.o_proj.weight", query_rows, heads);
+    layer.output = linear_of(layer.o_weight);
     if (spec_->attention.o_bias) layer.o_bias = output_bias("self_attn.o_proj.bias");
     if (spec_->norm_after()) layer.attention_output_norm = norm("post_attention_layernorm.weight", channels);
     if (spec_->norm_before())
@@ -121,16 +124,17 @@ class LayerAllocator {
     const int64_t up_begin = shards_.mlp.size();
     const int64_t mlp_rows = config_.intermediate_size;
     layer.gate_weight =
-        slice(layer.gate_up_weight, layer.gate_up_weight_gradient, 0, "mlp.gate_proj.weight", mlp_rows, shards_.mlp);
-    layer.up_weight = slice(layer.gate_up_weight, layer.gate_up_weight_gradient, up_begin, "mlp.up_proj.weight",
+        slice(layer.gate_up.weight, layer.gate_up.weight_gradient, 0, "mlp.gate_proj.weight", mlp_rows, shards_.mlp);
+    layer.up_weight = slice(layer.gate_up.weight, layer.gate_up.weight_gradient, up_begin, "mlp.up_proj.weight",
                             mlp_rows, shards_.mlp);
-    if (layer.gate_up_bias) {
+    if (layer.gate_up.bias) {
       layer.gate_bias =
-          slice(layer.gate_up_bias, layer.gate_up_bias_gradient, 0, "mlp.gate_proj.bias", mlp_rows, shards_.mlp);
+          slice(layer.gate_up.bias, layer.gate_up.bias_gradient, 0, "mlp.gate_proj.bias", mlp_rows, shards_.mlp);
       layer.up_bias =
-          slice(layer.gate_up_bias, layer.gate_up_bias_gradient, up_begin, "mlp.up_proj.bias", mlp_rows, shards_.mlp);
+          slice(layer.gate_up.bias, layer.gate_up.bias_gradient, up_begin, "mlp.up_proj.bias", mlp_rows, shards_.mlp);
     }
     layer.down_weight = columns("mlp.down_proj.weight", mlp_rows, shards_.mlp);
+    layer.down = linear_of(layer.down_weight);
     if (spec_->mlp.bias) layer.down_bias = output_bias("mlp.down_proj.bias");
     if (spec_->norm_after()) layer.mlp_output_norm = norm("post_feedforward_layernorm.weight", channels);
   }
@@ -157,6 +161,12 @@ class LayerAllocator {
     return parameter;
   }
 
+  static Linear linear_of(const Parameter& weight) {
+    Linear linear;
+    linear.weight = weight.weight, linear.weight_gradient = weight.gradient;
+    return linear;
+  }
+
   Parameter kv(Parameter parameter) const {
     parameter.tp_replicas = shards_.kv_replicas;
     parameter.tp_partial = shards_.kv_replicas > 1;
@@ -180,6 +190,116 @@ class LayerAllocator {
   std::string prefix_;
 };
 
+// The adapters of one layer: lora_A and lora_B of every target, and the views of them that its linear layers compute
+// with.
+class AdapterAllocator {
+ public:
+  AdapterAllocator(const ModelConfig& config, const TensorShards& shards, TensorAllocator& allocator)
+      : config_(config), shards_(shards), allocator_(allocator) {}
+
+  void allocate(LayerParameters& layer, int64_t index) {
+    index_ = index;
+    layer_ = &layer;
+    const int64_t width = config_.head_dim;
+    const Range heads{shards_.head_range.begin * width, shards_.head_range.end * width};
+    const Range kv_heads{shards_.kv_head_range.begin * width, shards_.kv_head_range.end * width};
+    const int64_t queries = config_.num_attention_heads * width, keys = config_.num_key_value_heads * width;
+    const int64_t inner = config_.intermediate_size;
+    column_parallel(layer.qkv, {{"q_proj", queries, heads, 1},
+                                {"k_proj", keys, kv_heads, shards_.kv_replicas},
+                                {"v_proj", keys, kv_heads, shards_.kv_replicas}});
+    row_parallel(layer.output, "o_proj", queries, heads);
+    column_parallel(layer.gate_up, {{"gate_proj", inner, shards_.mlp, 1}, {"up_proj", inner, shards_.mlp, 1}});
+    row_parallel(layer.down, "down_proj", inner, shards_.mlp);
+  }
+
+ private:
+  struct Part {
+    const char* target;
+    int64_t total;  // outputs of the whole layer
+    Range part;     // of them, this rank's
+    int replicas;   // tp ranks that hold the same ones
+  };
+
+  const AdapterModule* find(const std::string& target) const {
+    const auto found = config_.adapter.modules.find(module_name(index_, target));
+    return found == config_.adapter.modules.end() ? nullptr : &found->second;
+  }
+
+  void column_parallel(Linear& linear, const std::vector<Part>& parts) {
+    const int64_t channels = config_.hidden_size;
+    int64_t ranks = 0;
+    for (const Part& part : parts)
+      if (const AdapterModule* module = find(part.target)) ranks += module->rank;
+    if (ranks == 0) return;
+    linear.adapter.a = allocator_.weight({ranks, channels});
+    linear.adapter.a_gradient = allocator_.gradient({ranks, channels});
+    int64_t first_rank = 0, first_output = 0;
+    for (const Part& part : parts) {
+      const Range outputs{first_output, first_output + part.part.size()};
+      first_output = outputs.end;
+      const AdapterModule* module = find(part.target);
+      if (module == nullptr) continue;
+      const int64_t rank = module->rank;
+      LowRankTarget target = make_target(part.target, *module, outputs, {first_rank, first_rank + rank});
+      first_rank += rank;
+      target.b = allocator_.weight({outputs.size(), rank});
+      target.b_gradient = allocator_.gradient({outputs.size(), rank});
+      add(adapter_a_name(module_name(index_, part.target)), Rectangle{{rank, channels}, {0, 0}, {rank, channels}},
+          rows_of(linear.adapter.a, target.ranks.begin, target.ranks.end),
+          rows_of(linear.adapter.a_gradient, target.ranks.begin, target.ranks.end), shards_.tp, Initial::kFanIn);
+      add(adapter_b_name(module_name(index_, part.target)),
+          Rectangle{{part.total, rank}, {part.part.begin, 0}, {part.part.size(), rank}}, target.b, target.b_gradient,
+          part.replicas, Initial::kZeros);
+      linear.adapter.targets.push_back(target);
+    }
+  }
+
+  void row_parallel(Linear& linear, const char* name, int64_t total, Range inputs) {
+    const AdapterModule* module = find(name);
+    if (module == nullptr) return;
+    const int64_t rank = module->rank, channels = config_.hidden_size;
+    LowRank& adapter = linear.adapter;
+    adapter.a = allocator_.weight({rank, inputs.size()});
+    adapter.a_gradient = allocator_.gradient({rank, inputs.size()});
+    adapter.first_input = inputs.begin;
+    LowRankTarget target = make_target(name, *module, {0, channels}, {0, rank});
+    target.b = allocator_.weight({channels, rank});
+    target.b_gradient = allocator_.gradient({channels, rank});
+    add(adapter_a_name(module_name(index_, name)), Rectangle{{rank, total}, {0, inputs.begin}, {rank, inputs.size()}},
+        adapter.a, adapter.a_gradient, 1, Initial::kFanIn);
+    add(adapter_b_name(module_name(index_, name)), Rectangle{{channels, rank}, {0, 0}, {channels, rank}}, target.b,
+        target.b_gradient, shards_.tp, Initial::kZeros);
+    adapter.targets.push_back(target);
+  }
+
+  LowRankTarget make_target(const char* name, const AdapterModule& module, Range outputs, Range ranks) const {
+    LowRankTarget target;
+    target.outputs = outputs;
+    target.ranks = ranks;
+    target.scale = config_.adapter.scale(module);
+    target.stream = stream_of(module_name(index_, name));
+    return target;
+  }
+
+  // Of what `replicas` ranks hold, each has the gradient of its own rows, columns or heads.
+  void add(std::string name, Rectangle rectangle, Tensor weight, Tensor gradient, int replicas, Initial initial) {
+    Parameter parameter = make_parameter(std::move(name), std::move(rectangle), weight, gradient);
+    parameter.initial = initial;
+    parameter.adapter = true;
+    parameter.tp_replicas = replicas;
+    parameter.tp_partial = replicas > 1;
+    parameter.overwritten = true;
+    layer_->adapters.push_back(std::move(parameter));
+  }
+
+  const ModelConfig& config_;
+  const TensorShards& shards_;
+  TensorAllocator& allocator_;
+  int64_t index_ = 0;
+  LayerParameters* layer_ = nullptr;
+};
+
 // Layers with the same parameters can share two layers' gradient memory in turn: while one is written, the other is
 // being reduced.
 bool same_parameters(const LayerSpec& a, const LayerSpec& b) {
@@ -189,14 +309,16 @@ bool same_parameters(const LayerSpec& a, const LayerSpec& b) {
          (a.attention.qk_norm == QkNorm::kProjection) == (b.attention.qk_norm == QkNorm::kProjection);
 }
 void borrow_gradients(LayerParameters& layer, LayerParameters& lender) {
-  layer.qkv_weight_gradient = lender.qkv_weight_gradient;
-  layer.qkv_bias_gradient = lender.qkv_bias_gradient;
-  layer.gate_up_weight_gradient = lender.gate_up_weight_gradient;
-  layer.gate_up_bias_gradient = lender.gate_up_bias_gradient;
+  layer.qkv.weight_gradient = lender.qkv.weight_gradient;
+  layer.qkv.bias_gradient = lender.qkv.bias_gradient;
+  layer.gate_up.weight_gradient = lender.gate_up.weight_gradient;
+  layer.gate_up.bias_gradient = lender.gate_up.bias_gradient;
   std::vector<Tensor> gradients;
   lender.for_each([&](Parameter& parameter) { gradients.push_back(parameter.gradient); });
   size_t next = 0;
   layer.for_each([&](Parameter& parameter) { parameter.gradient = gradients[next++]; });
+  layer.output.weight_gradient = layer.o_weight.gradient;
+  layer.down.weight_gradient = layer.down_weight.gradient;
 }
 
 }  // namespace
@@ -218,7 +340,8 @@ TensorShards::TensorShards(const ModelConfig& config, int tp_size, int rank)
 Parameters::Parameters(const ModelConfig& config, const TensorShards& shards, const ParameterOptions& options,
                        Arena& arena)
     : shards_(shards) {
-  TensorAllocator allocator{options, arena};
+  const bool frozen = static_cast<bool>(config.adapter), gradients = options.gradients && !frozen;
+  TensorAllocator allocator{options, arena, gradients};
   const int64_t channels = config.hidden_size;
   auto vocabulary_rows = [&](const char* name) {
     return make_parameter(
@@ -229,24 +352,28 @@ Parameters::Parameters(const ModelConfig& config, const TensorShards& shards, co
   };
   embedding = vocabulary_rows("model.embed_tokens.weight");
   LayerAllocator layer_allocator(config, shards, allocator);
+  AdapterAllocator adapters(config, shards, allocator);
   for (int64_t index = 0; index < config.num_hidden_layers; ++index) {
     const bool borrow =
-        options.gradients && options.shared_layer_gradients && index > 1 &&
+        gradients && options.shared_layer_gradients && index > 1 &&
         same_parameters(config.layers[static_cast<size_t>(index)], config.layers[static_cast<size_t>(index - 2)]);
-    allocator.gradients = options.gradients && !borrow;
+    allocator.gradients = gradients && !borrow;
     LayerParameters layer = layer_allocator.weights(index);
     layer_allocator.gradients(layer);
     layer_allocator.name_all(layer);
+    allocator.gradients = options.gradients;
+    if (frozen) adapters.allocate(layer, index);
     layer.for_each([&](Parameter& parameter) { parameter.group = index; });
     if (borrow) borrow_gradients(layer, layers[static_cast<size_t>(index - 2)]);
     layers.push_back(std::move(layer));
   }
-  allocator.gradients = options.gradients;
+  allocator.gradients = gradients;
   norm = replicated("model.norm.weight", allocator.weight({channels}), allocator.gradient({channels}), shards.tp,
                     config.norm_weight_offset == 1 ? Initial::kZeros : Initial::kOnes);
   if (!config.tie_word_embeddings) lm_head = vocabulary_rows("lm_head.weight");
   (lm_head ? lm_head : embedding).overwritten = true;     // by the loss, before the embedding adds its own
   norm.group = lm_head.group = config.num_hidden_layers;  // before the layers'
+  for_each([&](Parameter& parameter) { parameter.frozen = frozen && !parameter.adapter; });
 }
 
 int64_t ModelConfig::parameter_count() const {
@@ -259,10 +386,18 @@ int64_t ModelConfig::parameter_count() const {
   return count;
 }
 
-void Parameters::initialize(Backend& backend, double initializer_range, uint64_t seed) {
+namespace {
+
+bool is_one_of(const Parameter& parameter, Which which) {
+  return which == Which::kAll || (which == Which::kTrained ? !parameter.frozen : !parameter.adapter);
+}
+
+}  // namespace
+
+void Parameters::initialize(Backend& backend, double initializer_range, uint64_t seed, Which which) {
   std::vector<char> drawn;
   for_each([&](Parameter& parameter) {
-    if (parameter.weight.empty()) return;
+    if (parameter.weight.empty() || !is_one_of(parameter, which)) return;
     const Rectangle& rectangle = parameter.rectangle;
     const int64_t rows = parameter.weight.size(0), width = parameter.weight.count() / rows;
     const uint64_t stream = stream_of(parameter.name);
@@ -273,18 +408,22 @@ void Parameters::initialize(Backend& backend, double initializer_range, uint64_t
       dispatch_floating(part.dtype(), [&](auto type) {
         using T = decltype(type);
         T* to = reinterpret_cast<T*>(drawn.data());
-        if (parameter.initial != Initial::kNormal) {
+        if (parameter.initial == Initial::kOnes || parameter.initial == Initial::kZeros) {
           std::fill(to, to + part.count(), static_cast<T>(parameter.initial == Initial::kOnes ? 1.0 : 0.0));
           return;
         }
+        const bool normal = parameter.initial == Initial::kNormal;
+        const double bound = normal ? 0 : 1 / std::sqrt(static_cast<double>(rectangle.global_shape.back()));
         const int64_t row_length = rectangle.global_shape.size() == 2 ? rectangle.global_shape[1] : 1;
         const int64_t column_offset = rectangle.offset.size() == 2 ? rectangle.offset[1] : 0;
 #pragma omp parallel for
         for (int64_t row = 0; row < part.size(0); ++row)
           for (int64_t column = 0; column < width; ++column) {
             const int64_t index = (rectangle.offset[0] + begin + row) * row_length + column_offset + column;
-            to[row * width + column] =
-                static_cast<T>(initializer_range * random_normal(seed, stream, static_cast<uint64_t>(index)));
+            const auto counter = static_cast<uint64_t>(index);
+            const double value = normal ? initializer_range * random_normal(seed, stream, counter)
+                                        : bound * (2 * random_uniform(seed, stream, counter) - 1);
+            to[row * width + column] = static_cast<T>(value);
           }
       });
       backend.upload(part, Tensor(drawn.data(), part.dtype(), part.shape()));
@@ -292,10 +431,11 @@ void Parameters::initialize(Backend& backend, double initializer_range, uint64_t
   });
 }
 
-std::vector<NamedShard> Parameters::weight_shards(Backend& backend, bool owner) {
+std::vector<NamedShard> Parameters::weight_shards(Backend& backend, bool owner, Which which) {
   std::vector<NamedShard> shards;
   Backend* device = backend.unified() ? nullptr : &backend;
   for_each([&](Parameter& parameter) {
+    if (!is_one_of(parameter, which)) return;
     const bool first_replica = shards_.tp_rank % parameter.tp_replicas == 0;
     shards.push_back(
         {"model/" + parameter.name, parameter.rectangle, parameter.weight, owner && first_replica, device});
@@ -303,9 +443,11 @@ std::vector<NamedShard> Parameters::weight_shards(Backend& backend, bool owner) 
   return shards;
 }
 
-std::vector<ParameterShard> Parameters::shared() {
+std::vector<ParameterShard> Parameters::trained() {
   std::vector<ParameterShard> result;
-  for_each([&](Parameter& parameter) { result.push_back(parameter); });
+  for_each([&](Parameter& parameter) {
+    if (!parameter.frozen) result.push_back(parameter);
+  });
   return result;
 }
 

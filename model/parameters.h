@@ -5,6 +5,9 @@
 // concatenated in memory, as do gate and up, so that each group is one product; the named parameters are row
 // slices of it. Over tp: query heads, key/value heads, MLP columns and vocabulary rows are split; norms are replicated.
 // With fewer key/value heads than ranks, tp / heads neighbouring ranks hold the same head.
+//
+// Adapters (ModelConfig::adapter) are parameters like others, named as in PEFT's state dict; how they are split over
+// tp, parallel/tensor/low_rank.h says. Where there are some, all other parameters are frozen.
 #pragma once
 
 #include <string>
@@ -13,6 +16,7 @@
 #include "model/config.h"
 #include "parallel/optimizer/parameter_shard.h"
 #include "parallel/process_grid.h"
+#include "parallel/tensor/sharded_linear.h"
 
 namespace carillon {
 
@@ -31,20 +35,26 @@ struct TensorShards {
   Range vocabulary;     // of vocab_size
 };
 
-enum class Initial { kNormal, kOnes, kZeros };
+enum class Initial {
+  kNormal,
+  kOnes,
+  kZeros,
+  kFanIn,  // uniform within ± 1/√in: PyTorch's Kaiming-uniform with a = √5, as PEFT begins lora_A
+};
 
 // One named parameter: what the optimizer sees, and how it begins.
 struct Parameter : ParameterShard {
   Initial initial = Initial::kNormal;
+  bool adapter = false;  // of an adapter, not of the model
+  bool frozen = false;   // no gradient, no optimizer state, in no checkpoint: the model's own beside adapters
   explicit operator bool() const { return !name.empty(); }  // false: this architecture has none
 };
 
 struct LayerParameters {
-  Tensor qkv_weight;      // [(NHl + 2·NKVl)·HD, C]   the three below, concatenated
-  Tensor qkv_bias;        // [(NHl + 2·NKVl)·HD], absent without
-  Tensor gate_up_weight;  // [2·Fl, C]
-  Tensor gate_up_bias;
-  Tensor qkv_weight_gradient, qkv_bias_gradient, gate_up_weight_gradient, gate_up_bias_gradient;
+  Linear qkv;      // [(NHl + 2·NKVl)·HD, C]   the three below, concatenated
+  Linear output;   // [C, NHl·HD]              o_weight; o_bias is the caller's
+  Linear gate_up;  // [2·Fl, C]
+  Linear down;     // [C, Fl]
 
   Parameter input_norm;                    // [C] before attention; absent with norms behind only
   Parameter q_weight, k_weight, v_weight;  // [NHl·HD, C], [NKVl·HD, C] twice
@@ -58,6 +68,7 @@ struct LayerParameters {
   Parameter gate_bias, up_bias;
   Parameter down_weight, down_bias;  // [C, Fl], [C]
   Parameter mlp_output_norm;         // [C] behind it
+  std::vector<Parameter> adapters;   // lora_A [r, in] and lora_B [out, r] of each target
 
   template <class Function>
   void for_each(Function&& visit) {
@@ -83,6 +94,7 @@ struct LayerParameters {
                                  &down_bias,
                                  &mlp_output_norm})
       if (*parameter) visit(*parameter);
+    for (Parameter& parameter : adapters) visit(parameter);
   }
 };
 
@@ -93,6 +105,9 @@ struct ParameterOptions {
   // the next begins (ZeRO-2).
   bool shared_layer_gradients = false;
 };
+
+// Some of the parameters: all, those that are trained, the model's own.
+enum class Which { kAll, kTrained, kBase };
 
 class Parameters {
  public:
@@ -115,17 +130,18 @@ class Parameters {
     if (lm_head) visit(lm_head);
   }
 
-  // Random weights (normal with standard deviation initializer_range, norms 1, biases 0): a pure function of seed, name
-  // and global index, so the same on every layout.
-  void initialize(Backend& backend, double initializer_range, uint64_t seed);
+  // Random weights (normal with standard deviation initializer_range, norms 1, biases 0; of an adapter A as kFanIn
+  // says, B 0, so that it begins by changing nothing): a pure function of seed, name and global index, so the same on
+  // every layout.
+  void initialize(Backend& backend, double initializer_range, uint64_t seed, Which which = Which::kAll);
   // Elements of a weight on the host at a time meanwhile: a whole embedding would be the run's largest moment.
   static constexpr int64_t kDrawnAtOnce = 1 << 17;
 
   // "model/NAME" with this rank's rectangles and weights, for loading and saving. A replica that is not the first of
   // its kind is not owned, and nothing is owned unless `owner` (one rank of dp_cp writes). `backend`: whose memory it
   // is.
-  std::vector<NamedShard> weight_shards(Backend& backend, bool owner);
-  std::vector<ParameterShard> shared();
+  std::vector<NamedShard> weight_shards(Backend& backend, bool owner, Which which = Which::kAll);
+  std::vector<ParameterShard> trained();
 
  private:
   TensorShards shards_;

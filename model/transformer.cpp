@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "parallel/injected_fault.h"
+
 namespace carillon {
 namespace {
 
@@ -79,6 +81,7 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
       batch_(allocate_batch(config, shape_of(layout, options, shards.tp), arena)),
       staged_first_(windows_.size(),
                     std::vector<int64_t>(arena.measuring() ? 0 : static_cast<size_t>(options.batch * local_))),
+      staged_row_(arena.measuring() || !batch_.row ? 0 : static_cast<size_t>(options.batch * local_)),
       staged_weight_(arena.measuring() ? 0 : batch_.target_weight.bytes()),
       staged_factor_(arena.measuring() ? 0 : batch_.query_factor.bytes()) {
   const auto table = [&](const RopeConfig& rope) {
@@ -141,6 +144,18 @@ void Transformer::set_rotation(const ModelRope& rope, int64_t length) {
   query_temperature_ = temperature_beta_ != 0;
 }
 
+LowRankWork Transformer::adapter_work(int64_t begin, int64_t end) const {
+  LowRankWork work = work_.adapter;
+  work.rows = end - begin;
+  if (!batch_.row) return work;
+  work.row = batch_.row.rows(begin, end);
+  work.dropout.probability = config_.adapter.dropout;
+  work.dropout.seed = options_.dropout_seed;
+  if (injected(InjectedFault::kAdapterDropoutByRank))
+    work.dropout.seed += static_cast<uint64_t>(1 + grid_.cp_rank * shards_.tp + shards_.tp_rank);
+  return work;
+}
+
 void Transformer::fill_table(size_t which, const RopeConfig& rope, int64_t length) {
   const RopeTable table = make_rope_table(rope, config_.head_dim, length);
   const auto& [cosine, sine] = rotations_[which];
@@ -180,6 +195,15 @@ void Transformer::load(const MicroBatch& batch, int64_t index) {
             1 + temperature_beta_ * std::log1p(std::floor(static_cast<double>(position[row]) / temperature_length_)));
     });
     backend_.upload(batch_.query_factor, Tensor(staged_factor_.data(), batch_.query_factor.dtype(), {rows}));
+  }
+  if (batch_.row) {
+    const auto sequence = batch.sequence.span<int64_t>();
+    for (size_t row = 0; row < staged_row_.size(); ++row) {
+      const auto at = static_cast<int64_t>(row);
+      staged_row_[row] =
+          (sequence[static_cast<size_t>(at / local_)] << 32) + layout_.index_of(grid_.cp_rank, at % local_);
+    }
+    backend_.upload(batch_.row, Tensor::of(staged_row_, {rows}));
   }
   for (size_t mask = 0; mask < windows_.size(); ++mask) {
     const Tensor host(staged_first_[mask].data(), DType::kInt64, batch_.first[mask].shape());
@@ -263,6 +287,7 @@ void Transformer::forward_backward(const MicroBatch& batch, bool accumulate,
     if (layer_done) layer_done(index);
   }
 
+  if (!parameters_.embedding.gradient) return;  // frozen
   if (config_.embedding_multiplier != 1) backend_.scale(work_.residual_gradient, rounded(config_.embedding_multiplier));
   RowGather dembedded = gathered(work_.residual_gradient, work_.partial);
   embedding_parallel_backward(backend_, parameters_.embedding.gradient, batch_.tokens, dembedded,

@@ -34,6 +34,7 @@ struct TransformerOptions {
   // are sums over tiles and differ in rounding. On cp·tp ranks a tile is of the rank's N rows.
   int64_t mlp_tile = 0;
   bool offload_checkpoints = false;  // training, not with Recompute::kNone: activation_offload.h
+  uint64_t dropout_seed = 0;         // of the adapters' dropout, in training
   int64_t tensor_chunks = 0;         // in which rows travel between tp ranks, 0: as row_shards.h chooses
   // Generation, forward only: whose keys and values are kept. Two transformers share the weights and one cache: one
   // takes the prompt (fill_cache), the other (`one_token`) has rows for one token of each sequence (next_logits).
@@ -123,6 +124,9 @@ class Transformer {
   }
   Tensor query_sums() const { return work_.row_sums.rows(0, 1).reshape({-1}); }
   Tensor key_sums() const { return work_.row_sums.rows(1, 2).reshape({-1}); }
+  // What adapters compute with, for a pass over all rows or for rows [begin, end).
+  LowRankWork adapter_work(int64_t begin, int64_t end) const;
+  LowRankWork adapter_work() const { return adapter_work(0, row_shards_.rows()); }
   Tensor gate(Tensor fused) const { return fused.slice(1, 0, fused.size(1) / 2); }
   Tensor up(Tensor fused) const { return fused.slice(1, fused.size(1) / 2, fused.size(1)); }
 
@@ -158,6 +162,7 @@ class Transformer {
   std::optional<ActivationOffload> offload_;
   // Host staging, so that a step allocates nothing.
   std::vector<std::vector<int64_t>> staged_first_;  // of each mask
+  std::vector<int64_t> staged_row_;
   std::vector<char> staged_weight_, staged_factor_;
   mutable std::vector<char> staged_loss_;
 };

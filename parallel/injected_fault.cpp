@@ -25,6 +25,8 @@ constexpr std::pair<InjectedFault, std::string_view> kNames[] = {
     {InjectedFault::kGradientsNotAwaited, "gradients_not_awaited"},
     {InjectedFault::kCopyNotAwaited, "copy_not_awaited"},
     {InjectedFault::kCacheRankForgotten, "cache_rank_forgotten"},
+    {InjectedFault::kAdapterScaleDoubled, "adapter_scale_doubled"},
+    {InjectedFault::kAdapterDropoutByRank, "adapter_dropout_by_rank"},
 };
 
 int from_environment() {

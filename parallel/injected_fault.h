@@ -27,6 +27,8 @@ enum class InjectedFault : int {
   kGradientsNotAwaited,          // gradients_not_awaited: a step begins before its gradients are reduced
   kCopyNotAwaited,               // copy_not_awaited: a device's queue does not wait for copies from and to host memory
   kCacheRankForgotten,           // cache_rank_forgotten: generation leaves out the last context rank's keys
+  kAdapterScaleDoubled,          // adapter_scale_doubled: an adapter adds twice what it should
+  kAdapterDropoutByRank,         // adapter_dropout_by_rank: every rank drops other elements of an adapter's input
 };
 
 // Which mistake is on; from CARILLON_TEST_BREAK at first use. Error 64 for a name there is not.

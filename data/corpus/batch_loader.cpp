@@ -38,8 +38,11 @@ MicroBatch BatchLoader::get(int64_t taken, int64_t micro) {
   CHECK(taken >= 0, "sequences taken before", taken);
   CHECK(0 <= micro && micro < options_.accumulation, "no such micro-step", micro, options_.accumulation);
   const int64_t batch = options_.micro_batch;
-  for (int64_t row = 0; row < batch; ++row)
-    fill(row, sequence_at(taken + (micro * batch + row) * options_.dp_size + options_.dp_rank));
+  for (int64_t row = 0; row < batch; ++row) {
+    const int64_t index = taken + (micro * batch + row) * options_.dp_size + options_.dp_rank;
+    batch_.sequence[static_cast<size_t>(row)] = index;
+    fill(row, sequence_at(index));
+  }
   return batch_.view();
 }
 

@@ -1,5 +1,7 @@
 #include "parallel/context/micro_batch.h"
 
+#include <algorithm>
+
 namespace carillon {
 
 HostBatch::HostBatch(int64_t sequences, int64_t row_length)
@@ -9,7 +11,8 @@ HostBatch::HostBatch(int64_t sequences, int64_t row_length)
       position(tokens.size()),
       first(tokens.size(), row_length),
       target(tokens.size(), -1),
-      target_weight(tokens.size()) {}
+      target_weight(tokens.size()),
+      sequence(static_cast<size_t>(sequences)) {}
 
 void HostBatch::pad(size_t row) {
   tokens[row] = 0;
@@ -20,9 +23,9 @@ void HostBatch::pad(size_t row) {
 }
 
 MicroBatch HostBatch::view() {
-  return {Tensor::of(tokens, {batch, length}), Tensor::of(position, {batch, length}),
-          Tensor::of(first, {batch, length}), Tensor::of(target, {batch, length}),
-          Tensor::of(target_weight, {batch, length})};
+  return {Tensor::of(tokens, {batch, length}),        Tensor::of(position, {batch, length}),
+          Tensor::of(first, {batch, length}),         Tensor::of(target, {batch, length}),
+          Tensor::of(target_weight, {batch, length}), Tensor::of(sequence, {batch})};
 }
 
 ShardedBatch::ShardedBatch(const SequenceLayout& layout, int cp_rank, int64_t batch)
@@ -36,6 +39,8 @@ const MicroBatch& ShardedBatch::shard(const MicroBatch& whole) {
   layout_.shard(local_.first, whole.first, cp_rank_, static_cast<double>(layout_.padded()));
   layout_.shard(local_.target, whole.target, cp_rank_, -1);
   layout_.shard(local_.target_weight, whole.target_weight, cp_rank_, 0);
+  const auto from = whole.sequence.span<int64_t>();
+  std::copy(from.begin(), from.end(), local_.sequence.span<int64_t>().begin());
   return local_;
 }
 

@@ -18,6 +18,7 @@ struct MicroBatch {
   Tensor first;          // [B, Tl] int64: sequence index of the first key the row may see, before any window
   Tensor target;         // [B, Tl] int64: the document's next token (shifted before sharding), -1 none
   Tensor target_weight;  // [B, Tl] float64
+  Tensor sequence;       // [B] int64: the sequence's number among all that a run takes, what a dropout counts by
 };
 
 // The memory of a micro-batch, filled row by row (b · length + index). It begins as padding.
@@ -30,6 +31,7 @@ struct HostBatch {
   int64_t batch, length;
   std::vector<int64_t> tokens, position, first, target;
   std::vector<double> target_weight;
+  std::vector<int64_t> sequence;  // [batch], 0 unless somebody says otherwise
 };
 
 // This context rank's part of whole sequences, padded to the layout. Owns its memory and is used again every
@@ -37,7 +39,7 @@ struct HostBatch {
 class ShardedBatch {
  public:
   ShardedBatch(const SequenceLayout& layout, int cp_rank, int64_t batch);
-  // `whole`: the five tensors at [B, length].
+  // `whole`: the tensors at [B, length].
   const MicroBatch& shard(const MicroBatch& whole);
 
  private:

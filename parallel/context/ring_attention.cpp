@@ -388,7 +388,7 @@ void RingAttention::backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tenso
   const double scale = layer.scale;
   const int stages = plan().stages();
   backend_.attention_delta(delta_, dout, out);
-  if (layer.sinks) backend_.attention_sinks_backward(layer.sinks_gradient, layer.sinks, lse, delta_);
+  if (layer.sinks_gradient) backend_.attention_sinks_backward(layer.sinks_gradient, layer.sinks, lse, delta_);
   for (const Tensor& accumulator : {dq_, dk_, dv_}) backend_.fill(accumulator, 0);
   if (ranks_ > 1) pack_own(k, v);
 

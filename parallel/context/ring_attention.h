@@ -60,7 +60,7 @@ class RingAttention {
     double scale = 1;
     int mask = 0;
     Tensor sinks = {};
-    Tensor sinks_gradient = {};  // [NHl] (A) +=
+    Tensor sinks_gradient = {};  // [NHl] (A) +=; absent: not wanted
   };
   // out [B, Tl, NHl, HD] (T), lse [B, NHl, Tl] (A).  q, k, v local, rotated; dims 0..2 may be strided.
   void forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, const Layer& layer);

@@ -1,58 +1,76 @@
 #include "parallel/tensor/sharded_linear.h"
 
 namespace carillon {
+namespace {
 
-void column_parallel_forward(Backend& backend, Tensor y, Tensor x, Tensor weight, Tensor bias) {
-  backend.matmul(y, x, weight, Transpose::kNo, Transpose::kYes);
-  if (bias) backend.add_bias(y, bias);
+// y = x · weightᵀ and what the adapter adds, for rows that begin at `begin` of the pass.
+void product(Backend& backend, Tensor y, Tensor x, const Linear& linear, const LowRankWork& work, int64_t begin) {
+  backend.matmul(y, x, linear.weight, Transpose::kNo, Transpose::kYes);
+  low_rank_forward(backend, y, x, linear.adapter, work, begin);
 }
 
-void column_parallel_forward(Backend& backend, Tensor y, RowGather& x, Tensor weight, Tensor bias) {
+void input_gradient(Backend& backend, Tensor dx, Tensor dy, const Linear& linear, const LowRankWork& work,
+                    int64_t begin) {
+  backend.matmul(dx, dy, linear.weight, Transpose::kNo, Transpose::kNo);
+  low_rank_input_gradient(backend, dx, dy, linear.adapter, work, begin);
+}
+
+}  // namespace
+
+void column_parallel_forward(Backend& backend, Tensor y, Tensor x, const Linear& linear, const LowRankWork& work) {
+  product(backend, y, x, linear, work, 0);
+  if (linear.bias) backend.add_bias(y, linear.bias);
+}
+
+void column_parallel_forward(Backend& backend, Tensor y, RowGather& x, const Linear& linear, const LowRankWork& work) {
   for (int64_t c = 0; c < x.shards().chunks(); ++c) {
     const Range rows = x.shards().chunk(c);
-    column_parallel_forward(backend, y.rows(rows.begin, rows.end), x.rows(rows.begin, rows.end), weight, {});
+    product(backend, y.rows(rows.begin, rows.end), x.rows(rows.begin, rows.end), linear, work, rows.begin);
   }
-  if (bias) backend.add_bias(y, bias);
+  if (linear.bias) backend.add_bias(y, linear.bias);
 }
 
-void column_parallel_backward(Backend& backend, RowScatter& dx, Tensor dweight, Tensor dbias, Tensor dy, RowGather& x,
-                              Tensor weight, bool accumulate) {
+void column_parallel_backward(Backend& backend, RowScatter& dx, Tensor dy, RowGather& x, const Linear& linear,
+                              const LowRankWork& work, bool accumulate) {
   for (int64_t c = 0; c < dx.shards().chunks(); ++c) {
     const Range rows = dx.shards().chunk(c);
-    linear_input_gradient(backend, dx.rows(rows.begin, rows.end), dy.rows(rows.begin, rows.end), weight);
+    input_gradient(backend, dx.rows(rows.begin, rows.end), dy.rows(rows.begin, rows.end), linear, work, rows.begin);
     dx.done(rows.end);
   }
-  linear_weight_gradient(backend, dweight, dy, x.all(), accumulate);
-  if (dbias) backend.bias_backward(dbias, dy);
+  linear_weight_gradient(backend, dy, x.all(), linear, work, accumulate);
+  if (linear.bias_gradient) backend.bias_backward(linear.bias_gradient, dy);
   dx.finish();
 }
 
-void row_parallel_forward(Backend& backend, Tensor partial, Tensor x, Tensor weight) {
-  backend.matmul(partial, x, weight, Transpose::kNo, Transpose::kYes);
+void row_parallel_forward(Backend& backend, Tensor partial, Tensor x, const Linear& linear, const LowRankWork& work) {
+  product(backend, partial, x, linear, work, 0);
 }
 
-void row_parallel_forward(Backend& backend, RowScatter& y, Tensor x, Tensor weight) {
+void row_parallel_forward(Backend& backend, RowScatter& y, Tensor x, const Linear& linear, const LowRankWork& work) {
   for (int64_t c = 0; c < y.shards().chunks(); ++c) {
     const Range rows = y.shards().chunk(c);
-    row_parallel_forward(backend, y.rows(rows.begin, rows.end), x.rows(rows.begin, rows.end), weight);
+    product(backend, y.rows(rows.begin, rows.end), x.rows(rows.begin, rows.end), linear, work, rows.begin);
     y.done(rows.end);
   }
   y.finish();
 }
 
-void linear_input_gradient(Backend& backend, Tensor dx, Tensor dy, Tensor weight) {
-  backend.matmul(dx, dy, weight, Transpose::kNo, Transpose::kNo);
+void linear_input_gradient(Backend& backend, Tensor dx, Tensor dy, const Linear& linear, const LowRankWork& work) {
+  input_gradient(backend, dx, dy, linear, work, 0);
 }
 
-void linear_input_gradient(Backend& backend, Tensor dx, RowGather& dy, Tensor weight) {
+void linear_input_gradient(Backend& backend, Tensor dx, RowGather& dy, const Linear& linear, const LowRankWork& work) {
   for (int64_t c = 0; c < dy.shards().chunks(); ++c) {
     const Range rows = dy.shards().chunk(c);
-    linear_input_gradient(backend, dx.rows(rows.begin, rows.end), dy.rows(rows.begin, rows.end), weight);
+    input_gradient(backend, dx.rows(rows.begin, rows.end), dy.rows(rows.begin, rows.end), linear, work, rows.begin);
   }
 }
 
-void linear_weight_gradient(Backend& backend, Tensor dweight, Tensor dy, Tensor x, bool accumulate) {
-  backend.matmul(dweight, dy, x, Transpose::kYes, Transpose::kNo, accumulate);
+void linear_weight_gradient(Backend& backend, Tensor dy, Tensor x, const Linear& linear, const LowRankWork& work,
+                            bool accumulate) {
+  if (linear.weight_gradient)
+    backend.matmul(linear.weight_gradient, dy, x, Transpose::kYes, Transpose::kNo, accumulate);
+  low_rank_weight_gradient(backend, dy, x, linear.adapter, work, accumulate);
 }
 
 }  // namespace carillon

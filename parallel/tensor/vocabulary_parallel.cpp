@@ -175,7 +175,7 @@ void VocabularyLoss::run_chunk(const Chunk& chunk, Tensor x, Tensor dweight, Ten
     return;
   }
   backend_.matmul(dx, dlogits, weight, Transpose::kNo, Transpose::kNo);
-  backend_.matmul(dweight, dlogits, x, Transpose::kYes, Transpose::kNo, accumulate);
+  if (dweight) backend_.matmul(dweight, dlogits, x, Transpose::kYes, Transpose::kNo, accumulate);
 }
 
 // Brings the chunk's gradient to the rows it belongs to; those between them have no target and become 0. Chunk `index`
@@ -203,7 +203,7 @@ void VocabularyLoss::run(Tensor loss, Tensor dx_shard, Tensor dweight, Tensor x_
   CHECK(x_shard.size(0) == shard_ && loss.count() == rows_ && target.count() == rows_, "rows differ", x_shard.size(0),
         loss.count(), target.count());
   const bool gradients = static_cast<bool>(dx_shard);
-  CHECK(gradients == static_cast<bool>(dweight), "both gradients or none");
+  CHECK(gradients || !dweight, "a gradient by the weight comes with that by x");
   find_rows(target, target_weight);
   for (int64_t index = 0; index < chunks_; ++index) {
     const Chunk chunk = chunk_at(index);
@@ -212,7 +212,7 @@ void VocabularyLoss::run(Tensor loss, Tensor dx_shard, Tensor dweight, Tensor x_
     accumulate = true;
     if (gradients) scatter_gradient(chunk, index, dx_shard);
   }
-  if (gradients && !accumulate) backend_.fill(dweight, 0);  // nobody had a target
+  if (dweight && !accumulate) backend_.fill(dweight, 0);  // nobody had a target
   if (gradients && active_[static_cast<size_t>(tp_.rank())].empty()) backend_.fill(dx_shard, 0);
   spread(loss, loss_);
 }

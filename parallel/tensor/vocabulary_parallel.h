@@ -29,7 +29,7 @@ class VocabularyLoss {
   // x_shard[N/tp, C] (after the final norm, allocated as `shards`), weight[Vl, C] (lm_head or the tied embedding),
   // target[N] int64 (-1 none), target_weight[N] (A). loss[N] (A) = -log p(target) per row, 0 without target: the same
   // on every tp rank. With gradients: dx_shard[N/tp, C] (T) = d(Σ weight·loss)/dx and dweight (A) += … with
-  // `accumulate`, else = …; pass absent tensors to leave them out (evaluation).
+  // `accumulate`, else = …; pass absent tensors to leave both out (evaluation), or dweight alone (a frozen weight).
   void run(Tensor loss, Tensor dx_shard, Tensor dweight, Tensor x_shard, Tensor weight, Tensor target,
            Tensor target_weight, bool accumulate);
 

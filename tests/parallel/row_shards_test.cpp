@@ -153,7 +153,10 @@ struct Layer {
   Noting tp{journal, shards};
   Tensor all_x() { return Tensor::of(x, {10, 4}); }
   Tensor all_y() { return Tensor::of(y, {10, 3}); }
-  Tensor weight() { return Tensor::of(w, {3, 4}); }
+  Linear linear() {
+    const Tensor weight = Tensor::of(w, {3, 4}), bias = Tensor::of(b, {3});
+    return {weight, bias, weight, bias, {}};
+  }
   RowGather gathered_x() { return {tp, shards, all_x(), Tensor::of(x_shard, {5, 4})}; }
 };
 
@@ -161,7 +164,7 @@ TEST(ShardedLinear, TheNextChunkIsOnItsWayBeforeAProduct) {
   Layer layer;
   NotingBackend backend(layer.journal, layer.all_x(), layer.all_y());
   RowGather x = layer.gathered_x();
-  column_parallel_forward(backend, layer.all_y(), x, layer.weight(), Tensor::of(layer.b, {3}));
+  column_parallel_forward(backend, layer.all_y(), x, layer.linear(), {});
   EXPECT_EQ(layer.journal, (Journal{"gather 0", "gather 1", "wait for gather 0", "product of rows 0 to 6",
                                     "wait for gather 1", "product of rows 6 to 10", "bias"}));
 }
@@ -170,7 +173,7 @@ TEST(ShardedLinear, AChunkLeavesBeforeTheNextProduct) {
   Layer layer;
   NotingBackend backend(layer.journal, layer.all_x(), layer.all_y());
   RowScatter y(layer.tp, layer.shards, Tensor::of(layer.y_shard, {5, 3}), layer.all_y());
-  row_parallel_forward(backend, y, layer.all_x(), layer.weight());
+  row_parallel_forward(backend, y, layer.all_x(), layer.linear(), {});
   EXPECT_EQ(layer.journal, (Journal{"product of rows 0 to 6", "scatter 0", "product of rows 6 to 10", "scatter 1",
                                     "wait for scatter 0", "wait for scatter 1"}));
 }
@@ -181,8 +184,7 @@ TEST(ShardedLinear, GradientsTravelBesideTheOneByTheWeight) {
   NotingBackend backend(layer.journal, layer.all_y(), layer.all_x());
   RowGather x = layer.gathered_x();
   RowScatter dx(layer.tp, layer.shards, Tensor::of(layer.x_shard, {5, 4}), layer.all_x());
-  column_parallel_backward(backend, dx, layer.weight(), Tensor::of(layer.b, {3}), layer.all_y(), x, layer.weight(),
-                           true);
+  column_parallel_backward(backend, dx, layer.all_y(), x, layer.linear(), {}, true);
   EXPECT_EQ(layer.journal, (Journal{"gather 0", "gather 1", "product of rows 0 to 6", "scatter 0",
                                     "product of rows 6 to 10", "scatter 1", "wait for gather 0", "wait for gather 1",
                                     "product by weight", "bias", "wait for scatter 0", "wait for scatter 1"}));

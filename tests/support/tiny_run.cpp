@@ -67,6 +67,8 @@ struct Rank {
     Network network(*backend, grid, run.config, network_options(length, batch));
     Parameters& parameters = network.parameters();
     ShardedOptimizer& optimizer = network.optimizer();
+    if (run.random_adapter)
+      parameters.for_each([](Parameter& p) { p.initial = p.adapter ? Initial::kNormal : p.initial; });
     parameters.initialize(*backend, run.config.initializer_range, run.seed);
     move(*backend, parameters);
     optimizer.start_from_weights();
@@ -84,6 +86,8 @@ struct Rank {
           mine.push_back(&run.sequences[numbers.back()]);
         }
         HostBatch whole = whole_batch(mine);
+        for (size_t b = 0; b < numbers.size(); ++b)
+          whole.sequence[b] = step * static_cast<int64_t>(run.sequences.size()) + numbers[b];
         return sharded.shard(whole.view());
       };
       const StepSums sums = accumulate_gradients(network, grid, run.accumulation, next);
@@ -113,6 +117,7 @@ struct Rank {
     options.tensor_chunks = run.tensor_chunks;
     options.recompute = run.recompute;
     options.mlp_tile = run.mlp_tile;
+    options.dropout_seed = run.seed;
     options.offload = run.offload;
     options.optimizer.zero = run.zero;
     options.optimizer.max_grad_norm = run.max_grad_norm;
@@ -143,8 +148,9 @@ struct Rank {
   // After the step: every dp_cp rank has all sums, and so has every replica over tp.
   void collect_gradients(Backend& backend, Parameters& parameters) {
     const std::lock_guard lock(mutex);
-    parameters.for_each(
-        [&](Parameter& p) { put(result.gradients[p.name], p.rectangle, values_of(backend, p.gradient)); });
+    parameters.for_each([&](Parameter& p) {
+      if (!p.frozen) put(result.gradients[p.name], p.rectangle, values_of(backend, p.gradient));
+    });
   }
 
   // Nothing to collect when no micro-step has run.

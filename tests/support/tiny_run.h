@@ -48,6 +48,7 @@ struct TinyRun {
   double learning_rate = 1e-3;
   double max_grad_norm = 1.0;
   uint64_t seed = 7;
+  bool random_adapter = false;  // an adapter whose B is not zero, so that A has a gradient
   TinyMove move;
   std::vector<TinySequence> sequences;  // all of the same length; each step takes them all
 };

@@ -1,0 +1,185 @@
+// Adapters in the network, in float64: finite differences, every layout against one rank, what is frozen, dropout by
+// counter, and that each deliberate mistake shows. (Against PEFT: tests/golden.) Acceptance matrix A14 and A18.
+#include "model/adapter_config.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "parallel/injected_fault.h"
+#include "tests/support/tiny_run.h"
+
+namespace carillon::testing {
+namespace {
+
+TinyRun adapter_run(double dropout = 0) {
+  TinyRun run;
+  run.config = tiny_config();
+  run.config.adapter = new_adapter(run.config, {.rank = 3, .alpha = 6, .dropout = dropout});
+  run.random_adapter = true;
+  run.zero = 0;
+  run.steps = 2;
+  run.learning_rate = 1e-2;
+  run.sequences = tiny_sequences(4, 37, 131, {20, 1, 16});
+  return run;
+}
+
+// The largest difference in losses, norms, weights and gradients.
+double difference(const TinyResult& a, const TinyResult& b) {
+  double worst = 0;
+  for (size_t step = 0; step < a.loss.size(); ++step) {
+    worst = std::max(worst, std::abs(a.loss[step] - b.loss[step]));
+    worst = std::max(worst, std::abs(a.gradient_norm[step] - b.gradient_norm[step]));
+  }
+  for (const auto& [name, values] : a.weights)
+    for (size_t i = 0; i < values.size(); ++i) worst = std::max(worst, std::abs(values[i] - b.weights.at(name)[i]));
+  for (const auto& [name, values] : a.gradients)
+    for (size_t i = 0; i < values.size() && b.gradients.contains(name); ++i)
+      worst = std::max(worst, std::abs(values[i] - b.gradients.at(name)[i]));
+  return worst;
+}
+
+// Many heads of keys, one of them for all queries, and a family with norms on both sides, whose layers differ.
+std::vector<ModelConfig> architectures() {
+  std::vector<ModelConfig> configs{tiny_config()};
+  configs.push_back(parse_model_config(R"({"model_type": "llama", "vocab_size": 131, "hidden_size": 24,
+    "intermediate_size": 42, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 1,
+    "attention_bias": true, "mlp_bias": true, "initializer_range": 0.3, "tie_word_embeddings": false,
+    "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0})",
+                                       "test"));
+  configs.push_back(parse_model_config(R"({"model_type": "gemma3_text", "vocab_size": 131, "hidden_size": 24,
+    "intermediate_size": 42, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+    "initializer_range": 0.3, "sliding_window": 7, "layer_types": ["sliding_attention", "full_attention"],
+    "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0})",
+                                       "test"));
+  return configs;
+}
+
+TEST(Adapter, EveryLayoutTrainsTheSameAdapter) {
+  for (const ModelConfig& config : architectures())
+    for (const double dropout : {0.0, 0.25}) {
+      TinyRun run = adapter_run(dropout);
+      run.config = config;
+      run.config.adapter = new_adapter(config, {.rank = 3, .alpha = 6, .dropout = dropout});
+      const TinyResult one = run_tiny(run);
+      for (const GridShape grid : {GridShape{2, 1, 1}, GridShape{1, 2, 1}, GridShape{1, 3, 1}, GridShape{1, 1, 2},
+                                   GridShape{1, 1, 4}, GridShape{1, 2, 2}, GridShape{2, 2, 2}}) {
+        run.grid = grid;
+        for (const int zero : {0, 2}) {
+          run.zero = zero;
+          SCOPED_TRACE(fmt::format("{} dropout {} dp {} cp {} tp {} zero {}", config.source.value("model_type", ""),
+                                   dropout, grid.data, grid.context, grid.tensor, zero));
+          EXPECT_LT(difference(one, run_tiny(run)), 1e-10);
+        }
+      }
+    }
+}
+
+TEST(Adapter, GradientsAreThoseOfTheLoss) {
+  for (const ModelConfig& config : architectures())
+    for (const double dropout : {0.0, 0.25}) {
+      TinyRun run = adapter_run(dropout);
+      run.config = config;
+      // Two layers' ranks and scales differ, and one layer has no adapter on its MLP's way out.
+      run.config.adapter = new_adapter(config, {.rank = 2, .alpha = 6, .dropout = dropout, .rslora = true});
+      run.config.adapter.modules["model.layers.1.self_attn.k_proj"] = {5, 1};
+      run.config.adapter.modules.erase("model.layers.0.mlp.down_proj");
+      run.steps = 1;
+      run.sequences = tiny_sequences(1, 13, config.vocab_size, {8, 5});
+      const TinyResult at = run_tiny(run);
+      EXPECT_EQ(at.gradients.size(), 2 * (2 * 7 - 1));
+      for (const auto& [name, gradient] : at.gradients) {
+        double squares = 0;
+        for (double g : gradient) squares += g * g;
+        ASSERT_GT(squares, 0) << name;
+        const double h = 1e-5 / std::sqrt(squares);
+        const auto loss_at = [&](double distance) {
+          TinyRun moved = run;
+          moved.move = {name, gradient, distance};
+          return run_tiny(moved).loss[0];
+        };
+        const double targets = 11;  // 13 tokens, two documents
+        EXPECT_NEAR((loss_at(h) - loss_at(-h)) / (2 * h) * targets, squares, 1e-6 * squares) << name << " " << dropout;
+      }
+    }
+}
+
+TEST(Adapter, RecomputationOffloadAndChunksChangeNoBitAndTilesNoDigit) {
+  for (const double dropout : {0.0, 0.25}) {
+    TinyRun run = adapter_run(dropout);
+    run.grid = {1, 2, 2};
+    run.recompute = Recompute::kNone;
+    const TinyResult kept = run_tiny(run);
+    for (const Recompute recompute : {Recompute::kSelective, Recompute::kFull}) {
+      run.recompute = recompute;
+      EXPECT_EQ(difference(kept, run_tiny(run)), 0);
+    }
+    run.tensor_chunks = 3;
+    EXPECT_LT(difference(kept, run_tiny(run)), 1e-12);
+    run.mlp_tile = 7;
+    EXPECT_LT(difference(kept, run_tiny(run)), 1e-12);
+  }
+}
+
+TEST(Adapter, TheBaseIsFrozenAndHasNoState) {
+  TinyRun run = adapter_run();
+  run.steps = 3;
+  const TinyResult trained = run_tiny(run);
+  run.learning_rate = 0;
+  const TinyResult still = run_tiny(run);
+  for (const auto& [name, values] : trained.weights)
+    EXPECT_EQ(values != still.weights.at(name), name.starts_with(kAdapterPrefix)) << name;
+  for (const auto& [name, values] : trained.state) EXPECT_NE(name.find(kAdapterPrefix), std::string::npos) << name;
+}
+
+TEST(Adapter, BeginsByChangingNothing) {
+  TinyRun run = adapter_run();
+  run.random_adapter = false;
+  run.steps = 1;
+  const TinyResult with = run_tiny(run);
+  run.config.adapter = {};
+  EXPECT_EQ(with.loss[0], run_tiny(run).loss[0]);
+  // Uniform within ± 1/√in, whatever the layout.
+  const auto& a = with.weights.at("base_model.model.model.layers.1.mlp.down_proj.lora_A.weight");
+  double largest = 0;
+  for (const double value : a) largest = std::max(largest, std::abs(value));
+  EXPECT_LE(largest, (1 + 1e-12 + 1e-2) / std::sqrt(40.0));
+  EXPECT_GT(largest, 0.9 / std::sqrt(40.0));
+}
+
+TEST(Adapter, DropoutKeepsTheExpectedShareAndScale) {
+  TinyRun run = adapter_run(0.25);
+  const TinyResult dropped = run_tiny(run);
+  run.config.adapter.dropout = 0;
+  const TinyResult whole = run_tiny(run);
+  EXPECT_GT(difference(dropped, whole), 1e-6);
+  run.config.adapter.dropout = 0.25;
+  run.seed = 8;
+  EXPECT_GT(difference(dropped, run_tiny(run)), 1e-6);
+}
+
+struct Mutation {
+  InjectedFault mistake;
+  GridShape grid;  // where it bites
+  double dropout = 0;
+};
+class AdapterMutation : public ::testing::TestWithParam<Mutation> {};
+
+TEST_P(AdapterMutation, IsSeen) {
+  TinyRun run = adapter_run(GetParam().dropout);
+  const TinyResult one = run_tiny(run);
+  run.grid = GetParam().grid;
+  EXPECT_LT(difference(one, run_tiny(run)), 1e-10) << "unbroken, the layouts agree";
+  const ScopedFault broken(GetParam().mistake);
+  EXPECT_GT(difference(one, run_tiny(run)), 1e-6);
+}
+
+INSTANTIATE_TEST_SUITE_P(Mistakes, AdapterMutation,
+                         ::testing::Values(Mutation{InjectedFault::kReplicatedGradientNotSummed, {1, 1, 2}},
+                                           Mutation{InjectedFault::kReplicatedGradientNotSummed, {1, 1, 4}},
+                                           Mutation{InjectedFault::kAdapterScaleDoubled, {1, 1, 1}},
+                                           Mutation{InjectedFault::kAdapterDropoutByRank, {1, 2, 1}, 0.25},
+                                           Mutation{InjectedFault::kAdapterDropoutByRank, {1, 1, 2}, 0.25}));
+
+}  // namespace
+}  // namespace carillon::testing
