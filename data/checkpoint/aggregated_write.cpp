@@ -130,7 +130,7 @@ std::vector<Message> exchange(Communicator& world, std::vector<Message>& out) {
 
 }  // namespace
 
-void write_aggregated(Communicator& world, const std::vector<int>& machine, TensorWriter& writer,
+void write_aggregated(Communicator& world, const std::vector<int>& machine, TensorSink& writer,
                       std::vector<TensorPart>& parts) {
   const size_t me = static_cast<size_t>(world.rank());
   std::vector<Placed> mine, all(parts.size() * machine.size());

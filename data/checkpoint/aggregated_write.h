@@ -17,9 +17,9 @@ namespace carillon {
 inline constexpr int64_t kSharedBlock = int64_t{1} << 20;
 
 // Writes `parts`, the same names and places in the same order on every rank (with an empty rectangle where it has
-// nothing), and fills in their hashes. machine[r] numbers the machine of rank r. Collective; errors as TensorWriter's,
-// on every rank.
-void write_aggregated(Communicator& world, const std::vector<int>& machine, TensorWriter& writer,
+// nothing), and fills in the hashes of those that travel; the sink those of the others. machine[r] numbers the machine
+// of rank r. Collective; errors as TensorWriter's, on every rank.
+void write_aggregated(Communicator& world, const std::vector<int>& machine, TensorSink& writer,
                       std::vector<TensorPart>& parts);
 
 }  // namespace carillon

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <filesystem>
 #include <functional>
@@ -14,6 +15,7 @@
 #include <optional>
 
 #include "data/checkpoint/aggregated_write.h"
+#include "data/checkpoint/checkpoint_save.h"
 #include "data/checkpoint/leftovers.h"
 #include "data/checkpoint/manifest_file.h"
 #include "data/checkpoint/tensor_hash.h"
@@ -22,6 +24,7 @@
 #include "data/files/hdf5_file.h"
 #include "data/files/posix_file.h"
 #include "data/files/same_files.h"
+#include "runtime/backend.h"
 #include "runtime/check.h"
 
 namespace carillon {
@@ -92,51 +95,6 @@ void create_datasets(Hdf5File& file, const std::vector<NamedShard>& shards) {
     file.create_dataset({shard.name, stored_type(shard.data.dtype()), shard.rectangle.global_shape});
 }
 
-// Every rank writes its parts at the places that rank 0's HDF5 gave out; syncs. Gives this rank's share of the hashes.
-std::vector<int64_t> write_tensors(Communicator& world, const std::string& path,
-                                   const std::vector<NamedShard>& shards) {
-  std::vector<int64_t> places(shards.size(), 0);
-  agree_on_writing(world, [&] {
-    if (world.rank() != 0) return;
-    Hdf5File file = Hdf5File::create(path);
-    create_datasets(file, shards);
-    for (size_t i = 0; i < shards.size(); ++i) places[i] = file.place_of(shards[i].name).value_or(0);
-    file.close();
-  });
-  world.all_reduce(Tensor::of(places, {static_cast<int64_t>(places.size())}), Reduction::kSum);
-  std::vector<TensorPart> parts;
-  for (size_t i = 0; i < shards.size(); ++i) {
-    const NamedShard& shard = shards[i];
-    parts.push_back({shard.name, stored_type(shard.data.dtype()), places[i], shard.rectangle, shard.data.raw()});
-    parts.back().device = shard.device;
-    if (!shard.owned) parts.back().rectangle.extent[0] = 0;
-    CHECK(parts.back().rectangle.empty() || places[i] > 0, "datasets are contiguous", shard.name);
-  }
-  const std::vector<int> machines = writing_machines(world);
-  const bool together = std::count(machines.begin(), machines.end(), machines[0]) == world.size();
-  std::optional<TensorWriter> writer;
-  agree_on_writing(world, [&] {
-    writer.emplace(path);
-    if (together) writer->write(parts);
-  });
-  if (!together) {
-    std::exception_ptr error;
-    try {
-      write_aggregated(world, machines, *writer, parts);
-    } catch (...) {
-      error = std::current_exception();
-    }
-    agree_on_writing(world, [&] {
-      if (error) std::rethrow_exception(error);
-    });
-  }
-  fail_point("tensors_written", world.rank());
-  agree_on_writing(world, [&] { writer->sync(); });
-  std::vector<int64_t> hashes;
-  for (const TensorPart& part : parts) hashes.push_back(static_cast<int64_t>(part.hash));
-  return hashes;
-}
-
 void keep_newest(const std::string& folder, int64_t keep) {
   int64_t valid = 0;
   for (const CheckpointFolder& found : list_checkpoints(folder)) {
@@ -163,44 +121,6 @@ void fail_to_create(const std::string& path, const std::error_code& error) {
   fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, make the folder writable", error.message(), path);
 }
 
-// Up to the commit: throws NoSpace on every rank, and everything is then as before.
-void save_into(Communicator& world, const std::string& folder, const std::string& temporary, const std::string& path,
-               Manifest& manifest, const std::vector<NamedShard>& shards) {
-  int64_t bytes = 0;
-  for (const NamedShard& shard : shards) {
-    int64_t global = static_cast<int64_t>(size_of(shard.data.dtype()));
-    for (const int64_t size : shard.rectangle.global_shape) global *= size;
-    bytes += global;
-  }
-  agree_on_writing(world, [&] {
-    if (world.rank() != 0) return;
-    std::error_code error;
-    fs::create_directories(folder, error);
-    fail_to_create(folder, error);
-    remove_checkpoint_leftovers(folder);
-    if (const std::string lack = lack_of_space(folder, bytes); !lack.empty()) throw NoSpace(lack);
-    fs::create_directory(temporary, error);
-    fail_to_create(temporary, error);
-  });
-  fail_point("folder_made", world.rank());
-
-  std::vector<int64_t> hashes = write_tensors(world, temporary + "/state.h5", shards);
-  fail_point("tensors_synced", world.rank());
-  world.all_reduce(Tensor::of(hashes, {static_cast<int64_t>(hashes.size())}), Reduction::kSum);
-  for (size_t i = 0; i < shards.size(); ++i)
-    manifest.tensors[shards[i].name] = {std::string(name_of(shards[i].data.dtype())), shards[i].rectangle.global_shape,
-                                        hash_text(static_cast<uint64_t>(hashes[i]))};
-  agree_on_writing(world, [&] {
-    if (world.rank() != 0) return;
-    write_manifest_file(temporary + "/manifest.json", manifest);
-    sync_path(temporary);
-    sync_path(fs::path(folder).parent_path().empty() ? "." : fs::path(folder).parent_path().string());
-    fail_point("manifest_written", 0);
-    set_aside(path);
-    rename_or_fail(temporary, path);
-  });
-}
-
 }  // namespace
 
 void remove_checkpoint_leftovers(const std::string& folder) {
@@ -212,39 +132,208 @@ void remove_checkpoint_leftovers(const std::string& folder) {
   }
 }
 
-SaveResult save_checkpoint(Communicator& world, const std::string& folder, Manifest manifest,
-                           const std::vector<NamedShard>& shards, int64_t keep) {
-  SaveResult result;
-  result.path = folder + "/" + folder_of_step(manifest.step);
-  const std::string temporary = fmt::format("{}/.tmp-{}", folder, folder_of_step(manifest.step));
-  try {
-    save_into(world, folder, temporary, result.path, manifest, shards);
-  } catch (const NoSpace& lack) {
-    result.why_not = lack.what();
-    if (world.rank() == 0) {
-      std::error_code ignored;  // what stays is removed by the next save
-      fs::remove_all(temporary, ignored);
-    }
-    world.barrier();
-    return result;
+CheckpointSave::CheckpointSave(Communicator& world, std::string folder, Manifest manifest)
+    : world_(world),
+      folder_(std::move(folder)),
+      path_(folder_ + "/" + folder_of_step(manifest.step)),
+      temporary_(fmt::format("{}/.tmp-{}", folder_, folder_of_step(manifest.step))),
+      manifest_(std::move(manifest)) {}
+
+CheckpointSave::~CheckpointSave() = default;
+
+void CheckpointSave::prepare(const std::vector<NamedShard>& shards) {
+  int64_t bytes = 0;
+  for (const NamedShard& shard : shards) {
+    int64_t global = static_cast<int64_t>(size_of(shard.data.dtype()));
+    for (const int64_t size : shard.rectangle.global_shape) global *= size;
+    bytes += global;
   }
-  agree(world, [&] {
-    if (world.rank() != 0) return;
+  agree_on_writing(world_, [&] {
+    if (world_.rank() != 0) return;
+    std::error_code error;
+    fs::create_directories(folder_, error);
+    fail_to_create(folder_, error);
+    remove_checkpoint_leftovers(folder_);
+    if (const std::string lack = lack_of_space(folder_, bytes); !lack.empty()) throw NoSpace(lack);
+    fs::create_directory(temporary_, error);
+    fail_to_create(temporary_, error);
+  });
+  fail_point("folder_made", world_.rank());
+
+  const std::string file = temporary_ + "/state.h5";
+  std::vector<int64_t> places(shards.size(), 0);
+  agree_on_writing(world_, [&] {
+    if (world_.rank() != 0) return;
+    Hdf5File made = Hdf5File::create(file);
+    create_datasets(made, shards);
+    for (size_t i = 0; i < shards.size(); ++i) places[i] = made.place_of(shards[i].name).value_or(0);
+    made.close();
+  });
+  world_.all_reduce(Tensor::of(places, {static_cast<int64_t>(places.size())}), Reduction::kSum);
+  for (size_t i = 0; i < shards.size(); ++i) {
+    const NamedShard& shard = shards[i];
+    dtypes_.emplace_back(name_of(shard.data.dtype()));
+    parts_.push_back({shard.name, stored_type(shard.data.dtype()), places[i], shard.rectangle, shard.data.raw()});
+    parts_.back().device = shard.device;
+    if (!shard.owned) parts_.back().rectangle.extent[0] = 0;
+    CHECK(parts_.back().rectangle.empty() || places[i] > 0, "datasets are contiguous", shard.name);
+  }
+  machines_ = writing_machines(world_);
+  agree_on_writing(world_, [&] { writer_.emplace(file); });
+}
+
+bool CheckpointSave::written_by_one_machine() const {
+  return std::count(machines_.begin(), machines_.end(), machines_[0]) == world_.size();
+}
+
+void CheckpointSave::write() {
+  if (written_by_one_machine())
+    writer_->write(parts_);
+  else
+    write_aggregated(world_, machines_, *writer_, parts_);
+  fail_point("tensors_written", world_.rank());
+  writer_->sync();
+}
+
+namespace {
+
+// Keeps what write_aggregated hands out: the parts that stay with us, and other ranks' bytes for our blocks.
+class Aside final : public TensorSink {
+ public:
+  explicit Aside(CheckpointCopy& copy) : copy_(copy) {}
+  void write(std::vector<TensorPart>& parts) override { copy_.whole = parts; }
+  void write_bytes(const TensorPart& part, int64_t place, const char* data, int64_t bytes) override {
+    copy_.pieces.push_back({part.name, place, copy_.others.size(), bytes});
+    copy_.others.insert(copy_.others.end(), data, data + bytes);
+  }
+
+ private:
+  CheckpointCopy& copy_;
+};
+
+constexpr size_t kAlignment = 64;
+size_t bytes_of(const TensorPart& part) {
+  return part.rectangle.empty() ? 0 : static_cast<size_t>(part.rectangle.count()) * size_of(part.type);
+}
+
+}  // namespace
+
+size_t CheckpointCopy::bytes_for(const std::vector<NamedShard>& shards) {
+  size_t bytes = 0;
+  for (const NamedShard& shard : shards)
+    if (shard.owned && !shard.rectangle.empty())
+      bytes += (static_cast<size_t>(shard.rectangle.count()) * size_of(shard.data.dtype()) + kAlignment - 1) /
+               kAlignment * kAlignment;
+  return bytes;
+}
+
+void CheckpointSave::copy_into(CheckpointCopy& copy) {
+  copy.whole.clear();
+  copy.pieces.clear();
+  copy.others.clear();
+  size_t at = 0;
+  for (TensorPart& part : parts_) {
+    const size_t bytes = bytes_of(part);
+    if (bytes == 0) continue;
+    CHECK(at + bytes <= copy.memory.size(), "memory was taken for all of a checkpoint", at, bytes, copy.memory.size());
+    char* to = copy.memory.data() + at;
+    if (part.device != nullptr)
+      part.device->download(Tensor(to, DType::kUInt8, {static_cast<int64_t>(bytes)}),
+                            Tensor(const_cast<void*>(part.from), DType::kUInt8, {static_cast<int64_t>(bytes)}));
+    else
+      std::memcpy(to, part.from, bytes);
+    part.from = to;
+    part.device = nullptr;
+    at += (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  }
+  if (written_by_one_machine()) {
+    copy.whole = parts_;
+    return;
+  }
+  Aside aside(copy);
+  agree_on_writing(world_, [&] { write_aggregated(world_, machines_, aside, parts_); });
+}
+
+void CheckpointSave::write(CheckpointCopy& copy) {
+  TensorPart named;
+  for (const CheckpointCopy::Piece& piece : copy.pieces) {
+    named.name = piece.name;
+    writer_->write_bytes(named, piece.place, copy.others.data() + piece.at, piece.bytes);
+  }
+  writer_->write(copy.whole);
+  std::map<std::string, uint64_t> hashes;
+  for (const TensorPart& part : copy.whole) hashes[part.name] = part.hash;
+  for (TensorPart& part : parts_)
+    if (const auto found = hashes.find(part.name); found != hashes.end()) part.hash = found->second;
+  fail_point("tensors_written", world_.rank());
+  writer_->sync();
+}
+
+SaveResult CheckpointSave::commit(int64_t keep, const std::exception_ptr& error) {
+  agree_on_writing(world_, [&] {
+    if (error) std::rethrow_exception(error);
+  });
+  writer_.reset();
+  fail_point("tensors_synced", world_.rank());
+  std::vector<int64_t> hashes;
+  for (const TensorPart& part : parts_) hashes.push_back(static_cast<int64_t>(part.hash));
+  world_.all_reduce(Tensor::of(hashes, {static_cast<int64_t>(hashes.size())}), Reduction::kSum);
+  for (size_t i = 0; i < parts_.size(); ++i)
+    manifest_.tensors[parts_[i].name] = {dtypes_[i], parts_[i].rectangle.global_shape,
+                                         hash_text(static_cast<uint64_t>(hashes[i]))};
+  agree_on_writing(world_, [&] {
+    if (world_.rank() != 0) return;
+    write_manifest_file(temporary_ + "/manifest.json", manifest_);
+    sync_path(temporary_);
+    sync_path(fs::path(folder_).parent_path().empty() ? "." : fs::path(folder_).parent_path().string());
+    fail_point("manifest_written", 0);
+    set_aside(path_);
+    rename_or_fail(temporary_, path_);
+  });
+  SaveResult result{true, path_, "", ""};
+  agree(world_, [&] {
+    if (world_.rank() != 0) return;
     fail_point("committed", 0);
     try {
-      sync_path(folder);
+      sync_path(folder_);
     } catch (const NoSpace& lack) {
       result.trouble = fmt::format("the checkpoint stands, but may not outlast a loss of power: {}", lack.what());
     }
     try {
-      replace_file(folder + "/latest", folder_of_step(manifest.step) + "\n");
-    } catch (const Error& error) {
-      result.trouble = fmt::format("the checkpoint stands, but not the file that names it: {}", error.what());
+      replace_file(folder_ + "/latest", folder_of_step(manifest_.step) + "\n");
+    } catch (const Error& trouble) {
+      result.trouble = fmt::format("the checkpoint stands, but not the file that names it: {}", trouble.what());
     }
-    keep_newest(folder, keep);
+    keep_newest(folder_, keep);
   });
-  result.saved = true;
   return result;
+}
+
+SaveResult CheckpointSave::give_up(const NoSpace& lack) {
+  writer_.reset();
+  if (world_.rank() == 0) {
+    std::error_code ignored;  // what stays is removed by the next save
+    fs::remove_all(temporary_, ignored);
+  }
+  world_.barrier();
+  return {false, path_, lack.what(), ""};
+}
+
+SaveResult save_checkpoint(Communicator& world, const std::string& folder, Manifest manifest,
+                           const std::vector<NamedShard>& shards, int64_t keep) {
+  CheckpointSave save(world, folder, std::move(manifest));
+  try {
+    save.prepare(shards);
+    std::exception_ptr error;
+    try {
+      save.write();
+    } catch (...) {
+      error = std::current_exception();
+    }
+    return save.commit(keep, error);
+  } catch (const NoSpace& lack) {
+    return save.give_up(lack);
+  }
 }
 
 }  // namespace carillon

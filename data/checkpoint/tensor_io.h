@@ -29,17 +29,26 @@ struct TensorPart {
 };
 inline constexpr int64_t kStagedBytes = int64_t{64} << 20;
 
+// Where parts go: into a file, or aside until somebody writes them there.
+class TensorSink {
+ public:
+  virtual ~TensorSink() = default;
+  // Hashes them, now or later.
+  virtual void write(std::vector<TensorPart>& parts) = 0;
+  // Bytes of `part` that somebody else hashed, at `place` of the file.
+  virtual void write_bytes(const TensorPart& part, int64_t place, const char* data, int64_t bytes) = 0;
+};
+
 // A file whose datasets are made and closed, open to be written by any number of ranks of one machine at a time.
-class TensorWriter {
+class TensorWriter final : public TensorSink {
  public:
   explicit TensorWriter(std::string path);  // errors as write()
-  ~TensorWriter();
+  ~TensorWriter() override;
   TensorWriter(const TensorWriter&) = delete;
   // Error 74 naming tensor and reason, NoSpace where that is it. Blocks are handed to the disk as they come, so that
   // sync() finds little left.
-  void write(std::vector<TensorPart>& parts);
-  // Bytes of `part` that somebody else hashed, at `place` of the file.
-  void write_bytes(const TensorPart& part, int64_t place, const char* data, int64_t bytes);
+  void write(std::vector<TensorPart>& parts) override;
+  void write_bytes(const TensorPart& part, int64_t place, const char* data, int64_t bytes) override;
   void sync();
 
  private:

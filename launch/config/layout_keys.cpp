@@ -137,6 +137,12 @@ void declare_checkpoint(Schema& schema, CheckpointSection& checkpoint) {
             "the path of one.")
       .may_change()
       .habits({"resume_from_checkpoint", "load", "resume_from", "load_checkpoint"});
+  schema
+      .boolean("checkpoint.async", checkpoint.async,
+               "Periodic ones are copied into host memory and written while training goes on. The last one is waited "
+               "for.")
+      .may_change()
+      .habits({"async_save", "async_checkpoint", "async_checkpointing"});
 }
 
 void declare_eval(Schema& schema, EvalSection& eval) {

@@ -117,6 +117,7 @@ struct CheckpointSection {
   std::optional<double> every = 1800;  // seconds
   int64_t keep = 3;
   std::string resume = "auto";  // auto | never | a path
+  bool async = false;
 };
 
 struct EvalSection {

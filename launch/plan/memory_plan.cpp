@@ -184,6 +184,19 @@ RankMemory MemoryPlan::rank(const PlannedRun& run, int rank) const {
     offloaded_named += bytes;
   }
   on_host("gaps", static_cast<int64_t>(network.host_bytes) - offloaded_named);
+  // What a background save copies: the rank's own part of a checkpoint (data/checkpoint/background_save.h).
+  if (run.background_saves) {
+    const bool first = grid.dp_cp->rank() == 0;
+    int64_t copied = first ? memory.of("weights") : 0;
+    for (const auto* names : {&network.by_name, &network.host_by_name})
+      for (const auto& [name, bytes] : *names)
+        if (name.starts_with("optimizer.") && (first || run.network.optimizer.zero > 0))
+          copied += static_cast<int64_t>(bytes);
+    if (machine_.device == "cpu")
+      add("checkpoint copy", copied);
+    else
+      on_host("checkpoint copy", copied);
+  }
   if (machine_.device != "cpu") {
     on_host("staging", staging);
     on_host("start", starting);
@@ -209,6 +222,7 @@ std::vector<RankGroup> MemoryPlan::groups(const PlannedRun& run) const {
       std::vector<int64_t> shape{shards.heads, shards.kv_heads, shards.mlp.size(), shards.vocabulary.size()};
       for (const int64_t rows : row_counts)
         shape.push_back(run.network.optimizer.zero == 0 ? rows : share_of(rows, dp_cp, shard).size());
+      if (run.background_saves) shape.push_back(shard == 0);  // the first writes the weights
       const int world_rank = shard * run.grid.tensor + tensor;
       const auto [found, fresh] = known.emplace(shape, groups.size());
       if (fresh) {

@@ -18,14 +18,15 @@ namespace carillon {
 struct RankMemory {
   // By role, in the order of a step: weights, gradients, optimizer, activations, work, attention, loss, batch,
   // rotation, gaps (alignment), evaluation; then what is not allocated: backend scratch, host staging, communication,
-  // start (what starting takes beyond those), libraries. They add up to `total`.
+  // start (what starting takes beyond those), checkpoint copy (checkpoint.async), libraries. They add up to `total`.
   std::vector<std::pair<std::string, int64_t>> roles;
   std::vector<std::pair<std::string, int64_t>> tensors;  // of the one piece by full name, largest first
   int64_t allocated = 0;                                 // Network::bytes()
   int64_t total = 0;                                     // on the device; on a CPU of the whole process
   // Host memory of the rank; on a CPU what is offloaded only, the rest is in `total`.
   int64_t host = 0;
-  // What it goes to: checkpoints, optimizer (offloaded), staging of batches, start. They add up to `host`.
+  // What it goes to: checkpoints, optimizer (offloaded), checkpoint copy, staging of batches, start. They add up to
+  // `host`.
   std::vector<std::pair<std::string, int64_t>> host_roles;
 
   int64_t of(const std::string& role) const;

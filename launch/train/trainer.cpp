@@ -49,6 +49,7 @@ ExitCode Trainer::train() {
   while (state_.step < max_steps_ && !stop_requested_) {
     train_step();
     trace.flush();
+    if (background_written_) finish_background_save();
     if (roll_back_due_) {
       roll_back();
       continue;
@@ -58,6 +59,7 @@ ExitCode Trainer::train() {
     if (state_.evaluation_due && !stop_requested_) evaluate();
     if (save_is_due() && !stop_requested_ && state_.step < max_steps_) save(false);
   }
+  finish_background_save();
   if (saved_step_ != state_.step) save(true);
   log_.finish();
   for (const std::string& line : trace.finish(*grid_.world)) log_.notice(line);
@@ -164,6 +166,7 @@ void Trainer::give_up_if_lost() {
 // A checkpoint is proven by the finite step behind it. The one from before the first step that failed, and any later,
 // hold the weights that made it fail (or met the data that did): the next start begins from an older one.
 void Trainer::set_suspect_checkpoints_aside() {
+  finish_background_save();
   agree(*grid_.world, [&] {
     if (grid_.world->rank() != 0) return;
     for (const std::string& aside :
@@ -175,6 +178,7 @@ void Trainer::set_suspect_checkpoints_aside() {
 // Weights, moments and counts of the newest checkpoint; data goes on behind the sequences already taken.
 void Trainer::roll_back() {
   roll_back_due_ = false;
+  finish_background_save();
   if (++rollbacks_ > kNonfiniteStepsAllowed)
     fail(ExitCode::kNumeric,
          "the run went back {} times without reaching another checkpoint, {}, lower train.learning_rate or raise "
@@ -215,8 +219,10 @@ void Trainer::share_decisions(StepRecord& record) {
     sums.push_back(traffic.total_bytes());
     sums.push_back(traffic.total_calls());
   }
+  sums.push_back(background_ && background_->in_flight() && background_->written());
   grid_.world->all_reduce(Tensor::of(sums, {static_cast<int64_t>(sums.size())}), Reduction::kSum);
   stop_requested_ = sums[0] > 0;
+  background_written_ = sums.back() == grid_.world->size();
   timed_save_due_ = sums[1] > 0;
   timed_evaluation_due_ = sums[2] > 0;
   for (size_t i = 0; i < std::size(axes); ++i)
@@ -278,29 +284,63 @@ bool Trainer::save_is_due() const {
 
 void Trainer::save(bool must_succeed) {
   const TraceSpan span("checkpoint");
+  finish_background_save();
+  if (must_succeed && saved_step_ == state_.step) return;
   const Clock::time_point begin = Clock::now();
   state_.spike_window = spike_guard_.window();
+  Manifest manifest = make_manifest(config_, model_.config, grid_, state_, store_->sources(), session_.tokenizer());
   // Records are as durable as the checkpoint that says they were written.
-  agree(*grid_.world, [&] {
+  const auto sync_records = [this] {
     if (metrics_) metrics_->sync();
-  });
-  const Manifest manifest =
-      make_manifest(config_, model_.config, grid_, state_, store_->sources(), session_.tokenizer());
-  const SaveResult result = save_checkpoint(*grid_.world, checkpoints_folder(config_), manifest,
+  };
+  last_save_ = begin;
+  timed_save_due_ = false;
+  if (background_ && !must_succeed) {
+    background_step_ = state_.step;
+    const SaveResult begun = background_->begin(std::move(manifest), checkpoint_shards(network(), grid_), sync_records);
+    background_seconds_ = seconds_since(begin);
+    if (!background_->in_flight()) note_save(begun, state_.step, false, "");
+    return;
+  }
+  agree(*grid_.world, sync_records);
+  const SaveResult result = save_checkpoint(*grid_.world, checkpoints_folder(config_), std::move(manifest),
                                             checkpoint_shards(network(), grid_), config_.checkpoint.keep);
   last_save_ = Clock::now();
-  timed_save_due_ = false;
+  note_save(result, state_.step, must_succeed, fmt::format("{:.1f} s", seconds_since(begin)));
+}
+
+// The memory that background saves copy into. A machine without it is told so, and waits for its saves.
+void Trainer::reserve_background_save() {
+  if (!config_.checkpoint.async) return;
+  background_ = std::make_unique<BackgroundSave>(*grid_.world, checkpoints_folder(config_), config_.checkpoint.keep);
+  const std::string lack = background_->reserve(checkpoint_shards(network(), grid_));
+  if (lack.empty()) return;
+  background_.reset();
+  log_.warning(fmt::format("checkpoint.async is true, but training will wait for checkpoints: {}", lack));
+}
+
+// The save in flight, if there is one, becomes a checkpoint; waits for what is not written yet.
+void Trainer::finish_background_save() {
+  if (!background_ || !background_->in_flight()) return;
+  const TraceSpan span("checkpoint");
+  const Clock::time_point begin = Clock::now();
+  const SaveResult result = background_->finish();
+  background_seconds_ += seconds_since(begin);
+  note_save(result, background_step_, false,
+            fmt::format("{:.1f} s, training waited {:.3f} s of them", seconds_since(last_save_), background_seconds_));
+}
+
+void Trainer::note_save(const SaveResult& result, int64_t step, bool must_succeed, const std::string& time) {
   if (result.saved) {
-    saved_step_ = state_.step;
+    saved_step_ = step;
     rollbacks_ = 0;
-    log_.notice(fmt::format("checkpoint {} in {:.1f} s", result.path, seconds_since(begin)));
+    log_.notice(fmt::format("checkpoint {} in {}", result.path, time));
     if (!result.trouble.empty()) log_.warning(result.trouble);
   } else if (must_succeed) {
-    fail(ExitCode::kInputOutput, "no space for the checkpoint of step {} ({}), {}, make room and start again",
-         state_.step, result.why_not, checkpoints_folder(config_));
+    fail(ExitCode::kInputOutput, "no space for the checkpoint of step {} ({}), {}, make room and start again", step,
+         result.why_not, checkpoints_folder(config_));
   } else {
-    log_.warning(
-        fmt::format("checkpoint of step {} skipped, tried again at the next: {}", state_.step, result.why_not));
+    log_.warning(fmt::format("checkpoint of step {} skipped, tried again at the next: {}", step, result.why_not));
   }
 }
 

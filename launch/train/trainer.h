@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "data/checkpoint/background_save.h"
 #include "launch/evaluate/training_evaluator.h"
 #include "launch/session/run_lock.h"
 #include "launch/session/session.h"
@@ -59,6 +60,9 @@ class Trainer {
   void finish_folder();
   bool save_is_due() const;
   void save(bool must_succeed);
+  void reserve_background_save();
+  void finish_background_save();
+  void note_save(const SaveResult& result, int64_t step, bool must_succeed, const std::string& time);
   bool evaluation_is_due() const;
   void evaluate();
 
@@ -77,6 +81,7 @@ class Trainer {
   std::unique_ptr<TrainingStep> training_;
   std::unique_ptr<TrainingEvaluator> evaluator_;  // null: nothing is asked for
   std::optional<MetricsFile> metrics_;            // rank 0 only
+  std::unique_ptr<BackgroundSave> background_;    // null: every save is waited for
   std::vector<ResumePoint> resume_points_;
 
   TrainingState state_;
@@ -91,6 +96,9 @@ class Trainer {
   bool timed_save_due_ = false;
   bool timed_evaluation_due_ = false;
   std::chrono::steady_clock::time_point last_save_;
+  int64_t background_step_ = 0;      // of the save in flight
+  double background_seconds_ = 0;    // that training waited for it
+  bool background_written_ = false;  // by every rank, as of the last step
 };
 
 }  // namespace carillon

@@ -68,6 +68,7 @@ Trainer::Trainer(std::unique_ptr<Communicator> world, RunConfig config, bool qui
   open_model_and_data();
   make_network();
   start_or_resume();
+  reserve_background_save();
   open_run_folder();
   log_.notice(describe_run());
 }

@@ -144,6 +144,30 @@ TEST(Plan, GroupsHoldEveryRankOnceAndRolesAddUp) {
   }
 }
 
+// checkpoint.async: weights with the first of the ranks that share them, moments and masters with who has them; over
+// all ranks every tensor of a checkpoint once.
+TEST(Plan, ACopyOfACheckpointIsCounted) {
+  MachineProfile machine;
+  const ModelConfig model = tiny_config();
+  const MemoryPlan plan(model, machine, 2);
+  for (const int zero : {0, 1})
+    for (const GridShape grid : {GridShape{1, 1, 1}, {2, 1, 1}, {3, 2, 1}}) {
+      PlannedRun run = run_of(grid, 64, zero, Recompute::kSelective);
+      const int64_t without = plan.peak(run);
+      run.background_saves = true;
+      int64_t all = 0;
+      for (const RankGroup& group : plan.groups(run))
+        for (const int rank : group.ranks) {
+          EXPECT_EQ(plan.rank(run, rank).roles, group.memory.roles) << group.name;
+          all += plan.rank(run, rank).of("checkpoint copy");
+        }
+      PlannedRun alone = run_of({1, 1, 1}, 64, 0, Recompute::kSelective);
+      const RankMemory whole = plan.rank(alone, 0);
+      EXPECT_EQ(all, whole.of("weights") + whole.of("optimizer")) << grid.data << " " << grid.context << " " << zero;
+      EXPECT_EQ(plan.peak(run), without + plan.rank(run, 0).of("checkpoint copy"));
+    }
+}
+
 TEST(Plan, StatesAreWhatTheFormulasSay) {
   const PlannedMachine machine = h100(1);
   const ModelConfig model = llama_8b();

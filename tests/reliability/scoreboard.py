@@ -95,12 +95,12 @@ class Rig:
             raise AssertionError(f"exit code {code}, expected {expect}: {error}")
         return code, error
 
-    def count(self, ranks, calls="", rank=0, prepare=None, under=""):
+    def count(self, ranks, calls="", rank=0, prepare=None, under="", more=()):
         """How many calls a run makes, in one rank."""
         output = prepare() if prepare else self.fresh()
         counter = self.folder / "count"
         counter.unlink(missing_ok=True)
-        self.train(ranks, output, *(["train.max_steps=5"] if prepare else []),
+        self.train(ranks, output, *(["train.max_steps=5"] if prepare else []), *more,
                    faults={"under": str(output) + under, "calls": calls, "at": 0, "rank": rank, "count": counter})
         return struct.unpack("q", counter.read_bytes())[0]
 
@@ -175,13 +175,13 @@ def sample(count, most):
     return sorted({1 + round(i * (count - 1) / (most - 1)) for i in range(most)})
 
 
-def sweep(rig, row, ranks, action, most, calm, calls="", lasting=False, rank=0):
-    for at in sample(rig.count(ranks, calls, rank), most):
+def sweep(rig, row, ranks, action, most, calm, calls="", lasting=False, rank=0, more=()):
+    for at in sample(rig.count(ranks, calls, rank, more=more), most):
         output = rig.fresh()
         faults = {"under": output, "calls": calls, "action": action, "at": at, "rank": rank}
         if lasting:
             faults["lasting"] = 1
-        code, error = rig.train(ranks, output, faults=faults, expect=None)
+        code, error = rig.train(ranks, output, *more, faults=faults, expect=None)
         row.point(f"{action}{' lasting' if lasting else ''} at {calls or 'call'} {at}, rank {rank} of {ranks}",
                   aftermath(rig, ranks, output, error, calm, code))
         shutil.rmtree(output, ignore_errors=True)
@@ -419,6 +419,26 @@ def r11(rig, long):
     return row
 
 
+def r12(rig, long):
+    row = Row("R12", "R1 to R3 where checkpoints are written beside steps")
+    more = ["checkpoint.async=true", "checkpoint.every_steps=1"]
+    for ranks, rank in ((1, 0), (2, 0), (2, 1)):
+        some = 10**6 if long else 6 if ranks == 1 else 2
+        for action, calm in (("kill", (137,)), ("lose", (137,)), ("eio", (0, 73, 74)), ("enospc", (0, 73, 74))):
+            sweep(rig, row, ranks, action, some, calm, rank=rank, more=more)
+    bad = 0
+    points = sample(rig.count(1, more=more), 10**6 if long else 6)
+    for at in points:
+        output = rig.fresh()
+        faults = {"under": output, "action": "lose", "at": at, "no_sync": 1}
+        _, error = rig.train(1, output, *more, faults=faults, expect=None)
+        newest, complete = state_of_run(output)
+        bad += newest < committed(error) or not complete
+        shutil.rmtree(output, ignore_errors=True)
+    row.control = f"{bad} of {len(points)} bad"
+    return row
+
+
 def r27(rig, long):
     row = Row("R27", "soak: a fault in each start, until the run is done")
     chance = random.Random(27)
@@ -442,7 +462,7 @@ def r27(rig, long):
     return row
 
 
-ROWS = {"R1": r1, "R2": r2, "R3": r3, "R3r": reads, "R4": r4, "R5": r5, "R6": r6, "RC": caches, "R11": r11, "R27": r27}
+ROWS = {"R1": r1, "R2": r2, "R3": r3, "R3r": reads, "R4": r4, "R5": r5, "R6": r6, "RC": caches, "R11": r11, "R12": r12, "R27": r27}
 ELSEWHERE = {
     "R7": "ctest data_checkpoint, launch_resume", "R9": "ctest data_tensor_io, data_checkpoint",
     "R10": "ctest data_foreign_reader", "R16": "ctest launch_resume", "R24": "ctest parallel_ring_attention, launch_verify",

@@ -1,0 +1,106 @@
+#include "data/checkpoint/background_save.h"
+
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <new>
+#include <system_error>
+#include <utility>
+
+#include "runtime/signals_blocked.h"
+
+namespace carillon {
+namespace {
+
+// Memory that can be had without swapping; -1 where the kernel does not say.
+int64_t available_memory() {
+  std::ifstream file("/proc/meminfo");
+  std::string word;
+  for (int64_t kib = 0; file >> word;)
+    if (word == "MemAvailable:" && file >> kib) return kib * 1024;
+  return -1;
+}
+
+}  // namespace
+
+BackgroundSave::BackgroundSave(Communicator& world, std::string folder, int64_t keep)
+    : world_(world), folder_(std::move(folder)), keep_(keep) {}
+
+BackgroundSave::~BackgroundSave() {
+  if (thread_.joinable()) thread_.join();
+}
+
+std::string BackgroundSave::reserve(const std::vector<NamedShard>& shards) {
+  const size_t bytes = CheckpointCopy::bytes_for(shards);
+  std::string lack;
+  const int64_t available = available_memory();
+  if (available >= 0 && 1.2 * static_cast<double>(bytes) > static_cast<double>(available))
+    lack = fmt::format("{:.1f} MiB are available", static_cast<double>(available) / (1 << 20));
+  try {
+    // Zeros: the pages are there before the first copy, not made by it.
+    if (lack.empty()) copy_.memory.assign(bytes, 0);
+  } catch (const std::bad_alloc&) {
+    lack = "that much cannot be allocated";
+  }
+  const int64_t first = world_.min(lack.empty() ? int64_t{world_.size()} : int64_t{world_.rank()});
+  if (first == world_.size()) return "";
+  copy_.memory = {};
+  return broadcast_text(world_,
+                        fmt::format("rank {} needs {:.1f} MiB for a copy of its part, and a fifth to spare; {}",
+                                    world_.rank(), static_cast<double>(bytes) / (1 << 20), lack),
+                        static_cast<int>(first));
+}
+
+SaveResult BackgroundSave::begin(Manifest manifest, const std::vector<NamedShard>& shards,
+                                 std::function<void()> records) {
+  CHECK(!in_flight(), "one save at a time", manifest.step);
+  auto save = std::make_unique<CheckpointSave>(world_, folder_, std::move(manifest));
+  try {
+    save->prepare(shards);
+    save->copy_into(copy_);
+  } catch (const NoSpace& lack) {
+    return save->give_up(lack);
+  }
+  save_ = std::move(save);
+  written_ = false;
+  error_ = nullptr;
+  agree(world_, [&] {
+    const SignalsBlocked blocked;
+    try {
+      thread_ = std::thread([this, records = std::move(records)] { run(records); });
+    } catch (const std::system_error& error) {
+      fail(ExitCode::kInputOutput,
+           "no thread can be started to write a checkpoint ({}), in this process, raise the limit on processes or set "
+           "checkpoint.async=false",
+           error.what());
+    }
+  });
+  return {};
+}
+
+void BackgroundSave::run(const std::function<void()>& records) {
+  (void)setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), 10);  // of this thread, and those it starts
+  try {
+    if (world_.rank() == 0 && records) records();
+    save_->write(copy_);
+  } catch (...) {
+    error_ = std::current_exception();
+  }
+  written_.store(true, std::memory_order_release);
+}
+
+SaveResult BackgroundSave::finish() {
+  CHECK(in_flight(), "a save to be finished");
+  thread_.join();
+  const std::unique_ptr<CheckpointSave> save = std::move(save_);
+  const std::exception_ptr error = std::exchange(error_, nullptr);
+  try {
+    return save->commit(keep_, error);
+  } catch (const NoSpace& lack) {
+    return save->give_up(lack);
+  }
+}
+
+}  // namespace carillon

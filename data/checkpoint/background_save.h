@@ -1,0 +1,56 @@
+// Checkpoints that training does not wait for: their tensors are copied into host memory, a thread of this rank hashes,
+// writes and syncs the copy while steps go on, and at the end of a later step all ranks commit. One is in flight at a
+// time. Until the commit nothing is to be seen of it, as with any other save (checkpoint.h).
+//
+// The thread calls neither MPI nor HDF5. It runs at low priority: a step is not to be slower for it.
+#pragma once
+
+#include <atomic>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "data/checkpoint/checkpoint_save.h"
+
+namespace carillon {
+
+class BackgroundSave {
+ public:
+  // `world` must outlive it.
+  BackgroundSave(Communicator& world, std::string folder, int64_t keep);
+  // Waits for the thread. What is not committed stays behind under its temporary name, which the next start removes.
+  ~BackgroundSave();
+  BackgroundSave(const BackgroundSave&) = delete;
+
+  // Takes the memory for a copy of `shards`, for all saves. Collective; empty, or why some rank cannot, on every rank.
+  // Not without a fifth of it to spare: a machine that begins to swap would lose more than waiting costs.
+  std::string reserve(const std::vector<NamedShard>& shards);
+
+  // None may be in flight. Collective. `records` is called by the thread on rank 0: it makes durable what a checkpoint
+  // says was written before it. Without space nothing is in flight afterwards, and why_not says so; else `saved` is
+  // false too, and why_not empty. Errors as save_checkpoint.
+  SaveResult begin(Manifest manifest, const std::vector<NamedShard>& shards, std::function<void()> records);
+
+  bool in_flight() const { return save_ != nullptr; }  // the same on every rank
+  bool written() const { return written_; }            // this rank's thread has come to its end
+
+  // Waits for the thread, and commits. Collective. Errors as save_checkpoint, the thread's own among them.
+  SaveResult finish();
+
+ private:
+  void run(const std::function<void()>& records);
+
+  Communicator& world_;
+  std::string folder_;
+  int64_t keep_;
+  CheckpointCopy copy_;
+  std::unique_ptr<CheckpointSave> save_;
+  std::thread thread_;
+  std::atomic<bool> written_{false};
+  std::exception_ptr error_;  // the thread's, once `written`
+};
+
+}  // namespace carillon
