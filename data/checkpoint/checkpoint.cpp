@@ -115,10 +115,9 @@ void keep_newest(const std::string& folder, int64_t keep) {
 
 namespace {
 
-void fail_to_create(const std::string& path, const std::error_code& error) {
+void check_created(const std::string& path, const std::error_code& error) {
   if (!error) return;
-  if (means_no_space(error.value()) || error.value() == EIO) fail_to_write("cannot be created", error.value(), path);
-  fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, make the folder writable", error.message(), path);
+  fail_to_create("cannot be created", error.value(), path, "make the folder writable");
 }
 
 }  // namespace
@@ -152,11 +151,11 @@ void CheckpointSave::prepare(const std::vector<NamedShard>& shards) {
     if (world_.rank() != 0) return;
     std::error_code error;
     fs::create_directories(folder_, error);
-    fail_to_create(folder_, error);
+    check_created(folder_, error);
     remove_checkpoint_leftovers(folder_);
     if (const std::string lack = lack_of_space(folder_, bytes); !lack.empty()) throw NoSpace(lack);
     fs::create_directory(temporary_, error);
-    fail_to_create(temporary_, error);
+    check_created(temporary_, error);
   });
   fail_point("folder_made", world_.rank());
 

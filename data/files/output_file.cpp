@@ -29,9 +29,7 @@ OutputFile::OutputFile(std::string path) : path_(std::move(path)) {
   const auto status = std::filesystem::status(path_, error);
   if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
     descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
-    if (descriptor_ < 0)
-      fail(ExitCode::kCannotCreate, "cannot be opened to write ({}), {}, make it writable", std::strerror(errno),
-           path_);
+    if (descriptor_ < 0) fail_to_create("cannot be opened to write", errno, path_, "make it writable");
   } else {
     temporary_ = make_temporary(path_);
     descriptor_ = open_to_write(temporary_, /*create=*/false);
@@ -98,8 +96,7 @@ TemporaryFile::~TemporaryFile() {
 
 void TemporaryFile::commit() {
   if (std::rename(name_.c_str(), path_.c_str()) != 0)
-    fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, check that the folder is writable", std::strerror(errno),
-         path_);
+    fail_to_create("cannot be created", errno, path_, "check that the folder is writable");
   name_.clear();
 }
 

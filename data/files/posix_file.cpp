@@ -10,6 +10,8 @@
 #include <cstring>
 #include <utility>
 
+#include "runtime/progress.h"
+
 namespace carillon {
 namespace {
 
@@ -55,6 +57,13 @@ void fail_to_write(const std::string& what, int reason, const std::string& path)
   throw Error(ExitCode::kInputOutput, message);
 }
 
+void fail_to_create(const std::string& what, int reason, const std::string& path, const char* to_do) {
+  for (const int passing : {EIO, ESTALE, ETIMEDOUT, EREMOTEIO, EAGAIN, EINTR, ENOMEM, EMFILE, ENFILE})
+    if (reason == passing) fail_to_write(what, reason, path);
+  if (means_no_space(reason)) fail_to_write(what, reason, path);
+  fail(ExitCode::kCannotCreate, "{} ({}), {}, {}", what, std::strerror(reason), path, to_do);
+}
+
 InputFile::InputFile(std::string path, Links links) : path_(std::move(path)) {
   const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (links == Links::kRefuse ? O_NOFOLLOW : 0);
   descriptor_ = persistently([&] { return ::open(path_.c_str(), flags); });
@@ -87,6 +96,7 @@ int64_t read_up_to(int descriptor, int64_t place, void* to, int64_t bytes) {
     if (count < 0) return -1;
     if (count == 0) break;
     done += count;
+    moved();
   }
   return done;
 }
@@ -121,6 +131,7 @@ int write_all(int descriptor, int64_t place, const void* from, int64_t bytes) {
     const ssize_t count = ::pwrite(descriptor, data, static_cast<size_t>(bytes), place);
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) return count == 0 ? EIO : errno;
+    moved();
     data += count, place += count, bytes -= count;
   }
   return 0;
@@ -166,9 +177,7 @@ std::string make_temporary(const std::string& path) {
   const int descriptor = ::mkostemp(name.data(), O_CLOEXEC);
   if (descriptor < 0) {
     const int reason = errno;
-    if (means_no_space(reason) || reason == EIO) fail_to_write("cannot be created", reason, path);
-    fail(ExitCode::kCannotCreate, "cannot create a file ({}), {}, check that the folder exists and is writable",
-         std::strerror(reason), path);
+    fail_to_create("cannot create a file", reason, path, "check that the folder exists and is writable");
   }
   const mode_t mask = ::umask(0);
   ::umask(mask);

@@ -24,6 +24,9 @@ class NoSpace : public Error {
 bool means_no_space(int reason);
 // "WHAT (reason), PATH, what to do": NoSpace or Error 74 by `reason`, an errno.
 [[noreturn]] void fail_to_write(const std::string& what, int reason, const std::string& path);
+// The same for a file or folder that could not be made: 73 where a person must change something (permissions, a path
+// that cannot be), but 74, worth a retry, where the disk or its server did not answer.
+[[noreturn]] void fail_to_create(const std::string& what, int reason, const std::string& path, const char* to_do);
 
 enum class Links { kFollow, kRefuse };  // whether the last part of a path may be a symbolic link
 

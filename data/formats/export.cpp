@@ -13,6 +13,7 @@
 #include <regex>
 
 #include "data/files/output_file.h"
+#include "data/files/posix_file.h"
 #include "data/formats/hugging_face_folder.h"
 #include "data/formats/safetensors.h"
 #include "runtime/error.h"
@@ -53,8 +54,7 @@ struct NewFolder {
     std::error_code error;
     const fs::path parent = fs::path(beside).parent_path();
     if (!parent.empty()) fs::create_directories(parent, error);
-    if (::mkdtemp(path.data()) == nullptr)
-      fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, name another folder", std::strerror(errno), beside);
+    if (::mkdtemp(path.data()) == nullptr) fail_to_create("cannot be created", errno, beside, "name another folder");
     const mode_t mask = ::umask(0);
     ::umask(mask);
     (void)::chmod(path.c_str(), 0777 & ~mask);

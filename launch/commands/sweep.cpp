@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <set>
 
+#include "data/files/posix_file.h"
 #include "launch/commands/commands.h"
 #include "launch/evaluate/evaluator.h"
 #include "launch/evaluate/sweep_claims.h"
@@ -31,9 +32,7 @@ class Sweep {
       if (world_->rank() != 0) return;
       std::error_code error;
       fs::create_directories(config_.output, error);
-      if (error)
-        fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, name another output", error.message(),
-             config_.output);
+      if (error) fail_to_create("cannot be created", error.value(), config_.output, "name another output");
       claims_ = std::make_unique<SweepClaims>(config_.output);
       results_.read();
     });

@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "data/files/posix_file.h"
 #include "launch/session/process_id.h"
 #include "runtime/error.h"
 
@@ -29,8 +30,7 @@ constexpr int kSecondsUntilStale = 180;  // on another host; clocks may differ b
 FolderLock::FolderLock(const std::string& folder) {
   const std::string path = folder + "/.lock";
   descriptor_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (descriptor_ < 0)
-    fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, make the folder writable", std::strerror(errno), path);
+  if (descriptor_ < 0) fail_to_create("cannot be created", errno, path, "make the folder writable");
   while (flock(descriptor_, LOCK_EX) != 0 && errno == EINTR) {
   }
 }
@@ -39,8 +39,7 @@ FolderLock::~FolderLock() { close(descriptor_); }
 SweepClaims::SweepClaims(const std::string& folder) : folder_(folder + "/claims") {
   std::error_code error;
   fs::create_directories(folder_, error);
-  if (error)
-    fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, make the folder writable", error.message(), folder_);
+  if (error) fail_to_create("cannot be created", error.value(), folder_, "make the folder writable");
   mine_ = this_process() + "\n";
 }
 

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "data/files/output_file.h"
+#include "data/files/posix_file.h"
 #include "launch/evaluate/sweep_claims.h"
 #include "launch/evaluate/tasks/task.h"
 #include "launch/report/report.h"
@@ -97,8 +98,7 @@ void SweepResults::append(const Json& record) const {
   const FolderLock lock(folder_);
   const std::string path = folder_ + "/evals.jsonl";
   const int descriptor = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (descriptor < 0)
-    fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, make the folder writable", std::strerror(errno), path);
+  if (descriptor < 0) fail_to_create("cannot be created", errno, path, "make the folder writable");
   off_t end = lseek(descriptor, 0, SEEK_END);
   for (char last = '\n'; end > 0; --end)
     if (pread(descriptor, &last, 1, end - 1) == 1 && last == '\n') break;

@@ -15,6 +15,7 @@
 #include <sstream>
 #include <vector>
 
+#include "data/files/posix_file.h"
 #include "launch/session/process_id.h"
 #include "runtime/error.h"
 
@@ -77,8 +78,7 @@ RunLock::RunLock(const std::string& folder, const std::function<void(const std::
     for (;;) {
       descriptor_ = open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
       if (descriptor_ < 0)
-        fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, make the folder writable or name another output",
-             std::strerror(errno), path_);
+        fail_to_create("cannot be created", errno, path_, "make the folder writable or name another output");
       const Lock lock = try_lock(descriptor_);
       const std::string text = content_of(descriptor_);
       if (lock == Lock::kHeld) refuse(text);
@@ -139,9 +139,7 @@ void RunLock::make_folder() {
        path = path.parent_path())
     made_.insert(made_.begin(), path.string());
   fs::create_directories(folder_, error);
-  if (error)
-    fail(ExitCode::kCannotCreate, "the run's folder cannot be created ({}), {}, name another output", error.message(),
-         folder_);
+  if (error) fail_to_create("the run's folder cannot be created", error.value(), folder_, "name another output");
 }
 
 void RunLock::refuse(const std::string& text) const {

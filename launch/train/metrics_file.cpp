@@ -71,8 +71,7 @@ MetricsFile::MetricsFile(const std::string& folder, int64_t step)
   cut_records_after(path_, step);
   cut_records_after(evals_path_, step);
   descriptor_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (descriptor_ < 0)
-    fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, make the folder writable", std::strerror(errno), path_);
+  if (descriptor_ < 0) fail_to_create("cannot be created", errno, path_, "make the folder writable");
 }
 
 MetricsFile::~MetricsFile() { close(descriptor_); }

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "data/files/posix_file.h"
 #include "launch/session/standard_streams.h"
 #include "runtime/error.h"
 #include "runtime/text.h"
@@ -50,8 +51,7 @@ RunLog::~RunLog() {
 void RunLog::open_file() {
   if (!speaks_) return;
   file_ = std::fopen(path_.c_str(), "a");
-  if (file_ == nullptr)
-    fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, make the folder writable", std::strerror(errno), path_);
+  if (file_ == nullptr) fail_to_create("cannot be created", errno, path_, "make the folder writable");
   std::fputs(before_file_.c_str(), file_);
   std::fflush(file_);
   before_file_.clear();

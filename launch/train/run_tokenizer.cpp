@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "data/files/output_file.h"
+#include "data/files/posix_file.h"
 #include "data/formats/hugging_face_folder.h"
 
 namespace carillon {
@@ -21,9 +22,7 @@ void keep_tokenizer_files(const std::string& output, const std::map<std::string,
     if (!files.contains(name)) fs::remove(folder / name, error);
   if (files.empty()) return;
   fs::create_directories(folder, error);
-  if (error)
-    fail(ExitCode::kCannotCreate, "cannot be created ({}), {}, make the run's folder writable", error.message(),
-         folder.string());
+  if (error) fail_to_create("cannot be created", error.value(), folder.string(), "make the run's folder writable");
   for (const auto& [name, text] : files) write_whole_file((folder / name).string(), text);
 }
 

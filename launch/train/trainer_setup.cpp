@@ -143,8 +143,7 @@ void Trainer::open_run_folder() {
     std::error_code error;
     const bool is_new = fs::create_directories(checkpoints_folder(config_), error);
     if (error)
-      fail(ExitCode::kCannotCreate, "the run's folder cannot be created ({}), {}, name another output", error.message(),
-           config_.output);
+      fail_to_create("the run's folder cannot be created", error.value(), config_.output, "name another output");
     if (is_new) make_durable(config_.output);
     remove_checkpoint_leftovers(checkpoints_folder(config_));
     keep_tokenizer_files(config_.output, tokenizer_files_);
