@@ -91,13 +91,13 @@ void BackgroundSave::run(const std::function<void()>& records) {
   written_.store(true, std::memory_order_release);
 }
 
-SaveResult BackgroundSave::finish() {
+SaveResult BackgroundSave::finish(int64_t best) {
   CHECK(in_flight(), "a save to be finished");
   thread_.join();
   const std::unique_ptr<CheckpointSave> save = std::move(save_);
   const std::exception_ptr error = std::exchange(error_, nullptr);
   try {
-    return save->commit(keep_, error);
+    return save->commit(keep_, best, error);
   } catch (const NoSpace& lack) {
     return save->give_up(lack);
   }

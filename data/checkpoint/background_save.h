@@ -37,8 +37,9 @@ class BackgroundSave {
   bool in_flight() const { return save_ != nullptr; }  // the same on every rank
   bool written() const { return written_; }            // this rank's thread has come to its end
 
-  // Waits for the thread, and commits. Collective. Errors as save_checkpoint, the thread's own among them.
-  SaveResult finish();
+  // Waits for the thread, and commits; the checkpoint of step `best` is not removed. Collective. Errors as
+  // save_checkpoint, the thread's own among them.
+  SaveResult finish(int64_t best = -1);
 
  private:
   void run(const std::function<void()>& records);

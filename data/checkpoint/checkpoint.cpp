@@ -95,7 +95,7 @@ void create_datasets(Hdf5File& file, const std::vector<NamedShard>& shards) {
     file.create_dataset({shard.name, stored_type(shard.data.dtype()), shard.rectangle.global_shape});
 }
 
-void keep_newest(const std::string& folder, int64_t keep) {
+void keep_newest(const std::string& folder, int64_t keep, int64_t best) {
   int64_t valid = 0;
   for (const CheckpointFolder& found : list_checkpoints(folder)) {
     try {
@@ -103,7 +103,7 @@ void keep_newest(const std::string& folder, int64_t keep) {
     } catch (const Error&) {
       continue;  // neither counted nor removed: somebody may want to look at it
     }
-    if (++valid <= std::max<int64_t>(keep, 2)) continue;
+    if (++valid <= std::max<int64_t>(keep, 2) || found.step == best) continue;
     std::error_code error;
     const std::string doomed = folder + "/.del-" + fs::path(found.path).filename().string();
     fs::rename(found.path, doomed, error);
@@ -268,7 +268,7 @@ void CheckpointSave::write(CheckpointCopy& copy) {
   writer_->sync();
 }
 
-SaveResult CheckpointSave::commit(int64_t keep, const std::exception_ptr& error) {
+SaveResult CheckpointSave::commit(int64_t keep, int64_t best, const std::exception_ptr& error) {
   agree_on_writing(world_, [&] {
     if (error) std::rethrow_exception(error);
   });
@@ -303,7 +303,7 @@ SaveResult CheckpointSave::commit(int64_t keep, const std::exception_ptr& error)
     } catch (const Error& trouble) {
       result.trouble = fmt::format("the checkpoint stands, but not the file that names it: {}", trouble.what());
     }
-    keep_newest(folder_, keep);
+    keep_newest(folder_, keep, best);
   });
   return result;
 }
@@ -319,7 +319,7 @@ SaveResult CheckpointSave::give_up(const NoSpace& lack) {
 }
 
 SaveResult save_checkpoint(Communicator& world, const std::string& folder, Manifest manifest,
-                           const std::vector<NamedShard>& shards, int64_t keep) {
+                           const std::vector<NamedShard>& shards, int64_t keep, int64_t best) {
   CheckpointSave save(world, folder, std::move(manifest));
   try {
     save.prepare(shards);
@@ -329,7 +329,7 @@ SaveResult save_checkpoint(Communicator& world, const std::string& folder, Manif
     } catch (...) {
       error = std::current_exception();
     }
-    return save.commit(keep, error);
+    return save.commit(keep, best, error);
   } catch (const NoSpace& lack) {
     return save.give_up(lack);
   }

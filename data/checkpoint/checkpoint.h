@@ -44,11 +44,12 @@ struct SaveResult {
 
 // Collective over world; the manifest is rank 0's. Every rank lists the same names in the same order; the owned
 // rectangles cover each tensor once. A folder that already has the name (it failed its check, or this run began before
-// it) is renamed to .bad-… first. Afterwards the newest `keep` stay, and never fewer than the two newest valid ones.
-// Error 74 on every rank when the disk fails; 73 when the folder cannot be made. After an error nothing more is called
-// in any library about the file, which stays behind under its temporary name.
+// it) is renamed to .bad-… first. Afterwards the newest `keep` stay, never fewer than the two newest valid ones, and
+// the one of step `best` (-1: there is none). Error 74 on every rank when the disk fails; 73 when the folder cannot be
+// made. After an error nothing more is called in any library about the file, which stays behind under its temporary
+// name.
 SaveResult save_checkpoint(Communicator& world, const std::string& folder, Manifest manifest,
-                           const std::vector<NamedShard>& shards, int64_t keep);
+                           const std::vector<NamedShard>& shards, int64_t keep, int64_t best = -1);
 
 struct CheckpointFolder {
   int64_t step;

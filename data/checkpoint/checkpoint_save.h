@@ -48,7 +48,7 @@ class CheckpointSave {
   void write();
   void write(CheckpointCopy& copy);
   // Hashes, manifest, rename. `error` is what write() threw on this rank. Collective; throws as prepare().
-  SaveResult commit(int64_t keep, const std::exception_ptr& error);
+  SaveResult commit(int64_t keep, int64_t best, const std::exception_ptr& error);
   // After a NoSpace: everything is as before. Collective.
   SaveResult give_up(const NoSpace& lack);
 

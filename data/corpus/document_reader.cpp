@@ -244,8 +244,9 @@ bool DocumentReader::next(Document& document) {
   document.file = item.path;
   tokens_ += static_cast<int64_t>(document.tokens.size());
   targets_ += document.weights.empty()
-                  ? static_cast<int64_t>(document.tokens.size())
-                  : std::count_if(document.weights.begin(), document.weights.end(), [](double w) { return w > 0; });
+                  ? static_cast<int64_t>(document.tokens.size()) - 1
+                  : std::count_if(document.weights.begin() + 1, document.weights.end(), [](double w) { return w > 0; });
+  conversations_ += document.is_conversation;
   return true;
 }
 
@@ -310,6 +311,7 @@ void DocumentReader::parse_chat(const Item& item, Document& document) const {
                                   options_.end_of_document, here);
   document.tokens = std::move(made.tokens);
   document.weights = std::move(made.weights);
+  document.is_conversation = true;
 }
 
 void DocumentReader::encode(const std::string& text, const Item& item, Document& document) const {

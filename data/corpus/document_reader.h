@@ -29,9 +29,10 @@ struct Document {
   std::vector<uint32_t> tokens;
   std::vector<double> weights;  // of each token as a target; empty: all 1
   std::vector<uint32_t> bytes;  // of the source, of each token; empty where not asked for or where there is no text
-  std::string id;               // a row's `id` as JSON; empty where not asked for or where it has none
-  int64_t line = 0;             // in its file, from 1; of a token file the document
-  size_t file = 0;              // which of the reader's
+  bool is_conversation = false;
+  std::string id;    // a row's `id` as JSON; empty where not asked for or where it has none
+  int64_t line = 0;  // in its file, from 1; of a token file the document
+  size_t file = 0;   // which of the reader's
 };
 
 // What turns text into tokens.
@@ -47,7 +48,7 @@ struct DocumentReaderOptions {
   bool count_bytes = false;                     // whether documents of text tell their tokens' bytes
   const ChatTemplate* chat = nullptr;           // as TextTools'
   TrainOn train_on = TrainOn::kAssistant;       // of conversations
-  bool may_be_empty = false;                // whether a file without any document is fine
+  bool may_be_empty = false;                    // whether a file without any document is fine
   bool keep_ids = false;                        // whether documents tell their rows' `id`
   DataContent unknown = DataContent::kUnknown;  // what a file of another name holds; kUnknown: such a file is refused
   std::function<TextTools()> open_tools;        // in place of tokenizer and chat: called once, at the first text
@@ -68,7 +69,8 @@ class DocumentReader {
   bool next(Document& document);
   // Of the documents given so far: their tokens, and those of them that are targets.
   int64_t tokens() const { return tokens_; }
-  int64_t targets() const { return targets_; }
+  int64_t targets() const { return targets_; }              // a document's first token never is one
+  int64_t conversations() const { return conversations_; }  // documents that came by a chat template
   // Bytes of the files, packed as they are: read (a batch ahead) and to read, for progress.
   int64_t position() const { return batch_.position; }
   int64_t size() const { return size_; }
@@ -107,7 +109,7 @@ class DocumentReader {
   int64_t size_ = 0;
   Batch batch_;  // what next() gives, from `given_` on
   size_t given_ = 0;
-  int64_t tokens_ = 0, targets_ = 0;
+  int64_t tokens_ = 0, targets_ = 0, conversations_ = 0;
   int64_t batch_bytes_ = 0;
 
   // Of whoever makes a batch.

@@ -25,12 +25,13 @@ namespace fs = std::filesystem;
 // Little-endian, 64 bytes, then tokens uint32, weights float64 (if any), document_begin int64, each from a multiple
 // of 8; then the hashes, uint64 XXH3, of the blocks of kBlock bytes of everything between header and hashes.
 struct Header {
-  char magic[8] = {'C', 'A', 'R', 'T', 'O', 'K', '0', '2'};
+  char magic[8] = {'C', 'A', 'R', 'T', 'O', 'K', '0', '3'};
   int64_t tokens = 0;
   int64_t documents = 0;
   int64_t weights = 0;  // tokens or 0
   int64_t file_size = 0;
-  int64_t reserved[2] = {};
+  int64_t targets = 0;
+  int64_t conversations = 0;
   uint64_t hash = 0;  // of the header with 0 here, and of the blocks' hashes
 };
 static_assert(sizeof(Header) == 64);
@@ -110,7 +111,7 @@ std::string cache_folder(const std::string& fallback) {
 // Two lists of files with one key give the same ids: what they are called plays no part, but how their kind is read.
 std::string key_of(const std::vector<FileContent>& files, const Tokenizer* tokenizer,
                    std::optional<uint32_t> end_of_document, int64_t vocabulary, const ChatRows& chat) {
-  std::string text = fmt::format("2 {} {} {}", vocabulary, end_of_document ? int64_t{*end_of_document} : -1,
+  std::string text = fmt::format("3 {} {} {}", vocabulary, end_of_document ? int64_t{*end_of_document} : -1,
                                  tokenizer ? tokenizer->hash() : 0);
   // The engine's version: when its texts or masks change, so does this number.
   if (chat.chat != nullptr) text += fmt::format(" chat 1 {} {}", chat.chat->hash(), static_cast<int>(chat.train_on));
@@ -234,6 +235,8 @@ void build_token_cache(const std::string& path, DocumentReader& reader,
   body.write(padding);
   header.documents = static_cast<int64_t>(begin.size()) - 1;
   header.weights = weights.count();
+  header.targets = reader.targets();
+  header.conversations = reader.conversations();
   if (header.weights > 0) weights.copy_to([&](std::string_view bytes) { body.write(bytes); });
   body.write(bytes_of(begin.data(), 8 * begin.size()));
   const std::vector<uint64_t>& hashes = body.hashes();
@@ -257,6 +260,8 @@ TokenStore::TokenStore(const std::string& path) : file_(path) {
   const int64_t body = body_of(header);
   hashes_ = {reinterpret_cast<const uint64_t*>(at), static_cast<size_t>(blocks_of(body))};
   hash_ = header.hash;
+  targets_ = header.targets;
+  conversations_ = header.conversations;
   verified_.resize(hashes_.size());
   verify_bytes(body - 8 * (header.documents + 1), body);  // packing reads all of them at once
 }

@@ -46,6 +46,8 @@ class TokenStore {
   std::span<const uint32_t> tokens() const { return tokens_; }
   // Weight of each token as a target; empty: all 1.
   std::span<const double> weights() const { return weights_; }
+  int64_t targets() const { return targets_; }              // tokens that are targets where no document is cut
+  int64_t conversations() const { return conversations_; }  // documents that came by a chat template
 
   // Compares tokens [begin, begin + count) with their hashes, once; to be called before they are used. Error 65; the
   // damaged file is removed, so that the next start makes it anew. One thread at a time.
@@ -65,6 +67,7 @@ class TokenStore {
   std::span<const int64_t> document_begin_;
   std::span<const uint64_t> hashes_;  // of the blocks
   uint64_t hash_ = 0;                 // of the header and of these
+  int64_t targets_ = 0, conversations_ = 0;
   mutable std::vector<bool> verified_;
   std::vector<FileContent> sources_;
 };

@@ -35,6 +35,7 @@ ExitCode run_sweep(Program& program, const CommandLine& line);
 ExitCode run_tokenize(Program& program, const CommandLine& line);
 ExitCode run_verify(Program& program, const CommandLine& line);
 ExitCode run_bench(Program& program, const CommandLine& line);
+ExitCode run_watch(Program& program, const CommandLine& line);
 ExitCode run_info(Program& program, const CommandLine& line);
 
 // The keys of a command that has a configuration, for `carillon COMMAND --help`.
@@ -53,6 +54,7 @@ std::string help_posgen();
 std::string help_tokenize();
 std::string help_verify();
 std::string help_bench();
+std::string help_watch();
 std::string help_info();
 
 struct Command {

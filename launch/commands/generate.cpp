@@ -67,9 +67,21 @@ void declare(Schema& schema, GenerateConfig& config) {
 }
 
 // The prompts with their ids. Errors 64 to 66.
-std::vector<ScoreDocument> read_prompts(const GenerateConfig& config, int64_t vocabulary, const Encode& encode) {
-  if (config.input) return read_score_documents(*config.input, vocabulary, encode);
-  const std::vector<int32_t> tokens = config.tokens ? *config.tokens : encode(*config.prompt);
+std::vector<ScoreDocument> read_prompts(const GenerateConfig& config, int64_t vocabulary,
+                                        const std::function<TextTools()>& open_tools) {
+  if (config.input) {
+    DocumentReaderOptions options;
+    options.vocabulary = vocabulary;
+    options.open_tools = open_tools;
+    return read_score_documents(find_data_files({*config.input}).paths, options);
+  }
+  std::vector<int32_t> tokens;
+  if (config.tokens) {
+    tokens = *config.tokens;
+  } else {
+    const std::vector<uint32_t> ids = open_tools().tokenizer->encode(*config.prompt, true);
+    tokens.assign(ids.begin(), ids.end());
+  }
   if (tokens.empty()) fail(ExitCode::kUsage, "the prompt is empty, generate, give at least one token");
   for (const int32_t token : tokens)
     if (token < 0 || token >= vocabulary)
@@ -106,13 +118,12 @@ ExitCode run_generate(Program& program, const CommandLine& line) {
   std::vector<std::vector<int32_t>> prompts;
   std::unique_ptr<OutputFile> output;
   agree(session.world(), [&] {
-    documents = read_prompts(config, model.config.vocab_size, [&](const std::string& text) {
+    documents = read_prompts(config, model.config.vocab_size, [&] {
       if (!tokenizer)
         fail(ExitCode::kUsage,
              "the prompt is text, but {} has no tokenizer, generate, add tokenizer=PATH or give tokens",
              model.source->path());
-      const std::vector<uint32_t> ids = tokenizer->encode(text, true);
-      return std::vector<int32_t>(ids.begin(), ids.end());
+      return TextTools{tokenizer, nullptr};
     });
     for (const ScoreDocument& document : documents) prompts.push_back(document.tokens);
     if (!config.output || !session.main_rank()) return;

@@ -78,7 +78,7 @@ ExitCode run_score(Program& program, const CommandLine& line) {
   const OpenedModel& model = session.model();
   DataFiles files;
   agree(session.world(), [&] { files = find_data_files({config.input}); });
-  for (const std::string& line : files.notices) program.say(line);
+  for (const std::string& text : files.notices) program.say(text);
   require_same_text(session.world(), "the files of " + config.input, fmt::format("{}", fmt::join(files.paths, "\n")));
   require_same_files(session.world(), files.paths);
   std::unique_ptr<Tokenizer> tokenizer;

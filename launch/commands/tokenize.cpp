@@ -94,7 +94,7 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
     if (world->rank() != 0) return;
     const DataFiles data = find_data_files(entries);
     const std::vector<std::string>& files = data.paths;
-    for (const std::string& line : data.notices) program.say(line);
+    for (const std::string& text : data.notices) program.say(text);
     std::unique_ptr<Tokenizer> tokenizer;
     DocumentReaderOptions options;
     options.between_batches = [] { stop_point("reading data"); };
@@ -125,10 +125,9 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
     const TokenFileCounts counts =
         write_token_file(config.output, reader, tokenizer.get(), [&](const std::string& text) { program.say(text); });
     fmt::print("{}: {} documents, {} tokens\n", printable(config.output), counts.documents, counts.tokens);
-    if (reader.targets() < reader.tokens())
+    if (reader.targets() + counts.documents < reader.tokens())
       fmt::print("{} of {} tokens are targets\n", reader.targets(), reader.tokens());
-    if (reader.targets() == 0)
-      fmt::print(stderr, "carillon: warning: nothing in {} is trained\n", fmt::join(files, ", "));
+    if (reader.targets() == 0) program.warning(fmt::format("nothing in {} is trained", fmt::join(entries, ", ")));
   });
   return ExitCode::kDone;
 }

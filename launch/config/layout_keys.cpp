@@ -110,6 +110,11 @@ void declare_runtime(Schema& schema, RuntimeSection& runtime) {
             "A file of every operation, hop and wait by rank, for Perfetto or chrome://tracing. Some 100 kB a step.")
       .may_change()
       .habits({"profiler", "trace_path", "profile_path"});
+  schema
+      .boolean("runtime.tensorboard", runtime.tensorboard,
+               "Event files in the run's folder, of steps and evaluations, for TensorBoard.")
+      .may_change()
+      .habits({"use_tensorboard", "report_to", "tensorboard_dir"});
 }
 
 void declare_checkpoint(Schema& schema, CheckpointSection& checkpoint) {
@@ -143,6 +148,15 @@ void declare_checkpoint(Schema& schema, CheckpointSection& checkpoint) {
                "for.")
       .may_change()
       .habits({"async_save", "async_checkpoint", "async_checkpointing"});
+  schema.section("checkpoint.best", "The checkpoint that evaluated best stays, besides the newest ones.");
+  schema
+      .text("checkpoint.best.metric", checkpoint.best_metric,
+            "What it is judged by, at every evaluation: TASK.METRIC, such as validation.loss (a perplexity task on "
+            "data.validation) or passkey.accuracy; at the longest of eval.lengths, under the first of eval.rope. The "
+            "file checkpoints/best names it.")
+      .may_change()
+      .default_is("not set")
+      .habits({"metric_for_best_model", "load_best_model_at_end", "save_best", "monitor"});
 }
 
 void declare_eval(Schema& schema, EvalSection& eval) {

@@ -34,48 +34,75 @@ void declare_chat(Schema& schema, const std::string& prefix, std::optional<std::
       "completion), the last of them, or all tokens.");
 }
 
+namespace {
+
+// One entry of a list of sources; mixes: whether it may have weight and name.
+DataSource read_source(const std::string& list, const YamlNode& item, bool mixes) {
+  const bool mapping = item.kind == YamlNode::Kind::kMapping;
+  for (const YamlNode& key : item.keys) {
+    if (key.text == "path" || (mixes && (key.text == "weight" || key.text == "name"))) continue;
+    fail(ExitCode::kUsage, "unknown key '{}' in {}, {}, did you mean {}?", printable(key.text), list, key.where,
+         mixes ? nearest(key.text, {"path", "weight", "name"}) : "path");
+  }
+  const YamlNode* path = mapping ? item.find("path") : nullptr;
+  if (path == nullptr || path->kind != YamlNode::Kind::kScalar || path->text.empty())
+    fail(ExitCode::kUsage, "an entry of {} has no path, {}, write {{path: FILE}}", list, item.where);
+  DataSource source{path->text, std::nullopt, std::nullopt};
+  if (const YamlNode* weight = item.find("weight")) {
+    Key key;
+    key.name = list + ".weight";
+    key.type = "number";
+    key.above(0);
+    source.weight = detail::read_number(key, *weight);
+  }
+  if (const YamlNode* name = item.find("name")) {
+    Key key;
+    key.name = list + ".name";
+    key.type = "text";
+    source.name = detail::read_text(key, *name);
+  }
+  return source;
+}
+
+}  // namespace
+
 void declare_data(Schema& schema, DataSection& data) {
   schema.section("data", "What it learns from. Relative paths start at the working directory.");
-  const auto sources = [&schema](const char* name, std::vector<DataSource>& target, const char* help) -> Key& {
+  const auto sources = [&schema](const char* name, std::vector<DataSource>& target, bool mixes,
+                                 const char* help) -> Key& {
     const std::string key_name = name;
-    const auto set = [&target, key_name](const YamlNode& node) {
+    const auto set = [&target, key_name, mixes](const YamlNode& node) {
       if (node.kind != YamlNode::Kind::kSequence) {
         fail(ExitCode::kUsage, "{} cannot be {}, {}, it takes a list such as [{{path: train.jsonl}}]", key_name,
              node.describe(), node.where);
       }
       std::vector<DataSource> read;
-      for (const YamlNode& item : node.items) {
-        const bool mapping = item.kind == YamlNode::Kind::kMapping;
-        for (const YamlNode& key : item.keys) {
-          if (key.text != "path") {
-            fail(ExitCode::kUsage, "unknown key '{}' in {}, {}, did you mean path?", printable(key.text), key_name,
-                 key.where);
-          }
-        }
-        const YamlNode* path = mapping ? item.find("path") : nullptr;
-        if (path == nullptr || path->kind != YamlNode::Kind::kScalar || path->text.empty()) {
-          fail(ExitCode::kUsage, "an entry of {} has no path, {}, write {{path: FILE}}", key_name, item.where);
-        }
-        read.push_back({path->text});
-      }
+      for (const YamlNode& item : node.items) read.push_back(read_source(key_name, item, mixes));
       target = std::move(read);
     };
     const auto get = [&target]() -> std::optional<Json> {
       if (target.empty()) return std::nullopt;
       Json list = Json::array();
-      for (const DataSource& source : target) list.push_back({{"path", source.path}});
+      for (const DataSource& source : target) {
+        list.push_back({{"path", source.path}});
+        if (source.weight) list.back()["weight"] = *source.weight;
+        if (source.name) list.back()["name"] = *source.name;
+      }
       return list;
     };
-    return schema.custom(key_name, "list of {path: FILE}", help, set, get);
+    return schema.custom(key_name, mixes ? "list of {path: FILE, weight: W, name: N}" : "list of {path: FILE}", help,
+                         set, get);
   };
-  sources("data.train", data.train,
-          "Files in the order they are read: .jsonl with `tokens` (and `loss_mask`: weights of the targets, or "
-          "`labels`: -100 is none) or "
-          "`text` or `messages` on "
-          "each line, .txt (one document), .h5 (from `carillon tokenize`).")
+  sources("data.train", data.train, /*mixes=*/true,
+          "Files, folders or patterns (`parts/*.jsonl.zst`) in the order they are read: .jsonl with `tokens` (and "
+          "`loss_mask`: weights of the targets, or `labels`: -100 is none) or `text` or `messages` on each line, .txt "
+          "(one document), both also .gz or .zst; .h5 (from `carillon tokenize`). With any `weight`, sequences are "
+          "drawn from the entries in proportion to their weights (1 where none is given), each starting anew when used "
+          "up; `name` is what records and the log call an entry.")
       .default_is("required")
       .habits({"dataset", "train_file", "data_path", "train_data"});
-  sources("data.validation", data.validation, "The same, held out; evaluations read it when a task names no data.")
+  sources("data.validation", data.validation, /*mixes=*/false,
+          "The same, held out; evaluations read it when a task names no data.")
       .habits({"val_data", "validation_file", "eval_data"});
   schema.text("data.tokenizer", data.tokenizer, "Folder or tokenizer.json; needed for text only.")
       .default_is("the base model's")
@@ -233,6 +260,23 @@ void declare_train(Schema& schema, TrainSection& train) {
               "the spike. stop: end with 76; the checkpoints stand.")
       .may_change()
       .default_is("off; skip with a factor");
+  schema.section("train.early_stopping",
+                 "Ends the run, with 0, when evaluations stop getting better by checkpoint.best.metric, "
+                 "validation.loss where none is given.");
+  schema
+      .integer("train.early_stopping.patience", train.early_stopping.patience,
+               "So many evaluations in a row without a gain are enough.")
+      .at_least(1)
+      .at_most(1e6)
+      .may_change()
+      .default_is("off")
+      .habits({"early_stopping_patience", "early_stop_patience"});
+  schema
+      .number("train.early_stopping.min_delta", train.early_stopping.min_delta,
+              "A gain is more than this over the last gain.")
+      .at_least(0)
+      .may_change()
+      .habits({"early_stopping_threshold", "early_stopping_min_delta"});
 }
 
 namespace {
@@ -302,6 +346,17 @@ void check_run(const Schema& schema, const RunConfig& config) {
   need("data.train", "data: {train: [{path: train.jsonl}]}");
   if (config.data.train.empty())
     fail(ExitCode::kUsage, "data.train is empty, {}, name a file", schema.where("data.train"));
+  if (config.data.by_name())
+    for (size_t i = 0; i < config.data.train.size(); ++i)
+      for (size_t k = 0; k < i; ++k)
+        if (config.data.train[i].name_or_path() == config.data.train[k].name_or_path())
+          fail(ExitCode::kUsage, "two entries of data.train are called {}, {}, give them names",
+               printable(config.data.train[i].name_or_path()), schema.where("data.train"));
+  if (config.data.by_weight() && config.train.epochs)
+    fail(ExitCode::kUsage,
+         "train.epochs and weights in data.train are both given, {} and {}, set train.max_steps: sources that start "
+         "anew when used up have no epoch in common",
+         schema.where("train.epochs"), schema.where("data.train"));
   need("data.sequence_length", "data: {sequence_length: 4k}");
   exclude("train.max_steps", "train.epochs", "keep one of them");
   if (!config.train.max_steps && !config.train.epochs) {

@@ -4,6 +4,7 @@
 // Empty optionals: the key was not given and has no default, or (`auto`, `~`) the program decides.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -35,8 +36,13 @@ struct RopeSection {
   Json settings = Json::object();
 };
 
+// An entry of data.train or data.validation; weight and name in data.train only.
 struct DataSource {
-  std::string path;
+  std::string path;  // a file, a folder or a pattern (data/corpus/data_files.h)
+  std::optional<double> weight;
+  std::optional<std::string> name;
+
+  const std::string& name_or_path() const { return name ? *name : path; }
 };
 
 struct DataSection {
@@ -48,6 +54,15 @@ struct DataSection {
   int64_t sequence_length = 0;
   PackingMode packing = PackingMode::kWhole;
   bool shuffle = true;
+
+  // Whether sequences are drawn by weight; whether records count by source.
+  bool by_weight() const {
+    return std::any_of(train.begin(), train.end(), [](const DataSource& source) { return source.weight.has_value(); });
+  }
+  bool by_name() const {
+    return by_weight() ||
+           std::any_of(train.begin(), train.end(), [](const DataSource& source) { return source.name.has_value(); });
+  }
 };
 
 // What to do about a loss that jumps: launch/train/spike_guard.h. Off unless factor or action is given.
@@ -60,6 +75,12 @@ struct SpikeSection {
   bool on() const { return factor || action; }
   double factor_or_default() const { return factor.value_or(3.0); }
   SpikeAction action_or_default() const { return action.value_or(SpikeAction::kSkip); }
+};
+
+// Ends a run whose evaluations no longer get better (launch/evaluate/watched_metric.h).
+struct EarlyStoppingSection {
+  std::optional<int64_t> patience;  // evaluations without a gain; empty: off
+  double min_delta = 0;             // what counts as a gain is more than this
 };
 
 struct TrainSection {
@@ -80,6 +101,7 @@ struct TrainSection {
   Offload offload = Offload::kNone;
   int64_t seed = 42;
   SpikeSection spike;
+  EarlyStoppingSection early_stopping;
 
   // Warm-up steps W of a run of `steps` steps; a ratio rounds up.
   int64_t warmup(int64_t steps) const;
@@ -109,6 +131,7 @@ struct RuntimeSection {
   std::string attention = "auto";
   std::string isa = "auto";  // as BackendOptions::instruction_set
   std::optional<std::string> trace;
+  bool tensorboard = false;
   bool profile = false;  // --profile; no key
 };
 
@@ -118,6 +141,7 @@ struct CheckpointSection {
   int64_t keep = 3;
   std::string resume = "auto";  // auto | never | a path
   bool async = false;
+  std::optional<std::string> best_metric;  // the best by it stays besides the newest; empty: none
 };
 
 struct EvalSection {

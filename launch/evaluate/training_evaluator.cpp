@@ -32,7 +32,8 @@ bool TrainingEvaluator::due_by_clock() const {
 }
 
 bool TrainingEvaluator::run(int64_t step, const std::function<bool()>& stop,
-                            const std::function<void(const std::string&)>& say) {
+                            const std::function<void(const std::string&)>& say,
+                            const std::function<void(const Json&)>& recorded) {
   last_ = std::chrono::steady_clock::now();
   const std::set<std::string> done = points_done(step);
   for (const auto& [name, settings] : sweep_.rope.items())
@@ -48,11 +49,22 @@ bool TrainingEvaluator::run(int64_t step, const std::function<bool()>& stop,
         agree(*grid_.world, [&] {
           if (grid_.world->rank() != 0) return;
           results_.append(record);
+          recorded(record);
           say(fmt::format("evaluation after step {}: {} {} {}: {}", step, name, length, task["name"].get<std::string>(),
                           outcome_of(point, record)));
         });
       }
   return true;
+}
+
+std::optional<double> TrainingEvaluator::value(const WatchedMetric& metric, int64_t step) const {
+  std::vector<double> found{0, 0};  // the value, and whether there is one
+  agree(*grid_.world, [&] {
+    if (grid_.world->rank() != 0) return;
+    if (const auto value = metric.value_in(results_.read_lines(), step)) found = {*value, 1};
+  });
+  grid_.world->broadcast(Tensor::of(found, {2}), 0);
+  return found[1] != 0 ? std::optional(found[0]) : std::nullopt;
 }
 
 std::set<std::string> TrainingEvaluator::points_done(int64_t step) const {

@@ -198,6 +198,31 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
+// Target tokens by source, of runs that draw from named ones.
+std::string sources_table(const std::vector<ReportRun>& runs) {
+  std::string rows;
+  for (const ReportRun& run : runs) {
+    std::vector<std::pair<std::string, double>> sums;
+    double all = 0;
+    for (const Json& step : run.steps) {
+      const auto found = step.find("tokens_by_source");
+      if (found == step.end() || !found->is_object()) continue;
+      for (const auto& [name, tokens] : found->items()) {
+        if (!tokens.is_number()) continue;
+        auto sum = std::find_if(sums.begin(), sums.end(), [&](const auto& known) { return known.first == name; });
+        if (sum == sums.end()) sum = sums.insert(sums.end(), {name, 0});
+        sum->second += tokens.get<double>();
+        all += tokens.get<double>();
+      }
+    }
+    for (const auto& [name, sum] : sums)
+      rows += fmt::format("<tr><td>{}</td><td>{}</td><td>{:.0f}</td><td>{:.1f} %</td></tr>\n", safe(run.name),
+                          safe(name), sum, all > 0 ? 100 * sum / all : 0.0);
+  }
+  if (rows.empty()) return "";
+  return "<table><tr><th>run</th><th>source</th><th>target tokens</th><th>share</th></tr>\n" + rows + "</table>\n";
+}
+
 std::string runs_section(const std::vector<ReportRun>& runs) {
   std::vector<Curve> loss, norm;
   std::string facts =
@@ -224,7 +249,8 @@ std::string runs_section(const std::vector<ReportRun>& runs) {
                         escaped(run.configuration) + "</pre></details>\n";
   }
   return "<h2>Training</h2>\n" + line_chart({"step", "loss", false, false, {}, {}}, loss) +
-         line_chart({"step", "gradient norm", false, true, {}, {}}, norm) + facts + "</table>\n" + configurations;
+         line_chart({"step", "gradient norm", false, true, {}, {}}, norm) + facts + "</table>\n" + sources_table(runs) +
+         configurations;
 }
 
 std::string ropes_section(const std::vector<std::pair<std::string, RopeReport>>& ropes) {

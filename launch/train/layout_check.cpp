@@ -15,8 +15,8 @@ namespace {
 // A run in little: no log, no checkpoints, constant learning rate (a schedule is the same on every layout).
 class Steps {
  public:
-  Steps(Session& session, ProcessGrid& grid, const RunConfig& config, const TokenStore& store)
-      : config_(config), grid_(grid), training_(session.backend(), grid, session.model().config, config, store) {
+  Steps(Session& session, ProcessGrid& grid, const RunConfig& config, const Corpus& corpus)
+      : config_(config), grid_(grid), training_(session.backend(), grid, session.model().config, config, corpus) {
     training_.start_fresh(session.model(), session.notice());
   }
 
@@ -114,7 +114,7 @@ LayoutCheck check_layout(std::unique_ptr<Communicator> world, RunConfig config, 
     std::error_code error;
     if (session.main_rank()) std::filesystem::create_directories(config.output, error);
   });
-  const TokenStore store = open_training_data(
+  const Corpus corpus = open_training_data(
       session.world(), config, model.config, session.tokenizer(), [](const std::string&) {}, notice);
   session.make_grid();
 
@@ -123,12 +123,12 @@ LayoutCheck check_layout(std::unique_ptr<Communicator> world, RunConfig config, 
   alone.parallel = {};
   alone.parallel.zero = 0;
   alone.train.micro_batch_size *= session.grid().shape.data;
-  Steps many(session, session.grid(), config, store);
+  Steps many(session, session.grid(), config, corpus);
   ProcessGrid solo;
   std::optional<Steps> one;
   agree(session.world(), [&] {
     solo = make_grid(session.backend(), solo_communicator("world"), NodeMap(), alone.parallel, model.config, notice);
-    one.emplace(session, solo, alone, store);
+    one.emplace(session, solo, alone, corpus);
   });
 
   LayoutCheck check{config.runtime.dtype,

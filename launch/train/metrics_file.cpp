@@ -18,9 +18,16 @@ std::string number(const std::optional<double>& value) { return value ? number(*
 
 }  // namespace
 
-std::string line_of(const StepRecord& record) {
+std::string line_of(const StepMetrics& record) {
   std::string further;  // keys of records that have something to say
   if (record.device_memory_bytes) further += fmt::format(",\"device_memory_bytes\":{}", *record.device_memory_bytes);
+  if (!record.tokens_by_source.empty()) {
+    Json by_source = Json::object();
+    for (const auto& [name, tokens] : record.tokens_by_source) by_source[name] = tokens;
+    further += ",\"tokens_by_source\":" + by_source.dump(-1, ' ', false, Json::error_handler_t::replace);
+  }
+  if (!record.memory_by_rank.empty())
+    further += fmt::format(",\"memory_by_rank\":[{}]", fmt::join(record.memory_by_rank, ","));
   if (record.spike) further += fmt::format(",\"spike\":\"{}\"", *record.spike);
   if (record.slow_rank)
     further +=
@@ -29,10 +36,10 @@ std::string line_of(const StepRecord& record) {
             .dump(-1, ' ', false, Json::error_handler_t::replace);
   return fmt::format(
       "{{\"step\":{},\"loss\":{},\"grad_norm\":{},\"lr\":{},\"tokens\":{},\"tokens_total\":{},\"seconds\":{},"
-      "\"tokens_per_second\":{},\"peak_memory_bytes\":{}{},\"time\":{},\"communication\":{}}}",
+      "\"tokens_per_second\":{},\"peak_memory_bytes\":{}{},\"time\":{},\"communication\":{},\"max_steps\":{}}}",
       record.step, number(record.loss), number(record.grad_norm), number(record.lr), record.tokens, record.tokens_total,
       number(record.seconds), number(record.tokens_per_second), record.peak_memory_bytes, further, number(record.time),
-      record.communication.dump());
+      record.communication.dump(), record.max_steps);
 }
 
 namespace {
@@ -76,7 +83,7 @@ MetricsFile::MetricsFile(const std::string& folder, int64_t step)
 
 MetricsFile::~MetricsFile() { close(descriptor_); }
 
-void MetricsFile::append(const StepRecord& record) {
+void MetricsFile::append(const StepMetrics& record) {
   const std::string line = line_of(record) + "\n";
   for (size_t written = 0; written < line.size();) {
     const ssize_t count = write(descriptor_, line.data() + written, line.size() - written);

@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "launch/train/slow_ranks.h"
 
@@ -13,16 +15,19 @@ namespace carillon {
 
 using Json = nlohmann::ordered_json;
 
-struct StepRecord {
+struct StepMetrics {
   int64_t step = 0;                 // completed, from 1
   std::optional<double> loss;       // nothing: no targets, or not finite
   std::optional<double> grad_norm;  // before clipping
   double lr = 0;
   int64_t tokens = 0;  // target tokens of the step
   int64_t tokens_total = 0;
+  std::vector<std::pair<std::string, int64_t>> tokens_by_source;  // of `tokens`; empty, and no key, where none is named
   double seconds = 0;
   double tokens_per_second = 0;
-  int64_t peak_memory_bytes = 0;  // of the largest rank: what the process took of the host's memory
+  int64_t peak_memory_bytes = 0;        // of the largest rank: what the process took of the host's memory
+  std::vector<int64_t> memory_by_rank;  // the same of every rank; only in records where one grew by a hundredth
+  int64_t max_steps = 0;                // of the run, as it stands now
   // Taken on the fullest device behind the step, by libraries too; nothing where memory is the host's, no key then. No
   // op gives memory back within a step, so this is the peak.
   std::optional<int64_t> device_memory_bytes;
@@ -33,7 +38,7 @@ struct StepRecord {
 };
 
 // The record as its line, without the newline.
-std::string line_of(const StepRecord& record);
+std::string line_of(const StepMetrics& record);
 
 // Cuts the records of a JSON-lines file past `step`, and an incomplete last line. A file that is not there is fine.
 // Error 74 when it cannot be written, 65 when a line before the cut is no record.
@@ -49,7 +54,7 @@ class MetricsFile {
   ~MetricsFile();
   MetricsFile(const MetricsFile&) = delete;
 
-  void append(const StepRecord& record);  // error 74
+  void append(const StepMetrics& record);  // error 74
   // What was appended here and to evals.jsonl is on the disk when this returns. Error 74.
   void sync();
 

@@ -80,7 +80,19 @@ void RunLog::say(const std::string& line, bool on_screen) {
 void RunLog::notice(const std::string& text) { say(printable(text), !quiet_); }
 void RunLog::warning(const std::string& text) { say("carillon: warning: " + printable(text), true); }
 
-void RunLog::step(const StepRecord& record, int64_t max_steps, int64_t context) {
+// "  chat 61%, code 39%" of the targets since the last line; empty where no source is named.
+std::string RunLog::shares_of(const StepMetrics& record) {
+  source_tokens_.resize(record.tokens_by_source.size());
+  int64_t all = 0;
+  for (size_t i = 0; i < source_tokens_.size(); ++i) all += source_tokens_[i] += record.tokens_by_source[i].second;
+  std::string text;
+  for (size_t i = 0; i < source_tokens_.size(); ++i)
+    text += fmt::format("{}{} {:.0f}%", i > 0 ? ", " : "  ", printable(record.tokens_by_source[i].first),
+                        all > 0 ? 100.0 * static_cast<double>(source_tokens_[i]) / static_cast<double>(all) : 0.0);
+  return text;
+}
+
+void RunLog::step(const StepMetrics& record, int64_t max_steps, int64_t context) {
   if (!speaks_) return;
   const auto now = std::chrono::steady_clock::now();
   const bool first = first_step_ < 0;
@@ -95,11 +107,13 @@ void RunLog::step(const StepRecord& record, int64_t max_steps, int64_t context) 
   const std::string figures =
       fmt::format("step {}/{}  loss {}  lr {:.3g}  norm {}  {:.0f} tok/s  context {}  {}  {} left", record.step,
                   max_steps, value(record.loss, "{:.4f}"), record.lr, value(record.grad_norm, "{:.3g}"),
-                  record.tokens_per_second, context, readable_bytes(record.peak_memory_bytes), readable_seconds(left));
+                  record.tokens_per_second, context, readable_bytes(record.peak_memory_bytes), readable_seconds(left)) +
+      shares_of(record);
   const bool line = first || record.step == max_steps ||
                     std::chrono::duration<double>(now - last_line_).count() >= kSecondsBetweenLines;
   if (line) {
     last_line_ = now;
+    source_tokens_.clear();
     say(figures, !quiet_ && !terminal_);
   }
   if (quiet_ || !terminal_) return;

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include "launch/train/metrics_file.h"
 
@@ -23,12 +24,13 @@ class RunLog {
   void notice(const std::string& text);
   void warning(const std::string& text);
   // One step done of max_steps; the first and the last always show, those between a few seconds apart.
-  void step(const StepRecord& record, int64_t max_steps, int64_t context);
+  void step(const StepMetrics& record, int64_t max_steps, int64_t context);
   void finish();  // ends the bar's line
 
  private:
   void say(const std::string& line, bool on_screen);
   void clear_bar();
+  std::string shares_of(const StepMetrics& record);
 
   std::string path_;
   bool speaks_;
@@ -38,6 +40,7 @@ class RunLog {
   std::string before_file_;
   size_t bar_width_ = 0;
   int64_t first_step_ = -1;
+  std::vector<int64_t> source_tokens_;  // since the last line
   std::chrono::steady_clock::time_point begin_, last_line_;
 };
 

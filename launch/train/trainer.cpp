@@ -2,11 +2,13 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 
 #include "data/checkpoint/checkpoint_folders.h"
 #include "data/files/output_file.h"
+#include "data/files/posix_file.h"
 #include "launch/report/report.h"
 #include "launch/session/signals.h"
 #include "parallel/transport/wait_time.h"
@@ -22,6 +24,37 @@ int64_t peak_memory_bytes() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return int64_t{usage.ru_maxrss} * 1024;
+}
+
+double seconds_since_epoch() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+// What TensorBoard is shown of a step, and of an evaluation's record: its numbers by task, and by length and rope
+// setting where those are not the only ones a reader would take for granted.
+using Scalars = std::vector<std::pair<std::string, double>>;
+Scalars scalars_of(const StepMetrics& record) {
+  Scalars scalars{{"train/loss", record.loss.value_or(NAN)},
+                  {"train/grad_norm", record.grad_norm.value_or(NAN)},
+                  {"train/lr", record.lr},
+                  {"train/tokens", static_cast<double>(record.tokens)},
+                  {"train/tokens_total", static_cast<double>(record.tokens_total)},
+                  {"speed/tokens_per_second", record.tokens_per_second},
+                  {"speed/seconds", record.seconds},
+                  {"memory/peak_bytes", static_cast<double>(record.peak_memory_bytes)}};
+  for (const auto& [name, tokens] : record.tokens_by_source)
+    scalars.emplace_back("tokens_by_source/" + name, static_cast<double>(tokens));
+  return scalars;
+}
+Scalars scalars_of(const Json& evaluation) {
+  Scalars scalars;
+  const std::string rope = evaluation.value("rope_name", "own");
+  for (const auto& [name, value] : evaluation.value("metrics", Json::object()).items())
+    if (value.is_number())
+      scalars.emplace_back(fmt::format("eval/{}/{}/{}{}", evaluation.value("task", ""), name,
+                                       evaluation.value("length", int64_t{0}), rope == "own" ? "" : "/" + rope),
+                           value.get<double>());
+  return scalars;
 }
 
 // Five in a row: neither data nor a passing overflow, the run has diverged.
@@ -46,7 +79,8 @@ ExitCode Trainer::train() {
   // What was due when a signal came, or is asked for anew, is made up; points that stand are not done again.
   state_.evaluation_due = evaluator_ && state_.step > 0 && (state_.evaluation_due || evaluation_is_due());
   if (state_.evaluation_due && !stop_requested_) evaluate();
-  while (state_.step < max_steps_ && !stop_requested_) {
+  while (state_.step < max_steps_ && !stop_requested_ && !is_out_of_patience()) {
+    forget_unsaved_best();
     train_step();
     trace.flush();
     if (background_written_) finish_background_save();
@@ -57,13 +91,19 @@ ExitCode Trainer::train() {
     // Before the checkpoint of the same step: whoever resumes from that finds the evaluation done, or noted as due.
     state_.evaluation_due = evaluation_is_due();
     if (state_.evaluation_due && !stop_requested_) evaluate();
-    if (save_is_due() && !stop_requested_ && state_.step < max_steps_) save(false);
+    if (save_is_due() && !stop_requested_ && state_.step < max_steps_ && !is_out_of_patience()) save(false);
   }
   finish_background_save();
   if (saved_step_ != state_.step) save(true);
   log_.finish();
   for (const std::string& line : trace.finish(*grid_.world)) log_.notice(line);
   if (!stop_requested_) {
+    if (is_out_of_patience())
+      log_.notice(fmt::format(
+          "stopped after step {} of {}: {} has not got better in {} evaluations{}", state_.step, max_steps_,
+          watched_->name(), state_.best.without_gain,
+          state_.best.value ? fmt::format("; the best was {:.6g}, after step {}", *state_.best.value, state_.best.step)
+                            : ""));
     finish_folder();
     return ExitCode::kDone;
   }
@@ -101,7 +141,7 @@ void Trainer::train_step() {
   const Clock::time_point begin = Clock::now();
   const double waited = WaitTime::seconds();
   for (Communicator* axis : {grid_.dp.get(), grid_.cp.get(), grid_.tp.get(), grid_.dp_cp.get()}) axis->reset_traffic();
-  StepRecord record;
+  StepMetrics record;
   record.lr = schedule_.factor(state_.step) * config_.train.learning_rate;
   const StepSums sums = training_->accumulate(state_.sequences);
   if (sums.weight > 0) {
@@ -125,7 +165,7 @@ void Trainer::train_step() {
 }
 
 // The update of a step, unless its loss or gradients are not finite, or the loss spikes. True when it was made.
-bool Trainer::update(const StepSums& sums, StepRecord& record) {
+bool Trainer::update(const StepSums& sums, StepMetrics& record) {
   const double loss = sums.loss / sums.weight;
   if (!std::isfinite(loss)) return false;
   record.loss = loss;
@@ -202,16 +242,20 @@ void Trainer::roll_back() {
   agree(*grid_.world, [&] {
     if (grid_.world->rank() == 0) metrics_.emplace(config_.output, state_.step);
   });
+  if (events_) events_.emplace(config_.output, state_.step + 1);
   log_.notice(fmt::format("back from step {} to {}", from, point->path));
 }
 
 // One exchange of whole numbers a step: who was signalled, whether rank 0's clock asks for a checkpoint, what went over
 // the wire.
-void Trainer::share_decisions(StepRecord& record) {
+void Trainer::share_decisions(StepMetrics& record) {
   const bool timed = config_.checkpoint.every && seconds_since(last_save_) >= *config_.checkpoint.every;
   const bool main_rank = grid_.world->rank() == 0;
-  std::vector<int64_t> sums{stop_requested(), main_rank && timed,
-                            main_rank && evaluator_ && evaluator_->due_by_clock()};
+  std::vector<int64_t> sums{stop_requested(), main_rank && timed, main_rank && evaluator_ && evaluator_->due_by_clock(),
+                            background_ && background_->in_flight() && background_->written()};
+  // Ranks of one sequence take the same batch: the first of them counts.
+  std::vector<int64_t> of_sources = loader().take_source_targets();
+  if (grid_.cp_rank != 0 || grid_.tp_rank != 0) std::fill(of_sources.begin(), of_sources.end(), 0);
   const std::pair<const char*, const Communicator*> axes[] = {
       {"cp", grid_.cp.get()}, {"tp", grid_.tp.get()}, {"dp_cp", grid_.dp_cp.get()}};
   for (const auto& [name, axis] : axes) {
@@ -219,22 +263,35 @@ void Trainer::share_decisions(StepRecord& record) {
     sums.push_back(traffic.total_bytes());
     sums.push_back(traffic.total_calls());
   }
-  sums.push_back(background_ && background_->in_flight() && background_->written());
+  const size_t first_source = sums.size();
+  sums.insert(sums.end(), of_sources.begin(), of_sources.end());
+  const size_t first_rank = sums.size();
+  sums.resize(first_rank + static_cast<size_t>(grid_.world->size()));
+  sums[first_rank + static_cast<size_t>(grid_.world->rank())] = peak_memory_bytes();
   grid_.world->all_reduce(Tensor::of(sums, {static_cast<int64_t>(sums.size())}), Reduction::kSum);
   stop_requested_ = sums[0] > 0;
-  background_written_ = sums.back() == grid_.world->size();
+  background_written_ = sums[3] == grid_.world->size();
   timed_save_due_ = sums[1] > 0;
   timed_evaluation_due_ = sums[2] > 0;
   for (size_t i = 0; i < std::size(axes); ++i)
-    record.communication[axes[i].first] = {{"bytes", sums[3 + 2 * i]}, {"calls", sums[4 + 2 * i]}};
-  record.peak_memory_bytes = grid_.world->max(peak_memory_bytes());
+    record.communication[axes[i].first] = {{"bytes", sums[4 + 2 * i]}, {"calls", sums[5 + 2 * i]}};
+  if (corpus_.by_name)
+    for (size_t i = 0; i < corpus_.sources.size(); ++i)
+      record.tokens_by_source.emplace_back(corpus_.sources[i].name, sums[first_source + i]);
+  const std::vector<int64_t> memory(sums.begin() + static_cast<std::ptrdiff_t>(first_rank), sums.end());
+  record.peak_memory_bytes = *std::max_element(memory.begin(), memory.end());
+  const auto grew = [&](size_t rank) { return memory[rank] > memory_told_[rank] + memory_told_[rank] / 100; };
+  memory_told_.resize(memory.size());
+  for (size_t rank = 0; rank < memory.size() && record.memory_by_rank.empty(); ++rank)
+    if (grew(rank)) record.memory_by_rank = memory_told_ = memory;
+  record.max_steps = max_steps_;
   if (!backend().unified()) {
-    const DeviceMemory memory = backend().memory();
-    record.device_memory_bytes = grid_.world->max(memory.total - memory.free);
+    const DeviceMemory device = backend().memory();
+    record.device_memory_bytes = grid_.world->max(device.total - device.free);
   }
 }
 
-void Trainer::look_for_slow_rank(StepRecord& record, double own_seconds) {
+void Trainer::look_for_slow_rank(StepMetrics& record, double own_seconds) {
   if (!backend().unified()) return;  // a device's waits are on its queue, not in calls
   record.slow_rank = slow_ranks_.add(*grid_.world, own_seconds);
   if (record.slow_rank)
@@ -244,16 +301,17 @@ void Trainer::look_for_slow_rank(StepRecord& record, double own_seconds) {
                     record.slow_rank->rank, record.slow_rank->host, record.slow_rank->times));
 }
 
-void Trainer::finish_record(StepRecord& record, double seconds) {
+void Trainer::finish_record(StepMetrics& record, double seconds) {
   record.seconds = seconds;
   record.tokens_per_second = seconds > 0 ? static_cast<double>(record.tokens) / seconds : 0;
-  record.time = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  record.time = seconds_since_epoch();
   if (metrics_) metrics_->append(record);
+  if (events_) events_->append(record.step, record.time, scalars_of(record));
   log_.step(record, max_steps_, config_.data.sequence_length);
 }
 
 // Ranks that have drifted apart (a broken machine, a bug) must not go on as if nothing had happened.
-void Trainer::check_ranks_agree(const StepRecord& record) {
+void Trainer::check_ranks_agree(const StepMetrics& record) {
   uint64_t fingerprint = 0;
   for (const uint64_t word : {static_cast<uint64_t>(record.step), std::bit_cast<uint64_t>(record.loss.value_or(0)),
                               std::bit_cast<uint64_t>(record.grad_norm.value_or(0)), std::bit_cast<uint64_t>(record.lr),
@@ -272,14 +330,56 @@ void Trainer::evaluate() {
   const TraceSpan span("evaluation");
   timed_evaluation_due_ = false;
   const auto stop = [this] { return stop_requested_ = anyone_signalled(); };
-  state_.evaluation_due = !evaluator_->run(state_.step, stop, [this](const std::string& text) { log_.notice(text); });
+  state_.evaluation_due = !evaluator_->run(
+      state_.step, stop, [this](const std::string& text) { log_.notice(text); },
+      [this](const Json& record) {
+        if (events_) events_->append(state_.step, seconds_since_epoch(), scalars_of(record));
+      });
+  if (!state_.evaluation_due) judge();
+}
+
+// Whether this evaluation is the best so far, and how long ago the last gain was.
+void Trainer::judge() {
+  if (!watched_) return;
+  finish_background_save();  // what it saved may be the best so far
+  best_before_ = state_.best;
+  const auto value = evaluator_->value(*watched_, state_.step);
+  if (!state_.best.judge(*watched_, value, state_.step, config_.train.early_stopping.min_delta)) return;
+  log_.notice(fmt::format("the best {} so far: {:.6g}, after step {}", watched_->name(), *value, state_.step));
+  is_best_ = config_.checkpoint.best_metric && saved_step_ != state_.step;
+  if (saved_step_ == state_.step) name_best();
+}
+
+// Where no checkpoint could be made of the best, the one that is there stays the best.
+void Trainer::forget_unsaved_best() {
+  if (!is_best_) return;
+  is_best_ = false;
+  state_.best.value = best_before_.value;
+  state_.best.step = best_before_.step;
+}
+
+bool Trainer::is_out_of_patience() const {
+  const auto& patience = config_.train.early_stopping.patience;
+  return patience && state_.best.without_gain >= *patience;
+}
+
+// The step whose checkpoint stays as the best; -1: none does.
+int64_t Trainer::best_to_keep() const { return config_.checkpoint.best_metric ? state_.best.step : -1; }
+
+// checkpoints/best, as checkpoints/latest: a name for people and scripts.
+void Trainer::name_best() const {
+  if (!config_.checkpoint.best_metric || state_.best.step == 0 || grid_.world->rank() != 0) return;
+  try {
+    replace_file(checkpoints_folder(config_) + "/best", fmt::format("step-{:08}\n", state_.best.step));
+  } catch (const Error&) {  // advisory; the next save writes it again
+  }
 }
 
 // None while steps fail: it would push out one that is known to be good.
 bool Trainer::save_is_due() const {
   const auto& every = config_.checkpoint.every_steps;
   if (state_.nonfinite_steps > 0) return false;
-  return timed_save_due_ || (every && state_.step % *every == 0);
+  return timed_save_due_ || is_best_ || (every && state_.step % *every == 0);
 }
 
 void Trainer::save(bool must_succeed) {
@@ -288,7 +388,8 @@ void Trainer::save(bool must_succeed) {
   if (must_succeed && saved_step_ == state_.step) return;
   const Clock::time_point begin = Clock::now();
   state_.spike_window = spike_guard_.window();
-  Manifest manifest = make_manifest(config_, model_.config, grid_, state_, store_->sources(), session_.tokenizer());
+  Manifest manifest = make_manifest(config_, model_.config, grid_, state_, corpus_.files(), session_.tokenizer(),
+                                    corpus_.template_hash);
   // Records are as durable as the checkpoint that says they were written.
   const auto sync_records = [this] {
     if (metrics_) metrics_->sync();
@@ -303,8 +404,9 @@ void Trainer::save(bool must_succeed) {
     return;
   }
   agree(*grid_.world, sync_records);
-  const SaveResult result = save_checkpoint(*grid_.world, checkpoints_folder(config_), std::move(manifest),
-                                            checkpoint_shards(network(), grid_), config_.checkpoint.keep);
+  const SaveResult result =
+      save_checkpoint(*grid_.world, checkpoints_folder(config_), std::move(manifest),
+                      checkpoint_shards(network(), grid_), config_.checkpoint.keep, best_to_keep());
   last_save_ = Clock::now();
   note_save(result, state_.step, must_succeed, fmt::format("{:.1f} s", seconds_since(begin)));
 }
@@ -324,7 +426,7 @@ void Trainer::finish_background_save() {
   if (!background_ || !background_->in_flight()) return;
   const TraceSpan span("checkpoint");
   const Clock::time_point begin = Clock::now();
-  const SaveResult result = background_->finish();
+  const SaveResult result = background_->finish(best_to_keep());
   background_seconds_ += seconds_since(begin);
   note_save(result, background_step_, false,
             fmt::format("{:.1f} s, training waited {:.3f} s of them", seconds_since(last_save_), background_seconds_));
@@ -334,12 +436,15 @@ void Trainer::note_save(const SaveResult& result, int64_t step, bool must_succee
   if (result.saved) {
     saved_step_ = step;
     rollbacks_ = 0;
+    if (is_best_ && step == state_.best.step) is_best_ = false;
+    name_best();
     log_.notice(fmt::format("checkpoint {} in {}", result.path, time));
     if (!result.trouble.empty()) log_.warning(result.trouble);
   } else if (must_succeed) {
     fail(ExitCode::kInputOutput, "no space for the checkpoint of step {} ({}), {}, make room and start again", step,
          result.why_not, checkpoints_folder(config_));
   } else {
+    forget_unsaved_best();
     log_.warning(fmt::format("checkpoint of step {} skipped, tried again at the next: {}", step, result.why_not));
   }
 }

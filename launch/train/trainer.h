@@ -11,6 +11,7 @@
 #include "launch/evaluate/training_evaluator.h"
 #include "launch/session/run_lock.h"
 #include "launch/session/session.h"
+#include "launch/train/event_file.h"
 #include "launch/train/metrics_file.h"
 #include "launch/train/run_log.h"
 #include "launch/train/run_trace.h"
@@ -47,22 +48,27 @@ class Trainer {
 
   ExitCode train();
   void train_step();
-  bool update(const StepSums& sums, StepRecord& record);
+  bool update(const StepSums& sums, StepMetrics& record);
   void give_up_if_lost();
   void set_suspect_checkpoints_aside();
   void roll_back();
   void note_failure(const Error& error);
   bool anyone_signalled();
-  void finish_record(StepRecord& record, double seconds);
-  void share_decisions(StepRecord& record);
-  void look_for_slow_rank(StepRecord& record, double own_seconds);
-  void check_ranks_agree(const StepRecord& record);
+  void finish_record(StepMetrics& record, double seconds);
+  void share_decisions(StepMetrics& record);
+  void look_for_slow_rank(StepMetrics& record, double own_seconds);
+  void check_ranks_agree(const StepMetrics& record);
   void finish_folder();
   bool save_is_due() const;
   void save(bool must_succeed);
   void reserve_background_save();
   void finish_background_save();
   void note_save(const SaveResult& result, int64_t step, bool must_succeed, const std::string& time);
+  void name_best() const;
+  int64_t best_to_keep() const;
+  void judge();
+  void forget_unsaved_best();
+  bool is_out_of_patience() const;
   bool evaluation_is_due() const;
   void evaluate();
 
@@ -77,23 +83,28 @@ class Trainer {
   ProcessGrid& grid_ = session_.grid();
   OpenedModel& model_ = session_.model();
   std::map<std::string, std::string> tokenizer_files_;  // rank 0 only
-  std::optional<TokenStore> store_;
+  Corpus corpus_;
   std::unique_ptr<TrainingStep> training_;
   std::unique_ptr<TrainingEvaluator> evaluator_;  // null: nothing is asked for
+  std::optional<WatchedMetric> watched_;          // nothing: neither a best checkpoint nor early stopping is asked for
   std::optional<MetricsFile> metrics_;            // rank 0 only
   std::unique_ptr<BackgroundSave> background_;    // null: every save is waited for
+  std::optional<EventFile> events_;               // rank 0 only, where asked for
   std::vector<ResumePoint> resume_points_;
 
   TrainingState state_;
   SpikeGuard spike_guard_;
   SlowRanks slow_ranks_;
   bool roll_back_due_ = false;
-  int64_t rollbacks_ = 0;  // since the last checkpoint
+  int64_t rollbacks_ = 0;             // since the last checkpoint
+  std::vector<int64_t> memory_told_;  // memory_by_rank of the last record that had it
   Schedule schedule_;
   int64_t max_steps_ = 0;
   int64_t saved_step_ = 0;
   bool stop_requested_ = false;
   bool timed_save_due_ = false;
+  bool is_best_ = false;  // the step's evaluation was the best, and no checkpoint of it stands yet
+  BestSoFar best_before_;
   bool timed_evaluation_due_ = false;
   std::chrono::steady_clock::time_point last_save_;
   int64_t background_step_ = 0;      // of the save in flight

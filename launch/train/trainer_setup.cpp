@@ -83,6 +83,8 @@ void Trainer::lock_run_folder() {
 void Trainer::open_model_and_data() {
   // Cheap and telling: before anything is read that could take long.
   require_layout(config_, world_->size());
+  if (config_.checkpoint.best_metric || config_.train.early_stopping.patience)
+    watched_.emplace(config_.checkpoint.best_metric.value_or("validation.loss"), config_, training_sweep(config_));
   resume_points_ = find_resume_points(*world_, config_, session_.notice());
   session_.open_model(config_);
   require_tensor_parallel(model_.config, config_.parallel.tensor);
@@ -91,7 +93,7 @@ void Trainer::open_model_and_data() {
   agree(*world_, [&] {
     if (world_->rank() == 0) tokenizer_files_ = read_tokenizer_files(config_, model_.source.get());
   });
-  store_ = open_training_data(
+  corpus_ = open_training_data(
       *world_, config_, model_.config, session_.tokenizer(), [this](const std::string& text) { log_.notice(text); },
       session_.notice());
 }
@@ -99,7 +101,7 @@ void Trainer::open_model_and_data() {
 void Trainer::make_network() {
   session_.make_grid();
   agree(*grid_.world,
-        [&] { training_ = std::make_unique<TrainingStep>(backend(), grid_, model_.config, config_, *store_); });
+        [&] { training_ = std::make_unique<TrainingStep>(backend(), grid_, model_.config, config_, corpus_); });
   if (evaluates(config_.eval))
     agree(*grid_.world, [&] {
       evaluator_ = std::make_unique<TrainingEvaluator>(backend(), grid_, model_.config, config_, network().parameters(),
@@ -113,8 +115,9 @@ void Trainer::start_or_resume() {
     state_ = resumed->state;
     spike_guard_.set_window(state_.spike_window);
     saved_step_ = state_.step;
+    if (watched_ && state_.best.metric != watched_->name()) state_.best = {};  // another figure, or none, was watched
     log_.notice(fmt::format("resuming from {}", resumed->path));
-    const auto changes = data_changes(resumed->manifest, store_->sources(), session_.tokenizer());
+    const auto changes = data_changes(resumed->manifest, corpus_.files(), session_.tokenizer(), corpus_.template_hash);
     if (!changes.empty())
       log_.warning(fmt::format("the data changed since {}: {}; the run goes on behind sequence {} of what there is now",
                                resumed->path, fmt::join(changes, "; "), state_.sequences));
@@ -150,6 +153,7 @@ void Trainer::open_run_folder() {
     fs::remove(config_.output + "/ended", error);
     log_.open_file();
     metrics_.emplace(config_.output, state_.step);
+    if (config_.runtime.tensorboard) events_.emplace(config_.output, state_.step + 1);
   });
 }
 
@@ -163,8 +167,8 @@ std::string Trainer::describe_run() const {
                                    : name_of(model_.config.rope.type) + " rope",
       config_.data.sequence_length, shape.size(), shape.data, shape.context,
       shape.context == 1 ? "" : " in a " + describe_ring(shape), shape.tensor, config_.parallel.zero,
-      name_of(config_.runtime.dtype), describe_device(backend()) + describe_transport(grid_),
-      describe(loader().packing()), static_cast<double>(network().bytes()) / (1 << 20), network().memory_summary(),
+      name_of(config_.runtime.dtype), describe_device(backend()) + describe_transport(grid_), loader().describe(),
+      static_cast<double>(network().bytes()) / (1 << 20), network().memory_summary(),
       network().host_bytes() == 0
           ? ""
           : fmt::format("; {:.1f} MiB a rank in host memory", static_cast<double>(network().host_bytes()) / (1 << 20)));

@@ -43,6 +43,23 @@ TrainingState state_of(const Manifest& manifest, const std::string& path) {
     for (const Json& norm : *window)
       if (norm.is_number()) state.spike_window.push_back(norm.get<double>());
   state.evaluation_due = data.boolean_or("evaluation_due", false);
+  if (manifest.data.contains("best")) {
+    const JsonFields best(manifest.data["best"], source, "data.best.");
+    const auto number = [&](const char* key) -> std::optional<double> {
+      const auto found = manifest.data["best"].find(key);
+      return found != manifest.data["best"].end() && found->is_number() ? std::optional(found->get<double>())
+                                                                        : std::nullopt;
+    };
+    const std::string metric = manifest.data["best"].value("metric", Json()).is_string()
+                                   ? manifest.data["best"]["metric"].get<std::string>()
+                                   : "";
+    state.best = {metric,
+                  number("value"),
+                  best.integer_or("step", 0, 0),
+                  number("mark"),
+                  best.integer_or("without_gain", 0, 0),
+                  best.integer_or("judged_step", 0, 0)};
+  }
   return state;
 }
 
@@ -175,7 +192,7 @@ std::optional<ResumePoint> load_resume_point(const ProcessGrid& grid, const std:
 }
 
 std::vector<std::string> data_changes(const Manifest& manifest, const std::vector<FileContent>& sources,
-                                      const Tokenizer* tokenizer) {
+                                      const Tokenizer* tokenizer, const std::string& template_hash) {
   std::vector<std::string> changes;
   const Json before = manifest.data.value("sources", Json());
   if (!before.is_array()) return changes;  // a checkpoint of before
@@ -193,6 +210,9 @@ std::vector<std::string> data_changes(const Manifest& manifest, const std::vecto
   }
   const std::string ids = text(manifest.data, "tokenizer_hash"), now = tokenizer ? name_of_tokenizer(*tokenizer) : "";
   if (ids != now) changes.push_back(fmt::format("the tokenizer is another one (hash '{}', it was '{}')", now, ids));
+  // Checkpoints of before do not say; nor does one whose data had no conversations.
+  if (const std::string then = text(manifest.data, "chat_template_hash"); !then.empty() && then != template_hash)
+    changes.push_back(fmt::format("the chat template is another one (hash '{}', it was '{}')", template_hash, then));
   return changes;
 }
 
@@ -213,8 +233,8 @@ int64_t total_steps(const TrainSection& train, const TrainingState& state, int64
 }
 
 Manifest make_manifest(const RunConfig& config, const ModelConfig& model, const ProcessGrid& grid,
-                       const TrainingState& state, const std::vector<FileContent>& sources,
-                       const Tokenizer* tokenizer) {
+                       const TrainingState& state, const std::vector<FileContent>& sources, const Tokenizer* tokenizer,
+                       const std::string& template_hash) {
   Manifest manifest;
   manifest.step = state.step;
   manifest.layout = {{"data", grid.shape.data},
@@ -233,8 +253,18 @@ Manifest make_manifest(const RunConfig& config, const ModelConfig& model, const 
                    {"nonfinite_steps", state.nonfinite_steps},
                    {"sources", files}};
   if (tokenizer != nullptr) manifest.data["tokenizer_hash"] = name_of_tokenizer(*tokenizer);
+  if (!template_hash.empty()) manifest.data["chat_template_hash"] = template_hash;
   if (state.spikes > 0) manifest.data["spikes"] = state.spikes;
   if (!state.spike_window.empty()) manifest.data["spike_window"] = state.spike_window;
+  if (state.best.judged_step > 0) {
+    const auto number = [](const std::optional<double>& value) { return value ? Json(*value) : Json(); };
+    manifest.data["best"] = {{"metric", state.best.metric},
+                             {"value", number(state.best.value)},
+                             {"step", state.best.step},
+                             {"mark", number(state.best.mark)},
+                             {"without_gain", state.best.without_gain},
+                             {"judged_step", state.best.judged_step}};
+  }
   if (state.evaluation_due) manifest.data["evaluation_due"] = true;
   manifest.config = {{"run", to_json(config)}, {"model", Json::parse(write_model_config(model))}};
   return manifest;

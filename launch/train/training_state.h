@@ -9,6 +9,7 @@
 #include "data/checkpoint/checkpoint.h"
 #include "data/files/same_files.h"
 #include "launch/config/run_config.h"
+#include "launch/evaluate/watched_metric.h"
 #include "launch/session/opened_model.h"
 #include "model/network.h"
 
@@ -22,6 +23,7 @@ struct TrainingState {
   int64_t nonfinite_steps = 0;  // skipped in a row, up to now
   int64_t spikes = 0;           // likewise, for a loss that spiked
   std::vector<double> spike_window;
+  BestSoFar best;               // of the evaluations
   bool evaluation_due = false;  // after `step`, and not all of it done: a signal came
 };
 
@@ -34,9 +36,10 @@ struct ResumePoint {
 };
 
 // What the tokens of a run are made of: one line for each difference to what a checkpoint was trained on (a file with
-// other content, another list of files, another tokenizer). Files that only moved are the same.
+// other content, another list of files, another tokenizer, another chat template). Files that only moved are the same.
+// template_hash: empty where no template had a part.
 std::vector<std::string> data_changes(const Manifest& manifest, const std::vector<FileContent>& sources,
-                                      const Tokenizer* tokenizer);
+                                      const Tokenizer* tokenizer, const std::string& template_hash = "");
 
 // How many steps a run has in all: max_steps, or what is left of `epochs` behind `state`, by steps of `block`
 // sequences. Error 64 for more than kMostSteps, and for one_cycle whose warm-up takes all of them.
@@ -54,7 +57,8 @@ std::optional<ResumePoint> load_resume_point(const ProcessGrid& grid, const std:
 // Everything a checkpoint holds of `network`, this rank's part.
 std::vector<NamedShard> checkpoint_shards(Network& network, const ProcessGrid& grid);
 Manifest make_manifest(const RunConfig& config, const ModelConfig& model, const ProcessGrid& grid,
-                       const TrainingState& state, const std::vector<FileContent>& sources, const Tokenizer* tokenizer);
+                       const TrainingState& state, const std::vector<FileContent>& sources, const Tokenizer* tokenizer,
+                       const std::string& template_hash = "");
 
 std::string checkpoints_folder(const RunConfig& config);
 

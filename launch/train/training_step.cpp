@@ -46,8 +46,8 @@ NetworkOptions network_options_of(const RunConfig& config) {
   return options;
 }
 
-TokenStore open_training_data(Communicator& world, const RunConfig& config, const ModelConfig& model,
-                              const Tokenizer* tokenizer, const Notice& say, const Notice& warn) {
+Corpus open_training_data(Communicator& world, const RunConfig& config, const ModelConfig& model,
+                          const Tokenizer* tokenizer, const Notice& say, const Notice& warn) {
   std::optional<uint32_t> end_of_document;
   if (tokenizer != nullptr) end_of_document = tokenizer->eos();
   if (!end_of_document && !model.eos_token_id.empty())
@@ -55,19 +55,31 @@ TokenStore open_training_data(Communicator& world, const RunConfig& config, cons
   if (tokenizer != nullptr && !end_of_document)
     warn("no end-of-document token is put behind texts: none is named in " + tokenizer->end_search() + ", beside " +
          tokenizer->path() + ", nor in the model's configuration, name one in tokenizer_config.json");
-  std::vector<std::string> paths;
-  for (const DataSource& source : config.data.train) paths.push_back(source.path);
   const auto chat = ChatTemplate::open(config.data.chat_template, tokenizer);
-  return TokenStore::open(world, paths, tokenizer, end_of_document, model.vocab_size, config.output, say,
-                          {chat.get(), config.data.train_on}, warn);
+  Corpus corpus;
+  corpus.by_weight = config.data.by_weight();
+  corpus.by_name = config.data.by_name();
+  for (const DataSource& source : config.data.train) {
+    corpus.sources.push_back({source.name_or_path(), source.weight.value_or(1),
+                              TokenStore::open(world, {source.path}, tokenizer, end_of_document, model.vocab_size,
+                                               config.output, say, {chat.get(), config.data.train_on}, warn)});
+    const TokenStore& tokens = corpus.sources.back().tokens;
+    const std::string& name = corpus.sources.back().name;
+    say(fmt::format("{}: {} documents, {} of {} tokens are trained", name, tokens.documents(), tokens.targets(),
+                    tokens.token_count()));
+    if (tokens.targets() == 0)
+      warn(fmt::format("nothing of {} is trained: every token of its rows is masked or the first of its row", name));
+  }
+  if (corpus.has_conversations()) corpus.template_hash = fmt::format("{:016x}", chat->hash());
+  return corpus;
 }
 
 TrainingStep::TrainingStep(Backend& backend, ProcessGrid& grid, const ModelConfig& model, const RunConfig& config,
-                           const TokenStore& store)
+                           const Corpus& corpus)
     : backend_(checked(backend, config)),
       grid_(grid),
       config_(config),
-      loader_(store, batches_of(config, grid)),
+      loader_(corpus, batches_of(config, grid)),
       network_(backend, grid, model, network_options_of(config)),
       sharded_(network_.layout(), grid.cp_rank, config.train.micro_batch_size) {
   network_.transformer().set_rotation(model, config.data.sequence_length);

@@ -6,16 +6,17 @@
 #include <optional>
 
 #include "data/corpus/batch_loader.h"
-#include "data/corpus/token_store.h"
+#include "data/corpus/corpus.h"
 #include "launch/config/run_config.h"
 #include "launch/session/opened_model.h"
 #include "model/gradient_step.h"
 
 namespace carillon {
 
-// The run's training tokens. `say` hears what is read, `warn` what is wrong with it. Collective.
-TokenStore open_training_data(Communicator& world, const RunConfig& config, const ModelConfig& model,
-                              const Tokenizer* tokenizer, const Notice& say, const Notice& warn);
+// The run's training tokens. `say` hears what is read and how much of it is trained, `warn` what is wrong with it, a
+// source that trains nothing among it. Collective.
+Corpus open_training_data(Communicator& world, const RunConfig& config, const ModelConfig& model,
+                          const Tokenizer* tokenizer, const Notice& say, const Notice& warn);
 
 // What the run's network is built from: `train` makes it, `plan` measures it.
 NetworkOptions network_options_of(const RunConfig& config);
@@ -25,7 +26,7 @@ class TrainingStep {
   // All memory of the steps; weights are to be loaded or drawn. Collective in nothing; everything given must outlive
   // it. Errors as Network's, and 64 for train.offload on a backend whose memory is the host's.
   TrainingStep(Backend& backend, ProcessGrid& grid, const ModelConfig& model, const RunConfig& config,
-               const TokenStore& store);
+               const Corpus& corpus);
 
   // Weights from `model`'s source, or by the seed without one. Collective.
   void start_fresh(OpenedModel& model, const Notice& notice);
