@@ -25,8 +25,6 @@ WatchedMetric::WatchedMetric(const std::string& metric, const RunConfig& run, co
   if (task == sweep.tasks.end())
     fail(ExitCode::kUsage, "{} names no task of eval.tasks, {}, {}", printable(metric), kWhere,
          task_ == "validation" ? "add {task: perplexity}, which reads data.validation" : "use the name of one");
-  if (task->value("data", Json()).is_null() && (*task)["task"] == "perplexity" && run.data.validation.empty())
-    fail(ExitCode::kUsage, "{} needs data to be measured on, {}, set data.validation", printable(metric), kWhere);
   task_ = (*task)["name"].get<std::string>();
   rope_ = sweep.rope.items().begin().key();
   length_ = *std::max_element(sweep.lengths.begin(), sweep.lengths.end());

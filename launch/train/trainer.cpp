@@ -30,8 +30,8 @@ double seconds_since_epoch() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-// What TensorBoard is shown of a step, and of an evaluation's record: its numbers by task, and by length and rope
-// setting where those are not the only ones a reader would take for granted.
+// What TensorBoard is shown of a step, and of an evaluation's record: its numbers by task, metric and length, and by
+// rope setting where that is not the run's own.
 using Scalars = std::vector<std::pair<std::string, double>>;
 Scalars scalars_of(const StepMetrics& record) {
   Scalars scalars{{"train/loss", record.loss.value_or(NAN)},
@@ -49,7 +49,8 @@ Scalars scalars_of(const StepMetrics& record) {
 Scalars scalars_of(const Json& evaluation) {
   Scalars scalars;
   const std::string rope = evaluation.value("rope_name", "own");
-  for (const auto& [name, value] : evaluation.value("metrics", Json::object()).items())
+  const Json metrics = evaluation.value("metrics", Json::object());
+  for (const auto& [name, value] : metrics.items())
     if (value.is_number())
       scalars.emplace_back(fmt::format("eval/{}/{}/{}{}", evaluation.value("task", ""), name,
                                        evaluation.value("length", int64_t{0}), rope == "own" ? "" : "/" + rope),

@@ -75,8 +75,8 @@ TEST(Mixture, WeightsAreTheDecimalsTheyWereWrittenAs) {
   EXPECT_EQ(shares({3, 1.5}), (std::vector<int64_t>{2, 1}));
   EXPECT_EQ(shares({1e-8, 1}), (std::vector<int64_t>{1, 100000000}));
   EXPECT_EQ(shares({123, 1e3}), (std::vector<int64_t>{123, 1000}));
-  EXPECT_EQ(shares({0.3333333333333333, 0.6666666666666666}),
-            (std::vector<int64_t>{3333333333333333, 6666666666666666}));
+  EXPECT_EQ(shares({0.3333333333333333, 0.6666666666666666}), (std::vector<int64_t>{1, 2}));
+  EXPECT_EQ(shares({0.1234567890123, 1}), (std::vector<int64_t>{1234567890123, 10000000000000})) << "every digit";
   EXPECT_EQ(shares({5e-324}), (std::vector<int64_t>{1}));
   for (const auto& weights : {std::vector<double>{1e-300, 1}, {1e17, 0.01}, {0.12345678901234567, 100}})
     EXPECT_THROW(shares(weights), Error);

@@ -98,7 +98,7 @@ TEST_F(SameFiles, TextsAreComparedToo) {
 }
 
 // A file that was written to since, or replaced by one of the same size and time.
-TEST(SameFiles, AChangeSinceIsSeen) {
+TEST(FileContent, AChangeSinceIsSeen) {
   const TemporaryFolder folder;
   const std::string path = folder.write("a", "some bytes");
   const FileContent content = agree_on_content(*solo_communicator("world"), {path})[0];
