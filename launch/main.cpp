@@ -4,6 +4,7 @@
 
 #include "launch/commands/command_line.h"
 #include "launch/commands/foreign_exceptions.h"
+#include "launch/config/early_patience.h"
 #include "launch/session/same_inputs.h"
 #include "launch/session/signals.h"
 #include "launch/session/standard_streams.h"
@@ -54,6 +55,7 @@ int main(int count, char** arguments) {
   carillon::reserve_standard_descriptors();
   carillon::register_library_exceptions();
   try {
+    carillon::set_patience_early(count, arguments);
     carillon::Program program;
     return carillon::run(program, count, arguments);
   } catch (...) {

@@ -1,5 +1,7 @@
 #include "model/transformer.h"
 
+#include "runtime/progress.h"
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -220,6 +222,7 @@ void Transformer::forward_layers() {
   embedding_parallel_forward(backend_, embedded, batch_.tokens, parameters_.embedding.weight, shards_.vocabulary.begin);
   if (config_.embedding_multiplier != 1) backend_.scale(input, rounded(config_.embedding_multiplier));
   for (int64_t index = 0; index < layers; ++index) {
+    moved();
     attention_forward(index, /*attend=*/true);
     if (offload_) offload_->save(index);
     attention_output(index);
@@ -272,6 +275,7 @@ void Transformer::forward_backward(const MicroBatch& batch, bool accumulate,
   const int64_t layers = static_cast<int64_t>(activations_.layers.size());
   if (layer_done) layer_done(layers);
   for (int64_t index = layers - 1; index >= 0; --index) {
+    moved();
     if (offload_) offload_->need(index);
     if (options_.recompute != Recompute::kNone) {
       attention_forward(index, /*attend=*/options_.recompute == Recompute::kFull);

@@ -24,6 +24,7 @@ constexpr std::pair<InjectedFault, std::string_view> kNames[] = {
     {InjectedFault::kCollectiveNotAwaited, "collective_not_awaited"},
     {InjectedFault::kGradientsNotAwaited, "gradients_not_awaited"},
     {InjectedFault::kCopyNotAwaited, "copy_not_awaited"},
+    {InjectedFault::kReplicaBitFlipped, "replica_bit_flipped"},
     {InjectedFault::kCacheRankForgotten, "cache_rank_forgotten"},
     {InjectedFault::kAdapterScaleDoubled, "adapter_scale_doubled"},
     {InjectedFault::kAdapterDropoutByRank, "adapter_dropout_by_rank"},

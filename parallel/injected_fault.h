@@ -26,6 +26,7 @@ enum class InjectedFault : int {
   kCollectiveNotAwaited,         // collective_not_awaited: the same of a collective that was started
   kGradientsNotAwaited,          // gradients_not_awaited: a step begins before its gradients are reduced
   kCopyNotAwaited,               // copy_not_awaited: a device's queue does not wait for copies from and to host memory
+  kReplicaBitFlipped,            // replica_bit_flipped: a bit of the last rank's copy of a weight, before a checkpoint
   kCacheRankForgotten,           // cache_rank_forgotten: generation leaves out the last context rank's keys
   kAdapterScaleDoubled,          // adapter_scale_doubled: an adapter adds twice what it should
   kAdapterDropoutByRank,         // adapter_dropout_by_rank: every rank drops other elements of an adapter's input

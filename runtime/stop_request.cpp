@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "runtime/error.h"
+#include "runtime/progress.h"
 
 namespace carillon {
 namespace {
@@ -16,6 +17,7 @@ bool stop_requested() noexcept { return wanted_.load(std::memory_order_relaxed);
 void request_stop(bool wanted) noexcept { wanted_.store(wanted, std::memory_order_relaxed); }
 
 void stop_point(const char* doing) {
+  moved();
   if (stop_requested())
     fail(ExitCode::kStopped, "stopped by a signal while {}, nothing is lost, the same command does it again", doing);
 }

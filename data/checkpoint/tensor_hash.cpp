@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "runtime/check.h"
+#include "runtime/progress.h"
 
 namespace carillon {
 namespace {
@@ -63,6 +64,7 @@ uint64_t hash_rectangle(const std::string& name, const Rectangle& rectangle, con
   CHECK(element_bytes == 1 || element_bytes == 2 || element_bytes == 4 || element_bytes == 8, "element size",
         element_bytes);
   if (rectangle.empty()) return 0;
+  moved();
   const uint64_t seed = XXH3_64bits(name.data(), name.size());
   // Runs along the last dim, or all in one where the rectangle has every column; all dims before are walked as one
   // counter.

@@ -15,6 +15,7 @@
 #include "data/files/output_file.h"
 #include "data/files/posix_file.h"
 #include "runtime/error.h"
+#include "runtime/progress.h"
 #include "runtime/stop_request.h"
 
 namespace carillon {
@@ -274,6 +275,7 @@ void TokenStore::verify_bytes(int64_t begin, int64_t end) const {
     const auto number = static_cast<size_t>(block);
     if (verified_[number]) continue;
     const std::byte* data = file_.bytes().data() + sizeof(Header) + block * kBlock;
+    moved();
     if (XXH3_64bits(data, static_cast<size_t>(std::min(kBlock, body - block * kBlock))) != hashes_[number]) {
       unlink(file_.path().c_str());
       fail(ExitCode::kBadInput,

@@ -11,6 +11,7 @@
 #include "data/tokenizer/word_cache.h"
 #include "runtime/check.h"
 #include "runtime/json_fields.h"
+#include "runtime/progress.h"
 
 namespace carillon {
 // Words repeat: of natural text all but a few in a hundred are found here. Both bounds only limit memory (about 20 MB).
@@ -161,6 +162,7 @@ void HuggingFaceTokenizer::read_post_processor(const nlohmann::json& description
 }
 
 void HuggingFaceTokenizer::encode_piece(std::string_view piece, Pieces& pieces, std::vector<uint32_t>& ids) const {
+  moved();
   if (piece.size() > Pieces::kLongest) return model_->encode(piece, ids);
   const auto known = pieces.ids.find(piece);
   if (known != pieces.ids.end()) {

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "launch/session/standard_streams.h"
+#include "parallel/watch/siblings.h"
+#include "runtime/progress.h"
 #include "runtime/text.h"
 
 namespace carillon {
@@ -16,9 +18,13 @@ constexpr double kSecondsToFailTogether = 2.0;
 
 Program::Program() {
   if (!started_under_mpi()) return;
+  const Launched launched = launched_as();
+  share_progress(launched.rank, launched.ranks, launched.job);
+  watch_ = std::make_unique<RankWatch>();
   mpi_ = std::make_unique<MpiEnvironment>();
   rank_ = mpi_->rank();
   ranks_ = mpi_->size();
+  watch_->connect(*mpi_->world());
 }
 
 Program::~Program() = default;
@@ -58,6 +64,7 @@ int Program::leave_with_error(int code, const std::string& message) {
     // One write, so that lines of several ranks do not mix.
     write_to_screen(error_text(message, together ? "" : " [rank " + std::to_string(rank_) + "]"));
   }
+  RankWatch::expect_exit();
   if (!together) mpi_->abort(code);
   return code;
 }

@@ -8,6 +8,7 @@
 
 #include "parallel/transport/communicator.h"
 #include "parallel/transport/mpi_environment.h"
+#include "parallel/watch/rank_watch.h"
 
 namespace carillon {
 
@@ -35,6 +36,7 @@ class Program {
   int leave_with_error(int code, const std::string& message);
 
  private:
+  std::unique_ptr<RankWatch> watch_;  // before MPI starts until after it ended
   std::unique_ptr<MpiEnvironment> mpi_;
   int rank_ = 0;
   int ranks_ = 1;

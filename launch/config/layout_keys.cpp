@@ -106,6 +106,14 @@ void declare_runtime(Schema& schema, RuntimeSection& runtime) {
       .may_change()
       .habits({"instruction_set", "cpu_isa"});
   schema
+      .duration(
+          "runtime.patience", runtime.patience,
+          "How long a rank may stand still (stopped, spinning, lost) before the job ends with exit code 75; 0: for "
+          "ever. A slow one moves.")
+      .at_least(0)
+      .may_change()
+      .habits({"timeout", "nccl_timeout", "ddp_timeout", "distributed_timeout", "watchdog_timeout"});
+  schema
       .text("runtime.trace", runtime.trace,
             "A file of every operation, hop and wait by rank, for Perfetto or chrome://tracing. Some 100 kB a step.")
       .may_change()

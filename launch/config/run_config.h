@@ -130,6 +130,7 @@ struct RuntimeSection {
   std::optional<int64_t> threads;
   std::string attention = "auto";
   std::string isa = "auto";  // as BackendOptions::instruction_set
+  double patience = 1800;    // seconds; 0: for ever
   std::optional<std::string> trace;
   bool tensorboard = false;
   bool profile = false;  // --profile; no key

@@ -75,6 +75,7 @@ std::optional<double> parse_duration(std::string_view text) {
   double seconds = 0;
   double previous_unit = std::numeric_limits<double>::infinity();
   if (text.empty()) return std::nullopt;
+  if (text == "0") return 0;  // of any unit
   while (!text.empty()) {
     const size_t length = std::min(text.find_first_not_of("0123456789."), text.size() - 1);
     const std::optional<double> count = parse_number(text.substr(0, length));

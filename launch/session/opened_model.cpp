@@ -8,11 +8,13 @@
 #include "launch/session/run_checks.h"
 #include "launch/session/same_inputs.h"
 #include "runtime/foreign_error.h"
+#include "runtime/progress.h"
 #include "runtime/stop_request.h"
 
 namespace carillon {
 
 OpenedModel open_model(Communicator& world, const std::string& path, const Json& rope, const Notice& notice) {
+  const Activity activity("opening the model");
   OpenedModel model;
   // One rank finds the checkpoint that is meant and verifies it; all read that one.
   std::string resolved;
@@ -52,6 +54,7 @@ OpenedModel open_run_model(Communicator& world, const RunConfig& config, const N
 
 void load_weights(Communicator& world, Backend& backend, ModelSource& source, Parameters& parameters,
                   const Notice& notice) {
+  const Activity activity("loading the model");
   agree(world, [&] {
     stop_point("loading a model");
     const WorkingOn here(source.path());

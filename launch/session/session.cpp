@@ -1,10 +1,13 @@
 #include "launch/session/session.h"
 
+#include "runtime/progress.h"
+
 namespace carillon {
 
 Session::Session(std::unique_ptr<Communicator> world, const ParallelSection& parallel, const RuntimeSection& runtime,
                  Notice notice)
     : world_(std::move(world)), parallel_(parallel), runtime_(runtime), notice_(std::move(notice)) {
+  set_patience(runtime_.patience);
   (void)grid_shape(parallel_, world_->size());
   nodes_ = map_nodes(*world_);
 }

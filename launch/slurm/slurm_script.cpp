@@ -98,7 +98,7 @@ std::string slurm_script(const SlurmSection& slurm, const std::string& command, 
     text += fmt::format("mpirun --map-by \"slot:PE=${{SLURM_CPUS_PER_TASK:-1}}\" --bind-to core \"$carillon\" {} &\n",
                         words);
   else
-    text += fmt::format("srun --mpi=pmix --cpu-bind=cores \"$carillon\" {} &\n", words);
+    text += fmt::format("srun --mpi=pmix --kill-on-bad-exit=1 --cpu-bind=cores \"$carillon\" {} &\n", words);
   text +=
       "job=$!\n"
       "# The ranks finish their step, write a checkpoint and leave with 85; preemption may send TERM alone.\n"

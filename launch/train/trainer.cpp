@@ -11,7 +11,9 @@
 #include "data/files/posix_file.h"
 #include "launch/report/report.h"
 #include "launch/session/signals.h"
+#include "launch/train/replica_check.h"
 #include "parallel/transport/wait_time.h"
+#include "runtime/progress.h"
 #include "runtime/stop_request.h"
 
 namespace carillon {
@@ -140,6 +142,7 @@ void Trainer::finish_folder() {
 
 void Trainer::train_step() {
   const Clock::time_point begin = Clock::now();
+  const Activity activity("a training step");
   const double waited = WaitTime::seconds();
   for (Communicator* axis : {grid_.dp.get(), grid_.cp.get(), grid_.tp.get(), grid_.dp_cp.get()}) axis->reset_traffic();
   StepMetrics record;
@@ -321,6 +324,8 @@ void Trainer::check_ranks_agree(const StepMetrics& record) {
   int64_t ends[] = {static_cast<int64_t>(fingerprint >> 1), -static_cast<int64_t>(fingerprint >> 1)};
   grid_.world->all_reduce(Tensor(ends, DType::kInt64, {2}), Reduction::kMax);
   CHECK(ends[0] == -ends[1], "the ranks disagree about this step's loss, norm or position", record.step);
+  for (const auto* axis : {&grid_.dp, &grid_.cp, &grid_.tp, &grid_.dp_cp, &grid_.kv_replicas})
+    (*axis)->compare_histories();
 }
 
 bool Trainer::evaluation_is_due() const {
@@ -329,6 +334,7 @@ bool Trainer::evaluation_is_due() const {
 
 void Trainer::evaluate() {
   const TraceSpan span("evaluation");
+  const Activity activity("an evaluation");
   timed_evaluation_due_ = false;
   const auto stop = [this] { return stop_requested_ = anyone_signalled(); };
   state_.evaluation_due = !evaluator_->run(
@@ -385,9 +391,12 @@ bool Trainer::save_is_due() const {
 
 void Trainer::save(bool must_succeed) {
   const TraceSpan span("checkpoint");
+  const Activity activity("a checkpoint");
   finish_background_save();
   if (must_succeed && saved_step_ == state_.step) return;
   const Clock::time_point begin = Clock::now();
+  const std::vector<NamedShard> shards = checkpoint_shards(network(), grid_);
+  require_equal_replicas(grid_, shards);
   state_.spike_window = spike_guard_.window();
   Manifest manifest = make_manifest(config_, model_.config, grid_, state_, corpus_.files(), session_.tokenizer(),
                                     corpus_.template_hash);
@@ -399,15 +408,14 @@ void Trainer::save(bool must_succeed) {
   timed_save_due_ = false;
   if (background_ && !must_succeed) {
     background_step_ = state_.step;
-    const SaveResult begun = background_->begin(std::move(manifest), checkpoint_shards(network(), grid_), sync_records);
+    const SaveResult begun = background_->begin(std::move(manifest), shards, sync_records);
     background_seconds_ = seconds_since(begin);
     if (!background_->in_flight()) note_save(begun, state_.step, false, "");
     return;
   }
   agree(*grid_.world, sync_records);
-  const SaveResult result =
-      save_checkpoint(*grid_.world, checkpoints_folder(config_), std::move(manifest),
-                      checkpoint_shards(network(), grid_), config_.checkpoint.keep, best_to_keep());
+  const SaveResult result = save_checkpoint(*grid_.world, checkpoints_folder(config_), std::move(manifest), shards,
+                                            config_.checkpoint.keep, best_to_keep());
   last_save_ = Clock::now();
   note_save(result, state_.step, must_succeed, fmt::format("{:.1f} s", seconds_since(begin)));
 }
@@ -426,6 +434,7 @@ void Trainer::reserve_background_save() {
 void Trainer::finish_background_save() {
   if (!background_ || !background_->in_flight()) return;
   const TraceSpan span("checkpoint");
+  const Activity activity("a checkpoint");
   const Clock::time_point begin = Clock::now();
   const SaveResult result = background_->finish(best_to_keep());
   background_seconds_ += seconds_since(begin);

@@ -6,6 +6,7 @@
 
 #include "data/corpus/token_file.h"
 #include "runtime/json_fields.h"
+#include "runtime/progress.h"
 
 namespace carillon {
 namespace {
@@ -174,6 +175,7 @@ void prefer_masters(const Manifest& manifest, std::vector<NamedShard>& shards) {
 
 std::optional<ResumePoint> load_resume_point(const ProcessGrid& grid, const std::vector<ResumePoint>& points,
                                              Network& network, const Notice& notice) {
+  const Activity activity("loading a checkpoint");
   const std::vector<NamedShard> shards = checkpoint_shards(network, grid);
   for (size_t i = 0; i < points.size(); ++i) {
     std::vector<NamedShard> wanted = shards;

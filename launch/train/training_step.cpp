@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "launch/session/ranks.h"
+#include "runtime/progress.h"
 #include "runtime/trace.h"
 
 namespace carillon {
@@ -48,6 +49,7 @@ NetworkOptions network_options_of(const RunConfig& config) {
 
 Corpus open_training_data(Communicator& world, const RunConfig& config, const ModelConfig& model,
                           const Tokenizer* tokenizer, const Notice& say, const Notice& warn) {
+  const Activity activity("reading data");
   std::optional<uint32_t> end_of_document;
   if (tokenizer != nullptr) end_of_document = tokenizer->eos();
   if (!end_of_document && !model.eos_token_id.empty())

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "parallel/shard.h"
+#include "parallel/watch/rank_watch.h"
 #include "runtime/foreign_error.h"
 
 namespace carillon {
@@ -32,6 +33,40 @@ void Communicator::count_exchange(int64_t sent_bytes, Kind kind) {
   Traffic::Count& count = kind == Kind::kShift ? traffic_.shift : traffic_.message;
   count.calls += 1;
   count.bytes += sent_bytes;
+}
+
+void Communicator::note(const char* what, int64_t count, DType dtype, uint64_t detail) {
+  uint64_t x = history_ + 0x9E3779B97F4A7C15;
+  for (const char* letter = what; *letter != '\0'; ++letter)
+    x = (x ^ static_cast<unsigned char>(*letter)) * 0x100000001b3;
+  for (const uint64_t word : {static_cast<uint64_t>(count), static_cast<uint64_t>(dtype), detail}) {
+    x = (x ^ word) * 0xFF51AFD7ED558CCD;
+    x ^= x >> 32;
+  }
+  history_ = x;
+}
+
+uint64_t Communicator::detail_of(const std::vector<int64_t>& counts) {
+  uint64_t x = counts.size();
+  for (const int64_t count : counts) x = (x ^ static_cast<uint64_t>(count)) * 0x100000001b3 + (x >> 29);
+  return x;
+}
+
+void Communicator::histories_differ(int other) const {
+  throw InternalError(
+      fmt::format("ranks {} and {} of group {} have called different collectives, between the ranks of "
+                  "this group, report this with the histories below (the last operations, newest last)\n{}",
+                  rank(), other, name(), histories_of_machine()));
+}
+
+void Communicator::compare_histories() {
+  if (size() == 1) return;
+  auto mine = static_cast<int64_t>(history_);
+  std::vector<int64_t> all(static_cast<size_t>(size()));
+  all_gather(Tensor::of(all, {size()}), Tensor(&mine, DType::kInt64, {1}));
+  for (int r = 0; r < size(); ++r)
+    if (all[static_cast<size_t>(r)] != mine) histories_differ(r);
+  look_for_strays();
 }
 
 std::unique_ptr<Communicator::Transfer> Communicator::finished() {

@@ -108,6 +108,13 @@ class Communicator {
   // A new group of the ranks that give the same color, ordered by key; every rank of this one calls it.
   virtual std::unique_ptr<Communicator> split(int color, int key, std::string name) = 0;
 
+  // Compares what this rank and the others of the group have called since it was made: which collectives, in which
+  // order, with which counts and types. Collective, a few microseconds; once a step it costs nothing that is seen, and
+  // a rank that has left one out, or called another, is found in the step in which it did. Also looks for messages that
+  // nobody has asked for. InternalError with the histories of both (parallel/watch/rank_watch.h). Over MPI every small
+  // collective compares as well, and knows at once.
+  void compare_histories();
+
   const Traffic& traffic() const { return traffic_; }
   void reset_traffic() { traffic_ = {}; }
 
@@ -130,6 +137,12 @@ class Communicator {
   }
 
  protected:
+  // A collective is about to begin; `detail`: what else must agree (a root, the ranks' counts).
+  void note(const char* what, int64_t count, DType dtype, uint64_t detail = 0);
+  static uint64_t detail_of(const std::vector<int64_t>& counts);
+  uint64_t history() const { return history_; }
+  [[noreturn]] void histories_differ(int other) const;
+  virtual void look_for_strays() {}
   std::vector<int64_t> even(int64_t rows) const { return std::vector<int64_t>(static_cast<size_t>(size()), rows); }
   // What a rank sends in the algorithms that send least: an all-reduce is a reduce-scatter and an all-gather of even
   // shares; a broadcast is one copy for each other rank, from the root.
@@ -139,6 +152,9 @@ class Communicator {
   void count_broadcast(int64_t bytes, int root);
   void count_exchange(int64_t sent_bytes, Kind kind);
   Traffic traffic_;
+
+ private:
+  uint64_t history_ = 0;  // of the calls, mixed in their order
 };
 
 // The group of this rank alone: every operation is a copy or nothing.

@@ -36,6 +36,7 @@ class DeviceCommunicator : public Communicator {
 
   void broadcast(Tensor x, int root) override {
     CHECK(x.packed(), "broadcast of a tensor with gaps", describe(x));
+    note("broadcast", x.count(), x.dtype(), static_cast<uint64_t>(root));
     count_broadcast(static_cast<int64_t>(x.bytes()), root);
     if (!on_device(x)) return host_->broadcast(x, root);
     if (transport_) transport_->broadcast(x, root);
@@ -99,18 +100,21 @@ class DeviceCommunicator : public Communicator {
   // Checks and counts, wherever the tensors lie.
   void admit_all_reduce(Tensor x) {
     CHECK(x.packed(), "all_reduce of a tensor with gaps", describe(x));
+    note("all_reduce", x.count(), x.dtype());
     count_all_reduce(x.count(), static_cast<int64_t>(size_of(x.dtype())));
   }
   void admit_all_gather(Tensor y, Tensor x, const std::vector<int64_t>& counts) {
     CHECK(y.packed() && x.packed() && y.dtype() == x.dtype() && x.size(0) == counts[static_cast<size_t>(rank())] &&
               y.size(0) == std::accumulate(counts.begin(), counts.end(), int64_t{0}),
           "all_gather shapes", describe(y), describe(x));
+    note("all_gather", y.count(), y.dtype(), detail_of(counts));
     count_all_gather(static_cast<int64_t>(x.bytes()));
   }
   void admit_reduce_scatter(Tensor y, Tensor x, const std::vector<int64_t>& counts) {
     CHECK(y.packed() && x.packed() && y.dtype() == x.dtype() && y.size(0) == counts[static_cast<size_t>(rank())] &&
               x.size(0) == std::accumulate(counts.begin(), counts.end(), int64_t{0}),
           "reduce_scatter shapes", describe(y), describe(x));
+    note("reduce_scatter", x.count(), x.dtype(), detail_of(counts));
     count_reduce_scatter(static_cast<int64_t>(x.bytes()), static_cast<int64_t>(y.bytes()));
   }
   // Whether the tensors lie in the device's memory: all that hold anything must agree.

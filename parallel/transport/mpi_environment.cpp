@@ -8,6 +8,7 @@
 #include <string>
 
 #include "parallel/transport/mpi_communicator.h"
+#include "runtime/progress.h"
 
 namespace carillon {
 
@@ -24,6 +25,7 @@ struct MpiEnvironment::State {
 };
 
 MpiEnvironment::MpiEnvironment() : state_(std::make_unique<State>()) {
+  const Operation starting(Operation::Kind::kWait, "MPI_Init", "world");
   int provided = 0;
   if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
     fail(ExitCode::kLostPeer, "MPI does not start, in MPI_Init, check the launcher");
@@ -32,6 +34,8 @@ MpiEnvironment::MpiEnvironment() : state_(std::make_unique<State>()) {
 }
 
 MpiEnvironment::~MpiEnvironment() {
+  const Activity ending("the end");
+  const Operation operation(Operation::Kind::kWait, "MPI_Finalize", "world");
   MPI_Comm_free(&state_->leaving);
   MPI_Finalize();
 }

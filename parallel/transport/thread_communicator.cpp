@@ -107,6 +107,7 @@ class ThreadCommunicator : public Communicator {
 
   void all_reduce(Tensor x, Reduction reduction) override {
     CHECK(x.packed(), "all_reduce of a tensor with gaps", describe(x));
+    note("all_reduce", x.count(), x.dtype(), static_cast<uint64_t>(reduction));
     count_all_reduce(x.count(), static_cast<int64_t>(size_of(x.dtype())));
     const std::vector<const void*> parts = show(x.raw());
     std::vector<char> result(x.bytes());
@@ -118,6 +119,7 @@ class ThreadCommunicator : public Communicator {
   void all_gather(Tensor y, Tensor x, const std::vector<int64_t>& counts) override {
     CHECK(y.packed() && x.packed() && x.size(0) == counts[static_cast<size_t>(rank_)], "all_gather shapes", describe(y),
           describe(x));
+    note("all_gather", y.count(), y.dtype(), detail_of(counts));
     count_all_gather(static_cast<int64_t>(x.bytes()));
     const std::vector<const void*> parts = show(x.raw());
     int64_t row = 0;
@@ -134,6 +136,7 @@ class ThreadCommunicator : public Communicator {
   void reduce_scatter(Tensor y, Tensor x, const std::vector<int64_t>& counts) override {
     CHECK(y.packed() && x.packed() && y.size(0) == counts[static_cast<size_t>(rank_)], "reduce_scatter shapes",
           describe(y), describe(x));
+    note("reduce_scatter", x.count(), x.dtype(), detail_of(counts));
     count_reduce_scatter(static_cast<int64_t>(x.bytes()), static_cast<int64_t>(y.bytes()));
     std::vector<const void*> parts = show(x.raw());
     int64_t row = 0;
@@ -147,6 +150,7 @@ class ThreadCommunicator : public Communicator {
   }
 
   void broadcast(Tensor x, int root) override {
+    note("broadcast", x.count(), x.dtype(), static_cast<uint64_t>(root));
     count_broadcast(static_cast<int64_t>(x.bytes()), root);
     const std::vector<const void*> parts = show(x.raw());
     if (rank_ != root && x.bytes() > 0) std::memcpy(x.raw(), parts[static_cast<size_t>(root)], x.bytes());

@@ -1,0 +1,112 @@
+"""runtime.patience: a rank that does not move ends the job with 75 on all ranks; one that is slow does not; and replicas
+that have drifted apart are found before a checkpoint. Places and kinds beyond these: tests/reliability, R14 and R19.
+
+Times: what must be noticed is noticed after two seconds of the watch's own clock, which a busy machine stretches; how
+long a test may take in all is bounded generously and not asserted on.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import black_box as bb
+
+LIMIT = 240  # seconds after which a command counts as hanging
+
+
+def run(ranks, *arguments, **environment):
+    return bb.run(ranks, *arguments, timeout=LIMIT, expect=None, environment={key: str(value) for key, value in environment.items()})
+
+
+class Patience(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.scratch = tempfile.TemporaryDirectory()
+        cls.folder = pathlib.Path(cls.scratch.name)
+        os.environ["CARILLON_CACHE"] = str(cls.folder / "cache")
+        cls.config = bb.tiny_run(cls.folder)
+        bb.run(1, "train", cls.config, f"output={cls.folder}/whole", "train.max_steps=2")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.scratch.cleanup()
+
+    def train(self, name, *more, ranks=2, **environment):
+        return run(ranks, "train", self.config, f"output={self.folder}/{name}", "train.max_steps=4", *more, **environment)
+
+    def must_end(self, done, *words, code=75):
+        self.assertEqual(done.returncode, code, done.stderr[-3000:])
+        line = next((line for line in done.stderr.splitlines() if line.startswith("carillon: error: ")), None)
+        self.assertIsNotNone(line, done.stderr[-3000:])
+        for word in words:
+            self.assertIn(word, line)
+
+    def test_a_stopped_rank(self):
+        done = self.train("stopped", "runtime.patience=2s", CARILLON_TEST_HANG="stop@a training step:1")
+        self.must_end(done, "rank 1 has not moved", "stopped by a signal", os.uname().nodename, "at a training step")
+        self.assertIn("operation", done.stderr)  # the histories
+
+    def test_a_spinning_rank_names_where(self):
+        done = self.train("spinning", "runtime.patience=2s", CARILLON_TEST_HANG="spin@reading data:1")
+        self.must_end(done, "rank 1 has not moved", "spins", "at reading data")
+
+    def test_rank_0(self):
+        done = self.train("first", "runtime.patience=2s", CARILLON_TEST_HANG="stop@a checkpoint:0")
+        self.must_end(done, "rank 0 has not moved", "at a checkpoint")
+
+    def test_the_end(self):
+        done = self.train("end", "runtime.patience=2s", CARILLON_TEST_HANG="spin@the end:1")
+        self.must_end(done, "rank 1 has not moved", "at the end")
+
+    def test_patience_of_the_file(self):
+        config = self.folder / "patient.yaml"
+        config.write_text(self.config.read_text().replace("runtime: {", "runtime: {patience: 2s, "))
+        done = run(2, "train", config, f"output={self.folder}/file", CARILLON_TEST_HANG="spin@reading data:1")
+        self.must_end(done, "rank 1 has not moved")
+
+    def test_other_commands(self):
+        whole = f"{self.folder}/whole"
+        for words in (["score", f"model={whole}", f"input={self.folder}/train.jsonl", f"output={self.folder}/scores.jsonl"],
+                      ["verify", self.config]):
+            done = run(2, *words, "runtime.patience=2s",
+                       CARILLON_TEST_HANG="stop@opening the model:1" if words[0] == "score" else "stop@reading data:1")
+            self.must_end(done, "rank 1 has not moved")
+
+    def test_a_slow_rank_goes_on(self):
+        # Longer in all than the patience; the other rank waits most of the time.
+        done = self.train("slow", "runtime.patience=6s", "train.max_steps=12", CARILLON_TEST_HANG="slow900@a training step:1")
+        self.assertEqual(done.returncode, 0, done.stderr[-3000:])
+
+    def test_machines_that_are_silent(self):
+        # Ranks as if each had a machine of its own: what is known of each other comes over TCP.
+        for rank in (0, 1):
+            done = self.train(f"apart{rank}", "runtime.patience=2s", CARILLON_TEST_MACHINES=1,
+                              CARILLON_TEST_HANG=f"stop@a training step:{rank}")
+            self.must_end(done, f"rank {rank} and its machine have not been heard of", os.uname().nodename)
+
+    def test_a_slow_machine_goes_on(self):
+        done = self.train("slow_apart", "runtime.patience=6s", "train.max_steps=12", CARILLON_TEST_MACHINES=1,
+                          CARILLON_TEST_HANG="slow900@a training step:1")
+        self.assertEqual(done.returncode, 0, done.stderr[-3000:])
+
+    def test_never(self):
+        process = bb.start(2, "train", self.config, f"output={self.folder}/never", "runtime.patience=0",
+                           environment={"CARILLON_TEST_HANG": "spin@a training step:1"})
+        with self.assertRaises(subprocess.TimeoutExpired):
+            process.wait(timeout=15)
+        bb.kill_all(process)
+        process.communicate()
+
+    def test_replicas_that_differ(self):
+        for layout, name in ((["parallel.zero=0"], "dp_cp"), (["parallel.context=2"], "dp_cp"), (["parallel.tensor=2"], "tp")):
+            done = self.train("drift" + layout[0][9:12], *layout, CARILLON_TEST_BREAK="replica_bit_flipped")
+            self.must_end(done, "is not the same on all ranks of group " + name, "rank 1 has", "model/", code=70)
+            self.assertFalse(list((self.folder / ("drift" + layout[0][9:12])).glob("checkpoints/step-*")))
+
+
+if __name__ == "__main__":
+    unittest.main()
