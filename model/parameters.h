@@ -101,8 +101,8 @@ struct LayerParameters {
 struct ParameterOptions {
   DType compute = DType::kFloat32;
   bool gradients = true;  // false: evaluation only
-  // All layers' gradients share two layers' memory by turns; the caller has taken a layer's away when the one before
-  // the next begins (ZeRO-2).
+  // All layers' gradients share two layers' memory, double-buffered; the caller has taken a layer's away when the one
+  // before the next begins (ZeRO-2).
   bool shared_layer_gradients = false;
 };
 

@@ -38,7 +38,7 @@ inline bool injected(InjectedFault mistake) {
   return active_fault().load(std::memory_order_relaxed) == static_cast<int>(mistake);
 }
 
-// The name of the mistake that is on, empty for none; the program says it aloud at its start.
+// The name of the mistake that is on, empty for none; the program logs it at its start.
 std::string_view name_of_active_fault();
 InjectedFault injected_fault_of(std::string_view name);
 std::vector<std::string> injected_fault_names();

@@ -109,7 +109,8 @@ struct DeviceDescription {
   std::string processor;               // "AMD EPYC …"
   std::string instruction_set;         // chosen: "amx", "avx512_bf16", "avx512", "avx2", "baseline"
   std::vector<std::string> available;  // all that could be chosen, best first
-  bool bfloat16_native = false;  // products of bfloat16 run in bfloat16 hardware; otherwise in float32, said aloud
+  bool bfloat16_native =
+      false;  // products of bfloat16 run in bfloat16 hardware; otherwise in float32, which the log says
   int threads = 1;
   std::string attention;  // whose attention kernels, where there is a choice; "" where there is none
   std::vector<std::pair<std::string, std::string>> libraries;  // name and version of what it stands on

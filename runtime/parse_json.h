@@ -1,5 +1,5 @@
 // The one place where text becomes JSON. nlohmann's parser has no bounds of its own: a value nested a hundred thousand
-// deep is read, and then whoever walks, prints or frees it runs out of stack; numbers beyond a double throw another
+// deep is read, and then walking, printing or freeing it runs out of stack; numbers beyond a double throw another
 // exception than other faults; a name may stand twice. Here all of that is one error with a place.
 #pragma once
 

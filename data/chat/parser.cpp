@@ -11,7 +11,7 @@ namespace {
 
 using Kind = Expression::Kind;
 
-// How deep expressions and statements may be nested: bounds the stack of whoever walks the tree.
+// How deep expressions and statements may be nested: bounds the stack of walking the tree.
 constexpr int kDeepestTree = 200;
 
 bool one_of(std::string_view text, std::initializer_list<std::string_view> list) {

@@ -67,7 +67,7 @@ int64_t step_of_folder(const std::string& path);
 // Parses and checks the manifest: its own hash, its format, its step against the folder's name.
 Manifest read_manifest(const std::string& path);
 // The manifest of a checkpoint that looks whole: a folder, no link to one, with a regular state.h5 in it. Bytes are
-// compared by whoever loads them.
+// compared when they are loaded.
 Manifest glance_at_checkpoint(const std::string& path);
 
 // Fills every shard from the dataset of its name, converted to its type; all bytes of the checkpoint are read once over

@@ -5,7 +5,7 @@
 
 namespace carillon {
 
-// Removes .tmp-…, .del-… and temporary files. By whoever may write there, and nobody else at the time. What cannot be
+// Removes .tmp-…, .del-… and temporary files. Called by the one process that may write there. What cannot be
 // removed stays.
 void remove_checkpoint_leftovers(const std::string& folder);
 

@@ -1,5 +1,5 @@
 // Which sequences a step trains on, and what the network is told about them. A pure function of how many sequences were
-// taken before: the whole state of the data is that one number, kept in the checkpoint, and whoever resumes goes on
+// taken before: the whole state of the data is that one number, kept in the checkpoint, and a resumed run goes on
 // behind the last one, with as many ranks, as large a micro-batch and as much accumulation as it likes.
 //
 // The sequences of an epoch are those of the packing, in file order or shuffled anew each epoch; epochs follow one

@@ -112,7 +112,7 @@ class DocumentReader {
   int64_t tokens_ = 0, targets_ = 0, conversations_ = 0;
   int64_t batch_bytes_ = 0;
 
-  // Of whoever makes a batch.
+  // Of the code that makes a batch.
   size_t next_path_ = 0;
   std::unique_ptr<UnpackedFile> file_;
   std::unique_ptr<TokenFile> token_file_;

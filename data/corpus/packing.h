@@ -49,7 +49,7 @@ struct Packing {
 };
 
 // document_begin[documents + 1]: where each document starts in the token array, increasing strictly (an empty document
-// is an error of whoever read it). sequence_length ≥ 1.
+// is an error of the reader). sequence_length ≥ 1.
 //
 // best_fit looks at kBestFitWindow pieces at a time and takes each, longest first, into the sequence with the least
 // room that still holds it; a window's sequences are closed with it, so a document moves at most one window.

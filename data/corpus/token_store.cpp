@@ -326,7 +326,7 @@ TokenStore TokenStore::open(Communicator& world, const std::vector<std::string>&
       for (const FileContent& file : sources) require_unchanged(file);
     });
   };
-  // Rank 0 first; then one rank of each machine that does not see its file; then whoever sees neither.
+  // Rank 0 first; then one rank of each machine that does not see its file; then the ranks that see neither.
   const int first_here = static_cast<int>(
       std::find(machines.begin(), machines.end(), machines[static_cast<size_t>(world.rank())]) - machines.begin());
   agree(world, [&] {

@@ -1,5 +1,5 @@
 // Numbers and texts in one string, each with its length: what a child process hands back. Little else would be read
-// by whoever does not trust the writer: every take_ says false at the end of the bytes.
+// by a reader that does not trust the writer: every take_ says false at the end of the bytes.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // What stored tensors are called in this program: as in the state dict of Hugging Face's causal model,
-// "model.layers.0.self_attn.q_proj.weight". The one place for other writers' habits.
+// "model.layers.0.self_attn.q_proj.weight". The one place for other writers' conventions.
 #pragma once
 
 #include <map>

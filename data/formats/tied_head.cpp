@@ -41,7 +41,7 @@ bool equal_values(const StoredValues& a, const StoredValues& b) {
 std::string config_of_stored_head(const std::string& config, const std::function<bool()>& equal,
                                   const std::string& path, std::vector<std::string>& notices) {
   std::optional<Json> json = try_parse_json(config);
-  if (!json || !json->is_object()) return config;  // whoever reads it will say so
+  if (!json || !json->is_object()) return config;  // its reader reports that
   const bool nested = json->contains("text_config") && (*json)["text_config"].is_object();
   const Json inner = nested ? (*json)["text_config"] : Json::object();
   if (!ties_embeddings(*json, true) && !ties_embeddings(inner, false)) return config;

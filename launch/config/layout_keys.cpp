@@ -18,7 +18,7 @@ void declare_parallel(Schema& schema, ParallelSection& parallel) {
       .at_least(1)
       .at_most(static_cast<double>(kMostRanks))
       .may_change()
-      .habits({"tensor_model_parallel_size", "tensor_parallel_size", "tp", "tp_size", "tensor_parallel"});
+      .aliases({"tensor_model_parallel_size", "tensor_parallel_size", "tp", "tp_size", "tensor_parallel"});
   schema
       .integer("parallel.context", parallel.context,
                "Ranks that share each sequence: a ring that passes keys and values on while it computes. Activations "
@@ -26,14 +26,14 @@ void declare_parallel(Schema& schema, ParallelSection& parallel) {
       .at_least(1)
       .at_most(static_cast<double>(kMostRanks))
       .may_change()
-      .habits({"context_parallel_size", "cp", "cp_size", "sequence_parallel_size", "ring_size", "context_parallel"});
+      .aliases({"context_parallel_size", "cp", "cp_size", "sequence_parallel_size", "ring_size", "context_parallel"});
   schema
       .integer_or("parallel.data", parallel.data, "auto",
                   "Ranks that take different sequences. auto: all ranks / (tensor · context).")
       .at_least(1)
       .at_most(static_cast<double>(kMostRanks))
       .may_change()
-      .habits({"data_parallel_size", "dp", "dp_size", "data_parallel"});
+      .aliases({"data_parallel_size", "dp", "dp_size", "data_parallel"});
   schema
       .integer("parallel.zero", parallel.zero,
                "Shared over data · context ranks: 0 nothing; 1 optimizer state; 2 gradients too, at one more reduction "
@@ -41,13 +41,13 @@ void declare_parallel(Schema& schema, ParallelSection& parallel) {
       .at_least(0)
       .at_most(2)
       .may_change()
-      .habits({"zero_stage", "zero_optimization", "use_distributed_optimizer"});
+      .aliases({"zero_stage", "zero_optimization", "use_distributed_optimizer"});
   schema
       .choice("parallel.layout", parallel.layout,
               {{"zigzag", LayoutKind::kZigzag}, {"contiguous", LayoutKind::kContiguous}},
               "Which tokens a context rank holds. zigzag: an early and a late piece, so that causal work is equal.")
       .may_change()
-      .habits({"cp_layout", "context_layout"});
+      .aliases({"cp_layout", "context_layout"});
   schema
       .choice(
           "parallel.ring", parallel.ring,
@@ -55,14 +55,14 @@ void declare_parallel(Schema& schema, ParallelSection& parallel) {
           "two_level: rings inside nodes, and blocks between nodes on all adapters at once. auto: that where a ring "
           "lies evenly on several nodes.")
       .may_change()
-      .habits({"double_ring", "ring_kind"});
+      .aliases({"double_ring", "ring_kind"});
   schema
       .integer_or("parallel.ring_inner", parallel.ring_inner, "auto",
                   "Context ranks of an inner ring of two_level; divides parallel.context. auto: those of a node.")
       .at_least(1)
       .at_most(static_cast<double>(kMostRanks))
       .may_change()
-      .habits({"inner_ring_size", "window_size"});
+      .aliases({"inner_ring_size", "window_size"});
 }
 
 void declare_runtime(Schema& schema, RuntimeSection& runtime) {
@@ -72,20 +72,20 @@ void declare_runtime(Schema& schema, RuntimeSection& runtime) {
               {{"auto", "auto"}, {"cpu", "cpu"}, {"reference", "reference"}, {"cuda", "cuda"}},
               "reference: plain loops, the definition of every operation, slow.")
       .may_change()
-      .habits({"backend", "accelerator"});
+      .aliases({"backend", "accelerator"});
   schema
       .choice("runtime.dtype", runtime.dtype,
               {{"float64", DType::kFloat64}, {"float32", DType::kFloat32}, {"bfloat16", DType::kBFloat16}},
               "Of computing; master weights and moments are float32, or float64 with float64.")
       .may_change()
-      .habits({"precision", "torch_dtype", "mixed_precision", "bf16"});
+      .aliases({"precision", "torch_dtype", "mixed_precision", "bf16"});
   schema
       .integer_or("runtime.threads", runtime.threads, "auto",
                   "Of each rank. auto: OMP_NUM_THREADS, else the cores this rank may use.")
       .at_least(1)
       .at_most(kMostThreads)
       .may_change()
-      .habits({"num_threads", "omp_num_threads", "nthreads"});
+      .aliases({"num_threads", "omp_num_threads", "nthreads"});
   schema
       .choice(
           "runtime.attention", runtime.attention, {{"auto", "auto"}, {"native", "native"}, {"cudnn", "cudnn"}},
@@ -93,7 +93,7 @@ void declare_runtime(Schema& schema, RuntimeSection& runtime) {
           "auto: native.",
           {{"own", "native"}})
       .may_change()
-      .habits({"attn_implementation", "flash_attention", "attention_backend"});
+      .aliases({"attn_implementation", "flash_attention", "attention_backend"});
   schema
       .choice("runtime.isa", runtime.isa,
               {{"auto", "auto"},
@@ -104,7 +104,7 @@ void declare_runtime(Schema& schema, RuntimeSection& runtime) {
                {"baseline", "baseline"}},
               "Instructions of the CPU kernels. auto: the best this processor has, or CARILLON_ISA.")
       .may_change()
-      .habits({"instruction_set", "cpu_isa"});
+      .aliases({"instruction_set", "cpu_isa"});
   schema
       .duration(
           "runtime.patience", runtime.patience,
@@ -112,17 +112,17 @@ void declare_runtime(Schema& schema, RuntimeSection& runtime) {
           "ever. A slow one moves.")
       .at_least(0)
       .may_change()
-      .habits({"timeout", "nccl_timeout", "ddp_timeout", "distributed_timeout", "watchdog_timeout"});
+      .aliases({"timeout", "nccl_timeout", "ddp_timeout", "distributed_timeout", "watchdog_timeout"});
   schema
       .text("runtime.trace", runtime.trace,
             "A file of every operation, hop and wait by rank, for Perfetto or chrome://tracing. Some 100 kB a step.")
       .may_change()
-      .habits({"profiler", "trace_path", "profile_path"});
+      .aliases({"profiler", "trace_path", "profile_path"});
   schema
       .boolean("runtime.tensorboard", runtime.tensorboard,
                "Event files in the run's folder, of steps and evaluations, for TensorBoard.")
       .may_change()
-      .habits({"use_tensorboard", "report_to", "tensorboard_dir"});
+      .aliases({"use_tensorboard", "report_to", "tensorboard_dir"});
 }
 
 void declare_checkpoint(Schema& schema, CheckpointSection& checkpoint) {
@@ -132,30 +132,30 @@ void declare_checkpoint(Schema& schema, CheckpointSection& checkpoint) {
       .at_least(1)
       .at_most(static_cast<double>(kMostSteps))
       .may_change()
-      .habits({"save_steps", "save_interval", "checkpoint_interval", "save_every"});
+      .aliases({"save_steps", "save_interval", "checkpoint_interval", "save_every"});
   schema
       .duration("checkpoint.every", checkpoint.every,
                 "Time from one to the next, whichever comes first; null: not by time.")
       .above(0)
       .may_change()
-      .habits({"save_time", "save_minutes"});
+      .aliases({"save_time", "save_minutes"});
   schema.integer("checkpoint.keep", checkpoint.keep, "Newest ones that stay; the newest two valid always do.")
       .at_least(1)
       .at_most(static_cast<double>(kMostSteps))
       .may_change()
-      .habits({"save_total_limit", "keep_last", "max_checkpoints"});
+      .aliases({"save_total_limit", "keep_last", "max_checkpoints"});
   schema
       .text("checkpoint.resume", checkpoint.resume,
             "auto: from the newest valid one in the output folder, if any. never: refuse a folder that holds some. Or "
             "the path of one.")
       .may_change()
-      .habits({"resume_from_checkpoint", "load", "resume_from", "load_checkpoint"});
+      .aliases({"resume_from_checkpoint", "load", "resume_from", "load_checkpoint"});
   schema
       .boolean("checkpoint.async", checkpoint.async,
                "Periodic ones are copied into host memory and written while training goes on. The last one is waited "
                "for.")
       .may_change()
-      .habits({"async_save", "async_checkpoint", "async_checkpointing"});
+      .aliases({"async_save", "async_checkpoint", "async_checkpointing"});
   schema.section("checkpoint.best", "The checkpoint that evaluated best stays, besides the newest ones.");
   schema
       .text("checkpoint.best.metric", checkpoint.best_metric,
@@ -164,7 +164,7 @@ void declare_checkpoint(Schema& schema, CheckpointSection& checkpoint) {
             "file checkpoints/best names it.")
       .may_change()
       .default_is("not set")
-      .habits({"metric_for_best_model", "load_best_model_at_end", "save_best", "monitor"});
+      .aliases({"metric_for_best_model", "load_best_model_at_end", "save_best", "monitor"});
 }
 
 void declare_eval(Schema& schema, EvalSection& eval) {
@@ -189,7 +189,7 @@ void declare_eval(Schema& schema, EvalSection& eval) {
       .at_least(1)
       .at_most(static_cast<double>(kMostSteps))
       .may_change()
-      .habits({"eval_steps", "eval_interval"});
+      .aliases({"eval_steps", "eval_interval"});
   schema.duration("eval.every", eval.every, "Time from one to the next.").above(0).may_change();
   sizes("eval.at", eval.at, "Steps after which to evaluate.").at_least(1).may_change();
   schema.boolean("eval.at_end", eval.at_end, "After the last step.").may_change();

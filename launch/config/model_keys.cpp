@@ -85,7 +85,7 @@ void declare_model(Schema& schema, ModelSection& model) {
       .text(
           "model.base", model.base,
           "Hugging Face folder, model file (`carillon import`), checkpoint, or a run's folder: its newest checkpoint.")
-      .habits({"model_name_or_path", "pretrained", "base_model", "model_path", "init_from", "pretrained_model"});
+      .aliases({"model_name_or_path", "pretrained", "base_model", "model_path", "init_from", "pretrained_model"});
   JsonKeys keys(schema, "model", model.geometry);
   const auto size = [&](const char* name, const char* help) -> Key& {
     return keys.integer(name, help).at_least(1).must_not_change().default_is("the base model's");
@@ -95,35 +95,35 @@ void declare_model(Schema& schema, ModelSection& model) {
   keys.word("architecture", architectures, "Hugging Face's model_type; what each family computes: model/README.md.")
       .must_not_change()
       .default_is("llama")
-      .habits({"model_type", "arch"});
-  size("vocab_size", "Tokens; need not be divisible by parallel.tensor.").habits({"n_vocab", "padded_vocab_size"});
-  size("hidden_size", "Channels of the residual.").habits({"d_model", "n_embd", "dim", "embed_dim", "n_embed"});
-  size("intermediate_size", "Width of the gated MLP.").habits({"ffn_dim", "ffn_hidden_size", "d_ff", "hidden_dim"});
-  size("num_hidden_layers", "Blocks.").habits({"n_layer", "n_layers", "num_layers", "depth"});
-  size("num_attention_heads", "Query heads; divisible by parallel.tensor.").habits({"n_head", "n_heads", "num_heads"});
+      .aliases({"model_type", "arch"});
+  size("vocab_size", "Tokens; need not be divisible by parallel.tensor.").aliases({"n_vocab", "padded_vocab_size"});
+  size("hidden_size", "Channels of the residual.").aliases({"d_model", "n_embd", "dim", "embed_dim", "n_embed"});
+  size("intermediate_size", "Width of the gated MLP.").aliases({"ffn_dim", "ffn_hidden_size", "d_ff", "hidden_dim"});
+  size("num_hidden_layers", "Blocks.").aliases({"n_layer", "n_layers", "num_layers", "depth"});
+  size("num_attention_heads", "Query heads; divisible by parallel.tensor.").aliases({"n_head", "n_heads", "num_heads"});
   size("num_key_value_heads", "Key and value heads: they divide parallel.tensor, or it divides them.")
       .default_is("num_attention_heads")
-      .habits({"n_kv_heads", "n_kv_head", "num_kv_heads", "num_query_groups"});
+      .aliases({"n_kv_heads", "n_kv_head", "num_kv_heads", "num_query_groups"});
   size("head_dim", "Channels of a head.")
       .default_is("hidden_size / num_attention_heads")
-      .habits({"head_size", "kv_channels"});
+      .aliases({"head_size", "kv_channels"});
   keys.number("rms_norm_eps", "Added to the mean square in the norms.")
       .above(0)
       .must_not_change()
       .default_is("1e-6")
-      .habits({"norm_eps", "layer_norm_eps", "norm_epsilon"});
+      .aliases({"norm_eps", "layer_norm_eps", "norm_epsilon"});
   keys.boolean("tie_word_embeddings", "One matrix for embedding and output.")
       .must_not_change()
       .default_is("false")
-      .habits({"tie_weights", "tied_embeddings", "weight_tying"});
+      .aliases({"tie_weights", "tied_embeddings", "weight_tying"});
   size("max_position_embeddings", "The length the model is made for; rope settings start from it.")
       .default_is("2048")
-      .habits({"n_ctx", "n_positions", "context_size"});
+      .aliases({"n_ctx", "n_positions", "context_size"});
   keys.number("initializer_range", "Standard deviation of the random weights.")
       .at_least(0)
       .must_not_change()
       .default_is("0.02")
-      .habits({"init_std", "initializer_std", "init_method_std"});
+      .aliases({"init_std", "initializer_std", "init_method_std"});
   size("sliding_window", "A token of a windowed layer sees this many tokens, itself included.").default_is("not set");
   keys.list("layer_types", "Of each layer: full_attention or sliding_attention.")
       .must_not_change()
@@ -183,24 +183,24 @@ void declare_rope(Schema& schema, RopeSection& rope) {
              "proportional", "resonance_yarn"},
             "How frequencies are scaled beyond the trained length; resonance_yarn is yarn with resonance: true.")
       .default_is(own)
-      .habits({"rope_type", "rope_scaling_type", "rope_scaling"});
+      .aliases({"rope_type", "rope_scaling_type", "rope_scaling"});
   keys.boolean("resonance",
                "Round each wavelength to whole tokens, so that far positions repeat features seen in "
                "training (Wang et al., 2024); after any type. Costs nothing.")
       .default_is(own)
-      .habits({"resonance_rope", "use_resonance"});
+      .aliases({"resonance_rope", "use_resonance"});
   keys.number("base", "θ of the slowest pair.")
       .above(0)
       .default_is(own)
-      .habits({"rope_theta", "rotary_base", "rope_base"});
+      .aliases({"rope_theta", "rotary_base", "rope_base"});
   keys.number("factor", "Times the original length the model is to reach.")
       .above(0)
       .default_is(own)
-      .habits({"scaling_factor", "scale", "rope_factor", "yarn_factor"});
+      .aliases({"scaling_factor", "scale", "rope_factor", "yarn_factor"});
   keys.integer("original_max_position_embeddings", "The length the model was trained at.")
       .at_least(1)
       .default_is("the model's, else its max_position_embeddings")
-      .habits({"original_context", "original_length", "yarn_original_max_position_embeddings"});
+      .aliases({"original_context", "original_length", "yarn_original_max_position_embeddings"});
   keys.number("beta_fast", "yarn, ntk_by_parts: turns within that length above which a pair stays as it is.")
       .above(0)
       .default_is("32");
@@ -208,7 +208,7 @@ void declare_rope(Schema& schema, RopeSection& rope) {
   keys.number("attention_factor", "Multiplies cosines and sines; null: the method's own.")
       .above(0)
       .default_is("the method's own")
-      .habits({"attn_factor"});
+      .aliases({"attn_factor"});
   keys.number("low_freq_factor", "llama3.").above(0).default_is(own);
   keys.number("high_freq_factor", "llama3.").above(0).default_is(own);
   keys.numbers("short_factor", "longrope: a divisor per pair, up to the original length.").above(0).default_is(own);

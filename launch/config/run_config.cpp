@@ -100,13 +100,13 @@ void declare_data(Schema& schema, DataSection& data) {
           "drawn from the entries in proportion to their weights (1 where none is given), each starting anew when used "
           "up; `name` is what records and the log call an entry.")
       .default_is("required")
-      .habits({"dataset", "train_file", "data_path", "train_data"});
+      .aliases({"dataset", "train_file", "data_path", "train_data"});
   sources("data.validation", data.validation, /*mixes=*/false,
           "The same, held out; evaluations read it when a task names no data.")
-      .habits({"val_data", "validation_file", "eval_data"});
+      .aliases({"val_data", "validation_file", "eval_data"});
   schema.text("data.tokenizer", data.tokenizer, "Folder or tokenizer.json; needed for text only.")
       .default_is("the base model's")
-      .habits({"tokenizer_path", "tokenizer_name"});
+      .aliases({"tokenizer_path", "tokenizer_name"});
   declare_chat(schema, "data.", data.chat_template, data.train_on);
   schema
       .integer("data.sequence_length", data.sequence_length,
@@ -115,8 +115,8 @@ void declare_data(Schema& schema, DataSection& data) {
       .at_least(2)
       .at_most(kMostTokens)
       .default_is("required")
-      .habits({"max_seq_len", "max_seq_length", "seq_length", "seq_len", "block_size", "context_length", "max_length",
-               "cutoff_len"});
+      .aliases({"max_seq_len", "max_seq_length", "seq_length", "seq_len", "block_size", "context_length", "max_length",
+                "cutoff_len"});
   schema
       .choice(
           "data.packing", data.packing,
@@ -127,12 +127,12 @@ void declare_data(Schema& schema, DataSection& data) {
           "Several documents in one sequence, none seeing another. false: one a sequence, padded. true: whole ones "
           "in file order. best_fit: whole ones, reordered within a window, less padding. split: end to end and cut, "
           "nothing padded.")
-      .habits({"sample_packing", "pack", "pack_sequences"});
+      .aliases({"sample_packing", "pack", "pack_sequences"});
   schema
       .boolean("data.shuffle", data.shuffle,
                "A new order of the packed sequences each epoch, the same on every layout. false: file order, wrapping "
                "at the end.")
-      .habits({"shuffle_data"});
+      .aliases({"shuffle_data"});
 }
 
 void declare_train(Schema& schema, TrainSection& train) {
@@ -143,27 +143,27 @@ void declare_train(Schema& schema, TrainSection& train) {
       .at_least(1)
       .at_most(static_cast<double>(kMostSteps))
       .may_change()
-      .habits({"num_steps", "steps", "total_steps", "max_iters", "train_iters", "iterations"});
+      .aliases({"num_steps", "steps", "total_steps", "max_iters", "train_iters", "iterations"});
   schema.number("train.epochs", train.epochs, "Passes over the data instead: ceil(epochs · sequences / step) steps.")
       .above(0)
-      .habits({"num_epochs", "num_train_epochs", "max_epochs"});
+      .aliases({"num_epochs", "num_train_epochs", "max_epochs"});
   schema
       .integer("train.micro_batch_size", train.micro_batch_size,
                "Sequences at a time on each data-parallel rank. Activation memory grows with it.")
       .at_least(1)
       .at_most(kMostSequences)
-      .habits({"batch_size", "per_device_train_batch_size", "train_micro_batch_size_per_gpu", "device_batch_size"});
+      .aliases({"batch_size", "per_device_train_batch_size", "train_micro_batch_size_per_gpu", "device_batch_size"});
   schema
       .integer("train.gradient_accumulation_steps", train.gradient_accumulation_steps,
                "Micro-batches a step: a larger batch for time instead of memory.")
       .at_least(1)
       .at_most(kMostSequences)
-      .habits({"accumulation_steps", "grad_accum", "accumulate_grad_batches", "gradient_accumulation", "accum_iter"});
+      .aliases({"accumulation_steps", "grad_accum", "accumulate_grad_batches", "gradient_accumulation", "accum_iter"});
   schema.choice("train.optimizer", train.optimizer, {{"adamw", "adamw"}}, "Decoupled decay, as PyTorch's AdamW.")
-      .habits({"optim", "optimizer_type"});
+      .aliases({"optim", "optimizer_type"});
   schema.number("train.learning_rate", train.learning_rate, "Its peak, before the schedule's factor.")
       .at_least(0)
-      .habits({"lr", "max_lr", "peak_lr"});
+      .aliases({"lr", "max_lr", "peak_lr"});
   schema
       .choice("train.lr_scheduler", train.lr_scheduler,
               {{"constant", ScheduleKind::kConstant},
@@ -172,50 +172,50 @@ void declare_train(Schema& schema, TrainSection& train) {
                {"wsd", ScheduleKind::kWarmupStableDecay},
                {"one_cycle", ScheduleKind::kOneCycle}},
               "The learning rate's course after warm-up; formulas in model/schedule.h.")
-      .habits({"lr_scheduler_type", "scheduler", "lr_decay_style", "schedule"});
+      .aliases({"lr_scheduler_type", "scheduler", "lr_decay_style", "schedule"});
   schema.integer("train.warmup_steps", train.warmup_steps, "Steps of linear growth from learning_rate/W.")
       .at_least(0)
       .at_most(static_cast<double>(kMostSteps))
-      .habits({"lr_warmup_steps", "warmup_iters", "warmup", "num_warmup_steps"});
+      .aliases({"lr_warmup_steps", "warmup_iters", "warmup", "num_warmup_steps"});
   schema.number("train.warmup_ratio", train.warmup_ratio, "The same as a share of all steps, rounded up.")
       .at_least(0)
       .at_most(1)
-      .habits({"warmup_fraction", "lr_warmup_fraction"});
+      .aliases({"warmup_fraction", "lr_warmup_fraction"});
   schema.number("train.min_lr_ratio", train.min_lr_ratio, "Where linear, cosine and wsd end, times learning_rate.")
       .at_least(0)
       .at_most(1)
-      .habits({"min_lr", "min_lr_rate"});
+      .aliases({"min_lr", "min_lr_rate"});
   schema.number("train.decay_ratio", train.decay_ratio, "wsd: the share of all steps at the end that decays.")
       .at_least(0)
       .at_most(1)
-      .habits({"lr_wsd_decay", "decay_fraction"});
+      .aliases({"lr_wsd_decay", "decay_fraction"});
   schema
       .number("train.weight_decay", train.adamw.weight_decay,
               "On matrices only, embeddings included; norms and biases never.")
       .at_least(0)
-      .habits({"wd"});
+      .aliases({"wd"});
   schema.number("train.adam_beta1", train.adamw.beta1, "Decay of the first moment.")
       .at_least(0)
       .below(1)
-      .habits({"beta1"});
+      .aliases({"beta1"});
   schema.number("train.adam_beta2", train.adamw.beta2, "Decay of the second moment.")
       .at_least(0)
       .below(1)
-      .habits({"beta2"});
+      .aliases({"beta2"});
   schema.number("train.adam_epsilon", train.adamw.epsilon, "Added to the root of the second moment.")
       .at_least(0)
-      .habits({"eps", "adam_eps", "epsilon"});
+      .aliases({"eps", "adam_eps", "epsilon"});
   schema
       .number("train.max_grad_norm", train.adamw.max_grad_norm,
               "Gradients are scaled down to this global L2 norm; null: off.")
       .above(0)
-      .habits({"grad_clip", "clip_grad", "gradient_clipping", "clip_grad_norm", "gradient_clip_val", "max_norm"});
+      .aliases({"grad_clip", "clip_grad", "gradient_clipping", "clip_grad_norm", "gradient_clip_val", "max_norm"});
   schema
       .choice("train.recompute", train.recompute,
               {{"none", Recompute::kNone}, {"selective", Recompute::kSelective}, {"full", Recompute::kFull}},
               "What the backward pass computes again. none: nothing, most memory. selective: all but attention. full: "
               "whole blocks, least memory, a third more time.")
-      .habits(
+      .aliases(
           {"gradient_checkpointing", "activation_checkpointing", "recompute_granularity", "checkpoint_activations"});
   schema
       .integer(
@@ -224,7 +224,7 @@ void declare_train(Schema& schema, TrainSection& train) {
           "for its weights' gradients are rounded in another order; from some thousand rows on no slower.")
       .at_least(1)
       .default_is("all rows")
-      .habits({"tiled_mlp", "mlp_chunk_size", "mlp_tile_size", "num_shards"});
+      .aliases({"tiled_mlp", "mlp_chunk_size", "mlp_tile_size", "num_shards"});
   schema
       .choice("train.offload", train.offload,
               {{"none", Offload::kNone},
@@ -234,11 +234,11 @@ void declare_train(Schema& schema, TrainSection& train) {
               "What a device keeps in host memory. checkpoints: what recompute selective or full keep, hidden behind "
               "long sequences. optimizer: master weights and moments, 24 bytes a parameter over the link a step. all: "
               "both. The result is the same bits.")
-      .habits({"cpu_offload", "offload_optimizer", "activation_offloading", "offload_activations", "cpu_offloading",
-               "activation_cpu_offload"});
+      .aliases({"cpu_offload", "offload_optimizer", "activation_offloading", "offload_activations", "cpu_offloading",
+                "activation_cpu_offload"});
   schema.integer("train.seed", train.seed, "Of weights and order; the same on every layout.")
       .at_least(0)
-      .habits({"random_seed", "data_seed"});
+      .aliases({"random_seed", "data_seed"});
   schema.section("train.spike",
                  "A loss that jumps: more than factor times the median of the last window losses. Off unless factor or "
                  "action is given. Five spikes in a row end the run with 76.");
@@ -246,7 +246,7 @@ void declare_train(Schema& schema, TrainSection& train) {
       .above(1)
       .may_change()
       .default_is("off; 3 with an action")
-      .habits({"spike_factor", "loss_spike_threshold"});
+      .aliases({"spike_factor", "loss_spike_threshold"});
   schema
       .integer("train.spike.window", train.spike.window,
                "Losses the median is of; none is judged before half of them stand.")
@@ -270,13 +270,13 @@ void declare_train(Schema& schema, TrainSection& train) {
       .at_most(1e6)
       .may_change()
       .default_is("off")
-      .habits({"early_stopping_patience", "early_stop_patience"});
+      .aliases({"early_stopping_patience", "early_stop_patience"});
   schema
       .number("train.early_stopping.min_delta", train.early_stopping.min_delta,
               "A gain is more than this over the last gain.")
       .at_least(0)
       .may_change()
-      .habits({"early_stopping_threshold", "early_stopping_min_delta"});
+      .aliases({"early_stopping_threshold", "early_stopping_min_delta"});
 }
 
 namespace {
@@ -286,7 +286,7 @@ void declare_output(Schema& schema, std::string& output) {
   schema.text("output", output, "The run's folder: configuration, metrics, log, checkpoints. The same folder resumes.")
       .default_is("required")
       .may_change()
-      .habits({"output_dir", "out_dir", "save_dir", "output_path", "run_dir"});
+      .aliases({"output_dir", "out_dir", "save_dir", "output_path", "run_dir"});
 }
 
 // Declares on defaults, then takes the values: what a schema writes is then complete.

@@ -287,9 +287,9 @@ void Schema::unknown(const std::string& name, const std::string& where) const {
   const std::string shown = printable(std::string_view(name).substr(0, 128));
   // 1. A name other programs use, or the right name in the wrong section.
   for (const Key& key : keys_) {
-    const bool habit = std::any_of(key.habit_names.begin(), key.habit_names.end(),
+    const bool alias = std::any_of(key.alias_names.begin(), key.alias_names.end(),
                                    [&](const std::string& other) { return canonical(other) == wanted; });
-    if (habit || leaf_of(key.name) == wanted) {
+    if (alias || leaf_of(key.name) == wanted) {
       fail(ExitCode::kUsage, "unknown key '{}', {}, here it is called {}", shown, where, key.name);
     }
   }

@@ -5,7 +5,7 @@
 //
 //   Schema schema;
 //   schema.section("train", "How the weights move.");
-//   schema.integer("train.max_steps", config.train.max_steps, "Updates to make …").at_least(1).habits({"num_steps"});
+//   schema.integer("train.max_steps", config.train.max_steps, "Updates to make …").at_least(1).aliases({"num_steps"});
 //   schema.apply_file("run.yaml");
 //   schema.apply_override("train.max_steps=64k");
 //
@@ -40,7 +40,7 @@ class Key {
   Key& at_most(double bound) { return maximum = bound, *this; }
   Key& below(double bound) { return exclusive_maximum = bound, *this; }
   // Names other programs use for the same thing, at any level: the hint for them names this key.
-  Key& habits(std::vector<std::string> names) { return habit_names = std::move(names), *this; }
+  Key& aliases(std::vector<std::string> names) { return alias_names = std::move(names), *this; }
   // Said in place of the default: "the base model's", "required".
   Key& default_is(std::string text) { return default_text = std::move(text), *this; }
   Key& required() { return is_required = true, default_is("required"); }
@@ -58,7 +58,7 @@ class Key {
   std::string type;  // "integer", "true | false", "a | b | c" …
   std::string help;  // what it means and what it costs
   std::string default_text;
-  std::vector<std::string> habit_names;
+  std::vector<std::string> alias_names;
   std::optional<double> minimum, maximum, exclusive_minimum, exclusive_maximum;
   bool is_required = false;
   bool is_verbatim = false;

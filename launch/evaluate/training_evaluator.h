@@ -24,7 +24,7 @@ class TrainingEvaluator {
 
   // Whether the schedule asks for one after step `step` (from 1): every_steps, at, at_end.
   bool due(int64_t step, bool last) const;
-  // `eval.every`, by the clock of whoever asks.
+  // `eval.every`, by the clock of the calling rank.
   bool due_by_clock() const;
 
   // Runs all points that evals.jsonl has no good record of for this step, one record each; `stop` is asked between

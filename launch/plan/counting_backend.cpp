@@ -248,7 +248,8 @@ void CountingBackend::record(const OpCall& call) {
       return record_product(call);
     case OpKind::attention_begin:
       attention_begun_ = true;
-      return recorder_.attention_pass(recorder_.part() == StepPart::kForward ? StepPart::kForward : StepPart::kAgain);
+      return recorder_.attention_pass(recorder_.part() == StepPart::kForward ? StepPart::kForward
+                                                                             : StepPart::kRecompute);
     case OpKind::attention_delta:
       return recorder_.attention_pass(StepPart::kBackward);
     case OpKind::attention_forward:
@@ -282,7 +283,7 @@ void CountingBackend::record_product(const OpCall& call) {
     const bool of_loss = logits_gradient_ != nullptr && a.raw() == logits_gradient_;
     if (!of_loss) logits_gradient_ = nullptr;
     const bool forward = call.transposes[0] == Transpose::kNo && call.transposes[1] == Transpose::kYes;
-    part = of_loss ? StepPart::kLoss : forward ? StepPart::kAgain : StepPart::kBackward;
+    part = of_loss ? StepPart::kLoss : forward ? StepPart::kRecompute : StepPart::kBackward;
   }
   recorder_.product(c.size(0), inner, c.size(1), part);
 }
@@ -294,7 +295,7 @@ void CountingBackend::record_attention(const OpCall& call) {
   const double width = static_cast<double>(q.size(2) * q.size(3));
   const StepPart part = !forward                                 ? StepPart::kBackward
                         : recorder_.part() == StepPart::kForward ? StepPart::kForward
-                                                                 : StepPart::kAgain;
+                                                                 : StepPart::kRecompute;
   recorder_.attention(q.size(1), q.size(3), (forward ? 4 : 10) * static_cast<double>(visible_pairs(call)) * width,
                       part);
 }

@@ -22,13 +22,13 @@ void declare_plan(Schema& schema, PlanConfig& config) {
       .text("plan.profile", plan.profile,
             "Its rates: h100-sxm, a100, b200; `this`, what `carillon bench` measured here; or the path of such a file. "
             "auto: this if it was measured, else h100-sxm.")
-      .habits({"machine", "gpu", "hardware"});
+      .aliases({"machine", "gpu", "hardware"});
   schema.integer("plan.nodes", plan.nodes, "Nodes.").at_least(1).at_most(kMostPlannedRanks).default_is("1");
   schema.integer("plan.ranks_per_node", plan.ranks_per_node, "Ranks on each: one a GPU, on a CPU cores / threads.")
       .at_least(1)
       .at_most(kMostPlannedRanks)
       .default_is("the profile's")
-      .habits({"gpus_per_node"});
+      .aliases({"gpus_per_node"});
   schema.integer("plan.ranks", plan.ranks, "All ranks, in place of nodes · ranks_per_node.")
       .at_least(1)
       .at_most(kMostPlannedRanks)

@@ -36,8 +36,9 @@ class PlannedCommunicator : public Communicator {
 
 PlannedRun planned_run(const RunConfig& config, GridShape grid, int64_t ranks_per_node) {
   const RingChoice ring = config.parallel.ring_choice();
-  return {with_ring(grid, ring, ranks_per_node), network_options_of(config), config.train.gradient_accumulation_steps,
-          ring, config.runtime.attention == "cudnn", config.checkpoint.async};
+  return {with_ring(grid, ring, ranks_per_node),    network_options_of(config),
+          config.train.gradient_accumulation_steps, ring,
+          config.runtime.attention == "cudnn",      config.checkpoint.async};
 }
 
 GridShape with_ring(GridShape grid, RingChoice ring, int64_t ranks_per_node) {

@@ -77,11 +77,11 @@ double& of(StepSeconds::ByPart& parts, StepPart part) { return parts[static_cast
 std::vector<std::pair<std::string, double>> StepTime::terms() const {
   return {{"products forward", linear_forward},
           {"products backward", linear_backward},
-          {"products again", linear_redone},
+          {"products recomputed", linear_recomputed},
           {"head and loss", loss},
           {"attention forward", attention_forward},
           {"attention backward", attention_backward},
-          {"attention again", attention_redone},
+          {"attention recomputed", attention_recomputed},
           {"elementwise", elementwise},
           {"ring hops", ring},
           {"tensor collectives", tensor},
@@ -115,11 +115,11 @@ StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const Planne
   StepSeconds sums = seconds_of(record, machine, rates);
   time.linear_forward = of(sums.products, StepPart::kForward);
   time.linear_backward = of(sums.products, StepPart::kBackward);
-  time.linear_redone = of(sums.products, StepPart::kAgain);
+  time.linear_recomputed = of(sums.products, StepPart::kRecompute);
   time.loss = of(sums.products, StepPart::kLoss);
   time.attention_forward = of(sums.attention, StepPart::kForward);
   time.attention_backward = of(sums.attention, StepPart::kBackward);
-  time.attention_redone = of(sums.attention, StepPart::kAgain);
+  time.attention_recomputed = of(sums.attention, StepPart::kRecompute);
   time.elementwise = move(sums.moved_bytes) + sums.calls * profile.op_seconds;
   time.optimizer = move(sums.update_moved_bytes) + sums.update_calls * profile.op_seconds;
   time.ring = sums.all(sums.exposed, Exchange::kRing);
@@ -129,7 +129,7 @@ StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const Planne
   time.reduction_exposed = sums.all(sums.exposed, Exchange::kReduction);
   time.gradients = time.reduction_exposed + sums.all(sums.exposed, Exchange::kWeights);
 
-  time.forward_ring = ring_time(sums, {StepPart::kForward, StepPart::kAgain});
+  time.forward_ring = ring_time(sums, {StepPart::kForward, StepPart::kRecompute});
   time.backward_ring = ring_time(sums, {StepPart::kBackward});
   const TensorShards shards(model, run.grid.tensor, 0);
   const int64_t local = run.layout().local();

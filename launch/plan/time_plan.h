@@ -51,8 +51,8 @@ struct HostCopyTime {
 
 struct StepTime {
   // Seconds of a step; they add up to `seconds`.
-  double linear_forward = 0, linear_backward = 0, linear_redone = 0, loss = 0;
-  double attention_forward = 0, attention_backward = 0, attention_redone = 0;
+  double linear_forward = 0, linear_backward = 0, linear_recomputed = 0, loss = 0;
+  double attention_forward = 0, attention_backward = 0, attention_recomputed = 0;
   double elementwise = 0;  // ops bound by memory, and what an op costs by itself
   double ring = 0;         // hops not hidden
   double tensor = 0;       // collectives over tensor ranks, not hidden

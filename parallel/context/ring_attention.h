@@ -12,9 +12,9 @@
 //
 // Two levels (Shape::ring_inner; LoongTrain, 2406.18485, BurstEngine, 2509.19836; drawn in parallel/README.md): inside
 // a node the ranks pass blocks around as above, one stage for each node's blocks; meanwhile every rank exchanges the
-// block that begins the next stage with its namesake on the next node, so all of a node's network adapters work at once
-// and have a whole stage of computing to finish. dK and dV of a stage are summed around the inner ring, collected by
-// the rank that brought the block and added to those that the node before has sent; these too have a stage for their
+// block that begins the next stage with its counterpart on the next node, so all of a node's network adapters work at
+// once and have a whole stage of computing to finish. dK and dV of a stage are summed around the inner ring, collected
+// by the rank that brought the block and added to those that the node before has sent; these too have a stage for their
 // way.
 #pragma once
 

@@ -3,7 +3,7 @@
 //
 // W ranks in O nodes of I neighbours each (I = W: one flat ring): rank r is neighbour r mod I of node r / I. Step t, 0
 // … W-1, is inner step t mod I of stage t / I. In stage o node x works on the blocks of node (x + o) mod O; each rank
-// begins it with the base block, that of its own namesake there, and an inner ring shows all of them around: blocks
+// begins it with the base block, that of its counterpart there, and an inner ring shows all of them around: blocks
 // move down, from neighbour y to y-1 (mod I), in inner hop j between inner steps j and j+1. Base blocks move down a
 // node, from node x to x-1 (mod O), in outer hop o, which has all of stage o to finish. Every pair of ranks meets once.
 //
@@ -43,7 +43,7 @@ class RingSchedule {
   // Whose block rank works on at `step`, and who works on the block of `source` then.
   int source(int rank, int step) const { return shifted(rank, step / inner_, step % inner_); }
   int reader(int source, int step) const { return shifted(source, -(step / inner_), -(step % inner_)); }
-  // Neighbours in the inner ring, and namesakes on the next nodes.
+  // Neighbours in the inner ring, and counterparts on the next nodes.
   int below(int rank) const { return shifted(rank, 0, -1); }
   int above(int rank) const { return shifted(rank, 0, 1); }
   int outer_below(int rank) const { return shifted(rank, -1, 0); }

@@ -53,7 +53,7 @@ ShardedOptimizer::ShardedOptimizer(Backend& backend, ProcessGrid& grid, std::vec
   if (!arena.measuring()) list_chunks();
 }
 
-// Every parameter has a chunk, be it an empty one: whoever owns no rows still takes part in gathering them.
+// Every parameter has a chunk, even an empty one: a rank that owns no rows still takes part in gathering them.
 void ShardedOptimizer::list_chunks() {
   for (size_t i = 0; i < states_.size(); ++i) {
     const State& state = states_[i];

@@ -42,7 +42,7 @@ class ShardedOptimizer {
   // The gradients of the parameters of this group (ParameterShard::group, a layer) are complete for this micro-step:
   // their reduction starts, at stage 2 in every micro-step, else in the last. Until step() nobody may touch them. At
   // stage 2 the group before has then been added to the owners' shards and may be written again, so two layers'
-  // gradient memory serves all layers by turns. Collective.
+  // gradient memory serves all layers, double-buffered. Collective.
   void group_done(int64_t group);
   // After each micro-step: the same for the parameters of no group (-1). Collective.
   void after_micro_step();

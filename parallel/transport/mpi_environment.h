@@ -1,4 +1,4 @@
-// MPI as this process sees it: started once, at the beginning, by whoever was started by mpirun or srun.
+// MPI as this process sees it: started once, at the beginning, by processes that mpirun or srun started.
 #pragma once
 
 #include <cstddef>

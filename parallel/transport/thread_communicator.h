@@ -1,5 +1,5 @@
 // Ranks as threads of one process: every layout in one test, without mpirun. The same rules as over MPI
-// (communicator.h); exchanges complete when both sides have started them, whoever comes second copies.
+// (communicator.h); exchanges complete when both sides have started them, the second copies.
 #pragma once
 
 #include <functional>

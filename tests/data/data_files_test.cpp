@@ -32,8 +32,8 @@ TEST(DataFiles, KindsByName) {
 TEST(DataFiles, FoldersAndPatternsAreSortedAndSaid) {
   const TemporaryFolder folder;
   fs::create_directories(folder / "d/sub/.cache");
-  for (const char* name : {"d/b.jsonl", "d/a.jsonl.gz", "d/B.txt", "d/sub/c.jsonl.zst", "d/README.md", "d/.hidden.jsonl",
-                           "d/sub/.cache/x.jsonl", "d/x.jsonl.tmp", "d/a[1].jsonl"})
+  for (const char* name : {"d/b.jsonl", "d/a.jsonl.gz", "d/B.txt", "d/sub/c.jsonl.zst", "d/README.md",
+                           "d/.hidden.jsonl", "d/sub/.cache/x.jsonl", "d/x.jsonl.tmp", "d/a[1].jsonl"})
     folder.write(name, "x");
   const DataFiles all = find_data_files({folder / "d"});
   EXPECT_THAT(all.paths, ElementsAre(folder / "d/B.txt", folder / "d/a.jsonl.gz", folder / "d/a[1].jsonl",

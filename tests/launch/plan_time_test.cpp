@@ -22,12 +22,12 @@ TEST(Plan, TimesOfAHandComputedStep) {
   StepTime time = plan_step(model, run, machine);
   EXPECT_DOUBLE_EQ(time.linear_forward, 2 * 16 * 2 * layer);
   EXPECT_DOUBLE_EQ(time.linear_backward, 2 * time.linear_forward);
-  EXPECT_DOUBLE_EQ(time.linear_redone, 0);
+  EXPECT_DOUBLE_EQ(time.linear_recomputed, 0);
   EXPECT_DOUBLE_EQ(time.loss, 6 * 15 * 8 * 10) << "nothing follows the last token";
   const double pairs = 16 * 17 / 2;
   EXPECT_DOUBLE_EQ(time.attention_forward, 2 * pairs * 4 * 2 * 4);
   EXPECT_DOUBLE_EQ(time.attention_backward, 2.5 * time.attention_forward);
-  EXPECT_DOUBLE_EQ(time.ring + time.tensor + time.gradients + time.attention_redone, 0);
+  EXPECT_DOUBLE_EQ(time.ring + time.tensor + time.gradients + time.attention_recomputed, 0);
   double sum = 0;
   for (const auto& [name, seconds] : time.terms()) sum += seconds;
   EXPECT_DOUBLE_EQ(time.seconds, sum);
@@ -39,8 +39,8 @@ TEST(Plan, TimesOfAHandComputedStep) {
 
   run.network.recompute = Recompute::kFull;
   time = plan_step(model, run, machine);
-  EXPECT_DOUBLE_EQ(time.linear_redone, 2 * 16 * 2 * (layer - 8 * 16)) << "all but the MLP's second product";
-  EXPECT_DOUBLE_EQ(time.attention_redone, time.attention_forward);
+  EXPECT_DOUBLE_EQ(time.linear_recomputed, 2 * 16 * 2 * (layer - 8 * 16)) << "all but the MLP's second product";
+  EXPECT_DOUBLE_EQ(time.attention_recomputed, time.attention_forward);
 
   // Two context ranks: 8 tokens each, two steps, one hop of 2·8·2·4 numbers; the gradients go home behind nothing.
   run.grid.context = 2;
@@ -97,7 +97,7 @@ TEST(Plan, TimesOfAHandComputedStep) {
     const StepTime tiled = plan_step(deeper, offloaded, other);
     EXPECT_DOUBLE_EQ(tiled.linear_forward, whole.linear_forward);
     EXPECT_DOUBLE_EQ(tiled.linear_backward, whole.linear_backward);
-    EXPECT_DOUBLE_EQ(tiled.linear_redone, whole.linear_redone);
+    EXPECT_DOUBLE_EQ(tiled.linear_recomputed, whole.linear_recomputed);
     time = plan_step(model, run, machine);
   }
 
@@ -187,7 +187,7 @@ TEST(Plan, ExchangesOverTensorRanksTravelBesideProducts) {
   EXPECT_DOUBLE_EQ(time.tensor, 2 * 9 * exchange / 4 + 4 * exchange + statistics + norms);
   EXPECT_DOUBLE_EQ(time.linear_forward, whole.linear_forward);
   EXPECT_DOUBLE_EQ(time.linear_backward, whole.linear_backward);
-  EXPECT_DOUBLE_EQ(time.linear_redone, whole.linear_redone);
+  EXPECT_DOUBLE_EQ(time.linear_recomputed, whole.linear_recomputed);
   // Latency is each chunk's: one more second a chunk is one more of each that is exposed. Of embedding and its gradient
   // all four are, the loss's go whole, and norms are summed in three calls.
   machine.profile.within_node.latency_seconds = 1;
@@ -236,7 +236,7 @@ TEST(Plan, TheRecordHoldsProductsByShape) {
   forward.insert(forward.end(), layer.begin(), layer.end());
   again.insert(again.end(), layer.begin(), layer.end() - 1);
   EXPECT_EQ(products[StepPart::kForward], forward);
-  EXPECT_EQ(products[StepPart::kAgain], again) << "all but the MLP's second";
+  EXPECT_EQ(products[StepPart::kRecompute], again) << "all but the MLP's second";
   EXPECT_EQ(products[StepPart::kLoss], (Shapes{{15, 8, 10}, {15, 10, 8}, {10, 15, 8}}));
   const Shapes backward{{16, 8, 16}, {8, 16, 16}, {16, 32, 8}, {32, 16, 8},
                         {16, 8, 8},  {8, 16, 8},  {16, 24, 8}, {24, 16, 8}};

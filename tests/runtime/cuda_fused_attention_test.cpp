@@ -226,7 +226,8 @@ TEST(CudaFusedAttentionStartDeathTest, WhereItCannotRunItSaysSo) {
               "for compute capability 9.0 and later, and CUDA device 0 .* has 8.0.*use native.*one line");
   EXPECT_EXIT(start("", "/nowhere/libcarillon_cudnn.so", cudnn), ::testing::ExitedWithCode(64),
               "was not built .there is no /nowhere/libcarillon_cudnn.so.*use native.*one line");
-  EXPECT_EXIT(start("", "/proc/self/exe", cudnn), ::testing::ExitedWithCode(64), "cannot be loaded.*use native.*one line");
+  EXPECT_EXIT(start("", "/proc/self/exe", cudnn), ::testing::ExitedWithCode(64),
+              "cannot be loaded.*use native.*one line");
   EXPECT_EXIT(start("", nullptr, {.device = "cpu", .attention = "cudnn"}), ::testing::ExitedWithCode(64),
               "for CUDA devices.*one line");
 }

@@ -28,7 +28,7 @@ constexpr float kLog2E = 1.4426950408889634f;
 // ---- tiles ---------------------------------------------------------------------------------------------------------
 // A row's 16-byte chunks are permuted so that the eight rows ldmatrix reads at once, and the eight chunks a copy writes
 // at once, lie in different banks. A row of 64 or 128 elements begins at bank 0: exclusive or with the row's number. A
-// row of 96 (12 chunks) begins at bank 0 or 16 by turns: two rows share a permutation of four chunks.
+// row of 96 (12 chunks) begins at bank 0 and 16 alternately: two rows share a permutation of four chunks.
 template <int kWidth>
 __device__ __forceinline__ int permutation_of(int row) {
   return kWidth == 96 ? (row >> 1) & 3 : row & 7;

@@ -151,7 +151,7 @@ __device__ __forceinline__ int place_of_block(const Place* places, int count, in
 
 // ---- one thread a pack of a matrix -----------------------------------------------------------------------------
 // Threads of a block lie over `width` (a power of two) packs of a row and 256 / width rows; blocks over columns in x
-// and over rows in y, which goes round when there are more rows than blocks can count. So no index is divided.
+// and over rows in y, which starts again when there are more rows than blocks can count. So no index is divided.
 struct RowGrid {
   static constexpr int kThreads = 256;
   int64_t rows = 0, packs = 0;

@@ -88,7 +88,8 @@ void CudaBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor 
   for (const Tensor& other : {dx, dy})
     CHECK(other.shape() == x.shape() && other.dtype() == x.dtype(), "rmsnorm shapes", carillon::describe(other),
           carillon::describe(x));
-  CHECK(!dweight || dweight.count() == weight.count(), "rmsnorm shapes", carillon::describe(dweight), carillon::describe(weight));
+  CHECK(!dweight || dweight.count() == weight.count(), "rmsnorm shapes", carillon::describe(dweight),
+        carillon::describe(weight));
   const Rmsnorm shape = rmsnorm_shape(x, weight, options);
   void* partial = scratch(sums_bytes(shape.rows * shape.heads, shape.channels, wide));
   CHECK_CUDA(launch_rmsnorm_backward(shape, heads(dx), dweight ? packed(dweight, wide) : nullptr, heads(dy), heads(x),
@@ -115,10 +116,10 @@ void CudaBackend::scale_rows(Tensor x, Tensor factor) {
 void CudaBackend::dropout(Tensor y, Tensor x, Tensor row, const Dropout& dropout, bool accumulate) {
   CHECK(y.shape() == x.shape() && y.dtype() == x.dtype() && row.count() == x.size(0), "dropout shapes",
         carillon::describe(x), carillon::describe(row));
-  CHECK_CUDA(launch_dropout({type_of(y), x.size(0), x.size(1), matrix(y), const_matrix(x), indices(row),
-                             dropout.seed ^ dropout.stream, dropout.first_column, dropout.threshold(), dropout.scale(),
-                             accumulate},
-                            on_device()));
+  CHECK_CUDA(launch_dropout(
+      {type_of(y), x.size(0), x.size(1), matrix(y), const_matrix(x), indices(row), dropout.seed ^ dropout.stream,
+       dropout.first_column, dropout.threshold(), dropout.scale(), accumulate},
+      on_device()));
 }
 
 void CudaBackend::row_dot(Tensor sums, Tensor a, Tensor b, Tensor weight, double weight_offset) {
