@@ -1,5 +1,5 @@
 """llama.cpp itself, built by the PyPI package xllamacpp: its own C functions (include/llama.h) on a GGUF. Structures of parameters
-are taken as its defaults: opaque memory larger than any of them, of which only the first fields (llama.h) are set."""
+are its defaults in opaque memory larger than any of them; the few fields that are set are found by their place in this version."""
 
 import ctypes
 import importlib.util
