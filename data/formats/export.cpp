@@ -14,6 +14,7 @@
 
 #include "data/files/output_file.h"
 #include "data/files/posix_file.h"
+#include "data/formats/adapted_model.h"
 #include "data/formats/hugging_face_folder.h"
 #include "data/formats/safetensors.h"
 #include "runtime/error.h"
@@ -43,7 +44,8 @@ std::string dtype_name(StoredType type, const std::string& tensor) {
 bool belongs_to_model(const std::string& name) {
   static const std::regex shard("model(-[0-9]+-of-[0-9]+)?\\.safetensors(\\.index\\.json)?");
   const auto& others = tokenizer_file_names();
-  return name == "config.json" || std::regex_match(name, shard) ||
+  return name == "config.json" || name == "adapter_config.json" || name == "adapter_model.safetensors" ||
+         name == "base_config" || std::regex_match(name, shard) ||
          std::find(others.begin(), others.end(), name) != others.end();
 }
 
@@ -85,19 +87,24 @@ void put_in_place(const std::string& from, const std::string& to) {
     fs::rename(from, to, error);
     if (!error) return;
   }
-  fs::remove(fs::path(to) / "config.json", error);
-  check(error, to);
+  for (const char* name : {"config.json", "adapter_config.json"}) {
+    fs::remove(fs::path(to) / name, error);
+    check(error, to);
+  }
   std::vector<fs::path> former, fresh;
   for (const auto& entry : fs::directory_iterator(to, error))
     if (belongs_to_model(entry.path().filename().string())) former.push_back(entry.path());
   for (const fs::path& path : former) {
-    fs::remove(path, error);
+    fs::remove_all(path, error);
     check(error, path.string());
   }
   sync_folder(to);
   for (const auto& entry : fs::directory_iterator(from, error)) fresh.push_back(entry.path());
   std::sort(fresh.begin(), fresh.end(), [](const fs::path& a, const fs::path& b) {
-    return std::pair(a.filename() == "config.json", a) < std::pair(b.filename() == "config.json", b);
+    const auto last = [](const fs::path& path) {
+      return path.filename() == "config.json" || path.filename() == "adapter_config.json";
+    };
+    return std::pair(last(a), a) < std::pair(last(b), b);
   });
   for (const fs::path& path : fresh) {
     fs::rename(path, fs::path(to) / path.filename(), error);
@@ -108,10 +115,51 @@ void put_in_place(const std::string& from, const std::string& to) {
 
 }  // namespace
 
+namespace {
+
+std::string without_slash(std::string folder) {
+  while (folder.size() > 1 && folder.back() == '/') folder.pop_back();
+  return folder;
+}
+
+SafetensorsItem item_of(const std::string& name, const Hdf5File::Dataset& stored) {
+  return {name, dtype_name(stored.type, name), stored.shape,
+          Rectangle::whole(stored.shape).count() * size_of(stored.type)};
+}
+
+}  // namespace
+
+ExportCounts export_adapter(const ModelSource& source, const std::string& config, const std::string& base_config,
+                            const std::string& folder) {
+  const std::string target = without_slash(folder);
+  const std::map<std::string, std::string> texts = source.tokenizer_files();
+  const NewFolder fresh(target);
+  ExportCounts counts;
+  counts.files = 1;
+  std::vector<SafetensorsItem> items;
+  for (const std::string& name : source.tensor_names()) {
+    if (!is_adapter_tensor(name)) continue;
+    items.push_back(item_of(name, source.stored(name)));
+    counts.bytes += items.back().bytes;
+    counts.tensors += 1;
+  }
+  write_safetensors(fresh.path + "/adapter_model.safetensors", items,
+                    [&](const std::string& name, std::vector<char>& bytes) { source.read_stored(name, bytes); });
+  for (const auto& [name, text] : texts) write_whole_file(fresh.path + "/" + name, text);
+  if (!base_config.empty()) {
+    std::error_code error;
+    fs::create_directory(fresh.path + "/base_config", error);
+    check(error, fresh.path);
+    write_whole_file(fresh.path + "/base_config/config.json", base_config + "\n");
+  }
+  write_whole_file(fresh.path + "/adapter_config.json", config + "\n");
+  put_in_place(fresh.path, target);
+  return counts;
+}
+
 ExportCounts export_model(const ModelSource& source, const std::string& config, const std::string& folder,
                           int64_t shard_bytes) {
-  std::string target = folder;
-  while (target.size() > 1 && target.back() == '/') target.pop_back();
+  const std::string target = without_slash(folder);
   // The source's texts before anything is touched: it may lie in a folder that the export replaces parts of.
   const std::map<std::string, std::string> texts = source.tokenizer_files();
   const NewFolder fresh(target);
@@ -119,9 +167,7 @@ ExportCounts export_model(const ModelSource& source, const std::string& config, 
   std::vector<std::vector<SafetensorsItem>> shards(1);
   int64_t in_shard = 0;
   for (const std::string& name : source.tensor_names()) {
-    const Hdf5File::Dataset stored = source.stored(name);
-    SafetensorsItem item{name, dtype_name(stored.type, name), stored.shape,
-                         Rectangle::whole(stored.shape).count() * size_of(stored.type)};
+    SafetensorsItem item = item_of(name, source.stored(name));
     if (in_shard > 0 && in_shard + item.bytes > shard_bytes) {
       shards.emplace_back();
       in_shard = 0;

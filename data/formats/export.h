@@ -21,4 +21,10 @@ struct ExportCounts {
 ExportCounts export_model(const ModelSource& source, const std::string& config, const std::string& folder,
                           int64_t shard_bytes = 5'000'000'000);
 
+// The adapter's part of a source (adapted_model.h) -> PEFT folder: adapter_model.safetensors, adapter_config.json
+// (`config`), and what there is of a tokenizer. `base_config`, unless empty, goes into base_config/config.json: what an
+// adapter cannot carry, as another rope. The folder is written as export_model writes one.
+ExportCounts export_adapter(const ModelSource& source, const std::string& config, const std::string& base_config,
+                            const std::string& folder);
+
 }  // namespace carillon

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "data/formats/source_of_source.h"
 #include "runtime/check.h"
 #include "runtime/error.h"
 
@@ -10,20 +11,6 @@ namespace carillon {
 namespace {
 
 constexpr std::string_view kModelGroup = "model/";
-
-// All but the weights is the source's.
-class SourceOfSource : public ModelSource {
- public:
-  explicit SourceOfSource(std::unique_ptr<ModelSource> source) : source_(std::move(source)) {}
-  const std::string& path() const override { return source_->path(); }
-  std::string config_json() const override { return source_->config_json(); }
-  const std::vector<std::string>& notices() const override { return source_->notices(); }
-  std::map<std::string, std::string> tokenizer_files() const override { return source_->tokenizer_files(); }
-  std::unique_ptr<Tokenizer> tokenizer() const override { return source_->tokenizer(); }
-
- protected:
-  std::unique_ptr<ModelSource> source_;
-};
 
 class SplitSource : public SourceOfSource {
  public:

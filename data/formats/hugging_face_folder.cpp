@@ -147,12 +147,16 @@ std::optional<HuggingFaceFolder::StoredTensor> HuggingFaceFolder::find(const std
   const auto place = place_.find(name);
   if (place == place_.end()) return std::nullopt;
   const SafetensorsFile::Entry& entry = *place->second.entry;
-  const SafetensorsFile& file = *place->second.file;
+  return stored_tensor(*place->second.file, name, entry);
+}
+
+HuggingFaceFolder::StoredTensor stored_tensor(const SafetensorsFile& file, const std::string& name,
+                                              const SafetensorsFile::Entry& entry) {
   const auto type = readable_types().find(entry.dtype);
   if (type == readable_types().end())
     fail(ExitCode::kBadInput, "tensor {} is {}, {}, only F64, F32, F16 and BF16 weights are read: dequantise the model",
          name, entry.dtype, file.path());
-  return StoredTensor{type->second, entry.shape, file.bytes_of(entry).data(), file.path()};
+  return HuggingFaceFolder::StoredTensor{type->second, entry.shape, file.bytes_of(entry).data(), file.path()};
 }
 
 const std::vector<std::string>& tokenizer_file_names() {

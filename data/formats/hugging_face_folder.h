@@ -58,6 +58,10 @@ class HuggingFaceFolder {
   Places place_;  // by our names
 };
 
+// The tensor `name` of a file. Error 65 for a type that is no plain floating-point number, naming it.
+HuggingFaceFolder::StoredTensor stored_tensor(const SafetensorsFile& file, const std::string& name,
+                                              const SafetensorsFile::Entry& entry);
+
 // The rectangle's elements, packed, as stored.
 void copy_rectangle(const HuggingFaceFolder::StoredTensor& tensor, const Rectangle& rectangle,
                     std::vector<char>& bytes);

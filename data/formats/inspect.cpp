@@ -70,6 +70,19 @@ Json inspect_hugging_face(const std::string& path, const std::function<void(cons
           {"tensors", tensors}};
 }
 
+Json inspect_adapter(const std::string& path) {
+  const auto adapter = ModelSource::open_adapter(path);
+  Json tensors = Json::object();
+  for (const std::string& name : adapter->tensor_names()) {
+    const Hdf5File::Dataset stored = adapter->stored(name);
+    tensors[name] = {{"dtype", name_of(stored.type)}, {"shape", stored.shape}};
+  }
+  return {{"kind", "peft adapter"},
+          {"path", path},
+          {"config", config_of(adapter->adapter()->config, path)},
+          {"tensors", tensors}};
+}
+
 }  // namespace
 
 Json inspect(const std::string& path, const std::function<void(const std::string&)>& notice) {
@@ -81,6 +94,7 @@ Json inspect(const std::string& path, const std::function<void(const std::string
       return inspect_checkpoint(newest_valid_checkpoint((fs::path(path) / "checkpoints").string(), notice));
     if (step_of_folder(path) >= 0 || fs::exists(fs::path(path) / "manifest.json", ignored))
       return inspect_checkpoint(path);
+    if (fs::exists(fs::path(path) / "adapter_config.json", ignored)) return inspect_adapter(path);
     return inspect_hugging_face(path, notice);
   }
   refuse_foreign_model_file(path);

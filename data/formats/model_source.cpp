@@ -7,10 +7,12 @@
 #include "data/checkpoint/finite.h"
 #include "data/checkpoint/stored_values.h"
 #include "data/files/output_file.h"
+#include "data/formats/adapted_model.h"
 #include "data/formats/hugging_face_folder.h"
 #include "data/formats/import.h"
 #include "data/formats/tied_head.h"
 #include "runtime/check.h"
+#include "runtime/json_fields.h"
 #include "runtime/parse_json.h"
 
 namespace carillon {
@@ -129,7 +131,12 @@ class CheckpointModel : public Hdf5Model {
     if (!manifest_.config.contains("model"))
       fail(ExitCode::kBadInput, "the manifest has no model configuration, {}, use another checkpoint", path);
     set_config(manifest_.config["model"].dump(2));
+    if (!manifest_.config.contains("adapter")) return;
+    const Json adapter = manifest_.config["adapter"];
+    const JsonFields fields(adapter, {path, "use another checkpoint"}, "config.adapter.");
+    adapter_ = AdapterInfo{fields.at("config").dump(2), fields.text_or("base", ""), fields.text_or("base_hash", "")};
   }
+  std::optional<AdapterInfo> adapter() const override { return adapter_; }
   std::unique_ptr<Tokenizer> tokenizer() const override {
     if (const std::string place = tokenizer_place(); !place.empty()) return Tokenizer::open(place);
     const auto base = base_model();
@@ -180,6 +187,7 @@ class CheckpointModel : public Hdf5Model {
   }
 
   Manifest manifest_;
+  std::optional<AdapterInfo> adapter_;
   std::vector<std::string> opened_for_;  // this one and those whose base it is
 };
 
@@ -301,16 +309,35 @@ std::unique_ptr<ModelSource> open(const std::string& path, const std::vector<std
     return std::make_unique<ModelFile>(path);
   }
   if (fs::exists(fs::path(path) / "manifest.json", ignored)) return std::make_unique<CheckpointModel>(path, opened_for);
+  if (fs::exists(fs::path(path) / "adapter_config.json", ignored)) return open_peft_folder(path);
   if (fs::exists(fs::path(path) / "config.json", ignored)) return std::make_unique<HuggingFaceModel>(path);
   fail(ExitCode::kBadInput,
-       "is no model: neither a model file nor a folder with manifest.json, checkpoints or config.json, {}, correct the "
+       "is no model: neither a model file nor a folder with manifest.json, checkpoints, config.json or "
+       "adapter_config.json, {}, correct the "
        "path",
        path);
 }
 
 }  // namespace
 
-std::unique_ptr<ModelSource> ModelSource::open(const std::string& path) { return carillon::open(path, {}); }
+std::unique_ptr<ModelSource> ModelSource::open(const std::string& path) {
+  auto source = carillon::open(path, {});
+  const auto adapter = source->adapter();
+  if (!adapter) return source;
+  std::error_code ignored;
+  if (adapter->base.empty() || !fs::exists(adapter->base, ignored))
+    fail(ExitCode::kMissingInput,
+         "the base model of this adapter is not there ({}), {}, name it: model=BASE adapter={}",
+         adapter->base.empty() ? "it names none" : adapter->base, path, path);
+  return adapt(carillon::open(adapter->base, {}), std::move(source));
+}
+
+std::unique_ptr<ModelSource> ModelSource::open_adapter(const std::string& path) {
+  auto source = carillon::open(path, {});
+  if (!source->adapter())
+    fail(ExitCode::kUsage, "is no adapter, {}, name a PEFT folder or a run that trained one", path);
+  return source;
+}
 
 std::string resolve_model_path(const std::string& path, const std::function<void(const std::string&)>& notice) {
   std::error_code ignored;

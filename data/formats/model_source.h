@@ -20,12 +20,26 @@ struct TensorShape {
   std::vector<int64_t> shape;
 };
 
+// Of a source that is, or has, an adapter (adapted_model.h).
+struct AdapterInfo {
+  std::string config;     // PEFT's adapter_config.json
+  std::string base;       // where its base model was; may be empty
+  std::string base_hash;  // content_hash of that; empty: not known
+};
+
 class ModelSource {
  public:
   virtual ~ModelSource() = default;
 
-  // `path` must be resolved. Errors: 66 not there, 65 damaged or of no known kind.
+  // `path` must be resolved. An adapter comes with the base that it names. Errors: 66 not there, 65 damaged or of no
+  // known kind.
   static std::unique_ptr<ModelSource> open(const std::string& path);
+  // The adapter at `path` (resolved) without its base: its own tensors, and no config.json unless a run's. Error 64
+  // when it is none.
+  static std::unique_ptr<ModelSource> open_adapter(const std::string& path);
+  // Of an adapter, and of its base; nothing, null for a model.
+  virtual std::optional<AdapterInfo> adapter() const { return std::nullopt; }
+  virtual const ModelSource* base() const { return nullptr; }
 
   virtual const std::string& path() const = 0;
   // Hugging Face's config.json, as text; of a checkpoint with the run's own rope in it.

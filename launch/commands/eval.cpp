@@ -16,7 +16,8 @@ struct EvalConfig {
 
 void declare(Schema& schema, EvalConfig& config) {
   schema.section("", "What is evaluated.");
-  schema.text("model", config.model, "Model file, checkpoint, run's folder or Hugging Face folder.").required();
+  schema.text("model", config.model, "Model file, checkpoint, run's folder, Hugging Face or PEFT folder.").required();
+  declare_adapter_path(schema, config.sweep.adapter);
   schema.integer("length", config.length, "Tokens of a window.").at_least(2).required();
   schema
       .custom(

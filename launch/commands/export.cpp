@@ -1,15 +1,20 @@
-// carillon export: the way back to a Hugging Face folder, or to one file for llama.cpp.
+// carillon export: the way back to a Hugging Face folder, to a PEFT folder, or to one file for llama.cpp.
 #include "data/formats/export.h"
 
 #include <algorithm>
+#include <map>
+#include <utility>
 
 #include "data/files/output_check.h"
 #include "data/formats/fused_source.h"
+#include "data/formats/merged_source.h"
 #include "data/formats/model_source.h"
 #include "launch/commands/commands.h"
 #include "launch/commands/export_gguf.h"
+#include "launch/config/run_config.h"
 #include "launch/config/schema.h"
 #include "launch/session/model_tensors.h"
+#include "launch/session/opened_model.h"
 #include "model/export_config.h"
 #include "runtime/parse_json.h"
 
@@ -37,17 +42,59 @@ ModelConfig as_others_read(const std::string& text, const std::string& where) {
 struct ExportSettings {
   std::string format = "hf";
   std::optional<std::string> dtype;
+  std::optional<std::string> adapter;
   bool overwrite = false;
 };
 
 void declare(Schema& schema, ExportSettings& settings) {
   schema.section("", "How.");
-  schema.choice("format", settings.format, {{"hf", "hf"}, {"gguf", "gguf"}},
-                "hf: a Hugging Face folder. gguf: one file for llama.cpp.");
+  schema.choice(
+      "format", settings.format, {{"hf", "hf"}, {"peft", "peft"}, {"gguf", "gguf"}},
+      "hf: a Hugging Face folder, an adapter merged into its weights. peft: the adapter alone, for PEFT. gguf: "
+      "one file for llama.cpp.");
   schema.choice("dtype", settings.dtype, {{"f32", "f32"}, {"f16", "f16"}, {"bf16", "bf16"}, {"q8_0", "q8_0"}},
                 "Type of a gguf's matrices. Default: the weights'.");
+  declare_adapter_path(schema, settings.adapter);
   schema.boolean("overwrite", settings.overwrite,
                  "Whether files of a folder that is no model's may be replaced; a model's folder is replaced anyway.");
+}
+
+// The type an adapter was trained in: that of a run's checkpoint. A PEFT folder's says nothing about its base's.
+std::optional<StoredType> trained_type(const ModelSource& source, const std::string& tensor) {
+  if (source.adapter()->base_hash.empty()) return std::nullopt;
+  return source.stored(tensor).type;
+}
+
+std::unique_ptr<ModelSource> merged(std::unique_ptr<ModelSource> source, const AdapterConfig& adapter) {
+  std::map<std::string, Merge> merges;
+  for (const auto& [name, module] : adapter.modules)
+    merges[name + ".weight"] = {adapter_a_name(name), adapter_b_name(name), adapter.scale(module)};
+  const auto type = trained_type(*source, adapter_a_name(adapter.modules.begin()->first));
+  return merge_source(std::move(source), std::move(merges), type);
+}
+
+void export_peft(Program& program, const OpenedModel& model, const std::string& folder) {
+  const ModelConfig& config = model.config;
+  if (!config.adapter)
+    fail(ExitCode::kUsage, "there is no adapter, {}, take format=hf, or name one in adapter=PATH",
+         model.source->path());
+  if (!fused_tensors(config).empty())
+    fail(ExitCode::kUsage,
+         "PEFT adapts the fused layers of {} as one, where this adapter has one for each part, export, take format=hf",
+         config.source.value("model_type", "this family"));
+  // What an adapter's folder does not say: another rotation than the base's own.
+  const ModelSource* base = model.source->base();
+  const ModelConfig of_base = parse_model_config(base->config_json(), base->path());
+  const std::string own = write_model_config(config);
+  const bool turned = write_model_config(of_base) != own;
+  const std::string base_config = turned ? export_model_config(config, weight_type(*base)) : "";
+  if (turned)
+    program.warning(
+        fmt::format("an adapter does not carry the run's rope: load the base with {}/base_config/config.json", folder));
+  const ExportCounts counts =
+      export_adapter(*model.source, write_adapter_config(config.adapter, config, model.base_path), base_config, folder);
+  fmt::print("{}: an adapter of {} tensors, {:.1f} MiB, for the base {}\n", printable(folder), counts.tensors,
+             static_cast<double>(counts.bytes) / (1 << 20), printable(model.base_path));
 }
 
 }  // namespace
@@ -68,22 +115,21 @@ ExitCode run_export(Program& program, const CommandLine& line) {
   const bool gguf = format == "gguf";
   if (line.files.size() != 2)
     fail(ExitCode::kUsage,
-         "export takes a model and an output, on the command line, carillon export MODEL OUT [format=hf|gguf]");
+         "export takes a model and an output, on the command line, carillon export MODEL OUT [format=hf|peft|gguf]");
   if (settings.dtype && !gguf)
     fail(ExitCode::kUsage, "dtype={} belongs to format=gguf, on the command line, format={} keeps every tensor's type",
          *settings.dtype, format);
   const auto world = program.make_world();
   agree(*world, [&] {
     if (world->rank() != 0) return;
-    const std::string path = resolve_model_path(line.files[0], [&](const std::string& text) { program.warning(text); });
-    auto source = ModelSource::open(path);
-    check_output(line.files[1], {line.files[0]}, gguf ? OutputKind::kGguf : OutputKind::kModelFolder,
-                 settings.overwrite);
-    for (const std::string& text : source->notices()) program.warning(text);
-    const ModelConfig config = parse_model_config(source->config_json(), path);
-    for (const std::string& remark : config.remarks) program.warning(remark);
-    source = split_source(std::move(source), fused_tensors(config));
-    source->require(tensors_of(config, *source));
+    OpenedModel model = open_model(*solo_communicator("export"), line.files[0], Json::object(), program.notice(),
+                                   settings.adapter.value_or(""));
+    check_output(line.files[1], {line.files[0], settings.adapter.value_or(""), model.base_path},
+                 gguf ? OutputKind::kGguf : OutputKind::kModelFolder, settings.overwrite);
+    if (format == "peft") return export_peft(program, model, line.files[1]);
+    ModelConfig config = model.config;
+    std::unique_ptr<ModelSource> source = std::move(model.source);
+    if (config.adapter) source = merged(std::move(source), std::exchange(config.adapter, {}));
     if (gguf)
       return export_as_gguf(program, *source, config, settings.dtype.value_or(""), weight_type(*source), line.files[1]);
     source = join_source(std::move(source), fused_tensors(config));

@@ -12,7 +12,7 @@ namespace {
 
 struct GenerateConfig {
   std::string model;
-  std::optional<std::string> prompt, input, output, tokenizer;
+  std::optional<std::string> prompt, input, output, tokenizer, adapter;
   std::optional<std::vector<int32_t>> tokens;
   int64_t max_new_tokens = 64;
   double temperature = 0, top_p = 1;
@@ -37,7 +37,8 @@ std::vector<int64_t> read_ids(const char* name, const YamlNode& node) {
 
 void declare(Schema& schema, GenerateConfig& config) {
   schema.section("", "What to continue, and how.");
-  schema.text("model", config.model, "Model file, checkpoint, run's folder or Hugging Face folder.").required();
+  schema.text("model", config.model, "Model file, checkpoint, run's folder, Hugging Face or PEFT folder.").required();
+  declare_adapter_path(schema, config.adapter);
   schema.text("prompt", config.prompt, "The text to continue.").verbatim();
   schema.custom(
       "tokens", "list of integers", "The prompt as token ids, in place of text.",
@@ -110,7 +111,7 @@ ExitCode run_generate(Program& program, const CommandLine& line) {
     fail(ExitCode::kUsage, "generate takes one of prompt, tokens and input, on the command line, give exactly one");
 
   Session session(program.make_world(), config.parallel, config.runtime, program.notice());
-  session.open_model(config.model, config.rope.settings);
+  session.open_model(config.model, config.rope.settings, config.adapter.value_or(""));
   session.open_tokenizer(config.tokenizer.value_or(""));
   const OpenedModel& model = session.model();
   const Tokenizer* tokenizer = session.tokenizer();
@@ -127,7 +128,8 @@ ExitCode run_generate(Program& program, const CommandLine& line) {
     });
     for (const ScoreDocument& document : documents) prompts.push_back(document.tokens);
     if (!config.output || !session.main_rank()) return;
-    check_output(*config.output, {config.input.value_or(""), config.model, config.tokenizer.value_or("")},
+    check_output(*config.output,
+                 {config.input.value_or(""), config.model, config.adapter.value_or(""), config.tokenizer.value_or("")},
                  OutputKind::kCompletions, config.overwrite);
     output = std::make_unique<OutputFile>(*config.output);
   });

@@ -14,7 +14,7 @@ namespace {
 
 struct ScoreConfig {
   std::string model, input, output;
-  std::optional<std::string> tokenizer, chat_template;
+  std::optional<std::string> tokenizer, chat_template, adapter;
   bool overwrite = false;
   RopeSection rope;
   ParallelSection parallel;
@@ -23,7 +23,8 @@ struct ScoreConfig {
 
 void declare(Schema& schema, ScoreConfig& config) {
   schema.section("", "What to score.");
-  schema.text("model", config.model, "Model file, checkpoint, run's folder or Hugging Face folder.").required();
+  schema.text("model", config.model, "Model file, checkpoint, run's folder, Hugging Face or PEFT folder.").required();
+  declare_adapter_path(schema, config.adapter);
   schema
       .text("input", config.input,
             "Rows as in training (JSON lines with `tokens`, `text` or `messages`; also .gz, .zst, folders, "
@@ -74,7 +75,7 @@ ExitCode run_score(Program& program, const CommandLine& line) {
   schema.finish("score");
 
   Session session(program.make_world(), config.parallel, config.runtime, program.notice());
-  session.open_model(config.model, config.rope.settings);
+  session.open_model(config.model, config.rope.settings, config.adapter.value_or(""));
   const OpenedModel& model = session.model();
   DataFiles files;
   agree(session.world(), [&] { files = find_data_files({config.input}); });
@@ -105,7 +106,8 @@ ExitCode run_score(Program& program, const CommandLine& line) {
   agree(session.world(), [&] {
     if (!session.main_rank()) return;
     std::vector<std::string> inputs(files.paths);
-    inputs.insert(inputs.end(), {config.model, config.tokenizer.value_or(""), config.chat_template.value_or("")});
+    inputs.insert(inputs.end(), {config.model, config.adapter.value_or(""), config.tokenizer.value_or(""),
+                                 config.chat_template.value_or("")});
     check_output(config.output, inputs, OutputKind::kScores, config.overwrite);
     output = std::make_unique<OutputFile>(config.output);
   });

@@ -306,6 +306,7 @@ void declare_run(Schema& schema, RunConfig& config) {
   declare_rope(schema, config.rope);
   declare_data(schema, config.data);
   declare_train(schema, config.train);
+  declare_adapter(schema, config.adapter);
   declare_parallel(schema, config.parallel);
   declare_runtime(schema, config.runtime);
   declare_checkpoint(schema, config.checkpoint);
@@ -378,6 +379,7 @@ void check_run(const Schema& schema, const RunConfig& config) {
           "train.offload none or optimizer",
           schema.where("train.offload"));
   }
+  check_adapter(schema, config.adapter);
   need("output", "output: runs/name");
 }
 

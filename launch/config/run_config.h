@@ -14,6 +14,7 @@
 #include "data/corpus/packing.h"
 #include "launch/config/schema.h"
 #include "model/activations.h"
+#include "model/adapter_config.h"
 #include "model/schedule.h"
 #include "parallel/context/ring_topology.h"
 #include "parallel/context/sequence_layout.h"
@@ -112,6 +113,20 @@ inline constexpr int64_t kMostSteps = int64_t{1} << 40;
 // More ranks, or more on one axis, than any machine has: products of three axes stay far below 2^63.
 inline constexpr int64_t kMostRanks = int64_t{1} << 20;
 
+// A new adapter's settings where they are given; of one that goes on from `base` they are that one's.
+struct AdapterSection {
+  std::optional<bool> lora;  // adapter.type; nothing: not given, so none
+  std::optional<int64_t> rank;
+  std::optional<double> alpha;
+  std::optional<double> dropout;
+  std::optional<std::vector<std::string>> target_modules;  // empty list: all-linear
+  std::optional<bool> rslora;
+  std::optional<std::string> base;
+
+  bool on() const { return lora.value_or(false); }
+  AdapterSettings settings() const;
+};
+
 struct ParallelSection {
   int64_t tensor = 1;
   int64_t context = 1;
@@ -160,6 +175,7 @@ struct RunConfig {
   RopeSection rope;
   DataSection data;
   TrainSection train;
+  AdapterSection adapter;
   ParallelSection parallel;
   RuntimeSection runtime;
   CheckpointSection checkpoint;
@@ -175,6 +191,11 @@ void declare_data(Schema& schema, DataSection& section);
 void declare_chat(Schema& schema, const std::string& prefix, std::optional<std::string>& chat_template,
                   TrainOn& train_on);
 void declare_train(Schema& schema, TrainSection& section);
+void declare_adapter(Schema& schema, AdapterSection& section);
+// `adapter`: one to put beside a command's model.
+void declare_adapter_path(Schema& schema, std::optional<std::string>& adapter);
+// What no single key of it can know. Error 64.
+void check_adapter(const Schema& schema, const AdapterSection& section);
 void declare_parallel(Schema& schema, ParallelSection& section);
 void declare_runtime(Schema& schema, RuntimeSection& section);
 void declare_checkpoint(Schema& schema, CheckpointSection& section);

@@ -4,7 +4,8 @@ namespace carillon {
 
 Json Evaluator::run(const SweepPoint& point) {
   const KeyTokens* keys = point.task["task"] == "longppl" ? &key_tokens(point) : nullptr;
-  if (!loaded_ || path_ != point.path) load(point.path);
+  const std::string adapter = config_.adapter.value_or("");
+  if (!loaded_ || path_ != point.path || adapter_ != adapter) load(point.path, adapter);
   if (keys != nullptr) require_same_tokens(point.task);
   return loaded_->run(point, keys);
 }
@@ -12,7 +13,7 @@ Json Evaluator::run(const SweepPoint& point) {
 const KeyTokens& Evaluator::key_tokens(const SweepPoint& point) {
   Chosen& chosen = chosen_[point.task.dump()];
   if (!chosen.by_length.contains(point.length)) {
-    load(point.task["evaluator"].get<std::string>());
+    load(point.task["evaluator"].get<std::string>(), "");
     if (session_.tokenizer() != nullptr) chosen.tokenizer = session_.tokenizer()->hash();
     for (const int64_t length : config_.lengths) {
       SweepPoint other = point;
@@ -32,9 +33,9 @@ void Evaluator::require_same_tokens(const Json& task) const {
          task["evaluator"].get<std::string>(), path_, task["name"].get<std::string>());
 }
 
-void Evaluator::load(const std::string& path) {
+void Evaluator::load(const std::string& path, const std::string& adapter) {
   loaded_.reset();
-  session_.open_model(path, Json::object());
+  session_.open_model(path, Json::object(), adapter);
   session_.open_tokenizer(config_.data.tokenizer.value_or(""));
   session_.make_grid();
   std::unique_ptr<PointRunner> runner;
@@ -44,7 +45,7 @@ void Evaluator::load(const std::string& path) {
   });
   session_.load_weights(runner->parameters());
   loaded_ = std::move(runner);
-  path_ = path;
+  path_ = path, adapter_ = adapter;
 }
 
 }  // namespace carillon

@@ -20,7 +20,7 @@ class Evaluator {
   Json run(const SweepPoint& point);
 
  private:
-  void load(const std::string& path);
+  void load(const std::string& path, const std::string& adapter);
   // LongPPL's key tokens for the point's length. What is not known yet is found for all lengths of the sweep at once,
   // with the task's evaluator in the model's place.
   const KeyTokens& key_tokens(const SweepPoint& point);
@@ -28,7 +28,7 @@ class Evaluator {
 
   Session& session_;
   const SweepConfig& config_;
-  std::string path_;                     // of the model that is loaded
+  std::string path_, adapter_;           // of the model that is loaded, and of the adapter beside it
   std::unique_ptr<PointRunner> loaded_;  // null: none
   struct Chosen {
     std::optional<uint64_t> tokenizer;  // hash of the evaluator's

@@ -88,7 +88,7 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
   };
   schema
       .custom(
-          "models", "list", "Model files, checkpoints, runs' folders or Hugging Face folders.",
+          "models", "list", "Model files, checkpoints, runs' folders, Hugging Face or PEFT folders.",
           [&config, list](const YamlNode& node) {
             config.models.clear();
             for (const Json& entry : list("models", node))
@@ -96,6 +96,7 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
           },
           [&config] { return std::optional<Json>(config.models); })
       .required();
+  declare_adapter_path(schema, config.adapter);
   schema.custom(
       "checkpoints", "all | newest | list of steps", "Which checkpoints of a run.",
       [&config](const YamlNode& node) {
@@ -195,7 +196,8 @@ bool may_be_run_folder(const std::string& model) {
   const fs::path path(model);
   if (fs::is_directory(path / "checkpoints", error)) return true;
   if (!fs::is_directory(path, error)) return false;
-  return !fs::exists(path / "config.json", error) && !fs::exists(path / "manifest.json", error);
+  return !fs::exists(path / "config.json", error) && !fs::exists(path / "manifest.json", error) &&
+         !fs::exists(path / "adapter_config.json", error);
 }
 
 Json to_json(const SweepPoint& point) {
@@ -228,11 +230,12 @@ std::vector<SweepPoint> sweep_points(const SweepConfig& config) {
         for (const int64_t length : config.lengths)
           for (const Json& task : config.tasks) {
             SweepPoint point{"", model, step, path, name, settings, length, task};
-            const Json identity = {{"model", model},
-                                   {"step", step ? Json(*step) : Json()},
-                                   {"rope", settings},
-                                   {"length", length},
-                                   {"task", task}};
+            Json identity = {{"model", model},
+                             {"step", step ? Json(*step) : Json()},
+                             {"rope", settings},
+                             {"length", length},
+                             {"task", task}};
+            if (config.adapter) identity["adapter"] = *config.adapter;
             point.id = text_hash(identity.dump()).substr(0, 16);
             points.push_back(std::move(point));
           }

@@ -11,6 +11,7 @@ namespace carillon {
 
 struct SweepConfig {
   std::vector<std::string> models;        // as written
+  std::optional<std::string> adapter;     // beside each of them
   Json checkpoints = "all";               // all | newest | list of steps
   Json rope = {{"own", Json::object()}};  // name -> settings merged over the model's own
   std::vector<int64_t> lengths;

@@ -217,7 +217,9 @@ std::vector<RankGroup> MemoryPlan::groups(const PlannedRun& run) const {
     Arena measuring;
     Parameters parameters(model_, shards, {run.network.compute, true, false}, measuring);
     std::set<int64_t> row_counts;
-    parameters.for_each([&](Parameter& parameter) { row_counts.insert(parameter.weight.size(0)); });
+    parameters.for_each([&](Parameter& parameter) {
+      if (!parameter.frozen) row_counts.insert(parameter.weight.size(0));
+    });
     for (int shard = 0; shard < dp_cp; ++shard) {
       std::vector<int64_t> shape{shards.heads, shards.kv_heads, shards.mlp.size(), shards.vocabulary.size()};
       for (const int64_t rows : row_counts)

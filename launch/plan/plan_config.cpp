@@ -4,6 +4,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "launch/session/opened_model.h"
 #include "launch/session/run_checks.h"
 #include "launch/train/training_step.h"
 
@@ -110,6 +111,10 @@ ModelConfig planned_model(const RunConfig& config, const Notice& notice) {
   text << file.rdbuf();
   ModelConfig model = parse_model_config(text.str(), text_file);
   static_cast<ModelRope&>(model) = merge_model_rope(model, config.rope.settings, "rope");
+  const auto adapter = config.adapter.on() && config.adapter.base
+                           ? ModelSource::open_adapter(resolve_model_path(*config.adapter.base, notice))
+                           : nullptr;
+  model.adapter = adapter_of(config, model, adapter.get());
   require_possible_sizes(model, config);
   return model;
 }

@@ -4,15 +4,28 @@
 
 namespace carillon {
 
-int64_t product_parameters(const ModelConfig& model) {
+namespace {
+
+template <class Counts>
+int64_t count_products(const ModelConfig& model, Counts counts) {
   Arena measuring;
   Parameters parameters(model, TensorShards(model, 1, 0), {DType::kFloat32, false, false}, measuring);
   int64_t count = 0;
   parameters.for_each([&](Parameter& parameter) {
     const bool looked_up = &parameter == &parameters.embedding && parameters.lm_head;
-    if (parameter.weight.rank() == 2 && !looked_up) count += parameter.weight.count();
+    if (parameter.weight.rank() == 2 && !looked_up && counts(parameter)) count += parameter.weight.count();
   });
   return count;
+}
+
+}  // namespace
+
+int64_t product_parameters(const ModelConfig& model) {
+  return count_products(model, [](const Parameter&) { return true; });
+}
+
+int64_t frozen_product_parameters(const ModelConfig& model) {
+  return count_products(model, [](const Parameter& parameter) { return parameter.frozen; });
 }
 
 double useful_pairs(int64_t length, int64_t window) {
@@ -23,7 +36,9 @@ double useful_pairs(int64_t length, int64_t window) {
 double useful_flops_per_token(const ModelConfig& model, int64_t length) {
   double pairs = 0;  // over the layers
   for (const LayerSpec& layer : model.layers) pairs += useful_pairs(length, layer.attention.window);
-  return 6.0 * static_cast<double>(product_parameters(model)) +
+  // A frozen weight takes no gradient: four in place of six.
+  return 6.0 * static_cast<double>(product_parameters(model)) -
+         2.0 * static_cast<double>(frozen_product_parameters(model)) +
          12.0 * static_cast<double>(model.num_attention_heads * model.head_dim) * pairs / static_cast<double>(length);
 }
 

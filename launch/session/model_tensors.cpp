@@ -25,7 +25,7 @@ std::vector<TensorShape> tensors_of(const ModelConfig& config, int64_t stored, i
                         {DType::kFloat32, /*gradients=*/false, /*shared_layer_gradients=*/false}, measuring);
   std::vector<TensorShape> tensors;
   parameters.for_each([&](const Parameter& parameter) {
-    tensors.push_back({parameter.name, parameter.rectangle.global_shape});
+    if (!parameter.adapter) tensors.push_back({parameter.name, parameter.rectangle.global_shape});
   });
   return tensors;
 }

@@ -1,8 +1,11 @@
 #include "launch/session/opened_model.h"
 
+#include <filesystem>
+#include <map>
 #include <set>
 
 #include "data/files/same_files.h"
+#include "data/formats/adapted_model.h"
 #include "data/formats/fused_source.h"
 #include "launch/session/model_tensors.h"
 #include "launch/session/run_checks.h"
@@ -13,25 +16,81 @@
 
 namespace carillon {
 
-OpenedModel open_model(Communicator& world, const std::string& path, const Json& rope, const Notice& notice) {
-  const Activity activity("opening the model");
-  OpenedModel model;
-  // One rank finds the checkpoint that is meant and verifies it; all read that one.
+namespace {
+
+// One rank finds the checkpoint that is meant and verifies it; all read that one.
+std::string resolved_everywhere(Communicator& world, const std::string& path, const Notice& notice) {
+  if (path.empty()) return "";
   std::string resolved;
   agree(world, [&] {
     if (world.rank() == 0) resolved = resolve_model_path(path, notice);
   });
   resolved = broadcast_text(world, resolved);
   require_same_model(world, resolved);
+  return resolved;
+}
+
+std::map<std::string, std::vector<int64_t>> adapter_tensors(const ModelSource& source) {
+  std::map<std::string, std::vector<int64_t>> tensors;
+  for (const std::string& name : source.tensor_names())
+    if (is_adapter_tensor(name)) tensors[name] = source.stored(name).shape;
+  return tensors;
+}
+
+AdapterConfig adapter_in(const ModelSource& source, const ModelConfig& model) {
+  return parse_adapter_config(source.adapter()->config, adapter_tensors(source), model, source.path());
+}
+
+// `base` as it stands now is the one that the adapter of `source` was trained on, as far as that says.
+void require_same_base(const ModelSource& source, const std::string& base, const std::string& hash) {
+  const std::string known = source.adapter()->base_hash;
+  if (!known.empty() && known != hash)
+    fail(ExitCode::kBadInput,
+         "the base {} is another one than the adapter was trained on (content {}, it was {}), {}, give it the base it "
+         "was made for",
+         base, hash, known, source.path());
+}
+
+// The path as others may open it.
+std::string absolute_path(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path absolute = std::filesystem::absolute(path, error).lexically_normal();
+  return error ? path : absolute.string();
+}
+
+// Learns what the base is by reading all of it once over the ranks.
+void identify_base(Communicator& world, const ModelSource& base, OpenedModel& model) {
+  model.base_path = absolute_path(base.path());
+  model.base_hash = content_hash(world, base);
+}
+
+OpenedModel open_source(Communicator& world, const std::string& path, const std::string& adapter, const Json& rope,
+                        const Notice& notice, bool has_adapter) {
+  const Activity activity("opening the model");
+  OpenedModel model;
+  const std::string resolved = resolved_everywhere(world, path, notice);
+  const std::string beside = resolved_everywhere(world, adapter, notice);
   agree(world, [&] {
-    const WorkingOn here(resolved);
+    const WorkingOn here(beside.empty() ? resolved : beside);
     model.source = ModelSource::open(resolved);
+    if (beside.empty()) return;
+    if (model.source->adapter())
+      fail(ExitCode::kUsage, "{} is an adapter already, {}, give its base as the model", path, adapter);
+    model.source = adapt(std::move(model.source), ModelSource::open_adapter(beside));
+  });
+  const ModelSource* base = model.source->base();
+  if (base != nullptr && beside.empty()) require_same_model(world, base->path());
+  if (base == nullptr && has_adapter) base = model.source.get();
+  if (base != nullptr) identify_base(world, *base, model);
+  agree(world, [&] {
+    if (model.source->adapter()) require_same_base(*model.source, model.base_path, model.base_hash);
     const std::string where = model.source->path();
     model.config = parse_model_config(model.source->config_json(), where);
     if (world.rank() == 0)
       for (const std::string& line : model.source->notices()) notice(line);
     model.source = split_source(std::move(model.source), fused_tensors(model.config));
     model.source->require(tensors_of(model.config, *model.source));
+    if (model.source->adapter()) model.config.adapter = adapter_in(*model.source, model.config);
     static_cast<ModelRope&>(model.config) = merge_model_rope(model.config, rope, "rope");
   });
   if (world.rank() == 0)
@@ -39,33 +98,56 @@ OpenedModel open_model(Communicator& world, const std::string& path, const Json&
   return model;
 }
 
+}  // namespace
+
+OpenedModel open_model(Communicator& world, const std::string& path, const Json& rope, const Notice& notice,
+                       const std::string& adapter) {
+  return open_source(world, path, adapter, rope, notice, /*has_adapter=*/false);
+}
+
 OpenedModel open_run_model(Communicator& world, const RunConfig& config, const Notice& notice) {
-  if (config.model.base) {
-    OpenedModel opened = open_model(world, *config.model.base, config.rope.settings, notice);
-    require_possible_sizes(opened.config, config);
-    return opened;
-  }
   OpenedModel model;
-  model.config = parse_model_config(config.model.config_json(), "the configuration's model:", ExitCode::kUsage);
-  static_cast<ModelRope&>(model.config) = merge_model_rope(model.config, config.rope.settings, "rope");
+  if (config.model.base) {
+    const std::string from = config.adapter.on() ? config.adapter.base.value_or("") : "";
+    model = open_source(world, *config.model.base, from, config.rope.settings, notice, config.adapter.on());
+    if (model.config.adapter && from.empty())
+      fail(ExitCode::kUsage,
+           "model.base {} is an adapter, in the configuration, merge it first (carillon export … format=hf), or name "
+           "its base here and it in adapter.base",
+           *config.model.base);
+  } else {
+    if (config.adapter.base)
+      fail(ExitCode::kUsage, "adapter.base belongs to a model, in the configuration, name that in model.base");
+    model.config = parse_model_config(config.model.config_json(), "the configuration's model:", ExitCode::kUsage);
+    static_cast<ModelRope&>(model.config) = merge_model_rope(model.config, config.rope.settings, "rope");
+  }
+  model.config.adapter = adapter_of(config, model.config, model.source.get());
   require_possible_sizes(model.config, config);
   return model;
 }
 
+AdapterConfig adapter_of(const RunConfig& config, const ModelConfig& model, const ModelSource* source) {
+  if (!config.adapter.on()) return {};
+  if (!config.adapter.base) return new_adapter(model, config.adapter.settings());
+  AdapterConfig adapter = adapter_in(*source, model);
+  adapter.dropout = config.adapter.dropout.value_or(adapter.dropout);
+  return adapter;
+}
+
 void load_weights(Communicator& world, Backend& backend, ModelSource& source, Parameters& parameters,
-                  const Notice& notice) {
+                  const Notice& notice, Which which) {
   const Activity activity("loading the model");
   agree(world, [&] {
     stop_point("loading a model");
     const WorkingOn here(source.path());
-    std::vector<NamedShard> shards = parameters.weight_shards(backend, true);
+    std::vector<NamedShard> shards = parameters.weight_shards(backend, true, which);
     source.read(shards);
     std::set<std::string> known;
     for (const NamedShard& shard : shards) known.insert(shard.name.substr(std::string("model/").size()));
     std::string unknown;
     int more = 0;
     for (const std::string& name : source.tensor_names()) {
-      if (known.contains(name) || name.ends_with("rotary_emb.inv_freq")) continue;
+      if (known.contains(name) || is_adapter_tensor(name) || name.ends_with("rotary_emb.inv_freq")) continue;
       // A tied head is stored by some writers all the same.
       if (name == "lm_head.weight") continue;
       if (unknown.empty())

@@ -12,9 +12,9 @@ Session::Session(std::unique_ptr<Communicator> world, const ParallelSection& par
   nodes_ = map_nodes(*world_);
 }
 
-void Session::open_model(const std::string& path, const Json& rope) {
+void Session::open_model(const std::string& path, const Json& rope, const std::string& adapter) {
   close_grid();
-  model_ = carillon::open_model(*world_, path, rope, notice_);
+  model_ = carillon::open_model(*world_, path, rope, notice_, adapter);
 }
 
 void Session::open_model(const RunConfig& run) {

@@ -26,9 +26,9 @@ class Session {
           Notice notice);
   Session(const Session&) = delete;
 
-  // The model at `path`, `rope` merged over its own rope; or the one a run trains. A model and grid that were open are
-  // closed: nothing may refer to them any more. Errors 64 to 66.
-  void open_model(const std::string& path, const Json& rope);
+  // The model at `path` (with the adapter at `adapter`, unless empty), `rope` merged over its own rope; or the one a
+  // run trains. A model and grid that were open are closed: nothing may refer to them any more. Errors 64 to 66.
+  void open_model(const std::string& path, const Json& rope, const std::string& adapter = "");
   void open_model(const RunConfig& run);
   // The one at `path`, or where that is empty the model's own, which may be none: tokenizer() is then null.
   void open_tokenizer(const std::string& path);

@@ -398,8 +398,8 @@ void Trainer::save(bool must_succeed) {
   const std::vector<NamedShard> shards = checkpoint_shards(network(), grid_);
   require_equal_replicas(grid_, shards);
   state_.spike_window = spike_guard_.window();
-  Manifest manifest = make_manifest(config_, model_.config, grid_, state_, corpus_.files(), session_.tokenizer(),
-                                    corpus_.template_hash);
+  Manifest manifest =
+      make_manifest(config_, model_, grid_, state_, corpus_.files(), session_.tokenizer(), corpus_.template_hash);
   // Records are as durable as the checkpoint that says they were written.
   const auto sync_records = [this] {
     if (metrics_) metrics_->sync();

@@ -85,8 +85,12 @@ void Trainer::open_model_and_data() {
   require_layout(config_, world_->size());
   if (config_.checkpoint.best_metric || config_.train.early_stopping.patience)
     watched_.emplace(config_.checkpoint.best_metric.value_or("validation.loss"), config_, training_sweep(config_));
+  if (config_.adapter.on() && !config_.model.base)
+    fail(ExitCode::kUsage,
+         "adapter.type lora trains beside a base model, in the configuration, name that in model.base");
   resume_points_ = find_resume_points(*world_, config_, session_.notice());
   session_.open_model(config_);
+  require_same_base(resume_points_, model_);
   require_tensor_parallel(model_.config, config_.parallel.tensor);
   session_.start_device();
   session_.open_tokenizer(config_.data.tokenizer.value_or(""));
@@ -110,6 +114,7 @@ void Trainer::make_network() {
 }
 
 void Trainer::start_or_resume() {
+  if (!resume_points_.empty()) training_->load_frozen(model_, session_.notice());
   const auto resumed = load_resume_point(grid_, resume_points_, network(), session_.notice());
   if (resumed) {
     state_ = resumed->state;
@@ -160,9 +165,11 @@ void Trainer::open_run_folder() {
 std::string Trainer::describe_run() const {
   const GridShape& shape = grid_.shape;
   return fmt::format(
-      "{} parameters, {}, {} tokens a sequence; {} ranks (data {}, context {}{}, tensor {}), ZeRO {}, {} on {}; {}; "
+      "{} parameters{}, {}, {} tokens a sequence; {} ranks (data {}, context {}{}, tensor {}), ZeRO {}, {} on {}; {}; "
       "{:.1f} MiB a rank: {}{}",
       model_.config.parameter_count(),
+      model_.config.adapter ? fmt::format(", {} of them in adapters and trained", adapter_parameters(model_.config))
+                            : "",
       model_.config.rope.resonance ? "resonance " + name_of(model_.config.rope.type)
                                    : name_of(model_.config.rope.type) + " rope",
       config_.data.sequence_length, shape.size(), shape.data, shape.context,

@@ -148,7 +148,8 @@ std::vector<ResumePoint> find_resume_points(Communicator& world, const RunConfig
 }
 
 std::vector<NamedShard> checkpoint_shards(Network& network, const ProcessGrid& grid) {
-  std::vector<NamedShard> shards = network.parameters().weight_shards(network.backend(), grid.dp_cp->rank() == 0);
+  std::vector<NamedShard> shards =
+      network.parameters().weight_shards(network.backend(), grid.dp_cp->rank() == 0, Which::kTrained);
   for (NamedShard& shard : network.optimizer().state_shards()) shards.push_back(std::move(shard));
   return shards;
 }
@@ -234,7 +235,20 @@ int64_t total_steps(const TrainSection& train, const TrainingState& state, int64
   return steps;
 }
 
-Manifest make_manifest(const RunConfig& config, const ModelConfig& model, const ProcessGrid& grid,
+void require_same_base(const std::vector<ResumePoint>& points, const OpenedModel& model) {
+  for (const ResumePoint& point : points) {
+    const Json adapter = point.manifest.config.value("adapter", Json());
+    if (!adapter.is_object() || !model.config.adapter) continue;
+    const std::string known = adapter.value("base_hash", "");
+    if (known != model.base_hash)
+      fail(ExitCode::kBadInput,
+           "the base {} is another one than the adapter of this run was trained on (content {}, it was {} at {}), {}, "
+           "give model.base the base it was made for",
+           model.base_path, model.base_hash, known, adapter.value("base", ""), point.path);
+  }
+}
+
+Manifest make_manifest(const RunConfig& config, const OpenedModel& opened, const ProcessGrid& grid,
                        const TrainingState& state, const std::vector<FileContent>& sources, const Tokenizer* tokenizer,
                        const std::string& template_hash) {
   Manifest manifest;
@@ -268,7 +282,13 @@ Manifest make_manifest(const RunConfig& config, const ModelConfig& model, const 
                              {"judged_step", state.best.judged_step}};
   }
   if (state.evaluation_due) manifest.data["evaluation_due"] = true;
+  const ModelConfig& model = opened.config;
   manifest.config = {{"run", to_json(config)}, {"model", Json::parse(write_model_config(model))}};
+  if (model.adapter)
+    manifest.config["adapter"] = {
+        {"base", opened.base_path},
+        {"base_hash", opened.base_hash},
+        {"config", Json::parse(write_adapter_config(model.adapter, model, opened.base_path))}};
   return manifest;
 }
 

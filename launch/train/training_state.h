@@ -56,7 +56,9 @@ std::optional<ResumePoint> load_resume_point(const ProcessGrid& grid, const std:
 
 // Everything a checkpoint holds of `network`, this rank's part.
 std::vector<NamedShard> checkpoint_shards(Network& network, const ProcessGrid& grid);
-Manifest make_manifest(const RunConfig& config, const ModelConfig& model, const ProcessGrid& grid,
+// Error 65 where an adapter's checkpoints were written beside another base than `model`'s.
+void require_same_base(const std::vector<ResumePoint>& points, const OpenedModel& model);
+Manifest make_manifest(const RunConfig& config, const OpenedModel& model, const ProcessGrid& grid,
                        const TrainingState& state, const std::vector<FileContent>& sources, const Tokenizer* tokenizer,
                        const std::string& template_hash = "");
 

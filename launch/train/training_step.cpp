@@ -44,6 +44,7 @@ NetworkOptions network_options_of(const RunConfig& config) {
   options.offload = config.train.offload;
   options.optimizer = {config.train.adamw};
   options.optimizer.zero = static_cast<int>(config.parallel.zero);
+  options.dropout_seed = static_cast<uint64_t>(config.train.seed);
   return options;
 }
 
@@ -88,12 +89,20 @@ TrainingStep::TrainingStep(Backend& backend, ProcessGrid& grid, const ModelConfi
 }
 
 void TrainingStep::start_fresh(OpenedModel& model, const Notice& notice) {
+  Parameters& parameters = network_.parameters();
+  const bool adapter = static_cast<bool>(model.config.adapter);
+  const bool stored = model.source && (!adapter || model.source->adapter());
   if (model.source)
-    load_weights(*grid_.world, backend_, *model.source, network_.parameters(), notice);
-  else
-    network_.parameters().initialize(backend_, model.config.initializer_range,
-                                     static_cast<uint64_t>(config_.train.seed));
+    load_weights(*grid_.world, backend_, *model.source, parameters, notice, stored ? Which::kAll : Which::kBase);
+  if (!stored)
+    parameters.initialize(backend_, model.config.initializer_range, static_cast<uint64_t>(config_.train.seed),
+                          model.source ? Which::kTrained : Which::kAll);
   network_.optimizer().start_from_weights();
+}
+
+void TrainingStep::load_frozen(OpenedModel& model, const Notice& notice) {
+  if (model.config.adapter)
+    load_weights(*grid_.world, backend_, *model.source, network_.parameters(), notice, Which::kBase);
 }
 
 StepSums TrainingStep::accumulate(int64_t taken) {

@@ -28,8 +28,10 @@ class TrainingStep {
   TrainingStep(Backend& backend, ProcessGrid& grid, const ModelConfig& model, const RunConfig& config,
                const Corpus& corpus);
 
-  // Weights from `model`'s source, or by the seed without one. Collective.
+  // Weights from `model`'s source, or by the seed without one; of a new adapter by the seed. Collective.
   void start_fresh(OpenedModel& model, const Notice& notice);
+  // Those that no checkpoint of this run holds: an adapter's base. Collective.
+  void load_frozen(OpenedModel& model, const Notice& notice);
 
   // Gradients of the step before which `taken` sequences were taken, all its micro-steps; it takes loader().block()
   // more. The update is network().optimizer().step(…).

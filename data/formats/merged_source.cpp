@@ -1,0 +1,96 @@
+#include "data/formats/merged_source.h"
+
+#include <cstring>
+
+#include "data/checkpoint/stored_values.h"
+#include "data/formats/adapted_model.h"
+#include "data/formats/source_of_source.h"
+#include "runtime/check.h"
+
+namespace carillon {
+namespace {
+
+// Rounded once to a stored type.
+void store(const std::vector<double>& values, StoredType type, std::vector<char>& bytes) {
+  bytes.resize(values.size() * static_cast<size_t>(size_of(type)));
+  const auto each = [&]<class Stored>(Stored, auto convert) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      const Stored stored = convert(values[i]);
+      std::memcpy(bytes.data() + i * sizeof(Stored), &stored, sizeof(Stored));
+    }
+  };
+  switch (type) {
+    case StoredType::kFloat64:
+      return each(double{}, [](double value) { return value; });
+    case StoredType::kFloat32:
+      return each(float{}, [](double value) { return static_cast<float>(value); });
+    case StoredType::kFloat16:
+      return each(_Float16{}, [](double value) { return static_cast<_Float16>(value); });
+    case StoredType::kBFloat16:
+      return each(bfloat16{}, [](double value) { return bfloat16(static_cast<float>(value)); });
+    default:
+      throw InternalError("integers are no weights: " + name_of(type));
+  }
+}
+
+class MergedSource : public SourceOfSource {
+ public:
+  MergedSource(std::unique_ptr<ModelSource> source, std::map<std::string, Merge> merges, std::optional<StoredType> type)
+      : SourceOfSource(std::move(source)), merges_(std::move(merges)), type_(type) {}
+  std::optional<AdapterInfo> adapter() const override { return std::nullopt; }
+  const ModelSource* base() const override { return nullptr; }
+  std::vector<std::string> tensor_names() const override {
+    std::vector<std::string> names;
+    for (std::string& name : source_->tensor_names())
+      if (!is_adapter_tensor(name)) names.push_back(std::move(name));
+    return names;
+  }
+  std::optional<Hdf5File::Dataset> find(const std::string& name) const override {
+    auto dataset = source_->find(name);
+    if (dataset && type_) dataset->type = *type_;
+    return dataset;
+  }
+  void read(std::vector<NamedShard>&) const override { throw InternalError("a merged source is for the export"); }
+  void read_stored(const std::string& name, std::vector<char>& bytes) const override {
+    const StoredType from = source_->stored(name).type, to = stored(name).type;
+    const auto merge = merges_.find(name);
+    if (merge == merges_.end() && from == to) return source_->read_stored(name, bytes);
+    std::vector<double> values = values_of(name);
+    if (merge != merges_.end()) add(merge->second, source_->stored(name).shape, values);
+    store(values, to, bytes);
+  }
+
+ private:
+  std::vector<double> values_of(const std::string& name) const {
+    const Hdf5File::Dataset stored = source_->stored(name);
+    std::vector<char> bytes;
+    source_->read_stored(name, bytes);
+    std::vector<double> values(static_cast<size_t>(Rectangle::whole(stored.shape).count()));
+    convert_stored(Tensor::of(values, {static_cast<int64_t>(values.size())}), bytes.data(), stored.type);
+    return values;
+  }
+
+  void add(const Merge& merge, const std::vector<int64_t>& shape, std::vector<double>& weight) const {
+    const std::vector<double> a = values_of(merge.a), b = values_of(merge.b);
+    const auto rows = static_cast<size_t>(shape[0]), columns = static_cast<size_t>(shape[1]), rank = a.size() / columns;
+    std::vector<double> sum(columns);
+    for (size_t row = 0; row < rows; ++row) {
+      std::fill(sum.begin(), sum.end(), 0);
+      for (size_t k = 0; k < rank; ++k)
+        for (size_t column = 0; column < columns; ++column) sum[column] += b[row * rank + k] * a[k * columns + column];
+      for (size_t column = 0; column < columns; ++column) weight[row * columns + column] += merge.scale * sum[column];
+    }
+  }
+
+  std::map<std::string, Merge> merges_;
+  std::optional<StoredType> type_;
+};
+
+}  // namespace
+
+std::unique_ptr<ModelSource> merge_source(std::unique_ptr<ModelSource> source, std::map<std::string, Merge> merges,
+                                          std::optional<StoredType> type) {
+  return std::make_unique<MergedSource>(std::move(source), std::move(merges), type);
+}
+
+}  // namespace carillon

@@ -1,0 +1,28 @@
+// A source that shows another one's weights differently; all but the weights is the other's.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/formats/model_source.h"
+
+namespace carillon {
+
+class SourceOfSource : public ModelSource {
+ public:
+  explicit SourceOfSource(std::unique_ptr<ModelSource> source) : source_(std::move(source)) {}
+  const std::string& path() const override { return source_->path(); }
+  std::string config_json() const override { return source_->config_json(); }
+  std::optional<AdapterInfo> adapter() const override { return source_->adapter(); }
+  const ModelSource* base() const override { return source_->base(); }
+  const std::vector<std::string>& notices() const override { return source_->notices(); }
+  std::map<std::string, std::string> tokenizer_files() const override { return source_->tokenizer_files(); }
+  std::unique_ptr<Tokenizer> tokenizer() const override { return source_->tokenizer(); }
+
+ protected:
+  std::unique_ptr<ModelSource> source_;
+};
+
+}  // namespace carillon

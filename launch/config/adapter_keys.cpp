@@ -1,0 +1,126 @@
+// The keys of `adapter`.
+#include <algorithm>
+
+#include "launch/config/run_config.h"
+#include "launch/config/values.h"
+#include "runtime/text.h"
+
+namespace carillon {
+namespace {
+
+constexpr double kMostRank = 1e6;  // far beyond any layer's width
+
+std::vector<std::string> read_targets(const YamlNode& node) {
+  if (node.kind == YamlNode::Kind::kScalar && node.text == "all-linear") return {};
+  if (node.kind != YamlNode::Kind::kSequence || node.items.empty())
+    fail(ExitCode::kUsage, "adapter.target_modules cannot be {}, {}, it takes all-linear or a list of {}",
+         node.describe(), node.where, join(adapter_targets()));
+  std::vector<std::string> targets;
+  for (const YamlNode& item : node.items) {
+    const auto& known = adapter_targets();
+    if (item.text == "embed_tokens" || item.text == "lm_head")
+      fail(ExitCode::kUsage, "{} cannot have an adapter, {}, take some of {}", item.text, item.where, join(known));
+    if (std::find(known.begin(), known.end(), item.text) == known.end())
+      fail(ExitCode::kUsage, "adapter.target_modules has no {}, {}, did you mean {}? There are {}",
+           printable(item.text), item.where, nearest(item.text, known), join(known));
+    if (std::find(targets.begin(), targets.end(), item.text) != targets.end())
+      fail(ExitCode::kUsage, "{} stands twice in adapter.target_modules, {}, remove one", item.text, item.where);
+    targets.push_back(item.text);
+  }
+  return targets;
+}
+
+}  // namespace
+
+AdapterSettings AdapterSection::settings() const {
+  AdapterSettings result;
+  result.rank = rank.value_or(result.rank);
+  result.alpha = alpha.value_or(result.alpha);
+  result.dropout = dropout.value_or(result.dropout);
+  result.rslora = rslora.value_or(result.rslora);
+  result.targets = target_modules.value_or(result.targets);
+  return result;
+}
+
+void declare_adapter(Schema& schema, AdapterSection& adapter) {
+  schema.section("adapter",
+                 "A low-rank adapter (LoRA) is trained beside frozen weights, y = W·x + s·B(A·x); model.base names "
+                 "what it belongs to. train.learning_rate is the adapter's.");
+  schema
+      .choice("adapter.type", adapter.lora, {{"none", false}, {"lora", true}},
+              "lora: the base keeps no gradients, moments or master weights, a step takes about two thirds of the "
+              "time. A checkpoint holds the adapter only.")
+      .default_is("none")
+      .must_not_change()
+      .aliases({"peft_type", "use_peft", "use_lora", "lora", "finetuning_type"});
+  schema.integer("adapter.rank", adapter.rank, "Rows of A, columns of B.")
+      .at_least(1)
+      .at_most(kMostRank)
+      .default_is("16")
+      .must_not_change()
+      .aliases({"lora_r", "lora_rank", "lora_dim"});
+  schema.number("adapter.alpha", adapter.alpha, "s = alpha / rank, with rslora alpha / √rank.")
+      .above(0)
+      .default_is("32")
+      .must_not_change()
+      .aliases({"lora_alpha"});
+  schema
+      .number("adapter.dropout", adapter.dropout,
+              "Share of each adapter's inputs left out in training, the same elements on every layout.")
+      .at_least(0)
+      .below(1)
+      .default_is("0; of adapter.base its own")
+      .aliases({"lora_dropout"});
+  schema
+      .custom(
+          "adapter.target_modules", "all-linear | list",
+          "Which layers have one: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj.",
+          [&adapter](const YamlNode& node) {
+            if (node.kind == YamlNode::Kind::kNull)
+              adapter.target_modules.reset();
+            else
+              adapter.target_modules = read_targets(node);
+          },
+          [&adapter]() -> std::optional<Json> {
+            if (!adapter.target_modules) return std::nullopt;
+            return adapter.target_modules->empty() ? Json("all-linear") : Json(*adapter.target_modules);
+          })
+      .default_is("all-linear")
+      .must_not_change()
+      .aliases({"lora_target_modules", "lora_target", "lora_modules"});
+  schema.boolean("adapter.rslora", adapter.rslora, "Scale by 1/√rank in place of 1/rank.")
+      .default_is("false")
+      .must_not_change()
+      .aliases({"use_rslora"});
+  schema
+      .text("adapter.base", adapter.base,
+            "An adapter to go on from, a PEFT folder or a run: its own rank, alpha, rslora and layers count.")
+      .aliases({"adapter_name_or_path", "lora_path", "lora_model_dir"});
+}
+
+void declare_adapter_path(Schema& schema, std::optional<std::string>& adapter) {
+  schema
+      .text("adapter", adapter,
+            "An adapter to put beside the model: PEFT folder, or a run that trained one. As `model` it brings its base "
+            "along.")
+      .aliases({"lora", "peft", "lora_path", "adapter_name_or_path"});
+}
+
+void check_adapter(const Schema& schema, const AdapterSection& adapter) {
+  constexpr const char* kOwn[] = {"adapter.rank", "adapter.alpha", "adapter.target_modules", "adapter.rslora"};
+  const auto given = [&](const char* key) { return schema.given(key); };
+  if (!adapter.lora) {
+    for (const char* key : {kOwn[0], kOwn[1], kOwn[2], kOwn[3], "adapter.dropout", "adapter.base"})
+      if (given(key))
+        fail(ExitCode::kUsage, "{} is given and adapter.type is not, {}, add adapter.type: lora", key,
+             schema.where(key));
+    return;
+  }
+  if (!adapter.on() || !adapter.base) return;
+  for (const char* key : kOwn)
+    if (given(key))
+      fail(ExitCode::kUsage, "{} and adapter.base are both given, {} and {}, remove one: an adapter has its own", key,
+           schema.where(key), schema.where("adapter.base"));
+}
+
+}  // namespace carillon

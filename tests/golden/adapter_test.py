@@ -1,0 +1,115 @@
+"""Adapters in float64 against PEFT on transformers and PyTorch's AdamW: scores of a base with an adapter beside it, and loss,
+gradient norm and learning rate of ten steps that go on from that adapter, to 1e-9 on every layout; gradients by parameter.
+Mistakes planted into the program must show. Black box."""
+
+import json
+import math
+import pathlib
+import sys
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
+import adapters
+import black_box as bb
+import cases
+from family_training_test import CONFIG
+
+LAYOUTS = {"1": (1, []), "tp2": (2, ["parallel.tensor=2"]), "tp4": (4, ["parallel.tensor=4"]),
+           "cp2": (2, ["parallel.context=2"]),
+           "tp2cp2": (4, ["parallel.tensor=2", "parallel.context=2"]),
+           "dp2 zero2": (2, ["parallel.data=2", "parallel.zero=2", "train.micro_batch_size=1"]),
+           "full": (1, ["train.recompute=full"]), "none zero0": (2, ["parallel.context=2", "train.recompute=none",
+                                                                     "parallel.zero=0"]),
+           "tiles": (2, ["parallel.tensor=2", "train.mlp_tile=7"])}
+
+
+class Adapter(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.temporary = tempfile.TemporaryDirectory()
+        cls.folder = pathlib.Path(cls.temporary.name)
+        cls.base, cls.adapter = {}, {}
+        for name in adapters.ADAPTERS:
+            vocabulary = adapters.vocabulary(name)
+            data = cls.folder / f"data-{name}"
+            data.mkdir()
+            (data / "train.jsonl").write_text("".join(
+                json.dumps({"tokens": tokens, "loss_mask": weights}) + "\n"
+                for tokens, weights in cases.training_documents(vocabulary)))
+            (data / "documents.jsonl").write_text("".join(
+                json.dumps({"tokens": tokens}) + "\n" for tokens in cases.documents(vocabulary)))
+            cls.base[name] = adapters.base_folder(cls.folder, name)
+            cls.adapter[name] = adapters.make(cls.folder / f"adapter-{name}", name, base=cls.base[name])
+            (cls.folder / f"{name}.yaml").write_text(CONFIG % {
+                "model": cls.base[name], "folder": data, "length": cases.SEQUENCE_LENGTH, **cases.TRAINING} +
+                f"adapter: {{type: lora, base: {cls.adapter[name]}}}\n")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.temporary.cleanup()
+
+    def train(self, name, layout, keys=(), environment=None):
+        ranks, settings = LAYOUTS[layout]
+        output = pathlib.Path(tempfile.mkdtemp(dir=self.folder)) / "run"
+        bb.run(ranks, "train", self.folder / f"{name}.yaml", f"output={output}", *settings, *keys, environment=environment)
+        return output
+
+    def worst(self, name, output):
+        expected = adapters.expected(name)["training"]["records"]
+        got = bb.metrics(output)
+        self.assertEqual([r["tokens"] for r in got], [r["tokens"] for r in expected])
+        return max(abs(mine[key] - theirs[key]) / abs(theirs[key]) for mine, theirs in zip(got, expected)
+                   for key in ("loss", "grad_norm", "lr"))
+
+    def test_every_layout(self):
+        for name in adapters.ADAPTERS:
+            for layout in LAYOUTS:
+                with self.subTest(case=name, layout=layout):
+                    self.assertLessEqual(self.worst(name, self.train(name, layout)), 1e-9)
+
+    def test_gradients_by_parameter_and_nothing_else(self):
+        """After one step the first moment is a tenth of the clipped gradient; the base has no moments, and no weights there."""
+        import h5py
+        import numpy
+        for name in adapters.ADAPTERS:
+            output = self.train(name, "tp2cp2", ["checkpoint.every_steps=1", "checkpoint.keep=20"])
+            with h5py.File(output / "checkpoints/step-00000001/state.h5") as file:
+                expected = adapters.expected(name)["training"]["exp_avg"]
+                self.assertEqual(set(file["model"]), set(expected))
+                self.assertEqual(set(file["optimizer/exp_avg"]), set(expected))
+                for key, (norm, projection) in expected.items():
+                    flat = numpy.array(file[f"optimizer/exp_avg/{key}"]).flatten()
+                    wave = numpy.cos(numpy.arange(flat.size, dtype=numpy.float64))
+                    self.assertLessEqual(abs(numpy.linalg.norm(flat) - norm), 1e-9 * max(norm, 1e-3), key)
+                    self.assertLessEqual(abs(flat @ wave - projection), 1e-9 * max(norm, 1e-3) * math.sqrt(flat.size), key)
+
+    def score(self, ranks, name, *arguments):
+        output = self.folder / "scores.jsonl"
+        bb.run(ranks, "score", f"input={self.folder}/data-{name}/documents.jsonl", f"output={output}",
+               "runtime.dtype=float64", *arguments)
+        return [json.loads(line)["logprobs"] for line in output.read_text().splitlines()]
+
+    def test_scores(self):
+        for name in adapters.ADAPTERS:
+            expected = adapters.expected(name)["scores"]
+            for what, ranks, arguments in (
+                    ("a PEFT folder", 1, [f"model={self.adapter[name]}"]),
+                    ("beside its base", 2, [f"model={self.base[name]}", f"adapter={self.adapter[name]}",
+                                            "parallel.tensor=2"]),
+                    ("tp2cp2", 4, [f"model={self.adapter[name]}", "parallel.tensor=2", "parallel.context=2"])):
+                got = self.score(ranks, name, *arguments)
+                for mine, theirs in zip(got, expected):
+                    self.assertEqual(len(mine), len(theirs))
+                    for x, y in zip(mine[1:], theirs[1:]):
+                        self.assertLessEqual(abs(x - y), 1e-9, f"{name} {what}")
+
+    def test_mistakes_would_be_seen(self):
+        for mistake, layout in (("replicated_gradient_not_summed", "tp2"), ("adapter_scale_doubled", "1")):
+            output = self.train("llama", layout, environment={"CARILLON_TEST_BREAK": mistake})
+            self.assertGreater(self.worst("llama", output), 1e-6, mistake)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2, warnings="ignore")
