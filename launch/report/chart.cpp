@@ -50,7 +50,7 @@ struct Scale {
   }
   // Round ends around the values, with a tick at each step.
   void round_linear() {
-    if (high - low < 1e-9) low -= 0.5, high += 0.5;
+    if (high - low < 1e-9 * std::max(1e-3, std::max(std::abs(low), std::abs(high)))) low -= 0.5, high += 0.5;
     const double step = round_step((high - low) / 4);
     low = std::floor(low / step + 1e-9) * step;
     high = std::ceil(high / step - 1e-9) * step;
@@ -67,6 +67,10 @@ struct Scale {
     if (ticks.size() < 2) ticks = {low, high};
   }
 };
+
+double bar_offset(size_t curve, size_t curves) {
+  return 4 * (static_cast<double>(curve) - static_cast<double>(curves - 1) / 2);
+}
 
 }  // namespace
 
@@ -99,8 +103,12 @@ std::string short_number(double value) { return fmt::format("{:.4g}", value); }
 std::string line_chart(const Axes& axes, const std::vector<Curve>& curves) {
   Scale x{axes.log_x, INFINITY, -INFINITY, {}}, y{axes.log_y, INFINITY, -INFINITY, {}};
   for (const Curve& curve : curves)
-    for (const auto& [at, value] : curve.points)
-      if (x.shows(at) && y.shows(value)) x.take(at), y.take(value);
+    for (size_t i = 0; i < curve.points.size(); ++i) {
+      const auto& [at, value] = curve.points[i];
+      if (!x.shows(at) || !y.shows(value)) continue;
+      x.take(at), y.take(value);
+      if (!curve.half_heights.empty()) y.take(value - curve.half_heights[i]), y.take(value + curve.half_heights[i]);
+    }
   if (!(x.low <= x.high)) return "<p>There is nothing to draw yet.</p>\n";
   for (const double tick : axes.x_ticks) x.take(tick);
   for (const Marker& marker : axes.markers) (marker.vertical ? x : y).take(marker.at);
@@ -149,8 +157,16 @@ std::string line_chart(const Axes& axes, const std::vector<Curve>& curves) {
   for (size_t i = 0; i < curves.size(); ++i) {
     const char* colour = kColours[i % std::size(kColours)];
     std::string path, dots;
-    for (const auto& [at, value] : curves[i].points) {
+    for (size_t point = 0; point < curves[i].points.size(); ++point) {
+      const auto& [at, value] = curves[i].points[point];
       if (!x.shows(at) || !y.shows(value)) continue;
+      if (!curves[i].half_heights.empty()) {
+        // Curves of one picture stand beside one another, so that no bar hides another.
+        const double half = curves[i].half_heights[point], place = x_of(at) + bar_offset(i, curves.size());
+        dots += fmt::format(
+            "<line class=\"bar\" x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1:.1f}\" y2=\"{2:.1f}\" stroke=\"{3}\"/>", place,
+            y_of(value - half), y_of(value + half), colour);
+      }
       path += fmt::format("{}{:.1f},{:.1f}", path.empty() ? "" : " ", x_of(at), y_of(value));
       if (curves[i].dots)
         dots += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\" fill=\"{}\"/>", x_of(at), y_of(value), colour);

@@ -15,6 +15,7 @@ struct Curve {
   std::string label;
   std::vector<std::pair<double, double>> points;  // x, y; increasing x
   bool dots = true;
+  std::vector<double> half_heights;  // of a bar around each point; empty: none
 };
 
 // A line across the picture.
