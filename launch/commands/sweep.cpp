@@ -4,10 +4,12 @@
 #include <filesystem>
 #include <set>
 
+#include "data/files/output_file.h"
 #include "data/files/posix_file.h"
 #include "launch/commands/commands.h"
 #include "launch/evaluate/evaluator.h"
 #include "launch/evaluate/sweep_claims.h"
+#include "launch/evaluate/sweep_comparisons.h"
 #include "launch/evaluate/sweep_results.h"
 #include "launch/evaluate/watched_runs.h"
 #include "launch/session/standard_streams.h"
@@ -31,7 +33,7 @@ class Sweep {
       points_ = sweep_points(config_);
       if (world_->rank() != 0) return;
       std::error_code error;
-      fs::create_directories(config_.output, error);
+      fs::create_directories(fs::path(config_.output) / "losses", error);
       if (error) fail_to_create("cannot be created", error.value(), config_.output, "name another output");
       claims_ = std::make_unique<SweepClaims>(config_.output);
       results_.read();
@@ -47,8 +49,10 @@ class Sweep {
       if (world_->rank() != 0) return;
       const auto& records = results_.read();
       for (const SweepPoint& point : points_) failed += records.at(point.id)["status"] == "failed";
-      results_.write_files(points_);
-      fmt::print("{}", results_.table(config_, points_));
+      const Json comparisons = compare_points(config_, points_, records);
+      for (const std::string& line : comparison_refusals(comparisons)) session_.notice()(line);
+      results_.write_files(points_, comparisons);
+      fmt::print("{}{}", results_.table(config_, points_), comparison_tables(comparisons));
       std::fflush(stdout);
     });
     failed = world_->max(failed);
@@ -125,9 +129,13 @@ class Sweep {
   }
 
   void evaluate(const SweepPoint& point) {
-    const Json record = record_point(point, [&] { return evaluator_.run(point); });
+    UnitLosses units;
+    const Json record = record_point(point, [&] { return evaluator_.run(point, &units); });
     agree(*world_, [&] {
       if (world_->rank() != 0) return;
+      // First what the record's comparison needs: who is killed between evaluates the point again.
+      if (record["status"] == "ok" && !units.units.empty())
+        write_whole_file(unit_losses_path(config_.output, point.id), units.json().dump() + "\n");
       if (record["status"] == "failed") failed_.insert(point.id);
       results_.append(record);
       claims_->give_back();

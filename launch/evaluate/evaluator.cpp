@@ -2,12 +2,12 @@
 
 namespace carillon {
 
-Json Evaluator::run(const SweepPoint& point) {
+Json Evaluator::run(const SweepPoint& point, UnitLosses* units) {
   const KeyTokens* keys = point.task["task"] == "longppl" ? &key_tokens(point) : nullptr;
   const std::string adapter = config_.adapter.value_or("");
   if (!loaded_ || path_ != point.path || adapter_ != adapter) load(point.path, adapter);
   if (keys != nullptr) require_same_tokens(point.task);
-  return loaded_->run(point, keys);
+  return loaded_->run(point, keys, units);
 }
 
 const KeyTokens& Evaluator::key_tokens(const SweepPoint& point) {

@@ -15,9 +15,9 @@ class Evaluator {
   // and the longest length. Both must outlive this.
   Evaluator(Session& session, const SweepConfig& config) : session_(session), config_(config) {}
 
-  // Loads the point's model unless it is the one that is loaded. Metrics on rank 0; collective, errors on every rank
-  // alike.
-  Json run(const SweepPoint& point);
+  // Loads the point's model unless it is the one that is loaded. Metrics, and where asked for and the task has them the
+  // losses by unit, on rank 0; collective, errors on every rank alike.
+  Json run(const SweepPoint& point, UnitLosses* units = nullptr);
 
  private:
   void load(const std::string& path, const std::string& adapter);

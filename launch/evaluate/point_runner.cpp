@@ -37,12 +37,13 @@ TaskContext PointRunner::context(const SweepPoint& point) {
   return {*grid_.world, scorer_, generator_, point, config_, tokenizer_, model_};
 }
 
-Json PointRunner::run(const SweepPoint& point, const KeyTokens* key_tokens) {
+Json PointRunner::run(const SweepPoint& point, const KeyTokens* key_tokens, UnitLosses* units) {
   const ModelRope rope = merge_model_rope(model_, point.rope, rope_section_ + "." + point.rope_name);
   scorer_.set_rope(rope);
   generator_.set_rope(rope);
   TaskContext task = context(point);
   task.key_tokens = key_tokens;
+  task.units = units;
   return run_task(task);
 }
 

@@ -20,8 +20,9 @@ class PointRunner {
   Parameters& parameters() { return scorer_.network().parameters(); }
   const Tokenizer* tokenizer() const { return tokenizer_; }
 
-  // The point's metrics, on rank 0. `key_tokens`: longppl only. Collective; errors on every rank alike.
-  Json run(const SweepPoint& point, const KeyTokens* key_tokens = nullptr);
+  // The point's metrics, on rank 0. `key_tokens`: longppl only; `units`: filled where the task has them. Collective;
+  // errors on every rank alike.
+  Json run(const SweepPoint& point, const KeyTokens* key_tokens = nullptr, UnitLosses* units = nullptr);
   // LongPPL's selection, with this model as the evaluator. Collective.
   KeyTokens select(const SweepPoint& point) { return select_key_tokens(context(point)); }
 

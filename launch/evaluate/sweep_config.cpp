@@ -6,6 +6,7 @@
 
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/tensor_hash.h"
+#include "launch/evaluate/sweep_comparisons.h"
 #include "launch/evaluate/tasks/task.h"
 #include "runtime/text.h"
 
@@ -148,6 +149,11 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
       .above(0);
   schema.text("output", config.output, "The sweep's folder: evals.jsonl, table.csv, lm_eval.json, report.html.")
       .required();
+  schema.section("compare", "Paired differences of settings that scored the same tokens.");
+  schema.text(
+      "compare.baseline", config.baseline,
+      "What the others are compared with: a rope setting or a model. Default: the first rope setting; where there is "
+      "only one, the first model.");
   declare_data(schema, config.data);
   declare_parallel(schema, config.parallel);
   declare_runtime(schema, config.runtime);
@@ -161,6 +167,7 @@ SweepConfig load_sweep_config(const std::string& path, const std::vector<std::st
   for (const std::string& argument : overrides) schema.apply_override(argument);
   schema.finish("sweep");
   resolve_tasks(config);
+  check_baseline(config);
   return config;
 }
 

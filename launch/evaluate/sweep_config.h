@@ -19,8 +19,10 @@ struct SweepConfig {
   DataSection data;            // validation: what a task without `data` reads; tokenizer
   ParallelSection parallel;
   RuntimeSection runtime;
-  bool watch = false;            // whether to wait for checkpoints of runs that have not ended
-  double watch_patience = 1800;  // seconds a run that does not move is waited for
+  std::optional<std::string> baseline;  // compare.baseline: a rope setting or a model; absent: the first (see
+                                        // sweep_comparisons.h)
+  bool watch = false;                   // whether to wait for checkpoints of runs that have not ended
+  double watch_patience = 1800;         // seconds a run that does not move is waited for
   std::string output;
 };
 

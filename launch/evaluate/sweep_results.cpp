@@ -137,7 +137,7 @@ std::string SweepResults::table(const SweepConfig& config, const std::vector<Swe
   return text;
 }
 
-void SweepResults::write_files(const std::vector<SweepPoint>& points) const {
+void SweepResults::write_files(const std::vector<SweepPoint>& points, const Json& comparisons) const {
   const auto& records = read();
   std::string rows = "model,step,rope,length,task,metric,value\n";
   Json lm = {{"results", Json::object()}, {"configs", Json::object()}, {"versions", Json::object()}};
@@ -158,7 +158,17 @@ void SweepResults::write_files(const std::vector<SweepPoint>& points) const {
     lm["configs"][task] = point.task;
     lm["versions"][task] = 1;
   }
+  for (const Json& entry : comparisons["comparisons"])
+    for (const char* metric : {"difference", "standard_error"})
+      if (entry.contains(metric) && entry[metric].is_number())
+        rows +=
+            fmt::format("{},{},{},{},{},{},{}\n", csv(entry["model"].get<std::string>()),
+                        entry["step"].is_number() ? entry["step"].dump() : "", csv(entry["rope"].get<std::string>()),
+                        entry["length"].dump(), csv(entry["task"].get<std::string>()),
+                        std::string(metric) == "difference" ? "loss_difference" : "loss_difference_standard_error",
+                        entry[metric].dump());
   write_whole_file(folder_ + "/table.csv", rows);
+  write_whole_file(folder_ + "/comparisons.json", comparisons.dump(1) + "\n");
   write_whole_file(folder_ + "/lm_eval.json", lm.dump(2) + "\n");
   write_whole_file(folder_ + "/report.html", report_html(read_results(folder_)));
 }

@@ -1,5 +1,5 @@
 // What a sweep leaves: evals.jsonl, one record a finished point (the last of a point counts), and from it a table on
-// the screen, table.csv, lm_eval.json and report.html.
+// the screen, table.csv, lm_eval.json, comparisons.json and report.html.
 #pragma once
 
 #include <map>
@@ -22,8 +22,8 @@ class SweepResults {
   // Appends under the folder's lock; a cut last line, of a process that died, is removed first. Error 74.
   void append(const Json& record) const;
 
-  // For the points of `config` that are done. Each file whole or not at all.
-  void write_files(const std::vector<SweepPoint>& points) const;
+  // For the points that are done; `comparisons` as compare_points() gives them. Each file whole or not at all.
+  void write_files(const std::vector<SweepPoint>& points, const Json& comparisons) const;
   // Tasks × (models, rope) × lengths, the main metric of each task.
   std::string table(const SweepConfig& config, const std::vector<SweepPoint>& points) const;
 

@@ -11,6 +11,7 @@
 #include "model/config.h"
 #include "runtime/foreign_error.h"
 #include "runtime/json_lines.h"
+#include "runtime/parse_json.h"
 
 namespace carillon {
 namespace {
@@ -73,6 +74,8 @@ ReportInput read_results(const std::string& given) {
     else
       input.records[at->second] = std::move(record);
   }
+  if (const fs::path file = folder / "comparisons.json"; fs::exists(file))
+    input.comparisons = parse_json(read_text(file), file.string());
   std::vector<std::string> runs;
   if (fs::exists(folder / "metrics.jsonl")) runs.push_back(folder.string());
   int64_t longest = 0;

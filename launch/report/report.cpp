@@ -6,6 +6,7 @@
 #include <set>
 
 #include "launch/report/chart.h"
+#include "launch/report/comparison_section.h"
 #include "launch/report/rope_chart.h"
 #include "runtime/text.h"
 
@@ -286,7 +287,8 @@ std::string report_html(const ReportInput& input) {
             return record.value("task", "") == task.name && has_number(record, beside);
           }))
         body += "<h3>" + std::string(beside) + "</h3>\n" + metric_table(task, beside);
-    body += by_position(task) + by_equal_positions(task) + depth_maps(task);
+    body += by_position(task) + by_equal_positions(task) + comparison_section(input.comparisons, task.name) +
+            depth_maps(task);
   }
   if (!input.runs.empty()) body += runs_section(input.runs);
   if (!input.ropes.empty()) body += ropes_section(input.ropes);

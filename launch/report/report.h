@@ -25,6 +25,7 @@ struct ReportInput {
   std::vector<Json> records;  // evals.jsonl, the last of each point, in order
   std::vector<ReportRun> runs;
   std::vector<std::pair<std::string, RopeReport>> ropes;
+  Json comparisons;  // comparisons.json; null where there is none
 };
 
 // `folder`: of a sweep or a run, or an evals.jsonl or metrics.jsonl. Runs and models that records name are looked at

@@ -6,6 +6,7 @@
 #include <span>
 #include <unordered_map>
 
+#include "data/checkpoint/tensor_hash.h"
 #include "launch/evaluate/tasks/task.h"
 
 namespace carillon {
@@ -62,6 +63,7 @@ struct WindowTokens {
 
   double weight(int64_t position) const { return weights.empty() ? 1 : weights[static_cast<size_t>(position)]; }
   int64_t bytes;  // of the source, of the scored tokens
+  size_t number;  // of the data's document it is of
 };
 
 // Of tokens without their text: what they decode to as a whole, in proportion to what each of them decodes to alone (a
@@ -83,6 +85,90 @@ std::vector<uint32_t> decoded_bytes(const Tokenizer* tokenizer, const std::vecto
   return bytes;
 }
 
+std::optional<int64_t> bin_of(const std::vector<Bin>& bins, int64_t position) {
+  for (size_t i = 0; i < bins.size(); ++i)
+    if (bins[i].from <= position && position < bins[i].to) return static_cast<int64_t>(i);
+  return std::nullopt;
+}
+
+UnitLosses::Bins edges_of(const std::vector<Bin>& bins) {
+  UnitLosses::Bins edges;
+  for (const Bin& bin : bins) edges.emplace_back(bin.from, bin.to);
+  return edges;
+}
+
+// What was scored of the documents, as UnitLosses has it.
+class UnitCollector {
+ public:
+  UnitCollector(const std::vector<Bin>& by_position, const std::vector<Bin>& past_training, int64_t trained)
+      : by_position_(by_position), past_training_(past_training), trained_(trained) {}
+
+  void begin_window(const WindowTokens& item) {
+    if (documents_.empty() || documents_.back().number != item.number) {
+      drop_unscored();
+      documents_.push_back({item.number, "", {}});
+    }
+    // All that decides which tokens are scored and by what weight.
+    Document& document = documents_.back();
+    std::string what = document.identity;
+    const auto put = [&](const void* data, size_t size) { what.append(static_cast<const char*>(data), size); };
+    put(&item.window, sizeof item.window);
+    put(item.document.tokens.data(), item.document.tokens.size() * sizeof item.document.tokens[0]);
+    put(item.weights.data(), item.weights.size() * sizeof(double));
+    document.identity = text_hash(what);
+  }
+
+  void add(int64_t position, double loss, double weight) {
+    Document& document = documents_.back();
+    const auto by_position = bin_of(by_position_, position),
+               past_training = bin_of(past_training_, position - trained_);
+    const auto add_to_unit = [&](LossUnit& unit) {
+      unit.all.add(loss, weight);
+      if (by_position) unit.by_position[*by_position].add(loss, weight);
+      if (past_training) unit.past_training[*past_training].add(loss, weight);
+    };
+    add_to_unit(document.whole);
+    if (documents_.size() > 1) {
+      pieces_.clear();  // wanted of a single document only
+      return;
+    }
+    if (pieces_.empty() || pieces_.back().all.tokens == UnitLosses::kPieceTokens) pieces_.emplace_back();
+    add_to_unit(pieces_.back());
+  }
+
+  UnitLosses take(const Tokenizer* tokenizer) {
+    UnitLosses losses;
+    losses.tokenizer = tokenizer == nullptr ? "" : hash_text(tokenizer->hash());
+    losses.trained_length = trained_;
+    losses.position_bins = edges_of(by_position_);
+    losses.past_bins = edges_of(past_training_);
+    drop_unscored();
+    for (Document& document : documents_) {
+      losses.documents.push_back(document.identity);
+      losses.units.push_back(std::move(document.whole));
+    }
+    if (documents_.size() == 1) losses.units = std::move(pieces_);
+    return losses;
+  }
+
+ private:
+  struct Document {
+    size_t number;
+    std::string identity;  // hash of its windows so far
+    LossUnit whole;
+  };
+
+  // The last document, if none of its tokens was scored.
+  void drop_unscored() {
+    if (!documents_.empty() && documents_.back().whole.all.tokens == 0) documents_.pop_back();
+  }
+
+  const std::vector<Bin>&by_position_, &past_training_;
+  int64_t trained_;
+  std::vector<Document> documents_;
+  std::vector<LossUnit> pieces_;  // of the first document, while it is the only one
+};
+
 class Perplexity {
  public:
   Perplexity(const SweepPoint& point, int64_t trained_length)
@@ -90,11 +176,13 @@ class Perplexity {
         trained_(trained_length),
         by_position_(doubling_bins(1, 1, point.length)),
         by_position_equal_(equal_bins(point.length)),
-        past_training_(doubling_bins(0, 64, std::max<int64_t>(0, point.length - trained_length))) {}
+        past_training_(doubling_bins(0, 64, std::max<int64_t>(0, point.length - trained_length))),
+        units_(by_position_, past_training_, trained_length) {}
 
   void add(const WindowTokens& item, const TokenScores& scores) {
     double sum = 0, weights = 0;
     int64_t count = 0;
+    units_.begin_window(item);
     for (int64_t i = item.window.scored; i < item.window.end; ++i) {
       const int64_t position = i - item.window.begin;
       const double loss = scores.loss[static_cast<size_t>(position - 1)], weight = item.weight(position);
@@ -105,6 +193,7 @@ class Perplexity {
       add_to(by_position_, position, loss, weight);
       add_to(by_position_equal_, position, loss, weight);
       add_to(past_training_, position - trained_, loss, weight);
+      units_.add(position, loss, weight);
     }
     if (count == 0) return;
     loss_ += sum;
@@ -114,6 +203,8 @@ class Perplexity {
     ++windows_;
     if (item.weights.empty()) bytes_ += item.bytes;  // of a part of the text there is no rate a byte
   }
+
+  UnitLosses units(const Tokenizer* tokenizer) { return units_.take(tokenizer); }
 
   Json metrics() const {
     if (tokens_ == 0)
@@ -134,6 +225,7 @@ class Perplexity {
   const SweepPoint& point_;
   int64_t trained_;
   std::vector<Bin> by_position_, by_position_equal_, past_training_;
+  UnitCollector units_;
   double loss_ = 0, weight_ = 0, window_means_ = 0;  // sums over weighted targets
   int64_t tokens_ = 0, windows_ = 0, bytes_ = 0;
 };
@@ -144,6 +236,7 @@ Json run_perplexity(const TaskContext& context) {
   const SweepPoint& point = context.point;
   Perplexity result(point, context.model.rope.original_max_position_embeddings);
   std::vector<WindowTokens> batch;
+  size_t number = 0;
   const auto flush = [&] {
     std::vector<ScoreDocument> documents;
     for (const WindowTokens& item : batch) documents.push_back(item.document);
@@ -163,15 +256,19 @@ Json run_perplexity(const TaskContext& context) {
       batch.push_back({window,
                        {Json(), {tokens.begin() + window.begin, tokens.begin() + window.end}},
                        {},
-                       std::accumulate(scored.begin(), scored.end(), int64_t{0})});
+                       std::accumulate(scored.begin(), scored.end(), int64_t{0}),
+                       number});
       if (!weights.empty()) batch.back().weights.assign(weights.begin() + window.begin, weights.begin() + window.end);
       if (batch.size() == kBatch) flush();
     }
+    ++number;
   });
   flush();
   Json metrics;
   agree(context.world, [&] {
-    if (context.world.rank() == 0) metrics = result.metrics();
+    if (context.world.rank() != 0) return;
+    metrics = result.metrics();
+    if (context.units != nullptr) *context.units = result.units(context.tokenizer);
   });
   return metrics;
 }

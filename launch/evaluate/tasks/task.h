@@ -9,6 +9,7 @@
 #include "data/corpus/document_reader.h"
 #include "data/tokenizer/tokenizer.h"
 #include "launch/evaluate/sweep_config.h"
+#include "launch/evaluate/unit_losses.h"
 #include "launch/inference/generator.h"
 #include "launch/inference/scorer.h"
 
@@ -26,6 +27,7 @@ struct TaskContext {
   const Tokenizer* tokenizer;  // may be null
   const ModelConfig& model;
   const KeyTokens* key_tokens = nullptr;  // longppl only
+  UnitLosses* units = nullptr;            // null: not asked for; filled on rank 0 by perplexity alone
 };
 
 // Metrics as in launch/README.md, "Sweeps". Collective over `world`; what can fail on bad input is agreed upon, so an
