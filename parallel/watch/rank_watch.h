@@ -14,10 +14,9 @@
 //             gets no time from a loaded machine, its clock stands.
 //   stuck     a rank that is at work of its own (not waiting for others) and has not moved for `patience`.
 //   all wait  every rank of the job waits for others and none has moved for `patience`. If the main thread of one is
-//   not
-//             inside the MPI library although it should be, that one is stuck. Else, where all ranks share a machine
-//             and no message can get lost, they do not wait for the same: collectives were mismatched, which is exit
-//             code 70; with a network between them 75.
+//             outside the MPI library although it should be inside, that one is stuck. Else, where all ranks share a
+//             machine and no message can get lost, they wait for different things: collectives were mismatched, which
+//             is exit code 70; with a network between them 75.
 //   lost      a machine that has been silent for `patience`, or whose connection broke.
 // A rank that is merely slow moves, and may take as long as it likes; the others wait, and are not to blame.
 //
