@@ -41,11 +41,11 @@ std::string dtype_name(StoredType type, const std::string& tensor) {
 
 // Whether a file of this name belongs to a model's folder as we and transformers write it: of a former model it would
 // be read together with the new one.
-bool belongs_to_model(const std::string& name) {
+bool belongs_to_model(const std::string& name, bool in_adapter_folder) {
   static const std::regex shard("model(-[0-9]+-of-[0-9]+)?\\.safetensors(\\.index\\.json)?");
   const auto& others = tokenizer_file_names();
-  return name == "config.json" || name == "adapter_config.json" || name == "adapter_model.safetensors" ||
-         name == "base_config" || std::regex_match(name, shard) ||
+  const bool of_adapter = name == "adapter_config.json" || name == "adapter_model.safetensors" || name == "base_config";
+  return name == "config.json" || (in_adapter_folder && of_adapter) || std::regex_match(name, shard) ||
          std::find(others.begin(), others.end(), name) != others.end();
 }
 
@@ -87,13 +87,15 @@ void put_in_place(const std::string& from, const std::string& to) {
     fs::rename(from, to, error);
     if (!error) return;
   }
+  // Left there, an adapter's files would be read with the new model; without its configuration they are somebody's own.
+  const bool adapter = fs::exists(fs::path(to) / "adapter_config.json", error);
   for (const char* name : {"config.json", "adapter_config.json"}) {
     fs::remove(fs::path(to) / name, error);
     check(error, to);
   }
   std::vector<fs::path> former, fresh;
   for (const auto& entry : fs::directory_iterator(to, error))
-    if (belongs_to_model(entry.path().filename().string())) former.push_back(entry.path());
+    if (belongs_to_model(entry.path().filename().string(), adapter)) former.push_back(entry.path());
   for (const fs::path& path : former) {
     fs::remove_all(path, error);
     check(error, path.string());

@@ -195,6 +195,11 @@ class Leftovers(Case):
         self.assertEqual([path.name for path in self.folder.iterdir() if ".tmp-" in path.name], [])
         self.exported(new, target)  # once more over itself
         self.assertEqual(self.score(target), expected)
+        # With its configuration an adapter is a model of its own, which readers would put on the new one.
+        (target / "adapter_config.json").write_text("{}")
+        self.exported(new, target)
+        self.assertEqual(sorted(path.name for path in target.iterdir()), ["README.md", "config.json", "model.safetensors"])
+        self.assertEqual(self.score(target), expected)
 
     def test_a_refused_export_leaves_the_former_model(self):
         target = tiny.sharded(self.folder / "out", tiny.weights(1))
