@@ -1,26 +1,9 @@
 // Tests of the tests (A18): each deliberate mistake of parallel/injected_fault.h must show in what the layout tests
 // compare.
-#include <gtest/gtest.h>
-
-#include <cmath>
-
-#include "parallel/injected_fault.h"
-#include "tests/support/tiny_run.h"
+#include "tests/support/mutation.h"
 
 namespace carillon::testing {
 namespace {
-
-// The largest difference in anything the layout tests look at: losses, gradient norms, weights after two steps.
-double difference(const TinyResult& a, const TinyResult& b) {
-  double worst = 0;
-  for (size_t step = 0; step < a.loss.size(); ++step) {
-    worst = std::max(worst, std::abs(a.loss[step] - b.loss[step]));
-    worst = std::max(worst, std::abs(a.gradient_norm[step] - b.gradient_norm[step]));
-  }
-  for (const auto& [name, values] : a.weights)
-    for (size_t i = 0; i < values.size(); ++i) worst = std::max(worst, std::abs(values[i] - b.weights.at(name)[i]));
-  return worst;
-}
 
 struct Mutation {
   InjectedFault mistake;
@@ -37,11 +20,7 @@ TEST_P(MutationTest, IsSeen) {
   run.sequences = tiny_sequences(2, 32, 131, {20, 12});
   for (TinySequence& sequence : run.sequences)
     for (int i = 0; i < 32; ++i) sequence.weights.push_back(0.25 * (i % 5));
-  const TinyResult one = run_tiny(run);
-  run.grid = GetParam().grid;
-  EXPECT_LT(difference(one, run_tiny(run)), 1e-10) << "unbroken, the layouts agree";
-  const ScopedFault broken(GetParam().mistake);
-  EXPECT_GT(difference(one, run_tiny(run)), 1e-6);
+  expect_seen(run, GetParam().grid, GetParam().mistake);
 }
 
 INSTANTIATE_TEST_SUITE_P(Mistakes, MutationTest,
