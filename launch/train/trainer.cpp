@@ -11,7 +11,7 @@
 #include "data/files/posix_file.h"
 #include "launch/report/report.h"
 #include "launch/session/signals.h"
-#include "launch/train/replica_check.h"
+#include "launch/train/event_scalars.h"
 #include "parallel/transport/wait_time.h"
 #include "runtime/progress.h"
 #include "runtime/stop_request.h"
@@ -32,34 +32,6 @@ double seconds_since_epoch() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-// What TensorBoard is shown of a step, and of an evaluation's record: its numbers by task, metric and length, and by
-// rope setting where that is not the run's own.
-using Scalars = std::vector<std::pair<std::string, double>>;
-Scalars scalars_of(const StepMetrics& record) {
-  Scalars scalars{{"train/loss", record.loss.value_or(NAN)},
-                  {"train/grad_norm", record.grad_norm.value_or(NAN)},
-                  {"train/lr", record.lr},
-                  {"train/tokens", static_cast<double>(record.tokens)},
-                  {"train/tokens_total", static_cast<double>(record.tokens_total)},
-                  {"speed/tokens_per_second", record.tokens_per_second},
-                  {"speed/seconds", record.seconds},
-                  {"memory/peak_bytes", static_cast<double>(record.peak_memory_bytes)}};
-  for (const auto& [name, tokens] : record.tokens_by_source)
-    scalars.emplace_back("tokens_by_source/" + name, static_cast<double>(tokens));
-  return scalars;
-}
-Scalars scalars_of(const Json& evaluation) {
-  Scalars scalars;
-  const std::string rope = evaluation.value("rope_name", "own");
-  const Json metrics = evaluation.value("metrics", Json::object());
-  for (const auto& [name, value] : metrics.items())
-    if (value.is_number())
-      scalars.emplace_back(fmt::format("eval/{}/{}/{}{}", evaluation.value("task", ""), name,
-                                       evaluation.value("length", int64_t{0}), rope == "own" ? "" : "/" + rope),
-                           value.get<double>());
-  return scalars;
-}
-
 // Five in a row: neither data nor a passing overflow, the run has diverged.
 constexpr int64_t kNonfiniteStepsAllowed = 5;
 
@@ -75,7 +47,6 @@ ExitCode Trainer::run() {
 }
 
 ExitCode Trainer::train() {
-  last_save_ = Clock::now();
   RunTrace trace(*grid_.world, config_.runtime.trace, config_.runtime.profile);
   stop_requested_ = anyone_signalled();
   set_stop_mode(StopMode::kTraining);
@@ -83,10 +54,10 @@ ExitCode Trainer::train() {
   state_.evaluation_due = evaluator_ && state_.step > 0 && (state_.evaluation_due || evaluation_is_due());
   if (state_.evaluation_due && !stop_requested_) evaluate();
   while (state_.step < max_steps_ && !stop_requested_ && !is_out_of_patience()) {
-    forget_unsaved_best();
+    checkpoints_->forget_unsaved_best();
     train_step();
     trace.flush();
-    if (background_written_) finish_background_save();
+    checkpoints_->finish_written_save();
     if (roll_back_due_) {
       roll_back();
       continue;
@@ -94,10 +65,10 @@ ExitCode Trainer::train() {
     // Before the checkpoint of the same step: whoever resumes from that finds the evaluation done, or noted as due.
     state_.evaluation_due = evaluation_is_due();
     if (state_.evaluation_due && !stop_requested_) evaluate();
-    if (save_is_due() && !stop_requested_ && state_.step < max_steps_ && !is_out_of_patience()) save(false);
+    if (checkpoints_->is_due() && !stop_requested_ && state_.step < max_steps_ && !is_out_of_patience())
+      checkpoints_->save();
   }
-  finish_background_save();
-  if (saved_step_ != state_.step) save(true);
+  checkpoints_->save_last();
   log_.finish();
   for (const std::string& line : trace.finish(*grid_.world)) log_.notice(line);
   if (!stop_requested_) {
@@ -210,7 +181,7 @@ void Trainer::give_up_if_lost() {
 // A checkpoint is proven by the finite step behind it. The one from before the first step that failed, and any later,
 // hold the weights that made it fail (or met the data that did): the next start begins from an older one.
 void Trainer::set_suspect_checkpoints_aside() {
-  finish_background_save();
+  checkpoints_->finish_save();
   agree(*grid_.world, [&] {
     if (grid_.world->rank() != 0) return;
     for (const std::string& aside :
@@ -222,8 +193,9 @@ void Trainer::set_suspect_checkpoints_aside() {
 // Weights, moments and counts of the newest checkpoint; data goes on behind the sequences already taken.
 void Trainer::roll_back() {
   roll_back_due_ = false;
-  finish_background_save();
-  if (++rollbacks_ > kNonfiniteStepsAllowed)
+  checkpoints_->finish_save();
+  checkpoints_->count_rollback();
+  if (checkpoints_->rollbacks() > kNonfiniteStepsAllowed)
     fail(ExitCode::kNumeric,
          "the run went back {} times without reaching another checkpoint, {}, lower train.learning_rate or raise "
          "train.spike.factor",
@@ -240,7 +212,7 @@ void Trainer::roll_back() {
   state_ = point->state;
   state_.sequences = taken;
   state_.spikes = spikes;
-  saved_step_ = state_.step;
+  checkpoints_->set_saved_step(state_.step);
   count_steps();
   spike_guard_.set_window(state_.spike_window);
   agree(*grid_.world, [&] {
@@ -253,10 +225,9 @@ void Trainer::roll_back() {
 // One exchange of whole numbers a step: who was signalled, whether rank 0's clock asks for a checkpoint, what went over
 // the wire.
 void Trainer::share_decisions(StepMetrics& record) {
-  const bool timed = config_.checkpoint.every && seconds_since(last_save_) >= *config_.checkpoint.every;
   const bool main_rank = grid_.world->rank() == 0;
-  std::vector<int64_t> sums{stop_requested(), main_rank && timed, main_rank && evaluator_ && evaluator_->due_by_clock(),
-                            background_ && background_->in_flight() && background_->written()};
+  std::vector<int64_t> sums{stop_requested(), main_rank && checkpoints_->due_by_clock(),
+                            main_rank && evaluator_ && evaluator_->due_by_clock(), checkpoints_->is_written()};
   // Ranks of one sequence take the same batch: the first of them counts.
   std::vector<int64_t> of_sources = loader().take_source_targets();
   if (grid_.cp_rank != 0 || grid_.tp_rank != 0) std::fill(of_sources.begin(), of_sources.end(), 0);
@@ -274,8 +245,7 @@ void Trainer::share_decisions(StepMetrics& record) {
   sums[first_rank + static_cast<size_t>(grid_.world->rank())] = peak_memory_bytes();
   grid_.world->all_reduce(Tensor::of(sums, {static_cast<int64_t>(sums.size())}), Reduction::kSum);
   stop_requested_ = sums[0] > 0;
-  background_written_ = sums[3] == grid_.world->size();
-  timed_save_due_ = sums[1] > 0;
+  checkpoints_->decide(sums[1] > 0, sums[3] == grid_.world->size());
   timed_evaluation_due_ = sums[2] > 0;
   for (size_t i = 0; i < std::size(axes); ++i)
     record.communication[axes[i].first] = {{"bytes", sums[4 + 2 * i]}, {"calls", sums[5 + 2 * i]}};
@@ -348,115 +318,17 @@ void Trainer::evaluate() {
 // Whether this evaluation is the best so far, and how long ago the last gain was.
 void Trainer::judge() {
   if (!watched_) return;
-  finish_background_save();  // what it saved may be the best so far
-  best_before_ = state_.best;
+  checkpoints_->finish_save();  // what it saved may be the best so far
+  const BestSoFar before = state_.best;
   const auto value = evaluator_->value(*watched_, state_.step);
   if (!state_.best.judge(*watched_, value, state_.step, config_.train.early_stopping.min_delta)) return;
   log_.notice(fmt::format("the best {} so far: {:.6g}, after step {}", watched_->name(), *value, state_.step));
-  is_best_ = config_.checkpoint.best_metric && saved_step_ != state_.step;
-  if (saved_step_ == state_.step) name_best();
-}
-
-// Where no checkpoint could be made of the best, the one that is there stays the best.
-void Trainer::forget_unsaved_best() {
-  if (!is_best_) return;
-  is_best_ = false;
-  state_.best.value = best_before_.value;
-  state_.best.step = best_before_.step;
+  checkpoints_->keep_as_best(before);
 }
 
 bool Trainer::is_out_of_patience() const {
   const auto& patience = config_.train.early_stopping.patience;
   return patience && state_.best.without_gain >= *patience;
-}
-
-// The step whose checkpoint stays as the best; -1: none does.
-int64_t Trainer::best_to_keep() const { return config_.checkpoint.best_metric ? state_.best.step : -1; }
-
-// checkpoints/best, as checkpoints/latest: a name for people and scripts.
-void Trainer::name_best() const {
-  if (!config_.checkpoint.best_metric || state_.best.step == 0 || grid_.world->rank() != 0) return;
-  try {
-    replace_file(checkpoints_folder(config_) + "/best", fmt::format("step-{:08}\n", state_.best.step));
-  } catch (const Error&) {  // advisory; the next save writes it again
-  }
-}
-
-// None while steps fail: it would push out one that is known to be good.
-bool Trainer::save_is_due() const {
-  const auto& every = config_.checkpoint.every_steps;
-  if (state_.nonfinite_steps > 0) return false;
-  return timed_save_due_ || is_best_ || (every && state_.step % *every == 0);
-}
-
-void Trainer::save(bool must_succeed) {
-  const TraceSpan span("checkpoint");
-  const Activity activity("a checkpoint");
-  finish_background_save();
-  if (must_succeed && saved_step_ == state_.step) return;
-  const Clock::time_point begin = Clock::now();
-  const std::vector<NamedShard> shards = checkpoint_shards(network(), grid_);
-  require_equal_replicas(grid_, shards);
-  state_.spike_window = spike_guard_.window();
-  Manifest manifest =
-      make_manifest(config_, model_, grid_, state_, corpus_.files(), session_.tokenizer(), corpus_.template_hash);
-  // Records are as durable as the checkpoint that says they were written.
-  const auto sync_records = [this] {
-    if (metrics_) metrics_->sync();
-  };
-  last_save_ = begin;
-  timed_save_due_ = false;
-  if (background_ && !must_succeed) {
-    background_step_ = state_.step;
-    const SaveResult begun = background_->begin(std::move(manifest), shards, sync_records);
-    background_seconds_ = seconds_since(begin);
-    if (!background_->in_flight()) note_save(begun, state_.step, false, "");
-    return;
-  }
-  agree(*grid_.world, sync_records);
-  const SaveResult result = save_checkpoint(*grid_.world, checkpoints_folder(config_), std::move(manifest), shards,
-                                            config_.checkpoint.keep, best_to_keep());
-  last_save_ = Clock::now();
-  note_save(result, state_.step, must_succeed, fmt::format("{:.1f} s", seconds_since(begin)));
-}
-
-// The memory that background saves copy into. A machine without it is told so, and waits for its saves.
-void Trainer::reserve_background_save() {
-  if (!config_.checkpoint.async) return;
-  background_ = std::make_unique<BackgroundSave>(*grid_.world, checkpoints_folder(config_), config_.checkpoint.keep);
-  const std::string lack = background_->reserve(checkpoint_shards(network(), grid_));
-  if (lack.empty()) return;
-  background_.reset();
-  log_.warning(fmt::format("checkpoint.async is true, but training will wait for checkpoints: {}", lack));
-}
-
-// The save in flight, if there is one, becomes a checkpoint; waits for what is not written yet.
-void Trainer::finish_background_save() {
-  if (!background_ || !background_->in_flight()) return;
-  const TraceSpan span("checkpoint");
-  const Activity activity("a checkpoint");
-  const Clock::time_point begin = Clock::now();
-  const SaveResult result = background_->finish(best_to_keep());
-  background_seconds_ += seconds_since(begin);
-  note_save(result, background_step_, false,
-            fmt::format("{:.1f} s, training waited {:.3f} s of them", seconds_since(last_save_), background_seconds_));
-}
-
-void Trainer::note_save(const SaveResult& result, int64_t step, bool must_succeed, const std::string& time) {
-  if (result.saved) {
-    saved_step_ = step;
-    rollbacks_ = 0;
-    if (is_best_ && step == state_.best.step) is_best_ = false;
-    name_best();
-    log_.notice(fmt::format("checkpoint {} in {}", result.path, time));
-    if (!result.trouble.empty()) log_.warning(result.trouble);
-  } else if (must_succeed) {
-    fail(ExitCode::kInputOutput, "no space for the checkpoint of step {} ({}), {}, make room and start again", step,
-         result.why_not, checkpoints_folder(config_));
-  } else {
-    forget_unsaved_best();
-    log_.warning(fmt::format("checkpoint of step {} skipped, tried again at the next: {}", step, result.why_not));
-  }
 }
 
 }  // namespace carillon

@@ -1,18 +1,17 @@
 // One training run on this rank: everything it needs, made in order, and the loop. See README, "The code".
 #pragma once
 
-#include <chrono>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
 
-#include "data/checkpoint/background_save.h"
 #include "launch/evaluate/training_evaluator.h"
 #include "launch/session/run_lock.h"
 #include "launch/session/session.h"
 #include "launch/train/event_file.h"
 #include "launch/train/metrics_file.h"
+#include "launch/train/run_checkpoints.h"
 #include "launch/train/run_log.h"
 #include "launch/train/run_trace.h"
 #include "launch/train/slow_ranks.h"
@@ -43,6 +42,7 @@ class Trainer {
   void open_model_and_data();
   void make_network();
   void start_or_resume();
+  CheckpointContents checkpoint_contents();
   void count_steps();
   std::string describe_run() const;
 
@@ -59,15 +59,7 @@ class Trainer {
   void look_for_slow_rank(StepMetrics& record, double own_seconds);
   void check_ranks_agree(const StepMetrics& record);
   void finish_folder();
-  bool save_is_due() const;
-  void save(bool must_succeed);
-  void reserve_background_save();
-  void finish_background_save();
-  void note_save(const SaveResult& result, int64_t step, bool must_succeed, const std::string& time);
-  void name_best() const;
-  int64_t best_to_keep() const;
   void judge();
-  void forget_unsaved_best();
   bool is_out_of_patience() const;
   bool evaluation_is_due() const;
   void evaluate();
@@ -88,28 +80,19 @@ class Trainer {
   std::unique_ptr<TrainingEvaluator> evaluator_;  // null: nothing is asked for
   std::optional<WatchedMetric> watched_;          // nothing: neither a best checkpoint nor early stopping is asked for
   std::optional<MetricsFile> metrics_;            // rank 0 only
-  std::unique_ptr<BackgroundSave> background_;    // null: every save is waited for
   std::optional<EventFile> events_;               // rank 0 only, where asked for
   std::vector<ResumePoint> resume_points_;
 
   TrainingState state_;
+  std::optional<RunCheckpoints> checkpoints_;
   SpikeGuard spike_guard_;
   SlowRanks slow_ranks_;
   bool roll_back_due_ = false;
-  int64_t rollbacks_ = 0;             // since the last checkpoint
   std::vector<int64_t> memory_told_;  // memory_by_rank of the last record that had it
   Schedule schedule_;
   int64_t max_steps_ = 0;
-  int64_t saved_step_ = 0;
   bool stop_requested_ = false;
-  bool timed_save_due_ = false;
-  bool is_best_ = false;  // the step's evaluation was the best, and no checkpoint of it stands yet
-  BestSoFar best_before_;
   bool timed_evaluation_due_ = false;
-  std::chrono::steady_clock::time_point last_save_;
-  int64_t background_step_ = 0;      // of the save in flight
-  double background_seconds_ = 0;    // that training waited for it
-  bool background_written_ = false;  // by every rank, as of the last step
 };
 
 }  // namespace carillon

@@ -68,7 +68,6 @@ Trainer::Trainer(std::unique_ptr<Communicator> world, RunConfig config, bool qui
   open_model_and_data();
   make_network();
   start_or_resume();
-  reserve_background_save();
   open_run_folder();
   log_.notice(describe_run());
 }
@@ -116,10 +115,11 @@ void Trainer::make_network() {
 void Trainer::start_or_resume() {
   if (!resume_points_.empty()) training_->load_frozen(model_, session_.notice());
   const auto resumed = load_resume_point(grid_, resume_points_, network(), session_.notice());
+  int64_t saved_step = -1;
   if (resumed) {
     state_ = resumed->state;
     spike_guard_.set_window(state_.spike_window);
-    saved_step_ = state_.step;
+    saved_step = state_.step;
     if (watched_ && state_.best.metric != watched_->name()) state_.best = {};  // another figure, or none, was watched
     log_.notice(fmt::format("resuming from {}", resumed->path));
     const auto changes = data_changes(resumed->manifest, corpus_.files(), session_.tokenizer(), corpus_.template_hash);
@@ -128,10 +128,22 @@ void Trainer::start_or_resume() {
                                resumed->path, fmt::join(changes, "; "), state_.sequences));
   } else {
     training_->start_fresh(model_, session_.notice());
-    saved_step_ = -1;
   }
   model_.source.reset();
   count_steps();
+  checkpoints_.emplace(config_, grid_, state_, log_, checkpoint_contents(), saved_step);
+}
+
+CheckpointContents Trainer::checkpoint_contents() {
+  return {[this] { return checkpoint_shards(network(), grid_); },
+          [this] {
+            state_.spike_window = spike_guard_.window();
+            return make_manifest(config_, model_, grid_, state_, corpus_.files(), session_.tokenizer(),
+                                 corpus_.template_hash);
+          },
+          [this] {
+            if (metrics_) metrics_->sync();
+          }};
 }
 
 // How far the run goes, and the learning rate on the way.

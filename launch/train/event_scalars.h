@@ -1,0 +1,19 @@
+// What TensorBoard is shown of a run: the numbers of a step's record and of an evaluation's.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "launch/train/metrics_file.h"
+
+namespace carillon {
+
+using Scalars = std::vector<std::pair<std::string, double>>;  // tag and value
+
+Scalars scalars_of(const StepMetrics& record);
+
+// eval/TASK/METRIC/LENGTH of a record of evals.jsonl, with /ROPE behind it where the rope setting is not the run's own.
+Scalars scalars_of(const Json& evaluation);
+
+}  // namespace carillon

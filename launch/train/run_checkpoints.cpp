@@ -1,0 +1,133 @@
+#include "launch/train/run_checkpoints.h"
+
+#include "data/files/output_file.h"
+#include "launch/train/replica_check.h"
+#include "runtime/progress.h"
+#include "runtime/trace.h"
+
+namespace carillon {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+}  // namespace
+
+RunCheckpoints::RunCheckpoints(const RunConfig& config, ProcessGrid& grid, TrainingState& state, RunLog& log,
+                               CheckpointContents contents, int64_t saved_step)
+    : config_(config), grid_(grid), state_(state), log_(log), contents_(std::move(contents)), saved_step_(saved_step) {
+  if (!config_.checkpoint.async) return;
+  background_ = std::make_unique<BackgroundSave>(*grid_.world, checkpoints_folder(config_), config_.checkpoint.keep);
+  const std::string lack = background_->reserve(contents_.shards());
+  if (lack.empty()) return;
+  background_.reset();
+  log_.warning(fmt::format("checkpoint.async is true, but training will wait for checkpoints: {}", lack));
+}
+
+bool RunCheckpoints::due_by_clock() const {
+  return config_.checkpoint.every && seconds_since(last_save_) >= *config_.checkpoint.every;
+}
+
+void RunCheckpoints::decide(bool timed_save_due, bool written_by_all) {
+  timed_save_due_ = timed_save_due;
+  background_written_ = written_by_all;
+}
+
+// None while steps fail: it would push out one that is known to be good.
+bool RunCheckpoints::is_due() const {
+  const auto& every = config_.checkpoint.every_steps;
+  if (state_.nonfinite_steps > 0) return false;
+  return timed_save_due_ || is_best_ || (every && state_.step % *every == 0);
+}
+
+void RunCheckpoints::save() {
+  finish_save();
+  write(false);
+}
+
+void RunCheckpoints::save_last() {
+  finish_save();
+  if (saved_step_ != state_.step) write(true);
+}
+
+void RunCheckpoints::write(bool must_succeed) {
+  const TraceSpan span("checkpoint");
+  const Activity activity("a checkpoint");
+  const Clock::time_point begin = Clock::now();
+  const std::vector<NamedShard> shards = contents_.shards();
+  require_equal_replicas(grid_, shards);
+  Manifest manifest = contents_.manifest();
+  last_save_ = begin;
+  timed_save_due_ = false;
+  if (background_ && !must_succeed) {
+    background_step_ = state_.step;
+    const SaveResult begun = background_->begin(std::move(manifest), shards, contents_.sync_records);
+    background_seconds_ = seconds_since(begin);
+    if (!background_->in_flight()) note(begun, state_.step, false, "");
+    return;
+  }
+  agree(*grid_.world, contents_.sync_records);
+  const SaveResult result = save_checkpoint(*grid_.world, checkpoints_folder(config_), std::move(manifest), shards,
+                                            config_.checkpoint.keep, best_to_keep());
+  last_save_ = Clock::now();
+  note(result, state_.step, must_succeed, fmt::format("{:.1f} s", seconds_since(begin)));
+}
+
+void RunCheckpoints::finish_written_save() {
+  if (background_written_) finish_save();
+}
+
+void RunCheckpoints::finish_save() {
+  if (!background_ || !background_->in_flight()) return;
+  const TraceSpan span("checkpoint");
+  const Activity activity("a checkpoint");
+  const Clock::time_point begin = Clock::now();
+  const SaveResult result = background_->finish(best_to_keep());
+  background_seconds_ += seconds_since(begin);
+  note(result, background_step_, false,
+       fmt::format("{:.1f} s, training waited {:.3f} s of them", seconds_since(last_save_), background_seconds_));
+}
+
+void RunCheckpoints::note(const SaveResult& result, int64_t step, bool must_succeed, const std::string& time) {
+  if (result.saved) {
+    saved_step_ = step;
+    rollbacks_ = 0;
+    if (is_best_ && step == state_.best.step) is_best_ = false;
+    name_best();
+    log_.notice(fmt::format("checkpoint {} in {}", result.path, time));
+    if (!result.trouble.empty()) log_.warning(result.trouble);
+  } else if (must_succeed) {
+    fail(ExitCode::kInputOutput, "no space for the checkpoint of step {} ({}), {}, make room and start again", step,
+         result.why_not, checkpoints_folder(config_));
+  } else {
+    forget_unsaved_best();
+    log_.warning(fmt::format("checkpoint of step {} skipped, tried again at the next: {}", step, result.why_not));
+  }
+}
+
+void RunCheckpoints::keep_as_best(const BestSoFar& before) {
+  best_before_ = before;
+  is_best_ = config_.checkpoint.best_metric && saved_step_ != state_.step;
+  if (saved_step_ == state_.step) name_best();
+}
+
+void RunCheckpoints::forget_unsaved_best() {
+  if (!is_best_) return;
+  is_best_ = false;
+  state_.best.value = best_before_.value;
+  state_.best.step = best_before_.step;
+}
+
+// The step whose checkpoint stays as the best; -1: none does.
+int64_t RunCheckpoints::best_to_keep() const { return config_.checkpoint.best_metric ? state_.best.step : -1; }
+
+// checkpoints/best, as checkpoints/latest: a name for people and scripts.
+void RunCheckpoints::name_best() const {
+  if (!config_.checkpoint.best_metric || state_.best.step == 0 || grid_.world->rank() != 0) return;
+  try {
+    replace_file(checkpoints_folder(config_) + "/best", fmt::format("step-{:08}\n", state_.best.step));
+  } catch (const Error&) {  // advisory; the next save writes it again
+  }
+}
+
+}  // namespace carillon
