@@ -6,6 +6,7 @@
 #include "data/chat/arguments.h"
 #include "data/chat/format.h"
 #include "data/chat/json.h"
+#include "data/chat/numbers.h"
 #include "data/chat/operators.h"
 #include "data/chat/text.h"
 

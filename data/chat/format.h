@@ -1,8 +1,7 @@
-// Python's ways to write numbers and texts into texts, and to read numbers from them.
+// Python's ways to write numbers and texts into texts.
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -25,9 +24,5 @@ std::string padded(Heap& heap, std::string_view text, int64_t width, int32_t fil
 // str.replace, whose result is charged before it is made.
 std::string bounded_replace(Heap& heap, const std::string& text, const std::string& old, const std::string& fresh,
                             int64_t count);
-
-std::optional<int64_t> parse_integer(std::string_view text, int64_t base);  // int(text, base)
-std::optional<double> parse_float(std::string_view text);                   // float(text)
-double rounded(double value, int64_t digits);                               // round(value, digits)
 
 }  // namespace carillon::jinja

@@ -190,6 +190,8 @@ const char* type_name(const Value& value);              // Python's: 'str', 'Non
 [[noreturn]] void raise_undefined(const Value& value);  // UndefinedError
 bool truth(const Value& value);
 // Python's == and <. less() is a TypeError (kRuntime) between kinds that have no order.
+// TemplateError of kLimit where values are nested too deeply to be compared or printed.
+void check_depth(int depth);
 bool equal(Heap& heap, const Value& a, const Value& b, int depth = 0);
 bool less(Heap& heap, const Value& a, const Value& b, const char* sign, int depth = 0);
 bool less_or_equal(Heap& heap, const Value& a, const Value& b, const char* sign);
