@@ -15,14 +15,12 @@ import adapters
 import black_box as bb
 import cases
 from family_training_test import CONFIG
+from layouts import chosen
 
 CASES = []
-LAYOUTS = {"1": (1, []), "tp2": (2, ["parallel.tensor=2"]), "tp4": (4, ["parallel.tensor=4"]),
-           "cp2": (2, ["parallel.context=2"]),
-           "tp2cp2": (4, ["parallel.tensor=2", "parallel.context=2"]),
-           "dp2 zero2": (2, ["parallel.data=2", "parallel.zero=2", "train.micro_batch_size=1"]),
-           "full": (1, ["train.recompute=full"]), "none zero0": (2, ["parallel.context=2", "train.recompute=none",
-                                                                     "parallel.zero=0"]),
+LAYOUTS = {**chosen("1", "tp2", "tp4", "cp2", "tp2cp2", "dp2 zero2", dp2_zero2=["train.micro_batch_size=1"]),
+           "full": (1, ["train.recompute=full"]),
+           "none zero0": (2, ["parallel.context=2", "train.recompute=none", "parallel.zero=0"]),
            "tiles": (2, ["parallel.tensor=2", "train.mlp_tile=7"])}
 
 

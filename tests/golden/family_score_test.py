@@ -11,12 +11,11 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 import black_box as bb
 import families
+from layouts import chosen
 
 GROUP = []
 BOUNDS = {"float64": 1e-9, "float32": 5e-5}
-LAYOUTS = {"1": (1, []), "tp2": (2, ["parallel.tensor=2"]), "tp4": (4, ["parallel.tensor=4"]),
-           "cp2": (2, ["parallel.context=2"]), "cp3": (3, ["parallel.context=3"]),
-           "tp2cp2": (4, ["parallel.tensor=2", "parallel.context=2"]), "dp2": (2, ["parallel.data=2"])}
+LAYOUTS = chosen("1", "tp2", "tp4", "cp2", "cp3", "tp2cp2", "dp2")
 
 
 class FamilyScore(unittest.TestCase):

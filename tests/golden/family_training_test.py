@@ -13,6 +13,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 import black_box as bb
 import cases
 import families
+from layouts import chosen
 
 GROUP = []
 CONFIG = """
@@ -31,10 +32,9 @@ train:
 runtime: {dtype: float64}
 checkpoint: {every_steps: 100}
 """
-LAYOUTS = {"1": (1, []), "tp2cp2": (4, ["parallel.tensor=2", "parallel.context=2", "checkpoint.every_steps=1",
-                                       "checkpoint.keep=20"]),
-           "cp2 recomputed": (2, ["parallel.context=2", "train.recompute=full"]),
-           "dp2 zero2": (2, ["parallel.data=2", "parallel.zero=2", "train.micro_batch_size=1"])}
+LAYOUTS = {**chosen("1", "tp2cp2", "dp2 zero2", tp2cp2=["checkpoint.every_steps=1", "checkpoint.keep=20"],
+                    dp2_zero2=["train.micro_batch_size=1"]),
+           "cp2 recomputed": (2, ["parallel.context=2", "train.recompute=full"])}
 # A fused tensor's parts in its order of rows, where a checkpoint holds them apart.
 PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 

@@ -12,10 +12,9 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 import black_box as bb
 import cases
 import golden_folder
+from layouts import chosen
 
-LAYOUTS = {"1": (1, []), "tp2": (2, ["parallel.tensor=2"]), "tp4": (4, ["parallel.tensor=4"]),
-           "cp2": (2, ["parallel.context=2"]), "cp3": (3, ["parallel.context=3"]), "cp4": (4, ["parallel.context=4"]),
-           "tp2cp2": (4, ["parallel.tensor=2", "parallel.context=2"]), "dp2": (2, ["parallel.data=2"])}
+LAYOUTS = chosen("1", "tp2", "tp4", "cp2", "cp3", "cp4", "tp2cp2", "dp2")
 
 
 class Score(unittest.TestCase):

@@ -13,6 +13,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 import black_box as bb
 import cases
 import golden_folder
+from layouts import chosen
 
 CONFIG = """
 model: {base: %(model)s}
@@ -35,11 +36,8 @@ runtime: {dtype: float64}
 checkpoint: {every_steps: 1, keep: 20}
 """
 
-LAYOUTS = {"1": (1, []), "tp2": (2, ["parallel.tensor=2"]), "tp4": (4, ["parallel.tensor=4"]),
-           "cp2": (2, ["parallel.context=2"]), "cp3": (3, ["parallel.context=3"]), "cp4": (4, ["parallel.context=4"]),
-           "cp4 in two levels": (4, ["parallel.context=4", "parallel.ring=two_level", "parallel.ring_inner=2"]),
-           "tp2cp2": (4, ["parallel.tensor=2", "parallel.context=2"]),
-           "dp2": (2, ["parallel.data=2", "train.micro_batch_size=1"])}
+LAYOUTS = chosen("1", "tp2", "tp4", "cp2", "cp3", "cp4", "cp4 in two levels", "tp2cp2", "dp2",
+                 dp2=["train.micro_batch_size=1"])
 
 
 class Training(unittest.TestCase):

@@ -1,0 +1,19 @@
+"""The layouts that golden tests run on: ranks and keys by name."""
+
+ALL = {
+    "1": (1, []),
+    "tp2": (2, ["parallel.tensor=2"]),
+    "tp4": (4, ["parallel.tensor=4"]),
+    "cp2": (2, ["parallel.context=2"]),
+    "cp3": (3, ["parallel.context=3"]),
+    "cp4": (4, ["parallel.context=4"]),
+    "cp4 in two levels": (4, ["parallel.context=4", "parallel.ring=two_level", "parallel.ring_inner=2"]),
+    "tp2cp2": (4, ["parallel.tensor=2", "parallel.context=2"]),
+    "dp2": (2, ["parallel.data=2"]),
+    "dp2 zero2": (2, ["parallel.data=2", "parallel.zero=2"]),
+}
+
+
+def chosen(*names, **keys):
+    """These of them; `keys`: what a layout is given besides, by its name with underscores for blanks."""
+    return {name: (ALL[name][0], ALL[name][1] + keys.get(name.replace(" ", "_"), [])) for name in names}
