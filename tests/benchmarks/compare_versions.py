@@ -29,7 +29,7 @@ def start(runs):
     """Starts a second, of twenty in a row."""
     begin = time.perf_counter()
     for _ in range(20):
-        runs.child([runs.carillon, "rope", "head_dim=64", "base=10000"])
+        runs.child([runs.carillon, "rope", "model.head_dim=64", "rope.base=10000"])
     return 20 / (time.perf_counter() - begin)
 
 
