@@ -3,7 +3,7 @@
 // after needs comes in (layer inputs in host memory: 2104.07857, section 5.1.2; hidden when 2·C bytes a token over the
 // link take less than the layer's FLOP, parallelism reference §2c).
 //
-//   forward   layer i computes | save(i): its input, attention, log-sum-exp (and what stands before a last norm) go out
+//   forward   layer i computes | save(i): its input, attention, log-sum-exp (and the input of a last norm) go out
 //             make_room(i + 1): the copy of layer i - 1 is over, its place takes layer i + 1's input
 //   backward  need(i): the copy in is over | layer i computes | fetch(i - 2): into the place layer i leaves
 //

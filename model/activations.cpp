@@ -26,7 +26,7 @@ struct LayerAllocator {
     layer.attention = allocate("attention", shape.compute, {shape.rows, shards.heads * config.head_dim});
     layer.lse = allocate("lse", accumulate(), {shape.batch, shards.heads, shape.local});
   }
-  // What the MLP gives, where a norm stands behind it.
+  // What the MLP gives, where a norm follows it.
   void output(LayerActivations& layer, const LayerSpec& spec) {
     if (!spec.norm_after()) return;
     layer.mlp_output = allocate("mlp_output", shape.compute, {shape.shard_rows, config.hidden_size});

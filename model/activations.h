@@ -37,7 +37,7 @@ struct LayerActivations {
   Tensor qkv;             // [N, (NHl+2NKVl)·HD] as attention takes it             kept: none
   Tensor attention;       // [N, NHl·HD]                                           kept: none, selective
   Tensor lse;             // [B, NHl, Tl] (A) over the whole ring                  kept: none, selective
-  // With norms behind: what attention and MLP give, before the norm.
+  // With norms after: what attention and MLP give, before the norm.
   Tensor attention_output;       // [N/tp, C]                                       kept: none
   Tensor attention_output_rstd;  // [N/tp] (A)                                      kept: none
   Tensor mlp_output;             // [N/tp, C]                                       kept: none, selective
@@ -67,7 +67,7 @@ struct WorkingMemory {
   Tensor attention_gradient;  // [N, NHl·HD]
   Tensor qkv_gradient;        // [N, (NHl+2NKVl)·HD]
   Tensor head_gradient;       // [N, (NHl+NKVl)·HD]  with q/k norms: gradient before the norm
-  Tensor output_gradient;     // [N/tp, C]  with norms behind, or a multiplier: gradient by what a half gives
+  Tensor output_gradient;     // [N/tp, C]  with norms after, or a multiplier: gradient by what a half gives
   // with q/k norms over projections that are split over tp: sums over their rows, of queries and of keys
   Tensor row_sums;      // [2, N] (A)
   LowRankWork adapter;  // with adapters

@@ -91,7 +91,7 @@ void Transformer::normalise_heads(int64_t index, Tensor to, Tensor from) {
   backend_.rmsnorm_forward(key_projection(to), layer.k_rstd.reshape({-1}), k, weights.k_norm.weight, epsilon, of_keys);
 }
 
-// The gradients of fused rows by what stood before the norms, in place of those behind. They are formed beside their
+// The gradients of fused rows by what stood before the norms, in place of those after. They are formed beside their
 // inputs first.
 void Transformer::normalise_heads_backward(int64_t index, Tensor gradient, Tensor from) {
   LayerParameters& weights = parameters_.layers[index];
@@ -192,7 +192,7 @@ void Transformer::mlp_input(int64_t index) {
   column_parallel_forward(backend_, layer.gate_up, x, weights.gate_up, adapter_work());
 }
 
-// output = middle + norm((activation(gate) · up) · Wdownᵀ (+ bias)); absent: as far as what stands before the norm.
+// output = middle + norm((activation(gate) · up) · Wdownᵀ (+ bias)); absent: as far as the input of the norm.
 void Transformer::mlp_output(int64_t index, Tensor output) {
   const LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
@@ -218,7 +218,7 @@ void Transformer::finish_mlp(int64_t index, Tensor output, Tensor given) {
 
 // ---- backward ------------------------------------------------------------------------------------------------------
 
-// Needs middle, middle_rstd, gate_up and, with a norm behind, mlp_output of this layer; gate_up is overwritten by its
+// Needs middle, middle_rstd, gate_up and, with a norm after, mlp_output of this layer; gate_up is overwritten by its
 // gradient. Both gathers are on their way before the first product: the one of x, wanted last, is hidden whole.
 void Transformer::mlp_backward(int64_t index) {
   LayerParameters& weights = parameters_.layers[index];
@@ -238,8 +238,8 @@ void Transformer::mlp_backward(int64_t index) {
 }
 
 // The MLP tile by tile: its columns, 2·F and F wide, exist for one tile of rows at a time. What is C wide is whole; its
-// chunks travel as soon as a tile has finished them and arrive when one wants them, wherever tiles begin and end. With
-// tp 1 a tile's result takes the place of its own input, which was read by then, unless a norm stands behind the MLP
+// chunks travel as soon as a tile has finished them and arrive when one is needed, wherever tiles begin and end. With
+// tp 1 a tile's result takes the place of its own input, which was read by then, unless a norm follows the MLP
 // or none before it.
 void Transformer::mlp_tiles_forward(int64_t index, Tensor output) {
   const LayerParameters& weights = parameters_.layers[index];
@@ -261,7 +261,7 @@ void Transformer::mlp_tiles_forward(int64_t index, Tensor output) {
   finish_mlp(index, output, given);
 }
 
-// Needs middle and, with a norm behind, mlp_output of this layer only: gate and up are computed again, a tile at a
+// Needs middle and, with a norm after, mlp_output of this layer only: gate and up are computed again, a tile at a
 // time. The same ops on each row as mlp_input and mlp_backward; a weight's gradient adds up tile after tile.
 void Transformer::mlp_tiles_backward(int64_t index) {
   LayerParameters& weights = parameters_.layers[index];

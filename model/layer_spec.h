@@ -12,7 +12,7 @@ namespace carillon {
 enum class QkNorm {
   kNone,
   kPerHead,               // over each head's HD entries, before the rotation
-  kPerHeadAfterRotation,  // the same behind it
+  kPerHeadAfterRotation,  // the same after it
   kProjection,            // over all heads of the projection at once, before the rotation; over all tensor ranks
 };
 

@@ -56,18 +56,18 @@ struct LayerParameters {
   Linear gate_up;  // [2·Fl, C]
   Linear down;     // [C, Fl]
 
-  Parameter input_norm;                    // [C] before attention; absent with norms behind only
+  Parameter input_norm;                    // [C] before attention; absent with norms after only
   Parameter q_weight, k_weight, v_weight;  // [NHl·HD, C], [NKVl·HD, C] twice
   Parameter q_bias, k_bias, v_bias;
   Parameter q_norm, k_norm;          // [HD], or of the whole projection [NHl·HD], [NKVl·HD]
   Parameter sinks;                   // [NHl]
   Parameter o_weight, o_bias;        // [C, NHl·HD], [C]
-  Parameter attention_output_norm;   // [C] behind attention; absent with norms before only
+  Parameter attention_output_norm;   // [C] after attention; absent with norms before only
   Parameter mlp_norm;                // [C] before the MLP
   Parameter gate_weight, up_weight;  // [Fl, C]
   Parameter gate_bias, up_bias;
   Parameter down_weight, down_bias;  // [C, Fl], [C]
-  Parameter mlp_output_norm;         // [C] behind it
+  Parameter mlp_output_norm;         // [C] after it
   std::vector<Parameter> adapters;   // lora_A [r, in] and lora_B [out, r] of each target
 
   template <class Function>

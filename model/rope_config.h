@@ -44,7 +44,7 @@ struct RopeConfig {
   std::vector<double> short_factor, long_factor;     // longrope, one entry a pair
   double partial_rotary_factor = 1;
   std::optional<double> alpha;  // dynamic, Hunyuan: base · alpha^(d/(d-2)), whatever the length
-  // Queries are multiplied by 1 + beta · ln(1 + floor(position / original_max_position_embeddings)) behind the
+  // Queries are multiplied by 1 + beta · ln(1 + floor(position / original_max_position_embeddings)) after the
   // rotation.
   double llama_4_scaling_beta = 0;
   std::optional<int64_t> length;  // fixes the sequence length that dynamic and longrope go by

@@ -281,7 +281,7 @@ void Transformer::forward_backward(const MicroBatch& batch, bool accumulate,
       attention_forward(index, /*attend=*/options_.recompute == Recompute::kFull);
       attention_output(index);
       if (!mlp_tiled_) mlp_input(index);
-      // What stands before a norm behind the MLP is kept but under the full policy.
+      // The input of a norm after the MLP is kept but under the full policy.
       if (options_.recompute == Recompute::kFull && spec(index).norm_after())
         mlp_tiled_ ? mlp_tiles_forward(index, {}) : mlp_output(index, {});
     }

@@ -113,7 +113,7 @@ struct DeviceDescription {
       false;  // products of bfloat16 run in bfloat16 hardware; otherwise in float32, which the log says
   int threads = 1;
   std::string attention;  // whose attention kernels, where there is a choice; "" where there is none
-  std::vector<std::pair<std::string, std::string>> libraries;  // name and version of what it stands on
+  std::vector<std::pair<std::string, std::string>> libraries;  // name and version of what it is built on
   int devices = 0;                                             // on this machine; 0 where ranks share processors
   DevicePeak peak;
 };
@@ -145,7 +145,7 @@ class Backend {
   virtual bool holds(const void*) const { return false; }
 
   // ---- copies that run beside the ops ------------------------------------------------------------------------------
-  // Host memory that such copies reach without a detour (page-locked where the device wants it), zeroed. Error 74.
+  // Host memory that such copies reach without a detour (page-locked where the device needs it), zeroed. Error 74.
   virtual Buffer allocate_host(size_t bytes) { return Buffer::host(bytes); }
   // One copy in flight. It begins once the ops already put on the queue are done; ops put there after wait() find it
   // done. wait() holds up the queue, not the host: what a download brought the host may read after synchronize() only.
@@ -222,7 +222,7 @@ class Backend {
   // ---- SwiGLU (Shazeer, 2020) --------------------------------------------------------------------------------------
   // y = activation(gate) · up; all [N, F], rows may be strided.
   virtual void swiglu_forward(Tensor y, Tensor gate, Tensor up, GateActivation activation = GateActivation::kSilu) = 0;
-  // y again, the forward pass's bits, for the gradient by the weight behind it. dgate and dup may alias gate and up.
+  // y again, the forward pass's bits, for the gradient by the weight after it. dgate and dup may alias gate and up.
   virtual void swiglu_backward(Tensor dgate, Tensor dup, Tensor y, Tensor dy, Tensor gate, Tensor up,
                                GateActivation activation = GateActivation::kSilu) = 0;
 
@@ -272,8 +272,8 @@ class Backend {
   virtual void adamw(std::span<const AdamWTensors> tensors, const AdamWStep& step) = 0;
 };
 
-// The ops above by name: X(op) for each. An op is complete once it stands here too: otherwise the compiler reports that
-// ReferenceBackend is abstract, or that a switch over OpKind lacks a case.
+// The ops above by name: X(op) for each. An op is complete once it is listed here too: otherwise the compiler reports
+// that ReferenceBackend is abstract, or that a switch over OpKind lacks a case.
 #define CARILLON_OPS(X)       \
   X(fill)                     \
   X(copy)                     \

@@ -20,7 +20,7 @@ struct JsonLimits {
   // Names in one object: ordered_json finds a name by walking, so that n names cost n² steps. An object with more is
   // read as nlohmann::json (ParsedJson), which sorts. 0: no bound.
   int64_t keys = 20'000;
-  bool unique_keys = false;  // whether a name that stands twice in one object is refused
+  bool unique_keys = false;  // whether a name that occurs twice in one object is refused
 };
 
 // Of these limits depth, bytes and names alone, by counting brackets: for text that somebody else will parse. Error

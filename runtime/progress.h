@@ -37,7 +37,7 @@ struct ProgressRecord {
   uint64_t job = 0;  // the same for all ranks of one start, and for no others on this machine
   int32_t rank = 0, ranks = 1;
   std::atomic<uint64_t> moved{0};
-  std::atomic<uint64_t> operations{0};  // how many were begun; number n stands at n % kOperations
+  std::atomic<uint64_t> operations{0};  // how many were begun; number n is at n % kOperations
   std::atomic<int32_t> waits{0};        // how many operations that wait for others the main thread is inside of
   std::atomic<int32_t> speaking{0};     // its watch thread is about to end the job
   std::atomic<int32_t> samples{0}, samples_in_mpi{0};  // of the waiting thread's place in the program (rank_watch.h)

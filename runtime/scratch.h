@@ -40,7 +40,7 @@ struct ScratchShape {
 // where heads at work is the number of threads when there are as many key/value heads and sequences as threads and at
 // most 128 blocks of 96 keys, else 1. Both passes keep what they have. depth is 2 for bfloat16 on amx and
 // avx512_bf16, else 1. Where bfloat16 has no hardware, float32 copies of a product's operands come on top. cuda: the
-// largest that an op wants of the scratch area that all share (cuda/ops/launch_sizes.h), held against what they take by
+// largest that an op needs of the scratch area that all share (cuda/ops/launch_sizes.h), held against what they take by
 // tests/cuda_emulation/counts_test.py.
 size_t backend_scratch_bytes(const ScratchShape& shape);
 

@@ -77,7 +77,7 @@ class TraceSpan {
   double flop_;
 };
 
-// A table of the entries, line by line: name, calls, seconds, share, GFLOP/s; what no span covers stands in a row of
+// A table of the entries, line by line: name, calls, seconds, share, GFLOP/s; what no span covers is in a row of
 // its own.
 std::vector<std::string> profile_table(const std::vector<Trace::Entry>& entries, double seconds);
 

@@ -4,8 +4,8 @@ namespace carillon {
 namespace {
 
 // Qwen3's format: what the model's own template writes for a history, with the assistant's part of each turn marked.
-// Thoughts are kept in the turns behind the last question only, as the model expects them, which is why the turns of
-// its own template cannot be found by rendering prefixes. The end-of-turn token belongs to the turn, the newline behind
+// Thoughts are kept in the turns after the last question only, as the model expects them, which is why the turns of
+// its own template cannot be found by rendering prefixes. The end-of-turn token belongs to the turn, the newline after
 // it not.
 constexpr std::string_view kQwen3 = R"jinja(
 {%- macro turn_begin(role) -%}
@@ -31,7 +31,7 @@ constexpr std::string_view kQwen3 = R"jinja(
 {%- elif begins_with_system -%}
     {{ turn_begin('system') ~ messages[0].content ~ '<|im_end|>\n' }}
 {%- endif -%}
-{#- The last question: a user's message that is no tool's answer in disguise. Without one, nothing lies behind it. -#}
+{#- The last question: a user's message that is not a tool's answer. Without one, nothing lies after it. -#}
 {%- set question = namespace(index=messages | length - 1) -%}
 {%- for message in messages -%}
     {%- set text = message.content -%}

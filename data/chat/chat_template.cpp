@@ -300,7 +300,7 @@ const ChatTemplate::Named& ChatTemplate::choose(bool has_tools, const std::strin
   return *chosen;
 }
 
-// The first `messages` of the row, with a generation prompt behind them or not.
+// The first `messages` of the row, with a generation prompt after them or not.
 jinja::Rendered ChatTemplate::run(const Named& named, const Row& row, size_t messages, bool prompt) const {
   Heap heap;
   std::vector<std::pair<std::string, Value>> variables;

@@ -36,7 +36,7 @@ std::optional<std::vector<std::pair<size_t, size_t>>> token_ranges(std::string_v
     for (size_t j = i + 1; j <= std::min(tokens.size(), i + kLongestRun) && !found; ++j) {
       const std::string spelled = piece(tokenizer, tokens, i, j);
       const bool broken = spelled.find(kReplacement) != std::string::npos;
-      // White space that an added token has swallowed, or a space that only stands before words, is in the text alone.
+      // White space that an added token has swallowed, or a space that only precedes words, is in the text alone.
       size_t begin = at;
       while (begin < text.size() && !text.substr(begin).starts_with(spelled)) {
         size_t next = begin;

@@ -20,7 +20,7 @@ struct ChatTokens {
   std::vector<double> weights;  // 0 or 1 a token; empty: all 1
 };
 
-// end_of_document is put behind prompt and completion that are plain texts, as a target. Error 65 naming `where` when
+// end_of_document is put after prompt and completion that are plain texts, as a target. Error 65 naming `where` when
 // the tokens cannot be laid over the text (a tokenizer that rewrites it beyond recognition).
 ChatTokens tokenize_chat(const RenderedChat& chat, const Tokenizer& tokenizer, std::optional<uint32_t> end_of_document,
                          const std::string& where);

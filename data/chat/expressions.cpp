@@ -176,7 +176,7 @@ Value Evaluator::call(const Value& callee, Arguments& given) {
   }
 }
 
-// body: what stands in a filter or set block, which the innermost filter of the chain takes.
+// body: the content of a filter or set block, which the innermost filter of the chain takes.
 Value Evaluator::evaluate_filter(const Expression& node, const std::string* body) {
   const Depth depth(*this);
   Value value;

@@ -102,7 +102,7 @@ Value capitalize_filter(Evaluator& evaluator, const Value& value, Given& given) 
 Value title_filter(Evaluator& evaluator, const Value& value, Given& given) {
   const Bound bound(given, "title", {});
   const Value text = soft(evaluator, value);
-  // Words begin behind - white space ( { [ <.
+  // Words begin after - white space ( { [ <.
   std::string result;
   std::string word;
   const auto flush = [&] {

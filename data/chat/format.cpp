@@ -158,7 +158,7 @@ std::string format_float(Heap& heap, double value, Specification how) {
   if (how.type == 0 && how.precision < 0) {
     body = float_text(size);
   } else if (how.type == 0) {
-    // As 'g', with at least one digit behind the point.
+    // As 'g', with at least one digit after the point.
     const int64_t precision = std::max<int64_t>(how.precision, 1);
     body = float_digits(heap, size, 'g', precision, how.alternate);
     if (std::isfinite(size) && body.find_first_of(".e") == std::string::npos) {

@@ -16,7 +16,7 @@ struct Specification {
   int64_t width = 0, precision = -1;
 };
 
-// The number whose digits begin at `at`, which is moved behind them; 0 where there are none.
+// The number whose digits begin at `at`, which is moved past them; 0 where there are none.
 int64_t read_number(std::string_view text, size_t& at);
 // The digits of a float as Python's format codes write them, without its sign.
 std::string float_digits(Heap& heap, double value, char type, int64_t precision, bool alternate);

@@ -10,7 +10,7 @@ namespace {
 
 bool is_ascii_digit(char c) { return c >= '0' && c <= '9'; }
 
-// [0-9]+ with single underscores between; the offset behind it, or `at`.
+// [0-9]+ with single underscores between; the offset after it, or `at`.
 size_t digits(std::string_view text, size_t at, bool (*is)(char)) {
   if (at >= text.size() || !is(text[at])) return at;
   while (at < text.size() && (is(text[at]) || (text[at] == '_' && at + 1 < text.size() && is(text[at + 1])))) ++at;
@@ -77,7 +77,7 @@ class Lexer {
     return at;
   }
 
-  // The text before a delimiter: `sign` is what stands behind that.
+  // The text before a delimiter: `sign` is what stands after that.
   void data(size_t begin, size_t end, char sign, bool variable) {
     std::string_view text = std::string_view(source_).substr(begin, end - begin);
     if (sign == '-') {
@@ -90,7 +90,7 @@ class Lexer {
     if (!text.empty()) push(Token::Kind::kData, begin, std::string(text));
   }
 
-  // What a tag ends with, at `at`: "-%}" and the white space behind it, "+%}", or "%}" and a newline; its end, or npos.
+  // What a tag ends with, at `at`: "-%}" and the white space after it, "+%}", or "%}" and a newline; its end, or npos.
   size_t tag_end(std::string_view delimiter, size_t at, bool block) const {
     if (follows(delimiter, at)) {
       at += delimiter.size();
@@ -190,7 +190,7 @@ class Lexer {
       std::erase(kept, '_');
       return kept;
     };
-    // digits [. digits] [e [+-] digits] with at least one of the two; none directly behind a point.
+    // digits [. digits] [e [+-] digits] with at least one of the two; none directly after a point.
     if (from == 0 || text[from - 1] != '.') {
       size_t end = digits(text, from, is_ascii_digit);
       bool is_float = false;
@@ -311,7 +311,7 @@ class Lexer {
         fail("\\N{…} escapes are not supported: write the character", from);
       } else {
         result += '\\';
-        // Python turns characters beyond ASCII into escapes before it looks for them, so that behind a backslash the
+        // Python turns characters beyond ASCII into escapes before it looks for them, so that after a backslash the
         // letters of the escape remain.
         if (static_cast<unsigned char>(c) < 0x80) {
           result += c;

@@ -1,4 +1,4 @@
-// A template's text as tokens, cut as jinja2's lexer cuts it with trim_blocks and lstrip_blocks: the newline behind a
+// A template's text as tokens, cut as jinja2's lexer cuts it with trim_blocks and lstrip_blocks: the newline after a
 // block's end goes, so does white space before a block that begins its line, and `-` and `+` at a delimiter overrule
 // that. Every kind of newline counts as "\n"; one at the template's very end is dropped.
 #pragma once

@@ -100,7 +100,7 @@ Value join_method(Evaluator& evaluator, const Value& self, const Arguments& give
   }
   return text_value(evaluator, self, text);
 }
-// The part of the text that start and end mean, and where it begins; nothing when start lies behind the text.
+// The part of the text that start and end mean, and where it begins; nothing when start lies past the end of the text.
 std::optional<std::pair<std::string_view, size_t>> window(const Value& self, const Bound& bound) {
   const int64_t size = self.string().length;
   const auto place = [&](size_t i, int64_t otherwise) {

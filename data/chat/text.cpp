@@ -176,12 +176,12 @@ bool is_case_ignorable(int32_t code) {
   }
 }
 
-// `at`: behind the character.
+// `at`: after the character.
 void append_lower(std::string& text, int32_t code, std::string_view whole, size_t from, size_t at) {
   if (code == 0x130) {
     text += "i\u0307";
   } else if (code == 0x3A3) {
-    // Unicode's Final_Sigma: a cased letter before, none behind, whatever is ignorable in between.
+    // Unicode's Final_Sigma: a cased letter before, none after, whatever is ignorable in between.
     bool before = false, behind = false;
     for (size_t i = from; i > 0;) {
       do --i;

@@ -10,7 +10,7 @@
 
 namespace carillon::jinja {
 
-int32_t next_character(std::string_view text, size_t& at);  // `at` moves behind it
+int32_t next_character(std::string_view text, size_t& at);  // `at` moves past it
 void append_character(std::string& text, int32_t code);
 int64_t code_points(std::string_view text);
 // Offset in bytes of the character with this index; the size of the text when it has no more than `index`.
@@ -48,7 +48,7 @@ std::vector<std::string_view> split_right(std::string_view text, std::optional<s
                                           int64_t limit);
 std::vector<std::string_view> split_lines(std::string_view text, bool keep_ends);
 
-// Offset in bytes at or behind `from`, or npos; linear whatever the texts are.
+// Offset in bytes at or after `from`, or npos; linear whatever the texts are.
 size_t find_text(std::string_view text, std::string_view part, size_t from = 0);
 size_t find_last(std::string_view text, std::string_view part);
 // At most `limit` replacements, negative: all.

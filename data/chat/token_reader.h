@@ -65,7 +65,7 @@ class TokenReader {
     return take().text;
   }
 
-  // Counts how deep the parser stands in itself.
+  // Counts how deep the parser is nested in itself.
   struct Nesting {
     explicit Nesting(TokenReader& of) : reader(of) {
       if (++reader.nesting_ > kDeepestTree) reader.fail("nested too deeply", reader.now().position);

@@ -296,12 +296,12 @@ SaveResult CheckpointSave::commit(int64_t keep, int64_t best, const std::excepti
     try {
       sync_path(folder_);
     } catch (const NoSpace& lack) {
-      result.trouble = fmt::format("the checkpoint stands, but may not outlast a loss of power: {}", lack.what());
+      result.trouble = fmt::format("the checkpoint is complete, but may not outlast a loss of power: {}", lack.what());
     }
     try {
       replace_file(folder_ + "/latest", folder_of_step(manifest_.step) + "\n");
     } catch (const Error& trouble) {
-      result.trouble = fmt::format("the checkpoint stands, but not the file that names it: {}", trouble.what());
+      result.trouble = fmt::format("the checkpoint is complete, but the file that names it is not: {}", trouble.what());
     }
     keep_newest(folder_, keep, best);
   });

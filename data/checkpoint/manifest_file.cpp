@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The hash stands last, over the text in which its own digits are zeros.
+// The hash comes last, over the text in which its own digits are zeros.
 constexpr std::string_view kHashKey = "\"hash\": \"";
 const std::string kZeros(32, '0');
 constexpr int64_t kLargestManifest = int64_t{64} << 20;
@@ -28,7 +28,7 @@ Json to_json(const Manifest& manifest) {
           {"hash", kZeros}};
 }
 
-// Replaces the digits behind the last hash key; false when there is none.
+// Replaces the digits after the last hash key; false when there is none.
 bool swap_hash(std::string& text, std::string& digits) {
   const size_t key = text.rfind(kHashKey);
   if (key == std::string::npos || key + kHashKey.size() + 32 > text.size()) return false;

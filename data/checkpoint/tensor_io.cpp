@@ -140,7 +140,7 @@ void put(int descriptor, const TensorPart& part, const std::string& path, int64_
     fail_to_write("tensor " + part.name + " cannot be written", reason, path);
 }
 
-// Opened anew for every list: the kernel reads ahead by descriptor.
+// Opened again for every list: the kernel reads ahead by descriptor.
 struct OpenToRead {
   InputFile file;
   explicit OpenToRead(const std::string& path) : file(path, Links::kRefuse) {

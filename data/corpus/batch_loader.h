@@ -1,8 +1,8 @@
 // Which sequences a step trains on, and what the network is told about them. A pure function of how many sequences were
 // taken before: the whole state of the data is that one number, kept in the checkpoint, and a resumed run goes on
-// behind the last one, with as many ranks, as large a micro-batch and as much accumulation as it likes.
+// after the last one, with as many ranks, as large a micro-batch and as much accumulation as it likes.
 //
-// The sequences of an epoch are those of the packing, in file order or shuffled anew each epoch; epochs follow one
+// The sequences of an epoch are those of the packing, in file order or shuffled again each epoch; epochs follow one
 // another without end. Sources with weights are packed and shuffled each by itself and have epochs of their own; which
 // of them gives the next sequence mixture.h says. A step that begins at sequence c takes c … c + block − 1, `block` =
 // micro_batch · data-parallel ranks · accumulation; data-parallel rank r of D takes r, r + D, … of them, micro_batch of
@@ -47,7 +47,7 @@ class BatchLoader {
   std::string describe() const;
 
   // Micro-step `micro` (from 0) of the step before which `taken` sequences were taken, for this data-parallel rank:
-  // [B, sequence_length], in memory of the loader's own that the next call overwrites. Behind the last document stands
+  // [B, sequence_length], in memory of the loader's own that the next call overwrites. After the last document stands
   // padding; a token's target is -1 at its document's end and where its weight is 0.
   MicroBatch get(int64_t taken, int64_t micro);
 
@@ -59,7 +59,7 @@ class BatchLoader {
   struct Stream {
     std::string name;
     uint64_t shuffle = 0;                             // its numbers
-    Packing packing;                                  // of the tokens of all sources, one behind another
+    Packing packing;                                  // of the tokens of all sources, one after another
     std::map<int64_t, std::vector<uint32_t>> orders;  // epoch -> shuffled sequences; the last two
   };
   struct Source {

@@ -1,5 +1,5 @@
 // The training data: one or several sources, each of them one entry of data.train with its tokens. Either they are one
-// row of documents, one behind another, or sequences are drawn from each in proportion to its weight (mixture.h).
+// row of documents, one after another, or sequences are drawn from each in proportion to its weight (mixture.h).
 #pragma once
 
 #include <string>

@@ -12,7 +12,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kKinds = ".jsonl, .txt, either with .gz or .zst behind, or .h5";
+constexpr std::string_view kKinds = ".jsonl, .txt, either with .gz or .zst appended, or .h5";
 
 bool is_hidden(const fs::path& path) { return path.filename().string().starts_with('.'); }
 

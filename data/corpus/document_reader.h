@@ -43,7 +43,7 @@ struct TextTools {
 
 struct DocumentReaderOptions {
   const Tokenizer* tokenizer = nullptr;         // as TextTools'
-  std::optional<uint32_t> end_of_document;      // put behind every text
+  std::optional<uint32_t> end_of_document;      // put after every text
   int64_t vocabulary = 0;                       // ids are below it
   bool count_bytes = false;                     // whether documents of text tell their tokens' bytes
   const ChatTemplate* chat = nullptr;           // as TextTools'
@@ -65,7 +65,7 @@ class DocumentReader {
   // The next document; false at the end of the last file. Errors name file and line: 65 for what is not JSON, holds
   // neither tokens nor text, is empty, is a file without any document, has an id outside the vocabulary, a mask of
   // another length or a weight that is negative or not finite, or text that is not UTF-8; 66 for a file that is not
-  // there. A packed file that is damaged is 65 as well, behind the documents before the damage.
+  // there. A packed file that is damaged is 65 as well, after the documents before the damage.
   bool next(Document& document);
   // Of the documents given so far: their tokens, and those of them that are targets.
   int64_t tokens() const { return tokens_; }

@@ -9,7 +9,7 @@
 // one. Weights are decimal numbers, and all of it is computed in integers: nothing drifts, however long a run is, and
 // after as many draws as the weights' smallest whole multiples add up to, it starts again.
 //
-// Where a draw stands is a pure function of its number. It is found by making the draws before it, from the nearest of
+// The place of a draw is a pure function of its number. It is found by making the draws before it, from the nearest of
 // a few marks.
 #pragma once
 
@@ -48,7 +48,7 @@ class Mixture {
   std::vector<int64_t> shares_;
   int64_t period_ = 0;
   State state_;
-  std::vector<State> marks_;  // mark m stands before draw m · kMark of the period
+  std::vector<State> marks_;  // mark m is before draw m · kMark of the period
 };
 
 }  // namespace carillon

@@ -9,7 +9,7 @@
 namespace carillon {
 namespace {
 
-// Sequences are closed in order; segments of the open one are appended behind it.
+// Sequences are closed in order; segments of the open one are appended after it.
 class SequenceWriter {
  public:
   SequenceWriter(Packing& packing) : packing_(packing) { packing_.first_segment.push_back(0); }

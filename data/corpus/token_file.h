@@ -60,7 +60,7 @@ struct TokenFileCounts {
   int64_t tokens = 0;
 };
 // Writes all documents of `reader` to `path`, whole or not at all. `tokenizer`: what makes its texts into ids, if
-// anything. `notice` hears about progress. Errors 73, 74 and the reader's.
+// anything. `notice` is called with progress. Errors 73, 74 and the reader's.
 TokenFileCounts write_token_file(
     const std::string& path, DocumentReader& reader, const Tokenizer* tokenizer = nullptr,
     const std::function<void(const std::string&)>& notice = [](const std::string&) {});

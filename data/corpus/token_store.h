@@ -30,7 +30,7 @@ class TokenStore {
  public:
   // entries: files, folders and patterns (data_files.h), which stand for the same files on every rank.
   // The cache lies in $CARILLON_CACHE, else $XDG_CACHE_HOME/carillon, else ~/.cache/carillon, else (none of them
-  // writable) in `fallback_folder`/.cache. A cache that is not whole is made again. `notice` hears about progress,
+  // writable) in `fallback_folder`/.cache. A cache that is not whole is made again. `notice` is called with progress,
   // `warn` (the same where it is left out) of token files that another tokenizer made. Collective; errors as
   // find_data_files', DocumentReader's and agree_on_content's, 65 for a file that is written to meanwhile, and 73 when
   // no folder is writable.
@@ -50,7 +50,7 @@ class TokenStore {
   int64_t conversations() const { return conversations_; }  // documents that came by a chat template
 
   // Compares tokens [begin, begin + count) with their hashes, once; to be called before they are used. Error 65; the
-  // damaged file is removed, so that the next start makes it anew. One thread at a time.
+  // damaged file is removed, so that the next start makes it again. One thread at a time.
   void verify(int64_t begin, int64_t count) const;
   // The data's files as they were read; nothing in a store that was opened by its path.
   const std::vector<FileContent>& sources() const { return sources_; }
@@ -73,7 +73,7 @@ class TokenStore {
 };
 
 class DocumentReader;
-// Reads all documents into a new cache file, whole or not at all; `notice` hears about progress every few seconds.
+// Reads all documents into a new cache file, whole or not at all; `notice` is called with progress every few seconds.
 // before_it_stands: may throw, and then it does not.
 void build_token_cache(const std::string& path, DocumentReader& reader,
                        const std::function<void(const std::string&)>& notice,

@@ -11,7 +11,7 @@ namespace carillon {
 inline constexpr const char* kHdf5ChildName = "carillon-hdf5-reader";
 inline constexpr int kHdf5ChildFile = 3;
 
-// The child's arguments behind its name: "describe" MIB, or "unpack" MIB DATASET. MIB: of memory it may take beyond
+// The child's arguments after its name: "describe" MIB, or "unpack" MIB DATASET. MIB: of memory it may take beyond
 // what it starts with.
 
 // Keeps the linker from leaving hdf5_child.cpp out; does nothing.

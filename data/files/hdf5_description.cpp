@@ -35,7 +35,7 @@ struct Descriptor {
 };
 
 // What the child is to know of its surroundings: where libraries lie, and how sanitizers and coverage report. Nothing
-// of a launcher's, lest it take itself for a rank; nothing of HDF5's; no second library before the others.
+// of a launcher's, so that it does not take itself for a rank; nothing of HDF5's; no second library before the others.
 std::vector<std::string> child_environment() {
   std::vector<std::string> kept{"OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1", "HDF5_USE_FILE_LOCKING=FALSE"};
   for (char** entry = environ; *entry != nullptr; ++entry)

@@ -1,7 +1,7 @@
 // What is in an HDF5 file, as plain data, found out by another process.
 //
 // The HDF5 library was not written for files of strangers: version 1.10.8 spins, writes past its buffers and follows
-// names of other files. So no command reads a file with it. describe_hdf5 starts this same program anew with next to
+// names of other files. So no command reads a file with it. describe_hdf5 starts this same program again with next to
 // nothing (hdf5_child.h: the open file, a pipe, limits of memory and processor time, no new privileges); that process
 // opens the file with the library, looks at every group, link, type, shape, layout and filter, and writes down names
 // and numbers. They are checked here against the file's size before anything believes them. Contiguous elements are

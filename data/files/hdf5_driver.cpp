@@ -72,7 +72,7 @@ herr_t read_bytes(H5FD_t* file, H5FD_mem_t, hid_t, haddr_t at, size_t bytes, voi
     remember(disk, errno);
     return -1;
   }
-  // Behind the file's end lie zeros: space that was given out and not written yet.
+  // Past the file's end lie zeros: space that was given out and not written yet.
   std::memset(static_cast<char*>(to) + count, 0, bytes - static_cast<size_t>(count));
   return 0;
 }

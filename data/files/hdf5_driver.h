@@ -2,7 +2,7 @@
 // the library. A library that was told of a failed write cannot close its file any more and ends in a crash or a hang,
 // as late as in MPI_Finalize. So a write that fails is remembered here, what follows is not written, and HDF5 goes on
 // in good faith; its user asks for `error` after every call. A read that fails is remembered too, so that a
-// disk that does not answer is told from a damaged file.
+// disk that does not answer is distinguished from a damaged file.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Names and versions of the libraries this folder stands on, for `carillon info`.
+// Names and versions of the libraries this folder is built on, for `carillon info`.
 #pragma once
 
 #include <string>

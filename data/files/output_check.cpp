@@ -52,7 +52,7 @@ std::string beginning_of(const std::string& path) {
   return text;
 }
 
-// Whether the file begins as `start` and its first line holds all of `keys`; what lies behind the beginning of a long
+// Whether the file begins as `start` and its first line holds all of `keys`; what lies after the beginning of a long
 // line is believed.
 bool first_line_has(const std::string& path, std::string_view start, std::initializer_list<const char*> keys) {
   const std::string text = beginning_of(path);

@@ -2,7 +2,7 @@
 // the program's own.
 //
 // An output that is an input under whatever name (device and inode are compared, links followed; of a folder that is
-// an input, every file in it) is refused, with or without `overwrite`. A file that stands there already may be replaced
+// an input, every file in it) is refused, with or without `overwrite`. A file that is there already may be replaced
 // when it is empty, when it is one that this program writes for the same purpose (below), or with overwrite=true. What
 // is no regular file (/dev/stdout, a pipe) is written to as it is.
 #pragma once
@@ -20,7 +20,7 @@ enum class OutputKind {
   kCompletions,  // JSON lines that begin with id and have tokens, as `generate` writes
   kPage,         // HTML that names carillon as its generator, as `report` and `sweep` write
   kGguf,         // a GGUF with the key carillon.rope, as `export format=gguf` writes
-  kModelFolder,  // a folder whose config.json stands beside safetensors weights: a model, which an export replaces
+  kModelFolder,  // a folder with config.json beside safetensors weights: a model, which an export replaces
                  // whole
 };
 

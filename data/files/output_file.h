@@ -18,7 +18,7 @@ class OutputFile {
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
 
-  void write(std::string_view bytes);                     // buffered, behind what was written before
+  void write(std::string_view bytes);                     // buffered, after what was written before
   void write_at(int64_t offset, std::string_view bytes);  // into a place already written
   int64_t size() const { return size_; }
   void commit();

@@ -29,7 +29,7 @@ class UnpackedFile::Unpacker {
   };
   virtual ~Unpacker() = default;
   virtual Step step(std::string_view packed, char* plain, size_t room) = 0;
-  // Whether what stands behind a whole member or frame is no part of the data: padding of zeros, as tapes leave it.
+  // Whether what stands after a whole member or frame is no part of the data: padding of zeros, as tapes leave it.
   virtual bool is_padding(char) const { return false; }
 };
 

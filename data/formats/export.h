@@ -14,7 +14,7 @@ struct ExportCounts {
   int64_t files = 0;
 };
 // `config`: the config.json to write. Everything is written into a folder beside `folder` first; then what belongs to a
-// model that stood there (weights, index, config.json, tokenizer) is removed and the new files take its place,
+// model that was there (weights, index, config.json, tokenizer) is removed and the new files take its place,
 // config.json going first and coming last, so that who is killed between leaves no mixture that opens as a model. Other
 // files of the folder stay. The caller has checked the folder (output_check.h) and the tensors (ModelSource::require).
 // Errors 65 for weights that are not finite, 73, 74.

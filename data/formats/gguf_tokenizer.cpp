@@ -204,7 +204,7 @@ void add_special_ids(const GgufVocabulary& asked, const GgufTokens& tokens, Gguf
     if (i < std::size(kPlaces))
       keys.emplace_back(fmt::format("tokenizer.ggml.{}_token_id", kPlaces[i]), static_cast<uint32_t>(ends[i]));
     else
-      notices.push_back(fmt::format("the end token {} has no place in a GGUF: generation may go on behind it",
+      notices.push_back(fmt::format("the end token {} has no place in a GGUF: generation may go on after it",
                                     tokens.text[static_cast<size_t>(ends[i])]));
   }
 
@@ -213,7 +213,7 @@ void add_special_ids(const GgufVocabulary& asked, const GgufTokens& tokens, Gguf
   const auto inner = std::search(whole.begin(), whole.end(), bare.begin(), bare.end());
   const auto before = inner - whole.begin(), behind = whole.end() - inner - static_cast<int64_t>(bare.size());
   if (inner == whole.end() || before > 1 || behind > 1 || (behind == 1 && whole.back() != ends.front()))
-    refuse("puts more than one token around a text, or another than the end token behind it", asked.where);
+    refuse("puts more than one token around a text, or another than the end token after it", asked.where);
   const uint32_t begin = before == 1 ? whole.front() : named("bos_token").value_or(static_cast<uint32_t>(ends.front()));
   keys.emplace_back("tokenizer.ggml.bos_token_id", begin);
   keys.emplace_back("tokenizer.ggml.add_bos_token", before == 1);

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t kMostPrefixes = int64_t{1} << 62;
 constexpr int64_t kMostSeeds = 62;              // more of two digits are above kMostPrefixes
-constexpr int64_t kLongest = int64_t{1} << 30;  // of one sequence, which stands in memory
+constexpr int64_t kLongest = int64_t{1} << 30;  // of one sequence, which is held in memory
 
 // a·b, or kMostPrefixes if it would be more.
 int64_t saturating_product(int64_t a, int64_t b) { return a != 0 && b > kMostPrefixes / a ? kMostPrefixes : a * b; }

@@ -43,7 +43,7 @@ struct PosGenOptions {
   int64_t modulus = 17;
   int64_t far = 1;
   int64_t near = 3;
-  int64_t length = 64;   // tokens behind the leading EOS, prefix included; more than far + near
+  int64_t length = 64;   // tokens after the leading EOS, prefix included; more than far + near
   int64_t count = 1000;  // sequences
   uint64_t seed = 42;
 };

@@ -18,7 +18,7 @@ struct AddedToken {
   std::optional<std::string> decoded;  // where that is not the content
   bool single_word = false;            // only where neither neighbour is a word character
   bool lstrip = false;                 // swallows white space before it
-  bool rstrip = false;                 // and behind it
+  bool rstrip = false;                 // and after it
   bool normalized = false;             // sought in the normalised text, else in the text as given
   bool special = false;                // left out by decode(skip_special)
 };

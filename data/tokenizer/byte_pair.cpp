@@ -157,7 +157,7 @@ void BytePairModel::merge(std::vector<uint32_t>& symbols, std::vector<uint32_t>&
     const Candidate best = heap.back();
     heap.pop_back();
     Symbol& left = list[best.at];
-    if (left.next < 0) continue;  // joined already, or nothing behind it any more
+    if (left.next < 0) continue;  // joined already, or nothing after it any more
     Symbol& right = list[left.next];
     const auto found = merges_.find(pair_key(left.id, right.id));
     if (found == merges_.end() || found->second.result != best.result) continue;  // its neighbour has changed since

@@ -99,7 +99,7 @@ const CharacterSet& named_set(std::string_view name) {
 }
 
 bool CharacterSet::contains_high(uint32_t c) const {
-  size_t low = 0, high = ranges_[0];  // the first range that ends at c or behind it
+  size_t low = 0, high = ranges_[0];  // the first range that ends at c or after it
   while (low < high) {
     const size_t middle = (low + high) / 2;
     if (ranges_[2 * middle + 2] < c)

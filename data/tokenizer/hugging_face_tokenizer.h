@@ -53,7 +53,7 @@ class HuggingFaceTokenizer : public Tokenizer {
   AddedTokenMatcher normalized_matcher_;
   std::unordered_map<uint32_t, AddedToken> added_;
   StringMap<uint32_t> added_ids_;
-  std::vector<uint32_t> before_;  // what the post-processor puts before a text, and behind it
+  std::vector<uint32_t> before_;  // what the post-processor puts before a text, and after it
   std::vector<uint32_t> behind_;
   int64_t vocabulary_ = 0;
   bool has_decoder_ = false;

@@ -74,7 +74,7 @@ void for_each_character(NormalizedText& text, const Function& replacement) {
   text.finish_step();
 }
 
-// Of characters that NFC leaves alone whatever stands beside them: nearly all of most texts.
+// Of characters that NFC leaves alone whatever is beside them: nearly all of most texts.
 bool is_surely_nfc(std::string_view text) {
   for (size_t at = 0; at < text.size();) {
     const int32_t c = next_code_point(text, at);

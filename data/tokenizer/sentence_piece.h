@@ -24,7 +24,7 @@ class SentencePieceTokenizer : public Tokenizer {
   SentencePieceTokenizer(const std::string& path, const std::string& model, const Beside& beside);
   ~SentencePieceTokenizer() override;
 
-  // with_special: the beginning-of-text token in front unless add_bos_token is false, and the end token behind if
+  // with_special: the beginning-of-text token in front unless add_bos_token is false, and the end token after if
   // add_eos_token is true.
   std::vector<uint32_t> encode(std::string_view text, bool with_special, std::vector<size_t>* ends) const override;
   std::string decode(std::span<const uint32_t> ids, bool skip_special) const override;

@@ -1,4 +1,4 @@
-// What stands in a SentencePiece model beyond what the library's interface tells: each piece's score and kind, and how
+// What a SentencePiece model holds beyond what the library's interface tells: each piece's score and kind, and how
 // texts are prepared. Read from the protocol buffer itself (sentencepiece_model.proto, field numbers below).
 #pragma once
 

@@ -12,7 +12,7 @@ namespace carillon {
 // Offset of the first byte that does not belong to well-formed UTF-8 (surrogates and overlong forms are not), or npos.
 size_t first_invalid_utf8(std::string_view text);
 
-// Code point at `at` of well-formed text; `at` moves behind it.
+// Code point at `at` of well-formed text; `at` moves past it.
 int32_t next_code_point(std::string_view text, size_t& at);
 // Code point that ends at `at`; `at` moves before it.
 int32_t previous_code_point(std::string_view text, size_t& at);

@@ -49,8 +49,8 @@ const std::vector<Command>& command_table() {
        "rotations.",
        "carillon report runs/quickstart/run run.html", run_report, help_report},
       {"watch", "watch RUN [key=value…]", "a run in the terminal while it goes on",
-       "Loss, speed, memory by rank, sources, the last evaluations and the time left, drawn anew as records come; the "
-       "run's report.html is written anew meanwhile. Ends when the run ends.",
+       "Loss, speed, memory by rank, sources, the last evaluations and the time left, drawn again as records come; the "
+       "run's report.html is rewritten meanwhile. Ends when the run ends.",
        "carillon watch runs/quickstart/run", run_watch, help_watch},
       {"slurm", "slurm CONFIG.yaml [slurm.*=…] [key=value…]", "the sbatch script for a run or a sweep",
        "Before the job's limit a checkpoint is written and the job queued again; a sweep's array shares its points.",

@@ -61,7 +61,7 @@ struct Command {
   std::string name;
   std::string usage;    // "train CONFIG.yaml [key=value…]"
   std::string summary;  // one line
-  std::string details;  // what a person wants to know before using it
+  std::string details;  // what a person needs to know before using it
   std::string example;  // runs as it stands
   ExitCode (*run)(Program&, const CommandLine&) = nullptr;
   std::string (*keys)() = nullptr;  // nullptr: it has none

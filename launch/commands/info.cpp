@@ -42,8 +42,8 @@ Json device_json(const CudaDevice& device) {
   return json;
 }
 
-// The library of the CUDA side, what it stands on, and the devices it finds; or why there is none. Where a run would be
-// on a device (runtime.device=cuda) a context is taken on each, so that its free memory can be told, and the first
+// The library of the CUDA side, what it is built on, and the devices it finds; or why there is none. Where a run would
+// be on a device (runtime.device=cuda) a context is taken on each, so that its free memory can be told, and the first
 // shows whose attention kernels it takes.
 Json collect_cuda(const RuntimeSection& runtime) {
   const bool take = runtime.device == "cuda";

@@ -78,7 +78,7 @@ class Sweep {
   std::optional<SweepPoint> choose() {
     for (;;) {
       stop_point("waiting for the next point of the sweep");
-      // Asked before the list is made: the last checkpoint stands before its run says it has ended.
+      // Asked before the list is made: the last checkpoint is complete before its run says it has ended.
       const bool last_look = !config_.watch || watched_.ended();
       if (config_.watch) look_again();
       const auto& records = results_.read();

@@ -29,7 +29,7 @@ void declare(Schema& schema, TokenizeConfig& config) {
   schema.text("tokenizer", config.tokenizer, "Folder, tokenizer.json or tokenizer.model; for text.")
       .default_is("not set");
   schema.text("output", config.output, "The token file (.h5).").required();
-  schema.boolean("end_of_document", config.end_of_document, "Put the tokenizer's end-of-document token behind a text.");
+  schema.boolean("end_of_document", config.end_of_document, "Put the tokenizer's end-of-document token after a text.");
   schema.integer("vocab_size", config.vocab_size, "Ids must be below it.").at_least(1).default_is("the tokenizer's");
   schema.boolean("overwrite", config.overwrite, "Whether an output that carillon did not write may be replaced.");
   declare_chat(schema, "", config.chat_template, config.train_on);
@@ -103,7 +103,7 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
       options.tokenizer = tokenizer.get();
       if (config.end_of_document) options.end_of_document = tokenizer->eos();
       if (config.end_of_document && !tokenizer->eos())
-        program.warning("no end-of-document token is put behind texts: none is named in " + tokenizer->end_search() +
+        program.warning("no end-of-document token is put after texts: none is named in " + tokenizer->end_search() +
                         ", beside " + tokenizer->path() +
                         ", name one in tokenizer_config.json or end_of_document=false");
     }

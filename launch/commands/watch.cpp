@@ -56,7 +56,7 @@ class GrowingRecords {
       read_to_ += static_cast<int64_t>(line.size()) + 1;
       if (is_blank(line)) continue;
       Json record = parse_json_object(line, path_, "this line is no record, mend it");
-      // A run that went back writes steps anew.
+      // A run that went back writes steps again.
       if (record.contains("loss") && record["step"].is_number())
         while (!records.empty() && records.back().value("step", int64_t{0}) >= record["step"]) records.pop_back();
       records.push_back(std::move(record));

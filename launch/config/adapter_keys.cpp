@@ -24,7 +24,7 @@ std::vector<std::string> read_targets(const YamlNode& node) {
       fail(ExitCode::kUsage, "adapter.target_modules has no {}, {}, did you mean {}? There are {}",
            printable(item.text), item.where, nearest(item.text, known), join(known));
     if (std::find(targets.begin(), targets.end(), item.text) != targets.end())
-      fail(ExitCode::kUsage, "{} stands twice in adapter.target_modules, {}, remove one", item.text, item.where);
+      fail(ExitCode::kUsage, "{} is given twice in adapter.target_modules, {}, remove one", item.text, item.where);
     targets.push_back(item.text);
   }
   return targets;

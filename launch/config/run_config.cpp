@@ -93,12 +93,13 @@ void declare_data(Schema& schema, DataSection& data) {
     return schema.custom(key_name, mixes ? "list of {path: FILE, weight: W, name: N}" : "list of {path: FILE}", help,
                          set, get);
   };
-  sources("data.train", data.train, /*mixes=*/true,
-          "Files, folders or patterns (`parts/*.jsonl.zst`) in the order they are read: .jsonl with `tokens` (and "
-          "`loss_mask`: weights of the targets, or `labels`: -100 is none) or `text` or `messages` on each line, .txt "
-          "(one document), both also .gz or .zst; .h5 (from `carillon tokenize`). With any `weight`, sequences are "
-          "drawn from the entries in proportion to their weights (1 where none is given), each starting anew when used "
-          "up; `name` is what records and the log call an entry.")
+  sources(
+      "data.train", data.train, /*mixes=*/true,
+      "Files, folders or patterns (`parts/*.jsonl.zst`) in the order they are read: .jsonl with `tokens` (and "
+      "`loss_mask`: weights of the targets, or `labels`: -100 is none) or `text` or `messages` on each line, .txt "
+      "(one document), both also .gz or .zst; .h5 (from `carillon tokenize`). With any `weight`, sequences are "
+      "drawn from the entries in proportion to their weights (1 where none is given), each starting again when used "
+      "up; `name` is what records and the log call an entry.")
       .default_is("required")
       .aliases({"dataset", "train_file", "data_path", "train_data"});
   sources("data.validation", data.validation, /*mixes=*/false,
@@ -256,7 +257,7 @@ void declare_train(Schema& schema, TrainSection& train) {
   schema
       .choice("train.spike.action", train.spike.action,
               {{"skip", SpikeAction::kSkip}, {"rollback", SpikeAction::kRollback}, {"stop", SpikeAction::kStop}},
-              "skip: no update in this step. rollback: back to the newest checkpoint, and on with the sequences behind "
+              "skip: no update in this step. rollback: back to the newest checkpoint, and on with the sequences after "
               "the spike. stop: end with 76; the checkpoints stand.")
       .may_change()
       .default_is("off; skip with a factor");
@@ -356,7 +357,7 @@ void check_run(const Schema& schema, const RunConfig& config) {
   if (config.data.by_weight() && config.train.epochs)
     fail(ExitCode::kUsage,
          "train.epochs and weights in data.train are both given, {} and {}, set train.max_steps: sources that start "
-         "anew when used up have no epoch in common",
+         "again when used up have no epoch in common",
          schema.where("train.epochs"), schema.where("data.train"));
   need("data.sequence_length", "data: {sequence_length: 4k}");
   exclude("train.max_steps", "train.epochs", "keep one of them");

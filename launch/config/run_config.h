@@ -108,7 +108,7 @@ struct TrainSection {
   int64_t warmup(int64_t steps) const;
 };
 
-// More steps than this are a slip of the pen; every count made of steps fits behind it.
+// More steps than this are a typing error; any count made of steps stays below 2^63.
 inline constexpr int64_t kMostSteps = int64_t{1} << 40;
 // More ranks, or more on one axis, than any machine has: products of three axes stay far below 2^63.
 inline constexpr int64_t kMostRanks = int64_t{1} << 20;
@@ -187,7 +187,7 @@ struct RunConfig {
 void declare_model(Schema& schema, ModelSection& section);
 void declare_rope(Schema& schema, RopeSection& section);
 void declare_data(Schema& schema, DataSection& section);
-// chat_template and train_on, behind `prefix`.
+// chat_template and train_on, after `prefix`.
 void declare_chat(Schema& schema, const std::string& prefix, std::optional<std::string>& chat_template,
                   TrainOn& train_on);
 void declare_train(Schema& schema, TrainSection& section);

@@ -63,7 +63,7 @@ class Key {
   bool is_required = false;
   bool is_verbatim = false;
   OnResume on_resume = OnResume::kWarning;
-  std::string given_at;                      // where it was last set; empty: the default stands
+  std::string given_at;                      // where it was last set; empty: the default holds
   std::function<void(const YamlNode&)> set;  // into the target; throws Error 64
   std::function<std::optional<Json>()> get;  // the target as JSON; nothing: not set, and not by default
 };
@@ -116,7 +116,7 @@ class Schema {
 
   void apply_file(const std::string& path);
   void apply(const YamlNode& document);  // a mapping (or null: nothing) at the top level
-  // `key=value`: the value parsed as YAML, or as it stands for verbatim keys; the argument is named in messages.
+  // `key=value`: the value parsed as YAML, or as it is for verbatim keys; the argument is named in messages.
   void apply_override(std::string_view argument);
   // To be called last: fails when a required key was not given.
   void finish(const std::string& command) const;

@@ -27,7 +27,7 @@ class SweepClaims {
   void keep_touching();
 
   std::string folder_;
-  std::string mine_;  // what stands in this process's claims
+  std::string mine_;  // what is in this process's claims
   std::string held_;
   std::thread heart_;
   std::mutex mutex_;

@@ -63,7 +63,7 @@ std::string main_metric(const Json& task) { return task_kinds().at(task["task"].
 const std::map<std::string, Json>& SweepResults::read() const {
   std::ifstream file(folder_ + "/evals.jsonl", std::ios::binary);
   file.seekg(0, std::ios::end);
-  if (!file || file.tellg() < read_to_) {  // not there, or begun anew
+  if (!file || file.tellg() < read_to_) {  // not there, or begun again
     records_.clear();
     read_to_ = lines_ = 0;
   }
@@ -151,7 +151,7 @@ void SweepResults::write_files(const std::vector<SweepPoint>& points, const Json
       if (!value.is_number()) continue;
       rows += fmt::format("{},{},{},{},{},{},{}\n", csv(point.model), step_text(point), csv(point.rope_name),
                           point.length, csv(task), metric, value.dump());
-      // As lm-eval names length-dependent tasks: the length stands before the filter.
+      // As lm-eval names length-dependent tasks: the length comes before the filter.
       lm["results"][place + "/" + task]["alias"] = task;
       lm["results"][place + "/" + task][fmt::format("{}@{},none", metric, point.length)] = value;
     }

@@ -28,8 +28,8 @@ class TrainingEvaluator {
   bool due_by_clock() const;
 
   // Runs all points that evals.jsonl has no good record of for this step, one record each; `stop` is asked between
-  // points, on every rank alike. A point that fails is recorded with its reason. `recorded` hears the records, on rank
-  // 0. False when it stopped before the last. Collective.
+  // points, on every rank alike. A point that fails is recorded with its reason. `recorded` is called with the records,
+  // on rank 0. False when it stopped before the last. Collective.
   bool run(int64_t step, const std::function<bool()>& stop, const std::function<void(const std::string&)>& say,
            const std::function<void(const Json&)>& recorded);
   // What `metric` was after that step; nothing where it was not measured. Collective, the same on every rank.

@@ -52,7 +52,7 @@ struct UnitLosses {
   static UnitLosses parse(const Json& json);
 };
 
-// Where a point's are kept. The file stands whole before the point's record does.
+// Where a point's are kept. The file is complete before the point's record is written.
 std::string unit_losses_path(const std::string& sweep, const std::string& point);
 // Error 65 naming a file that cannot be read as such, 66 when there is none.
 UnitLosses read_unit_losses(const std::string& path);

@@ -1,6 +1,6 @@
 // `watch: true`: when no more checkpoints will come. A run has ended when it says so (the file `ended`, written after
 // the last step and after a failure that another start would only repeat), or when its folder is gone. A run that has
-// not begun, waits in a queue, or died without a word is waited for as long as `watch_patience` says, counted anew
+// not begun, waits in a queue, or died without a word is waited for as long as `watch_patience` says, counted again
 // whenever it is at work or something in its folder changes.
 #pragma once
 

@@ -273,7 +273,7 @@ void CountingBackend::record(const OpCall& call) {
   }
 }
 
-// Behind the loss, products of the gradient by the logits are the head's, and those like a forward pass's are
+// After the loss, products of the gradient by the logits are the head's, and those like a forward pass's are
 // recomputed.
 void CountingBackend::record_product(const OpCall& call) {
   const Tensor &c = call.operands[0], &a = call.operands[1];

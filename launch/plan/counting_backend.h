@@ -22,7 +22,7 @@ struct DeviceCounts {
   int64_t products = 0;                // by cuBLASLt
   int64_t allocations = 0;
   int64_t to_device_bytes = 0, to_host_bytes = 0;  // copied; what waiting brings back (kWaitBytes) included
-  size_t scratch_bytes = 0;                        // the most that an op wants at once; not what is kept from the start
+  size_t scratch_bytes = 0;                        // the most that an op needs at once; not what is kept from the start
 
   int64_t calls() const;  // of all ops
   void add(const DeviceCounts& other);

@@ -109,7 +109,7 @@ MemoryPlan::MemoryPlan(const ModelConfig& model, const MachineProfile& machine, 
       threads_(threads),
       evaluation_length_(evaluation_length),
       random_weights_(random_weights),
-      // Never computes: a Network wants one to be made.
+      // Never computes: a Network needs one to be made.
       backend_(make_backend({.device = "reference", .threads = 1})) {}
 
 MemoryPlan::~MemoryPlan() = default;

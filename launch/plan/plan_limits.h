@@ -1,4 +1,4 @@
-// What stands in the way of a planned run, or only costs it: each limit names the numbers and the nearest values that
+// What prevents a planned run, or only costs it: each limit names the numbers and the nearest values that
 // hold.
 #pragma once
 

@@ -3,7 +3,7 @@
 //
 // On a GPU an exchange goes on beside the products and attention put on the queue between its start and its wait; all
 // exchanges of a rank take turns, in the order of their calls, and copies to and from the host run beside them, each
-// direction by itself. Ops bound by memory hide nothing: they want what the exchange wants. On a CPU the same cores
+// direction by itself. Ops bound by memory hide nothing: they need what the exchange needs. On a CPU the same cores
 // move the data, so every exchange costs what it takes.
 #pragma once
 

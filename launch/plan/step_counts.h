@@ -33,7 +33,8 @@ StepCounts count_step(const ModelConfig& model, const PlannedRun& run, int rank)
 StepRecord record_step(const ModelConfig& model, const PlannedRun& run, int rank, bool beside_compute);
 
 // The rank whose record stands for all in a plan of time: of a zigzag ring the first, to which whole blocks come at
-// every hop, of a contiguous one the last, whose queries see every block; of the others whoever has the longest shares.
+// every hop, of a contiguous one the last, whose queries see every block; of the others the one with the longest
+// shares.
 int recorded_rank(const PlannedRun& run);
 
 }  // namespace carillon

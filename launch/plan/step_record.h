@@ -10,7 +10,7 @@
 
 namespace carillon {
 
-// Parts of a step. What a micro-step does before the loss is its forward pass; behind the loss, products of the form
+// Parts of a step. What a micro-step does before the loss is its forward pass; after the loss, products of the form
 // x·Wᵀ and forward attention are what recomputation does again.
 enum class StepPart : uint8_t { kForward, kLoss, kBackward, kRecompute, kUpdate };
 inline constexpr size_t kStepParts = 5;

@@ -200,7 +200,7 @@ std::string heat_map(const std::string& corner, const std::vector<std::string>& 
 
 std::string html_page(const std::string& title, const std::string& body) {
   return "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
-         // Nothing is fetched and nothing runs, whatever stands in a name.
+         // Nothing is fetched and nothing runs, whatever a name contains.
          "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
          "img-src data:\">"
          "<meta name=\"generator\" content=\"carillon\"><meta name=\"viewport\" "

@@ -133,7 +133,7 @@ std::string by_position(const Task& task) {
 }
 
 // loss_by_position_linear at the longest length, the trained length marked where the record tells it:
-// loss_past_training ends as far behind it as the window does.
+// loss_past_training ends as far beyond it as the window does.
 std::string by_equal_positions(const Task& task) {
   std::vector<Curve> curves;
   Axes axes{"position", "loss", false, false, {}, {}};

@@ -1,4 +1,4 @@
-// What a terminal shows of a run: where it stands, its loss as a line of blocks, speed, memory by rank, sources, the
+// What a terminal shows of a run: how far it is, its loss as a line of blocks, speed, memory by rank, sources, the
 // last evaluations. Made from the records of its folder alone, so that a run on another machine is seen as well.
 #pragma once
 

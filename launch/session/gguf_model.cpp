@@ -38,7 +38,7 @@ void require_plain_block(const ModelConfig& config, QkNorm norm) {
   if (config.embedding_multiplier != 1) refuse("a multiplier of embeddings");
   if (config.norm_weight_offset != 0) refuse("norms around weights of 0");
   for (const LayerSpec& layer : config.layers) {
-    if (layer.norms != NormPlacement::kBefore) refuse("norms behind attention and MLP");
+    if (layer.norms != NormPlacement::kBefore) refuse("norms after attention and MLP");
     if (layer.attention.qk_norm != norm) refuse("these norms of queries and keys");
     if (layer.mlp.activation != GateActivation::kSilu) refuse("another activation than silu");
     const double scale = 1 / std::sqrt(static_cast<double>(config.head_dim));

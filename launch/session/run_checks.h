@@ -7,7 +7,7 @@
 namespace carillon {
 
 // Error 64 when `ranks` ranks cannot run it as it is laid out: the grid, the sequence's pieces, and the heads of a
-// geometry that stands in the configuration.
+// geometry that is in the configuration.
 void require_layout(const RunConfig& config, int ranks);
 // Error 64 when the sizes are beyond any machine's, alone or together: counts derived from them would not fit their
 // integers, or take for ever to go through.

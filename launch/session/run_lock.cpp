@@ -58,7 +58,7 @@ Lock try_lock(int descriptor) {
   return Lock::kTaken;
 }
 
-// Seen anew each time: a network file system asks its server when a file is opened.
+// Looked up again each time: a network file system asks its server when a file is opened.
 timespec touched(const std::string& path) {
   struct stat status {};
   const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);

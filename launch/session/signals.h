@@ -1,7 +1,7 @@
 // Being asked to stop: SIGUSR1, SIGUSR2 (Slurm's warning before the limit, mpirun passes both on) and SIGTERM. Caught
 // from the first line of main() on, so that none is lost while the program starts. What one does depends on what the
 // process is at:
-//   preparing   starting, reading data, loading a model, a sweep's points: everything done so far stands or is done
+//   preparing   starting, reading data, loading a model, a sweep's points: everything done so far is kept or is done
 //               again by the same command. The flag is set (runtime/stop_request.h); whoever has not come by it 1.5 s
 //               later is made to leave with 85.
 //   training    the flag is set; the step is finished, a checkpoint written, and then the run leaves with 85.

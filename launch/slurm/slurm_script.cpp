@@ -12,7 +12,7 @@ constexpr double kLongestJob = 365 * 86400.0;  // seconds; sites allow days
 constexpr double kLargestSignalTime = 65535;   // sbatch takes 16 bits
 constexpr double kSlurmMayBeEarly = 60;        // seconds: it looks once a minute
 
-// A directive's value stands on a comment line: no line break, nothing a name would not hold.
+// A directive's value is on a comment line: no line break, nothing a name would not hold.
 std::string directive(const std::string& value, const char* key) {
   if (value.empty() || value.find_first_of(" \t\r\n'\"\\`$") != std::string::npos)
     fail(ExitCode::kUsage, "slurm.{} is \"{}\", on the command line, give a name without blanks and quotes", key,

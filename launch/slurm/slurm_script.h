@@ -28,7 +28,7 @@ std::string shell_word(const std::string& word);
 // Error 64 for a job that the signal before its limit would end as it begins.
 void require_working_job(const SlurmSection& slurm);
 
-// `command`: train or sweep; `output`: its folder, by which the script tells progress; `arguments` behind it as they
+// `command`: train or sweep; `output`: its folder, by which the script tells progress; `arguments` after it as they
 // are to stand in the shell. The script starts the job again after a stop by a signal, always, and after a failure
 // worth a retry, up to three times without progress.
 std::string slurm_script(const SlurmSection& slurm, const std::string& command, const std::string& output,

@@ -13,7 +13,7 @@ using Scalars = std::vector<std::pair<std::string, double>>;  // tag and value
 
 Scalars scalars_of(const StepMetrics& record);
 
-// eval/TASK/METRIC/LENGTH of a record of evals.jsonl, with /ROPE behind it where the rope setting is not the run's own.
+// eval/TASK/METRIC/LENGTH of a record of evals.jsonl, with /ROPE after it where the rope setting is not the run's own.
 Scalars scalars_of(const Json& evaluation);
 
 }  // namespace carillon

@@ -27,8 +27,8 @@ struct StepMetrics {
   double tokens_per_second = 0;
   int64_t peak_memory_bytes = 0;        // of the largest rank: what the process took of the host's memory
   std::vector<int64_t> memory_by_rank;  // the same of every rank; only in records where one grew by a hundredth
-  int64_t max_steps = 0;                // of the run, as it stands now
-  // Taken on the fullest device behind the step, by libraries too; nothing where memory is the host's, no key then. No
+  int64_t max_steps = 0;                // of the run, as it is now
+  // Taken on the fullest device after the step, by libraries too; nothing where memory is the host's, no key then. No
   // op gives memory back within a step, so this is the peak.
   std::optional<int64_t> device_memory_bytes;
   std::optional<std::string> spike;     // what was done about a loss that spiked; no key where it did not
@@ -49,7 +49,7 @@ void require_records(const std::string& folder, int64_t step);
 
 class MetricsFile {
  public:
-  // FOLDER/metrics.jsonl of a run that stands after `step`; evals.jsonl beside it is cut likewise. Error 73.
+  // FOLDER/metrics.jsonl of a run that has completed `step`; evals.jsonl beside it is cut likewise. Error 73.
   MetricsFile(const std::string& folder, int64_t step);
   ~MetricsFile();
   MetricsFile(const MetricsFile&) = delete;

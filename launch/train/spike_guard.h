@@ -15,7 +15,7 @@ class SpikeGuard {
  public:
   explicit SpikeGuard(const SpikeSection& spike) : spike_(spike) {}
 
-  // Whether `loss` is more than factor times the median of the window. Never before half the window stands.
+  // Whether `loss` is more than factor times the median of the window. Never before half the window is filled.
   bool is_spike(double loss) const;
   void accept(double loss);
   double median() const;  // of the window; 0 while it is empty

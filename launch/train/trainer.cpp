@@ -50,7 +50,7 @@ ExitCode Trainer::train() {
   RunTrace trace(*grid_.world, config_.runtime.trace, config_.runtime.profile);
   stop_requested_ = anyone_signalled();
   set_stop_mode(StopMode::kTraining);
-  // What was due when a signal came, or is asked for anew, is made up; points that stand are not done again.
+  // What was due when a signal came, or is newly asked for, is made up; points that are done are not done again.
   state_.evaluation_due = evaluator_ && state_.step > 0 && (state_.evaluation_due || evaluation_is_due());
   if (state_.evaluation_due && !stop_requested_) evaluate();
   while (state_.step < max_steps_ && !stop_requested_ && !is_out_of_patience()) {
@@ -99,8 +99,8 @@ void Trainer::note_failure(const Error& error) {
   }
 }
 
-// The page, and for `sweep watch=true` the word that no more checkpoints will come. The run's work stands already: what
-// goes wrong here is said, and costs the page only.
+// The page, and for `sweep watch=true` the word that no more checkpoints will come. The run's work is complete already:
+// what goes wrong here is said, and costs the page only.
 void Trainer::finish_folder() {
   if (grid_.world->rank() != 0) return;
   try {
@@ -178,7 +178,7 @@ void Trainer::give_up_if_lost() {
        kNonfiniteStepsAllowed, config_.output + "/metrics.jsonl");
 }
 
-// A checkpoint is proven by the finite step behind it. The one from before the first step that failed, and any later,
+// A checkpoint is proven by the finite step after it. The one from before the first step that failed, and any later,
 // hold the weights that made it fail (or met the data that did): the next start begins from an older one.
 void Trainer::set_suspect_checkpoints_aside() {
   checkpoints_->finish_save();
@@ -190,7 +190,7 @@ void Trainer::set_suspect_checkpoints_aside() {
   });
 }
 
-// Weights, moments and counts of the newest checkpoint; data goes on behind the sequences already taken.
+// Weights, moments and counts of the newest checkpoint; data goes on after the sequences already taken.
 void Trainer::roll_back() {
   roll_back_due_ = false;
   checkpoints_->finish_save();

@@ -29,7 +29,7 @@ class Trainer {
   // gave it, the same on every rank.
   Trainer(std::unique_ptr<Communicator> world, RunConfig config, bool quiet);
 
-  // Trains to the last step, or until a signal asks to stop. kDone or kStopped; a complete checkpoint stands then.
+  // Trains to the last step, or until a signal asks to stop. kDone or kStopped; a complete checkpoint exists then.
   // Errors: 74 when the last checkpoint cannot be written, 76 when losses or gradients stay non-finite or spike. What
   // another start would only repeat is noted in the file `ended`.
   ExitCode run();

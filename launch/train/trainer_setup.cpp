@@ -124,7 +124,7 @@ void Trainer::start_or_resume() {
     log_.notice(fmt::format("resuming from {}", resumed->path));
     const auto changes = data_changes(resumed->manifest, corpus_.files(), session_.tokenizer(), corpus_.template_hash);
     if (!changes.empty())
-      log_.warning(fmt::format("the data changed since {}: {}; the run goes on behind sequence {} of what there is now",
+      log_.warning(fmt::format("the data changed since {}: {}; the run goes on after sequence {} of what there is now",
                                resumed->path, fmt::join(changes, "; "), state_.sequences));
   } else {
     training_->start_fresh(model_, session_.notice());

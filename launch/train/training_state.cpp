@@ -72,7 +72,7 @@ ResumePoint resume_point(const std::string& path) {
   return point;
 }
 
-// Only what stands in the manifest is looked at; bytes are checked while they are loaded.
+// Only the manifest is looked at; bytes are checked while they are loaded.
 std::vector<ResumePoint> look(const RunConfig& config, const Notice& notice) {
   const std::string folder = checkpoints_folder(config);
   const std::vector<CheckpointFolder> present = list_checkpoints(folder);

@@ -28,7 +28,7 @@ struct TrainingState {
 };
 
 // Where a run goes on. Which checkpoint (launch/README.md): `auto` the newest in the run's folder that is whole,
-// a damaged one is passed over aloud; a path that one and no other; `never` none, and then there may be none.
+// a damaged one is passed over with a warning; a path that one and no other; `never` none, and then there may be none.
 struct ResumePoint {
   std::string path;
   Manifest manifest;
@@ -41,7 +41,7 @@ struct ResumePoint {
 std::vector<std::string> data_changes(const Manifest& manifest, const std::vector<FileContent>& sources,
                                       const Tokenizer* tokenizer, const std::string& template_hash = "");
 
-// How many steps a run has in all: max_steps, or what is left of `epochs` behind `state`, by steps of `block`
+// How many steps a run has in all: max_steps, or what is left of `epochs` after `state`, by steps of `block`
 // sequences. Error 64 for more than kMostSteps, and for one_cycle whose warm-up takes all of them.
 int64_t total_steps(const TrainSection& train, const TrainingState& state, int64_t sequences_of_epoch, int64_t block);
 

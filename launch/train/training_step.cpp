@@ -56,7 +56,7 @@ Corpus open_training_data(Communicator& world, const RunConfig& config, const Mo
   if (!end_of_document && !model.eos_token_id.empty())
     end_of_document = static_cast<uint32_t>(model.eos_token_id.front());
   if (tokenizer != nullptr && !end_of_document)
-    warn("no end-of-document token is put behind texts: none is named in " + tokenizer->end_search() + ", beside " +
+    warn("no end-of-document token is put after texts: none is named in " + tokenizer->end_search() + ", beside " +
          tokenizer->path() + ", nor in the model's configuration, name one in tokenizer_config.json");
   const auto chat = ChatTemplate::open(config.data.chat_template, tokenizer);
   Corpus corpus;

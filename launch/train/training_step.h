@@ -13,8 +13,8 @@
 
 namespace carillon {
 
-// The run's training tokens. `say` hears what is read and how much of it is trained, `warn` what is wrong with it, a
-// source that trains nothing among it. Collective.
+// The run's training tokens. `say` is called with what is read and how much of it is trained, `warn` what is wrong with
+// it, a source that trains nothing among it. Collective.
 Corpus open_training_data(Communicator& world, const RunConfig& config, const ModelConfig& model,
                           const Tokenizer* tokenizer, const Notice& say, const Notice& warn);
 

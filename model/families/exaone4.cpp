@@ -1,4 +1,4 @@
-// EXAONE 4: norms behind attention and MLP only, q/k norms per head; where some layers have windows, those without do
+// EXAONE 4: norms after attention and MLP only, q/k norms per head; where some layers have windows, those without do
 // not rotate.
 #include "model/families/family.h"
 

@@ -1,4 +1,4 @@
-// Hunyuan's dense models: q/k norms per head behind the rotation; their "dynamic" rotation is a fixed change of base
+// Hunyuan's dense models: q/k norms per head after the rotation; their "dynamic" rotation is a fixed change of base
 // (rope_config.h, alpha).
 #include "model/families/family.h"
 

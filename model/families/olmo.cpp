@@ -1,4 +1,4 @@
-// OLMo 2 (2501.00656) and 3: norms behind attention and MLP only, q/k norms over the whole projection; OLMo 3 has
+// OLMo 2 (2501.00656) and 3: norms after attention and MLP only, q/k norms over the whole projection; OLMo 3 has
 // windows on three layers of four, and scales the rotation of the others alone.
 #include "model/families/family.h"
 

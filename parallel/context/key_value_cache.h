@@ -1,7 +1,7 @@
 // Keys and values of tokens already seen, for generation; sharded along cp exactly as the sequence is.
 //
 // The cache is made for the whole sequence, prompt and continuation: every token index has its place in the
-// SequenceLayout from the beginning, and places not yet filled lie behind every query, so the one mask contract
+// SequenceLayout from the beginning, and places not yet filled lie after every query, so the one mask contract
 // (runtime/backend.h) hides them. The prompt's keys come from an ordinary pass over the ring; then each new token is
 // attended by all context ranks at once, each over its own rows, and the partial softmax states are gathered and added
 // up in rank order, in float64: one exchange of HD + 2 numbers a head, layer and sequence, however long the sequence.

@@ -1,5 +1,5 @@
-// One micro-batch of B sequences: what the data make and the network takes. It stands here because neither of the two
-// knows the other and both know how a sequence is split.
+// One micro-batch of B sequences: what the data make and the network takes. It is declared here because neither of the
+// two knows the other and both know how a sequence is split.
 #pragma once
 
 #include <vector>

@@ -27,7 +27,7 @@ ShardedOptimizer::ShardedOptimizer(Backend& backend, ProcessGrid& grid, std::vec
                                    const Options& options, Arena& arena, Arena* host)
     : backend_(backend), grid_(grid), options_(options), parameters_(std::move(parameters)) {
   CHECK(0 <= options.zero && options.zero <= 2, "ZeRO stage 0, 1 or 2", options.zero);
-  CHECK(!options.offload || host != nullptr, "an offloaded optimizer wants host memory");
+  CHECK(!options.offload || host != nullptr, "an offloaded optimizer needs host memory");
   Arena& lasting = options.offload ? *host : arena;
   for (const ParameterShard& parameter : parameters_) {
     const int64_t rows = parameter.weight.size(0);

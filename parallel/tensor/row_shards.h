@@ -2,7 +2,7 @@
 // product of another is computed (Wang et al., ASPLOS 2023, "Overlap communication with dependent computation via
 // decomposition", have the idea; there the pieces are the ranks' shards).
 //
-// The rows are cut into chunks and each chunk into a piece for every rank; a rank's shard is its pieces behind one
+// The rows are cut into chunks and each chunk into a piece for every rank; a rank's shard is its pieces, one after
 // another. So a chunk's pieces, gathered, are rows in the order of the sequence, where they belong: no product, no
 // position and no mask knows of chunks, nothing is permuted or staged. 10 rows on 2 ranks in 2 chunks:
 //

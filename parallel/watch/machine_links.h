@@ -39,7 +39,7 @@ class MachineLinks {
   };
   const std::vector<Process>& here() const;  // the ranks of this machine, ascending, this one among them
   bool one_machine() const;
-  // The machines this rank hears from: all others for rank 0; rank 0's for the first rank of another; else none.
+  // The machines this rank receives from: all others for rank 0; rank 0's for the first rank of another; else none.
   const std::vector<Machine>& heard() const;
   // Sends and receives what there is; never waits. `seconds` have passed on the watch's clock.
   void exchange(const Report& own, double seconds);

@@ -265,7 +265,7 @@ std::optional<Finding> RankWatch::State::all_wait(double limit) const {
   }
   const bool alone = !links || links->one_machine();
   if (!alone) {
-    // Rank 0's machine hears from all others; only it can tell.
+    // Rank 0's machine receives from all others; only it can tell.
     if (seen.front().rank != 0 || links->heard().empty()) return std::nullopt;
     for (const MachineLinks::Machine& machine : links->heard())
       if (!machine.left && (!machine.report.all_wait || machine.report.unmoved < limit)) return std::nullopt;

@@ -11,7 +11,7 @@
 // What ends the job:
 //   stopped   a process that is stopped by a signal, for min(patience, kStoppedSeconds): it is certain that it does not
 //             work. Whole jobs that are suspended and continued are not meant: while this thread is stopped too, or
-//             gets no time from a loaded machine, its clock stands.
+//             gets no time from a loaded machine, its clock stops.
 //   stuck     a rank that is at work of its own (not waiting for others) and has not moved for `patience`.
 //   all wait  every rank of the job waits for others and none has moved for `patience`. If the main thread of one is
 //             outside the MPI library although it should be inside, that one is stuck. Else, where all ranks share a

@@ -58,7 +58,7 @@ void CpuBackend::attention_forward(const AttentionState& state, Tensor q, Tensor
       A* accumulator = element_at<A>(state.accumulator, b, first, h);
       const int64_t stride = state.accumulator.stride(1);
       for (int64_t r = 0; r < count; ++r) {
-        const bool begun = sum[r] != 0;  // else nothing stands there yet
+        const bool begun = sum[r] != 0;  // else nothing is there yet
         if (begun) std::copy(accumulator + r * stride, accumulator + r * stride + width, out + r * padded);
         std::fill(out + r * padded + (begun ? width : 0), out + (r + 1) * padded, A(0));
       }

@@ -4,10 +4,10 @@
 //
 // Operands of products are packed into words as wide as A (accumulate_t<T>): one element each, or, where the processor
 // multiplies pairs of bfloat16, two neighbours along the inner dim (Kernels::depth = 2). words(n) = n / depth, rounded
-// up to whole granules (on AMX 16 words, zeros behind; else 1). Of a matrix [rows][head_dim] there are three packings:
+// up to whole granules (on AMX 16 words, zeros after; else 1). Of a matrix [rows][head_dim] there are three packings:
 //   rows    [rows][words(head_dim)]                 inner dim head_dim, read row by row
 //   panels  [rows / kPanel][words(head_dim)][kPanel]   the same transposed: rows side by side in the lanes
-//   lanes   [words(rows)][padded_width(head_dim)]   inner dim rows; zeros behind head_dim
+//   lanes   [words(rows)][padded_width(head_dim)]   inner dim rows; zeros after head_dim
 #pragma once
 
 #include <cstdint>
@@ -109,7 +109,7 @@ struct Kernels {
   int64_t words(int64_t elements) const { return (elements + depth * granule - 1) / (depth * granule) * granule; }
 
   void (*pack_rows)(void* to, const T* from, int64_t stride, int64_t rows, int64_t head_dim);
-  // One panel of up to kPanel rows; lanes behind are zero.
+  // One panel of up to kPanel rows; the remaining lanes are zero.
   void (*pack_panel)(void* to, const T* from, int64_t stride, int64_t rows, int64_t head_dim);
   void (*pack_lanes)(void* to, const T* from, int64_t stride, int64_t rows, int64_t head_dim);
   void (*attention_forward)(const ForwardBlock<A>& block);

@@ -24,7 +24,7 @@ dnnl::memory::data_type dnnl_type(DType dtype) {
 // op(x) as a matrix of rows × columns over x's memory.
 dnnl::memory::desc describe_operand(const Tensor& x, bool transposed) {
   dnnl::memory::dims sizes{x.size(0), x.size(1)}, strides{x.stride(0), x.stride(1)};
-  // A dim of one element may carry any stride; oneDNN wants a sensible one.
+  // A dim of one element may carry any stride; oneDNN needs a sensible one.
   if (x.size(0) == 1) strides[0] = x.size(1);
   if (transposed) {
     std::swap(sizes[0], sizes[1]);
@@ -78,7 +78,7 @@ struct CpuBackend::Products {
   struct Made {
     dnnl::matmul primitive;
     dnnl::memory a, b, c;
-    // b as oneDNN wants it, where that is not as it lies: then packed before each product.
+    // b as oneDNN needs it, where that is not as it lies: then packed before each product.
     dnnl::reorder pack;
     dnnl::memory packed;
     dnnl::memory scratchpad;

@@ -30,7 +30,7 @@ constinit thread_local Fibre* fibre_of_thread = nullptr;
 
 namespace {
 
-// Behind the dynamic shared memory: what an overrun destroys. Its check costs 0.1 us a block.
+// Past the dynamic shared memory: what an overrun destroys. Its check costs 0.1 us a block.
 constexpr std::size_t kSharedGuard = 2048;
 constexpr unsigned char kGuardByte = 0xA5;
 

@@ -40,7 +40,7 @@ Allocation AddressRange::allocate(std::size_t bytes) {
   made.bytes = bytes;
   made.page_bytes = round_up(bytes == 0 ? 1 : bytes, kPageBytes);
   const std::size_t step = made.page_bytes + kPageBytes;  // and one page that is never touched
-  // Next fit: behind the last allocation, once around.
+  // Next fit: after the last allocation, once around.
   for (int round = 0; round < 2 && !made.pages; ++round) {
     for (char* place = base_ + next_; place + step <= base_ + span_;) {
       auto after = allocations_.lower_bound(place);
@@ -138,7 +138,7 @@ void MappedMemory::unmap(const MapCommand& command) {
   if (!all_are(pages, pointer, kBeside))
     device_failure("bytes before the allocation of %zu bytes at %p were written", command.bytes, command.pointer);
   if (!all_are(pointer + command.bytes, pages + command.page_bytes, kBeside))
-    device_failure("bytes behind the allocation of %zu bytes at %p were written", command.bytes, command.pointer);
+    device_failure("bytes after the allocation of %zu bytes at %p were written", command.bytes, command.pointer);
   mprotect(pages, command.page_bytes, PROT_NONE);
   fallocate(region_.file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, pages - region_.base,
             static_cast<off_t>(command.page_bytes));
@@ -165,7 +165,7 @@ void MappedMemory::describe(const void* address, char* text, std::size_t size) c
     return;
   }
   const MapCommand& before = std::prev(after)->second;
-  std::snprintf(text, size, "%p is %td bytes behind the allocation of %zu bytes at %p", address,
+  std::snprintf(text, size, "%p is %td bytes after the allocation of %zu bytes at %p", address,
                 byte - (static_cast<const char*>(before.pointer) + before.bytes), before.bytes, before.pointer);
 }
 

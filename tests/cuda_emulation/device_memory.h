@@ -57,7 +57,7 @@ class MappedMemory {
   explicit MappedMemory(const SharedRegion& region) : region_(region) {}
   void map(const MapCommand& command);
   void unmap(const MapCommand& command);  // device_failure if bytes beside the allocation were written
-  // What lies at an address, for messages: "12 bytes behind the allocation of 64 bytes at …", into `text`.
+  // What lies at an address, for messages: "12 bytes after the allocation of 64 bytes at …", into `text`.
   void describe(const void* address, char* text, std::size_t size) const;
 
  private:

@@ -73,7 +73,7 @@ void fibre_entry() {
   give_way(block, me, true);
 }
 
-// Runs the warp as far as it goes: every lane then stands at a barrier or has ended.
+// Runs the warp as far as it goes: every lane is then at a barrier or has ended.
 void run_warp(Block& block, Warp& warp) {
   while (Fibre* next = next_ready(block, warp)) enter(block, *next, block.scheduler);
   if (warp.arrived == 0) return;

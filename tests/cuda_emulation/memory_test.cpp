@@ -83,7 +83,7 @@ void expect_fault(float* y, int index, const char* message) {
 }
 
 TEST_F(DeviceMemory, OverrunsAndFreedMemoryFault) {
-  expect_fault(on_device(std::vector<float>(64)), 64, "0 bytes behind the allocation of 256 bytes");
+  expect_fault(on_device(std::vector<float>(64)), 64, "0 bytes after the allocation of 256 bytes");
   float* y = on_device(std::vector<float>(64));
   ASSERT_CUDA(cudaFree(y));
   expect_fault(y, 3, "in the allocation of 256 bytes");
@@ -100,7 +100,7 @@ TEST_F(DeviceMemory, SmallOverrunsAreNoticedAtFree) {
   float* y = on_device(std::vector<float>(63));
   ASSERT_CUDA(run(write_at, 1, 1, 0, nullptr, y, 63));
   EXPECT_EQ(cudaFree(y), cudaErrorLaunchFailure);
-  EXPECT_TRUE(said("bytes behind the allocation of 252 bytes")) << carillon_emulation_message();
+  EXPECT_TRUE(said("bytes after the allocation of 252 bytes")) << carillon_emulation_message();
 }
 
 TEST_F(DeviceMemory, WrongCallsAreRefused) {

@@ -147,7 +147,7 @@ TEST(BatchLoader, ChangingLayoutsNeitherSkipNorRepeat) {
           for (int64_t b = 0; b < micro; ++b) found.insert(row(views.tokens, b)[0]);
         }
       }
-      EXPECT_EQ(found, expected) << "behind sequence " << position;
+      EXPECT_EQ(found, expected) << "after sequence " << position;
       position += block;
     }
   }

@@ -1,4 +1,4 @@
-// Documents come in order and the same, whatever the batches and threads; an error comes where its line stands.
+// Documents come in order and the same, whatever the batches and threads; an error comes where its line is.
 #include "data/corpus/document_reader.h"
 
 #include <gmock/gmock.h>

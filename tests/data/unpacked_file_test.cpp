@@ -101,7 +101,7 @@ TEST(UnpackedFile, GivesTheLinesOfThePlainFile) {
   EXPECT_EQ(lines_of(folder.write("d", skippable + zstd("a\n") + skippable + zstd("b\n")), Packer::kZstd),
             (Lines{"a", "b"}));
   EXPECT_EQ(lines_of(folder.write("e", gzip("a\n") + std::string(1000, '\0')), Packer::kGzip), Lines{"a"})
-      << "zeros behind the last member are padding";
+      << "zeros after the last member are padding";
 }
 
 TEST(UnpackedFile, CutAnywhereItSaysSo) {
@@ -113,7 +113,7 @@ TEST(UnpackedFile, CutAnywhereItSaysSo) {
     for (size_t length = 0; length < packed.size(); ++length) {
       const auto [lines, error] = lines_until_error(folder.write("x.gz", packed.substr(0, length)), kind.packer);
       if (length == boundary) {
-        EXPECT_EQ(error, "") << "a file that ends behind a member is a file";
+        EXPECT_EQ(error, "") << "a file that ends after a member is a file";
         continue;
       }
       EXPECT_THAT(error, ::testing::AllOf(::testing::HasSubstr("cut off"), ::testing::HasSubstr(name_of(kind.packer)),

@@ -77,7 +77,7 @@ class Following(unittest.TestCase):
         self.assertEqual(self.checkpoints("cut"), [self.best, 38, 40])
         self.assertEqual((self.folder / "cut/checkpoints/best").read_text(), f"step-{self.best:08}\n")
         self.assertEqual(self.evaluated("cut"), self.losses)
-        # Killed between two saves, behind the best.
+        # Killed between two saves, after the best.
         shutil.rmtree(self.folder / "killed", ignore_errors=True)
         process = bb.start(1, "train", self.config, *self.keys, "train.max_steps=4000", "checkpoint.every_steps=~", best, f"output={self.folder}/killed")
         bb.wait_for_steps(self.folder / "killed", self.best + 5, process)

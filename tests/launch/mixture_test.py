@@ -91,7 +91,7 @@ class Mixture(unittest.TestCase):
         self.assertEqual(bb.raw_fields(self.folder / "cut", names), whole)
         for record, loss in zip(bb.metrics(self.folder / "cut"), losses):
             self.assertAlmostEqual(record["loss"], loss, places=9)
-        # The control: one that began anew behind the third step would not.
+        # The control: one that began anew after the third step would not.
         self.train("cut", *keys, "train.micro_batch_size=4", "train.seed=6")
         self.assertNotEqual([record["loss"] for record in bb.metrics(self.folder / "cut")], losses)
 

@@ -129,7 +129,7 @@ TEST(Plan, TimesOfAHandComputedStep) {
     const StepTime tensor = plan_step(model, whole, machine);
     EXPECT_DOUBLE_EQ(tensor.reduction_exposed, tensor.reduction) << "the next gather waits for it";
   }
-  // Data ranks: behind all of a layer's backward pass. The head's reduction takes one and a half of that, a layer's
+  // Data ranks: after all of a layer's backward pass. The head's reduction takes one and a half of that, a layer's
   // half of it: what is left of the head's goes on behind the next layer, but not in ZeRO 2, which waits for it.
   for (const int zero : {1, 2}) {
     const ModelConfig wide = geometry(246, 8, 16, 3, 2, 2, 4);  // a head of three layers' weights

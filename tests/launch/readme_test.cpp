@@ -22,7 +22,7 @@ TEST(Readme, ListsTheKeysAsTheyAreDeclared) {
   if (std::getenv("UPDATE_README") != nullptr)
     std::ofstream(path) << text.substr(0, from) << begin << tables << text.substr(to);
   else
-    EXPECT_EQ(text.substr(from + begin.size(), to - from - begin.size()), tables) << "UPDATE_README=1 writes it anew";
+    EXPECT_EQ(text.substr(from + begin.size(), to - from - begin.size()), tables) << "UPDATE_README=1 writes it again";
 }
 
 }  // namespace

@@ -98,7 +98,7 @@ class Sweep(unittest.TestCase):
                     self.assertAlmostEqual(bin_["loss"], sum(losses) / len(losses), delta=1e-9)
 
     def test_posgen_accuracy_is_the_argmax(self):
-        """Every candidate scored behind every prefix: the largest must be the right one."""
+        """Every candidate scored after every prefix: the largest must be the right one."""
         model, count, length, trained = self.folder / "run/run", 3, 18, 10
         bb.run(1, "posgen", self.folder / "test.jsonl", "task=semi_recursive", "split=test", f"length={length}", f"count={count}",
                "seed=1")

@@ -60,7 +60,7 @@ class Tasks(unittest.TestCase):
         return [r["tokens"] for r in records]
 
     def test_greedy_is_the_argmax_of_score(self):
-        """Each token of a continuation is the one with the highest log-probability behind what stands before it."""
+        """Each token of a continuation is the one with the highest log-probability after what stands before it."""
         prompts = [[5, 9, 31], [7], list(range(3, 40))]
         answers = self.generate(prompts, max_new_tokens=6)
         places = [(p, a, i, t) for p, a in zip(prompts, answers) for i in range(6) for t in range(VOCABULARY)]

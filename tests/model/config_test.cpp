@@ -119,7 +119,7 @@ TEST(ModelConfig, RopeInEverySpelling) {
   v5["rope_parameters"]["sliding_attention"]["factor"] = 4.0;
   EXPECT_EQ(parse(v5).rope.factor, 2);
   EXPECT_EQ(parse(v5).sliding_rope.value().factor, 4);
-  // The newer spelling wins, whichever stands first; rope_scaling replaces rope_parameters.
+  // The newer spelling wins, whichever comes first; rope_scaling replaces rope_parameters.
   Json both = llama();
   both["rope_scaling"] = Json{{"type", "linear"}, {"rope_type", "dynamic"}, {"factor", 4.0}};
   EXPECT_EQ(parse(both).rope.type, RopeType::kDynamic);

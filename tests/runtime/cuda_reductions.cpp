@@ -88,7 +88,7 @@ Reductions CARILLON_REDUCTIONS() {
     cudaStreamSynchronize(stream);
     results["maximum"] = maximum.read();
     results["loss"] = loss.read();
-    results["gradient"] = logits.read();  // pairs of bfloat16, and what is left of the logits behind them
+    results["gradient"] = logits.read();  // pairs of bfloat16, and what is left of the logits after them
   }
   {
     constexpr int64_t kRows = 1500, kChannels = 4;

@@ -83,7 +83,7 @@ class ThroughDevice : public Communicator {
     std::vector<std::pair<Tensor, Tensor>> results;  // where to, from where
     std::unique_ptr<Transfer> inner;
   };
-  // What the device communicator counts stands here too.
+  // What the device communicator counts is here too.
   template <class Body>
   void counted(Body body) {
     inner_->reset_traffic();

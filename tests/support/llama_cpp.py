@@ -68,7 +68,7 @@ class Model:
         self.llama.llama_model_free(self.model)
 
     def logits(self, tokens):
-        """The logits behind every token: [len(tokens)][vocabulary]."""
+        """The logits after every token: [len(tokens)][vocabulary]."""
         import numpy
         llama, n = self.llama, len(tokens)
         parameters = llama.llama_context_default_params()

@@ -216,7 +216,7 @@ class Perplexity {
     if (bytes_ > 0) metrics["bits_per_byte"] = loss_ / std::log(2.0) / static_cast<double>(bytes_);
     metrics["loss_by_position"] = to_json(by_position_);
     metrics["loss_by_position_linear"] = to_json(by_position_equal_);
-    // By the distance behind the length the model was made for.
+    // By the distance beyond the length the model was made for.
     if (!past_training_.empty()) metrics["loss_past_training"] = to_json(past_training_);
     return metrics;
   }

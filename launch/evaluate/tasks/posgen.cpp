@@ -63,7 +63,7 @@ Json run_posgen(const TaskContext& context) {
     }
     context.scorer.score(documents, [&](size_t, const TokenScores& scores) {
       for (int64_t l = first; l < options.length; ++l) {
-        // Sequence token l stands behind EOS at l + 1; entry l of the scores is about it.
+        // Sequence token l is at l + 1, after EOS; entry l of the scores is about it.
         const bool right = scores.margin[static_cast<size_t>(l)] == 0;
         loss += scores.loss[static_cast<size_t>(l)];
         ++tokens;

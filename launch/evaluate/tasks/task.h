@@ -56,7 +56,7 @@ struct Window {
   int64_t end;
   int64_t scored;
 };
-// Windows of a document of `tokens` tokens: full: its first `length` tokens; blocks: one behind another; sliding: from
+// Windows of a document of `tokens` tokens: full: its first `length` tokens; blocks: one after another; sliding: from
 // 0, stride, 2·stride …, each scoring what was not scored before. The first token of a window is never scored.
 std::vector<Window> windows_of(int64_t tokens, const std::string& kind, int64_t length, int64_t stride);
 

@@ -22,8 +22,8 @@ struct ProductCase {
 };
 
 // Widths of a 135M model (576, 1536), a 1B model (2048) and an 8B model (4096, 14336); as many rows as a rank has
-// tokens. A profile knows shapes, not forms, so each shape stands here once, in one of the forms it occurs in. A device
-// has more multiprocessors than the smaller ones have tiles: it gets larger ones too.
+// tokens. A profile knows shapes, not forms, so each shape is listed here once, in one of the forms it occurs in. A
+// device has more multiprocessors than the smaller ones have tiles: it gets larger ones too.
 std::vector<ProductCase> product_cases(bool device) {
   using enum Form;
   std::vector<ProductCase> cases = {

@@ -86,7 +86,7 @@ __attribute__((noinline)) void slope_tile(const Word<T>* values, const Word<T>* 
       },
       [&](int r, TileSums<T, R> slope) __attribute__((always_inline)) {
         put_row<T, R>(to.ds, column, r, slope);
-        // The product by the keys wants words of keys: pairs of rows, a last one with nothing below it.
+        // The product by the keys needs words of keys: pairs of rows, a last one with nothing below it.
         if constexpr (O::kDepth == 2)
           if (r % 2 == 1 || r == R - 1)
 #pragma GCC unroll 8

@@ -49,7 +49,7 @@ __attribute__((always_inline)) inline void transpose(WordVector (&row)[amx_tile:
 }
 
 // Words [k, k + 16) of the left operand's R rows. They are copied where fewer rows are than a tile has, so that nothing
-// behind the last one is read, and where they lie across.
+// after the last one is read, and where they lie across.
 template <int R>
 __attribute__((always_inline)) inline void load_left(Left<bfloat16> left, int64_t k) {
   const PairWord* from = left.data + k * left.inner;

@@ -6,7 +6,7 @@
 namespace carillon::cpu::CARILLON_KERNELS {
 namespace {
 
-// Rows are worked on in blocks of the accumulate type, whole vectors at a time: what stands behind the row's end is 0.
+// Rows are worked on in blocks of the accumulate type, whole vectors at a time: what lies past the row's end is 0.
 template <class T, class A>
 struct Block {
   static constexpr int64_t kCount = 256;

@@ -22,7 +22,7 @@ inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 template <class T>
 using Word = typename Operand<T>::Word;
-// Of so many elements; an inner dim ends with whole granules, zeros behind what is there.
+// Of so many elements; an inner dim ends with whole granules, zeros after what is there.
 template <class T>
 inline int64_t words(int64_t elements) {
   constexpr int64_t kElements = Operand<T>::kDepth * Operand<T>::kGranule;

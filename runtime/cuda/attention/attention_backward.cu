@@ -43,7 +43,7 @@ constexpr int kQueries = kWidth == 64 ? 64 : 32;
 template <int kWidth>
 struct KeysShared {
   static constexpr int kOwn = kRows * kWidth;              // elements: keys at 0, values at kOwn
-  static constexpr int kTile = kQueries<kWidth> * kWidth;  // stage s: queries at 2·kOwn + 2s·kTile, dout behind them
+  static constexpr int kTile = kQueries<kWidth> * kWidth;  // stage s: queries at 2·kOwn + 2s·kTile, dout after them
   static constexpr int kStatistics = (2 * kOwn + 4 * kTile) * 2;  // byte offset; stage s: references, deltas
   static constexpr int kBounds = kStatistics + 4 * kQueries<kWidth> * static_cast<int>(sizeof(float));
   static constexpr int kBytes = kBounds + kRows * static_cast<int>(sizeof(Interval));

@@ -2,7 +2,7 @@
 // "FlashAttention-2", 2023): folds one block of keys into the running state in float32.
 //
 // One block: 64 query rows of one head, 4 warps of 16 rows; the rows stay in registers as fragments. Keys and values
-// come in tiles of 64 through two stages of shared memory: one barrier a tile, behind which the tile is there and the
+// come in tiles of 64 through two stages of shared memory: one barrier a tile, after which the tile is there and the
 // other stage is free, so its copy starts at once and is in flight during the whole tile. Scores, their exponentials
 // and the output never leave registers.
 //
@@ -19,7 +19,7 @@ constexpr int kKeys = 64;  // of a tile
 template <int kWidth>
 struct ForwardShared {
   static constexpr int kTile = kKeys * kWidth;  // elements
-  // Stage s: keys at 2s·kTile, values behind them. The queries arrive in stage 1 and have left it for registers before
+  // Stage s: keys at 2s·kTile, values after them. The queries arrive in stage 1 and have left it for registers before
   // the first tile is copied there.
   static constexpr int kBounds = 4 * kTile * 2;  // byte offset of the rows' intervals
   static constexpr int kBytes = kBounds + kRows * static_cast<int>(sizeof(Interval));

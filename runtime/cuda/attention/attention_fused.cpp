@@ -39,7 +39,7 @@ FusedBlock block_of(const Tensor& q, const Tensor& k, const Tensor& v, MaskShape
           heads_view(v, q.dtype())};
 }
 
-// Places one behind the other in memory whose size comes out of it; `base` may be absent.
+// Places one after the other in memory whose size comes out of it; `base` may be absent.
 class Places {
  public:
   explicit Places(void* base = nullptr) : base_(static_cast<char*>(base)) {}

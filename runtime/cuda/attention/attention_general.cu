@@ -203,9 +203,9 @@ __global__ void __launch_bounds__(128) general_backward_kernel(const __grid_cons
   const int tile_elements = kRows * pitch_of(head_size);
   A* const own = reinterpret_cast<A*>(shared_memory);
   A* const other = own + 2 * tile_elements;
-  A* const weights = other + 2 * tile_elements;  // p, behind it ds
+  A* const weights = other + 2 * tile_elements;  // p, after it ds
   A* const ds_weights = weights + kRows * (kRows + 1);
-  A* const references = ds_weights + kRows * (kRows + 1);  // of the queries at hand: lse, or +inf; behind it delta
+  A* const references = ds_weights + kRows * (kRows + 1);  // of the queries at hand: lse, or +inf; after it delta
   int* const bounds = reinterpret_cast<int*>(references + 2 * kRows);
   const int thread = static_cast<int>(threadIdx.x);
   if (thread < 2 * kRows) {

@@ -48,7 +48,7 @@ __device__ __forceinline__ int key_bound(const AttentionProblem& p, int64_t batc
   return lower_bound(p.key_index, keys, beyond);
 }
 // One end of the interval of rows that see `key`: from the first whose own index reaches it to the last whose `first`
-// does not lie behind it.
+// does not lie after it.
 __device__ __forceinline__ int row_bound(const AttentionProblem& p, int64_t batch, int key, bool end) {
   const int rows = static_cast<int>(p.rows);
   const int64_t index = p.key_index[key];

@@ -51,7 +51,7 @@ class FusedAttention {
 
   virtual ~FusedAttention() = default;
   virtual std::string name() const = 0;  // "cuDNN 9.19.0"
-  // Bytes of device memory that the call wants as workspace; kNoPlan where the engine cannot do it. The plan is made at
+  // Bytes of device memory that the call needs as workspace; kNoPlan where the engine cannot do it. The plan is made at
   // the first question about a shape (seconds) and kept: by sizes, mask, scale and strides, not by addresses.
   virtual int64_t workspace(const FusedForward& call) = 0;
   virtual int64_t workspace(const FusedBackward& call) = 0;

@@ -21,7 +21,7 @@ struct CudaSurvey {
   std::string problem;               // why no device can be used, with what to do; "" when one can
   bool broken = false;               // there should be one: neither "no driver" nor "no device" nor "no library"
   std::vector<std::string> devices;  // "NVIDIA H100 80GB HBM3, compute capability 9.0, 81559 MiB"
-  std::vector<std::pair<std::string, std::string>> libraries;  // name and version of what it stands on
+  std::vector<std::pair<std::string, std::string>> libraries;  // name and version of what it is built on
 };
 
 // What the library exports, with C names. Exceptions cross: both sides come from one compiler.

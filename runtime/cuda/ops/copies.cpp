@@ -18,7 +18,7 @@ class CudaBackend::StreamCopy : public Backend::Copy {
 
  private:
   CudaBackend& backend_;
-  cudaEvent_t done_;  // recorded behind the copy; nullptr: nothing to copy
+  cudaEvent_t done_;  // recorded after the copy; nullptr: nothing to copy
 };
 
 Buffer CudaBackend::allocate_host(size_t bytes) {

@@ -135,7 +135,7 @@ cudaError_t dispatch_type(Type type, Function&& function) {
 }
 
 // ---- many tensors in one launch -----------------------------------------------------------------------------------
-// Whose block this is: the last of `count` places whose `first` block is not behind it.
+// Whose block this is: the last of `count` places whose `first` block is not after it.
 template <class Place>
 __device__ __forceinline__ int place_of_block(const Place* places, int count, int block) {
   int low = 0, high = count;  // the answer lies in [low, high)

@@ -29,7 +29,7 @@ __global__ void gather_kernel(const __grid_constant__ Gather job) {
 }
 
 // ---- sorting -------------------------------------------------------------------------------------------------------
-constexpr uint64_t kNone = ~uint64_t{0};  // a row outside the table: sorted behind all others
+constexpr uint64_t kNone = ~uint64_t{0};  // a row outside the table: sorted after all others
 constexpr int kChunk = kSortedInABlock;
 constexpr int kThreads = kChunk / 2;  // one a pair of partners
 

@@ -13,7 +13,7 @@ enum class InjectedFault {
   kNone,
   kBarrierRemoved,          // no __syncthreads between the copy of a tile and its readers
   kSecondBarrierRemoved,    // none between the readers of the values and the copy of the next (dq)
-  kBufferFreedTooEarly,     // the next tile is copied before the barrier behind the last reader of its buffer
+  kBufferFreedTooEarly,     // the next tile is copied before the barrier after the last reader of its buffer
   kCopyNotWaitedFor,        // the wait for copies leaves the newest group in flight
   kMaskOffByOne,            // a row sees one key more than its interval
   kFragmentRowsSwapped,     // rows g and g + 8 of a fragment exchanged

@@ -208,7 +208,7 @@ TEST(ChatTokens, WeighTheTokensThatOverlapWhatIsTrained) {
   EXPECT_THAT(tokenizer->decode(targets, false), ::testing::Not(HasSubstr("assistant")));
   EXPECT_TRUE(
       tokenize_chat(chat->render(kTwoTurns, TrainOn::kAll, "x"), *tokenizer, std::nullopt, "x").weights.empty());
-  // A plain completion and the end of the document behind it.
+  // A plain completion and the end of the document after it.
   const ChatTokens plain =
       tokenize_chat(chat->render(R"({"prompt": "two and two is", "completion": " four"})", TrainOn::kAssistant, "x"),
                     *tokenizer, 50256, "x");

@@ -1,4 +1,4 @@
-// Prompts in text: they fit, the fact stands at its depth, and answers are scored as people write them. Over token ids,
+// Prompts in text: they fit, the fact is at its depth, and answers are scored as people write them. Over token ids,
 // and against a second program: tests/launch/tasks_test.py.
 #include "data/tasks/retrieval.h"
 
