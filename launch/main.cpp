@@ -7,6 +7,7 @@
 #include "launch/commands/command_line.h"
 #include "launch/commands/foreign_exceptions.h"
 #include "launch/config/early_patience.h"
+#include "launch/session/brief_waits.h"
 #include "launch/session/same_inputs.h"
 #include "launch/session/signals.h"
 #include "launch/session/standard_streams.h"
@@ -56,6 +57,10 @@ void bound_the_heap() { mallopt(M_MMAP_THRESHOLD, 4 << 20); }
 
 }  // namespace
 }  // namespace carillon
+
+// Before the libraries' own beginnings.
+__attribute__((section(".preinit_array"),
+               used)) static void (*const before_libraries)(int, char**, char**) = carillon::start_with_brief_waits;
 
 int main(int count, char** arguments) {
   carillon::bound_the_heap();
