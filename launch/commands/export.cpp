@@ -17,6 +17,7 @@
 #include "launch/session/opened_model.h"
 #include "model/export_config.h"
 #include "runtime/parse_json.h"
+#include "runtime/progress.h"
 
 namespace carillon {
 namespace {
@@ -122,6 +123,7 @@ ExitCode run_export(Program& program, const CommandLine& line) {
   const auto world = program.make_world();
   agree(*world, [&] {
     if (world->rank() != 0) return;
+    const Activity activity("exporting a model");
     OpenedModel model = open_model(*solo_communicator("export"), line.files[0], Json::object(), program.notice(),
                                    settings.adapter.value_or(""));
     check_output(line.files[1], {line.files[0], settings.adapter.value_or(""), model.base_path},

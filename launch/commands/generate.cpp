@@ -6,6 +6,7 @@
 #include "launch/inference/score_documents.h"
 #include "launch/session/model_weights.h"
 #include "launch/session/session.h"
+#include "runtime/progress.h"
 
 namespace carillon {
 namespace {
@@ -144,6 +145,7 @@ ExitCode run_generate(Program& program, const CommandLine& line) {
                              config.stop,
                              {config.temperature, config.top_k, config.top_p, static_cast<uint64_t>(config.seed)}};
   if (config.stop_at_end && tokenizer && tokenizer->eos()) request.stop.push_back(*tokenizer->eos());
+  const Activity activity("generating");
   generator.generate(prompts, request, [&](size_t index, const std::vector<int64_t>& tokens) {
     Json record = {{"id", documents[index].id}, {"tokens", tokens}};
     if (tokenizer)

@@ -9,6 +9,7 @@
 #include "launch/config/schema.h"
 #include "launch/session/model_tensors.h"
 #include "launch/session/standard_streams.h"
+#include "runtime/progress.h"
 #include "runtime/text.h"
 
 namespace carillon {
@@ -38,6 +39,7 @@ ExitCode run_import(Program& program, const CommandLine& line) {
   const auto world = program.make_world();
   agree(*world, [&] {
     if (world->rank() != 0) return;
+    const Activity activity("importing a model");
     // What cannot be run, or would not load, is refused before anything is copied.
     const HuggingFaceFolder folder(line.files[0]);
     check_output(line.files[1], {line.files[0]}, OutputKind::kModelFile, overwrite);

@@ -7,6 +7,7 @@
 #include "launch/commands/commands.h"
 #include "launch/inference/scorer.h"
 #include "launch/session/session.h"
+#include "runtime/progress.h"
 #include "runtime/stop_request.h"
 
 namespace carillon {
@@ -86,6 +87,7 @@ ExitCode run_score(Program& program, const CommandLine& line) {
   std::unique_ptr<ChatTemplate> chat;
   std::vector<ScoreDocument> documents;
   agree(session.world(), [&] {
+    const Activity activity("reading data");
     DocumentReaderOptions options;
     options.vocabulary = model.config.vocab_size;
     options.between_batches = [] { stop_point("reading data"); };
@@ -119,6 +121,7 @@ ExitCode run_score(Program& program, const CommandLine& line) {
   Scorer scorer(session.backend(), session.grid(), model.config, config.runtime.dtype, config.parallel.layout,
                 static_cast<int64_t>(longest));
   session.load_weights(scorer.network().parameters());
+  const Activity activity("scoring");
   scorer.score(documents, [&](size_t index, const TokenScores& scores) {
     output->write(record_of(documents[index], scores.loss));
   });

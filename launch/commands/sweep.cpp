@@ -13,6 +13,7 @@
 #include "launch/evaluate/sweep_results.h"
 #include "launch/evaluate/watched_runs.h"
 #include "launch/session/standard_streams.h"
+#include "runtime/progress.h"
 #include "runtime/stop_request.h"
 #include "runtime/text.h"
 
@@ -47,6 +48,7 @@ class Sweep {
     int64_t failed = 0;
     agree(*world_, [&] {
       if (world_->rank() != 0) return;
+      const Activity activity("a sweep's tables");
       const auto& records = results_.read();
       for (const SweepPoint& point : points_) failed += records.at(point.id)["status"] == "failed";
       const Json comparisons = compare_points(config_, points_, records);
@@ -66,6 +68,7 @@ class Sweep {
  private:
   // The next point that is neither done nor somebody else's; nothing when all are done. Rank 0 decides.
   std::optional<SweepPoint> next() {
+    const Activity activity("choosing a sweep's next point");
     std::string chosen;
     agree(*world_, [&] {
       if (world_->rank() != 0) return;

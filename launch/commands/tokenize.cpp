@@ -7,6 +7,7 @@
 #include "data/files/output_check.h"
 #include "launch/commands/commands.h"
 #include "launch/config/run_config.h"
+#include "runtime/progress.h"
 #include "runtime/stop_request.h"
 #include "runtime/text.h"
 
@@ -92,6 +93,7 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
   const auto world = program.make_world();
   agree(*world, [&] {
     if (world->rank() != 0) return;
+    const Activity activity("tokenizing");
     const DataFiles data = find_data_files(entries);
     const std::vector<std::string>& files = data.paths;
     for (const std::string& text : data.notices) program.say(text);

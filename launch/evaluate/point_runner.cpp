@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "launch/evaluate/sweep_results.h"
+#include "runtime/progress.h"
 
 namespace carillon {
 namespace {
@@ -38,6 +39,7 @@ TaskContext PointRunner::context(const SweepPoint& point) {
 }
 
 Json PointRunner::run(const SweepPoint& point, const KeyTokens* key_tokens, UnitLosses* units) {
+  const Activity activity("an evaluation point");
   const ModelRope rope = merge_model_rope(model_, point.rope, rope_section_ + "." + point.rope_name);
   scorer_.set_rope(rope);
   generator_.set_rope(rope);

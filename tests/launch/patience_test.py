@@ -10,6 +10,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
@@ -75,6 +76,48 @@ class Patience(unittest.TestCase):
             done = run(2, *words, "runtime.patience=2s",
                        CARILLON_TEST_HANG="stop@opening the model:1" if words[0] == "score" else "stop@reading data:1")
             self.must_end(done, "rank 1 has not moved")
+
+    def test_evaluations(self):
+        whole, sweep = f"{self.folder}/whole", self.folder / "sweep.yaml"
+        sweep.write_text(f"{{models: [{whole}], checkpoints: newest, lengths: [8], tasks: [{{task: posgen, subtask: recursive, "
+                         f"modulus: 17, train_length: 8, count: 2, seed: 1}}], runtime: {{dtype: float64}}, output: {self.folder}/sweep}}")
+        for words, place in ((["sweep", sweep], "an evaluation point"), (["sweep", sweep], "choosing a sweep's next point"),
+                             (["score", f"model={whole}", f"input={self.folder}/train.jsonl",
+                               f"output={self.folder}/scores2.jsonl"], "scoring"),
+                             (["generate", f"model={whole}", "tokens=[1,2]", "max_new_tokens=4"], "generating")):
+            done = run(2, *words, "runtime.patience=2s", CARILLON_TEST_HANG=f"stop@{place}:1")
+            self.must_end(done, "rank 1 has not moved", f"at {place}")
+
+    def test_commands_without_a_configuration(self):
+        # They take no runtime.patience; what the watch would say is what they tell.
+        whole, exported = f"{self.folder}/whole", f"{self.folder}/exported"
+        bb.run(1, "export", whole, exported)
+        for words, place in ((["import", exported, f"{self.folder}/again.h5"], "importing a model"),
+                             (["export", whole, f"{self.folder}/again"], "exporting a model"),
+                             (["tokenize", f"{self.folder}/train.jsonl", f"output={self.folder}/tokens.h5"], "tokenizing")):
+            process = bb.start(2, *words, environment={"CARILLON_TEST_HANG": f"spin@{place}:0"})
+            try:
+                until = time.monotonic() + LIMIT
+                while place not in self.told(process) and time.monotonic() < until and process.poll() is None:
+                    time.sleep(0.05)
+                self.assertIn(place, self.told(process))
+            finally:
+                if process.poll() is None:
+                    bb.kill_all(process)
+                process.communicate()
+
+    @staticmethod
+    def told(process):
+        """What the ranks are at, by the records that they share (runtime/progress.h)."""
+        told = b""
+        for pid in bb.ranks_of(process):
+            try:
+                for link in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+                    if os.readlink(link).startswith("/memfd:carillon-progress"):
+                        told += link.read_bytes()
+            except OSError:  # not there yet, or not any more
+                pass
+        return told.decode("latin-1")
 
     def test_a_slow_rank_goes_on(self):
         # Longer in all than the patience; the other rank waits most of the time.
