@@ -15,10 +15,12 @@ std::string host_name() {
 }
 
 std::string start_time(const std::string& pid) {
+  // From a lock or claim that anybody may have written.
+  if (pid.empty() || pid.find_first_not_of("0123456789") != std::string::npos) return "";
   std::ifstream file("/proc/" + pid + "/stat");
   std::string text(std::istreambuf_iterator<char>(file), {});
   const size_t name_end = text.rfind(')');
-  if (name_end == std::string::npos) return "";
+  if (name_end == std::string::npos || name_end + 2 > text.size()) return "";
   std::istringstream fields(text.substr(name_end + 2));
   std::string field;
   for (int number = 3; number <= 22 && fields >> field; ++number)  // field 22 of /proc/PID/stat
