@@ -28,6 +28,8 @@ constexpr std::pair<InjectedFault, std::string_view> kNames[] = {
     {InjectedFault::kCacheRankForgotten, "cache_rank_forgotten"},
     {InjectedFault::kAdapterScaleDoubled, "adapter_scale_doubled"},
     {InjectedFault::kAdapterDropoutByRank, "adapter_dropout_by_rank"},
+    {InjectedFault::kHistoriesNotCompared, "histories_not_compared"},
+    {InjectedFault::kReplicasNotCompared, "replicas_not_compared"},
 };
 
 int from_environment() {

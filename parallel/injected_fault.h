@@ -30,6 +30,8 @@ enum class InjectedFault : int {
   kCacheRankForgotten,           // cache_rank_forgotten: generation leaves out the last context rank's keys
   kAdapterScaleDoubled,          // adapter_scale_doubled: an adapter adds twice what it should
   kAdapterDropoutByRank,         // adapter_dropout_by_rank: every rank drops other elements of an adapter's input
+  kHistoriesNotCompared,         // histories_not_compared: nobody asks whether ranks made the same collectives
+  kReplicasNotCompared,          // replicas_not_compared: checkpoints are written from ranks that may differ
 };
 
 // Which mistake is on; from CARILLON_TEST_BREAK at first use. Error 64 for a name there is not.

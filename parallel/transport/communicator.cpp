@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "parallel/injected_fault.h"
 #include "parallel/shard.h"
 #include "parallel/watch/rank_watch.h"
 #include "runtime/foreign_error.h"
@@ -60,7 +61,7 @@ void Communicator::histories_differ(int other) const {
 }
 
 void Communicator::compare_histories() {
-  if (size() == 1) return;
+  if (size() == 1 || injected(InjectedFault::kHistoriesNotCompared)) return;
   auto mine = static_cast<int64_t>(history_);
   std::vector<int64_t> all(static_cast<size_t>(size()));
   all_gather(Tensor::of(all, {size()}), Tensor(&mine, DType::kInt64, {1}));

@@ -273,17 +273,61 @@ def r12(rig, long):
     return row
 
 
+SOAK = float(os.environ.get("SOAK_SECONDS", 1800))
+
+
+def soak(rig, row, chance):
+    """R27 by the clock: a run that is started again and again, each start with a fault at some call or a SIGKILL at some moment,
+    every 20 s on average. Steps that were committed never go back, and in the end it is the run that nobody disturbed."""
+    words = ["train", rig.config, "train.lr_scheduler=constant", "checkpoint.every_steps=1"]
+    output = rig.fresh()
+    until, newest, start = time.monotonic() + SOAK, 0, 0
+    while time.monotonic() < until and len(row.troubles) <= 5:
+        faults = {"under": output, "at": chance.randrange(1, 20000),
+                  "action": chance.choice(("kill", "lose", "eio", "enospc", "short", "eintr"))}
+        limit = chance.uniform(5, 35)
+        code, error = rig.start(1, [*words, f"output={output}", "train.max_steps=10000000"], faults, limit)
+        before, (newest, complete) = newest, state_of_run(output)
+        trouble = None
+        if code not in (None, 0, 73, 74, 137):
+            trouble = f"exit code {code}: {error[-200:]}"
+        elif newest < max(before, committed(error)):
+            trouble = f"step {max(before, committed(error))} was committed, step {newest} is there"
+        elif code is None and newest == before and limit > 20:
+            trouble = f"no step in {limit:.0f} s"
+        elif not complete:
+            trouble = f"metrics.jsonl lacks records up to step {newest}"
+        elif len(list((output / "checkpoints").glob("step-*"))) > 6:
+            trouble = "checkpoints pile up"
+        row.point(f"start {start} with {faults}, {limit:.0f} s", trouble)
+        start += 1
+    end, straight = f"train.max_steps={newest + 3}", rig.fresh()
+    for folder, every in ((output, 1), (straight, 10**6)):
+        code, error = rig.start(1, [*words[:3], f"checkpoint.every_steps={every}", f"output={folder}", end], limit=3600)
+        if code != 0:
+            row.troubles.append(f"exit code {code} at the end: {error[-200:]}")
+    if bb.raw_fields(output) != bb.raw_fields(straight):
+        row.troubles.append("it ended as another run")
+    if list((output / "checkpoints").glob(".tmp-*")):
+        row.troubles.append("temporaries are left")
+    if row.troubles:
+        row.survived = min(row.survived, row.injected - 1)
+    row.control = f"{newest} steps"
+    return row
+
+
 def r27(rig, long):
     row = Row("R27", "soak: a fault in each start, until the run is done")
     chance = random.Random(27)
+    if long:
+        return soak(rig, row, chance)
     straight = rig.fresh()
-    steps = [f"train.max_steps={400 if long else 12}", "checkpoint.every_steps=1"]
+    steps = ["train.max_steps=12", "checkpoint.every_steps=1"]
     rig.train(1, straight, *steps)
     output = rig.fresh()
-    until = time.monotonic() + 1800
-    for start in range(10**6):
+    for start in range(7):
         faults = None
-        if start < (200 if long else 6) and time.monotonic() < until:
+        if start < 6:
             faults = {"under": output, "at": chance.randrange(1, 90),
                       "action": chance.choice(("kill", "lose", "eio", "enospc", "short", "eintr"))}
         code, error = rig.train(1, output, *steps, faults=faults, expect=None)
