@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what Carillon needs from Debian's packages, and with `tests` also the Python packages of the foreign readers
 # (tests/requirements.txt, into .venv); with `slurm` also Slurm, for the test that runs it; with `style` also
-# clang-format and clang-tidy. Does nothing, fast, when all is there.
+# clang-format and clang-tidy; with `fuzz` also clang with libFuzzer and its OpenMP, for tests/fuzz. Does nothing, fast, when all is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 packages=(g++ cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libhdf5-openmpi-dev libyaml-cpp-dev libdnnl-dev
@@ -12,6 +12,7 @@ if [ "${1:-}" = tests ]; then
 fi
 if [ "${1:-}" = slurm ]; then packages+=(slurm-wlm slurm-wlm-basic-plugins); fi
 if [ "${1:-}" = style ]; then packages+=(clang-format clang-tidy); fi
+if [ "${1:-}" = fuzz ]; then packages+=(clang llvm libclang-rt-14-dev libomp-dev); fi
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")

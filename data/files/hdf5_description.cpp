@@ -153,7 +153,9 @@ bool take_entry(std::string_view& from, int64_t file_size, Hdf5Description& desc
   return description.datasets.emplace(std::move(name), std::move(entry)).second;
 }
 
-bool take_description(std::string_view from, int64_t file_size, Hdf5Description& description) {
+}  // namespace
+
+bool read_description(std::string_view from, int64_t file_size, Hdf5Description& description) {
   int64_t count = 0;
   if (!take_number(from, count)) return false;
   for (int64_t i = 0; i < count; ++i) {
@@ -169,12 +171,10 @@ bool take_description(std::string_view from, int64_t file_size, Hdf5Description&
   return from.empty();
 }
 
-}  // namespace
-
 Hdf5Description describe_hdf5(int descriptor, int64_t size, const std::string& path) {
   const std::string output = output_of_child({"describe", std::to_string(kMemoryMib)}, descriptor, path);
   Hdf5Description description;
-  if (!take_description(output, size, description))
+  if (!read_description(output, size, description))
     fail(ExitCode::kBadInput, "its description makes no sense, {}, the file is damaged: restore it", path);
   return description;
 }

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 
 #include "data/files/hdf5_file.h"
 
@@ -36,6 +37,9 @@ struct Hdf5Description {
 // `descriptor`: the file, opened to read, of `size` bytes; `path` names it in messages. Error 65 when it is no HDF5
 // file, damaged, or makes the library crash or spin; 74 when the disk fails or no process can be started.
 Hdf5Description describe_hdf5(int descriptor, int64_t size, const std::string& path);
+
+// What that process handed back, for a file of `size` bytes; false where it makes no sense.
+bool read_description(std::string_view answer, int64_t size, Hdf5Description& description);
 
 // Writes all elements of a dataset, packed, to `target`, an empty file. Errors as above.
 void unpack_hdf5(int descriptor, int64_t size, const std::string& path, const Hdf5File::Dataset& dataset, int target);

@@ -73,7 +73,7 @@ void RingAttention::allocate_work(Arena& arena) {
   const DType wide = accumulate_type(compute);
   const int64_t block = half_elements(layout_, shape_);
 
-  const auto keys = [&] { return arena.allocate("attention.ring_keys", compute, {2, block}); };
+  const auto keys = [&, type = compute] { return arena.allocate("attention.ring_keys", type, {2, block}); };
   const bool two_level = plan().stages() > 1;
   if (ranks_ > 1) base_[0] = keys();
   if (two_level) base_[1] = keys();

@@ -1,0 +1,13 @@
+// The lists of targets that a program is put together from.
+#pragma once
+
+#include <vector>
+
+#include "tests/fuzz/target.h"
+
+namespace carillon::fuzz {
+
+std::vector<Target> formats_targets();
+std::vector<Target> text_targets();
+
+}  // namespace carillon::fuzz
