@@ -13,7 +13,7 @@ namespace {
 // four: readers of their files differ in which length its ramp goes by (README.md of data/formats).
 bool known_elsewhere(const RopeConfig& rope, const Family& family) {
   const std::string name = family.model_type;
-  if (rope.resonance) return false;
+  if (rope.resonance || rope.cope > 0) return false;
   if (name == "phi3") return rope.type == RopeType::kDefault || rope.type == RopeType::kLongRope;
   switch (rope.type) {
     case RopeType::kNone:
@@ -27,14 +27,19 @@ bool known_elsewhere(const RopeConfig& rope, const Family& family) {
   }
 }
 
+// The divisor of a pair that does not turn: at a position of 1e12 its angle is below 1e-17.
+constexpr double kStill = 1e30;
+
 // The divisors that turn the plain frequencies of this base into the table's.
 std::vector<double> factors_of(const RopeConfig& rope, int64_t head_dim, int64_t length) {
   const RopeTable table = make_rope_table(rope, head_dim, length);
   const int64_t width = 2 * static_cast<int64_t>(table.inverse_frequency.size());
   std::vector<double> factors;
   for (size_t i = 0; i < table.inverse_frequency.size(); ++i)
-    factors.push_back(std::pow(rope.base, -2.0 * static_cast<double>(i) / static_cast<double>(width)) /
-                      table.inverse_frequency[i]);
+    factors.push_back(table.inverse_frequency[i] == 0
+                          ? kStill
+                          : std::pow(rope.base, -2.0 * static_cast<double>(i) / static_cast<double>(width)) /
+                                table.inverse_frequency[i]);
   return factors;
 }
 
@@ -52,7 +57,9 @@ Json as_longrope(const RopeConfig& rope, int64_t head_dim) {
                    {"long_factor", factors_of(rope, head_dim, two_lists ? original + 1 : original)},
                    {"short_mscale", attention},
                    {"long_mscale", attention}};
-  if (rope.partial_rotary_factor != 1) settings["partial_rotary_factor"] = rope.partial_rotary_factor;
+  // proportional's share is in the factors: its pairs are those of the whole head.
+  if (rope.partial_rotary_factor != 1 && rope.type != RopeType::kProportional)
+    settings["partial_rotary_factor"] = rope.partial_rotary_factor;
   return settings;
 }
 
@@ -62,14 +69,19 @@ Json public_form(const RopeConfig& rope, const ModelConfig& config) {
   settings["rope_theta"] = rope.base;
   if (known_elsewhere(rope, *config.family)) {
     settings.erase("resonance");
+    settings.erase("cope");
     return settings;
   }
   const bool by_length = rope.type == RopeType::kDynamic && !rope.alpha;
-  if (rope.type == RopeType::kNone || rope.type == RopeType::kProportional || by_length)
+  const bool changed = rope.resonance || rope.cope > 0;
+  const bool phi3 = std::string(config.family->model_type) == "phi3";
+  if (rope.type == RopeType::kNone || (rope.type == RopeType::kProportional && phi3) || by_length)
     fail(ExitCode::kUsage, "{}{} has no form that transformers' {} reads, export, train with another rope.type{}",
-         rope.resonance ? "resonance over " : "rope type ", name_of(rope.type), config.family->class_name,
-         rope.resonance ? " or without resonance" : "");
-  if (rope.type == RopeType::kNtk && !rope.resonance && std::string(config.family->model_type) != "phi3") {
+         changed ? "" : "rope type ", describe(rope), config.family->class_name,
+         rope.resonance ? " or without resonance"
+         : changed      ? " or without rope.cope"
+                        : "");
+  if (rope.type == RopeType::kNtk && !changed && !phi3) {
     // ntk is a change of base and nothing else: θ_1 of the table tells which.
     const RopeTable table = make_rope_table(rope, config.head_dim, rope.original_max_position_embeddings);
     const double width = 2.0 * static_cast<double>(table.inverse_frequency.size());

@@ -88,6 +88,19 @@ double attention_factor(const RopeConfig& config) {
   return config.attention_factor.value_or(1);
 }
 
+// CoPE (Li et al., 2602.05258, as its public code computes it): the last N pairs' frequencies are multiplied by half a
+// cosine, (1 + cos(π·j/(N − 1))) / 2 for j = 0 … N − 1: the first of them turns as before, the last one not at all.
+void fade(const RopeConfig& config, std::vector<double>& theta) {
+  const auto faded = static_cast<size_t>(config.cope);
+  if (faded > theta.size())
+    fail(ExitCode::kUsage, "rope.cope is {}, the head has {} rotary pairs, give at most so many", faded, theta.size());
+  for (size_t j = 0; j < faded; ++j) {
+    const double angle = std::numbers::pi * static_cast<double>(j) / static_cast<double>(faded - 1);
+    // cos(π) in floating point leaves nothing behind here, but 0 is meant exactly.
+    theta[theta.size() - faded + j] *= j + 1 == faded ? 0 : 0.5 * (1 + std::cos(angle));
+  }
+}
+
 // Rounds to whole tokens, ties to even as the published code does; pairs that do not turn have no wavelength.
 void resonate(RopeTable& table) {
   for (size_t i = 0; i < table.inverse_frequency.size(); ++i) {
@@ -193,6 +206,7 @@ RopeTable make_rope_table(const RopeConfig& config, int64_t head_dim, int64_t le
       break;
     }
   }
+  fade(config, theta);
   table.attention_factor = attention_factor(config);
   table.period.assign(theta.size(), 0);
   for (double frequency : theta)

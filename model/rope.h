@@ -23,8 +23,9 @@ struct RopeTable {
 // Pairs R of a head: head_dim / 2, fewer with partial rotary.
 int64_t rotary_pairs(const RopeConfig& config, int64_t head_dim);
 
-// `length`: of the sequence, in tokens, for the types that go by it (`rope.length` wins). Error 64 when the settings do
-// not fit the head: odd widths, ntk on a single pair, factor lists of another length.
+// `length`: of the sequence, in tokens, for the types that go by it (`rope.length` wins). The type's frequencies, then
+// CoPE, then resonance. Error 64 when the settings do not fit the head: odd widths, ntk on a single pair, factor lists
+// of another length, more faded pairs than there are.
 RopeTable make_rope_table(const RopeConfig& config, int64_t head_dim, int64_t length);
 
 // Real-valued ends of YaRN's ramp as pair indices, rounded when `truncate`, clamped as every implementation does.

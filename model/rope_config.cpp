@@ -158,6 +158,13 @@ RopeConfig parse_rope_config(const Json& given, int64_t max_position_embeddings,
          type, where);
   }
   config.type = found->second;
+  if (read.has("cope")) {
+    const double faded = read.number("cope", 0);
+    // The half cosine begins with the whole frequency and ends with none: of one pair it has only the beginning.
+    if (faded < 0 || faded == 1 || faded != std::floor(faded) || faded > 1e6)
+      read.wrong("cope", "how many of the slowest pairs are faded, 2 or more, or 0 for none");
+    config.cope = static_cast<int64_t>(faded);
+  }
 
   config.base = read.number("rope_theta", 10000);
   if (config.base <= 1) read.wrong("rope_theta", "more than 1");
@@ -197,7 +204,7 @@ RopeConfig merge_rope_config(const RopeConfig& base, const Json& overrides, cons
   if (names_type && changes["rope_type"] != merged["rope_type"]) {
     Json kept = Json::object();
     for (const char* key :
-         {"rope_theta", "resonance", "original_max_position_embeddings", "length", "llama_4_scaling_beta"})
+         {"rope_theta", "resonance", "cope", "original_max_position_embeddings", "length", "llama_4_scaling_beta"})
       if (merged.contains(key)) kept[key] = merged[key];
     if (merged.contains("partial_rotary_factor") && base.type != RopeType::kProportional &&
         changes["rope_type"] != "proportional")
@@ -211,6 +218,12 @@ RopeConfig merge_rope_config(const RopeConfig& base, const Json& overrides, cons
 
 std::string name_of(RopeType type) {
   return std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& entry) { return type == entry.second; })->first;
+}
+
+std::string describe(const RopeConfig& config) {
+  std::string text = (config.resonance ? "resonance " : "") + name_of(config.type);
+  if (config.cope > 0) text += " with its " + std::to_string(config.cope) + " slowest pairs faded";
+  return text;
 }
 
 }  // namespace carillon

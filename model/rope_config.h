@@ -30,6 +30,7 @@ enum class RopeType {
 struct RopeConfig {
   RopeType type = RopeType::kDefault;
   bool resonance = false;  // Wang et al., 2024: wavelengths rounded to integers, after any of the types
+  int64_t cope = 0;        // Li et al., 2602.05258: so many of the slowest pairs faded, after any type; 0: none
   double base = 10000;
   double factor = 1;
   int64_t original_max_position_embeddings = 0;  // L, the length the model was trained at
@@ -63,11 +64,14 @@ RopeConfig parse_rope_config(const Json& settings, int64_t max_position_embeddin
                              ExitCode code);
 
 // `overrides` merged key by key over the settings of `base`. Another type drops the old type's keys; rope_theta,
-// resonance, original_max_position_embeddings, length and llama_4_scaling_beta belong to no type and stay, as does
-// partial_rotary_factor but for proportional's. Errors are 64.
+// resonance, cope, original_max_position_embeddings, length and llama_4_scaling_beta belong to no type and stay, as
+// does partial_rotary_factor but for proportional's. Errors are 64.
 RopeConfig merge_rope_config(const RopeConfig& base, const Json& overrides, const std::string& where);
 
 // "yarn", "resonance_yarn" is not one of them.
 std::string name_of(RopeType type);
+
+// The type with what comes after it, for people: "resonance yarn", "default with its 20 slowest pairs faded".
+std::string describe(const RopeConfig& config);
 
 }  // namespace carillon

@@ -80,6 +80,7 @@ Json to_json(const RopeReport& report, const RopeConfig& config, const Laws& fou
   }
   return {{"type", name_of(config.type)},
           {"resonance", config.resonance},
+          {"cope", config.cope},
           {"base", config.base},
           {"factor", config.factor},
           {"attention_factor", report.attention_factor},
@@ -102,8 +103,8 @@ std::string bar_of(double wavelength, double longest) {
 }
 
 void print(const RopeReport& report, const RopeConfig& config, const Laws& laws) {
-  fmt::print("{}{}: base {}, factor {}, attention factor {:.6f}\n", config.resonance ? "resonance " : "",
-             name_of(config.type), config.base, config.factor, report.attention_factor);
+  fmt::print("{}: base {}, factor {}, attention factor {:.6f}\n", describe(config), config.base, config.factor,
+             report.attention_factor);
   fmt::print("trained at {} tokens, looked at up to {}; critical dimension {} of {} pairs\n\n", report.original_length,
              report.length, report.critical_dimension, report.pairs.size());
   fmt::print("{:>5} {:>14} {:>14} {:>12} {:>12} {:>12}\n", "pair", "theta", "wavelength", "rounded", "feature gap",
@@ -164,9 +165,7 @@ ExitCode run_rope(Program& program, const CommandLine& line) {
   const RopeReport report = report_rope(rope, config.head_dim, length);
   const Laws laws = laws_of(rope, config.head_dim, length);
   if (config.svg) {
-    std::vector<std::pair<std::string, RopeReport>> settings = {{name_of(rope.type), report}};
-    if (rope.resonance) settings.front().first = "resonance " + settings.front().first;
-    write_whole_file(*config.svg, rope_wavelength_chart(settings));
+    write_whole_file(*config.svg, rope_wavelength_chart({{describe(rope), report}}));
   }
   if (line.json)
     fmt::print("{}\n", to_json(report, rope, laws).dump(2));

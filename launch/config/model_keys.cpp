@@ -175,7 +175,7 @@ std::string ModelSection::config_json() const {
 void declare_rope(Schema& schema, RopeSection& rope) {
   schema.section("rope",
                  "Rotary position embedding, merged key by key over the model's own; another type drops the old "
-                 "type's keys, but not base, resonance, original_max_position_embeddings, length.");
+                 "type's keys, but not base, resonance, cope, original_max_position_embeddings, length.");
   JsonKeys keys(schema, "rope", rope.settings);
   const char* const own = "the model's";
   keys.word("type",
@@ -189,6 +189,13 @@ void declare_rope(Schema& schema, RopeSection& rope) {
                "training (Wang et al., 2024); after any type. Costs nothing.")
       .default_is(own)
       .aliases({"resonance_rope", "use_resonance"});
+  keys.integer("cope",
+               "So many of the slowest pairs are slowed down further by half a cosine, the last one to a stand (CoPE, "
+               "2602.05258; 20 of 64 there); after any type. Those with wavelengths beyond the trained length are "
+               "what `carillon rope` marks.")
+      .at_least(0)
+      .default_is(own)
+      .aliases({"use_cope", "clip_low_n", "cope_pairs"});
   keys.number("base", "θ of the slowest pair.")
       .above(0)
       .default_is(own)

@@ -67,7 +67,8 @@ void require_gemma3_block(const ModelConfig& config) {
     if (config.layers[i].attention.window != (i % 6 < 5 ? window : 0) || window == 0)
       refuse("another order of windowed layers than five, then one with full attention, in gemma3");
   const RopeConfig& sliding = config.sliding_rope ? *config.sliding_rope : config.rope;
-  if (sliding.type != RopeType::kDefault || sliding.resonance || sliding.attention_factor.value_or(1) != 1)
+  if (sliding.type != RopeType::kDefault || sliding.resonance || sliding.cope > 0 ||
+      sliding.attention_factor.value_or(1) != 1)
     refuse("a scaled rotation on windowed layers (rope.sliding_attention)");
 }
 
@@ -202,9 +203,9 @@ GgufModel gguf_model(const ModelConfig& config, const std::string& name) {
   } else if (const auto said = gguf_rope_keys(rope, config.head_dim)) {
     keys = *said;
   } else {
-    refuse(
-        fmt::format("{} in {}, whose rotation is the plain one, linear, or yarn with its own betas and whole ramp ends",
-                    rope.resonance ? "resonance" : "rope type " + name_of(rope.type), model.architecture));
+    refuse(fmt::format(
+        "{} in {}, whose rotation is the plain one, linear, or yarn with its own betas and whole ramp ends",
+        rope.resonance || rope.cope > 0 ? describe(rope) : "rope type " + name_of(rope.type), model.architecture));
   }
   // Its attention factor would go for windowed layers too.
   if (model.architecture == "gemma3" && keys.attention_factor != 1)

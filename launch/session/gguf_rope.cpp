@@ -85,7 +85,7 @@ GgufRope gguf_rope_divisors(const RopeConfig& rope, int64_t head_dim) {
 }
 
 std::optional<GgufRope> gguf_rope_keys(const RopeConfig& rope, int64_t head_dim) {
-  if (rope.resonance || follows_length(rope)) return std::nullopt;
+  if (rope.resonance || rope.cope > 0 || follows_length(rope)) return std::nullopt;
   const RopeTable table = make_rope_table(rope, head_dim, rope.original_max_position_embeddings);
   GgufRope keys;
   keys.base = rope.base;

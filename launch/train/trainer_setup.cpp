@@ -182,12 +182,10 @@ std::string Trainer::describe_run() const {
       model_.config.parameter_count(),
       model_.config.adapter ? fmt::format(", {} of them in adapters and trained", adapter_parameters(model_.config))
                             : "",
-      model_.config.rope.resonance ? "resonance " + name_of(model_.config.rope.type)
-                                   : name_of(model_.config.rope.type) + " rope",
-      config_.data.sequence_length, shape.size(), shape.data, shape.context,
-      shape.context == 1 ? "" : " in a " + describe_ring(shape), shape.tensor, config_.parallel.zero,
-      name_of(config_.runtime.dtype), describe_device(backend()) + describe_transport(grid_), loader().describe(),
-      static_cast<double>(network().bytes()) / (1 << 20), network().memory_summary(),
+      describe(model_.config.rope) + (model_.config.rope.resonance ? "" : " rope"), config_.data.sequence_length,
+      shape.size(), shape.data, shape.context, shape.context == 1 ? "" : " in a " + describe_ring(shape), shape.tensor,
+      config_.parallel.zero, name_of(config_.runtime.dtype), describe_device(backend()) + describe_transport(grid_),
+      loader().describe(), static_cast<double>(network().bytes()) / (1 << 20), network().memory_summary(),
       network().host_bytes() == 0
           ? ""
           : fmt::format("; {:.1f} MiB a rank in host memory", static_cast<double>(network().host_bytes()) / (1 << 20)));

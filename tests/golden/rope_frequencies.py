@@ -52,6 +52,9 @@ def frequencies(rope, head_dim, max_position, length):
     elif kind == "proportional":
         turning = int(rope["partial_rotary_factor"] * head_dim / 2)
         theta = np.where(np.arange(head_dim // 2) < turning, theta / factor, 0)
+    if rope.get("cope"):
+        theta = theta.copy()
+        theta[-rope["cope"]:] *= 0.5 * (1 + np.cos(np.linspace(0, math.pi, rope["cope"])))
     periods = None
     if rope.get("resonance"):
         periods = np.rint(2 * math.pi / theta).astype(np.int64)

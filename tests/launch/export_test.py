@@ -18,6 +18,9 @@ ROPES = {
     "ntk": ["rope.type=ntk", "rope.factor=4"], "yarn": ["rope.type=yarn", "rope.factor=4"],
     "ntk_by_parts": ["rope.type=ntk_by_parts", "rope.factor=4"], "resonance": ["rope.resonance=true"],
     "resonance_yarn": ["rope.type=resonance_yarn", "rope.factor=4"],
+    "cope": ["rope.cope=3"], "cope_yarn": ["rope.type=resonance_yarn", "rope.factor=4", "rope.cope=2"],
+    "cope_proportional": ["rope.type=proportional", "rope.partial_rotary_factor=0.75", "rope.cope=3"],
+    "cope_ntk": ["rope.type=ntk", "rope.factor=4", "rope.cope=2"],
     "llama3": ["rope.type=llama3", "rope.factor=8", "rope.low_freq_factor=1", "rope.high_freq_factor=4"],
 }
 
@@ -97,6 +100,10 @@ output: {self.folder}/{architecture}-{name}
                                       "rope_type": "dynamic", "factor": 2.0, "rope_theta": 100.0, "resonance": True}})
         done = bb.run(1, "export", base, self.folder / "refused", expect=64)
         self.assertIn("dynamic", done.stderr)
+        faded = golden_folder.make(self.folder, "dynamic-cope", "llama",
+                                   {**cases.ARCHITECTURES["llama"], "rope_parameters": {
+                                       "rope_type": "dynamic", "factor": 2.0, "rope_theta": 100.0, "cope": 2}})
+        self.assertIn("without rope.cope", bb.run(1, "export", faded, self.folder / "refused", expect=64).stderr)
         self.assertFalse((self.folder / "refused").exists())
         bb.run(1, "export", self.folder / "nothing", self.folder / "refused", expect=66)
         bb.run(1, "export", base, self.folder / "refused", "format=gguf", expect=64)

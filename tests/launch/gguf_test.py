@@ -39,7 +39,7 @@ ROPES = {
     "yarn_attention": {"rope_type": "yarn", "factor": 4.0, "attention_factor": 1.3},
     "llama3": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
     "proportional": {"rope_type": "proportional", "partial_rotary_factor": 0.5},
-    "none": {"rope_type": "none"},
+    "none": {"rope_type": "none"}, "cope": {"cope": 3}, "cope_yarn": {"rope_type": "yarn", "factor": 4.0, "cope": 2},
     "one_longrope": {"rope_type": "longrope", "factor": 4.0, "short_factor": cases.FACTORS, "long_factor": cases.FACTORS},
 }
 EVERYWHERE = ["default", "linear", "ntk", "yarn", "yarn_attention"]  # what keys can say
@@ -129,9 +129,9 @@ class Gguf(unittest.TestCase):
             self.check(self.model(f"qwen2-{name}", "qwen2", **rope(name)), "qwen2")
             self.check(self.model(f"qwen3-{name}", "qwen3", **rope(name)), "qwen3")
         # qwen2's block is llama's with biases: what its own keys cannot say goes under that name.
-        for name in ("resonance_yarn", "llama3", "yarn_untruncated"):
+        for name in ("resonance_yarn", "llama3", "yarn_untruncated", "cope"):
             self.check(self.model(f"qwen2-{name}", "qwen2", **rope(name)), "llama")
-        for name in ("resonance", "resonance_yarn", "llama3", "yarn_untruncated", "yarn_betas"):
+        for name in ("resonance", "resonance_yarn", "llama3", "yarn_untruncated", "yarn_betas", "cope_yarn"):
             refused = self.export(self.model(f"qwen3-{name}", "qwen3", **rope(name)), expect=64)
             self.assertIn("llama3" if name == "llama3" else "resonance" if "resonance" in name else "yarn", refused.stderr)
             self.assertFalse((self.folder / f"qwen3-{name}.gguf").exists())

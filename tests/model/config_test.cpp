@@ -160,6 +160,10 @@ TEST(RopeConfig, MergesKeyByKey) {
   EXPECT_THROW(merge_rope_config(model.rope, Json{{"type", "resonance_yarn"}}, "test"), Error);  // a type of its own
   EXPECT_TRUE(merge_rope_config(model.rope, Json{{"resonance", true}}, "test").resonance);
   EXPECT_EQ(merge_rope_config(model.rope, Json{{"type", "yarn"}}, "test").factor, 8);
+  // CoPE comes after any type, so it belongs to none; 0 takes it away.
+  const RopeConfig faded = merge_rope_config(model.rope, Json{{"cope", 4}}, "test");
+  EXPECT_EQ(merge_rope_config(faded, Json{{"type", "linear"}, {"factor", 2}}, "test").cope, 4);
+  EXPECT_EQ(merge_rope_config(faded, Json{{"cope", 0}}, "test").cope, 0);
 }
 
 TEST(ModelConfig, TensorParallelNamesTheNearest) {

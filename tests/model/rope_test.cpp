@@ -266,6 +266,60 @@ TEST(Resonance, JointPeriod) {
   EXPECT_NEAR(log10, std::log10(7.057974e51), 1e-6);
 }
 
+// CoPE by the formula of its paper and public code: the last N of the type's own frequencies times (1 + cos φ)/2, φ in
+// N equal steps from 0 to π; what is before them, and the attention factor, as without.
+TEST(Cope, FadesTheSlowestPairsAfterAnyType) {
+  constexpr double kPi = 3.14159265358979323846;
+  for (const char* type : {R"({)", R"({"type": "linear", "factor": 4, )", R"({"type": "ntk", "factor": 4, )",
+                           R"({"type": "dynamic", "factor": 4, "length": 16384, )",
+                           R"({"type": "ntk_by_parts", "factor": 8, )", R"({"type": "yarn", "factor": 8, )",
+                           R"({"type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4, )",
+                           R"({"type": "proportional", "partial_rotary_factor": 0.75, )"})
+    for (const int64_t faded : {0, 2, 3, 20, 64}) {
+      SCOPED_TRACE(fmt::format("{} {}", type, faded));
+      const RopeTable plain = table_of((std::string(type) + R"("cope": 0})").c_str(), 4096);
+      const RopeTable table = table_of((std::string(type) + fmt::format(R"("cope": {}}})", faded)).c_str(), 4096);
+      EXPECT_EQ(table.attention_factor, plain.attention_factor);
+      for (int64_t i = 0; i < 64; ++i) {
+        const int64_t j = i - (64 - faded);
+        const double kept =
+            j < 0 ? 1 : (1 + std::cos(kPi * static_cast<double>(j) / static_cast<double>(faded - 1))) / 2;
+        const auto at = static_cast<size_t>(i);
+        EXPECT_NEAR(table.inverse_frequency[at], kept * plain.inverse_frequency[at],
+                    1e-14 * plain.inverse_frequency[at]);
+      }
+      if (faded > 0) {
+        EXPECT_EQ(table.inverse_frequency[63], 0);
+        EXPECT_TRUE(std::isinf(table.wavelength[63]));
+      }
+    }
+}
+
+// Resonance rounds what CoPE left; a pair that stands still has no wavelength to round.
+TEST(Cope, ComesBeforeResonance) {
+  const RopeTable faded = table_of(R"({"type": "yarn", "factor": 8, "cope": 20})", 4096);
+  const RopeTable both = table_of(R"({"type": "resonance_yarn", "factor": 8, "cope": 20})", 4096);
+  for (size_t i = 0; i < 63; ++i)
+    EXPECT_EQ(both.period[i], std::llround(2 * std::numbers::pi / faded.inverse_frequency[i])) << i;
+  EXPECT_EQ(both.period[63], 0);
+  EXPECT_EQ(both.inverse_frequency[63], 0);
+  const Filled<double> filled(both, {1000000});
+  EXPECT_EQ(filled.cosine[63], both.attention_factor);
+  EXPECT_EQ(filled.sine[63], 0);
+}
+
+TEST(Cope, RefusesWhatHasNoHalfCosine) {
+  for (const char* settings : {R"({"cope": 1})", R"({"cope": -2})", R"({"cope": 2.5})", R"({"cope": true})",
+                               R"({"cope": 65})", R"({"cope": 1e300})"})
+    try {
+      table_of(settings, 4096);
+      ADD_FAILURE() << settings;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kUsage);
+      EXPECT_THAT(error.what(), testing::HasSubstr("cope")) << settings;
+    }
+}
+
 TEST(Rope, FillsWithTheAttentionFactor) {
   const RopeTable table = table_of(R"({"type": "yarn", "factor": 8})", 4096);
   const Filled<double> filled(table, {0, 3});
