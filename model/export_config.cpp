@@ -19,6 +19,7 @@ bool known_elsewhere(const RopeConfig& rope, const Family& family) {
     case RopeType::kNone:
     case RopeType::kNtk:
     case RopeType::kNtkByParts:
+    case RopeType::kDistributional:
       return false;
     case RopeType::kYarn:
       return !rope.wavelength_blend && name != "llama" && name != "mistral" && name != "qwen2" && name != "qwen3";

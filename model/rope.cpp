@@ -72,6 +72,45 @@ void longrope(const RopeConfig& config, int64_t length, std::vector<double>& the
   for (size_t i = 0; i < theta.size(); ++i) theta[i] /= divisor[i];
 }
 
+// Shares of the bins of a turn that positions [0, length) fall into.
+std::vector<double> angle_shares(double frequency, int64_t length) {
+  constexpr size_t kBins = 360;
+  std::vector<int64_t> counts(kBins);
+  const double turns_a_token = frequency / kTurn;
+  for (int64_t position = 0; position < length; ++position) {
+    const double turns = static_cast<double>(position) * turns_a_token;
+    ++counts[std::min(kBins - 1, static_cast<size_t>((turns - std::floor(turns)) * kBins))];
+  }
+  std::vector<double> shares;
+  for (const int64_t count : counts) shares.push_back(static_cast<double>(count) / static_cast<double>(length));
+  return shares;
+}
+
+double disturbance(const std::vector<double>& shares, const std::vector<double>& trained) {
+  constexpr double kEpsilon = 1e-8;
+  double sum = 0;
+  for (size_t bin = 0; bin < shares.size(); ++bin)
+    sum += shares[bin] * std::log((shares[bin] + kEpsilon) / (trained[bin] + kEpsilon));
+  return sum;
+}
+
+void distributional(const RopeConfig& config, std::vector<double>& theta) {
+  // Every position is looked at: two seconds for a pair at this length.
+  constexpr double kMostPositions = 1 << 28;
+  const double reach = config.factor * original(config);
+  if (!(reach <= kMostPositions))
+    fail(ExitCode::kUsage,
+         "rope type distributional looks at every one of {:.6g} positions, in rope, give a factor of at most {:.6g}",
+         reach, kMostPositions / original(config));
+  const auto length = static_cast<int64_t>(std::llround(reach));
+  for (double& frequency : theta) {
+    const std::vector<double> trained = angle_shares(frequency, config.original_max_position_embeddings);
+    const double as_it_is = disturbance(angle_shares(frequency, length), trained);
+    const double interpolated = disturbance(angle_shares(frequency / config.factor, length), trained);
+    if (as_it_is > interpolated + config.disturbance_threshold) frequency /= config.factor;
+  }
+}
+
 double temperature(double factor, double scale) { return factor <= 1 ? 1 : 0.1 * scale * std::log(factor) + 1; }
 
 double attention_factor(const RopeConfig& config) {
@@ -155,6 +194,10 @@ YarnRamp yarn_ramp(const RopeConfig& config, int64_t width) {
   return ramp;
 }
 
+double disturbance(double frequency, int64_t length, double trained_frequency, int64_t trained) {
+  return disturbance(angle_shares(frequency, length), angle_shares(trained_frequency, trained));
+}
+
 RopeTable make_rope_table(const RopeConfig& config, int64_t head_dim, int64_t length) {
   const int64_t width = rotary_width(config, head_dim);
   if (width < 0 || width % 2 != 0)
@@ -199,6 +242,9 @@ RopeTable make_rope_table(const RopeConfig& config, int64_t head_dim, int64_t le
       break;
     case RopeType::kLongRope:
       longrope(config, sequence, theta);
+      break;
+    case RopeType::kDistributional:
+      distributional(config, theta);
       break;
     case RopeType::kProportional: {
       const auto turning = static_cast<size_t>(config.partial_rotary_factor * static_cast<double>(head_dim) / 2);

@@ -28,6 +28,11 @@ int64_t rotary_pairs(const RopeConfig& config, int64_t head_dim);
 // of another length, more faded pairs than there are.
 RopeTable make_rope_table(const RopeConfig& config, int64_t head_dim, int64_t length);
 
+// How much a pair's angles within `length` tokens at `frequency` differ from those within `trained` tokens at
+// `trained_frequency` (2410.01490, section 3): both as shares of 360 equal bins of a turn, and of them
+// Σ F·ln((F + ε)/(F_trained + ε)) with ε = 1e-8, which the paper leaves open. O(length + trained).
+double disturbance(double frequency, int64_t length, double trained_frequency, int64_t trained);
+
 // Real-valued ends of YaRN's ramp as pair indices, rounded when `truncate`, clamped as every implementation does.
 struct YarnRamp {
   double low, high;

@@ -8,7 +8,7 @@
 namespace carillon {
 namespace {
 
-constexpr std::array<std::pair<const char*, RopeType>, 10> kTypes = {{{"none", RopeType::kNone},
+constexpr std::array<std::pair<const char*, RopeType>, 11> kTypes = {{{"none", RopeType::kNone},
                                                                       {"default", RopeType::kDefault},
                                                                       {"linear", RopeType::kLinear},
                                                                       {"ntk", RopeType::kNtk},
@@ -17,7 +17,8 @@ constexpr std::array<std::pair<const char*, RopeType>, 10> kTypes = {{{"none", R
                                                                       {"yarn", RopeType::kYarn},
                                                                       {"llama3", RopeType::kLlama3},
                                                                       {"longrope", RopeType::kLongRope},
-                                                                      {"proportional", RopeType::kProportional}}};
+                                                                      {"proportional", RopeType::kProportional},
+                                                                      {"distributional", RopeType::kDistributional}}};
 
 // Settings in one spelling; null values stay, they mean "the method's own".
 Json canonical(const Json& settings) {
@@ -154,7 +155,7 @@ RopeConfig parse_rope_config(const Json& given, int64_t max_position_embeddings,
   if (found == kTypes.end()) {
     fail(code,
          "unknown rope type '{}', in {}, take none, default, linear, ntk, dynamic, ntk_by_parts, yarn, "
-         "resonance_yarn, llama3, longrope or proportional",
+         "resonance_yarn, llama3, longrope, proportional or distributional",
          type, where);
   }
   config.type = found->second;
@@ -191,6 +192,7 @@ RopeConfig parse_rope_config(const Json& given, int64_t max_position_embeddings,
       read.wrong("yarn_blend", "frequency or wavelength");
     config.wavelength_blend = settings["yarn_blend"] == "wavelength";
   }
+  config.disturbance_threshold = read.number("disturbance_threshold", 0);
   read_type(config, read);
   if (code == ExitCode::kUsage && read.has("factor") && config.factor < 1)
     read.wrong("factor", "1 or above: it is how much further");

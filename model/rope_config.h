@@ -25,6 +25,7 @@ enum class RopeType {
   kLlama3,        // Llama 3.1's blend by wavelength
   kLongRope,      // Ding et al., 2024: a divisor per pair, one list for short and one for long sequences
   kProportional,  // p-RoPE, Barbero et al., 2024: the slowest pairs do not turn at all
+  kDistributional,  // 2410.01490: each pair as it is or interpolated whole, whichever disturbs its angles less
 };
 
 struct RopeConfig {
@@ -43,6 +44,7 @@ struct RopeConfig {
   double mscale = 0, mscale_all_dim = 0;         // yarn, DeepSeek's form of the temperature
   double low_freq_factor = 0, high_freq_factor = 0;  // llama3
   std::vector<double> short_factor, long_factor;     // longrope, one entry a pair
+  double disturbance_threshold = 0;  // distributional: how much more it must disturb a pair to be left as it is
   double partial_rotary_factor = 1;
   std::optional<double> alpha;  // dynamic, Hunyuan: base · alpha^(d/(d-2)), whatever the length
   // Queries are multiplied by 1 + beta · ln(1 + floor(position / original_max_position_embeddings)) after the

@@ -180,7 +180,7 @@ void declare_rope(Schema& schema, RopeSection& rope) {
   const char* const own = "the model's";
   keys.word("type",
             {"none", "default", "linear", "ntk", "dynamic", "ntk_by_parts", "yarn", "llama3", "longrope",
-             "proportional", "resonance_yarn"},
+             "proportional", "distributional", "resonance_yarn"},
             "How frequencies are scaled beyond the trained length; resonance_yarn is yarn with resonance: true.")
       .default_is(own)
       .aliases({"rope_type", "rope_scaling_type", "rope_scaling"});
@@ -224,6 +224,11 @@ void declare_rope(Schema& schema, RopeSection& rope) {
   keys.word("yarn_blend", {"frequency", "wavelength"}, "yarn: what the ramp mixes.").default_is("frequency");
   keys.number("mscale", "yarn, DeepSeek's temperature.").default_is(own);
   keys.number("mscale_all_dim", "The same.").default_is(own);
+  keys.number(
+          "disturbance_threshold",
+          "distributional (2410.01490): a pair is interpolated whose angles it disturbs less by more than this than "
+          "leaving it would. `carillon rope` prints both.")
+      .default_is("0");
   keys.number("partial_rotary_factor", "The share of a head that turns.").above(0).at_most(1).default_is("1");
   keys.number("alpha", "dynamic, Hunyuan: base · alpha^(d/(d-2)), whatever the length.").above(0).default_is(own);
   keys.number("llama_4_scaling_beta",

@@ -52,6 +52,18 @@ def frequencies(rope, head_dim, max_position, length):
     elif kind == "proportional":
         turning = int(rope["partial_rotary_factor"] * head_dim / 2)
         theta = np.where(np.arange(head_dim // 2) < turning, theta / factor, 0)
+    elif kind == "distributional":
+        def shares(frequency, positions):
+            turns = np.modf(np.arange(positions) * frequency / (2 * math.pi))[0]
+            return np.bincount(np.minimum(359, (turns * 360).astype(int)), minlength=360) / positions
+        def disturbance(frequency, trained):
+            used = shares(frequency, round(factor * original))
+            return (used * np.log((used + 1e-8) / (trained + 1e-8))).sum()
+        for i, frequency in enumerate(theta.copy()):
+            trained = shares(frequency, original)
+            margin = rope.get("disturbance_threshold", 0)
+            if disturbance(frequency, trained) > disturbance(frequency / factor, trained) + margin:
+                theta[i] = frequency / factor
     if rope.get("cope"):
         theta = theta.copy()
         theta[-rope["cope"]:] *= 0.5 * (1 + np.cos(np.linspace(0, math.pi, rope["cope"])))

@@ -18,6 +18,7 @@ ROPES = {
     "ntk": ["rope.type=ntk", "rope.factor=4"], "yarn": ["rope.type=yarn", "rope.factor=4"],
     "ntk_by_parts": ["rope.type=ntk_by_parts", "rope.factor=4"], "resonance": ["rope.resonance=true"],
     "resonance_yarn": ["rope.type=resonance_yarn", "rope.factor=4"],
+    "distributional": ["rope.type=distributional", "rope.factor=4"],
     "cope": ["rope.cope=3"], "cope_yarn": ["rope.type=resonance_yarn", "rope.factor=4", "rope.cope=2"],
     "cope_proportional": ["rope.type=proportional", "rope.partial_rotary_factor=0.75", "rope.cope=3"],
     "cope_ntk": ["rope.type=ntk", "rope.factor=4", "rope.cope=2"],

@@ -39,6 +39,7 @@ ROPES = {
     "yarn_attention": {"rope_type": "yarn", "factor": 4.0, "attention_factor": 1.3},
     "llama3": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
     "proportional": {"rope_type": "proportional", "partial_rotary_factor": 0.5},
+    "distributional": {"rope_type": "distributional", "factor": 4.0},
     "none": {"rope_type": "none"}, "cope": {"cope": 3}, "cope_yarn": {"rope_type": "yarn", "factor": 4.0, "cope": 2},
     "one_longrope": {"rope_type": "longrope", "factor": 4.0, "short_factor": cases.FACTORS, "long_factor": cases.FACTORS},
 }

@@ -266,6 +266,54 @@ TEST(Resonance, JointPeriod) {
   EXPECT_NEAR(log10, std::log10(7.057974e51), 1e-6);
 }
 
+// 2410.01490, section 3. The two pairs of its figure 3, by figures computed apart in double precision (numpy, ε =
+// 1e-8); then every choice once more from the definition.
+TEST(Distributional, InterpolatesWhatThatDisturbsLess) {
+  const double second = std::pow(1e4, -12.0 / 128), far = std::pow(1e4, -44.0 / 128);
+  EXPECT_NEAR(disturbance(second, 8192, second, 4096), 0.242829271318052, 1e-12);
+  EXPECT_NEAR(disturbance(second / 2, 8192, second, 4096), 0.004150812619698526, 1e-12);
+  EXPECT_NEAR(disturbance(far, 8192, far, 4096), 0.4571936824731929, 1e-12);
+  EXPECT_NEAR(disturbance(far / 2, 8192, far, 4096), 5.979411065155896, 1e-12);
+
+  const auto shares = [](double frequency, int64_t length) {
+    std::vector<double> result(360);
+    for (int64_t m = 0; m < length; ++m) {
+      const double angle = std::fmod(static_cast<double>(m) * frequency, 2 * std::numbers::pi);
+      result[std::min<size_t>(359, static_cast<size_t>(angle / (2 * std::numbers::pi) * 360))] +=
+          1.0 / static_cast<double>(length);
+    }
+    return result;
+  };
+  const auto distance = [&](double used, double trained) {
+    const std::vector<double> a = shares(used, 4 * 512), b = shares(trained, 512);
+    double sum = 0;
+    for (size_t k = 0; k < a.size(); ++k) sum += a[k] * std::log((a[k] + 1e-8) / (b[k] + 1e-8));
+    return sum;
+  };
+  for (const double threshold : {0.0, 0.5}) {
+    const RopeTable table = table_of(
+        fmt::format(R"({{"type": "distributional", "factor": 4, "disturbance_threshold": {}}})", threshold).c_str(),
+        512, 64);
+    int interpolated = 0;
+    for (size_t i = 0; i < 32; ++i) {
+      const double theta = std::pow(1e4, -static_cast<double>(i) / 32);
+      const bool expected = distance(theta, theta) > distance(theta / 4, theta) + threshold;
+      EXPECT_NEAR(table.inverse_frequency[i] / (expected ? theta / 4 : theta), 1, 1e-14) << i;
+      interpolated += expected;
+    }
+    EXPECT_GT(interpolated, 5);
+    EXPECT_LT(interpolated, 30);
+  }
+  const RopeTable llama2 = table_of(R"({"type": "distributional", "factor": 2})", 4096);
+  int interpolated = 0;
+  for (size_t i = 0; i < 64; ++i)
+    interpolated += llama2.inverse_frequency[i] < 0.75 * std::pow(1e4, -static_cast<double>(i) / 64);
+  EXPECT_EQ(interpolated, 46);
+  EXPECT_EQ(llama2.attention_factor, 1);
+  EXPECT_THROW(table_of(R"({"type": "distributional"})", 4096), Error);
+  EXPECT_THROW(table_of(R"({"type": "distributional", "factor": 1e9})", 4096), Error);
+}
+
 // CoPE by the formula of its paper and public code: the last N of the type's own frequencies times (1 + cos φ)/2, φ in
 // N equal steps from 0 to π; what is before them, and the attention factor, as without.
 TEST(Cope, FadesTheSlowestPairsAfterAnyType) {
