@@ -91,7 +91,7 @@ std::unique_ptr<Transformer> Network::allocate_transformer(Arena& arena, Arena& 
   options.recompute = options_.recompute;
   options.training = options_.training;
   options.batch = options_.batch;
-  options.positions = layout_.padded();
+  options.positions = std::max(layout_.padded(), options_.positions);
   options.mlp_tile = options_.mlp_tile;
   options.loss_chunk_rows = options_.loss_chunk_rows;
   options.tensor_chunks = options_.tensor_chunks;

@@ -16,6 +16,7 @@ struct NetworkOptions {
   DType compute = DType::kBFloat16;
   int64_t batch = 1;            // sequences at a time
   int64_t sequence_length = 0;  // T, before padding
+  int64_t positions = 0;        // rows of the rotation table, where positions go further than the sequence
   LayoutKind layout = LayoutKind::kZigzag;
   bool training = true;
   // As in TransformerOptions; 0: chosen by the transformer.

@@ -98,7 +98,7 @@ MicroBatch BatchLoader::get(int64_t taken, int64_t micro) {
   for (int64_t row = 0; row < batch; ++row) {
     const int64_t index = taken + (micro * batch + row) * options_.dp_size + options_.dp_rank;
     batch_.sequence[static_cast<size_t>(row)] = index;
-    fill(row, segments_at(index));
+    fill(row, index, segments_at(index));
   }
   return batch_.view();
 }
@@ -107,10 +107,10 @@ std::vector<int64_t> BatchLoader::take_source_targets() {
   return std::exchange(source_targets_, std::vector<int64_t>(sources_.size()));
 }
 
-void BatchLoader::fill(int64_t row, std::span<const Segment> segments) {
+void BatchLoader::fill(int64_t row, int64_t index, std::span<const Segment> segments) {
   const int64_t length = options_.sequence_length;
   const size_t base = static_cast<size_t>(row * length);
-  int64_t at = 0;
+  int64_t at = 0, document = 0;
   for (const Segment& segment : segments) {
     const auto behind =
         std::upper_bound(sources_.begin(), sources_.end(), segment.begin,
@@ -122,10 +122,13 @@ void BatchLoader::fill(int64_t row, std::span<const Segment> segments) {
     const std::span<const double> weights = store.weights();
     store.verify(first, segment.length);
     const int64_t begin = at;
+    const auto count = static_cast<size_t>(segment.length);
+    draw_positions(std::span(batch_.position).subspan(base + static_cast<size_t>(at), count),
+                   weights.empty() ? weights : weights.subspan(static_cast<size_t>(first), count), options_.positions,
+                   {options_.seed, index, document++});
     for (int64_t i = 0; i < segment.length; ++i, ++at) {
       const size_t here = base + static_cast<size_t>(at), from = static_cast<size_t>(first + i);
       batch_.tokens[here] = tokens[from];
-      batch_.position[here] = i;
       batch_.first[here] = begin;
       const bool last = i + 1 == segment.length;
       batch_.target_weight[here] = last ? 0 : weights.empty() ? 1 : weights[from + 1];

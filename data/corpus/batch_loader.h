@@ -18,6 +18,7 @@
 #include "data/corpus/corpus.h"
 #include "data/corpus/mixture.h"
 #include "data/corpus/packing.h"
+#include "data/corpus/positions.h"
 #include "data/corpus/token_store.h"
 #include "parallel/context/micro_batch.h"
 
@@ -28,6 +29,7 @@ struct BatchLoaderOptions {
   int64_t micro_batch = 1;
   int64_t accumulation = 1;
   PackingMode packing = PackingMode::kWhole;
+  PositionSettings positions;
   bool shuffle = true;
   uint64_t seed = 0;
   int dp_rank = 0;
@@ -74,7 +76,7 @@ class BatchLoader {
   BatchLoader(const std::vector<Named>& sources, bool by_weight, const BatchLoaderOptions& options);
   const std::vector<uint32_t>& order_of(Stream& stream, int64_t epoch) const;
   std::span<const Segment> segments_at(int64_t index);  // of an endless row of sequences
-  void fill(int64_t row, std::span<const Segment> segments);
+  void fill(int64_t row, int64_t index, std::span<const Segment> segments);
 
   BatchLoaderOptions options_;
   std::vector<Source> sources_;

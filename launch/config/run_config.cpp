@@ -130,6 +130,29 @@ void declare_data(Schema& schema, DataSection& data) {
           "nothing padded.")
       .aliases({"sample_packing", "pack", "pack_sequences"});
   schema
+      .choice("data.positions", data.positions,
+              {{"consecutive", PositionKind::kConsecutive},
+               {"pose", PositionKind::kPose},
+               {"skipalign", PositionKind::kSkipAlign}},
+              "Positions with skips show a model the distances of long documents on short ones, at the cost of short "
+              "ones. pose (2309.10400): the second part of each document is moved by a random number. skipalign "
+              "(2405.03939): what follows a change between trained and untrained tokens is.")
+      .aliases({"position_skipping", "pose", "skip_positions"});
+  schema
+      .integer("data.positions_length", data.positions_length,
+               "pose and skipalign: positions are below this. The table of the rotation is as long.")
+      .at_least(2)
+      .at_most(kMostTokens)
+      .default_is("rope.factor times the original length")
+      .aliases({"target_length", "target_context", "skip_target"});
+  schema
+      .number("data.skip_probability", data.skip_probability,
+              "skipalign: how likely a change between trained and untrained tokens is followed by a skip.")
+      .above(0)
+      .at_most(1)
+      .default_is("0.5")
+      .aliases({"skip_prob"});
+  schema
       .boolean("data.shuffle", data.shuffle,
                "A new order of the packed sequences each epoch, the same on every layout. false: file order, wrapping "
                "at the end.")
@@ -360,6 +383,15 @@ void check_run(const Schema& schema, const RunConfig& config) {
          "again when used up have no epoch in common",
          schema.where("train.epochs"), schema.where("data.train"));
   need("data.sequence_length", "data: {sequence_length: 4k}");
+  const PositionKind positions = config.data.positions;
+  if (config.data.positions_length && positions == PositionKind::kConsecutive)
+    fail(ExitCode::kUsage,
+         "data.positions_length is where skipped positions end, and data.positions is consecutive, {}, take "
+         "data.positions pose or skipalign, or leave it out",
+         schema.where("data.positions_length"));
+  if (config.data.skip_probability && positions != PositionKind::kSkipAlign)
+    fail(ExitCode::kUsage, "data.skip_probability is of data.positions skipalign, {}, take that or leave it out",
+         schema.where("data.skip_probability"));
   exclude("train.max_steps", "train.epochs", "keep one of them");
   if (!config.train.max_steps && !config.train.epochs) {
     fail(ExitCode::kUsage, "train.max_steps is missing, {}, add it, or train.epochs", schema.source());

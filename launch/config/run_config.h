@@ -12,6 +12,7 @@
 
 #include "data/chat/train_on.h"
 #include "data/corpus/packing.h"
+#include "data/corpus/positions.h"
 #include "launch/config/schema.h"
 #include "model/activations.h"
 #include "model/adapter_config.h"
@@ -54,6 +55,9 @@ struct DataSection {
   TrainOn train_on = TrainOn::kAssistant;
   int64_t sequence_length = 0;
   PackingMode packing = PackingMode::kWhole;
+  PositionKind positions = PositionKind::kConsecutive;
+  std::optional<int64_t> positions_length;  // empty: what the rotation reaches
+  std::optional<double> skip_probability;   // empty: PositionSettings'
   bool shuffle = true;
 
   // Whether sequences are drawn by weight; whether records count by source.

@@ -227,6 +227,7 @@ std::vector<Limit> limits_of_run(const ModelConfig& model, const PlannedRun& run
   ring_limit(limits, run, time);
 
   const int64_t tensor = run.grid.tensor, length = run.network.sequence_length;
+  const int64_t positions = std::max(length, run.network.positions);
   if (model.vocab_size % tensor != 0 || model.intermediate_size % tensor != 0) {
     const auto multiple = [tensor](int64_t n) { return (n + tensor - 1) / tensor * tensor; };
     std::string what;
@@ -267,15 +268,17 @@ std::vector<Limit> limits_of_run(const ModelConfig& model, const PlannedRun& run
                      model.rope.factor * static_cast<double>(model.rope.original_max_position_embeddings > 0
                                                                  ? model.rope.original_max_position_embeddings
                                                                  : model.max_position_embeddings));
-  if (static_cast<double>(length) > reach && reach > 0)
+  if (static_cast<double>(positions) > reach && reach > 0)
     limits.push_back(
         {"rope", false,
-         fmt::format("sequences of {} tokens reach beyond the {:.0f} the rotation is made for, in rope, "
-                     "take a factor of at least {:.3g}",
-                     length, reach,
-                     static_cast<double>(length) / static_cast<double>(model.rope.original_max_position_embeddings > 0
-                                                                           ? model.rope.original_max_position_embeddings
-                                                                           : model.max_position_embeddings))});
+         fmt::format(
+             "{} reach beyond the {:.0f} the rotation is made for, in rope, take a factor of at least {:.3g}",
+             positions > length ? fmt::format("positions up to {}", positions)
+                                : fmt::format("sequences of {} tokens", length),
+             reach,
+             static_cast<double>(positions) / static_cast<double>(model.rope.original_max_position_embeddings > 0
+                                                                      ? model.rope.original_max_position_embeddings
+                                                                      : model.max_position_embeddings))});
   return limits;
 }
 

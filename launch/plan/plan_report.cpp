@@ -193,7 +193,7 @@ Plan make_plan(const PlanConfig& config, const Notice& notice) {
   std::optional<GridShape> grid;
   plan.limits = limits_of_layout(config.run, plan.model, plan.machine.ranks(), grid);
   if (plan.limits.empty()) {
-    plan.run = planned_run(config.run, *grid, plan.machine.ranks_per_node);
+    plan.run = planned_run(config.run, plan.model, *grid, plan.machine.ranks_per_node);
     plan.groups = memory.groups(*plan.run);
     if (plan.machine.profile.memory_bytes > 0)
       plan.longest = memory.longest_sequence(*plan.run, plan.machine.usable_bytes(), plan.machine.usable_host_bytes());
@@ -209,10 +209,10 @@ Plan make_plan(const PlanConfig& config, const Notice& notice) {
   }
 
   // Without a grid of its own the run keeps what it says of data ranks, or has one.
-  const PlannedRun base = plan.run
-                              ? *plan.run
-                              : planned_run(config.run, {static_cast<int>(config.run.parallel.data.value_or(1)), 1, 1},
-                                            plan.machine.ranks_per_node);
+  const PlannedRun base =
+      plan.run ? *plan.run
+               : planned_run(config.run, plan.model, {static_cast<int>(config.run.parallel.data.value_or(1)), 1, 1},
+                             plan.machine.ranks_per_node);
   plan.search = search_layouts(plan.model, base, base.sequences(), plan.machine, memory);
   return plan;
 }

@@ -34,9 +34,9 @@ class PlannedCommunicator : public Communicator {
 
 }  // namespace
 
-PlannedRun planned_run(const RunConfig& config, GridShape grid, int64_t ranks_per_node) {
+PlannedRun planned_run(const RunConfig& config, const ModelRope& rope, GridShape grid, int64_t ranks_per_node) {
   const RingChoice ring = config.parallel.ring_choice();
-  return {with_ring(grid, ring, ranks_per_node),    network_options_of(config),
+  return {with_ring(grid, ring, ranks_per_node),    network_options_of(config, rope),
           config.train.gradient_accumulation_steps, ring,
           config.runtime.attention == "cudnn",      config.checkpoint.async};
 }

@@ -32,8 +32,8 @@ struct PlannedRun {
   int64_t tokens() const { return sequences() * network.sequence_length; }        // of a step, padding not counted
 };
 
-// On nodes of `ranks_per_node` ranks each. Error 64 as ring_inner.
-PlannedRun planned_run(const RunConfig& config, GridShape grid, int64_t ranks_per_node);
+// On nodes of `ranks_per_node` ranks each. Error 64 as ring_inner and positions_of.
+PlannedRun planned_run(const RunConfig& config, const ModelRope& rope, GridShape grid, int64_t ranks_per_node);
 // The grid with what `ring` comes to there.
 GridShape with_ring(GridShape grid, RingChoice ring, int64_t ranks_per_node);
 

@@ -177,12 +177,13 @@ void Trainer::open_run_folder() {
 std::string Trainer::describe_run() const {
   const GridShape& shape = grid_.shape;
   return fmt::format(
-      "{} parameters{}, {}, {} tokens a sequence; {} ranks (data {}, context {}{}, tensor {}), ZeRO {}, {} on {}; {}; "
-      "{:.1f} MiB a rank: {}{}",
+      "{} parameters{}, {}, {} tokens a sequence{}; {} ranks (data {}, context {}{}, tensor {}), ZeRO {}, {} on {}; "
+      "{}; {:.1f} MiB a rank: {}{}",
       model_.config.parameter_count(),
       model_.config.adapter ? fmt::format(", {} of them in adapters and trained", adapter_parameters(model_.config))
                             : "",
       describe(model_.config.rope) + (model_.config.rope.resonance ? "" : " rope"), config_.data.sequence_length,
+      network().options().positions > 0 ? fmt::format(" at positions below {}", network().options().positions) : "",
       shape.size(), shape.data, shape.context, shape.context == 1 ? "" : " in a " + describe_ring(shape), shape.tensor,
       config_.parallel.zero, name_of(config_.runtime.dtype), describe_device(backend()) + describe_transport(grid_),
       loader().describe(), static_cast<double>(network().bytes()) / (1 << 20), network().memory_summary(),

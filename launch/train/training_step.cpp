@@ -9,12 +9,13 @@
 namespace carillon {
 namespace {
 
-BatchLoaderOptions batches_of(const RunConfig& config, const ProcessGrid& grid) {
+BatchLoaderOptions batches_of(const RunConfig& config, const ModelRope& rope, const ProcessGrid& grid) {
   BatchLoaderOptions batches;
   batches.sequence_length = config.data.sequence_length;
   batches.micro_batch = config.train.micro_batch_size;
   batches.accumulation = config.train.gradient_accumulation_steps;
   batches.packing = config.data.packing;
+  batches.positions = positions_of(config, rope);
   batches.shuffle = config.data.shuffle;
   batches.seed = static_cast<uint64_t>(config.train.seed);
   batches.dp_rank = grid.dp_rank;
@@ -33,11 +34,32 @@ Backend& checked(Backend& backend, const RunConfig& config) {
 
 }  // namespace
 
-NetworkOptions network_options_of(const RunConfig& config) {
+PositionSettings positions_of(const RunConfig& config, const ModelRope& rope) {
+  PositionSettings positions;
+  positions.kind = config.data.positions;
+  if (positions.kind == PositionKind::kConsecutive) return positions;
+  positions.skip_probability = config.data.skip_probability.value_or(positions.skip_probability);
+  const char* const name = positions.kind == PositionKind::kPose ? "pose" : "skipalign";
+  const double reach = rope.rope.factor * static_cast<double>(rope.rope.original_max_position_embeddings);
+  if (!config.data.positions_length && !(reach < 0x1p32))
+    fail(ExitCode::kUsage, "the rotation reaches {:.6g} tokens, in rope.factor, give data.positions_length", reach);
+  positions.length = config.data.positions_length.value_or(static_cast<int64_t>(reach));
+  if (positions.length <= config.data.sequence_length)
+    fail(ExitCode::kUsage,
+         "data.positions {} spreads sequences of {} tokens over {} positions ({}), which leaves nothing to skip, in "
+         "the configuration, raise {} above data.sequence_length",
+         name, config.data.sequence_length, positions.length,
+         config.data.positions_length ? "data.positions_length" : "rope.factor times the original length",
+         config.data.positions_length ? "it" : "rope.factor or data.positions_length");
+  return positions;
+}
+
+NetworkOptions network_options_of(const RunConfig& config, const ModelRope& rope) {
   NetworkOptions options;
   options.compute = config.runtime.dtype;
   options.batch = config.train.micro_batch_size;
   options.sequence_length = config.data.sequence_length;
+  options.positions = positions_of(config, rope).length;
   options.layout = config.parallel.layout;
   options.recompute = config.train.recompute;
   options.mlp_tile = config.train.mlp_tile.value_or(0);
@@ -73,6 +95,13 @@ Corpus open_training_data(Communicator& world, const RunConfig& config, const Mo
     if (tokens.targets() == 0)
       warn(fmt::format("nothing of {} is trained: every token of its rows is masked or the first of its row", name));
   }
+  if (config.data.positions == PositionKind::kSkipAlign &&
+      std::all_of(corpus.sources.begin(), corpus.sources.end(),
+                  [](const CorpusSource& source) { return source.tokens.weights().empty(); }))
+    fail(ExitCode::kUsage,
+         "data.positions skipalign puts its skips where trained and untrained tokens meet, and every token of "
+         "data.train is trained, in data.train, give loss_mask, conversations or prompts with completions, or take "
+         "data.positions pose");
   if (corpus.has_conversations()) corpus.template_hash = fmt::format("{:016x}", chat->hash());
   return corpus;
 }
@@ -82,10 +111,11 @@ TrainingStep::TrainingStep(Backend& backend, ProcessGrid& grid, const ModelConfi
     : backend_(checked(backend, config)),
       grid_(grid),
       config_(config),
-      loader_(corpus, batches_of(config, grid)),
-      network_(backend, grid, model, network_options_of(config)),
+      loader_(corpus, batches_of(config, model, grid)),
+      network_(backend, grid, model, network_options_of(config, model)),
       sharded_(network_.layout(), grid.cp_rank, config.train.micro_batch_size) {
-  network_.transformer().set_rotation(model, config.data.sequence_length);
+  // Of skipped positions dynamic and longrope go by where they end.
+  network_.transformer().set_rotation(model, std::max(config.data.sequence_length, network_.options().positions));
 }
 
 void TrainingStep::start_fresh(OpenedModel& model, const Notice& notice) {

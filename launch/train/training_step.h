@@ -18,8 +18,11 @@ namespace carillon {
 Corpus open_training_data(Communicator& world, const RunConfig& config, const ModelConfig& model,
                           const Tokenizer* tokenizer, const Notice& say, const Notice& warn);
 
-// What the run's network is built from: `train` makes it, `plan` measures it.
-NetworkOptions network_options_of(const RunConfig& config);
+// What data.positions comes to with the model's rotation. Error 64 where it leaves nothing to skip.
+PositionSettings positions_of(const RunConfig& config, const ModelRope& rope);
+
+// What the run's network is built from: `train` makes it, `plan` measures it. Error 64 as positions_of.
+NetworkOptions network_options_of(const RunConfig& config, const ModelRope& rope);
 
 class TrainingStep {
  public:

@@ -52,6 +52,29 @@ TEST(BatchLoader, SaysWhatTheNetworkIsToldOfPackedDocuments) {
   EXPECT_EQ(weights, (std::vector<double>{1, 1, 0, 0, 0.5, 1, 0, 0, 0}));
 }
 
+// Each document of a sequence gets positions of its own; whom a row sees stays a matter of the index in the sequence.
+TEST(BatchLoader, PositionsMaySkip) {
+  const TemporaryFolder folder;
+  const TokenStore store = store_of(folder, R"({"tokens":[1,2,3,4,5,6],"loss_mask":[0,0,0,1,1,1]}
+{"tokens":[10,11,12,13,14],"loss_mask":[0,0,1,1,0]}
+)");
+  for (const PositionKind kind : {PositionKind::kPose, PositionKind::kSkipAlign}) {
+    const PositionSettings settings{kind, 5000, 1};
+    BatchLoader loader(store, {.sequence_length = 12, .positions = settings, .shuffle = false, .seed = 3});
+    std::vector<int64_t> before;
+    for (const int64_t taken : {0, 1, 7}) {
+      const auto views = loader.get(taken, 0);
+      std::vector<int64_t> expected(12);
+      draw_positions(std::span(expected).first(6), std::vector<double>{0, 0, 0, 1, 1, 1}, settings, {3, taken, 0});
+      draw_positions(std::span(expected).subspan(6, 5), std::vector<double>{0, 0, 1, 1, 0}, settings, {3, taken, 1});
+      EXPECT_EQ(row(views.position, 0), expected);
+      EXPECT_NE(expected, before) << "the same sequence, taken again, skips otherwise";
+      EXPECT_EQ(row(views.first, 0), (std::vector<int64_t>{0, 0, 0, 0, 0, 0, 6, 6, 6, 6, 6, 12}));
+      before = expected;
+    }
+  }
+}
+
 std::string numbered(int documents) {
   std::string lines;
   for (int i = 0; i < documents; ++i) lines += "{\"tokens\":[" + std::to_string(i) + "]}\n";

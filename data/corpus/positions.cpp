@@ -1,0 +1,65 @@
+#include "data/corpus/positions.h"
+
+#include <numeric>
+
+#include "runtime/check.h"
+#include "runtime/rng.h"
+
+namespace carillon {
+namespace {
+
+// The numbers of one document, one after another: its sequence and its place name a row of them. A document of at most
+// 2^32 tokens takes two for each at most.
+class Numbers {
+ public:
+  explicit Numbers(const PositionDraw& draw)
+      : seed_(draw.seed),
+        stream_(stream_of("data.positions") + static_cast<uint64_t>(draw.sequence)),
+        next_(static_cast<uint64_t>(draw.document) << 34) {}
+  // Uniform in [0, last].
+  int64_t up_to(int64_t last) {
+    return static_cast<int64_t>(random_below(static_cast<uint64_t>(last) + 1, seed_, stream_, next_++));
+  }
+  bool with_probability(double probability) { return random_uniform(seed_, stream_, next_++) < probability; }
+
+ private:
+  uint64_t seed_, stream_, next_;
+};
+
+// Whether token i ≥ 2 begins a block: it is trained and the one before is not, or the other way round.
+bool begins_block(std::span<const double> weights, size_t i) { return (weights[i] != 0) != (weights[i - 1] != 0); }
+
+}  // namespace
+
+void skip_behind(std::span<int64_t> position, int64_t chunk, int64_t skip) {
+  std::iota(position.begin(), position.end(), 0);
+  for (size_t i = static_cast<size_t>(chunk); i < position.size(); ++i) position[i] += skip;
+}
+
+void draw_positions(std::span<int64_t> position, std::span<const double> weights, const PositionSettings& settings,
+                    const PositionDraw& draw) {
+  const auto tokens = static_cast<int64_t>(position.size());
+  std::iota(position.begin(), position.end(), 0);
+  if (settings.kind == PositionKind::kConsecutive || tokens < 2) return;
+  CHECK(settings.length >= tokens, "positions reach as far as a document is long", settings.length, tokens);
+  Numbers numbers(draw);
+  int64_t room = settings.length - tokens;
+  if (settings.kind == PositionKind::kPose) {
+    const int64_t chunk = 1 + numbers.up_to((tokens + 1) / 2 - 1);
+    skip_behind(position, chunk, numbers.up_to(room));
+    return;
+  }
+  if (weights.empty()) return;
+  int64_t moved = 0;
+  for (size_t i = 1; i < position.size(); ++i) {
+    // The first token is never a target: the second belongs to its block whatever it is.
+    if (i > 1 && begins_block(weights, i) && numbers.with_probability(settings.skip_probability)) {
+      const int64_t skip = numbers.up_to(room);
+      moved += skip;
+      room -= skip;
+    }
+    position[i] += moved;
+  }
+}
+
+}  // namespace carillon
