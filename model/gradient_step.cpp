@@ -20,7 +20,9 @@ StepSums accumulate_gradients(Network& network, ProcessGrid& grid, int64_t micro
   }
   double numbers[] = {sums.loss, sums.weight};
   grid.dp_cp->all_reduce(Tensor(numbers, DType::kFloat64, {2}), Reduction::kSum);
-  return {numbers[0], numbers[1], grid.dp_cp->sum(sums.targets)};
+  sums.loss = numbers[0], sums.weight = numbers[1];
+  sums.targets = grid.dp_cp->sum(sums.targets);
+  return sums;
 }
 
 }  // namespace carillon

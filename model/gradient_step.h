@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 
 #include "model/network.h"
 
@@ -11,9 +12,11 @@ namespace carillon {
 
 // What one step adds up to over all ranks.
 struct StepSums {
-  double loss = 0;    // Σ weight · loss
+  double loss = 0;    // Σ weight · emphasis · loss
   double weight = 0;  // Σ weight
   int64_t targets = 0;
+  // LongCE only: Σ weight · loss without the emphasis, and Σ weight · emphasis.
+  std::optional<double> cross_entropy, emphasis;
 };
 
 // `batch(micro)` is what this rank computes with in micro-step `micro` (from 0), good until the next. The gradients are

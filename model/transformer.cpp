@@ -51,12 +51,12 @@ std::vector<int> masks_of(const ModelConfig& config) {
   return masks;
 }
 
-// Any double, to memory of the accumulate type.
-void convert_to(std::vector<char>& to, DType type, std::span<const double> from) {
+// Any double, times another where there are any, to memory of the accumulate type.
+void convert_to(std::vector<char>& to, DType type, std::span<const double> from, std::span<const double> times) {
   dispatch_floating(type, [&](auto zero) {
     using A = decltype(zero);
     A* values = reinterpret_cast<A*>(to.data());
-    for (size_t i = 0; i < from.size(); ++i) values[i] = static_cast<A>(from[i]);
+    for (size_t i = 0; i < from.size(); ++i) values[i] = static_cast<A>(times.empty() ? from[i] : from[i] * times[i]);
   });
 }
 
@@ -182,7 +182,8 @@ void Transformer::load(const MicroBatch& batch, int64_t index) {
       staged_first_[mask][static_cast<size_t>(row)] =
           windows_[mask] > 0 ? std::max(first[row], own - windows_[mask] + 1) : first[row];
   }
-  convert_to(staged_weight_, batch_.target_weight.dtype(), batch.target_weight.span<double>());
+  convert_to(staged_weight_, batch_.target_weight.dtype(), batch.target_weight.span<double>(),
+             batch.emphasis ? std::span<const double>(batch.emphasis.span<double>()) : std::span<const double>());
   const int64_t rows = batch_.tokens.count();
   backend_.upload(batch_.tokens, batch.tokens.reshape({rows}));
   backend_.upload(batch_.position, batch.position.reshape({rows}));
@@ -215,7 +216,7 @@ void Transformer::load(const MicroBatch& batch, int64_t index) {
   if (options_.one_token) options_.cache->set_token(index, batch_.first);
 }
 
-void Transformer::forward_layers() {
+void Transformer::forward_layers(bool keep) {
   const int64_t layers = static_cast<int64_t>(activations_.layers.size());
   const Tensor input = layers > 0 ? activations_.layers[0].input : activations_.output;
   RowScatter embedded = scattered(input);
@@ -224,7 +225,7 @@ void Transformer::forward_layers() {
   for (int64_t index = 0; index < layers; ++index) {
     moved();
     attention_forward(index, /*attend=*/true);
-    if (offload_) offload_->save(index);
+    if (offload_ && keep) offload_->save(index);
     attention_output(index);
     if (!mlp_tiled_) mlp_input(index);
     if (offload_) offload_->make_room(index + 1);
@@ -238,7 +239,7 @@ void Transformer::forward_layers() {
 
 void Transformer::forward(const MicroBatch& batch) {
   load(batch);
-  forward_layers();
+  forward_layers(/*keep=*/false);
   loss_->run(losses_, {}, {}, work_.normed, parameters_.head().weight, batch_.target, batch_.target_weight,
              /*accumulate=*/true);
 }
@@ -246,13 +247,13 @@ void Transformer::forward(const MicroBatch& batch) {
 void Transformer::fill_cache(const MicroBatch& prompt) {
   CHECK(options_.cache != nullptr && !options_.one_token, "this transformer was not built for prompts");
   load(prompt);
-  forward_layers();
+  forward_layers(/*keep=*/false);
 }
 
 Tensor Transformer::next_logits(const MicroBatch& token, int64_t index) {
   CHECK(options_.one_token, "this transformer was not built for one token");
   load(token, index);
-  forward_layers();
+  forward_layers(/*keep=*/false);
   const Tensor x = gathered(work_.normed, work_.gathered).all();
   backend_.matmul(logits_, x, parameters_.head().weight, Transpose::kNo, Transpose::kYes);
   if (config_.logit_cap != 0 && !logits_.empty()) backend_.soft_cap(logits_, config_.logit_cap);
@@ -264,7 +265,7 @@ void Transformer::forward_backward(const MicroBatch& batch, bool accumulate,
   CHECK(options_.training, "this transformer was built for evaluation only");
   accumulate_ = accumulate;
   load(batch);
-  forward_layers();
+  forward_layers(/*keep=*/true);
   loss_->run(losses_, work_.branch_gradient, parameters_.head().gradient, work_.normed, parameters_.head().weight,
              batch_.target, batch_.target_weight, accumulate);
   if (config_.logit_multiplier != 1) backend_.scale(work_.branch_gradient, config_.logit_multiplier);

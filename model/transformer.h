@@ -53,9 +53,9 @@ class Transformer {
   // their own that this transformer has no table for.
   void set_rotation(const ModelRope& rope, int64_t length);
 
-  // Forward pass only; then losses(). Collective over cp and tp.
+  // Forward pass only; then losses(). Keeps nothing for a backward pass. Collective over cp and tp.
   void forward(const MicroBatch& batch);
-  // Forward and backward pass of Σ target_weight · loss; gradients are added to the parameters', but without
+  // Forward and backward pass of Σ target_weight · emphasis · loss; gradients are added to the parameters', but without
   // `accumulate` overwrite those of ParameterShard::overwritten, which may then hold anything before. After a layer's
   // gradients are complete `layer_done` (if any) is called with its index, last layer first, and before all of them
   // with the number of layers: the last norm's, and an untied head's.
@@ -74,12 +74,12 @@ class Transformer {
   // Of the last forward(), evaluation only: [N] (A), the target's logit less the row's largest; 0 where the target is
   // the greedy choice, and without target. Collective over tp; its memory is overwritten by the next call.
   Tensor margins();
-  // Σ over local rows of target_weight · loss, in float64.
+  // Σ over local rows of target_weight · emphasis · loss, in float64.
   double weighted_loss() const;
 
  private:
   void load(const MicroBatch& batch, int64_t index = -1);
-  void forward_layers();
+  void forward_layers(bool keep);
   void attention_forward(int64_t layer, bool attend);
   void attention_output(int64_t layer);
   void mlp_input(int64_t layer);

@@ -30,6 +30,7 @@ constexpr std::pair<InjectedFault, std::string_view> kNames[] = {
     {InjectedFault::kAdapterDropoutByRank, "adapter_dropout_by_rank"},
     {InjectedFault::kHistoriesNotCompared, "histories_not_compared"},
     {InjectedFault::kReplicasNotCompared, "replicas_not_compared"},
+    {InjectedFault::kShortLossesNotShared, "short_losses_not_shared"},
 };
 
 int from_environment() {

@@ -32,6 +32,7 @@ enum class InjectedFault : int {
   kAdapterDropoutByRank,         // adapter_dropout_by_rank: every rank drops other elements of an adapter's input
   kHistoriesNotCompared,         // histories_not_compared: nobody asks whether ranks made the same collectives
   kReplicasNotCompared,          // replicas_not_compared: checkpoints are written from ranks that may differ
+  kShortLossesNotShared,         // short_losses_not_shared: LongCE knows the short losses of a rank's own rows only
 };
 
 // Which mistake is on; from CARILLON_TEST_BREAK at first use. Error 64 for a name there is not.

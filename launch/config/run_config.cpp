@@ -263,6 +263,30 @@ void declare_train(Schema& schema, TrainSection& train) {
   schema.integer("train.seed", train.seed, "Of weights and order; the same on every layout.")
       .at_least(0)
       .aliases({"random_seed", "data_seed"});
+  schema
+      .choice("train.loss", train.loss,
+              {{"cross_entropy", TrainingLoss::kCrossEntropy}, {"longce", TrainingLoss::kLongCrossEntropy}},
+              "longce (2410.23771): a token counts by how much more likely the model finds it with all of its document "
+              "before it than with the last train.longce.context tokens only. Costs a forward pass more, and one over "
+              "context + stride tokens for each stride of them.")
+      .aliases({"loss_function", "loss_type", "longce"});
+  schema.section("train.longce", "What train.loss longce compares with, and by how much.");
+  schema
+      .integer("train.longce.context", train.long_loss.context,
+               "Tokens of the short context, at least; those of a document's beginning count 1.")
+      .at_least(1)
+      .at_most(kMostTokens)
+      .aliases({"trunc_len", "short_context"});
+  schema
+      .integer("train.longce.stride", train.long_loss.stride,
+               "So many tokens share a short context: the shorter, the closer to its length and the dearer.")
+      .at_least(1)
+      .at_most(kMostTokens)
+      .aliases({"longce_stride"});
+  schema.number("train.longce.largest_weight", train.long_loss.largest_weight, "No token counts more than this.")
+      .at_least(1)
+      .at_most(1e6)
+      .aliases({"longce_gamma", "max_weight"});
   schema.section("train.spike",
                  "A loss that jumps: more than factor times the median of the last window losses. Off unless factor or "
                  "action is given. Five spikes in a row end the run with 76.");
@@ -412,6 +436,12 @@ void check_run(const Schema& schema, const RunConfig& config) {
           "train.offload none or optimizer",
           schema.where("train.offload"));
   }
+  if (config.train.loss == TrainingLoss::kLongCrossEntropy &&
+      config.train.long_loss.context >= config.data.sequence_length)
+    fail(ExitCode::kUsage,
+         "train.loss longce compares with {} tokens of context, and a sequence has {}, {}, lower train.longce.context "
+         "or raise data.sequence_length",
+         config.train.long_loss.context, config.data.sequence_length, schema.where("train.loss"));
   check_adapter(schema, config.adapter);
   need("output", "output: runs/name");
 }

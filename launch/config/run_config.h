@@ -16,6 +16,7 @@
 #include "launch/config/schema.h"
 #include "model/activations.h"
 #include "model/adapter_config.h"
+#include "model/long_loss_settings.h"
 #include "model/schedule.h"
 #include "parallel/context/ring_topology.h"
 #include "parallel/context/sequence_layout.h"
@@ -88,6 +89,8 @@ struct EarlyStoppingSection {
   double min_delta = 0;             // what counts as a gain is more than this
 };
 
+enum class TrainingLoss { kCrossEntropy, kLongCrossEntropy };
+
 struct TrainSection {
   std::optional<int64_t> max_steps;  // this or epochs
   std::optional<double> epochs;
@@ -101,6 +104,8 @@ struct TrainSection {
   double min_lr_ratio = 0.0;
   double decay_ratio = 0.1;
   AdamWSettings adamw;
+  TrainingLoss loss = TrainingLoss::kCrossEntropy;
+  LongLossSettings long_loss;
   Recompute recompute = Recompute::kSelective;
   std::optional<int64_t> mlp_tile;  // empty: all rows at once
   Offload offload = Offload::kNone;

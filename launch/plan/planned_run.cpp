@@ -36,9 +36,13 @@ class PlannedCommunicator : public Communicator {
 
 PlannedRun planned_run(const RunConfig& config, const ModelRope& rope, GridShape grid, int64_t ranks_per_node) {
   const RingChoice ring = config.parallel.ring_choice();
-  return {with_ring(grid, ring, ranks_per_node),    network_options_of(config, rope),
-          config.train.gradient_accumulation_steps, ring,
-          config.runtime.attention == "cudnn",      config.checkpoint.async};
+  return {with_ring(grid, ring, ranks_per_node),
+          network_options_of(config, rope),
+          config.train.gradient_accumulation_steps,
+          ring,
+          config.runtime.attention == "cudnn",
+          config.checkpoint.async,
+          config.train.loss == TrainingLoss::kLongCrossEntropy ? std::optional(config.train.long_loss) : std::nullopt};
 }
 
 GridShape with_ring(GridShape grid, RingChoice ring, int64_t ranks_per_node) {

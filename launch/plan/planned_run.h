@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "launch/config/run_config.h"
@@ -19,9 +20,10 @@ struct PlannedRun {
   GridShape grid;
   NetworkOptions network;  // batch, length, recompute, ZeRO stage …
   int64_t accumulation = 1;
-  RingChoice ring;                // as asked for; what it comes to is in grid
-  bool fused_attention = false;   // runtime.attention=cudnn, on a device
-  bool background_saves = false;  // checkpoint.async
+  RingChoice ring;                                 // as asked for; what it comes to is in grid
+  bool fused_attention = false;                    // runtime.attention=cudnn, on a device
+  bool background_saves = false;                   // checkpoint.async
+  std::optional<LongLossSettings> long_loss = {};  // train.loss longce
 
   SequenceLayout layout() const { return {network.layout, network.sequence_length, grid.context, grid.tensor}; }
   int64_t rows() const { return network.batch * layout().local(); }  // N, of a rank and micro-step

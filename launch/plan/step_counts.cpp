@@ -6,6 +6,7 @@
 
 #include "launch/plan/ring_plan.h"
 #include "model/gradient_step.h"
+#include "model/long_loss.h"
 #include "parallel/tensor/row_shards.h"
 #include "parallel/transport/device_communicator.h"
 
@@ -199,6 +200,19 @@ HostBatch whole_documents(const SequenceLayout& layout, int cp_rank, int64_t bat
   return local;
 }
 
+// The same before they are sharded.
+HostBatch whole_documents(int64_t length, int64_t batch) {
+  HostBatch whole(batch, length);
+  for (int64_t row = 0; row < batch * length; ++row) {
+    const int64_t index = row % length;
+    const auto at = static_cast<size_t>(row);
+    whole.position[at] = index;
+    whole.first[at] = 0;
+    if (index + 1 < length) whole.target[at] = 0, whole.target_weight[at] = 1;
+  }
+  return whole;
+}
+
 // A rank that counts, and its network.
 class CountedRank {
  public:
@@ -207,13 +221,18 @@ class CountedRank {
         grid_(counted_grid(model, run, rank, backend_, beside_compute, counts_)),
         network_(backend_, grid_, model, run.network),
         documents_(whole_documents(network_.layout(), grid_.cp_rank, run.network.batch)),
-        batch_(documents_.view()) {}
+        batch_(documents_.view()) {
+    if (!run.long_loss) return;
+    long_loss_.emplace(network_, grid_, *run.long_loss);
+    whole_.emplace(whole_documents(run.network.sequence_length, run.network.batch));
+  }
   CountedRank(const CountedRank&) = delete;
 
   void step(int64_t micro_steps) {
     accumulate_gradients(network_, grid_, micro_steps, [&](int64_t) -> const MicroBatch& {
       backend_.begin_micro_step();
-      return batch_;
+      if (long_loss_) weighed_ = long_loss_->weigh(whole_->view(), batch_);
+      return long_loss_ ? weighed_ : batch_;
     });
     backend_.recorder().begin_update();
     network_.optimizer().step(1, 1, 0.9);
@@ -242,7 +261,9 @@ class CountedRank {
   ProcessGrid grid_;
   Network network_;
   HostBatch documents_;
-  MicroBatch batch_;
+  MicroBatch batch_, weighed_;
+  std::optional<LongLoss> long_loss_;
+  std::optional<HostBatch> whole_;  // documents_ before they were sharded
 };
 
 }  // namespace

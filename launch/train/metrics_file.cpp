@@ -20,6 +20,9 @@ std::string number(const std::optional<double>& value) { return value ? number(*
 
 std::string line_of(const StepMetrics& record) {
   std::string further;  // keys of records that have something to say
+  if (record.cross_entropy)
+    further += fmt::format(",\"cross_entropy\":{},\"longce_weight\":{}", number(record.cross_entropy),
+                           number(record.longce_weight));
   if (record.device_memory_bytes) further += fmt::format(",\"device_memory_bytes\":{}", *record.device_memory_bytes);
   if (!record.tokens_by_source.empty()) {
     Json by_source = Json::object();

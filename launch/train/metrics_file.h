@@ -19,6 +19,8 @@ struct StepMetrics {
   int64_t step = 0;                 // completed, from 1
   std::optional<double> loss;       // nothing: no targets, or not finite
   std::optional<double> grad_norm;  // before clipping
+  // With train.loss longce: the mean cross-entropy without its weights, and their mean. No keys otherwise.
+  std::optional<double> cross_entropy, longce_weight;
   double lr = 0;
   int64_t tokens = 0;  // target tokens of the step
   int64_t tokens_total = 0;

@@ -120,6 +120,10 @@ void Trainer::train_step() {
   record.lr = schedule_.factor(state_.step) * config_.train.learning_rate;
   const StepSums sums = training_->accumulate(state_.sequences);
   if (sums.weight > 0) {
+    if (sums.cross_entropy) {
+      record.cross_entropy = *sums.cross_entropy / sums.weight;
+      record.longce_weight = *sums.emphasis / sums.weight;
+    }
     const bool updated = update(sums, record);
     state_.nonfinite_steps = updated || record.spike ? 0 : state_.nonfinite_steps + 1;
     state_.spikes = record.spike ? state_.spikes + 1 : 0;

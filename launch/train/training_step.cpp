@@ -95,6 +95,19 @@ Corpus open_training_data(Communicator& world, const RunConfig& config, const Mo
     if (tokens.targets() == 0)
       warn(fmt::format("nothing of {} is trained: every token of its rows is masked or the first of its row", name));
   }
+  if (config.train.loss == TrainingLoss::kLongCrossEntropy) {
+    const auto longer = [&](const CorpusSource& source) {
+      const auto begin = source.tokens.document_begin();
+      return std::adjacent_find(begin.begin(), begin.end(), [&](int64_t from, int64_t to) {
+               return to - from > config.train.long_loss.context;
+             }) != begin.end();
+    };
+    if (std::none_of(corpus.sources.begin(), corpus.sources.end(), longer))
+      warn(
+          fmt::format("train.loss longce changes nothing: no document of data.train is longer than the {} tokens of "
+                      "train.longce.context",
+                      config.train.long_loss.context));
+  }
   if (config.data.positions == PositionKind::kSkipAlign &&
       std::all_of(corpus.sources.begin(), corpus.sources.end(),
                   [](const CorpusSource& source) { return source.tokens.weights().empty(); }))
@@ -114,6 +127,7 @@ TrainingStep::TrainingStep(Backend& backend, ProcessGrid& grid, const ModelConfi
       loader_(corpus, batches_of(config, model, grid)),
       network_(backend, grid, model, network_options_of(config, model)),
       sharded_(network_.layout(), grid.cp_rank, config.train.micro_batch_size) {
+  if (config.train.loss == TrainingLoss::kLongCrossEntropy) long_loss_.emplace(network_, grid_, config.train.long_loss);
   // Of skipped positions dynamic and longrope go by where they end.
   network_.transformer().set_rotation(model, std::max(config.data.sequence_length, network_.options().positions));
 }
@@ -136,11 +150,25 @@ void TrainingStep::load_frozen(OpenedModel& model, const Notice& notice) {
 }
 
 StepSums TrainingStep::accumulate(int64_t taken) {
-  return accumulate_gradients(network_, grid_, config_.train.gradient_accumulation_steps,
-                              [&](int64_t micro) -> const MicroBatch& {
-                                const TraceSpan span("load batch");
-                                return sharded_.shard(loader_.get(taken, micro));
-                              });
+  const auto load = [&](int64_t micro) {
+    const TraceSpan span("load batch");
+    return loader_.get(taken, micro);
+  };
+  const auto batch = [&](int64_t micro) -> const MicroBatch& {
+    const MicroBatch whole = load(micro);
+    const MicroBatch& local = sharded_.shard(whole);
+    if (!long_loss_) return local;
+    const TraceSpan span("longce weights");
+    return weighed_ = long_loss_->weigh(whole, local);
+  };
+  StepSums sums = accumulate_gradients(network_, grid_, config_.train.gradient_accumulation_steps, batch);
+  if (long_loss_) {
+    const LongLoss::Sums own = long_loss_->take_sums();
+    double numbers[] = {own.cross_entropy, own.weight};
+    grid_.dp_cp->all_reduce(Tensor(numbers, DType::kFloat64, {2}), Reduction::kSum);
+    sums.cross_entropy = numbers[0], sums.emphasis = numbers[1];
+  }
+  return sums;
 }
 
 }  // namespace carillon

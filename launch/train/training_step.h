@@ -10,6 +10,7 @@
 #include "launch/config/run_config.h"
 #include "launch/session/opened_model.h"
 #include "model/gradient_step.h"
+#include "model/long_loss.h"
 
 namespace carillon {
 
@@ -50,6 +51,8 @@ class TrainingStep {
   BatchLoader loader_;
   Network network_;
   ShardedBatch sharded_;
+  std::optional<LongLoss> long_loss_;
+  MicroBatch weighed_;
 };
 
 }  // namespace carillon

@@ -19,6 +19,9 @@ struct MicroBatch {
   Tensor target;         // [B, Tl] int64: the document's next token (shifted before sharding), -1 none
   Tensor target_weight;  // [B, Tl] float64
   Tensor sequence;       // [B] int64: the sequence's number among all that a run takes, what a dropout counts by
+  // [B, Tl] float64, or absent: 1. Multiplies target_weight in the loss and its gradient, but not in what the sum is
+  // divided by.
+  Tensor emphasis = {};
 };
 
 // The memory of a micro-batch, filled row by row (b · length + index). It begins as padding.

@@ -23,6 +23,15 @@ TEST_P(MutationTest, IsSeen) {
   expect_seen(run, GetParam().grid, GetParam().mistake);
 }
 
+// What only LongCE exchanges.
+TEST(Mutation, ShortLossesOfOtherRanksAreMissed) {
+  TinyRun run;
+  run.config = tiny_config();
+  run.long_loss = LongLossSettings{6, 4, 5};
+  run.sequences = tiny_sequences(2, 32, 131, {20, 12});
+  expect_seen(run, {1, 2, 1}, InjectedFault::kShortLossesNotShared);
+}
+
 INSTANTIATE_TEST_SUITE_P(Mistakes, MutationTest,
                          ::testing::Values(Mutation{InjectedFault::kRingDropsLastGradientHop, {1, 2, 1}},
                                            Mutation{InjectedFault::kRingDropsLastGradientHop, {1, 4, 1}},

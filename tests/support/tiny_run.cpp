@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "model/gradient_step.h"
+#include "model/long_loss.h"
 #include "parallel/transport/thread_communicator.h"
 #include "runtime/rng.h"
 #include "tests/support/device_memory.h"
@@ -75,6 +76,9 @@ struct Rank {
     network.transformer().set_rotation(run.config, length);
 
     ShardedBatch sharded(network.layout(), grid.cp_rank, batch);
+    std::optional<LongLoss> long_loss;
+    if (run.long_loss) long_loss.emplace(network, grid, *run.long_loss);
+    MicroBatch weighed;
     for (int step = 0; step < run.steps; ++step) {
       std::vector<int64_t> numbers;  // of the sequences in the micro-step that ran last
       const auto next = [&](int64_t micro) -> const MicroBatch& {
@@ -88,10 +92,16 @@ struct Rank {
         HostBatch whole = whole_batch(mine);
         for (size_t b = 0; b < numbers.size(); ++b)
           whole.sequence[b] = step * static_cast<int64_t>(run.sequences.size()) + numbers[b];
-        return sharded.shard(whole.view());
+        if (!long_loss) return sharded.shard(whole.view());
+        return weighed = long_loss->weigh(whole.view(), sharded.shard(whole.view()));
       };
       const StepSums sums = accumulate_gradients(network, grid, run.accumulation, next);
       if (step == 0) collect_losses(network, grid, numbers);
+      if (long_loss) {
+        std::vector<double> plain{long_loss->take_sums().cross_entropy};
+        grid.dp_cp->all_reduce(Tensor::of(plain, {1}), Reduction::kSum);
+        if (grid.world->rank() == 0) result.cross_entropy.push_back(plain[0] / sums.weight);
+      }
       const auto outcome = optimizer.step(sums.weight, run.learning_rate, 0.9);
       if (step == 0 && run.zero == 0 && grid.dp_cp->rank() == 0) collect_gradients(*backend, parameters);
       if (grid.world->rank() == 0) {

@@ -5,10 +5,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "model/config.h"
+#include "model/long_loss_settings.h"
 #include "model/network.h"
 
 namespace carillon::testing {
@@ -48,7 +50,8 @@ struct TinyRun {
   double learning_rate = 1e-3;
   double max_grad_norm = 1.0;
   uint64_t seed = 7;
-  bool random_adapter = false;  // an adapter whose B is not zero, so that A has a gradient
+  std::optional<LongLossSettings> long_loss;  // train.loss longce
+  bool random_adapter = false;                // an adapter whose B is not zero, so that A has a gradient
   TinyMove move;
   std::vector<TinySequence> sequences;  // all of the same length; each step takes them all
 };
@@ -56,6 +59,7 @@ struct TinyRun {
 struct TinyResult {
   std::vector<double> loss;                              // per step: Σ weight·loss / Σ weight over everything
   std::vector<double> gradient_norm;                     // per step, before clipping
+  std::vector<double> cross_entropy;                     // per step with long_loss: without its weights
   std::map<std::string, std::vector<double>> gradients;  // of the first step, summed over everything, undivided
   std::map<std::string, std::vector<double>> weights;    // after the last step
   std::map<std::string, std::vector<double>> state;      // optimizer's, one rank only: by dataset path
