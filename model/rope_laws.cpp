@@ -19,7 +19,7 @@ std::vector<double> frequencies(int64_t head_dim, double base) {
   return result;
 }
 
-double sum_of_cosines(const std::vector<double>& frequencies, int64_t distance) {
+double sum_of_cosines(std::span<const double> frequencies, int64_t distance) {
   double sum = 0;
   for (const double frequency : frequencies) sum += std::cos(static_cast<double>(distance) * frequency);
   return sum;
@@ -59,9 +59,14 @@ double similarity_score(int64_t head_dim, double base, int64_t distance) {
 }
 
 std::optional<int64_t> first_negative_similarity(int64_t head_dim, double base, int64_t length) {
-  const std::vector<double> pairs = frequencies(head_dim, base);
-  for (int64_t distance = 0; distance < length; ++distance)
-    if (sum_of_cosines(pairs, distance) < 0) return distance;
+  return first_negative_similarity(frequencies(head_dim, base), length, length);
+}
+
+std::optional<int64_t> first_negative_similarity(std::span<const double> inverse_frequency, int64_t length,
+                                                 int64_t dense) {
+  for (int64_t distance = 0; distance < length;
+       distance += distance < dense ? 1 : std::max<int64_t>(1, 2 * distance / dense))
+    if (sum_of_cosines(inverse_frequency, distance) < 0) return distance;
   return std::nullopt;
 }
 

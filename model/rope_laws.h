@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 
 namespace carillon {
 
@@ -31,6 +32,10 @@ SmallBases small_bases(double tuned);
 
 // B_b(m) = Σ over pairs of cos(m · b^(-2i/d)): how much more a query attends to a like key m away than to a random one.
 double similarity_score(int64_t head_dim, double base, int64_t distance);
+// The same of frequencies that a scaling made: the first distance below `length` at which the sum is negative. Every
+// distance up to `dense` is looked at, then ever sparser ones, one in dense/2 of what lies before.
+std::optional<int64_t> first_negative_similarity(std::span<const double> inverse_frequency, int64_t length,
+                                                 int64_t dense);
 // The first distance below `length` at which it is negative; nothing when there is none. Beyond it a model may have low
 // perplexity and still not find anything. O(length · head_dim).
 std::optional<int64_t> first_negative_similarity(int64_t head_dim, double base, int64_t length);

@@ -4,6 +4,7 @@
 
 #include "launch/config/values.h"
 #include "launch/session/ranks.h"
+#include "launch/session/run_checks.h"
 
 namespace carillon {
 namespace {
@@ -279,6 +280,7 @@ std::vector<Limit> limits_of_run(const ModelConfig& model, const PlannedRun& run
              static_cast<double>(positions) / static_cast<double>(model.rope.original_max_position_embeddings > 0
                                                                       ? model.rope.original_max_position_embeddings
                                                                       : model.max_position_embeddings))});
+  if (const auto warning = base_bound_warning(model, positions)) limits.push_back({"base", false, *warning});
   return limits;
 }
 

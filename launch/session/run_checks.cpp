@@ -4,6 +4,8 @@
 #include <cstdint>
 
 #include "launch/session/ranks.h"
+#include "model/rope.h"
+#include "model/rope_laws.h"
 #include "parallel/context/sequence_layout.h"
 #include "runtime/error.h"
 
@@ -40,6 +42,21 @@ void require_possible_sizes(const ModelConfig& model, const RunConfig& config) {
   const double rows = number(config.data.sequence_length) * number(config.train.micro_batch_size);
   check("a micro-batch", 8 * rows * (layers * std::max({hidden, heads, inner}) + vocabulary), 0x1p56);
   check("a step's sequences", 8 * rows * number(config.train.gradient_accumulation_steps), 0x1p56);
+}
+
+std::optional<std::string> base_bound_warning(const ModelConfig& model, int64_t length) {
+  int64_t reach = 0;  // of the layers that turn by model.rope
+  for (const LayerSpec& layer : model.layers)
+    if (layer.attention.rotates && (layer.attention.window == 0 || !model.sliding_rope))
+      reach = std::max(reach, layer.attention.window == 0 ? length : std::min(length, layer.attention.window));
+  const RopeTable table = make_rope_table(model.rope, model.head_dim, length);
+  const std::optional<int64_t> negative = first_negative_similarity(table.inverse_frequency, reach, 1 << 16);
+  if (!negative) return std::nullopt;
+  return fmt::format(
+      "from {} tokens away a key that is like the query scores below a random one (2405.14591), and sequences have {}: "
+      "however low the loss, what lies further back may not be found; raise rope.base or rope.factor (carillon rope "
+      "shows what holds)",
+      *negative, length);
 }
 
 }  // namespace carillon
