@@ -169,6 +169,9 @@ void Transformer::attention_forward(int64_t index, bool attend) {
   if (options_.cache != nullptr) options_.cache->store(index, key(layer.qkv), value(layer.qkv));
   ring_->forward(attention_heads(layer.attention), layer.lse, query(layer.qkv), key(layer.qkv), value(layer.qkv),
                  {attention.scale, mask_of(index), weights.sinks.weight});
+  if (probe_)
+    probe_(
+        AttentionView{index, layer.qkv, layer.lse, shards_.heads, shards_.kv_heads, attention.scale, attention.window});
 }
 
 // middle = input + norm(attention · Woᵀ (+ bias))

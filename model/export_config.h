@@ -8,11 +8,11 @@
 namespace carillon {
 
 // Of `config` with its rope. default, linear, dynamic, llama3, longrope and proportional keep their names; ntk becomes
-// a default rope with another rope_theta; yarn, ntk_by_parts, distributional and everything with resonance or CoPE become longrope with
-// factors f_i = 1 / (θ_i · base^(2i/d)), the same list for short and long sequences, and an explicit attention factor;
-// of a pair that does not turn the factor is so large that no position moves it. The exact definition is in
-// `carillon_rope`, which parse_model_config reads. `dtype`: the weights' type. Error 64 for resonance or CoPE over
-// dynamic, which no list of factors can say, and for none.
+// a default rope with another rope_theta; yarn, ntk_by_parts, distributional and everything with resonance or CoPE
+// become longrope with factors f_i = 1 / (θ_i · base^(2i/d)), the same list for short and long sequences, and an
+// explicit attention factor; of a pair that does not turn the factor is so large that no position moves it. The exact
+// definition is in `carillon_rope`, which parse_model_config reads. `dtype`: the weights' type. Error 64 for
+// resonance or CoPE over dynamic, which no list of factors can say, and for none.
 std::string export_model_config(const ModelConfig& config, const std::string& dtype);
 
 // The exact definition of its rotation, as `carillon_rope` holds it.

@@ -54,18 +54,50 @@ double log10_of_common_multiple(const std::vector<int64_t>& numbers) {
   return sum;
 }
 
+double wrapped(double angle) { return angle - kTurn * std::ceil(angle / kTurn - 0.5); }
+
+// Powers that add to 1.
+std::vector<double> shares_of(const std::vector<double>& power, size_t pairs) {
+  if (power.empty()) return std::vector<double>(pairs, 1.0 / static_cast<double>(pairs));
+  if (power.size() != pairs)
+    fail(ExitCode::kUsage, "pair_power has {} entries, the head has {} rotary pairs, give one entry a pair",
+         power.size(), pairs);
+  double sum = 0;
+  for (const double value : power) {
+    if (!(value >= 0)) fail(ExitCode::kUsage, "pair_power has the entry {}, give numbers of at least 0", value);
+    sum += value;
+  }
+  if (!(sum > 0)) fail(ExitCode::kUsage, "pair_power has no entry above 0, give what was measured");
+  std::vector<double> shares;
+  for (const double value : power) shares.push_back(value / sum);
+  return shares;
+}
+
+// What rounding moves at a distance, as a share of the pair's own variance.
+double moved(const RopeTable& table, const RopeTable& plain, size_t pair, int64_t distance) {
+  const double turned = static_cast<double>(distance) * (table.inverse_frequency[pair] - plain.inverse_frequency[pair]);
+  return 2 * (1 - std::cos(turned));
+}
+
 }  // namespace
 
-RopeReport report_rope(const RopeConfig& config, int64_t head_dim, int64_t length) {
+RopeReport report_rope(const RopeConfig& config, int64_t head_dim, int64_t length, int64_t distance,
+                       const std::vector<double>& pair_power) {
   const RopeTable table = make_rope_table(config, head_dim, length);
   RopeConfig unrounded = config;
   unrounded.resonance = false;
   const RopeTable plain = make_rope_table(unrounded, head_dim, length);
+  RopeConfig unscaled_config;
+  unscaled_config.base = config.base;
+  unscaled_config.partial_rotary_factor = config.partial_rotary_factor;
+  const std::vector<double> unscaled = make_rope_table(unscaled_config, head_dim, length).inverse_frequency;
   std::vector<int64_t> periods;
   RopeReport report;
   report.attention_factor = table.attention_factor;
   report.original_length = config.original_max_position_embeddings;
   report.length = length;
+  report.distance = distance > 0 ? distance : std::max<int64_t>(1, length - 1);
+  const std::vector<double> power = shares_of(pair_power, table.inverse_frequency.size());
   for (size_t i = 0; i < table.inverse_frequency.size(); ++i) {
     RopePairReport pair;
     pair.pair = static_cast<int64_t>(i);
@@ -77,6 +109,16 @@ RopeReport report_rope(const RopeConfig& config, int64_t head_dim, int64_t lengt
     pair.feature_gap = feature_gap(table, i, report.original_length, length);
     pair.unrounded_feature_gap =
         config.resonance ? feature_gap(plain, i, report.original_length, length) : pair.feature_gap;
+    if (table.period[i] > 0) {
+      pair.phase_shift =
+          wrapped(static_cast<double>(report.distance) * (table.inverse_frequency[i] - plain.inverse_frequency[i]));
+      pair.movable_share = power[i] * moved(table, plain, i, report.distance);
+    }
+    if (config.type == RopeType::kDistributional) {
+      const double interpolated = unscaled[i] / config.factor;
+      pair.disturbance_as_it_is = disturbance(unscaled[i], length, unscaled[i], report.original_length);
+      pair.disturbance_interpolated = disturbance(interpolated, length, unscaled[i], report.original_length);
+    }
     if (pair.wavelength < static_cast<double>(report.original_length)) {
       ++report.critical_dimension;
       if (table.period[i] > 0) periods.push_back(table.period[i]);
@@ -84,6 +126,12 @@ RopeReport report_rope(const RopeConfig& config, int64_t head_dim, int64_t lengt
     report.pairs.push_back(pair);
   }
   report.log10_common_period = log10_of_common_multiple(periods);
+  if (config.resonance)
+    for (int64_t at = 1; at > 0; at = at == length - 1 ? 0 : std::min(2 * at, length - 1)) {
+      double share = 0;
+      for (size_t i = 0; i < power.size(); ++i) share += power[i] * moved(table, plain, i, at);
+      report.movable_by_distance.emplace_back(at, share);
+    }
   return report;
 }
 

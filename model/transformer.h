@@ -8,6 +8,7 @@
 
 #include <functional>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "model/activation_offload.h"
@@ -42,6 +43,16 @@ struct TransformerOptions {
   bool one_token = false;
 };
 
+// What attention computed in one layer of the pass that is running: this rank's rows and heads.
+struct AttentionView {
+  int64_t layer;
+  Tensor fused;             // [N, (NHl + 2·NKVl)·HD]: queries, keys and values as attention took them
+  Tensor lse;               // [B, NHl, Tl] (A): log of the sum of exp(score), over the whole ring
+  int64_t heads, kv_heads;  // NHl, NKVl
+  double scale;             // score = scale · query · key
+  int64_t window;           // 0: none
+};
+
 class Transformer {
  public:
   Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const TensorShards& shards,
@@ -68,6 +79,9 @@ class Transformer {
   // predecessors are in the cache, and puts it there; returns this tp rank's columns of the logits of the token after
   // it, [B, Vl] (A), in memory of the transformer's. Collective over cp and tp; the same on every cp rank.
   Tensor next_logits(const MicroBatch& token, int64_t index);
+
+  // Called in each layer of every forward pass, behind its attention; empty: nobody.
+  void set_probe(std::function<void(const AttentionView&)> probe) { probe_ = std::move(probe); }
 
   // Of the last pass: -log p(target) of each local row [N] (A), 0 without target; the same on every tp rank.
   Tensor losses() const { return losses_; }
@@ -160,6 +174,7 @@ class Transformer {
   std::optional<RingAttention> ring_;   // not with one_token
   std::optional<VocabularyLoss> loss_;  // not with a cache
   std::optional<ActivationOffload> offload_;
+  std::function<void(const AttentionView&)> probe_;
   // Host staging, so that a step allocates nothing.
   std::vector<std::vector<int64_t>> staged_first_;  // of each mask
   std::vector<int64_t> staged_row_;

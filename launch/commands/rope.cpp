@@ -4,10 +4,12 @@
 #include "launch/commands/commands.h"
 
 #include "data/files/output_file.h"
+#include "data/files/posix_file.h"
 #include "launch/config/run_config.h"
 #include "launch/report/rope_chart.h"
 #include "model/rope_laws.h"
 #include "model/rope_report.h"
+#include "runtime/parse_json.h"
 
 namespace carillon {
 namespace {
@@ -16,6 +18,8 @@ struct RopeCommandConfig {
   RopeSection rope;
   std::optional<int64_t> length;
   std::optional<std::string> svg;
+  std::optional<int64_t> distance;
+  std::optional<std::string> pair_power;
   int64_t head_dim = 128;
   int64_t max_position_embeddings = 2048;
 };
@@ -26,6 +30,16 @@ void declare(Schema& schema, RopeCommandConfig& config) {
       .at_least(1)
       .default_is("factor times the original length");
   schema.text("svg", config.svg, "A file for the wavelengths as a picture.");
+  schema
+      .integer("distance", config.distance,
+               "Between query and key, for the shift of each pair's phase by resonance and what that moves.")
+      .at_least(1)
+      .default_is("length - 1");
+  schema
+      .text("pair_power", config.pair_power,
+            "What `carillon eval` printed of a model with task: {task: attention}: how much of attention's logits each "
+            "pair makes.")
+      .default_is("all pairs alike");
   schema.section("model", "The head.");
   schema.integer("model.head_dim", config.head_dim, "Width of a head.").at_least(2).at_most(65536);
   schema.integer("model.max_position_embeddings", config.max_position_embeddings, "The model's own length.")
@@ -42,6 +56,19 @@ void require_bounded_work(int64_t head_dim, double length, double original) {
          "{} pairs over {:.6g} positions are more than {:.0f} turns to follow, on the command line, give a length (or "
          "factor) of at most {:.0f}",
          head_dim / 2, std::max(length, original), kMostTurns, kMostTurns * 2 / static_cast<double>(head_dim));
+}
+
+// metrics.pair_power of what `carillon eval` printed.
+std::vector<double> pair_power_of(const std::string& path) {
+  const Json result = parse_json(read_whole_file(path), path);
+  const Json& metrics = result.is_object() && result.contains("metrics") ? result["metrics"] : result;
+  const bool numbers = metrics.is_object() && metrics.contains("pair_power") && metrics["pair_power"].is_array() &&
+                       std::all_of(metrics["pair_power"].begin(), metrics["pair_power"].end(),
+                                   [](const Json& value) { return value.is_number(); });
+  if (!numbers)
+    fail(ExitCode::kBadInput, "there is no list of numbers metrics.pair_power, {}, give what carillon eval printed",
+         path);
+  return metrics["pair_power"].get<std::vector<double>>();
 }
 
 // What 2310.05209 and 2405.14591 say of plain RoPE of this base, trained at L and used at `length`.
@@ -68,7 +95,9 @@ Json to_json(const RopeReport& report, const RopeConfig& config, const Laws& fou
                      {"base_for_length", found.base_needed},
                      {"small_bases", {found.small.quarter, found.small.half, found.small.full}},
                      {"first_negative_similarity", found.negative ? Json(*found.negative) : Json()}};
-  Json pairs = Json::array();
+  Json pairs = Json::array(), movable = Json::array();
+  for (const auto& [distance, share] : report.movable_by_distance)
+    movable.push_back({{"distance", distance}, {"share", share}});
   for (const RopePairReport& pair : report.pairs) {
     const bool turns = pair.rounded_wavelength > 0;
     pairs.push_back({{"pair", pair.pair},
@@ -76,7 +105,12 @@ Json to_json(const RopeReport& report, const RopeConfig& config, const Laws& fou
                      {"wavelength", turns ? Json(pair.wavelength) : Json()},
                      {"rounded_wavelength", turns ? Json(pair.rounded_wavelength) : Json()},
                      {"feature_gap", pair.feature_gap},
-                     {"feature_gap_without_resonance", pair.unrounded_feature_gap}});
+                     {"feature_gap_without_resonance", pair.unrounded_feature_gap},
+                     {"phase_shift", pair.phase_shift},
+                     {"movable_share", pair.movable_share}});
+    if (pair.disturbance_as_it_is)
+      pairs.back()["disturbance"] = {{"as_it_is", *pair.disturbance_as_it_is},
+                                     {"interpolated", *pair.disturbance_interpolated}};
   }
   return {{"type", name_of(config.type)},
           {"resonance", config.resonance},
@@ -88,6 +122,8 @@ Json to_json(const RopeReport& report, const RopeConfig& config, const Laws& fou
           {"length", report.length},
           {"critical_dimension", report.critical_dimension},
           {"log10_common_period", report.log10_common_period},
+          {"distance", report.distance},
+          {"movable_by_distance", movable},
           {"laws", laws},
           {"pairs", pairs}};
 }
@@ -102,22 +138,32 @@ std::string bar_of(double wavelength, double longest) {
   return bar;
 }
 
-void print(const RopeReport& report, const RopeConfig& config, const Laws& laws) {
+void print(const RopeReport& report, const RopeConfig& config, const Laws& laws, bool measured) {
   fmt::print("{}: base {}, factor {}, attention factor {:.6f}\n", describe(config), config.base, config.factor,
              report.attention_factor);
   fmt::print("trained at {} tokens, looked at up to {}; critical dimension {} of {} pairs\n\n", report.original_length,
              report.length, report.critical_dimension, report.pairs.size());
-  fmt::print("{:>5} {:>14} {:>14} {:>12} {:>12} {:>12}\n", "pair", "theta", "wavelength", "rounded", "feature gap",
-             config.resonance ? "unrounded" : "");
+  fmt::print("{:>5} {:>14} {:>14} {:>12} {:>12}{}\n", "pair", "theta", "wavelength", "rounded", "feature gap",
+             config.resonance ? fmt::format(" {:>12} {:>12} {:>12}", "unrounded", "phase shift", "moves") : "");
   double longest = 2;
   for (const RopePairReport& pair : report.pairs)
     if (std::isfinite(pair.wavelength)) longest = std::max(longest, pair.wavelength);
   for (const RopePairReport& pair : report.pairs)
-    fmt::print("{:>5} {:>14.8g} {:>14.6g} {:>12} {:>12.6g} {:>12} {}{}\n", pair.pair, pair.inverse_frequency,
+    fmt::print("{:>5} {:>14.8g} {:>14.6g} {:>12} {:>12.6g}{} {}{}\n", pair.pair, pair.inverse_frequency,
                pair.wavelength, pair.rounded_wavelength, pair.feature_gap,
-               config.resonance ? fmt::format("{:.6g}", pair.unrounded_feature_gap) : "",
+               config.resonance ? fmt::format(" {:>12.6g} {:>12.4g} {:>12.4g}", pair.unrounded_feature_gap,
+                                              pair.phase_shift, pair.movable_share)
+                                : "",
                bar_of(pair.wavelength, longest),
                pair.pair == report.critical_dimension ? "  <- from here on longer than the training" : "");
+  if (config.resonance) {
+    fmt::print(
+        "\nphase shift: what rounding turns a pair by at distance {}, in radians; moves: the share of the variance of "
+        "attention's logits there that this can move ({}; 2 is a rotation at random)\n  over all pairs, by distance:",
+        report.distance, measured ? "by the pairs' measured power" : "all pairs taken alike, see pair_power");
+    for (const auto& [distance, share] : report.movable_by_distance) fmt::print(" {}: {:.3g}", distance, share);
+    fmt::print("\n");
+  }
   if (report.log10_common_period > 0)
     fmt::print("\nthe pairs before the critical dimension all stand as at the beginning after 10^{:.2f} tokens\n",
                report.log10_common_period);
@@ -162,7 +208,8 @@ ExitCode run_rope(Program& program, const CommandLine& line) {
   require_bounded_work(config.head_dim, wanted, static_cast<double>(rope.original_max_position_embeddings));
   const auto length = static_cast<int64_t>(wanted);
   if (!program.main_rank()) return ExitCode::kDone;
-  const RopeReport report = report_rope(rope, config.head_dim, length);
+  const std::vector<double> power = config.pair_power ? pair_power_of(*config.pair_power) : std::vector<double>();
+  const RopeReport report = report_rope(rope, config.head_dim, length, config.distance.value_or(0), power);
   const Laws laws = laws_of(rope, config.head_dim, length);
   if (config.svg) {
     write_whole_file(*config.svg, rope_wavelength_chart({{describe(rope), report}}));
@@ -170,7 +217,7 @@ ExitCode run_rope(Program& program, const CommandLine& line) {
   if (line.json)
     fmt::print("{}\n", to_json(report, rope, laws).dump(2));
   else
-    print(report, rope, laws);
+    print(report, rope, laws, config.pair_power.has_value());
   return ExitCode::kDone;
 }
 

@@ -69,7 +69,12 @@ TokenScores Scorer::score_own(const ScoreDocument& document) {
   const SequenceLayout& layout = network_.layout();
   HostBatch whole = batch_of(document.tokens, layout.length());
   ShardedBatch sharded(layout, grid_.cp_rank, 1);
+  if (statistics_ != nullptr) {
+    statistics_->begin_document(layout, static_cast<int64_t>(document.tokens.size()));
+    network_.transformer().set_probe([this](const AttentionView& view) { statistics_->add(backend_, view); });
+  }
   network_.transformer().forward(sharded.shard(whole.view()));
+  network_.transformer().set_probe({});
 
   const size_t scored = document.tokens.size() - 1;
   return {in_sequence_order(network_.transformer().losses(), scored),

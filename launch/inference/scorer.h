@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "launch/inference/score_documents.h"
+#include "model/attention_statistics.h"
 #include "model/network.h"
 
 namespace carillon {
@@ -26,9 +27,13 @@ class Scorer {
          int64_t longest, Parameters& shared);
 
   Network& network() { return network_; }
+  ProcessGrid& grid() { return grid_; }
 
   // Another rotation for the same weights. Error 64 when it turns another number of pairs.
   void set_rope(const ModelRope& rope);
+
+  // What documents scored from here on are looked at by; null: nothing.
+  void set_statistics(AttentionStatistics* statistics) { statistics_ = statistics; }
 
   // Documents go to the data-parallel ranks in turn, one at a time. On the world's rank 0 `done(index, scores)` is
   // called for each in order. Collective over the world; every rank gives the same documents.
@@ -45,6 +50,7 @@ class Scorer {
   const ModelConfig& config_;
   ModelRope rope_;
   Network network_;
+  AttentionStatistics* statistics_ = nullptr;
   int64_t rotation_for_ = -1;  // length the rotation table was made for; -1: none yet
 };
 

@@ -314,6 +314,38 @@ TEST(Distributional, InterpolatesWhatThatDisturbsLess) {
   EXPECT_THROW(table_of(R"({"type": "distributional", "factor": 1e9})", 4096), Error);
 }
 
+// What rounding turns a pair by at a distance, and what of the logits' variance that can move: 2(1 − cos δ) of the
+// pair's, checked by drawing queries and keys.
+TEST(Resonance, MovesWhatItTurns) {
+  const RopeConfig config = parse_rope_config(Json{{"resonance", true}}, 64, "test", ExitCode::kUsage);
+  const RopeReport report = report_rope(config, 16, 256, 50);
+  const RopeTable table = make_rope_table(config, 16, 1), plain = table_of("{}", 64, 16);
+  double all = 0;
+  for (size_t i = 0; i < 8; ++i) {
+    const double turned = 50 * (table.inverse_frequency[i] - plain.inverse_frequency[i]);
+    EXPECT_NEAR(std::remainder(report.pairs[i].phase_shift - turned, 2 * std::numbers::pi), 0, 1e-12);
+    double moved = 0, variance = 0;
+    for (int n = 0; n < 3600; ++n) {
+      const double angle = n * std::numbers::pi / 1800 + 50 * plain.inverse_frequency[i];
+      moved += std::pow(std::cos(angle + turned) - std::cos(angle), 2);
+      variance += std::pow(std::cos(angle), 2);
+    }
+    EXPECT_NEAR(report.pairs[i].movable_share, moved / variance / 8, 1e-9) << i;
+    all += report.pairs[i].movable_share;
+  }
+  EXPECT_GT(all, 0.1);
+  std::vector<int64_t> distances;
+  for (const auto& [distance, share] : report.movable_by_distance) distances.push_back(distance);
+  EXPECT_THAT(distances, testing::ElementsAre(1, 2, 4, 8, 16, 32, 64, 128, 255));
+  // Measured powers weigh; pairs without any move nothing.
+  const RopeReport weighed = report_rope(config, 16, 256, 50, {0, 0, 0, 3, 0, 0, 0, 1});
+  EXPECT_EQ(weighed.pairs[0].movable_share, 0);
+  EXPECT_NEAR(weighed.pairs[3].movable_share, report.pairs[3].movable_share * 8 * 0.75, 1e-12);
+  EXPECT_THROW(report_rope(config, 16, 256, 50, {1, 2}), Error);
+  EXPECT_TRUE(report_rope(parse_rope_config(Json::object(), 64, "test", ExitCode::kUsage), 16, 256)
+                  .movable_by_distance.empty());
+}
+
 // CoPE by the formula of its paper and public code: the last N of the type's own frequencies times (1 + cos φ)/2, φ in
 // N equal steps from 0 to π; what is before them, and the attention factor, as without.
 TEST(Cope, FadesTheSlowestPairsAfterAnyType) {

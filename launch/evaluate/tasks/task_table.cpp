@@ -53,6 +53,13 @@ void check_long_perplexity(const Json& task, const SweepConfig& config) {
   check_data(task, config);
 }
 
+void check_attention(const Json& task, const SweepConfig& config) {
+  check_at_least(task, "queries", 1);
+  check_at_least(task, "first_tokens", 1);
+  check_at_least(task, "windows", 1);
+  check_data(task, config);
+}
+
 void check_posgen(const Json& task, const SweepConfig&) {
   parse_posgen_task(task["subtask"].get<std::string>());
   parse_posgen_split(task["split"].get<std::string>());
@@ -107,6 +114,11 @@ const std::map<std::string, TaskKind>& task_kinds() {
          {"stride", 1024}},
         check_long_perplexity,
         run_long_perplexity}},
+      {"attention",
+       {"entropy",
+        {{"data", nullptr}, {"windows", 8}, {"queries", 64}, {"first_tokens", 4}},
+        check_attention,
+        run_attention}},
       {"posgen",
        {"ood_accuracy",
         {{"subtask", "recursive"},
