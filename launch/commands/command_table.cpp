@@ -24,12 +24,15 @@ const std::vector<Command>& command_table() {
        "carillon export runs/quickstart/run exported/", run_export, help_export},
       {"inspect", "inspect FILE [--json]", "what is in a model, checkpoint or token file, every hash verified",
        "Exit code 65 names the file and tensor that fail.", "carillon inspect runs/quickstart/run --json", run_inspect},
-      {"rope", "rope [rope.*=…] [length=N] [--json]", "the rotary frequency table of a setting",
+      {"rope", "rope [rope.*=…] [length=N] [--json] | rope search CONFIG.yaml [key=value…]",
+       "the rotary frequency table of a setting; divisors found for a model",
        "Wavelengths before and after rounding, the critical dimension, the feature gap beyond the trained length, and "
        "what "
-       "the scaling laws say of the base; svg=FILE draws it.",
+       "the scaling laws say of the base; svg=FILE draws it. `rope search` finds longrope's divisors for a model by "
+       "its "
+       "perplexity on long documents (2402.13753); begun again it goes on.",
        "carillon rope rope.type=yarn rope.resonance=true rope.factor=4 rope.original_max_position_embeddings=4096",
-       run_rope, help_rope},
+       run_rope, help_rope, true},
       {"posgen", "posgen OUT.jsonl task=… count=… length=… seed=…", "PosGen sequences",
        "Synthetic tasks whose answer depends on positions (Wang et al., 2024).",
        "carillon posgen train.jsonl task=recursive count=1000 length=64 seed=1", run_posgen, help_posgen},

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include "launch/commands/commands.h"
+#include "launch/commands/rope_search.h"
 
 #include "data/files/output_file.h"
 #include "data/files/posix_file.h"
@@ -10,6 +11,7 @@
 #include "model/rope_laws.h"
 #include "model/rope_report.h"
 #include "runtime/parse_json.h"
+#include "runtime/text.h"
 
 namespace carillon {
 namespace {
@@ -188,15 +190,17 @@ std::string help_rope() {
   RopeCommandConfig config;
   Schema schema;
   declare(schema, config);
-  return schema.help();
+  return schema.help() + "\nkeys of carillon rope search CONFIG.yaml:\n\n" + help_rope_search();
 }
 
 ExitCode run_rope(Program& program, const CommandLine& line) {
+  if (!line.files.empty() && line.files[0] == "search") return run_rope_search(program, line);
   RopeCommandConfig config;
   Schema schema;
   declare(schema, config);
   for (const std::string& file : line.files)
-    fail(ExitCode::kUsage, "rope takes key=value arguments only, {}, see carillon rope --help", file);
+    fail(ExitCode::kUsage, "rope takes key=value arguments, or search CONFIG.yaml, not {}, see carillon rope --help",
+         printable(file));
   for (const std::string& argument : line.overrides) schema.apply_override(argument);
   RopeConfig base;
   base.settings = {{"rope_type", "default"}, {"rope_theta", 10000.0}};
