@@ -1,12 +1,32 @@
 #!/usr/bin/env bash
-# The experiment of Resonance RoPE (Wang et al., 2403.00071, section 6.1), scaled to two cores: three PosGen subtasks × {RoPE,
-# Resonance, YaRN, Resonance YaRN} × seeds, trained at 64 tokens, accuracy in and out of distribution up to 256, on leaky and
-# on fresh positions; then a table beside the published one. The scale: launch/configs/paper/posgen_two_cores.yaml.
+# The experiment of Resonance RoPE (Wang et al., 2403.00071, section 6.1): PosGen subtasks × {RoPE, Resonance, YaRN, Resonance
+# YaRN} × seeds, trained at 64 tokens, accuracy in and out of distribution up to 256, on leaky and on fresh positions; then a
+# table beside the published one.
 #   SEEDS=3 STEPS=500 TASKS="recursive cot semi_recursive" COUNT=500 OUT=runs/posgen bash launch/reproduce_posgen.sh
-# Stopped and started again it goes on. 36 runs of a minute each, one a core.
+#   SCALE=two_cores   launch/configs/paper/posgen_two_cores.yaml: 36 runs of a minute each, one a core
+#   SCALE=published   posgen.yaml: the paper's size, its five seeds, 150 epochs (11850 steps) each: 60 runs, for a GPU with
+#                     KEYS="runtime.device=cuda" JOBS=1
+#   SCALE=far_token   posgen_far_token.yaml: a task that cannot be answered from the tokens nearby
+# COURSE=12 evaluates each run so many times on its way, under its own rotation at 64, 128 and 256 tokens, and ends in a table
+# of accuracy beside the training loss: STEPS=6000 COURSE=12 trains until that is flat. KEYS: further keys of every run.
+# Stopped and started again it goes on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-seeds=${SEEDS:-3} steps=${STEPS:-500} tasks=${TASKS:-"recursive cot semi_recursive"} count=${COUNT:-500} out=${OUT:-runs/posgen}
+scale=${SCALE:-two_cores}
+case $scale in
+  two_cores) default=(500 10000 "recursive cot semi_recursive" "1 2 3" runs/posgen) ;;
+  published) default=("" 10000 "recursive cot semi_recursive" "5549 4955 42 3701 49" runs/posgen-published) ;;
+  far_token) default=(6000 60000 semi_recursive_strict "1 2 3" runs/posgen-far-token) ;;
+  *) echo "SCALE is $scale: two_cores, published or far_token" >&2; exit 64 ;;
+esac
+config=launch/configs/paper/posgen.yaml
+[ "$scale" = published ] || config=launch/configs/paper/posgen_$scale.yaml
+steps=${STEPS:-${default[0]}} sequences=${SEQUENCES:-${default[1]}} tasks=${TASKS:-${default[2]}} out=${OUT:-${default[4]}}
+count=${COUNT:-500} course=${COURSE:-0} keys=${KEYS:-} jobs=${JOBS:-$(nproc)}
+read -r -a seed_list <<<"${default[3]}"
+[ -z "${SEEDS:-}" ] || [ "$SEEDS" -le "${#seed_list[@]}" ] || mapfile -t seed_list < <(seq "$SEEDS")
+seed_list=("${seed_list[@]:0:${SEEDS:-${#seed_list[@]}}}")
+seeds=${#seed_list[@]}
 carillon=$(realpath "${CARILLON:-build/carillon}")
 export OMP_NUM_THREADS=1
 mkdir -p "$out"
@@ -15,16 +35,20 @@ rope_of() {
   case $1 in
     rope) echo "rope.type=default rope.resonance=false" ;;
     resonance) echo "rope.type=default rope.resonance=true" ;;
-    yarn) echo "rope.type=yarn rope.factor=4 rope.resonance=false" ;;
-    resonance_yarn) echo "rope.type=yarn rope.factor=4 rope.resonance=true" ;;
+    yarn) echo "rope.type=yarn rope.factor=4 rope.original_max_position_embeddings=64 rope.resonance=false" ;;
+    resonance_yarn) echo "rope.type=yarn rope.factor=4 rope.original_max_position_embeddings=64 rope.resonance=true" ;;
   esac
 }
 one() {  # one training and its evaluation; done already: nothing
-  local task=$1 rope=$2 seed=$3 run=$out/$1-$2-$3
+  local task=$1 rope=$2 seed=$3 run=$out/$1-$2-$3 length=() along=(eval.tasks=[])
   [ -f "$run/done" ] && return
-  # shellcheck disable=SC2046
-  $carillon train launch/configs/paper/posgen_two_cores.yaml $(rope_of "$rope") "data.train=[{path: $out/$task-$seed.jsonl}]" \
-    train.max_steps="$steps" train.seed="$seed" output="$run" --quiet
+  [ -z "$steps" ] || length=(train.epochs=null train.max_steps="$steps")
+  [ "$course" = 0 ] || along=(eval.every_steps=$(((${steps:-11850} + course - 1) / course)) eval.at_end=true
+    "eval.lengths=[64, 128, 256]"
+    "eval.tasks=[{task: posgen, subtask: $task, train_length: 64, count: $count, seed: $seed}]")
+  # shellcheck disable=SC2046,SC2086
+  $carillon train "$config" $(rope_of "$rope") "data.train=[{path: $out/$task-$seed.jsonl}]" "${length[@]}" "${along[@]}" \
+    train.seed="$seed" checkpoint.every_steps=null checkpoint.every=10m checkpoint.keep=1 output="$run" $keys --quiet
   # `own` is what the paper describes. The authors' code trains with plain frequencies and applies YaRN in the evaluation
   # only: the other two settings.
   cat >"$run/sweep.yaml" <<YAML
@@ -43,15 +67,16 @@ YAML
   touch "$run/done"
   echo "$task $rope seed $seed: $(grep -E ',own,256,posgen,ood_accuracy,' "$run/sweep/table.csv" | sed 's/.*,/OOD accuracy at 256 /')"
 }
-export -f one rope_of; export out carillon steps count
+export -f one rope_of; export out carillon config steps count course keys
 for task in $tasks; do
-  for seed in $(seq "$seeds"); do
-    [ -f "$out/$task-$seed.jsonl" ] || $carillon posgen "$out/$task-$seed.jsonl" task="$task" length=64 count=10000 seed="$seed"
+  for seed in "${seed_list[@]}"; do
+    [ -f "$out/$task-$seed.jsonl" ] ||
+      $carillon posgen "$out/$task-$seed.jsonl" task="$task" length=64 count="$sequences" seed="$seed"
   done
 done
-for seed in $(seq "$seeds"); do for task in $tasks; do for rope in rope resonance yarn resonance_yarn; do
+for seed in "${seed_list[@]}"; do for task in $tasks; do for rope in rope resonance yarn resonance_yarn; do
   echo "$task $rope $seed"
-done; done; done | xargs -P "$(nproc)" -L 1 bash -c 'one "$@"' _
+done; done; done | xargs -P "$jobs" -L 1 bash -euo pipefail -c 'one "$@"' _
 
 # OOD accuracy at 256 tokens, percent, of the paper's Table 1.
 published() {
@@ -87,3 +112,4 @@ table() {
 }
 echo
 table | tee "$out/table.md"
+[ "$course" = 0 ] || { echo; python3 launch/experiments/posgen_course.py "$out" | tee "$out/course.md"; }

@@ -26,14 +26,17 @@ std::string baseline_of(const SweepConfig& config) {
 struct Seed {
   std::string others;  // the configuration without the seed, and without what does not change what is trained
   int64_t seed;
+  std::string before;  // seeds of the runs it started from, nearest first: empty, "3", "3 1"
 };
 
-// Of a run's folder or one of its checkpoints; nothing for other models.
-std::optional<Seed> seed_of(const std::string& model) {
+// Of a run's folder or one of its checkpoints; nothing for other models. A run that started from another run is
+// described by that run's configuration in place of its path: what was extended from three bases that differ in their
+// seed alone differs in its seed alone too. `depth`: links followed so far, so that a circle ends.
+std::optional<Seed> seed_of(const std::string& model, int depth = 0) {
   std::error_code error;
   fs::path file = fs::path(model) / "config.yaml";
   if (!fs::exists(file, error)) file = fs::path(model).parent_path().parent_path() / "config.yaml";
-  if (!fs::is_regular_file(file, error)) return std::nullopt;
+  if (!fs::is_regular_file(file, error) || depth > 16) return std::nullopt;
   try {
     Json run = detail::free_json(parse_yaml_file(file.string()));
     if (!run.is_object() || !run.contains("train") || !run["train"].contains("seed") ||
@@ -42,7 +45,13 @@ std::optional<Seed> seed_of(const std::string& model) {
     const auto seed = run["train"]["seed"].get<int64_t>();
     run["train"].erase("seed");
     for (const char* section : {"output", "parallel", "runtime", "checkpoint", "eval", "slurm"}) run.erase(section);
-    return Seed{run.dump(), seed};
+    std::string before;
+    if (run.contains("model") && run["model"].is_object() && run["model"].value("base", Json()).is_string())
+      if (const auto base = seed_of(run["model"]["base"].get<std::string>(), depth + 1)) {
+        run["model"]["base"] = base->others;
+        before = std::to_string(base->seed) + (base->before.empty() ? "" : " " + base->before);
+      }
+    return Seed{run.dump(), seed, before};
   } catch (const Error&) {
     return std::nullopt;  // a file of that name that is something else
   }
@@ -51,11 +60,11 @@ std::optional<Seed> seed_of(const std::string& model) {
 // Runs of one configuration and several seeds, by model; runs without a sibling do not stand here.
 std::map<std::string, Seed> seeds_of(const SweepConfig& config) {
   std::map<std::string, Seed> found;
-  std::map<std::string, std::set<int64_t>> groups;
+  std::map<std::string, std::set<std::pair<int64_t, std::string>>> groups;
   for (const std::string& model : config.models)
     if (const auto seed = seed_of(model)) {
       found.emplace(model, *seed);
-      groups[seed->others].insert(seed->seed);
+      groups[seed->others].emplace(seed->seed, seed->before);
     }
   std::erase_if(found, [&](const auto& entry) { return groups[entry.second.others].size() < 2; });
   return found;
@@ -102,7 +111,9 @@ class Comparer {
       if (own != seeds_.end() && theirs != seeds_.end()) {
         if (own->second.others == theirs->second.others) return nullptr;
         for (const auto& [other, seed] : seeds_)
-          if (seed.others == theirs->second.others && seed.seed == own->second.seed) model = other;
+          if (seed.others == theirs->second.others && seed.seed == own->second.seed &&
+              seed.before == own->second.before)
+            model = other;
       }
     }
     std::vector<const SweepPoint*> found;

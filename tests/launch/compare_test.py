@@ -314,5 +314,42 @@ class Compare(unittest.TestCase):
         self.assertIn("over seeds", (self.folder / "seeds-sweep" / "report.html").read_text())
 
 
+    def test_seeds_of_bases(self):
+        """Runs that started from runs of other seeds: what the bases are counts, not where they lie."""
+        config = bb.tiny_run(self.folder / "bases", count=32)
+        text = config.read_text()
+        further = self.folder / "bases" / "further.yaml"
+        further.write_text("model: {base: %s}\n" + text[text.index("rope:"):])
+        runs = {}
+        for seed in (1, 2):
+            base = self.folder / "bases" / f"base-{seed}"
+            bb.run(1, "train", config, f"train.seed={seed}", "train.max_steps=2", f"output={base}")
+            for rate in ("3e-3", "1e-3"):
+                run = runs[rate, seed] = str(self.folder / "bases" / f"run-{rate}-{seed}")
+                path = self.folder / "bases" / f"further-{seed}.yaml"
+                path.write_text(further.read_text() % base)
+                bb.run(1, "train", path, f"train.seed={seed}", f"train.learning_rate={rate}", "train.max_steps=2", f"output={run}")
+        # Of seed 2 as well, but from the base of seed 1; and from a base that was trained otherwise.
+        crossed = str(self.folder / "bases" / "crossed")
+        bb.run(1, "train", self.folder / "bases" / "further-1.yaml", "train.seed=2", "train.learning_rate=1e-3",
+               "train.max_steps=2", f"output={crossed}")
+        other_base, other = self.folder / "bases" / "other-base", str(self.folder / "bases" / "other")
+        bb.run(1, "train", config, "train.seed=3", "train.max_steps=3", f"output={other_base}")
+        path = self.folder / "bases" / "further-3.yaml"
+        path.write_text(further.read_text() % other_base)
+        bb.run(1, "train", path, "train.seed=3", "train.learning_rate=1e-3", "train.max_steps=2", f"output={other}")
+        tasks = [{"task": "perplexity", "data": [{"path": str(self.folder / "bases" / "train.jsonl")}]}]
+        self.sweep("bases-sweep", models=[*runs.values(), crossed, other], rope={"own": {}}, lengths=[32], tasks=tasks,
+                   compare={"baseline": runs["3e-3", 1]})
+        found = self.comparisons("bases-sweep")
+        partners = {entry["model"]: entry["baseline_model"] for entry in found["comparisons"]}
+        self.assertEqual(partners[runs["1e-3", 2]], runs["3e-3", 2])
+        self.assertEqual(partners[runs["1e-3", 1]], runs["3e-3", 1])
+        groups = [set(entry["runs"]) for entry in found["seeds"]]
+        self.assertIn({runs["3e-3", 1], runs["3e-3", 2]}, groups)
+        self.assertIn({runs["1e-3", 1], runs["1e-3", 2], crossed}, groups)
+        self.assertFalse(any(other in group for group in groups))
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)

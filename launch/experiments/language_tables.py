@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""The tables of launch/reproduce_language.sh, from what its sweeps wrote: python3 launch/experiments/language_tables.py OUT
+
+Loss in nats a token of whole held-out documents cut to each length; less that of YaRN (and of none) for the same seed, mean
+over seeds ± standard error over seeds (n−1); beside it the standard error over documents of the mean over seeds. An interval of
+95 % is 1.96 of the latter, and of the former 4.30 for three seeds.
+"""
+
+import json
+import math
+import pathlib
+import sys
+
+
+def spread(values):
+    """Mean and standard error."""
+    mean = sum(values) / len(values)
+    if len(values) < 2:
+        return mean, None
+    return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
+
+
+def cell(values, sign="+"):
+    if not values:
+        return "-"
+    mean, error = spread(values)
+    return f"{mean:{sign}.4f}" + (f" ± {error:.4f}" if error is not None else "")
+
+
+def run_of(model):
+    method, _, seed = pathlib.PurePath(model).name.rpartition("-")
+    return method, int(seed)
+
+
+def losses(folder):
+    """{(method, length): {seed: loss}}, each point's last record."""
+    records = {}
+    for line in (folder / "sweep" / "evals.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        if record["status"] == "ok":
+            method, seed = run_of(record["model"])
+            records.setdefault((method, record["length"]), {})[seed] = record["metrics"]["loss"]
+    return records
+
+
+def comparisons(folder, baseline):
+    path = folder / f"comparisons-{baseline}.json"
+    return json.loads(path.read_text()) if path.exists() else {"comparisons": [], "seeds": []}
+
+
+def over_documents(document, method, length):
+    """Of the mean over seeds; of a single run its own."""
+    for group in document["seeds"]:
+        if group["length"] == length and run_of(group["runs"][0])[0] == method and "difference" in group:
+            return group["difference_standard_error_over_documents"]
+    found = [entry.get("standard_error") for entry in document["comparisons"]
+             if entry["length"] == length and run_of(entry["model"])[0] == method]
+    return found[0] if len(found) == 1 else None
+
+
+def show(folder, title):
+    measured = losses(folder)
+    lengths = sorted({length for _, length in measured})
+    methods = list(dict.fromkeys(method for method, _ in measured))
+    print(f"\n### {title}\n")
+    documents = {baseline: comparisons(folder, baseline) for baseline in ("yarn", "none")}
+    print("| trained with | seeds | " + " | ".join(f"loss, {length}" for length in lengths) + " | " +
+          " | ".join(f"− YaRN, {length}" for length in lengths) + f" | over documents, {lengths[-1]} | − none, {lengths[-1]} |")
+    print("|---" * (4 + 2 * len(lengths)) + "|")
+    for method in methods:
+        row = [method, str(len(measured[method, lengths[0]]))]
+        row += [cell(list(measured.get((method, length), {}).values()), "") for length in lengths]
+
+        def differences(baseline, length):
+            return [entry["difference"] for entry in documents[baseline]["comparisons"]
+                    if "difference" in entry and entry["length"] == length and run_of(entry["model"])[0] == method]
+        row += [cell(differences("yarn", length)) for length in lengths]
+        error = over_documents(documents["yarn"], method, lengths[-1])
+        row.append(f"± {error:.4f}" if error is not None else "-")
+        row.append(cell(differences("none", lengths[-1])))
+        print("| " + " | ".join(row) + " |")
+
+    # By position at the longest length.
+    bins = {}
+    for entry in documents["yarn"]["comparisons"]:
+        if entry["length"] == lengths[-1]:
+            for part in entry.get("by_position", []):
+                bins.setdefault((part["from"], part["to"]), {}).setdefault(run_of(entry["model"])[0], []).append(part["difference"])
+    others = [method for method in methods if any(method in row for row in bins.values())]
+    if others:
+        print(f"\nLoss less YaRN's by position in documents of {lengths[-1]} tokens, mean over seeds ± standard error over seeds:\n")
+        print("| position | " + " | ".join(others) + " |")
+        print("|---" * (1 + len(others)) + "|")
+        for (begin, end), row in sorted(bins.items()):
+            print(f"| {begin}–{end - 1} | " + " | ".join(cell(row.get(method, [])) for method in others) + " |")
+
+
+def main():
+    out = pathlib.Path(sys.argv[1])
+    for name in ("text/packages.tsv", "tokens.txt"):
+        if (out / name).exists():
+            print((out / name).read_text())
+    for folder in sorted(out.glob("head*-base*/*")):
+        if (folder / "sweep" / "evals.jsonl").exists():
+            head, base = folder.parent.name.removeprefix("head").split("-base")
+            what = {"short": "trained from the start at the short length"}.get(folder.name, folder.name.replace("-x", " ×"))
+            show(folder, f"{what}; heads of {head}, base {base}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+#!/usr/bin/env bash
+# What rotations do on English: a decoder of 5.9 million parameters is trained from scratch at 256 tokens on the text of Debian
+# packages, then extended ×4 and ×8 by fine-tuning under each rotation of launch/experiments/methods.txt (equal steps, three
+# seeds, each with a base of its own), and trained from the start under each; all are scored to 8 times the short length on
+# held-out documents and compared in pairs with YaRN.
+#   bash launch/reproduce_language.sh            goes on where it was stopped: days in all, the first table after the first ones
+#   bash launch/reproduce_language.sh status     what is finished
+#   bash launch/reproduce_language.sh tables     the tables of what is finished
+#   HEADS="64" BASES="10000" FACTORS="4" SEEDS=3 STAGES="extend scratch" STEPS=6000 EXTEND_STEPS=100 JOBS=2 OUT=runs/language
+# Runs at the lowest priority, JOBS runs of one thread at a time. TEXTS=FOLDER takes .md and .txt files for text, VOCABULARY=257
+# bytes for tokens, SHORT=256 is the short length: a test goes through all of it in seconds.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export OUT=${OUT:-runs/language} SEEDS=${SEEDS:-3} STEPS=${STEPS:-6000} EXTEND_STEPS=${EXTEND_STEPS:-100} SHORT=${SHORT:-256}
+export METHODS=${METHODS:-launch/experiments/methods.txt} KEYS=${KEYS:-} EXTEND_TOKENS=${EXTEND_TOKENS:-8192}
+export EXTEND_RATE=${EXTEND_RATE:-5e-4} SCRATCH_FACTOR=${SCRATCH_FACTOR:-8}
+heads=${HEADS:-64 128} bases=${BASES:-10000 500000} factors=${FACTORS:-4 8} stages=${STAGES:-extend scratch}
+vocabulary=${VOCABULARY:-4096} jobs=${JOBS:-$(nproc)}
+CARILLON=$(realpath "${CARILLON:-build/carillon}")
+export CARILLON
+export OMP_NUM_THREADS=1
+mkdir -p "$OUT"
+say() { printf '%s %s\n' "$(date +%H:%M)" "$*"; }
+export -f say
+
+data() {  # once: text, tokenizer, token files
+  [ -f "$OUT/data.done" ] && return
+  local python=python3
+  if [ -n "${TEXTS:-}" ]; then
+    python3 launch/experiments/english_text.py --folder "$TEXTS" "$OUT/text"
+  else
+    local packages=$OUT/packages
+    mkdir -p "$packages"
+    for name in $(python3 launch/experiments/english_text.py --names); do
+      ls "$packages/${name}"_*.deb >/dev/null 2>&1 || (cd "$packages" && apt-get download -qq "$name")
+    done
+    say "text out of $(find "$packages" -name '*.deb' | wc -l) packages"
+    python3 launch/experiments/english_text.py "$packages" "$OUT/text"
+  fi
+  if [ "$vocabulary" -gt 257 ]; then
+    [ -d "$OUT/venv" ] || { python3 -m venv "$OUT/venv" && "$OUT/venv/bin/pip" install -q --no-deps tokenizers==0.23.3; }
+    python=$OUT/venv/bin/python
+  fi
+  say "a vocabulary of $vocabulary"
+  $python launch/experiments/vocabulary.py "$OUT/text/train.jsonl" "$OUT/tokenizer" "$vocabulary"
+  local part
+  for part in train long validation test; do
+    "$CARILLON" tokenize "$OUT/text/$part.jsonl" tokenizer="$OUT/tokenizer" output="$OUT/$part.h5" overwrite=true
+  done | tee "$OUT/tokens.txt"
+  touch "$OUT/data.done"
+}
+
+keys_of() {  # METHOD FACTOR: its keys
+  awk -v name="$1" -v factor="$2" '$1 == name { $1 = ""; gsub(/FACTOR/, factor); print }' "$METHODS"
+}
+names() { awk '!/^#/ && NF { print $1 }' "$METHODS"; }
+folder_of() { echo "$OUT/head$1-base$2"; }
+train() {  # RUN CONFIG KEYS…: to its end; a run that another process is at is waited for
+  local run=$1
+  shift
+  mkdir -p "$run"
+  (
+    flock 9
+    [ -f "$run.done" ] && exit
+    say "begins ${run#"$OUT"/}"
+    # shellcheck disable=SC2086
+    "$CARILLON" train "$@" "data.validation=[{path: $OUT/validation.h5}]" data.tokenizer="$OUT/tokenizer" \
+      rope.original_max_position_embeddings="$SHORT" output="$run" $KEYS --quiet
+    touch "$run.done"
+    say "ended ${run#"$OUT"/}"
+  ) 9>"$run.lock"
+}
+short() {  # RUN HEAD BASE SEED KEYS…: from the start at the short length
+  local run=$1 head=$2 base=$3 seed=$4
+  shift 4
+  train "$run" launch/configs/language.yaml model.vocab_size="$vocabulary" model.head_dim="$head" \
+    model.num_attention_heads=$((256 / head)) model.num_key_value_heads=$((256 / head)) \
+    model.max_position_embeddings="$SHORT" rope.base="$base" "data.train=[{path: $OUT/train.h5}]" \
+    data.sequence_length="$SHORT" train.max_steps="$STEPS" train.seed="$seed" "$@"
+}
+base() {  # HEAD BASE SEED
+  short "$(folder_of "$1" "$2")/short/none-$3" "$1" "$2" "$3"
+}
+# Scores the finished runs of a folder that are not scored yet, and compares all of them with YaRN's.
+score() {  # FOLDER
+  local folder=$1 models baseline
+  (
+    flock 9
+    # shellcheck disable=SC2046
+    models=$(printf '%s\n' $(names | while read -r name; do for seed in $(seq "$SEEDS"); do
+      [ -f "$folder/$name-$seed.done" ] && echo "$folder/$name-$seed"; done; done) | paste -sd,)
+    [ -n "$models" ] || exit 0
+    for baseline in none yarn; do
+      baseline=$(tr , '\n' <<<"$models" | grep -m1 "/$baseline-" || true)
+      [ -n "$baseline" ] || continue
+      cat >"$folder/sweep.yaml" <<YAML
+models: [$models]
+checkpoints: newest
+lengths: [$SHORT, $((4 * SHORT)), $((8 * SHORT))]
+tasks: [{task: perplexity, data: [{path: $OUT/test.h5}]}]
+compare: {baseline: $baseline}
+runtime: {dtype: bfloat16}
+output: $folder/sweep
+YAML
+      "$CARILLON" sweep "$folder/sweep.yaml" --quiet >"$folder/sweep.txt"
+      baseline=${baseline##*/}
+      cp "$folder/sweep/comparisons.json" "$folder/comparisons-${baseline%-*}.json"
+    done
+  ) 9>"$folder/sweep.lock"
+}
+one() {  # STAGE HEAD BASE FACTOR METHOD SEED
+  local stage=$1 head=$2 base=$3 factor=$4 method=$5 seed=$6 folder
+  folder=$(folder_of "$head" "$base")
+  case $stage in
+    base) base "$head" "$base" "$seed" ;;
+    extend)
+      base "$head" "$base" "$seed"
+      local length=$((factor * SHORT))
+      # shellcheck disable=SC2046
+      train "$folder/extended-x$factor/$method-$seed" launch/configs/language_extended.yaml model.base="$folder/short/none-$seed" \
+        "data.train=[{path: $OUT/long.h5}]" data.sequence_length="$length" train.micro_batch_size=$((EXTEND_TOKENS / length)) \
+        train.max_steps="$EXTEND_STEPS" train.learning_rate="$EXTEND_RATE" train.warmup_steps=$((EXTEND_STEPS / 10)) \
+        train.min_lr_ratio=0 train.seed="$seed" $(keys_of "$method" "$factor")
+      score "$folder/extended-x$factor"
+      return ;;
+    scratch)  # `none` is the base
+      folder=$folder/short
+      # shellcheck disable=SC2046
+      [ "$method" = none ] || short "$folder/short/$method-$seed" "$head" "$base" "$seed" $(keys_of "$method" "$SCRATCH_FACTOR") ;;
+  esac
+  score "$folder/short"
+}
+# Every piece of work, the most telling first: a line of arguments to `one`.
+work() {
+  local stage head base factor method seed
+  for base in $bases; do for head in $heads; do
+    for seed in $(seq "$SEEDS"); do echo "base $head $base 1 none $seed"; done
+    for stage in $stages; do
+      case $stage in
+        extend)
+          for factor in $factors; do for method in $(names); do for seed in $(seq "$SEEDS"); do
+            echo "extend $head $base $factor $method $seed"
+          done; done; done ;;
+        scratch)
+          for seed in $(seq "$SEEDS"); do for method in $(names | grep -v '^none$'); do
+            echo "scratch $head $base $SCRATCH_FACTOR $method $seed"
+          done; done ;;
+      esac
+    done
+  done; done
+}
+status() {
+  echo "| head | base | what | finished | at work |"
+  echo "|---|---|---|---|---|"
+  work | awk -v out="$OUT" '
+    function lines(file,   n, line) { n = 0; while ((getline line < file) > 0) n++; close(file); return n }
+    { group = $2 " | " $3 " | " ($1 == "extend" ? "extended ×" $4 : $1 == "base" ? "base" : "from the start")
+      run = out "/head" $2 "-base" $3 "/" ($1 == "extend" ? "extended-x" $4 : "short") "/" $5 "-" $6
+      if (!(group in all)) order[++groups] = group
+      all[group]++
+      if ((getline line < (run ".done")) >= 0) { done[group]++; close(run ".done") }
+      else if ((steps = lines(run "/metrics.jsonl")) > 0) working[group] = working[group] " " $5 "-" $6 " (step " steps ")" }
+    END { for (i = 1; i <= groups; i++) { g = order[i]; printf "| %s | %d of %d |%s |\n", g, done[g], all[g], working[g] } }'
+}
+export vocabulary
+export -f one base short train score names keys_of folder_of
+
+case ${1:-all} in
+  status) status ;;
+  tables) python3 launch/experiments/language_tables.py "$OUT" ;;
+  all)
+    renice -n 19 -p $$ >/dev/null
+    data
+    work | xargs -P "$jobs" -L 1 bash -euo pipefail -c 'one "$@"' _ || failed=$?
+    status
+    python3 launch/experiments/language_tables.py "$OUT" | tee "$OUT/tables.md"
+    exit "${failed:-0}" ;;
+  *) echo "usage: bash launch/reproduce_language.sh [status | tables]" >&2; exit 64 ;;
+esac
