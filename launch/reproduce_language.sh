@@ -12,7 +12,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OUT=${OUT:-runs/language} SEEDS=${SEEDS:-3} STEPS=${STEPS:-6000} EXTEND_STEPS=${EXTEND_STEPS:-100} SHORT=${SHORT:-256}
-export METHODS=${METHODS:-launch/experiments/methods.txt} KEYS=${KEYS:-} EXTEND_TOKENS=${EXTEND_TOKENS:-8192}
+export METHODS=${METHODS:-launch/experiments/methods.txt} KEYS=${KEYS:-}
+export SEARCH=${SEARCH:-"{population: 32, iterations: 20}"}
+export SHORT_TOKENS=${SHORT_TOKENS:-16384} EXTEND_TOKENS=${EXTEND_TOKENS:-8192}
 export EXTEND_RATE=${EXTEND_RATE:-5e-4} SCRATCH_FACTOR=${SCRATCH_FACTOR:-8}
 heads=${HEADS:-64 128} bases=${BASES:-10000 500000} factors=${FACTORS:-4 8} stages=${STAGES:-extend scratch}
 vocabulary=${VOCABULARY:-4096} jobs=${JOBS:-$(nproc)}
@@ -50,10 +52,53 @@ data() {  # once: text, tokenizer, token files
   touch "$OUT/data.done"
 }
 
-keys_of() {  # METHOD FACTOR: its keys
-  awk -v name="$1" -v factor="$2" '$1 == name { $1 = ""; gsub(/FACTOR/, factor); print }' "$METHODS"
+keys_of() {  # METHOD FACTOR HEAD BASE: its keys
+  local keys
+  keys=$(awk -v name="$1" -v factor="$2" -v quarter="$(($3 / 8))" \
+    '$1 == name { $1 = ""; gsub(/FACTOR/, factor); gsub(/QUARTER/, quarter); print }' "$METHODS")
+  [[ $keys != *SEARCHED* ]] || keys=$(searched "$2" "$3" "$4")
+  echo "$keys"
 }
-names() { awk '!/^#/ && NF { print $1 }' "$METHODS"; }
+searched() {  # FACTOR HEAD BASE: longrope's divisors of what was trained with seed 1, by the validation documents' perplexity
+  local folder
+  folder=$(folder_of "$2" "$3")/searched-x$1
+  mkdir -p "$folder"
+  base "$2" "$3" 1 >&2
+  (
+    flock 9
+    [ -f "$folder/best.yaml" ] && exit
+    cat >"$folder.yaml" <<YAML
+model: $(folder_of "$2" "$3")/short/none-1
+length: $(($1 * SHORT))
+data: {validation: [{path: $OUT/validation.h5}]}
+search: $SEARCH
+runtime: {dtype: bfloat16}
+output: $folder
+YAML
+    "$CARILLON" rope search "$folder.yaml" >"$folder.txt"
+  ) 9>"$folder.lock"
+  # The section `rope:` as words.
+  sed -n -E 's/^  ([a-z_]+): */rope.\1=/p' "$folder/best.yaml" | tr -d ' '
+}
+# The table less what the program does not have.
+known_methods() {
+  local name keys
+  while read -r name keys; do
+    [[ -n $name && $name != \#* ]] || continue
+    if [[ $keys == *SEARCHED* ]]; then
+      "$CARILLON" rope search --help 2>/dev/null | grep -q search.population ||
+        { say "left out: $name, this program has no rope search" >&2; continue; }
+    # shellcheck disable=SC2046
+    elif ! "$CARILLON" rope $(tr ' ' '\n' <<<"$keys" | sed 's/FACTOR/4/; s/QUARTER/8/') model.head_dim=64 \
+      rope.original_max_position_embeddings="$SHORT" >/dev/null 2>&1; then
+      say "left out: $name, which this program does not know" >&2
+      continue
+    fi
+    echo "$name $keys"
+  done <"$METHODS" >"$OUT/methods.txt"
+  METHODS=$OUT/methods.txt
+}
+names() { cut -d' ' -f1 "$METHODS"; }
 folder_of() { echo "$OUT/head$1-base$2"; }
 train() {  # RUN CONFIG KEYS…: to its end; a run that another process is at is waited for
   local run=$1
@@ -76,7 +121,8 @@ short() {  # RUN HEAD BASE SEED KEYS…: from the start at the short length
   train "$run" launch/configs/language.yaml model.vocab_size="$vocabulary" model.head_dim="$head" \
     model.num_attention_heads=$((256 / head)) model.num_key_value_heads=$((256 / head)) \
     model.max_position_embeddings="$SHORT" rope.base="$base" "data.train=[{path: $OUT/train.h5}]" \
-    data.sequence_length="$SHORT" train.max_steps="$STEPS" train.seed="$seed" "$@"
+    data.sequence_length="$SHORT" train.micro_batch_size=$((SHORT_TOKENS / SHORT)) train.max_steps="$STEPS" \
+    train.warmup_steps=$((STEPS / 20)) train.seed="$seed" "$@"
 }
 base() {  # HEAD BASE SEED
   short "$(folder_of "$1" "$2")/short/none-$3" "$1" "$2" "$3"
@@ -110,6 +156,7 @@ YAML
 }
 one() {  # STAGE HEAD BASE FACTOR METHOD SEED
   local stage=$1 head=$2 base=$3 factor=$4 method=$5 seed=$6 folder
+  set -f  # keys hold lists in brackets
   folder=$(folder_of "$head" "$base")
   case $stage in
     base) base "$head" "$base" "$seed" ;;
@@ -120,13 +167,13 @@ one() {  # STAGE HEAD BASE FACTOR METHOD SEED
       train "$folder/extended-x$factor/$method-$seed" launch/configs/language_extended.yaml model.base="$folder/short/none-$seed" \
         "data.train=[{path: $OUT/long.h5}]" data.sequence_length="$length" train.micro_batch_size=$((EXTEND_TOKENS / length)) \
         train.max_steps="$EXTEND_STEPS" train.learning_rate="$EXTEND_RATE" train.warmup_steps=$((EXTEND_STEPS / 10)) \
-        train.min_lr_ratio=0 train.seed="$seed" $(keys_of "$method" "$factor")
+        train.min_lr_ratio=0 train.seed="$seed" $(keys_of "$method" "$factor" "$head" "$base")
       score "$folder/extended-x$factor"
       return ;;
     scratch)  # `none` is the base
-      folder=$folder/short
       # shellcheck disable=SC2046
-      [ "$method" = none ] || short "$folder/short/$method-$seed" "$head" "$base" "$seed" $(keys_of "$method" "$SCRATCH_FACTOR") ;;
+      [ "$method" = none ] || short "$folder/short/$method-$seed" "$head" "$base" "$seed" \
+        $(keys_of "$method" "$SCRATCH_FACTOR" "$head" "$base") ;;
   esac
   score "$folder/short"
 }
@@ -162,14 +209,15 @@ status() {
       else if ((steps = lines(run "/metrics.jsonl")) > 0) working[group] = working[group] " " $5 "-" $6 " (step " steps ")" }
     END { for (i = 1; i <= groups; i++) { g = order[i]; printf "| %s | %d of %d |%s |\n", g, done[g], all[g], working[g] } }'
 }
-export vocabulary
-export -f one base short train score names keys_of folder_of
+known_methods
+export vocabulary METHODS
+export -f one base short train score names keys_of folder_of searched
 
 case ${1:-all} in
   status) status ;;
   tables) python3 launch/experiments/language_tables.py "$OUT" ;;
   all)
-    renice -n 19 -p $$ >/dev/null
+    [ -n "${TEXTS:-}" ] || renice -n 19 -p $$ >/dev/null
     data
     work | xargs -P "$jobs" -L 1 bash -euo pipefail -c 'one "$@"' _ || failed=$?
     status

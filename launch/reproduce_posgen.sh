@@ -40,9 +40,9 @@ rope_of() {
   esac
 }
 one() {  # one training and its evaluation; done already: nothing
-  local task=$1 rope=$2 seed=$3 run=$out/$1-$2-$3 length=() along=(eval.tasks=[])
+  local task=$1 rope=$2 seed=$3 run=$out/$1-$2-$3 length=() along=(eval.every_steps=null)
   [ -f "$run/done" ] && return
-  [ -z "$steps" ] || length=(train.epochs=null train.max_steps="$steps")
+  [ -z "$steps" ] || length=(train.max_steps="$steps")
   [ "$course" = 0 ] || along=(eval.every_steps=$(((${steps:-11850} + course - 1) / course)) eval.at_end=true
     "eval.lengths=[64, 128, 256]"
     "eval.tasks=[{task: posgen, subtask: $task, train_length: 64, count: $count, seed: $seed}]")

@@ -24,7 +24,7 @@ void check_baseline(const SweepConfig& config);
 //                 values, mean, standard_error (over seeds, n−1); where they are compared also difference,
 //                 difference_standard_error (over seeds) and difference_standard_error_over_documents (of their mean)
 // A rope setting's partner has the same model and step; a model's the same rope and, among runs of several seeds, the
-// same seed. Points that failed or are not done are left out.
+// same seed, and base of the same seed. Points that failed or are not done are left out.
 Json compare_points(const SweepConfig& config, const std::vector<SweepPoint>& points,
                     const std::map<std::string, Json>& records);
 

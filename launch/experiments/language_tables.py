@@ -20,11 +20,11 @@ def spread(values):
     return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
 
 
-def cell(values, sign="+"):
+def cell(values, form="+.5f"):
     if not values:
         return "-"
     mean, error = spread(values)
-    return f"{mean:{sign}.4f}" + (f" ± {error:.4f}" if error is not None else "")
+    return f"{mean:{form}}" + (f" ± {error:{form.lstrip('+')}}" if error is not None else "")
 
 
 def run_of(model):
@@ -69,14 +69,14 @@ def show(folder, title):
     print("|---" * (4 + 2 * len(lengths)) + "|")
     for method in methods:
         row = [method, str(len(measured[method, lengths[0]]))]
-        row += [cell(list(measured.get((method, length), {}).values()), "") for length in lengths]
+        row += [cell(list(measured.get((method, length), {}).values()), ".4f") for length in lengths]
 
         def differences(baseline, length):
             return [entry["difference"] for entry in documents[baseline]["comparisons"]
                     if "difference" in entry and entry["length"] == length and run_of(entry["model"])[0] == method]
         row += [cell(differences("yarn", length)) for length in lengths]
         error = over_documents(documents["yarn"], method, lengths[-1])
-        row.append(f"± {error:.4f}" if error is not None else "-")
+        row.append(f"± {error:.5f}" if error is not None else "-")
         row.append(cell(differences("none", lengths[-1])))
         print("| " + " | ".join(row) + " |")
 

@@ -1,0 +1,204 @@
+"""The experiments' scripts in small, from their data to their tables: reproduce_test.py Language | SmolLM2 | PosGen"""
+
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE.parent / "support"), str(ROOT / "launch" / "experiments")]
+import black_box as bb
+import english_text
+
+METHODS = """# the script's table in small
+yarn            rope.type=yarn rope.factor=FACTOR
+resonance_yarn  rope.type=yarn rope.factor=FACTOR rope.resonance=true
+none            rope.type=default
+"""
+
+
+def words(draw, count):
+    """Sentences half of which are English's commonest words."""
+    common = sorted(english_text.COMMON)
+    text = ""
+    for _ in range(count):
+        sentence = [draw.choice(common) if draw.random() < 0.5 else "".join(draw.choices("etaoinshr", k=draw.randrange(3, 9)))
+                    for _ in range(draw.randrange(6, 14))]
+        text += " ".join(sentence).capitalize() + ("." if draw.random() < 0.8 else ".\n\n")
+    return text
+
+
+def texts_in(folder, count):
+    """`count` documents of 12 kB; one of two that stand there too, and one without words."""
+    folder.mkdir()
+    draw = random.Random(3)
+    for number in range(count):
+        (folder / f"{number}.txt").write_text(words(draw, 260))
+    (folder / "again.txt").write_text((folder / "7.txt").read_text() + "\n\n" + (folder / "8.txt").read_text())
+    (folder / "numbers.txt").write_text("\n\n".join(str(draw.random()) for _ in range(2000)))
+
+
+class Script(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp())
+        self.out = self.folder / "out"
+        self.environment = {**os.environ, "CARILLON": bb.CARILLON, "OUT": str(self.out), **self.settings()}
+
+    def tearDown(self):
+        shutil.rmtree(self.folder)
+
+    def start(self, *arguments):
+        return subprocess.Popen(["bash", str(ROOT / "launch" / self.script), *arguments], env=self.environment,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+    def to_the_end(self, *arguments):
+        process = self.start(*arguments)
+        output = process.communicate(timeout=600)[0]
+        self.assertEqual(process.returncode, 0, output)
+        return output
+
+
+class Language(Script):
+    script = "reproduce_language.sh"
+
+    def settings(self):
+        texts_in(self.folder / "texts", 60)
+        methods = self.folder / "methods.txt"
+        methods.write_text(METHODS)
+        return {"TEXTS": str(self.folder / "texts"), "VOCABULARY": "257", "SHORT": "32", "SEEDS": "2", "HEADS": "64", "BASES": "10000",
+                "FACTORS": "4", "STEPS": "3", "SHORT_TOKENS": "256", "EXTEND_STEPS": "2", "EXTEND_TOKENS": "256", "JOBS": "2",
+                "METHODS": str(methods), "KEYS": "checkpoint.every_steps=1"}
+
+    def test_goes_on_and_ends_in_tables(self):
+        first = self.start()
+        record = self.out / "head64-base10000" / "short" / "none-1" / "metrics.jsonl"
+        deadline = time.monotonic() + 300
+        while not (record.exists() and record.read_text()) and first.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.killpg(first.pid, signal.SIGKILL)
+        self.assertIn("0 of 2", self.status("base"), first.communicate()[0])
+
+        self.to_the_end()
+        self.assertIn("2 of 2", self.status("base"))
+        self.assertIn("6 of 6", self.status("extended ×4"))
+        self.assertIn("4 of 4", self.status("from the start"))
+        # The document that stood before and the one without words are not there; a held-out one is not trained on.
+        ids = {part: [json.loads(line)["id"] for line in (self.out / "text" / f"{part}.jsonl").read_text().splitlines()]
+               for part in ("train", "validation", "test")}
+        self.assertEqual(len(sum(ids.values(), [])), 60)
+        self.assertFalse({"texts again.txt", "texts numbers.txt"} & set(sum(ids.values(), [])))
+        self.assertGreater(len(ids["test"]), 1)
+
+        tables = self.to_the_end("tables")
+        extended = tables[tables.index("### extended ×4"):tables.index("### trained from the start")]
+        row, = [line.split("|") for line in extended.splitlines() if line.startswith("| resonance_yarn ")]
+        self.assertEqual(row[2].strip(), "2")
+        # The paired difference at 256 tokens, from the sweep's records: all test documents are longer, so that they weigh the same.
+        records = [json.loads(line) for line in
+                   (self.out / "head64-base10000" / "extended-x4" / "sweep" / "evals.jsonl").read_text().splitlines()]
+        loss = {(pathlib.Path(r["model"]).name, r["length"]): r["metrics"]["loss"] for r in records}
+        self.assertEqual(len(loss), 6 * 3)
+        expected = sum(loss[f"resonance_yarn-{seed}", 256] - loss[f"yarn-{seed}", 256] for seed in (1, 2)) / 2
+        self.assertAlmostEqual(float(row[8].split("±")[0]), expected, delta=1e-5)
+        self.assertIn("±", row[9])
+        self.assertEqual(extended.count("| 128–"), 1)
+
+        again = self.to_the_end()
+        self.assertNotIn("begins", again)
+        self.assertEqual(again.count("### extended ×4"), 1)
+
+    def status(self, what):
+        line, = [line for line in self.to_the_end("status").splitlines() if line.startswith("| 64 ") and f"| {what} |" in line]
+        return line
+
+
+class SmolLM2(Script):
+    script = "reproduce_smollm2.sh"
+
+    def settings(self):
+        texts_in(self.folder / "texts", 40)
+        (self.folder / "train.jsonl").write_text(json.dumps({"text": words(random.Random(1), 20)}) + "\n")
+        tokenizer, model = self.folder / "tokenizer", self.folder / "model"
+        subprocess.run([sys.executable, ROOT / "launch" / "experiments" / "vocabulary.py", self.folder / "train.jsonl", tokenizer, "257"],
+                       check=True)
+        bb.run(1, "train", bb.tiny_run(self.folder / "tiny", count=4), "model.vocab_size=257", f"data.tokenizer={tokenizer}",
+               f"data.train=[{{path: {self.folder}/train.jsonl}}]", "rope.type=default", "rope.resonance=false", "train.max_steps=1",
+               f"output={self.folder}/run")
+        bb.run(1, "export", self.folder / "run", model, "format=hf")
+        for file in tokenizer.iterdir():
+            shutil.copy(file, model)
+        return {"MODEL": str(model), "TEXTS": str(self.folder / "texts"), "LONG": "10000", "STEPS": "2", "LENGTH": "128", "ORIGINAL": "64",
+                "LENGTHS": "512, 1k", "BOOKS": "4", "TRIALS": "1", "SEEDS": "2"}
+
+    def test_compares_trained_and_untrained(self):
+        self.to_the_end()
+        for sweep in ("trained/sweep", "untrained"):
+            found = json.loads((self.out / sweep / "comparisons.json").read_text())
+            compared = {(pathlib.PurePath(entry["model"]).name, entry["rope"]): entry for entry in found["comparisons"]
+                        if entry["length"] == 1024}
+            names = [("resonance_yarn-1", "own"), ("resonance_yarn-2", "own")] if "trained/" in sweep else \
+                [("model", "resonance_yarn"), ("model", "unscaled")]
+            self.assertEqual(sorted(compared), sorted(names))
+            for entry in compared.values():
+                self.assertEqual((entry["units"], entry["unit"]), (4, "documents"))
+                self.assertIsNotNone(entry["standard_error"])
+            records = [json.loads(line) for line in (self.out / sweep / "evals.jsonl").read_text().splitlines()]
+            self.assertEqual({record["task"] for record in records}, {"perplexity", "passkey"})
+        # Equal data and steps, and rotations that differ.
+        metrics = {run: bb.metrics(self.out / "trained" / run) for run in ("yarn-1", "resonance_yarn-1")}
+        self.assertEqual(*[[record["tokens"] for record in records] for records in metrics.values()])
+        self.assertNotEqual(*[[record["loss"] for record in records] for records in metrics.values()])
+        self.assertIn("yarn-2: 2 of 2 steps", self.to_the_end("status"))
+        self.to_the_end()
+        self.assertEqual({run: bb.metrics(self.out / "trained" / run) for run in metrics}, metrics)
+
+
+class PosGen(Script):
+    script = "reproduce_posgen.sh"
+
+    def settings(self):
+        return {"TASKS": "semi_recursive", "SEEDS": "2", "STEPS": "6", "COURSE": "2", "COUNT": "8", "SEQUENCES": "64", "JOBS": "2",
+                "KEYS": "train.micro_batch_size=8"}
+
+    def test_accuracy_on_the_way(self):
+        table = self.to_the_end()
+        rows = [line.split("|") for line in table.splitlines() if line.startswith("| semi_recursive | yarn |")]
+        course = [row for row in rows if row[3].strip().isdigit()]
+        self.assertEqual([row[3].strip() for row in course], ["3", "6"])
+        # The loss is that of the run's own records, the accuracy that of its evaluations.
+        runs = [self.out / f"semi_recursive-yarn-{seed}" for seed in (1, 2)]
+        loss = sum(sum(record["loss"] for record in bb.metrics(run)[:3]) / 3 for run in runs) / 2
+        self.assertAlmostEqual(float(course[0][4].split("±")[0]), loss, delta=1e-3)
+        records = [json.loads(line) for run in runs for line in (run / "evals.jsonl").read_text().splitlines()]
+        accuracy = [record["metrics"]["ood_accuracy"] for record in records if (record["step"], record["length"]) == (6, 256)]
+        self.assertEqual(len(accuracy), 2)
+        self.assertAlmostEqual(float(course[1][7].split("±")[0]), 50 * sum(accuracy), delta=1e-2)
+        self.assertEqual(len([row for row in rows if row[3].strip() == "own"]), 1)
+
+    def test_scales(self):
+        """The published size and the far token's task are read, as far as their first step."""
+        for scale, seeds, steps in (("published", ["5549", "4955"], 2), ("far_token", ["1", "2"], 2)):
+            out = self.folder / scale
+            self.environment.update(SCALE=scale, OUT=str(out), STEPS=str(steps), COURSE="0", TASKS="semi_recursive_strict",
+                                    KEYS="train.micro_batch_size=4")
+            self.to_the_end()
+            self.assertEqual(sorted(path.parent.name for path in out.glob("*/done")),
+                             sorted(f"semi_recursive_strict-{rope}-{seed}" for seed in seeds
+                                    for rope in ("rope", "resonance", "yarn", "resonance_yarn")))
+            self.assertEqual(len(bb.metrics(out / f"semi_recursive_strict-rope-{seeds[0]}")), steps)
+        self.environment["SCALE"] = "larger"
+        process = self.start()
+        self.assertIn("SCALE is larger", process.communicate(timeout=60)[0])
+        self.assertEqual(process.returncode, 64)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
