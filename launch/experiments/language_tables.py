@@ -95,11 +95,27 @@ def show(folder, title):
             print(f"| {begin}–{end - 1} | " + " | ".join(cell(row.get(method, [])) for method in others) + " |")
 
 
+def show_training(out):
+    """How flat the loss is where training ended: its mean over the last tenth of the steps, and over the tenth before."""
+    print("\n| run | steps | tokens | loss, last tenth | change from the tenth before | tokens a second |")
+    print("|---|---|---|---|---|---|")
+    for path in sorted(out.glob("head*-base*/short/*/metrics.jsonl")):
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        tenth = len(records) // 10
+        if tenth == 0 or not (path.parent.parent / f"{path.parent.name}.done").exists():
+            continue
+        last, before = ([r["loss"] for r in part] for part in (records[-tenth:], records[-2 * tenth:-tenth]))
+        rate = sorted(r["tokens_per_second"] for r in records)[len(records) // 2]
+        print(f"| {path.parent.relative_to(out)} | {len(records)} | {records[-1]['tokens_total'] / 1e6:.1f} M | "
+              f"{sum(last) / tenth:.3f} | {sum(last) / tenth - sum(before) / tenth:+.3f} | {rate:.0f} |")
+
+
 def main():
     out = pathlib.Path(sys.argv[1])
     for name in ("text/packages.tsv", "tokens.txt"):
         if (out / name).exists():
             print((out / name).read_text())
+    show_training(out)
     for folder in sorted(out.glob("head*-base*/*")):
         if (folder / "sweep" / "evals.jsonl").exists():
             head, base = folder.parent.name.removeprefix("head").split("-base")
