@@ -67,7 +67,6 @@ SOURCES = {
     "r-cran-janeaustenr": (["usr/lib/R/site-library/janeaustenr/data/Rdata.rdb"], "austen"),
     "shorewall-doc": ([DOC + "shorewall-doc/html/*.htm*", DOC + "shorewall-doc/manpages/*.html"], "html"),
     "sqlite3-doc": ([DOC + "sqlite3/*.html"], "html"),
-    "swi-prolog-doc": (["usr/lib/swi-prolog/doc/*.html"], "html"),
     "vim-doc": ([DOC + "vim/html/*.html"], "html"),
     "zsh-doc": ([DOC + "zsh-common/html/*.html"], "html"),
 }
