@@ -7,15 +7,12 @@
 #include <cstring>
 #include <exception>
 #include <span>
-#include <thread>
 
 #include "parallel/transport/nccl_watchdog.h"
 #include "runtime/cuda/check_cuda.h"
 
 namespace carillon {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 ncclDataType_t type_of(DType dtype) {
   switch (dtype) {
@@ -99,7 +96,8 @@ class NcclTransport : public DeviceTransport {
   std::unique_ptr<Transfer> start_exchange(Tensor send, int to, Tensor receive, int from) override;
 
  private:
-  // Puts what `body` calls on the group's stream, as one group, after the work on the backend's queue.
+  // Puts what `body` calls (inside an NcclCall) on the group's stream, as one group, behind the work on the backend's
+  // queue.
   template <class Body>
   std::shared_ptr<NcclOperation> put(const char* what, Body body);
   // Nothing (nullptr) where there are no elements.
@@ -110,14 +108,10 @@ class NcclTransport : public DeviceTransport {
   // Lets the queue wait for it now; or when its Transfer is waited for.
   void await(const std::shared_ptr<NcclOperation>& operation);
   std::unique_ptr<Transfer> under_way(std::shared_ptr<NcclOperation> operation, bool (*drops_wait)());
-  // Waits until the communicator has taken the calls made on it. Error 75 when it does not, or an error shows.
-  void settle(ncclResult_t result, const char* what);
+  // Error 75 for what is not our mistake. Inside an NcclCall.
   void require(ncclResult_t result, const char* what);
   void connect_pairs();
   [[noreturn]] void lost(const char* what, const std::string& why);
-  double seconds_left(Clock::time_point begin) const {
-    return options_.timeout_seconds - std::chrono::duration<double>(Clock::now() - begin).count();
-  }
 
   Backend& backend_;
   const NcclOptions options_;
@@ -128,6 +122,7 @@ class NcclTransport : public DeviceTransport {
   cudaStream_t stream_ = nullptr;
   cudaEvent_t ready_ = nullptr;  // the queue has come to where the operation was called
   ncclComm_t communicator_ = nullptr;
+  std::shared_ptr<NcclGroup> group_;
   std::shared_ptr<EventPool> events_ = std::make_shared<EventPool>();
   std::shared_ptr<Order> order_ = order_of_this_rank();
   std::shared_ptr<NcclWatchdog> watchdog_;
@@ -147,18 +142,17 @@ NcclTransport::NcclTransport(Backend& backend, Communicator& host, const NcclOpt
 NcclTransport::~NcclTransport() {
   cudaSetDevice(device_);
   // On the way out of an error nobody may be left to answer: nothing is waited for.
-  const bool orderly = std::uncaught_exceptions() == 0;
-  if (communicator_ != nullptr) {
-    if (orderly && watchdog_) cudaStreamSynchronize(stream_);  // the watchdog looks on
-    if (watchdog_) watchdog_->forget(communicator_);
-    ncclResult_t state = orderly && watchdog_ ? ncclCommFinalize(communicator_) : ncclInternalError;
-    const Clock::time_point end = Clock::now() + std::chrono::seconds(10);
-    while (state == ncclInProgress && Clock::now() < end) {
-      std::this_thread::sleep_for(std::chrono::microseconds(100));
-      if (ncclCommGetAsyncError(communicator_, &state) != ncclSuccess) state = ncclInternalError;
-    }
-    state == ncclSuccess ? ncclCommDestroy(communicator_) : ncclCommAbort(communicator_);
+  bool orderly = std::uncaught_exceptions() == 0;
+  if (communicator_ != nullptr && orderly) {
+    cudaStreamSynchronize(stream_);  // the watchdog looks on, as it does on the call
+    const NcclCall call(*group_, "leaving a group");
+    orderly = ncclCommFinalize(communicator_) == ncclSuccess;
   }
+  if (group_) {
+    watchdog_->forget(*group_);
+    group_->communicator = nullptr;
+  }
+  if (communicator_ != nullptr) orderly ? ncclCommDestroy(communicator_) : ncclCommAbort(communicator_);
   if (order_->group == this) *order_ = {};
   if (ready_ != nullptr) cudaEventDestroy(ready_);
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
@@ -169,25 +163,13 @@ void NcclTransport::lost(const char* what, const std::string& why) {
 }
 
 void NcclTransport::require(ncclResult_t result, const char* what) {
-  if (result == ncclSuccess || result == ncclInProgress) return;
+  if (result == ncclSuccess) return;
   const char* detail = ncclGetLastError(communicator_);
   const std::string why = fmt::format("NCCL reports \"{}\"{}{}", ncclGetErrorString(result),
                                       detail != nullptr && *detail != 0 ? ": " : "", detail == nullptr ? "" : detail);
   if (result == ncclInvalidArgument || result == ncclInvalidUsage)
     throw InternalError(fmt::format("{}: {}, on {}", what, why, who_));
   lost(what, why);
-}
-
-void NcclTransport::settle(ncclResult_t result, const char* what) {
-  const Clock::time_point begin = Clock::now();
-  for (int looks = 0; result == ncclInProgress; ++looks) {
-    require(ncclCommGetAsyncError(communicator_, &result), what);
-    if (result != ncclInProgress) break;
-    if (seconds_left(begin) <= 0) lost(what, fmt::format("not begun after {:.0f} s", options_.timeout_seconds));
-    // Connections are made in milliseconds, calls on them taken in microseconds.
-    if (looks > 100) std::this_thread::sleep_for(std::chrono::microseconds(50));
-  }
-  require(result, what);
 }
 
 void NcclTransport::connect(Communicator& host) {
@@ -208,10 +190,15 @@ void NcclTransport::connect(Communicator& host) {
     fail(ExitCode::kUsage, "NCCL cannot start ({}), on rank 0 of group {}, set NCCL_DEBUG=INFO to see why",
          ncclGetErrorString(static_cast<ncclResult_t>(first.result)), host.name());
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-  config.blocking = 0;
-  settle(ncclCommInitRankConfig(&communicator_, size_, first.id, rank_, &config), "joining a group");
+  config.blocking = 1;
   watchdog_ = NcclWatchdog::of_process();
-  watchdog_->watch(communicator_, device_, who_, options_.timeout_seconds);
+  group_ = std::make_shared<NcclGroup>(device_, who_, options_.timeout_seconds);
+  watchdog_->watch(group_);
+  {
+    const NcclCall call(*group_, "joining a group");
+    require(ncclCommInitRankConfig(&communicator_, size_, first.id, rank_, &config), "joining a group");
+    group_->communicator = communicator_;
+  }
   connect_pairs();
 }
 
@@ -247,11 +234,14 @@ std::shared_ptr<NcclOperation> NcclTransport::put(const char* what, Body body) {
   if (order_->last && order_->group != this) CHECK_CUDA(cudaStreamWaitEvent(stream_, order_->last->end, 0));
   auto operation = std::make_shared<NcclOperation>(events_, what, ++operations_);
   CHECK_CUDA(cudaEventRecord(operation->begin, stream_));
-  require(ncclGroupStart(), what);
-  require(body(), what);
-  settle(ncclGroupEnd(), what);
+  {
+    const NcclCall call(*group_, what);
+    require(ncclGroupStart(), what);
+    require(body(), what);
+    require(ncclGroupEnd(), what);
+  }
   CHECK_CUDA(cudaEventRecord(operation->end, stream_));
-  watchdog_->add(communicator_, operation);
+  watchdog_->add(*group_, operation);
   *order_ = {operation, this};
   return operation;
 }

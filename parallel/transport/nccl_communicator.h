@@ -1,16 +1,18 @@
 // Device tensors between the ranks of one group over NCCL. Compiled into the device's shared library only; `carillon`
 // finds it there by name (nccl_library.h), so this header includes neither CUDA nor NCCL.
 //
-// One communicator a group, its unique id broadcast over the host communicator; non-blocking, so that every wait has an
-// end. Operations run on a stream of the group's own: they begin when the backend's queue has come to where they were
-// called, and the queue waits for their end (of what was started: at Transfer::wait), without the host. Groups of one
-// rank (thread) run one after another in the order of the calls, since NCCL may wait for ever when two communicators'
-// work meets in different orders (NVIDIA/nccl issues 522 and 783). All pairs are connected when the group is made,
-// while there is memory.
+// One communicator a group, its unique id broadcast over the host communicator; blocking, since a non-blocking one
+// starts a host thread for every call (40 to 100 microseconds; a layer has dozens): what ends a wait in a call is the
+// watchdog. Operations run on a stream of the group's own: they begin when the backend's queue has come to where they
+// were called, and the queue waits for their end (of what was started: at Transfer::wait), without the host. Groups of
+// one rank (thread) run one after another in the order of the calls, since NCCL may wait for ever when two
+// communicators' work meets in different orders (NVIDIA/nccl issues 522 and 783). All pairs are connected when the
+// group is made, while there is memory.
 //
 // A lost peer: a watchdog looks at every group of the process, five times a second. When a communicator reports an
-// error, or an operation that has begun does not end within `timeout_seconds`, it says so in one line naming group and
-// operation, aborts the communicators and ends the process with exit code 75, upon which the launcher ends the others.
+// error, or a call of NCCL or an operation that has begun does not end within `timeout_seconds`, it says so in one line
+// naming group and operation, aborts the communicators and ends the process with exit code 75, upon which the launcher
+// ends the others.
 //
 // Sums: NCCL's own order (communicator.h says what is promised). Uneven gathers are grouped broadcasts, uneven
 // reduce-scatters grouped reductions.

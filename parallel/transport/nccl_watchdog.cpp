@@ -75,51 +75,59 @@ NcclWatchdog::~NcclWatchdog() {
   thread_.join();
 }
 
-void NcclWatchdog::watch(ncclComm_t communicator, int device, std::string who, double timeout_seconds) {
+void NcclWatchdog::watch(std::shared_ptr<NcclGroup> group) {
   const std::lock_guard lock(mutex_);
-  groups_.push_back({communicator, device, std::move(who), timeout_seconds, {}, {}});
+  groups_.push_back({std::move(group), {}, {}});
 }
 
-void NcclWatchdog::forget(ncclComm_t communicator) {
+void NcclWatchdog::forget(const NcclGroup& group) {
   const std::lock_guard lock(mutex_);
-  groups_.remove_if([&](const Group& group) { return group.communicator == communicator; });
+  groups_.remove_if([&](const Watched& watched) { return watched.group.get() == &group; });
 }
 
-void NcclWatchdog::add(ncclComm_t communicator, std::shared_ptr<NcclOperation> operation) {
+void NcclWatchdog::add(const NcclGroup& group, std::shared_ptr<NcclOperation> operation) {
   std::shared_ptr<NcclOperation> oldest;
   {
     const std::lock_guard lock(mutex_);
-    const auto group = std::find_if(groups_.begin(), groups_.end(),
-                                    [&](const Group& candidate) { return candidate.communicator == communicator; });
-    CHECK(group != groups_.end(), "operations are of groups that are watched", operation->what);
-    group->operations.push_back(std::move(operation));
-    if (group->operations.size() <= kMostOperations) return;
-    oldest = group->operations.front();
-    group->operations.pop_front();
+    const auto watched = std::find_if(groups_.begin(), groups_.end(),
+                                      [&](const Watched& candidate) { return candidate.group.get() == &group; });
+    CHECK(watched != groups_.end(), "operations are of groups that are watched", operation->what);
+    watched->operations.push_back(std::move(operation));
+    if (watched->operations.size() <= kMostOperations) return;
+    oldest = watched->operations.front();
+    watched->operations.pop_front();
   }
   // Not under the lock: should this wait never end, the watchdog must see its neighbour behind it.
   CHECK_CUDA(cudaEventSynchronize(oldest->end));
 }
 
-std::string NcclWatchdog::examine(Group& group, Clock::time_point now) {
+std::string NcclWatchdog::examine(Watched& watched, Clock::time_point now) {
+  NcclGroup& group = *watched.group;
   const double timeout = group.timeout_seconds, young = std::min(kYoungSeconds, timeout / 4);
   cudaSetDevice(group.device);  // or the questions below would start up device 0 for this thread
-  ncclResult_t state = ncclSuccess;
-  const ncclResult_t asked = ncclCommGetAsyncError(group.communicator, &state);
-  if (asked != ncclSuccess) state = asked;
-  if (state == ncclSuccess || state == ncclInProgress) {
-    group.error_seen = {};
-  } else if (group.error_seen == Clock::time_point{}) {
-    group.error_seen = now;
-  } else if (Seconds(now - group.error_seen).count() >= kErrorSeconds) {
-    const char* what = group.operations.empty() ? "between operations" : group.operations.front()->what;
-    return fmt::format("NCCL reports \"{}\" ({})", ncclGetErrorString(state), what);
+  if (const char* call = group.call) {
+    const double seconds = Seconds(now - group.call_began.load()).count();
+    if (seconds >= timeout) return fmt::format("{} has not ended after {:.0f} s", call, seconds);
   }
-  while (!group.operations.empty()) {
-    NcclOperation& operation = *group.operations.front();
+  // Where the rank is inside NCCL it will be told itself.
+  if (const std::unique_lock lock(group.calls, std::try_to_lock); lock && group.communicator != nullptr) {
+    ncclResult_t state = ncclSuccess;
+    const ncclResult_t asked = ncclCommGetAsyncError(group.communicator, &state);
+    if (asked != ncclSuccess) state = asked;
+    if (state == ncclSuccess || state == ncclInProgress) {
+      watched.error_seen = {};
+    } else if (watched.error_seen == Clock::time_point{}) {
+      watched.error_seen = now;
+    } else if (Seconds(now - watched.error_seen).count() >= kErrorSeconds) {
+      const char* what = watched.operations.empty() ? "between operations" : watched.operations.front()->what;
+      return fmt::format("NCCL reports \"{}\" ({})", ncclGetErrorString(state), what);
+    }
+  }
+  while (!watched.operations.empty()) {
+    NcclOperation& operation = *watched.operations.front();
     if (Seconds(now - operation.called).count() < young) return "";
     if (ended(operation.end)) {
-      group.operations.pop_front();
+      watched.operations.pop_front();
       continue;
     }
     if (operation.begun == Clock::time_point{} && ended(operation.begin)) operation.begun = now;
@@ -134,11 +142,11 @@ void NcclWatchdog::run() {
   std::unique_lock lock(mutex_);
   while (!stop_) {
     const Clock::time_point now = Clock::now();
-    for (Group& group : groups_) {
-      const std::string problem = examine(group, now);
+    for (Watched& watched : groups_) {
+      const std::string problem = examine(watched, now);
       if (problem.empty()) continue;
       end_process(fmt::format("carillon: error: {}, on {}, look for a rank that died or hangs and start again\n",
-                              problem, group.who));
+                              problem, watched.group->who));
     }
     changed_.wait_for(lock, kBetweenLooks);
   }
@@ -153,7 +161,8 @@ void NcclWatchdog::end_process(const std::string& message) {
     std::this_thread::sleep_for(std::chrono::seconds(5));
     std::_Exit(kCode);
   }).detach();
-  for (Group& group : groups_) ncclCommAbort(group.communicator);
+  for (const Watched& watched : groups_)
+    if (const ncclComm_t communicator = watched.group->communicator) ncclCommAbort(communicator);
   std::_Exit(kCode);
 }
 

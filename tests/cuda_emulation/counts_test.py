@@ -81,6 +81,8 @@ class Counts(unittest.TestCase):
                 for counter, key in COUNTS.items():
                     self.assertEqual(sum(c[counter] for c in long) - sum(c[counter] for c in short),
                                      (LONG - SHORT) * sum(c[key] for c in planned), counter)
+                # A host thread for every call is what a non-blocking communicator costs.
+                self.assertEqual({c["nccl_threads"] for c in short + long}, {0})
                 # Memory: what the plan allocates and the backend keeps; libraries are a constant of the profile.
                 for counts in (short, long):
                     self.assertEqual(sorted(c["peak_bytes"] for c in counts), self.device_bytes(plan, ranks))

@@ -162,6 +162,7 @@ void carillon_emulation_counters(CarillonEmulationCounters* counters) {
   counters->event_waits = state->event_waits;
   counters->host_waits = state->host_waits;
   counters->nccl_operations = state->nccl_operations;
+  counters->nccl_threads = state->nccl_threads;
   counters->nccl_sent_bytes = state->nccl_bytes;
 }
 

@@ -61,6 +61,7 @@ void leave_counters() {
                                                            {"event_waits", c.event_waits},
                                                            {"host_waits", c.host_waits},
                                                            {"nccl_operations", c.nccl_operations},
+                                                           {"nccl_threads", c.nccl_threads},
                                                            {"nccl_sent_bytes", c.nccl_sent_bytes}};
   const char* before = "{";
   for (const auto& [name, number] : numbers) {

@@ -1,6 +1,7 @@
 #include "nccl.h"
 
 #include <sys/random.h>
+#include <unistd.h>
 
 #include <cstdarg>
 #include <cstdio>
@@ -68,6 +69,9 @@ ncclResult_t check(ncclComm_t c, const ExchangeOperation& op, cudaStream_t handl
   if (!c) return nccl_error(ncclInvalidArgument, "no communicator");
   if (c->state.load() != ncclSuccess)
     return nccl_error(ncclInvalidArgument, "the communicator is not ready (%s)", ncclGetErrorString(c->state.load()));
+  // NCCL looks for an error of the communicator at every call on it.
+  if (const int found = c->segment->slot(c->rank).error.load(); found != ncclSuccess)
+    return nccl_error(static_cast<ncclResult_t>(found), "the communicator has failed");
   cudaError_t error;
   HostState* state = host_state(error);
   if (!state) return nccl_error(ncclUnhandledCudaError, "%s", cudaGetErrorString(error));
@@ -120,7 +124,23 @@ ncclResult_t begin_or_wait(ncclComm& c, CUstream_st* stream, std::vector<Exchang
     return nccl_error(ncclInvalidArgument, "called before the previous operation returned ncclSuccess");
   c.waiting.push_back({stream, std::move(operations)});
   c.questions = 0;
+  cudaError_t error;
+  if (HostState* state = host_state(error)) {
+    std::lock_guard guard(state->mutex);
+    ++state->nccl_threads;
+  }
+  c.job = new std::thread([] {});
   return ncclInProgress;
+}
+
+// What NCCL does for whoever asks for the state of a communicator. The pause stands for the time a join takes: it lets
+// two threads that ask at once meet here.
+void complete_job(ncclComm& c) {
+  if (!c.blocking) usleep(100);
+  if (c.job == nullptr) return;
+  c.job->join();
+  delete c.job;
+  c.job = nullptr;
 }
 
 ncclResult_t call(ncclComm_t c, ExchangeOperation operation, cudaStream_t handle) {
@@ -153,6 +173,7 @@ void wait_for_operations(ncclComm& c) {
 void let_go(ncclComm& c, RankState how) {
   c.give_up = true;
   if (c.maker.joinable()) c.maker.join();
+  complete_job(c);
   if (!c.segment || !c.segment->ok()) return;
   c.segment->slot(c.rank).state.store(how);
   c.segment->unlink();
@@ -255,6 +276,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t communicator, ncclResult_t* error)
     *error = static_cast<ncclResult_t>(found);
     return ncclSuccess;
   }
+  complete_job(c);
   std::lock_guard lock(c.mutex);
   if (!c.waiting.empty()) {
     if (c.questions++ == 0) {

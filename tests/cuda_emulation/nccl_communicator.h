@@ -15,7 +15,8 @@
 
 // Of one rank. A non-blocking communicator (config.blocking = 0) is made by a thread; its calls return ncclInProgress
 // and are put on the stream only at the second question for its state, so that a program that goes on before it was
-// told ncclSuccess finds its operations missing.
+// told ncclSuccess finds its operations missing. Every group of its calls has a thread, as in NCCL, which whoever asks
+// for the state joins and frees without a lock (NCCL 2.27 to 2.30: comm->groupJob): two threads that ask are a race.
 struct ncclComm {
   std::string name;
   int rank = 0, ranks = 0, device = 0;
@@ -27,7 +28,9 @@ struct ncclComm {
   std::thread maker;
   std::uint64_t splits = 0;
 
-  std::mutex mutex;  // guards what follows: a watchdog may ask for the state while another thread calls
+  std::thread* job = nullptr;  // of the last group of a non-blocking communicator; guarded by nothing, see above
+
+  std::mutex mutex;  // guards what follows, which is the emulation's own
   struct Waiting {
     CUstream_st* stream;
     std::vector<carillon_emulation::ExchangeOperation> operations;
