@@ -45,17 +45,17 @@ ExitCode run_slurm(Program& program, const CommandLine& line) {
   }
   const bool sweep = is_sweep(line.files[0]);
   const auto ranks = static_cast<int>(slurm.nodes * slurm.tasks_per_node);
-  std::string output;
+  std::string output, device;
   if (sweep) {
     const SweepConfig config = load_sweep_config(line.files[0], overrides);
     (void)grid_shape(config.parallel, ranks);
-    output = config.output;
+    output = config.output, device = config.runtime.device;
   } else {
     const RunConfig config = load_run_config(line.files[0], overrides);
     require_layout(config, ranks);
-    output = config.output;
+    output = config.output, device = config.runtime.device;
   }
-  const std::string text = slurm_script(slurm, sweep ? "sweep" : "train", output, arguments);
+  const std::string text = slurm_script(slurm, device, sweep ? "sweep" : "train", output, arguments);
   if (program.main_rank()) fmt::print("{}", text);
   return ExitCode::kDone;
 }

@@ -235,7 +235,7 @@ std::string sbatch_script(const PlanConfig& config, const PlannedMachine& machin
   slurm.nodes = machine.nodes;
   slurm.tasks_per_node = machine.ranks_per_node;
   if (machine.profile.device == "cpu") slurm.cpus_per_task = machine.threads;
-  return slurm_script(slurm, "train", config.run.output, train_arguments(config, run));
+  return slurm_script(slurm, machine.profile.device, "train", config.run.output, train_arguments(config, run));
 }
 
 std::string plan_text(const PlanConfig& config, const Plan& plan) {

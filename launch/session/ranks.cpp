@@ -4,10 +4,12 @@
 
 #include <cstdlib>
 #include <mutex>
+#include <string_view>
 
 #include "parallel/tensor/row_shards.h"
 #include "parallel/transport/device_index.h"
 #include "parallel/transport/nccl_library.h"
+#include "runtime/cuda/loader/library.h"
 
 namespace carillon {
 namespace {
@@ -22,6 +24,22 @@ void mention_idle_processors(int ranks, const RuntimeSection& runtime, const Dev
         fmt::format("{} ranks with {} threads each leave {} of {} processors idle; mpirun --bind-to none, or "
                     "runtime.threads={}, uses them",
                     ranks, device.threads, processors - device.threads * ranks, processors, processors / ranks));
+}
+
+// The devices that this rank sees, where it will compute on one.
+std::vector<DeviceId> visible_devices(const RuntimeSection& runtime) {
+  if (runtime.device != "cuda" && !(runtime.device == "auto" && cuda_usable())) return {};
+  return survey_cuda().identities;
+}
+
+// Several ranks on one device: of use to tests on a machine with one, through host memory, or where a person has told
+// NCCL (2.30 and later) that it may.
+bool ranks_may_share_a_device() {
+  const auto is = [](const char* name, const char* value) {
+    const char* found = std::getenv(name);
+    return found != nullptr && std::string_view(found) == value;
+  };
+  return is("CARILLON_DEVICE_TRANSPORT", "staged") || is("NCCL_MULTI_RANK_GPU_ENABLE", "1");
 }
 
 }  // namespace
@@ -91,7 +109,9 @@ std::unique_ptr<Backend> make_backend(Communicator& world, const NodeMap& nodes,
   options.instruction_set = runtime.isa;
   options.lower_libraries = runtime.isa != "auto";
   options.traced = runtime.profile || runtime.trace;
-  options.device_index = device_index(world, nodes);
+  std::vector<DeviceId> visible;
+  agree(world, [&] { visible = visible_devices(runtime); });
+  options.device_index = device_index(world, nodes, visible, ranks_may_share_a_device());
   std::unique_ptr<Backend> backend;
   agree(world, [&] { backend = make_backend(options); });
   const DeviceDescription device = backend->describe();

@@ -25,6 +25,25 @@ std::string clock(double seconds) {
   return fmt::format("{:02}:{:02}:00", minutes / 60, minutes % 60);
 }
 
+// GPUs of a node that the job asks for.
+int64_t gpus_of(const SlurmSection& slurm, const std::string& device) {
+  const int64_t gpus = slurm.gpus_per_node.value_or(device == "cuda" ? slurm.tasks_per_node : 0);
+  if (gpus == 0 && device == "cuda")
+    fail(ExitCode::kUsage,
+         "runtime.device is cuda and the job asks for no GPU, in slurm.gpus_per_node, leave it out or give as many as "
+         "slurm.tasks_per_node");
+  if (gpus > 0 && device != "cuda" && device != "auto")
+    fail(ExitCode::kUsage, "the job asks for GPUs and computes on \"{}\", in slurm.gpus_per_node, leave it out",
+         device);
+  if (gpus > 0 &&
+      (gpus < slurm.tasks_per_node || (slurm.gpu_request == GpuRequest::kPerTask && gpus % slurm.tasks_per_node)))
+    fail(ExitCode::kUsage,
+         "{} GPUs a node do not serve {} ranks a node, in slurm.gpus_per_node, give one GPU a rank (a multiple of the "
+         "ranks with gpus-per-task)",
+         gpus, slurm.tasks_per_node);
+  return gpus;
+}
+
 }  // namespace
 
 std::string shell_word(const std::string& word) {
@@ -42,6 +61,15 @@ void declare_slurm(Schema& schema, SlurmSection& slurm) {
   schema.integer("slurm.nodes", slurm.nodes, "Nodes.").at_least(1).at_most(kMostNodes);
   schema.integer("slurm.tasks_per_node", slurm.tasks_per_node, "Ranks on each.").at_least(1).at_most(kMostTasks);
   schema.integer("slurm.cpus_per_task", slurm.cpus_per_task, "Threads of a rank.").at_least(1).at_most(kMostTasks);
+  schema.integer("slurm.gpus_per_node", slurm.gpus_per_node, "GPUs on each.")
+      .at_least(0)
+      .at_most(kMostTasks)
+      .default_is("one a rank where runtime.device is cuda, else none");
+  schema.choice("slurm.gpu_request", slurm.gpu_request,
+                {{"gpus-per-node", GpuRequest::kPerNode},
+                 {"gres", GpuRequest::kGenericResource},
+                 {"gpus-per-task", GpuRequest::kPerTask}},
+                "How they are asked for: for the node, as a generic resource, or for each task.");
   schema.duration("slurm.time", slurm.time, "Limit of the job; longer than signal_seconds and a minute.")
       .above(0)
       .at_most(kLongestJob);
@@ -66,9 +94,10 @@ void require_working_job(const SlurmSection& slurm) {
          slurm.time, slurm.signal_seconds);
 }
 
-std::string slurm_script(const SlurmSection& slurm, const std::string& command, const std::string& output,
-                         const std::vector<std::string>& arguments) {
+std::string slurm_script(const SlurmSection& slurm, const std::string& device, const std::string& command,
+                         const std::string& output, const std::vector<std::string>& arguments) {
   require_working_job(slurm);
+  const int64_t gpus = gpus_of(slurm, device);
   const int64_t ranks = slurm.nodes * slurm.tasks_per_node;
   if (slurm.array && command != "sweep")
     fail(ExitCode::kUsage, "slurm.array is for sweeps, on the command line, leave it out: one job trains one run");
@@ -79,6 +108,15 @@ std::string slurm_script(const SlurmSection& slurm, const std::string& command, 
   if (slurm.account) line("--account=" + directive(*slurm.account, "account"));
   line(fmt::format("--nodes={} --ntasks-per-node={} --cpus-per-task={}", slurm.nodes, slurm.tasks_per_node,
                    slurm.cpus_per_task));
+  std::string binding;  // of srun
+  if (gpus > 0 && slurm.gpu_request == GpuRequest::kPerTask) {
+    line(fmt::format("--gpus-per-task={}", gpus / slurm.tasks_per_node));
+  } else if (gpus > 0) {
+    line(slurm.gpu_request == GpuRequest::kGenericResource ? fmt::format("--gres=gpu:{}", gpus)
+                                                           : fmt::format("--gpus-per-node={}", gpus));
+    // Every rank sees all GPUs of its node and takes one of them: only then can NCCL join them directly.
+    binding = " --gpu-bind=none";
+  }
   line("--time=" + clock(slurm.time));
   line(slurm.array ? fmt::format("--array=0-{} --output=%x-%A_%a.log --open-mode=append", *slurm.array - 1)
                    : "--output=%x-%j.log --open-mode=append");
@@ -98,7 +136,7 @@ std::string slurm_script(const SlurmSection& slurm, const std::string& command, 
     text += fmt::format("mpirun --map-by \"slot:PE=${{SLURM_CPUS_PER_TASK:-1}}\" --bind-to core \"$carillon\" {} &\n",
                         words);
   else
-    text += fmt::format("srun --mpi=pmix --kill-on-bad-exit=1 --cpu-bind=cores \"$carillon\" {} &\n", words);
+    text += fmt::format("srun --mpi=pmix --kill-on-bad-exit=1 --cpu-bind=cores{} \"$carillon\" {} &\n", binding, words);
   text +=
       "job=$!\n"
       "# The ranks finish their step, write a checkpoint and leave with 85; preemption may send TERM alone.\n"

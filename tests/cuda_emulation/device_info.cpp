@@ -36,7 +36,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (device < 0 || device >= count) return report(cudaErrorInvalidDevice);
   cudaDeviceProp p{};
   std::strcpy(p.name, "Carillon emulated device");
-  p.uuid.bytes[0] = static_cast<char>(device + 1);
+  p.uuid.bytes[0] = static_cast<char>(options_in_force().first_device + device + 1);
   p.totalGlobalMem = options_in_force().memory_mib << 20;
   p.sharedMemPerBlock = 48 * 1024;
   p.sharedMemPerBlockOptin = kEmulatedSharedBytes;

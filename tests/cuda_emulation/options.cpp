@@ -32,6 +32,8 @@ void read_one(Options& options, std::string_view key, const std::string& value) 
     if (colon != std::string::npos) options.seed = std::strtoull(value.c_str() + colon + 1, nullptr, 10);
   } else if (key == "devices")
     options.devices = std::atoi(value.c_str());
+  else if (key == "visible")
+    options.own_device = either(value, "all", "own");
   else if (key == "memory")
     options.memory_mib = std::strtoull(value.c_str(), nullptr, 10);
   else if (key == "context")
@@ -71,6 +73,12 @@ Options read_options() {
     read_one(options, item.substr(0, equals), std::string(item.substr(equals + 1)));
   }
   if (options.devices < 0 || options.devices > 16) refuse("devices is between 0 and 16");
+  // As where a launcher shows every task one device of its own.
+  if (options.own_device) {
+    for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID"})
+      if (const char* rank = std::getenv(name)) options.first_device = std::atoi(rank);
+    options.devices = options.first_device < options.devices ? 1 : 0;
+  }
   if (options.context_mib > options.memory_mib) refuse("context is no more than memory");
   return options;
 }

@@ -13,6 +13,8 @@ struct Options {
   bool adversarial = false;        // streams=ordered|adversarial:seed
   std::uint64_t seed = 0;          //   0: newest stream first; 1: oldest first; others: drawn
   int devices = 8;                 // devices=N
+  bool own_device = false;         // visible=all|own: of the N, all, or only that of this rank of its node …
+  int first_device = 0;            //   … which is number 0 to the program
   std::size_t memory_mib = 16384;  // memory=MiB of each device
   std::size_t context_mib = 0;     // context=MiB of each device that a context, kernels' code and the like take
   std::string driver = "present";  // driver=present|none|old

@@ -119,6 +119,17 @@ class Ranks(unittest.TestCase):
         self.assertEqual(len(errors), 1, done.stderr)
         self.assertIn("no device", errors[0])
 
+    # Slurm's --gpus-per-task: every rank sees one device, and calls it 0.
+    def test_a_device_of_its_own_for_every_rank(self):
+        own = {"CARILLON_EMULATION": "visible=own"}
+        records = self.train("own", 4, "runtime.device=cuda", "parallel.context=4", environment=own)
+        self.assert_equal_to_reference(records)
+
+    def test_two_ranks_on_one_device_through_host_memory(self):
+        shared = {"CARILLON_EMULATION": "devices=1", "CARILLON_DEVICE_TRANSPORT": "staged"}
+        self.assert_equal_to_reference(
+            self.train("shared", 2, "runtime.device=cuda", "parallel.context=2", environment=shared))
+
     def lose(self, name, how, environment, device=False):
         """A long run on two ranks of which the second (or its emulated device, a child process) gets signal `how`; the
         job's exit code, what it said and how long it took to end."""

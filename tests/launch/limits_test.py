@@ -149,6 +149,25 @@ class Limits(unittest.TestCase):
         bb.run(1, "slurm", self.config, "slurm.time=7m")
         bb.run(1, "slurm", self.config, "slurm.nodes=2", "slurm.tasks_per_node=2", "parallel.context=2")
 
+    def test_jobs_on_gpus_ask_for_them(self):
+        def script(*settings):
+            return bb.run(1, "slurm", self.config, "slurm.tasks_per_node=4", *settings).stdout
+        self.assertNotIn("gpu", script())
+        self.assertNotIn("gpu", script("runtime.device=cpu"))
+        for settings, asked, bound in (
+                (["runtime.device=cuda"], "#SBATCH --gpus-per-node=4\n", True),
+                (["slurm.gpus_per_node=8"], "#SBATCH --gpus-per-node=8\n", True),  # auto, said to be there
+                (["runtime.device=cuda", "slurm.gpu_request=gres"], "#SBATCH --gres=gpu:4\n", True),
+                (["runtime.device=cuda", "slurm.gpu_request=gpus-per-task"], "#SBATCH --gpus-per-task=1\n", False)):
+            text = script(*settings)
+            self.assertIn(asked, text)
+            # All of a node's GPUs in sight of every rank, or NCCL cannot join them directly.
+            self.assertEqual("--gpu-bind=none" in text, bound, settings)
+        for settings in (["runtime.device=cuda", "slurm.gpus_per_node=0"], ["runtime.device=cuda", "slurm.gpus_per_node=3"],
+                         ["runtime.device=cpu", "slurm.gpus_per_node=4"], ["slurm.gpu_request=gpu"],
+                         ["runtime.device=cuda", "slurm.gpus_per_node=6", "slurm.gpu_request=gpus-per-task"]):
+            self.refused(64, "slurm", self.config, "slurm.tasks_per_node=4", *settings)
+
     def test_the_script_starts_again_as_often_as_there_is_progress(self):
         """The script itself, with srun, scontrol and sleep played by stand-ins."""
         stand_ins = self.folder / "stand-ins"

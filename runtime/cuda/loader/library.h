@@ -5,6 +5,8 @@
 // beside it. The emulated twin of the tests (tests/cuda_emulation) is such a library too.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -21,6 +23,7 @@ struct CudaSurvey {
   std::string problem;               // why no device can be used, with what to do; "" when one can
   bool broken = false;               // there should be one: neither "no driver" nor "no device" nor "no library"
   std::vector<std::string> devices;  // "NVIDIA H100 80GB HBM3, compute capability 9.0, 81559 MiB"
+  std::vector<std::array<int64_t, 2>> identities;              // their UUIDs
   std::vector<std::pair<std::string, std::string>> libraries;  // name and version of what it is built on
 };
 

@@ -3,6 +3,8 @@
 #include <cublasLt.h>
 #include <cuda_runtime.h>
 
+#include <cstring>
+
 #include "runtime/cuda/check_cuda.h"
 #include "runtime/cuda/device_backend.h"
 
@@ -50,6 +52,8 @@ CudaSurvey survey() {
     CHECK_CUDA(cudaGetDeviceProperties(&properties, device));
     result.devices.push_back(fmt::format("{}, compute capability {}.{}, {} MiB", properties.name, properties.major,
                                          properties.minor, properties.totalGlobalMem >> 20));
+    static_assert(sizeof properties.uuid == sizeof result.identities[0]);
+    std::memcpy(&result.identities.emplace_back(), &properties.uuid, sizeof properties.uuid);
     if (properties.major < kOldestMajor)
       result.problem = fmt::format(
           "CUDA device {} ({}) has compute capability {}.{}, and 8.0 (A100) is the oldest this program is built for, "
