@@ -50,8 +50,9 @@ MachineProfile profile_of(const Gpu& gpu) {
   profile.ranks_per_node = 8;  // DGX and HGX of all three
   profile.memory_bytes = gpu.memory_bytes;
   profile.host_memory_bytes = 2048 * kGiB;  // DGX A100 (640 GB), H100 and B200 begin at 2 TB
-  // A context with cuBLAS, the kernels' code, NCCL's buffers: an allowance, not measured.
-  profile.library_bytes = 2 * kGiB;
+  // A context with cuBLAS, cuDNN and the kernels' code: an allowance, not measured. NCCL's buffers come beside it, by
+  // the groups that a run opens (nccl_bytes).
+  profile.library_bytes = 1 * kGiB;
   // One entry a type: the nearest shape of everything, so small products are estimated too fast.
   const DevicePeak peaks = data_sheet_peak(gpu.data_sheet);
   profile.peak_flops_per_second = peaks.flops_per_second;
@@ -77,7 +78,7 @@ MachineProfile profile_of(const Gpu& gpu) {
                   "PCIe {:.0f} GB/s each way",
                   100 * kNvLink, gpu.nvlink / kGiga, 100 * kInfiniBand, gpu.network / kGiga, 100 * kMemory,
                   peaks.memory_bytes_per_second / kTera, gpu.pcie / kGiga),
-      "libraries, context and NCCL take 2 GiB a rank; nothing of this was measured"};
+      "context and libraries take 1 GiB a rank, NCCL what its groups open; nothing of this was measured"};
   return profile;
 }
 

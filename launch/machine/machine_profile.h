@@ -61,6 +61,7 @@ struct MachineProfile {
   int64_t host_memory_bytes = 0;  // of a node
   // Taken by a rank beside its tensors: libraries, MPI; on a GPU what is taken of its memory: context, kernels, NCCL.
   int64_t library_bytes = 0;
+  int library_ranks = 1;  // of the ring whose communicators are in it
   std::map<DType, std::vector<ProductRate>> products;
   std::map<DType, std::vector<AttentionRate>> attention;
   double memory_bytes_per_second = 0;     // reading and writing together, streams longer than the caches

@@ -90,6 +90,7 @@ MachineProfile parse_machine_profile(const std::string& text, const std::string&
   profile.memory_bytes = reader.integer("memory_bytes", 0);
   profile.host_memory_bytes = reader.integer("host_memory_bytes", 0);
   profile.library_bytes = reader.integer("library_bytes", 0);
+  if (reader.has("library_ranks")) profile.library_ranks = count(reader, "library_ranks", 1);
   profile.products = by_type(reader.object("products"), [](const JsonFields& types, const std::string& type) {
     return types.list(type, [](const JsonFields& entry) {
       return ProductRate{entry.integer("rows", 1), entry.integer("inner", 1), entry.integer("columns", 1),
@@ -166,6 +167,7 @@ std::string machine_profile_json(const MachineProfile& profile) {
                {"memory_bytes", profile.memory_bytes},
                {"host_memory_bytes", profile.host_memory_bytes},
                {"library_bytes", profile.library_bytes},
+               {"library_ranks", profile.library_ranks},
                {"products", products},
                {"attention", attention},
                {"memory_bytes_per_second", profile.memory_bytes_per_second},

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "parallel/transport/nccl_library.h"
 #include "runtime/scratch.h"
 
 namespace carillon {
@@ -80,6 +81,13 @@ int64_t communication_bytes(const ModelConfig& model, const PlannedRun& run, con
   }
   if (tensor > 1) bytes += tensor * std::min(kBlock, run.rows() / tensor * model.hidden_size) * narrow;
   return bytes;
+}
+
+// Beyond those of the ring that the profile's libraries were measured with.
+int64_t communicators_bytes(const MachineProfile& machine, const GridShape& grid, int kv_replicas) {
+  if (machine.device != "cuda") return 0;
+  const GridShape measured{1, machine.library_ranks, 1};
+  return std::max<int64_t>(nccl_bytes(opened_groups(grid, kv_replicas)) - nccl_bytes(opened_groups(measured, 1)), 0);
 }
 
 std::string ranges(const std::vector<int>& numbers) {
@@ -201,7 +209,7 @@ RankMemory MemoryPlan::rank(const PlannedRun& run, int rank) const {
     on_host("staging", staging);
     on_host("start", starting);
   }
-  add("libraries", machine_.library_bytes);
+  add("libraries", machine_.library_bytes + communicators_bytes(machine_, run.grid, replicas(model_, run.grid.tensor)));
   return memory;
 }
 

@@ -175,15 +175,18 @@ ProcessGrid counted_grid(const ModelConfig& model, const PlannedRun& run, int ra
       for (const int64_t window : model.windows()) gathered.push_back(causal_readers(run.layout(), window));
     *axis = std::make_unique<CountedHost>(planned.name(), planned.rank(), planned.size(), std::move(gathered));
   }
-  carry_device_tensors(grid, backend, [&](Backend&, Communicator& host) {
-    const int64_t size = host.size(), tensor = run.grid.tensor;
-    CountedTransport::Axis axis{Exchange::kReduction, Exchange::kWeights, size, tensor};  // dp_cp
-    if (host.name() == "cp")
-      axis = {Exchange::kRing, Exchange::kRing, run.grid.ring_inner == 0 ? size : run.grid.ring_inner, tensor};
-    if (host.name() == "tp") axis = {Exchange::kTensor, Exchange::kTensor, size, 1};
-    if (host.name() == "kv_replicas") axis = {Exchange::kReduction, Exchange::kReduction, size, 1};
-    return std::make_unique<CountedTransport>(host, axis, beside_compute, counts, backend.recorder());
-  });
+  carry_device_tensors(
+      grid, backend,
+      [&](Backend&, Communicator& host) {
+        const int64_t size = host.size(), tensor = run.grid.tensor;
+        CountedTransport::Axis axis{Exchange::kReduction, Exchange::kWeights, size, tensor};  // dp_cp
+        if (host.name() == "cp")
+          axis = {Exchange::kRing, Exchange::kRing, run.grid.ring_inner == 0 ? size : run.grid.ring_inner, tensor};
+        if (host.name() == "tp") axis = {Exchange::kTensor, Exchange::kTensor, size, 1};
+        if (host.name() == "kv_replicas") axis = {Exchange::kReduction, Exchange::kReduction, size, 1};
+        return std::make_unique<CountedTransport>(host, axis, beside_compute, counts, backend.recorder());
+      },
+      /*apart=*/true);  // what each axis is for is told apart
   return grid;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "parallel/context/ring_schedule.h"
 #include "runtime/error.h"
 
 namespace carillon {
@@ -49,6 +50,18 @@ int ring_inner(RingChoice choice, GridShape shape, const std::vector<int64_t>& n
          "parallel.ring, take auto, or say parallel.ring_inner",
          shape.context);
   return 0;
+}
+
+RingPartners ring_partners(GridShape shape, int rank) {
+  RingPartners partners;
+  if (shape.context == 1) return partners;
+  const RingSchedule ring(shape.context, shape.ring_inner);
+  const auto add = [&](std::vector<int>& to, int other) {
+    if (other != rank && std::find(to.begin(), to.end(), other) == to.end()) to.push_back(other);
+  };
+  add(partners.to, ring.below(rank)), add(partners.from, ring.above(rank));
+  if (ring.stages() > 1) add(partners.to, ring.outer_below(rank)), add(partners.from, ring.outer_above(rank));
+  return partners;
 }
 
 std::string describe_ring(GridShape shape) {

@@ -23,6 +23,13 @@ struct RingChoice {
 // ranks.
 int ring_inner(RingChoice choice, GridShape shape, const std::vector<int64_t>& nodes);
 
+// The ranks of a ring that `rank` sends blocks to in every pass, and those it receives from: its neighbours, and in two
+// levels its counterparts on the next nodes. What goes straight home may go to any rank.
+struct RingPartners {
+  std::vector<int> to, from;
+};
+RingPartners ring_partners(GridShape shape, int rank);
+
 // "flat ring", "ring of 4 ranks in each of 2".
 std::string describe_ring(GridShape shape);
 

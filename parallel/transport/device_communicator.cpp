@@ -2,6 +2,8 @@
 
 #include <numeric>
 
+#include "parallel/context/ring_topology.h"
+
 namespace carillon {
 namespace {
 
@@ -10,6 +12,12 @@ class DeviceCommunicator : public Communicator {
   DeviceCommunicator(Backend& backend, std::unique_ptr<Communicator> host, MakeTransport make)
       : backend_(backend), host_(std::move(host)), make_(std::move(make)) {
     if (host_->size() > 1) transport_ = make_(backend_, *host_);
+  }
+  // With the transport of a group of the same ranks in the same order.
+  DeviceCommunicator(Backend& backend, std::unique_ptr<Communicator> host, MakeTransport make,
+                     const DeviceCommunicator& same)
+      : backend_(backend), host_(std::move(host)), make_(std::move(make)), transport_(same.transport_) {
+    CHECK(same.size() == size() && same.rank() == rank(), "one transport is for one group", name(), same.name());
   }
 
   int rank() const override { return host_->rank(); }
@@ -94,7 +102,7 @@ class DeviceCommunicator : public Communicator {
     return make_device_communicator(backend_, host_->split(color, key, std::move(name)), make_);
   }
 
-  const DeviceTransport* transport() const { return transport_.get(); }
+  DeviceTransport* transport() const { return transport_.get(); }
 
  private:
   // Checks and counts, wherever the tensors lie.
@@ -130,10 +138,13 @@ class DeviceCommunicator : public Communicator {
   }
 
   Backend& backend_;
-  std::unique_ptr<Communicator> host_;
+  std::unique_ptr<Communicator> host_;  // before the transport, which is gone when its last group is
   MakeTransport make_;
-  std::unique_ptr<DeviceTransport> transport_;  // gone before host_; none in a group of one
+  std::shared_ptr<DeviceTransport> transport_;  // none in a group of one
 };
+
+// Whether the ranks that share weights are those of one ring.
+bool ring_is_all(const GridShape& shape) { return shape.data == 1; }
 
 }  // namespace
 
@@ -147,9 +158,30 @@ const DeviceTransport* device_transport_of(const Communicator& group) {
   return device == nullptr ? nullptr : device->transport();
 }
 
-void carry_device_tensors(ProcessGrid& grid, Backend& backend, const MakeTransport& make) {
-  for (auto* axis : {&grid.cp, &grid.tp, &grid.dp_cp, &grid.kv_replicas})
-    *axis = make_device_communicator(backend, std::move(*axis), make);
+void carry_device_tensors(ProcessGrid& grid, Backend& backend, const MakeTransport& make, bool apart) {
+  const auto carry = [&](std::unique_ptr<Communicator>& axis) {
+    axis = make_device_communicator(backend, std::move(axis), make);
+  };
+  const auto carry_as = [&](std::unique_ptr<Communicator>& axis, const Communicator& same, bool equal) {
+    if (!equal || apart) return carry(axis);
+    axis = std::make_unique<DeviceCommunicator>(backend, std::move(axis), make,
+                                                dynamic_cast<const DeviceCommunicator&>(same));
+  };
+  carry(grid.cp);
+  carry(grid.tp);
+  carry_as(grid.dp_cp, *grid.cp, ring_is_all(grid.shape));
+  carry_as(grid.kv_replicas, *grid.tp, grid.kv_replicas->size() == grid.tp->size());
+  const RingPartners partners = ring_partners(grid.shape, grid.cp_rank);
+  if (DeviceTransport* transport = dynamic_cast<const DeviceCommunicator&>(*grid.cp).transport(); transport != nullptr)
+    transport->connect(partners.to, partners.from);
+}
+
+OpenedGroups opened_groups(const GridShape& shape, int kv_replicas) {
+  OpenedGroups opened;
+  opened.groups = (shape.context > 1) + (shape.tensor > 1) + (!ring_is_all(shape) && shape.data * shape.context > 1) +
+                  (kv_replicas > 1 && kv_replicas < shape.tensor);
+  opened.partners = static_cast<int>(ring_partners(shape, 0).from.size());
+  return opened;
 }
 
 }  // namespace carillon

@@ -25,8 +25,16 @@ std::unique_ptr<Communicator> make_device_communicator(Backend& backend, std::un
 const DeviceTransport* device_transport_of(const Communicator& group);
 
 // Lets the axes of a grid that carry tensors (cp, tp, dp_cp, kv_replicas) carry those of `backend`. World and dp stay
-// the host's: they carry numbers and texts. Collective over the grid.
-void carry_device_tensors(ProcessGrid& grid, Backend& backend, const MakeTransport& make);
+// the host's: they carry numbers and texts. Axes of the same ranks have one transport, unless `apart`; the ring's is
+// connected with its partners (ring_topology.h). Collective over the grid.
+void carry_device_tensors(ProcessGrid& grid, Backend& backend, const MakeTransport& make, bool apart = false);
+
+// What it opens on a rank: transports of groups, and ranks that the ring receives from.
+struct OpenedGroups {
+  int groups = 0;
+  int partners = 0;
+};
+OpenedGroups opened_groups(const GridShape& shape, int kv_replicas);
 
 // Device tensors through host memory: downloaded, carried by `host`, uploaded. Sums are in rank order, the same bits as
 // on the host. The host waits in every call, so nothing overlaps: for tests, and for a device without NCCL.

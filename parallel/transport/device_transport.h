@@ -27,6 +27,11 @@ class DeviceTransport {
   // Whether everything passes through host memory.
   virtual bool through_host() const { return false; }
 
+  // That exchanges with these ranks will come, to some and from others: what a pair of ranks takes is taken now, while
+  // there is memory, and a peer that cannot be reached is found before the first step. Collective. Others are connected
+  // when they first exchange.
+  virtual void connect(const std::vector<int>& /*to*/, const std::vector<int>& /*from*/) {}
+
   // As Communicator's, on tensors in the device's memory; the group has more than one rank.
   virtual void all_reduce(Tensor x, Reduction reduction) = 0;
   virtual void all_gather(Tensor y, Tensor x, const std::vector<int64_t>& counts) = 0;

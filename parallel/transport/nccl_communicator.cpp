@@ -72,9 +72,10 @@ class NcclTransport : public DeviceTransport {
  public:
   NcclTransport(Backend& backend, Communicator& host, const NcclOptions& options);
   ~NcclTransport() override;
-  void connect(Communicator& host);
+  void join(Communicator& host);
 
   std::string describe() const override;
+  void connect(const std::vector<int>& to, const std::vector<int>& from) override;
   void all_reduce(Tensor x, Reduction reduction) override { await(put_all_reduces({&x, 1}, reduction)); }
   void all_gather(Tensor y, Tensor x, const std::vector<int64_t>& counts) override {
     await(put_all_gather(y, x, counts));
@@ -110,7 +111,6 @@ class NcclTransport : public DeviceTransport {
   std::unique_ptr<Transfer> under_way(std::shared_ptr<NcclOperation> operation, bool (*drops_wait)());
   // Error 75 for what is not our mistake. Inside an NcclCall.
   void require(ncclResult_t result, const char* what);
-  void connect_pairs();
   [[noreturn]] void lost(const char* what, const std::string& why);
 
   Backend& backend_;
@@ -172,7 +172,7 @@ void NcclTransport::require(ncclResult_t result, const char* what) {
   lost(what, why);
 }
 
-void NcclTransport::connect(Communicator& host) {
+void NcclTransport::join(Communicator& host) {
   CHECK_CUDA(cudaGetDevice(&device_));
   // Ahead of the queue's kernels where both want to start: what waits for a message waits for all ranks.
   int least = 0, greatest = 0;
@@ -191,6 +191,7 @@ void NcclTransport::connect(Communicator& host) {
          ncclGetErrorString(static_cast<ncclResult_t>(first.result)), host.name());
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 1;
+  config.maxCTAs = kNcclChannels;
   watchdog_ = NcclWatchdog::of_process();
   group_ = std::make_shared<NcclGroup>(device_, who_, options_.timeout_seconds);
   watchdog_->watch(group_);
@@ -199,22 +200,23 @@ void NcclTransport::connect(Communicator& host) {
     require(ncclCommInitRankConfig(&communicator_, size_, first.id, rank_, &config), "joining a group");
     group_->communicator = communicator_;
   }
-  connect_pairs();
+  // The rings or trees of reductions, whose memory is taken at first use.
+  const Buffer buffer = backend_.allocate(sizeof(float));
+  await(put("a first all-reduce", [&] {
+    return ncclAllReduce(buffer.data(), buffer.data(), 1, ncclFloat32, ncclSum, communicator_, stream_);
+  }));
+  backend_.synchronize();
 }
 
-// Whoever will exchange with whom, and the rings or trees of reductions, now: memory for connections is taken at first
-// use, and a peer that cannot be reached is better found before the first step.
-void NcclTransport::connect_pairs() {
-  const Buffer buffer = backend_.allocate(static_cast<size_t>(16 + 2 * size_));
+void NcclTransport::connect(const std::vector<int>& to, const std::vector<int>& from) {
+  if (to.empty() && from.empty()) return;
+  const Buffer buffer = backend_.allocate(to.size() + from.size());
   char* bytes = static_cast<char*>(buffer.data());
-  await(put("a first all-reduce",
-            [&] { return ncclAllReduce(bytes, bytes, 1, ncclFloat32, ncclSum, communicator_, stream_); }));
   await(put("a first exchange", [&] {
-    for (int peer = 0; peer < size_; ++peer) {
-      if (peer == rank_) continue;
-      require(ncclSend(bytes + 16 + peer, 1, ncclUint8, peer, communicator_, stream_), "a first exchange");
-      require(ncclRecv(bytes + 16 + size_ + peer, 1, ncclUint8, peer, communicator_, stream_), "a first exchange");
-    }
+    for (const int peer : to)
+      require(ncclSend(bytes++, 1, ncclUint8, peer, communicator_, stream_), "a first exchange");
+    for (const int peer : from)
+      require(ncclRecv(bytes++, 1, ncclUint8, peer, communicator_, stream_), "a first exchange");
     return ncclSuccess;
   }));
   backend_.synchronize();
@@ -349,7 +351,7 @@ std::unique_ptr<Communicator::Transfer> NcclTransport::start_exchange(Tensor sen
 extern "C" __attribute__((visibility("default"))) carillon::DeviceTransport* carillon_make_nccl_communicator(
     carillon::Backend* backend, carillon::Communicator* host, const carillon::NcclOptions* options) {
   auto transport = std::make_unique<carillon::NcclTransport>(*backend, *host, *options);
-  transport->connect(*host);
+  transport->join(*host);
   return transport.release();
 }
 

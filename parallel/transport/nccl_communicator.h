@@ -6,8 +6,8 @@
 // watchdog. Operations run on a stream of the group's own: they begin when the backend's queue has come to where they
 // were called, and the queue waits for their end (of what was started: at Transfer::wait), without the host. Groups of
 // one rank (thread) run one after another in the order of the calls, since NCCL may wait for ever when two
-// communicators' work meets in different orders (NVIDIA/nccl issues 522 and 783). All pairs are connected when the
-// group is made, while there is memory.
+// communicators' work meets in different orders (NVIDIA/nccl issues 522 and 783). What reductions take, and the
+// pairs of ranks that connect() names, is taken before the first step, while there is memory.
 //
 // A lost peer: a watchdog looks at every group of the process, five times a second. When a communicator reports an
 // error, or a call of NCCL or an operation that has begun does not end within `timeout_seconds`, it says so in one line
@@ -22,6 +22,11 @@
 #include "runtime/backend.h"
 
 namespace carillon {
+
+// Thread blocks of a communicator at most, each with its own connections and buffers (NCCL_MAX_CTAS overrides it): NCCL
+// would take up to 32 where there is NVLink, and the compute beside it and the memory are worth more than the last
+// tenth of a link.
+inline constexpr int kNcclChannels = 16;
 
 struct NcclOptions {
   double timeout_seconds = 1800;  // of one operation, from its beginning on the device, peers that come late included

@@ -50,6 +50,12 @@ std::unique_ptr<DeviceTransport> make_device_transport(Backend& backend, Communi
   return std::unique_ptr<DeviceTransport>(make(&backend, &host, &options));
 }
 
+int64_t nccl_bytes(const OpenedGroups& groups) {
+  constexpr int64_t kSimple = int64_t{4} << 20, kLl128 = 120 * 640 * 8 * 8, kLl = 8 * 512 * 8 * 16;
+  constexpr int64_t kOfReductions = 3;
+  return kNcclChannels * (kSimple + kLl128 + kLl) * (kOfReductions * groups.groups + groups.partners);
+}
+
 std::string nccl_version() {
   try {
     const auto version =

@@ -12,7 +12,8 @@ struct CarillonEmulationCounters {
   std::uint64_t host_to_device_bytes, device_to_host_bytes, device_to_device_bytes;
   std::uint64_t fills;  // cudaMemset
   std::uint64_t events_recorded, event_waits, host_waits;
-  std::uint64_t nccl_operations;  // collectives and sends and receives
+  std::uint64_t nccl_operations;                       // collectives and sends and receives
+  std::uint64_t nccl_communicators, nccl_connections;  // made; pairs of ranks connected for a direction of exchanges
   std::uint64_t nccl_threads;     // that non-blocking communicators have started, one for each group of calls
   std::uint64_t nccl_sent_bytes;  // by ncclSend; and what a ring would send for collectives (README.md)
   std::uint64_t warp_operations, matrix_products, ldmatrix_phases, ldmatrix_conflicts;

@@ -162,6 +162,8 @@ void carillon_emulation_counters(CarillonEmulationCounters* counters) {
   counters->event_waits = state->event_waits;
   counters->host_waits = state->host_waits;
   counters->nccl_operations = state->nccl_operations;
+  counters->nccl_communicators = state->nccl_communicators;
+  counters->nccl_connections = state->nccl_connections;
   counters->nccl_threads = state->nccl_threads;
   counters->nccl_sent_bytes = state->nccl_bytes;
 }

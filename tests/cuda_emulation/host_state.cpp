@@ -61,6 +61,8 @@ void leave_counters() {
                                                            {"event_waits", c.event_waits},
                                                            {"host_waits", c.host_waits},
                                                            {"nccl_operations", c.nccl_operations},
+                                                           {"nccl_communicators", c.nccl_communicators},
+                                                           {"nccl_connections", c.nccl_connections},
                                                            {"nccl_threads", c.nccl_threads},
                                                            {"nccl_sent_bytes", c.nccl_sent_bytes}};
   const char* before = "{";

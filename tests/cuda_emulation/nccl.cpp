@@ -56,6 +56,9 @@ void put_on_stream(ncclComm& c, CUstream_st* stream, const std::vector<ExchangeO
                          operations.size() * sizeof(ExchangeOperation));
   c.last_stream = stream->slot;
   state->nccl_operations += operations.size();
+  for (const ExchangeOperation& op : operations)
+    if (op.kind == ExchangeKind::kSend || op.kind == ExchangeKind::kReceive)
+      state->nccl_connections += c.connected.emplace(op.kind == ExchangeKind::kSend, op.peer).second;
   for (const ExchangeOperation& op : operations) state->nccl_bytes += sent_bytes(c, op);
 }
 

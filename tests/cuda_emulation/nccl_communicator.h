@@ -4,8 +4,10 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "host_state.h"
@@ -39,7 +41,8 @@ struct ncclComm {
   int questions = 0;             // asked since
   bool finalizing = false;
   int last_stream = -1;
-  std::uint64_t last_number = 0;  // of the last command put on a stream
+  std::set<std::pair<bool, int>> connected;  // whether for sending, and to whom or from whom
+  std::uint64_t last_number = 0;             // of the last command put on a stream
 };
 
 namespace carillon_emulation {

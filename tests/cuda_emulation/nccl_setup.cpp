@@ -60,6 +60,7 @@ ncclResult_t join(ncclComm& c) {
     if (request(*state, CommandKind::kAttach, &command, sizeof(command), &result) != cudaSuccess)
       return ncclUnhandledCudaError;
     if (result != 0) return nccl_error(ncclSystemError, "%s: %s", c.name.c_str(), std::strerror(result));
+    ++state->nccl_communicators;
   }
   c.segment->header().attached.fetch_add(1);
   const ncclResult_t result = wait_for_ranks(c, c.give_up, "a communicator is made",

@@ -26,6 +26,7 @@ BenchResult run_bench(Backend& backend, Communicator& world, const NodeMap& node
   BenchResult result;
   MachineProfile& profile = result.profile;
   profile.library_bytes = library_bytes;
+  profile.library_ranks = world.size();
   const DeviceDescription device = backend.describe();
   profile.name = "this";
   profile.device = device.name;
