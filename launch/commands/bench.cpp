@@ -117,6 +117,7 @@ ExitCode run_bench(Program& program, const CommandLine& line) {
   declare(schema, config);
   for (const std::string& argument : line.overrides) schema.apply_override(argument);
   schema.finish("bench");
+  config.bench.engine = config.runtime.attention == "cudnn" ? "cudnn" : "native";  // auto is native
   const auto world = program.make_world();
   const bool main_rank = world->rank() == 0;
   // Whether the profile can be left where it should be is found out before half a minute is spent on it.

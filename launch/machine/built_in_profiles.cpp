@@ -12,9 +12,12 @@ namespace {
 constexpr double kGiga = 1e9, kTera = 1e12;
 constexpr int64_t kGiB = int64_t{1} << 30;
 
-// Shares of the peak: the planning defaults. Attention's are FlashAttention-3's (arXiv 2407.08608), causal, heads of
-// 128, 16k tokens on an H100: 620 to 650 TFLOP/s forward, 65 % of 989. That the products, the backward pass, the A100
-// and the B200 reach the shares below is assumed.
+// Shares of the peak: the planning defaults. Attention by cuDNN is taken to reach FlashAttention-3's (arXiv
+// 2407.08608), causal, heads of 128, 16k tokens on an H100: 620 to 650 TFLOP/s forward, 65 % of 989. That the products,
+// the backward pass and the B200 reach the shares below is assumed. Carillon's own kernels (Gpu::own_forward,
+// own_backward) use mma.sync, whose operands pass through shared memory: its bytes a cycle bound them to 40 and 26 % of
+// an H100's peak, to as many TFLOP/s a multiprocessor and cycle on a B200; on an A100 the tensor cores are slower than
+// that, and the shares are those of kernels of this kind, the backward pass with 7 products for 5.
 constexpr double kProducts = 0.65, kForward = 0.65, kBackward = 0.52;
 // NVLink and InfiniBand under a ring of large messages, and HBM under a copy: assumptions of the same kind.
 constexpr double kNvLink = 0.8, kInfiniBand = 0.9, kMemory = 0.9;
@@ -22,22 +25,26 @@ constexpr double kNvLink = 0.8, kInfiniBand = 0.9, kMemory = 0.9;
 struct Gpu {
   const char* name;
   const char* processor;
-  const char* data_sheet;        // of data_sheet_peak(): dense; float32 on the ordinary cores, no TF32
-  int64_t memory_bytes;          // what CUDA reports as there, a little under the number on the box
-  double nvlink, network, pcie;  // bytes/s of one GPU in one direction; pcie as copies reach it
+  const char* data_sheet;            // of data_sheet_peak(): dense; float32 on the ordinary cores, no TF32
+  int64_t memory_bytes;              // what CUDA reports as there, a little under the number on the box
+  double nvlink, network, pcie;      // bytes/s of one GPU in one direction; pcie as copies reach it
+  double own_forward, own_backward;  // of attention's own kernels
+  bool cudnn;                        // whether cuDNN's attention is called there: compute capability 9.0 and later
 };
 
 const std::vector<Gpu>& gpus() {
   static const std::vector<Gpu> table = {
       // "NVIDIA H100 Tensor Core GPU" data sheet, SXM5: NVLink 900 GB/s both ways. DGX H100: a 400 Gb/s adapter a GPU.
       // PCIe 5.0 x16: 63 GB/s, copies from pinned memory about 55.
-      {"h100-sxm", "NVIDIA H100 SXM 80GB", "H100 80GB HBM3", 79 * kGiB, 450 * kGiga, 50 * kGiga, 55 * kGiga},
+      {"h100-sxm", "NVIDIA H100 SXM 80GB", "H100 80GB HBM3", 79 * kGiB, 450 * kGiga, 50 * kGiga, 55 * kGiga, 0.40, 0.26,
+       true},
       // "NVIDIA A100 Tensor Core GPU" data sheet, SXM4 80 GB: NVLink 600 GB/s both ways. DGX A100: a 200 Gb/s adapter
       // a GPU. PCIe 4.0 x16: half of 5.0.
-      {"a100", "NVIDIA A100 SXM 80GB", "A100-SXM4-80GB", 79 * kGiB, 300 * kGiga, 25 * kGiga, 27 * kGiga},
+      {"a100", "NVIDIA A100 SXM 80GB", "A100-SXM4-80GB", 79 * kGiB, 300 * kGiga, 25 * kGiga, 27 * kGiga, 0.55, 0.40,
+       false},
       // "NVIDIA Blackwell Architecture Technical Brief", HGX B200 at 1000 W: NVLink 1.8 TB/s both ways. DGX B200: a
       // 400 Gb/s adapter a GPU, PCIe 5.0.
-      {"b200", "NVIDIA B200 180GB", "B200", 178 * kGiB, 900 * kGiga, 50 * kGiga, 55 * kGiga},
+      {"b200", "NVIDIA B200 180GB", "B200", 178 * kGiB, 900 * kGiga, 50 * kGiga, 55 * kGiga, 0.22, 0.14, true},
   };
   return table;
 }
@@ -58,7 +65,9 @@ MachineProfile profile_of(const Gpu& gpu) {
   profile.peak_flops_per_second = peaks.flops_per_second;
   for (const auto& [dtype, peak] : peaks.flops_per_second) {
     profile.products[dtype] = {{8192, 4096, 4096, kProducts * peak}};
-    profile.attention[dtype] = {{128, 16384, kForward * peak, kBackward * peak}};
+    profile.attention[dtype] = {{128, 16384, gpu.own_forward * peak, gpu.own_backward * peak, "native"}};
+    if (gpu.cudnn && dtype == DType::kBFloat16)
+      profile.attention[dtype].push_back({128, 16384, kForward * peak, kBackward * peak, "cudnn"});
   }
   profile.memory_bytes_per_second = kMemory * peaks.memory_bytes_per_second;
   profile.op_seconds = 5e-6;  // launching a small kernel and waiting for its place in the stream; an assumption
@@ -70,10 +79,11 @@ MachineProfile profile_of(const Gpu& gpu) {
   profile.disk_write_bytes_per_second = 2 * kGiga;
   profile.disk_read_bytes_per_second = 4 * kGiga;
   profile.assumptions = {
-      fmt::format("products reach {:.0f} % of the peak ({:.1f} TFLOP/s bfloat16, {:.1f} float32), attention {:.0f} % "
-                  "forward and {:.0f} % backward",
+      fmt::format("products reach {:.0f} % of the peak ({:.1f} TFLOP/s bfloat16, {:.1f} float32), attention by the own "
+                  "kernels {:.0f} % forward and {:.0f} % backward{}",
                   100 * kProducts, peaks.flops_per_second.at(DType::kBFloat16) / kTera,
-                  peaks.flops_per_second.at(DType::kFloat32) / kTera, 100 * kForward, 100 * kBackward),
+                  peaks.flops_per_second.at(DType::kFloat32) / kTera, 100 * gpu.own_forward, 100 * gpu.own_backward,
+                  gpu.cudnn ? fmt::format(", by cuDNN {:.0f} and {:.0f} %", 100 * kForward, 100 * kBackward) : ""),
       fmt::format("NVLink {:.0f} % of {:.0f} GB/s, network {:.0f} % of {:.0f} GB/s a GPU, HBM {:.0f} % of {:.2f} TB/s, "
                   "PCIe {:.0f} GB/s each way",
                   100 * kNvLink, gpu.nvlink / kGiga, 100 * kInfiniBand, gpu.network / kGiga, 100 * kMemory,

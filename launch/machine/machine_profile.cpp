@@ -55,8 +55,18 @@ double MachineProfile::product_rate(DType dtype, int64_t rows, int64_t inner, in
   return entry == nullptr ? 0 : entry->flops_per_second;
 }
 
-double MachineProfile::attention_rate(DType dtype, int64_t head_dim, int64_t length, bool backward) const {
+bool MachineProfile::has_attention_of(DType dtype, const std::string& engine) const {
+  const auto found = attention.find(dtype);
+  return found != attention.end() && std::any_of(found->second.begin(), found->second.end(), [&](const auto& rate) {
+           return rate.engine.empty() || rate.engine == engine;
+         });
+}
+
+double MachineProfile::attention_rate(DType dtype, int64_t head_dim, int64_t length, bool backward,
+                                      const std::string& engine) const {
+  const bool any = engine.empty() || !has_attention_of(dtype, engine);
   const AttentionRate* entry = nearest_entry(attention, dtype, [&](const AttentionRate& a) {
+    if (!any && !a.engine.empty() && a.engine != engine) return std::numeric_limits<double>::infinity();
     return distance(a.head_dim, head_dim) + distance(a.length, length);
   });
   if (entry == nullptr) return 0;

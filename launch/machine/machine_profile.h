@@ -26,6 +26,7 @@ struct ProductRate {
 struct AttentionRate {
   int64_t head_dim = 0, length = 0;
   double forward_flops_per_second = 0, backward_flops_per_second = 0;
+  std::string engine;  // on a device that has several: "native", "cudnn"; "" where there is one, or nobody said
 };
 
 struct Link {
@@ -81,7 +82,10 @@ struct MachineProfile {
 
   // By nearest measured shape (logarithms of the dims); 0 when nothing of this type was measured.
   double product_rate(DType dtype, int64_t rows, int64_t inner, int64_t columns) const;
-  double attention_rate(DType dtype, int64_t head_dim, int64_t length, bool backward) const;
+  // Of that engine, or of any where it was not measured.
+  double attention_rate(DType dtype, int64_t head_dim, int64_t length, bool backward,
+                        const std::string& engine = "") const;
+  bool has_attention_of(DType dtype, const std::string& engine) const;
 };
 
 // "this" (or a path): the file `carillon bench` wrote; else a built-in name. Errors 64 (unknown name, listing those

@@ -100,7 +100,8 @@ MachineProfile parse_machine_profile(const std::string& text, const std::string&
   profile.attention = by_type(reader.object("attention"), [](const JsonFields& types, const std::string& type) {
     return types.list(type, [](const JsonFields& entry) {
       return AttentionRate{entry.integer("head_dim", 1), entry.integer("length", 1),
-                           rate(entry, "forward_flops_per_second"), rate(entry, "backward_flops_per_second")};
+                           rate(entry, "forward_flops_per_second"), rate(entry, "backward_flops_per_second"),
+                           entry.has("engine") ? entry.text("engine") : ""};
     });
   });
   profile.memory_bytes_per_second = rate(reader, "memory_bytes_per_second");
@@ -153,6 +154,7 @@ std::string machine_profile_json(const MachineProfile& profile) {
                       {"length", rate.length},
                       {"forward_flops_per_second", rate.forward_flops_per_second},
                       {"backward_flops_per_second", rate.backward_flops_per_second}});
+      if (!rate.engine.empty()) list.back()["engine"] = rate.engine;
       add_share(list.back(), "forward_share_of_peak", rate.forward_flops_per_second, peak_of(dtype));
       add_share(list.back(), "backward_share_of_peak", rate.backward_flops_per_second, peak_of(dtype));
     }

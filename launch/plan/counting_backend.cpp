@@ -205,7 +205,7 @@ int64_t CountingBackend::kernels(OpCall& call) {
       return x[2].empty() ? 0 : 2 + cuda::embedding_sort_launches(x[2].size(0));
 
     case OpKind::attention_forward: {  // the state's three, q, k, v, the mask's three
-      if (!fused_attention_ || call.mask.kind == MaskShape::Kind::kIntervals) return one_over(x[3]);
+      if (!fused(call)) return one_over(x[3]);
       // cuDNN's kernel counts as one, and one merges what it gives.
       const int64_t begin = call.mask.kind == MaskShape::Kind::kFull ? call.mask.begin : 0;
       const Tensor seeing = x[3].slice(1, begin, x[3].size(1));
@@ -217,8 +217,7 @@ int64_t CountingBackend::kernels(OpCall& call) {
     case OpKind::attention_backward_whole: {
       const int64_t wanted =
           cuda::fused_backward_bytes(x[3].size(0), x[3].size(1), x[3].size(2), x[4].size(2), x[3].size(3));
-      if (!fused_attention_ || call.mask.kind != MaskShape::Kind::kCausal || call.mask.empty_rows || wanted == 0)
-        return 2 * one_over(x[3]);
+      if (!fused(call)) return 2 * one_over(x[3]);
       // cuDNN's, then dq, dk and dv are added.
       scratch(wanted);
       int64_t launched = one_over(x[3]);
@@ -296,8 +295,17 @@ void CountingBackend::record_attention(const OpCall& call) {
   const StepPart part = !forward                                 ? StepPart::kBackward
                         : recorder_.part() == StepPart::kForward ? StepPart::kForward
                                                                  : StepPart::kRecompute;
-  recorder_.attention(q.size(1), q.size(3), (forward ? 4 : 10) * static_cast<double>(visible_pairs(call)) * width,
-                      part);
+  recorder_.attention(q.size(1), q.size(3), (forward ? 4 : 10) * static_cast<double>(visible_pairs(call)) * width, part,
+                      fused(call));
+}
+
+// As runtime/cuda/attention/attention_fused.cpp decides.
+bool CountingBackend::fused(const OpCall& call) const {
+  if (!fused_attention_) return false;
+  if (call.op == OpKind::attention_forward) return call.mask.kind != MaskShape::Kind::kIntervals;
+  const Tensor &q = call.operands[3], &k = call.operands[4];
+  return call.op == OpKind::attention_backward_whole && call.mask.kind == MaskShape::Kind::kCausal &&
+         !call.mask.empty_rows && cuda::fused_backward_bytes(q.size(0), q.size(1), q.size(2), k.size(2), q.size(3)) > 0;
 }
 
 // Both sides increase, so two marks go through the keys while the rows go by.

@@ -67,6 +67,7 @@ class CountingBackend : public ForwardingBackend {
   void record(const OpCall& call);
   void record_product(const OpCall& call);
   void record_attention(const OpCall& call);
+  bool fused(const OpCall& call) const;  // whether cuDNN takes the block
   // Bytes it reads and writes, where that is what its time goes to.
   double moved_bytes(const OpCall& call);
   // Pairs of query and key that see each other, over the batch.

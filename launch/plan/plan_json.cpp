@@ -89,6 +89,7 @@ Json time_json(const Plan& plan) {
             {"exchanges", time.tensor_exchanges.exchanges},
             {"exposed", time.tensor_exchanges.exposed}}},
           {"gradients", {{"reduction", time.reduction}, {"exposed", time.reduction_exposed}}},
+          {"attention", {{"forward", time.forward_engine}, {"backward", time.backward_engine}}},
           {"ring", {{"forward", json_of(time.forward_ring)}, {"backward", json_of(time.backward_ring)}}}};
 }
 

@@ -28,6 +28,9 @@ std::vector<std::string> assumptions_of(const Plan& plan) {
     list.emplace_back(
         "copies to and from the host run both ways at once behind a layer's products and attention; the optimizer's "
         "behind nothing");
+  if (!cpu)
+    list.push_back(fmt::format("attention forward by {}, backward by {} (runtime.attention)", plan.time->forward_engine,
+                               plan.time->backward_engine));
   for (const std::string& figure : plan.machine.profile.assumptions)
     list.push_back(plan.machine.profile.name + ": " + figure);
   list.insert(list.end(), plan.time->assumptions.begin(), plan.time->assumptions.end());

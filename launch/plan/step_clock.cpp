@@ -22,7 +22,7 @@ double& at(std::array<StepSeconds::ByPart, kExchanges>& table, Exchange exchange
 
 }  // namespace
 
-Rates::Rates(const MachineProfile& profile, DType compute, std::vector<std::string>& assumptions)
+Rates::Rates(const MachineProfile& profile, DType compute, bool fused, std::vector<std::string>& assumptions)
     : profile_(profile), product_type_(compute), attention_type_(compute) {
   const auto measured = [](const auto& map, DType type) { return map.contains(type) && !map.at(type).empty(); };
   const auto choose = [&](const auto& map, DType& type, const char* what) {
@@ -41,15 +41,21 @@ Rates::Rates(const MachineProfile& profile, DType compute, std::vector<std::stri
   has_attention_ = choose(profile.attention, attention_type_, "attention");
   if (!has_attention_)
     assumptions.push_back(fmt::format("{} has no attention: half the product rate is taken", profile.name));
+  else if (profile.device == "cuda")
+    for (const char* engine : {"native", "cudnn"})
+      if ((fused || engine == std::string("native")) && !profile.has_attention_of(attention_type_, engine))
+        assumptions.push_back(
+            fmt::format("{} has no attention of engine {}: that of the other is taken", profile.name, engine));
 }
 
 double Rates::product(int64_t rows, int64_t inner, int64_t columns) const {
   return profile_.product_rate(product_type_, rows, inner, columns);
 }
 
-double Rates::attention(int64_t head_dim, int64_t length, bool backward) const {
-  return has_attention_ ? profile_.attention_rate(attention_type_, head_dim, length, backward)
-                        : product(length, head_dim, length) / 2;
+double Rates::attention(int64_t head_dim, int64_t length, bool backward, bool fused) const {
+  return has_attention_
+             ? profile_.attention_rate(attention_type_, head_dim, length, backward, fused ? "cudnn" : "native")
+             : product(length, head_dim, length) / 2;
 }
 
 double Rates::best_product() const {
@@ -139,7 +145,7 @@ StepSeconds StepClock::run(const MicroStepRecord& record) {
       }
       case StepEvent::Kind::kAttention: {
         const double seconds =
-            event.flop / rates_.attention(event.columns, event.rows, event.part == StepPart::kBackward);
+            event.flop / rates_.attention(event.columns, event.rows, event.part == StepPart::kBackward, event.fused);
         sums.attention[part] += seconds, sums.flop[part] += event.flop;
         now_ += seconds, beside_hop_ += seconds;
         break;

@@ -22,9 +22,10 @@ namespace carillon {
 class Rates {
  public:
   // Error 65 when the profile has no product rate at all.
-  Rates(const MachineProfile& profile, DType compute, std::vector<std::string>& assumptions);
+  // `fused`: cuDNN's attention is asked for.
+  Rates(const MachineProfile& profile, DType compute, bool fused, std::vector<std::string>& assumptions);
   double product(int64_t rows, int64_t inner, int64_t columns) const;
-  double attention(int64_t head_dim, int64_t length, bool backward) const;
+  double attention(int64_t head_dim, int64_t length, bool backward, bool fused) const;
   double best_product() const;
 
  private:

@@ -18,10 +18,10 @@ void StepRecorder::product(int64_t rows, int64_t inner, int64_t columns, StepPar
   now().events.push_back(event);
 }
 
-void StepRecorder::attention(int64_t rows, int64_t head_dim, double flop, StepPart part) {
+void StepRecorder::attention(int64_t rows, int64_t head_dim, double flop, StepPart part, bool fused) {
   if (flop == 0) return;
   StepEvent event{StepEvent::Kind::kAttention, part};
-  event.rows = rows, event.columns = head_dim, event.flop = flop;
+  event.rows = rows, event.columns = head_dim, event.flop = flop, event.fused = fused;
   now().events.push_back(event);
 }
 

@@ -33,7 +33,8 @@ struct StepEvent {
   Exchange exchange = Exchange::kRing;  // kStart
   // kProduct: [rows, inner] · [inner, columns]. kAttention: query rows of a sequence, 0, head size.
   int64_t rows = 0, inner = 0, columns = 0;
-  double flop = 0;  // of these two: useful operations
+  double flop = 0;     // of these two: useful operations
+  bool fused = false;  // kAttention: by cuDNN
   // kStart and kWait: which transfer. kStart: the bytes this rank sends or receives, whichever are more; how many
   // tensors they are; how many messages follow one another for each; and how many ranks the group spans.
   int64_t transfer = 0;
@@ -65,7 +66,7 @@ class StepRecorder {
   void begin_update() { part_ = StepPart::kUpdate; }
 
   void product(int64_t rows, int64_t inner, int64_t columns, StepPart part);
-  void attention(int64_t rows, int64_t head_dim, double flop, StepPart part);
+  void attention(int64_t rows, int64_t head_dim, double flop, StepPart part, bool fused = false);
   // Attention begins to pass through its blocks of keys; what a ring sends from here on belongs to it.
   void attention_pass(StepPart part) {
     ++now().attention_passes[static_cast<size_t>(part)];

@@ -98,7 +98,7 @@ StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const Planne
 StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const PlannedMachine& machine,
                    const StepRecord& record) {
   StepTime time;
-  const Rates rates(machine.profile, run.network.compute, time.assumptions);
+  const Rates rates(machine.profile, run.network.compute, run.fused_attention, time.assumptions);
   const MachineProfile& profile = machine.profile;
   const double moving = profile.memory_bytes_per_second;
   if (moving <= 0) time.assumptions.push_back(profile.name + " has no memory rate: elementwise ops are taken for free");
@@ -111,6 +111,17 @@ StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const Planne
   if (run.network.offload != Offload::kNone && profile.host.bytes_per_second <= 0)
     time.assumptions.push_back(profile.name + " has no link to the host: copies are taken for free");
   const auto move = [&](double bytes) { return moving > 0 ? bytes / moving : 0; };
+
+  const auto engine_of = [&](bool backward) -> std::string {
+    if (profile.device != "cuda") return "";
+    bool own = false, fused = false;
+    for (const auto& micro_step : record.micro_steps)
+      for (const StepEvent& event : micro_step.events)
+        if (event.kind == StepEvent::Kind::kAttention && (event.part == StepPart::kBackward) == backward)
+          (event.fused ? fused : own) = true;
+    return !fused ? "native" : own ? "cudnn and native" : "cudnn";
+  };
+  time.forward_engine = engine_of(false), time.backward_engine = engine_of(true);
 
   StepSeconds sums = seconds_of(record, machine, rates);
   time.linear_forward = of(sums.products, StepPart::kForward);
@@ -133,8 +144,8 @@ StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const Planne
   time.backward_ring = ring_time(sums, {StepPart::kBackward});
   const TensorShards shards(model, run.grid.tensor, 0);
   const int64_t local = run.layout().local();
-  const double forward_rate = rates.attention(model.head_dim, local, false);
-  const double backward_rate = rates.attention(model.head_dim, local, true);
+  const double forward_rate = rates.attention(model.head_dim, local, false, run.fused_attention);
+  const double backward_rate = rates.attention(model.head_dim, local, true, false);
   time.forward_ring.tokens_to_hide = tokens_to_hide(model, run, machine, shards, forward_rate, false);
   time.backward_ring.tokens_to_hide = tokens_to_hide(model, run, machine, shards, backward_rate, true);
   // Ranks of a ring on one node: it is a ring of rings when they are some, but not all.

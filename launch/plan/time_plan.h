@@ -53,11 +53,12 @@ struct StepTime {
   // Seconds of a step; they add up to `seconds`.
   double linear_forward = 0, linear_backward = 0, linear_recomputed = 0, loss = 0;
   double attention_forward = 0, attention_backward = 0, attention_recomputed = 0;
-  double elementwise = 0;  // ops bound by memory, and what an op costs by itself
-  double ring = 0;         // hops not hidden
-  double tensor = 0;       // collectives over tensor ranks, not hidden
-  double offload = 0;      // copies to and from the host, not hidden
-  double gradients = 0;    // reduction over data · context ranks, not hidden, and the new weights back
+  std::string forward_engine, backward_engine;  // of attention on a device: "native", "cudnn", "cudnn and native"
+  double elementwise = 0;                       // ops bound by memory, and what an op costs by itself
+  double ring = 0;                              // hops not hidden
+  double tensor = 0;                            // collectives over tensor ranks, not hidden
+  double offload = 0;                           // copies to and from the host, not hidden
+  double gradients = 0;  // reduction over data · context ranks, not hidden, and the new weights back
   double optimizer = 0;
   double seconds = 0;
 

@@ -103,6 +103,18 @@ TEST(MachineProfile, FindsTheNearestShapeByRatios) {
   EXPECT_EQ(profile.attention_rate(DType::kFloat32, 64, 512, false), 0);
 }
 
+TEST(MachineProfile, AttentionHasARateForEachEngine) {
+  MachineProfile profile = example();
+  profile.attention[DType::kBFloat16] = {{64, 2048, 1e10, 2e10, "native"}, {128, 8192, 3e10, 4e10, "cudnn"}};
+  profile = parse_machine_profile(machine_profile_json(profile), "engines.json");
+  EXPECT_EQ(profile.attention_rate(DType::kBFloat16, 128, 8192, false, "native"), 1e10);
+  EXPECT_EQ(profile.attention_rate(DType::kBFloat16, 64, 2048, true, "cudnn"), 4e10);
+  EXPECT_EQ(profile.attention_rate(DType::kBFloat16, 64, 2048, true), 2e10);
+  profile.attention[DType::kBFloat16].pop_back();
+  EXPECT_FALSE(profile.has_attention_of(DType::kBFloat16, "cudnn"));
+  EXPECT_EQ(profile.attention_rate(DType::kBFloat16, 128, 8192, true, "cudnn"), 2e10) << "any is better than none";
+}
+
 TEST(MachineProfile, TheBuiltInOnesAreWhole) {
   for (const std::string& name : built_in_profiles()) {
     const MachineProfile profile = load_machine_profile(name);

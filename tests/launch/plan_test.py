@@ -61,6 +61,16 @@ class Plan(unittest.TestCase):
             self.assertIn("#SBATCH --nodes=1 --ntasks-per-node=8", layout["sbatch"])
         self.assertTrue(plan["runs"])
 
+    def test_attention_is_that_of_the_engine_that_runs(self):
+        plans = {engine: self.plan(f"runtime.attention={engine}")[0]["time"] for engine in ("auto", "native", "cudnn")}
+        self.assertEqual(plans["auto"]["terms"], plans["native"]["terms"], "auto is the own kernels")
+        self.assertEqual(plans["native"]["attention"], {"forward": "native", "backward": "native"})
+        self.assertEqual(plans["cudnn"]["attention"], {"forward": "cudnn", "backward": "native"})
+        ratio = {term: plans["native"]["terms"][term] / plans["cudnn"]["terms"][term]
+                 for term in ("attention forward", "attention backward")}
+        self.assertAlmostEqual(ratio["attention forward"], 0.65 / 0.40, places=2)
+        self.assertAlmostEqual(ratio["attention backward"], 1, places=6)
+
     def test_many_ranks_need_no_mpi_and_little_time(self):
         begin = time.monotonic()
         plan, _ = self.plan("plan.nodes=16", "parallel.context=16", "parallel.tensor=8", "model.hidden_size=8192",
