@@ -65,7 +65,7 @@ TEST_F(CudaStartDeathTest, WithoutADriver) {
 
 TEST_F(CudaStartDeathTest, WithTooOldADriver) {
   EXPECT_EXIT(start(emulated_, "driver=old", cuda()), ::testing::ExitedWithCode(64),
-              "driver is missing or older.*the driver knows CUDA.*one line");
+              "driver is missing or older.*the driver knows CUDA.*install driver 580 or newer.*one line");
   EXPECT_EXIT(start(emulated_, "driver=old", {.device = "auto"}), ::testing::ExitedWithCode(0), "runs on cpu");
 }
 

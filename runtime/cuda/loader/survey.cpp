@@ -16,6 +16,9 @@ std::string version(int number) { return fmt::format("{}.{}", number / 1000, num
 
 constexpr int kOldestMajor = 8;  // the kernels are compiled for sm_80 and later
 
+// The oldest driver for a runtime of this version (cmake/CudaArchitectures.cmake).
+constexpr int driver_for(int runtime) { return runtime < 13000 ? 525 : 580; }
+
 }  // namespace
 
 CudaSurvey survey() {
@@ -31,10 +34,10 @@ CudaSurvey survey() {
   if (error != cudaSuccess) cudaGetLastError();
   if (error == cudaErrorInsufficientDriver) {
     result.problem = fmt::format(
-        "the CUDA driver is missing or older than this program's CUDA {} ({}), in runtime.device: cuda, install a "
-        "newer "
-        "driver or use runtime.device=cpu",
-        version(runtime), driver == 0 ? "no driver was found" : "the driver knows CUDA " + version(driver));
+        "the CUDA driver is missing or older than this program's CUDA {} ({}), in runtime.device: cuda, install "
+        "driver {} or newer, or use runtime.device=cpu",
+        version(runtime), driver == 0 ? "no driver was found" : "the driver knows CUDA " + version(driver),
+        driver_for(runtime));
   } else if (error == cudaErrorNoDevice || (error == cudaSuccess && count == 0)) {
     result.problem =
         "no CUDA device is visible, in runtime.device: cuda, see nvidia-smi and CUDA_VISIBLE_DEVICES, or "
