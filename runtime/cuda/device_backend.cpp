@@ -140,6 +140,28 @@ void host_elements(const cuda::Elementwise& shape, const cuda::Elementwise::Oper
   }
 }
 
+struct Rows {
+  char* data;
+  size_t pitch;  // bytes
+};
+
+// The copy engine refuses rows that lie 2 GiB apart, one row of that length included.
+void copy_rows(Rows to, Rows from, size_t width, size_t rows, cudaMemcpyKind kind, cudaStream_t stream) {
+  if (rows == 1 || (to.pitch == width && from.pitch == width)) {
+    CHECK_CUDA(cudaMemcpyAsync(to.data, from.data, rows * width, kind, stream));
+    return;
+  }
+  int device = 0, most = 0;
+  CHECK_CUDA(cudaGetDevice(&device));
+  CHECK_CUDA(cudaDeviceGetAttribute(&most, cudaDevAttrMaxPitch, device));
+  if (std::max(to.pitch, from.pitch) <= static_cast<size_t>(most)) {
+    CHECK_CUDA(cudaMemcpy2DAsync(to.data, to.pitch, from.data, from.pitch, width, rows, kind, stream));
+    return;
+  }
+  for (size_t row = 0; row < rows; ++row)
+    CHECK_CUDA(cudaMemcpyAsync(to.data + row * to.pitch, from.data + row * from.pitch, width, kind, stream));
+}
+
 }  // namespace
 
 void CudaBackend::transfer(Tensor device, Tensor host, Direction direction) {
@@ -152,7 +174,7 @@ void CudaBackend::transfer(Tensor device, Tensor host, Direction direction) {
   const cuda::Elementwise shape = cuda::elementwise(device, host);
   const size_t bytes = size_of(device.dtype());
   if (shape.y.step == 1 && shape.a.step == 1) {
-    // Rows: the copy engine takes two dims at once, the others one by one.
+    // Rows: the copy engine takes two dims at once, the others one by one; rows side by side are one piece.
     const int inner = shape.outer - 1;  // the dim of rows
     const int64_t rows = shape.outer > 0 ? shape.size[inner] : 1;
     const auto pitch = [&](const cuda::Elementwise::Operand& x) {
@@ -167,9 +189,9 @@ void CudaBackend::transfer(Tensor device, Tensor host, Direction direction) {
       }
       char* on_device_side = static_cast<char*>(device.raw()) + at_device * static_cast<int64_t>(bytes);
       char* on_host_side = static_cast<char*>(host.raw()) + at_host * static_cast<int64_t>(bytes);
-      CHECK_CUDA(cudaMemcpy2DAsync(up ? on_device_side : on_host_side, pitch(up ? shape.y : shape.a),
-                                   up ? on_host_side : on_device_side, pitch(up ? shape.a : shape.y),
-                                   static_cast<size_t>(shape.length) * bytes, static_cast<size_t>(rows), kind, stream));
+      copy_rows({up ? on_device_side : on_host_side, pitch(up ? shape.y : shape.a)},
+                {up ? on_host_side : on_device_side, pitch(up ? shape.a : shape.y)},
+                static_cast<size_t>(shape.length) * bytes, static_cast<size_t>(rows), kind, stream);
     }
     return wait();
   }

@@ -99,6 +99,14 @@ cudaError_t copy(Rectangle r, cudaMemcpyKind kind, cudaStream_t handle, bool wai
   return error;
 }
 
+// Refused whatever the number of rows, as by the driver.
+cudaError_t check_pitches(std::size_t to, std::size_t from) {
+  const std::size_t most = options_in_force().pitch;
+  if (to <= most && from <= most) return cudaSuccess;
+  return report(cudaErrorInvalidPitchValue, "cudaMemcpy2D with rows %zu and %zu bytes apart: at most %zu are taken", to,
+                from, most);
+}
+
 cudaError_t fill(void* pointer, int value, std::size_t bytes, cudaStream_t handle) {
   cudaError_t error;
   HostState* state = host_state(error);
@@ -127,10 +135,12 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
 }
 cudaError_t cudaMemcpy2D(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch, std::size_t width,
                          std::size_t height, cudaMemcpyKind kind) {
+  if (const cudaError_t error = check_pitches(to_pitch, from_pitch); error != cudaSuccess) return error;
   return copy({to, to_pitch, from, from_pitch, width, height}, kind, nullptr, kind != cudaMemcpyDeviceToDevice);
 }
 cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch,
                               std::size_t width, std::size_t height, cudaMemcpyKind kind, cudaStream_t stream) {
+  if (const cudaError_t error = check_pitches(to_pitch, from_pitch); error != cudaSuccess) return error;
   return copy({to, to_pitch, from, from_pitch, width, height}, kind, stream, false);
 }
 cudaError_t cudaMemset(void* pointer, int value, std::size_t bytes) { return fill(pointer, value, bytes, nullptr); }

@@ -70,6 +70,9 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
     case cudaDevAttrMaxSharedMemoryPerBlock:
       *value = static_cast<int>(p.sharedMemPerBlock);
       break;
+    case cudaDevAttrMaxPitch:
+      *value = static_cast<int>(options_in_force().pitch);
+      break;
     case cudaDevAttrWarpSize:
       *value = p.warpSize;
       break;

@@ -35,6 +35,16 @@ TEST_F(DeviceMemory, CopiesBothWays) {
   ASSERT_CUDA(cudaFree(b));
 }
 
+// The driver refuses it for one row too (CU_DEVICE_ATTRIBUTE_MAX_PITCH).
+TEST_F(DeviceMemory, RowsTooFarApartAreRefused) {
+  float* x = on_device(std::vector<float>(4));
+  std::vector<float> host(4);
+  const std::size_t far = std::size_t{1} << 31;
+  EXPECT_EQ(cudaMemcpy2D(host.data(), 16, x, far, 16, 1, cudaMemcpyDeviceToHost), cudaErrorInvalidPitchValue);
+  EXPECT_EQ(cudaMemcpy2D(host.data(), far, x, 16, 16, 1, cudaMemcpyDeviceToHost), cudaErrorInvalidPitchValue);
+  EXPECT_CUDA(cudaMemcpy2D(host.data(), far - 1, x, far - 1, 16, 1, cudaMemcpyDeviceToHost));
+}
+
 TEST_F(DeviceMemory, UnwrittenMemoryIsNaN) {
   float *x = nullptr, *y = nullptr;
   ASSERT_CUDA(cudaMalloc(&x, 256));
