@@ -6,6 +6,11 @@
 #include "parallel/injected_fault.h"
 
 namespace carillon {
+namespace {
+
+constexpr int64_t kRowGranule = 8;  // elements
+
+}  // namespace
 
 void embedding_parallel_forward(Backend& backend, RowScatter& y, Tensor ids, Tensor table, int64_t first_row) {
   for (int64_t c = 0; c < y.shards().chunks(); ++c) {
@@ -39,7 +44,8 @@ VocabularyLoss::VocabularyLoss(Backend& backend, Communicator& tp, const RowShar
   picked_ = arena.allocate("loss.rows", compute, {most_per_rank_, channels});
   if (tp.size() > 1) gathered_ = arena.allocate("loss.rows", compute, {chunk, channels});
   gradient_ = arena.allocate("loss.rows", compute, {chunk, channels});
-  logits_ = arena.allocate("loss.logits", wide, {chunk, vocabulary_local});
+  const int64_t pitch = (vocabulary_local + kRowGranule - 1) / kRowGranule * kRowGranule;
+  logits_ = arena.allocate("loss.logits", wide, {chunk, pitch}).slice(1, 0, vocabulary_local);
   maximum_ = arena.allocate("loss.statistics", wide, {chunk});
   sums_ = arena.allocate("loss.statistics", wide, {2 * chunk});
   target_ = arena.allocate("loss.statistics", DType::kInt64, {rows});
@@ -160,7 +166,7 @@ void VocabularyLoss::run_chunk(const Chunk& chunk, Tensor x, Tensor dweight, Ten
   // The gradient by the logits takes their place, rounded to T, with rows that begin where theirs do.
   Tensor dlogits;
   if (gradients && any_columns) {
-    const int64_t width = logits.size(1) * static_cast<int64_t>(size_of(logits.dtype()) / size_of(compute_));
+    const int64_t width = logits.stride(0) * static_cast<int64_t>(size_of(logits.dtype()) / size_of(compute_));
     dlogits = Tensor(logits.raw(), compute_, {chunk.rows, width}).slice(1, 0, logits.size(1));
   }
   backend_.cross_entropy_finish(loss_.rows(chunk.begin, chunk.begin + chunk.rows), dlogits, logits, maximum, sums,

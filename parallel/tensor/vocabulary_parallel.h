@@ -65,16 +65,18 @@ class VocabularyLoss {
   Tensor picked_;    // [chunk/tp, C] (T)  this rank's rows of a chunk; then their gradient
   Tensor gathered_;  // [chunk, C] (T)     all ranks' rows; then the gradient's part (tp > 1: summed into picked_)
   Tensor gradient_;  // [chunk, C] (T)
-  Tensor logits_;    // [chunk, Vl] (A); their gradient (T) takes their place
-  Tensor maximum_;   // [chunk] (A)
-  Tensor sums_;      // [2·chunk] (A)
-  Tensor target_;    // [N] int64  compacted: chunk by chunk, in each the ranks one after another
-  Tensor weight_;    // [N] (A)    compacted
-  Tensor loss_;      // [N] (A)    compacted
-  Tensor margin_;    // [N] (A)    compacted; only with margins
-  Tensor place_;     // [N] int64  row -> compacted row, -1 without target
-  Tensor pick_;      // [N/tp] int64  n-th row with target of this shard -> row of the shard
-  Tensor unpick_;    // [N/tp] int64  row of the shard -> row among the rank's rows of its chunk, -1 without target
+  // [chunk, Vl] (A), rows a multiple of 8 elements apart: products want rows that begin on 16 bytes, whatever Vl is.
+  // Their gradient (T) takes their place.
+  Tensor logits_;
+  Tensor maximum_;  // [chunk] (A)
+  Tensor sums_;     // [2·chunk] (A)
+  Tensor target_;   // [N] int64  compacted: chunk by chunk, in each the ranks one after another
+  Tensor weight_;   // [N] (A)    compacted
+  Tensor loss_;     // [N] (A)    compacted
+  Tensor margin_;   // [N] (A)    compacted; only with margins
+  Tensor place_;    // [N] int64  row -> compacted row, -1 without target
+  Tensor pick_;     // [N/tp] int64  n-th row with target of this shard -> row of the shard
+  Tensor unpick_;   // [N/tp] int64  row of the shard -> row among the rank's rows of its chunk, -1 without target
 
   // The same on the host; kept, so that a step allocates nothing.
   std::vector<int64_t> host_target_, host_compact_target_, host_place_, host_pick_, host_unpick_;

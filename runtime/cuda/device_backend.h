@@ -64,6 +64,7 @@ class CudaBackend : public Backend {
   bool fused_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor out,
                       Tensor lse, const AttentionMask& mask, double scale);
 
+  void padded_matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Transpose transpose_b, bool accumulate);
   struct Products;  // cuBLASLt's handle and what it found by shape (matmul.cpp)
   struct ProductsDeleter {
     void operator()(Products* products) const;

@@ -4,10 +4,11 @@
 #include <cstdint>
 
 struct CarillonEmulationCounters {
-  std::uint64_t launches;         // kernels; products of cuBLASLt are counted apart
-  std::uint64_t products;         // cublasLtMatmul
-  std::uint64_t allocations;      // cudaMalloc
-  std::uint64_t allocated_bytes;  // now
+  std::uint64_t launches;          // kernels; products of cuBLASLt are counted apart
+  std::uint64_t products;          // cublasLtMatmul
+  std::uint64_t product_searches;  // cublasLtMatmulAlgoGetHeuristic
+  std::uint64_t allocations;       // cudaMalloc
+  std::uint64_t allocated_bytes;   // now
   std::uint64_t peak_bytes;
   std::uint64_t host_to_device_bytes, device_to_host_bytes, device_to_device_bytes;
   std::uint64_t fills;  // cudaMemset

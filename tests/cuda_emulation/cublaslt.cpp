@@ -221,6 +221,19 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   *returned = 0;
   if (asked < 1) return CUBLAS_STATUS_INVALID_VALUE;
   if (const cublasStatus_t status = check(*description, *a, *b, *c, *d); status != CUBLAS_STATUS_SUCCESS) return status;
+  cudaError_t error;
+  HostState* state = host_state(error);
+  if (!state) return CUBLAS_STATUS_NOT_INITIALIZED;
+  {
+    std::lock_guard lock(state->mutex);
+    ++state->product_searches;
+  }
+  if (state->options.products_aligned) {
+    const cublasLtMatrixLayoutOpaque_t* layouts[] = {a, b, c, d};
+    for (int i = 0; i < 4; ++i)
+      if (layouts[i]->type == CUDA_R_16BF && (layouts[i]->leading * 2 % 16 != 0 || preference->alignment[i] % 16 != 0))
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+  }
   Algorithm algorithm{kMark, std::min(preference->workspace, kWorkspace), {}};
   std::copy_n(preference->alignment, 4, algorithm.alignment);
   results[0] = {};

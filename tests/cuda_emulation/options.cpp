@@ -36,6 +36,8 @@ void read_one(Options& options, std::string_view key, const std::string& value) 
     options.own_device = either(value, "all", "own");
   else if (key == "memory")
     options.memory_mib = std::strtoull(value.c_str(), nullptr, 10);
+  else if (key == "products")
+    options.products_aligned = either(value, "any", "aligned");
   else if (key == "pitch")
     options.pitch = std::strtoull(value.c_str(), nullptr, 10);
   else if (key == "context")

@@ -17,6 +17,7 @@ struct Options {
   int first_device = 0;            //   … which is number 0 to the program
   std::size_t memory_mib = 16384;  // memory=MiB of each device
   std::size_t context_mib = 0;     // context=MiB of each device that a context, kernels' code and the like take
+  bool products_aligned = false;   // products=any|aligned: cuBLASLt has none for bfloat16 rows off 16 bytes
   std::size_t pitch = 0x7fffffff;  // pitch=BYTES between rows that two-dimensional copies take at most
   std::string driver = "present";  // driver=present|none|old
 #if defined(__SANITIZE_THREAD__)

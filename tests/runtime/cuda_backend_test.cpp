@@ -2,12 +2,49 @@
 // the test's entry in CMakeLists.txt.
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <deque>
 #include <numeric>
+#include <tuple>
 
+#include "runtime/cuda/loader/library.h"
+#include "tests/cuda_emulation/counters.h"
+#include "tests/support/device_memory.h"
 #include "tests/support/isolated_backend.h"
 
 namespace carillon::testing {
 namespace {
+
+CarillonEmulationCounters counted() {
+  CarillonEmulationCounters counters{};
+  reinterpret_cast<void (*)(CarillonEmulationCounters*)>(cuda_library_symbol("carillon_emulation_counted"))(&counters);
+  return counters;
+}
+
+// Tensors in host memory with numbers between -1 and 1.
+class Numbers {
+ public:
+  Tensor make(DType dtype, const std::vector<int64_t>& shape) {
+    int64_t count = 1;
+    for (const int64_t size : shape) count *= size;
+    auto& bytes = memory_.emplace_back(static_cast<size_t>(count) * 8);
+    auto& values = values_.emplace_back(static_cast<size_t>(count));
+    for (float& value : values) {
+      state_ = state_ * 6364136223846793005u + 1442695040888963407u;
+      value = static_cast<float>(static_cast<double>(state_ >> 11) * 0x1p-52 - 1);
+    }
+    const Tensor made(bytes.data(), dtype, shape);
+    reference_->copy(made, Tensor(values.data(), DType::kFloat32, shape));
+    return made;
+  }
+  Backend& reference() { return *reference_; }
+
+ private:
+  std::unique_ptr<Backend> reference_ = make_test_backend({.device = "reference"});
+  std::deque<std::vector<char>> memory_;
+  std::deque<std::vector<float>> values_;
+  uint64_t state_ = 1;
+};
 
 // Rows further apart than the copy engine takes: one alone, several side by side, and with gaps.
 TEST(CudaBackend, CopiesRowsAtAnyPitch) {
@@ -17,10 +54,50 @@ TEST(CudaBackend, CopiesRowsAtAnyPitch) {
   for (const Tensor& device : {wide.rows(0, 1), wide, wide.slice(1, 4, 44)}) {
     std::vector<float> sent(static_cast<size_t>(device.count())), got(sent.size());
     std::iota(sent.begin(), sent.end(), 1.0f);
-    backend->upload(device, Tensor(sent.data(), DType::kFloat32, device.shape()));
-    backend->download(Tensor(got.data(), DType::kFloat32, device.shape()), device);
+    const std::vector<int64_t> shape = device.shape();
+    backend->upload(device, Tensor(sent.data(), DType::kFloat32, shape));
+    backend->download(Tensor(got.data(), DType::kFloat32, shape), device);
     EXPECT_EQ(got, sent) << describe(device);
   }
+}
+
+// Where cuBLASLt has nothing for rows off 16 bytes: the reference's results all the same, in every form a step has.
+TEST(CudaBackend, MultipliesOddBFloat16) {
+  const auto device = make_test_backend({.device = "cuda"});
+  DeviceMemory memory(*device);
+  for (const auto& [m, k, n] : {std::tuple<int64_t, int64_t, int64_t>{5, 16, 33}, {9, 33, 8}, {8, 7, 16}})
+    for (const bool ta : {false, true})
+      for (const bool tb : {false, true})
+        for (const DType type : {DType::kBFloat16, DType::kFloat32})
+          for (const bool accumulate : {false, true}) {
+            Numbers numbers;
+            const Tensor a = numbers.make(DType::kBFloat16, ta ? std::vector{k, m} : std::vector{m, k});
+            const Tensor b = numbers.make(DType::kBFloat16, tb ? std::vector{n, k} : std::vector{k, n});
+            const Tensor expected = numbers.make(type, {m, n}), got = numbers.make(type, {m, n});
+            const Tensor there = memory.give(expected);
+            const auto transpose = [](bool yes) { return yes ? Transpose::kYes : Transpose::kNo; };
+            numbers.reference().matmul(expected, a, b, transpose(ta), transpose(tb), accumulate);
+            device->matmul(there, memory.give(a), memory.give(b), transpose(ta), transpose(tb), accumulate);
+            memory.take(got, there);
+            const auto x = download_as_double(numbers.reference(), got);
+            const auto y = download_as_double(numbers.reference(), expected);
+            for (size_t i = 0; i < x.size(); ++i)
+              ASSERT_NEAR(x[i], y[i], 0.01 * (1 + std::abs(y[i]))) << m << k << n << ta << tb << accumulate;
+          }
+}
+
+// A product has one algorithm, wherever its tensors lie: another one has other bits.
+TEST(CudaBackend, SearchesOnceForAShape) {
+  const auto backend = make_test_backend({.device = "cuda"});
+  const Buffer memory = backend->allocate(4096);
+  const uint64_t before = counted().product_searches;
+  for (const size_t offset : {0, 16, 32, 64, 128, 256}) {
+    const auto at = [&](size_t place) {
+      return Tensor(static_cast<char*>(memory.data()) + 1024 * place + offset, DType::kBFloat16, {8, 8});
+    };
+    backend->matmul(at(0), at(1), at(2), Transpose::kNo, Transpose::kNo);
+  }
+  EXPECT_EQ(counted().product_searches - before, 1u);
 }
 
 }  // namespace

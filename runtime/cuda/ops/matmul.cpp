@@ -6,9 +6,14 @@
 //
 // Sums of float32 and bfloat16 products are float32 throughout (no TF32: float32 runs compare with the CPU's), and a
 // bfloat16 result is rounded once: of the ways to split a long sum those are allowed that add in the compute type.
+//
+// Addresses count as aligned to 16 bytes at most, which is what kernels ask for: by more the same product would get
+// another algorithm, and other bits, wherever its tensors happen to lie. Where cuBLASLt has no algorithm (bfloat16 rows
+// that do not begin on 16 bytes), the product is one of copies whose dims are multiples of 8, and that is said once.
 #include <cublasLt.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <map>
 #include <vector>
 
@@ -36,9 +41,9 @@ int64_t leading(const Tensor& x) {
                         : std::max<int64_t>(x.stride(0), std::max<int64_t>(x.size(1), 1));
 }
 
-// Bytes, a power of two up to 256, that the address is a multiple of.
+// Bytes, a power of two up to 16, that the address is a multiple of.
 uint32_t alignment_of(const Tensor& x) {
-  const auto address = reinterpret_cast<uintptr_t>(x.raw()) | 256;
+  const auto address = reinterpret_cast<uintptr_t>(x.raw()) | 16;
   return static_cast<uint32_t>(address & (~address + 1));
 }
 
@@ -61,6 +66,17 @@ Layout make_layout(const Tensor& x) {
   return Layout(layout);
 }
 
+constexpr int64_t kGranule = 8;
+
+// Whether padding would change nothing.
+bool whole(const Tensor& c, const Tensor& a, const Tensor& b) {
+  for (const Tensor* x : {&c, &a, &b})
+    if (x->size(0) % kGranule != 0 || x->size(1) % kGranule != 0 || leading(*x) % kGranule != 0 ||
+        alignment_of(*x) < 16)
+      return false;
+  return true;
+}
+
 }  // namespace
 
 struct CudaBackend::Products {
@@ -68,6 +84,7 @@ struct CudaBackend::Products {
     Description description;
     Layout a, b, c;  // as cuBLASLt names them: its a is our b
     cublasLtMatmulAlgo_t algorithm;
+    bool padded = false;  // there is none: copies with padded dims
   };
   using Key = std::vector<int64_t>;
 
@@ -121,10 +138,19 @@ struct CudaBackend::Products {
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of(c));
     cublasLtMatmulHeuristicResult_t best{};
     int count = 0;
-    CHECK_CUBLAS(cublasLtMatmulAlgoGetHeuristic(handle.get(), description, fresh.a.get(), fresh.b.get(), fresh.c.get(),
-                                                fresh.c.get(), preference.get(), 1, &best, &count));
-    CHECK(count == 1 && best.state == CUBLAS_STATUS_SUCCESS, "cuBLASLt has no algorithm for a product",
-          carillon::describe(c), carillon::describe(a), carillon::describe(b));
+    const cublasStatus_t status =
+        cublasLtMatmulAlgoGetHeuristic(handle.get(), description, fresh.a.get(), fresh.b.get(), fresh.c.get(),
+                                       fresh.c.get(), preference.get(), 1, &best, &count);
+    if (status != CUBLAS_STATUS_NOT_SUPPORTED) check_cublas(status, "cublasLtMatmulAlgoGetHeuristic", __LINE__);
+    fresh.padded = status != CUBLAS_STATUS_SUCCESS || count == 0 || best.state != CUBLAS_STATUS_SUCCESS;
+    if (fresh.padded) {
+      CHECK(!whole(c, a, b), "cuBLASLt has no algorithm for a product", carillon::describe(c), carillon::describe(a),
+            carillon::describe(b));
+      std::fprintf(stderr,
+                   "carillon: cuBLASLt has no algorithm for %s = %s times %s: computed on padded copies, which is slow "
+                   "(sizes that are multiples of 8 avoid it)\n",
+                   carillon::describe(c).c_str(), carillon::describe(a).c_str(), carillon::describe(b).c_str());
+    }
     fresh.algorithm = best.algo;
     return made.emplace(key, std::move(fresh)).first->second;
   }
@@ -134,6 +160,31 @@ void CudaBackend::ProductsDeleter::operator()(Products* products) const { delete
 CudaBackend::Products& CudaBackend::products() {
   if (!products_) products_.reset(new Products);
   return *products_;
+}
+
+// In the scratch area behind cuBLASLt's workspace. Zeros in the padding add nothing.
+void CudaBackend::padded_matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Transpose transpose_b,
+                                bool accumulate) {
+  std::vector<size_t> places{size_t{cuda::kScratchBytes}};
+  const auto padded_shape = [](const Tensor& x) {
+    return std::vector<int64_t>{cuda::round_up(x.size(0), kGranule), cuda::round_up(x.size(1), kGranule)};
+  };
+  for (const Tensor& x : {c, a, b}) {
+    const std::vector<int64_t> shape = padded_shape(x);
+    const auto bytes = static_cast<size_t>(shape[0] * shape[1]) * size_of(x.dtype());
+    places.push_back(places.back() + (bytes + 255) / 256 * 256);
+  }
+  char* base = static_cast<char*>(scratch(places.back()));
+  size_t next = 0;
+  const auto copy_of = [&](const Tensor& x, bool with_values) {
+    const Tensor wide(base + places[next++], x.dtype(), padded_shape(x));
+    fill(wide, 0);
+    if (with_values) copy(wide.rows(0, x.size(0)).slice(1, 0, x.size(1)), x);
+    return wide;
+  };
+  const Tensor wide_c = copy_of(c, accumulate), wide_a = copy_of(a, true), wide_b = copy_of(b, true);
+  matmul(wide_c, wide_a, wide_b, transpose_a, transpose_b, accumulate);
+  copy(c, wide_c.rows(0, c.size(0)).slice(1, 0, c.size(1)));
 }
 
 void CudaBackend::matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Transpose transpose_b, bool accumulate) {
@@ -152,6 +203,7 @@ void CudaBackend::matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Tr
   const cudaStream_t stream = on_device();
   Products& known = products();
   const Products::Made& product = known.find(c, a, b, ta, tb, accumulate);
+  if (product.padded) return padded_matmul(c, a, b, transpose_a, transpose_b, accumulate);
   void* workspace = scratch(size_t{cuda::kScratchBytes});
   const double one64 = 1, zero64 = 0;
   const float one32 = 1, zero32 = 0;

@@ -1,7 +1,0 @@
-// A source of libcarillon_cuda_emulated.so itself: what comes from static libraries is hidden in it.
-#include "tests/cuda_emulation/block_attention.h"
-
-extern "C" __attribute__((visibility("default"))) int carillon_emulation_block_attention(
-    const carillon_emulation::BlockAttention* block, cudaStream_t stream) {
-  return carillon_emulation::start_block_attention(*block, stream);
-}
