@@ -186,8 +186,6 @@ BatchOnDevice allocate_batch(const ModelConfig& config, const ActivationShape& s
     batch.first.push_back(arena.allocate("batch.first", DType::kInt64, {shape.batch, shape.local}));
   if (shape.drops(config)) batch.row = arena.allocate("batch.row", DType::kInt64, {shape.rows});
   batch.query_factor = arena.allocate("batch.query_factor", accumulate_type(shape.compute), {shape.rows});
-  batch.target = arena.allocate("batch.target", DType::kInt64, {shape.rows});
-  batch.target_weight = arena.allocate("batch.target_weight", accumulate_type(shape.compute), {shape.rows});
   return batch;
 }
 

@@ -74,11 +74,10 @@ struct WorkingMemory {
 };
 
 struct BatchOnDevice {
-  Tensor tokens, position, target;  // [N] int64
-  std::vector<Tensor> first;        // [B, Tl] int64, of each distinct window
-  Tensor query_factor;              // [N] (A), for queries with a temperature
-  Tensor target_weight;             // [N] (A)
-  Tensor row;                       // [N] int64, with a dropout: sequence's number · 2^32 + index in the sequence
+  Tensor tokens, position;    // [N] int64
+  std::vector<Tensor> first;  // [B, Tl] int64, of each distinct window
+  Tensor query_factor;        // [N] (A), for queries with a temperature
+  Tensor row;                 // [N] int64, with a dropout: sequence's number · 2^32 + index in the sequence
 };
 
 struct ActivationShape {

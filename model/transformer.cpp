@@ -84,7 +84,9 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
       staged_first_(windows_.size(),
                     std::vector<int64_t>(arena.measuring() ? 0 : static_cast<size_t>(options.batch * local_))),
       staged_row_(arena.measuring() || !batch_.row ? 0 : static_cast<size_t>(options.batch * local_)),
-      staged_weight_(arena.measuring() ? 0 : batch_.target_weight.bytes()),
+      staged_weight_(arena.measuring()
+                         ? 0
+                         : static_cast<size_t>(options.batch * local_) * size_of(accumulate_type(options.compute))),
       staged_factor_(arena.measuring() ? 0 : batch_.query_factor.bytes()) {
   const auto table = [&](const RopeConfig& rope) {
     const int64_t pairs = carillon::rotary_pairs(rope, config.head_dim);
@@ -115,6 +117,13 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
   if (options.one_token) logits_ = arena.allocate("loss.logits", wide, {rows, shards.vocabulary.size()});
   if (options.cache == nullptr) losses_ = arena.allocate("loss.rows", wide, {rows});
   if (options.cache == nullptr && !options.training) margins_ = arena.allocate("loss.rows", wide, {rows});
+  if (options.cache == nullptr) {
+    const int64_t chunk = options.loss_chunk_rows > 0
+                              ? options.loss_chunk_rows
+                              : default_chunk_rows(rows, shards.vocabulary.size(), options.compute);
+    loss_.emplace(backend, *grid.tp, row_shards_, config.hidden_size, shards.vocabulary.size(), shards.vocabulary.begin,
+                  chunk, options.compute, arena, /*with_margins=*/!options.training, config.logit_cap);
+  }
 
   // What the layers fill again for their backward pass and what the loss computes with are never alive together.
   const ActivationShape shape = shape_of(layout, options, shards.tp);
@@ -125,11 +134,7 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
   if (options.cache != nullptr) return;
   const size_t layers_end = arena.used();
   arena.rewind(begin);
-  const int64_t chunk = options.loss_chunk_rows > 0
-                            ? options.loss_chunk_rows
-                            : default_chunk_rows(rows, shards.vocabulary.size(), options.compute);
-  loss_.emplace(backend, *grid.tp, row_shards_, config.hidden_size, shards.vocabulary.size(), shards.vocabulary.begin,
-                chunk, options.compute, arena, /*with_margins=*/!options.training, config.logit_cap);
+  loss_->allocate_work(arena);
   arena.advance(layers_end);
   if (!arena.measuring()) staged_loss_.resize(losses_.bytes());
 }
@@ -182,13 +187,13 @@ void Transformer::load(const MicroBatch& batch, int64_t index) {
       staged_first_[mask][static_cast<size_t>(row)] =
           windows_[mask] > 0 ? std::max(first[row], own - windows_[mask] + 1) : first[row];
   }
-  convert_to(staged_weight_, batch_.target_weight.dtype(), batch.target_weight.span<double>(),
+  const DType wide = accumulate_type(options_.compute);
+  convert_to(staged_weight_, wide, batch.target_weight.span<double>(),
              batch.emphasis ? std::span<const double>(batch.emphasis.span<double>()) : std::span<const double>());
   const int64_t rows = batch_.tokens.count();
   backend_.upload(batch_.tokens, batch.tokens.reshape({rows}));
   backend_.upload(batch_.position, batch.position.reshape({rows}));
-  backend_.upload(batch_.target, batch.target.reshape({rows}));
-  backend_.upload(batch_.target_weight, Tensor(staged_weight_.data(), batch_.target_weight.dtype(), {rows}));
+  if (loss_) loss_->set_targets(batch.target.reshape({rows}), Tensor(staged_weight_.data(), wide, {rows}));
   if (query_temperature_) {
     dispatch_floating(batch_.query_factor.dtype(), [&](auto zero) {
       using A = decltype(zero);
@@ -240,8 +245,7 @@ void Transformer::forward_layers(bool keep) {
 void Transformer::forward(const MicroBatch& batch) {
   load(batch);
   forward_layers(/*keep=*/false);
-  loss_->run(losses_, {}, {}, work_.normed, parameters_.head().weight, batch_.target, batch_.target_weight,
-             /*accumulate=*/true);
+  loss_->run(losses_, {}, {}, work_.normed, parameters_.head().weight, /*accumulate=*/true);
 }
 
 void Transformer::fill_cache(const MicroBatch& prompt) {
@@ -267,7 +271,7 @@ void Transformer::forward_backward(const MicroBatch& batch, bool accumulate,
   load(batch);
   forward_layers(/*keep=*/true);
   loss_->run(losses_, work_.branch_gradient, parameters_.head().gradient, work_.normed, parameters_.head().weight,
-             batch_.target, batch_.target_weight, accumulate);
+             accumulate);
   if (config_.logit_multiplier != 1) backend_.scale(work_.branch_gradient, config_.logit_multiplier);
   backend_.rmsnorm_backward(work_.residual_gradient, parameters_.norm.gradient, work_.branch_gradient,
                             activations_.output, parameters_.norm.weight, activations_.output_rstd,

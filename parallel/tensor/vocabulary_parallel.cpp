@@ -37,51 +37,56 @@ VocabularyLoss::VocabularyLoss(Backend& backend, Communicator& tp, const RowShar
       most_per_rank_((std::clamp<int64_t>(chunk_rows, 1, shards.rows()) + tp.size() - 1) / tp.size()),
       chunk_per_rank_(most_per_rank_),
       compute_(compute),
-      logit_cap_(logit_cap) {
+      logit_cap_(logit_cap),
+      channels_(channels),
+      vocabulary_local_(vocabulary_local),
+      with_margins_(with_margins) {
   const int64_t rows = rows_;
   const DType wide = accumulate_type(compute);
-  const int64_t chunk = most_per_rank_ * tp.size();
-  picked_ = arena.allocate("loss.rows", compute, {most_per_rank_, channels});
-  if (tp.size() > 1) gathered_ = arena.allocate("loss.rows", compute, {chunk, channels});
-  gradient_ = arena.allocate("loss.rows", compute, {chunk, channels});
-  const int64_t pitch = (vocabulary_local + kRowGranule - 1) / kRowGranule * kRowGranule;
-  logits_ = arena.allocate("loss.logits", wide, {chunk, pitch}).slice(1, 0, vocabulary_local);
-  maximum_ = arena.allocate("loss.statistics", wide, {chunk});
-  sums_ = arena.allocate("loss.statistics", wide, {2 * chunk});
-  target_ = arena.allocate("loss.statistics", DType::kInt64, {rows});
-  weight_ = arena.allocate("loss.statistics", wide, {rows});
-  loss_ = arena.allocate("loss.statistics", wide, {rows});
-  if (with_margins) margin_ = arena.allocate("loss.statistics", wide, {rows});
-  place_ = arena.allocate("loss.statistics", DType::kInt64, {rows});
-  pick_ = arena.allocate("loss.statistics", DType::kInt64, {shard_});
-  unpick_ = arena.allocate("loss.statistics", DType::kInt64, {shard_});
+  target_ = arena.allocate("loss.targets", DType::kInt64, {rows});
+  weight_ = arena.allocate("loss.targets", wide, {rows});
+  place_ = arena.allocate("loss.targets", DType::kInt64, {rows});
+  pick_ = arena.allocate("loss.targets", DType::kInt64, {shard_});
+  unpick_ = arena.allocate("loss.targets", DType::kInt64, {shard_});
 
   if (arena.measuring()) return;
-  for (auto* values : {&host_target_, &host_compact_target_, &host_place_}) values->resize(static_cast<size_t>(rows));
+  for (auto* values : {&host_compact_target_, &host_place_}) values->resize(static_cast<size_t>(rows));
   for (auto* values : {&host_pick_, &host_unpick_}) values->resize(static_cast<size_t>(shard_));
-  for (auto* bytes : {&host_weight_, &host_compact_weight_}) bytes->resize(static_cast<size_t>(rows) * size_of(wide));
+  host_compact_weight_.resize(static_cast<size_t>(rows) * size_of(wide));
   active_.resize(static_cast<size_t>(tp.size()));
   for (auto& shard_rows : active_) shard_rows.reserve(static_cast<size_t>(shard_));
 }
 
+void VocabularyLoss::allocate_work(Arena& arena) {
+  const DType wide = accumulate_type(compute_);
+  const int64_t chunk = most_per_rank_ * tp_.size();
+  picked_ = arena.allocate("loss.rows", compute_, {most_per_rank_, channels_});
+  if (tp_.size() > 1) gathered_ = arena.allocate("loss.rows", compute_, {chunk, channels_});
+  gradient_ = arena.allocate("loss.rows", compute_, {chunk, channels_});
+  const int64_t pitch = (vocabulary_local_ + kRowGranule - 1) / kRowGranule * kRowGranule;
+  logits_ = arena.allocate("loss.logits", wide, {chunk, pitch}).slice(1, 0, vocabulary_local_);
+  maximum_ = arena.allocate("loss.statistics", wide, {chunk});
+  sums_ = arena.allocate("loss.statistics", wide, {2 * chunk});
+  loss_ = arena.allocate("loss.statistics", wide, {rows_});
+  if (with_margins_) margin_ = arena.allocate("loss.statistics", wide, {rows_});
+}
+
 // Lists the rows with a target, orders them chunk by chunk and uploads targets and weights in that order.
-void VocabularyLoss::find_rows(Tensor target, Tensor target_weight) {
+void VocabularyLoss::set_targets(Tensor target, Tensor target_weight) {
   const DType wide = accumulate_type(compute_);
   const size_t weight_bytes = size_of(wide);
-  backend_.download(Tensor::of(host_target_, {rows_}), target);
-  backend_.download(Tensor(host_weight_.data(), wide, {rows_}), target_weight);
-  if (injected(InjectedFault::kLossWeightDropped))
-    dispatch_floating(wide, [&](auto one) {
-      using A = decltype(one);
-      std::fill_n(reinterpret_cast<A*>(host_weight_.data()), rows_, static_cast<A>(1.0));
-    });
+  CHECK(target.count() == rows_ && target.packed() && target_weight.count() == rows_ && target_weight.packed() &&
+            target_weight.dtype() == wide,
+        "a target and a weight a row", describe(target), describe(target_weight));
+  const auto host_target = target.span<int64_t>();
+  const char* host_weight = static_cast<const char*>(target_weight.raw());
 
   int64_t longest = 0;
   for (int rank = 0; rank < tp_.size(); ++rank) {
     auto& shard_rows = active_[static_cast<size_t>(rank)];
     shard_rows.clear();
     for (int64_t row = 0; row < shard_; ++row)
-      if (host_target_[static_cast<size_t>(shards_.row(rank, row))] >= 0) shard_rows.push_back(row);
+      if (host_target[static_cast<size_t>(shards_.row(rank, row))] >= 0) shard_rows.push_back(row);
     longest = std::max(longest, static_cast<int64_t>(shard_rows.size()));
   }
   // As many chunks as needed and all about as long: a last one of a few rows would be a product too thin to run fast.
@@ -97,9 +102,9 @@ void VocabularyLoss::find_rows(Tensor target, Tensor target_weight) {
       const int64_t end = std::min<int64_t>((index + 1) * chunk_per_rank_, static_cast<int64_t>(shard_rows.size()));
       for (int64_t n = index * chunk_per_rank_; n < end; ++n) {
         const size_t row = static_cast<size_t>(shards_.row(rank, shard_rows[static_cast<size_t>(n)]));
-        host_compact_target_[static_cast<size_t>(compacted_)] = host_target_[row];
+        host_compact_target_[static_cast<size_t>(compacted_)] = host_target[row];
         std::memcpy(&host_compact_weight_[static_cast<size_t>(compacted_) * weight_bytes],
-                    &host_weight_[row * weight_bytes], weight_bytes);
+                    &host_weight[row * weight_bytes], weight_bytes);
         host_place_[row] = compacted_++;
         if (rank == tp_.rank()) {
           host_pick_[static_cast<size_t>(n)] = shard_rows[static_cast<size_t>(n)];
@@ -107,6 +112,11 @@ void VocabularyLoss::find_rows(Tensor target, Tensor target_weight) {
         }
       }
     }
+  if (injected(InjectedFault::kLossWeightDropped))
+    dispatch_floating(wide, [&](auto one) {
+      using A = decltype(one);
+      std::fill_n(reinterpret_cast<A*>(host_compact_weight_.data()), compacted_, static_cast<A>(1.0));
+    });
   if (compacted_ > 0) {
     backend_.upload(target_.rows(0, compacted_), Tensor(host_compact_target_.data(), DType::kInt64, {compacted_}));
     backend_.upload(weight_.rows(0, compacted_), Tensor(host_compact_weight_.data(), wide, {compacted_}));
@@ -204,13 +214,10 @@ void VocabularyLoss::scatter_gradient(const Chunk& chunk, int64_t index, Tensor 
   backend_.embedding_forward(dx_shard.rows(begin, end), unpick_.rows(begin, end), own, 0);
 }
 
-void VocabularyLoss::run(Tensor loss, Tensor dx_shard, Tensor dweight, Tensor x_shard, Tensor weight, Tensor target,
-                         Tensor target_weight, bool accumulate) {
-  CHECK(x_shard.size(0) == shard_ && loss.count() == rows_ && target.count() == rows_, "rows differ", x_shard.size(0),
-        loss.count(), target.count());
+void VocabularyLoss::run(Tensor loss, Tensor dx_shard, Tensor dweight, Tensor x_shard, Tensor weight, bool accumulate) {
+  CHECK(x_shard.size(0) == shard_ && loss.count() == rows_, "rows differ", x_shard.size(0), loss.count());
   const bool gradients = static_cast<bool>(dx_shard);
   CHECK(gradients || !dweight, "a gradient by the weight comes with that by x");
-  find_rows(target, target_weight);
   for (int64_t index = 0; index < chunks_; ++index) {
     const Chunk chunk = chunk_at(index);
     const Tensor x = gather_chunk(chunk, index, x_shard);
