@@ -23,7 +23,7 @@ size_t backend_scratch_bytes(const ScratchShape& s) {
     };
     constexpr int64_t kFlag = 4;  // of a position beyond the table: an allocation of its own
     return static_cast<size_t>(std::max({cuda::kScratchBytes, attention, row_sums(s.hidden), row_sums(s.widest_bias),
-                                         cuda::embedding_keys(rows) * 8}) +
+                                         cuda::embedding_bytes(rows, s.hidden, static_cast<int64_t>(size_of(wide)))}) +
                                kFlag);
   }
   using namespace cpu;

@@ -201,8 +201,8 @@ int64_t CountingBackend::kernels(OpCall& call) {
       return x[1] ? 2 : 1;
     }
     case OpKind::embedding_backward:  // dtable, ids, dy: keys, the kernels of a bitonic sort, and the sums
-      scratch(cuda::embedding_keys(x[2].size(0)) * 8);
-      return x[2].empty() ? 0 : 2 + cuda::embedding_sort_launches(x[2].size(0));
+      scratch(cuda::embedding_bytes(x[2].size(0), x[2].size(1), static_cast<int64_t>(size_of(x[0].dtype()))));
+      return x[2].empty() ? 0 : cuda::embedding_launches(x[2].size(0));
 
     case OpKind::attention_forward: {  // the state's three, q, k, v, the mask's three
       if (!fused(call)) return one_over(x[3]);

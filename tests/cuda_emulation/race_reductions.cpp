@@ -60,7 +60,7 @@ int main() {
     constexpr int64_t kRows = 40, kChannels = 4;
     note(launch_embedding_backward({Type::kFloat32, on_device<int64_t>(kRows, 5), kRows, kChannels, 64, 0},
                                    {on_device(64 * kChannels), kChannels}, {on_device(kRows * kChannels), kChannels},
-                                   on_device<uint64_t>(static_cast<size_t>(embedding_keys(kRows))), nullptr));
+                                   on_device<uint64_t>(static_cast<size_t>(embedding_keys(kRows))), nullptr, nullptr));
   }
   note(cudaDeviceSynchronize());
   std::printf("%d failures\n", failures);

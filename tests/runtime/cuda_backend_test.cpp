@@ -86,6 +86,27 @@ TEST(CudaBackend, MultipliesOddBFloat16) {
           }
 }
 
+// A row of the table that has many: added by pieces, none of them long. 2^-24 beside 1 is lost, 256 of them are not.
+TEST(CudaBackend, AddsAnEmbeddingRowByPieces) {
+  const auto device = make_test_backend({.device = "cuda"});
+  DeviceMemory memory(*device);
+  constexpr int64_t kRows = 1024;
+  for (const int64_t before : {0, 3}) {  // other ids' rows, so that no piece is one id's alone
+    std::vector<int64_t> ids(kRows, 5);
+    std::vector<float> dy(kRows, 0x1p-24f), table(8);
+    for (int64_t row = 0; row < before; ++row) ids[static_cast<size_t>(row)] = row, dy[static_cast<size_t>(row)] = 7;
+    ids.back() = 6, dy.back() = 9;
+    dy[static_cast<size_t>(before)] = 1;
+    const Tensor there = memory.give(Tensor::of(table, {8, 1}));
+    device->embedding_backward(there, memory.give(Tensor::of(ids, {kRows})), memory.give(Tensor::of(dy, {kRows, 1})),
+                               0);
+    memory.take(Tensor::of(table, {8, 1}), there);
+    for (int64_t id = 0; id < 5; ++id) EXPECT_EQ(table[static_cast<size_t>(id)], id < before ? 7 : 0);
+    EXPECT_NEAR(table[5], 1 + 767 * 0x1p-24, 0x1p-23);
+    EXPECT_EQ(table[6], 9);
+  }
+}
+
 // A product has one algorithm, wherever its tensors lie: another one has other bits.
 TEST(CudaBackend, SearchesOnceForAShape) {
   const auto backend = make_test_backend({.device = "cuda"});

@@ -97,8 +97,9 @@ Reductions CARILLON_REDUCTIONS() {
     OnDevice<int64_t> ids(id);
     OnDevice<float> dy(kRows * kChannels, 7), dtable(64 * kChannels);
     OnDevice<uint64_t> keys(static_cast<size_t>(embedding_keys(kRows)));
+    OnDevice<float> partial(embedding_partials(kRows) * kChannels);
     launch_embedding_backward({Type::kFloat32, ids.get(), kRows, kChannels, 64, 0}, {dtable.get(), kChannels},
-                              {dy.get(), kChannels}, keys.get(), stream);
+                              {dy.get(), kChannels}, keys.get(), partial.get(), stream);
     cudaStreamSynchronize(stream);
     results["embedding"] = dtable.read();
   }

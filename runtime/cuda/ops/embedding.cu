@@ -1,7 +1,9 @@
 // Rows out of a table, and gradients back into it. The backward pass sorts (row of the table, row of dy) so that equal
-// rows lie together in order; a block then adds one table row's gradients one after another: no atomics, and in float32
-// the reference's bits. The keys are distinct, so any sort gives the same order; this one is Batcher's bitonic sort
-// (1968), by blocks in shared memory where partners lie near.
+// rows lie together in order; a block then adds a table row's gradients one after another: no atomics, and in float32
+// the reference's bits. A run of equal rows that crosses a border between pieces of kEmbeddingPiece keys is added piece
+// by piece, each by a block, and then over the pieces in order: one word that fills a batch does not keep one block
+// busy. The keys are distinct, so any sort gives the same order; this one is Batcher's bitonic sort (1968), by blocks
+// in shared memory where partners lie near.
 #include "runtime/cuda/ops/device_code.h"
 #include "runtime/cuda/ops/launch_sizes.h"
 
@@ -91,28 +93,58 @@ struct Scatter {
   int64_t count, channels;
   Matrix dtable;
   ConstMatrix dy;
+  // [2, pieces, channels] of A: sums of what begins before a piece and of what goes on behind it.
+  void* partial;
+  int64_t pieces;
+  template <class A>
+  __device__ A* sums(int which, int64_t piece) const {
+    return static_cast<A*>(partial) + (which * pieces + piece) * channels;
+  }
+  // Whether the key at `at` is there and of this table row.
+  __device__ bool is_of(uint64_t row, int64_t at) const { return at < count && keys[at] >> 32 == row; }
 };
+enum { kFromBefore, kGoesOn };
 
-// The block of the first key of a table row adds all of that row.
+// The block of the first key of a table row in a piece adds what the piece has of that row.
 template <class T, int kCount>
 __global__ void scatter_kernel(const __grid_constant__ Scatter args) {
   using A = Accumulate<T>;
   const int64_t first = blockIdx.x;
   const uint64_t key = args.keys[first];
   const uint64_t row = key >> 32;
-  if (key == kNone || (first > 0 && args.keys[first - 1] >> 32 == row)) return;
+  const bool from_before = first > 0 && args.keys[first - 1] >> 32 == row;
+  if (key == kNone || (from_before && first % kEmbeddingPiece != 0)) return;
+  const int64_t piece = first / kEmbeddingPiece, piece_end = (piece + 1) * kEmbeddingPiece;
+  int64_t end = first + 1;
+  while (end < piece_end && args.is_of(row, end)) ++end;
+  const bool whole = !from_before && !(end == piece_end && args.is_of(row, end));
+  A* to = whole ? static_cast<A*>(args.dtable.data) + static_cast<int64_t>(row) * args.dtable.stride
+                : args.sums<A>(from_before ? kFromBefore : kGoesOn, piece);
   for (int64_t c = threadIdx.x * kCount; c < args.channels; c += kAddThreads * kCount) {
-    A* to = static_cast<A*>(args.dtable.data) + static_cast<int64_t>(row) * args.dtable.stride + c;
     A sum[kCount];
-    for (int i = 0; i < kCount; ++i) sum[i] = to[i];
-    uint64_t next = key;
-    for (int64_t at = first; next >> 32 == row && next != kNone;) {
-      const int64_t n = static_cast<int64_t>(next & 0xffffffffu);
-      next = ++at < args.count ? args.keys[at] : kNone;
+    for (int i = 0; i < kCount; ++i) sum[i] = whole ? to[c + i] : A(0);
+    for (int64_t at = first; at < end; ++at) {
+      const int64_t n = static_cast<int64_t>(args.keys[at] & 0xffffffffu);
       const auto dy = Pack<T, kCount>::load(static_cast<const T*>(args.dy.data) + n * args.dy.stride + c);
       for (int i = 0; i < kCount; ++i) sum[i] += convert<A>(dy.value[i]);
     }
-    for (int i = 0; i < kCount; ++i) to[i] = sum[i];
+    for (int i = 0; i < kCount; ++i) to[c + i] = sum[i];
+  }
+}
+
+// A block a piece: where a run begins in it and goes on behind it, the sum of all its pieces.
+template <class A>
+__global__ void gather_pieces_kernel(const __grid_constant__ Scatter args) {
+  const int64_t piece = blockIdx.x, begin = piece * kEmbeddingPiece, next = begin + kEmbeddingPiece;
+  const uint64_t row = args.keys[next - 1] >> 32;
+  if (args.keys[next - 1] == kNone || !args.is_of(row, next)) return;
+  if (begin > 0 && args.keys[begin] >> 32 == row && args.keys[begin - 1] >> 32 == row) return;  // it began before
+  for (int64_t c = threadIdx.x; c < args.channels; c += kAddThreads) {
+    A* to = static_cast<A*>(args.dtable.data) + static_cast<int64_t>(row) * args.dtable.stride + c;
+    A sum = *to + args.sums<A>(kGoesOn, piece)[c];
+    for (int64_t at = next; args.is_of(row, at); at += kEmbeddingPiece)
+      sum += args.sums<A>(kFromBefore, at / kEmbeddingPiece)[c];
+    *to = sum;
   }
 }
 
@@ -141,7 +173,7 @@ cudaError_t launch_embedding_forward(const Embedding& args, Matrix y, ConstMatri
 }
 
 cudaError_t launch_embedding_backward(const Embedding& args, Matrix dtable, ConstMatrix dy, uint64_t* keys,
-                                      cudaStream_t stream) {
+                                      void* partial, cudaStream_t stream) {
   if (args.rows == 0 || args.channels == 0) return cudaSuccess;
   const cudaError_t error =
       sort({keys, args.ids, embedding_keys(args.rows), args.rows, args.table_rows, args.first_row, 0, 0}, stream);
@@ -150,8 +182,11 @@ cudaError_t launch_embedding_backward(const Embedding& args, Matrix dtable, Cons
     using T = decltype(zero);
     constexpr int kCount = kPackOf<T>;
     const bool fits = args.channels % kCount == 0 && packs(dy.data, dy.stride, kCount, sizeof(T));
-    return launch(fits ? scatter_kernel<T, kCount> : scatter_kernel<T, 1>, args.rows, 1, kAddThreads, 0, stream,
-                  Scatter{keys, embedding_keys(args.rows), args.channels, dtable, dy});
+    const Scatter job{keys, embedding_keys(args.rows), args.channels, dtable, dy, partial, embedding_pieces(args.rows)};
+    const cudaError_t scattered =
+        launch(fits ? scatter_kernel<T, kCount> : scatter_kernel<T, 1>, args.rows, 1, kAddThreads, 0, stream, job);
+    if (scattered != cudaSuccess || job.pieces == 1) return scattered;
+    return launch(gather_pieces_kernel<Accumulate<T>>, job.pieces - 1, 1, kAddThreads, 0, stream, job);
   });
 }
 

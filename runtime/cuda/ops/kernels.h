@@ -78,9 +78,9 @@ struct Embedding {
   int64_t rows, channels, table_rows, first_row;
 };
 cudaError_t launch_embedding_forward(const Embedding& args, Matrix y, ConstMatrix table, cudaStream_t stream);
-// keys: embedding_keys(rows) of them.
+// keys: embedding_keys(rows) of them. partial: embedding_partials(rows) · C of A.
 cudaError_t launch_embedding_backward(const Embedding& args, Matrix dtable, ConstMatrix dy, uint64_t* keys,
-                                      cudaStream_t stream);
+                                      void* partial, cudaStream_t stream);
 
 // Rows of heads; a matrix has one head.
 struct Heads {

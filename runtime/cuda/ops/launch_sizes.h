@@ -43,6 +43,20 @@ constexpr int64_t embedding_sort_launches(int64_t rows) {
   return launches;
 }
 
+// A table row's gradients are added by pieces of so many keys, then over the pieces.
+inline constexpr int64_t kEmbeddingPiece = 256;
+constexpr int64_t embedding_pieces(int64_t rows) { return parts(rows, kEmbeddingPiece); }
+// Rows of sums of what crosses the borders between pieces.
+constexpr int64_t embedding_partials(int64_t rows) { return rows <= kEmbeddingPiece ? 0 : 2 * embedding_pieces(rows); }
+// The keys, the sort, the sums of pieces and over them.
+constexpr int64_t embedding_launches(int64_t rows) {
+  return 2 + embedding_sort_launches(rows) + (embedding_pieces(rows) > 1 ? 1 : 0);
+}
+// Of scratch, A being `wide` bytes: keys, then partial sums.
+constexpr int64_t embedding_bytes(int64_t rows, int64_t channels, int64_t wide) {
+  return embedding_keys(rows) * 8 + embedding_partials(rows) * channels * wide;
+}
+
 // cuDNN's attention: out and log-sum-exp of a block until they are merged, without cuDNN's own workspace, which is
 // known on a device only.
 constexpr int64_t fused_forward_bytes(int64_t batch, int64_t rows, int64_t heads, int64_t head_dim) {

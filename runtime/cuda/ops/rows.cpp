@@ -69,9 +69,10 @@ void CudaBackend::embedding_backward(Tensor dtable, Tensor ids, Tensor dy, int64
         "embedding shapes", carillon::describe(dy), carillon::describe(dtable));
   CHECK(dtable.size(0) < (int64_t{1} << 31) && dy.size(0) < (int64_t{1} << 31), "rows are counted in 31 bits",
         carillon::describe(dy), carillon::describe(dtable));
-  auto* keys = static_cast<uint64_t*>(scratch(static_cast<size_t>(embedding_keys(dy.size(0))) * sizeof(uint64_t)));
+  const auto wide = static_cast<int64_t>(size_of(dtable.dtype()));
+  auto* keys = static_cast<uint64_t*>(scratch(static_cast<size_t>(embedding_bytes(dy.size(0), dy.size(1), wide))));
   CHECK_CUDA(launch_embedding_backward({type_of(dy), indices(ids), dy.size(0), dy.size(1), dtable.size(0), first_row},
-                                       to, const_matrix(dy), keys, on_device()));
+                                       to, const_matrix(dy), keys, keys + embedding_keys(dy.size(0)), on_device()));
 }
 
 void CudaBackend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon,
