@@ -25,6 +25,11 @@ set(CARILLON_CUDA_SOURCES
   ops/sums.cu
   loader/survey.cpp
   ops/swiglu.cu)
+# nvcc contracts a · b + c to one rounding where it sees fit, in one kernel and not in the next: what two of them compute
+# must have the same bits (swiglu's y again in its backward pass; packs of elements and single ones, by where a tensor
+# lies), and those of the reference where it is float32. These ops wait for memory, not for arithmetic; attention's
+# kernels say fma where they mean it.
+set(CARILLON_CUDA_OPS_OPTIONS --fmad=false)
 list(TRANSFORM CARILLON_CUDA_SOURCES PREPEND ${CMAKE_SOURCE_DIR}/runtime/cuda/)
 # Where there is NCCL (the emulation has it always).
 set(CARILLON_NCCL_SOURCES
