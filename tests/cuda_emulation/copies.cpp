@@ -54,6 +54,7 @@ cudaError_t copy(Rectangle r, cudaMemcpyKind kind, cudaStream_t handle, bool wai
   if (r.to_pitch < r.width || r.from_pitch < r.width) return report(cudaErrorInvalidPitchValue);
   const bool any = kind == cudaMemcpyDefault;
   std::unique_lock lock(state->mutex);
+  r.to = state->as_pinned(r.to), r.from = state->as_pinned(r.from);
   if (error = check_side(*state, "to", r.to, span(r.to_pitch, r.width, r.height),
                          kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice, any);
       error != cudaSuccess)

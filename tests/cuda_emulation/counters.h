@@ -11,7 +11,8 @@ struct CarillonEmulationCounters {
   std::uint64_t allocated_bytes;   // now
   std::uint64_t peak_bytes;
   std::uint64_t host_to_device_bytes, device_to_host_bytes, device_to_device_bytes;
-  std::uint64_t fills;  // cudaMemset
+  std::uint64_t fills;             // cudaMemset
+  std::uint64_t registered_bytes;  // cudaHostRegister
   std::uint64_t events_recorded, event_waits, host_waits;
   std::uint64_t nccl_operations;                       // collectives and sends and receives
   std::uint64_t nccl_communicators, nccl_connections;  // made; pairs of ranks connected for a direction of exchanges

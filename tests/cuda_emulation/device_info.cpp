@@ -162,6 +162,7 @@ void carillon_emulation_counters(CarillonEmulationCounters* counters) {
   counters->device_to_host_bytes = state->to_host;
   counters->device_to_device_bytes = state->on_device;
   counters->fills = state->fills;
+  counters->registered_bytes = state->registered_bytes;
   counters->events_recorded = state->records;
   counters->event_waits = state->event_waits;
   counters->host_waits = state->host_waits;

@@ -164,6 +164,14 @@ int HostState::device_of(const void* pointer) const {
   return -1;
 }
 
+void* HostState::as_pinned(const void* pointer) const {
+  const char* byte = static_cast<const char*>(pointer);
+  auto after = registered.upper_bound(byte);
+  if (after != registered.begin() && byte < (--after)->first + after->second.bytes)
+    return after->second.pages + (byte - after->first);
+  return const_cast<void*>(pointer);
+}
+
 const Allocation* HostState::allocation_of(const void* pointer) const {
   const int device = device_of(pointer);
   return device < 0 ? nullptr : device_memory[device].find(pointer);

@@ -36,6 +36,12 @@ struct Staging {
   std::uint64_t number;
 };
 
+// Host memory that was registered: `pages` of the pinned region lie at its addresses too.
+struct Registered {
+  std::size_t bytes;
+  char* pages;
+};
+
 struct HostState {
   std::mutex mutex;
   Options options;
@@ -47,6 +53,7 @@ struct HostState {
 
   std::vector<AddressRange> device_memory;
   AddressRange pinned_memory;
+  std::map<const char*, Registered> registered;  // by where it begins
   std::vector<CUstream_st> default_streams;
   std::vector<std::unique_ptr<CUstream_st>> streams;
   std::vector<std::unique_ptr<CUevent_st>> events;
@@ -57,13 +64,15 @@ struct HostState {
   std::vector<Staging> staging;                    // on their way
   std::multimap<std::size_t, void*> free_staging;  // by bytes: pages that need not be made again
   std::size_t free_staging_bytes = 0;
-  std::uint64_t host_waits = 0, allocations = 0, peak_bytes = 0;
+  std::uint64_t host_waits = 0, allocations = 0, peak_bytes = 0, registered_bytes = 0;
   std::uint64_t launches = 0, products = 0, fills = 0, records = 0, event_waits = 0;
   std::uint64_t to_device = 0, to_host = 0, on_device = 0, nccl_operations = 0, nccl_threads = 0, product_searches = 0,
                 nccl_bytes = 0, nccl_communicators = 0, nccl_connections = 0;
 
   int device_of(const void* pointer) const;  // -1: no device's
   const Allocation* allocation_of(const void* pointer) const;
+  // Where the device process finds registered memory; any other pointer as it is.
+  void* as_pinned(const void* pointer) const;
   std::size_t used_bytes() const;
 };
 

@@ -1,7 +1,10 @@
 // cudaMalloc and its kin, and what is asked about memory.
 #include <fcntl.h>
+#include <sys/mman.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstdint>
 #include <cstring>
 
 #include "host_state.h"
@@ -58,6 +61,48 @@ cudaError_t cudaMallocHost(void** pointer, std::size_t bytes) {
   return cudaSuccess;
 }
 
+// Stricter than the driver, which takes parts of pages: pages of the pinned region are put in the place of the memory's
+// own, so that the device process sees them. Their bytes stay.
+cudaError_t cudaHostRegister(void* pointer, std::size_t bytes, unsigned) {
+  cudaError_t error;
+  HostState* state = host_state(error);
+  if (!state) return error;
+  if (bytes == 0 || reinterpret_cast<std::uintptr_t>(pointer) % kPageBytes != 0 || bytes % kPageBytes != 0)
+    return report(cudaErrorInvalidValue, "cudaHostRegister of %zu bytes at %p: not whole pages", bytes, pointer);
+  std::lock_guard lock(state->mutex);
+  if (state->as_pinned(pointer) != pointer) return report(cudaErrorHostMemoryAlreadyRegistered);
+  const Allocation made = state->pinned_memory.allocate(bytes);
+  if (!made.pointer) return report(cudaErrorMemoryAllocation);
+  std::memcpy(made.pointer, pointer, bytes);
+  if (mmap(pointer, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, state->pinned_region.file,
+           made.pointer - state->pinned_region.base) == MAP_FAILED)
+    return report(cudaErrorUnknown, "cudaHostRegister: %s", std::strerror(errno));
+  state->registered[static_cast<const char*>(pointer)] = {bytes, made.pointer};
+  state->registered_bytes += bytes;
+  return cudaSuccess;
+}
+
+cudaError_t cudaHostUnregister(void* pointer) {
+  cudaError_t error;
+  HostState* state = host_state(error);
+  if (!state) return error;
+  if (error = wait_for_device(*state, -1); error != cudaSuccess) return error;
+  std::lock_guard lock(state->mutex);
+  const auto found = state->registered.find(static_cast<const char*>(pointer));
+  if (found == state->registered.end())
+    return report(cudaErrorHostMemoryNotRegistered, "cudaHostUnregister of %p, which is not registered", pointer);
+  const Registered registered = found->second;
+  state->registered.erase(found);
+  if (mmap(pointer, registered.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+      MAP_FAILED)
+    return report(cudaErrorUnknown, "cudaHostUnregister: %s", std::strerror(errno));
+  std::memcpy(pointer, registered.pages, registered.bytes);
+  const Allocation freed = state->pinned_memory.release(registered.pages);
+  fallocate(state->pinned_region.file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+            freed.pages - state->pinned_region.base, static_cast<off_t>(freed.page_bytes));
+  return cudaSuccess;
+}
+
 cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned) { return cudaMallocHost(pointer, bytes); }
 
 cudaError_t cudaFreeHost(void* pointer) {
@@ -94,7 +139,7 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
   *attributes = {cudaMemoryTypeUnregistered, -2, nullptr, address};
   if (state->allocation_of(pointer))
     *attributes = {cudaMemoryTypeDevice, state->device_of(pointer), address, nullptr};
-  else if (state->pinned_memory.find(pointer))
+  else if (state->pinned_memory.find(state->as_pinned(pointer)))
     *attributes = {cudaMemoryTypeHost, current_device(), address, address};
   return cudaSuccess;
 }

@@ -107,6 +107,30 @@ TEST(CudaBackend, AddsAnEmbeddingRowByPieces) {
   }
 }
 
+// Large host memory is made by all processors, then locked: what copies beside the ops find there is as of any other.
+TEST(CudaBackend, LocksLargeHostMemoryOfItsOwnMaking) {
+  const auto backend = make_test_backend({.device = "cuda"});
+  constexpr size_t kBytes = (size_t{65} << 20) + 4;
+  const uint64_t before = counted().registered_bytes;
+  Buffer memory = backend->allocate_host(kBytes);
+  EXPECT_GE(counted().registered_bytes - before, kBytes);
+  const auto count = static_cast<int64_t>(kBytes / 4);
+  const Tensor host(memory.data(), DType::kFloat32, {count});
+  for (const int64_t i : {int64_t{0}, count / 2, count - 1}) EXPECT_EQ(host.data<float>()[i], 0);
+  host.data<float>()[0] = 3, host.data<float>()[count - 1] = 5;
+  const Buffer on_device = backend->allocate(kBytes);
+  const Tensor device(on_device.data(), DType::kFloat32, {count});
+  backend->start_upload(device, host)->wait();
+  backend->scale(device, 2);
+  backend->synchronize();
+  host.data<float>()[0] = 0;
+  backend->start_download(host, device)->wait();
+  backend->synchronize();
+  EXPECT_EQ(host.data<float>()[0], 6);
+  EXPECT_EQ(host.data<float>()[count - 1], 10);
+  memory = {};
+}
+
 // A product has one algorithm, wherever its tensors lie: another one has other bits.
 TEST(CudaBackend, SearchesOnceForAShape) {
   const auto backend = make_test_backend({.device = "cuda"});
