@@ -197,7 +197,13 @@ void NcclTransport::join(Communicator& host) {
   watchdog_->watch(group_);
   {
     const NcclCall call(*group_, "joining a group");
-    require(ncclCommInitRankConfig(&communicator_, size_, first.id, rank_, &config), "joining a group");
+    const ncclResult_t result = ncclCommInitRankConfig(&communicator_, size_, first.id, rank_, &config);
+    if (result == ncclInvalidUsage || result == ncclInvalidArgument)
+      fail(ExitCode::kUsage,
+           "NCCL does not join these ranks ({}: {}), on {}, give every rank a device of its own or set NCCL_DEBUG=INFO "
+           "to see why",
+           ncclGetErrorString(result), ncclGetLastError(communicator_), who_);
+    require(result, "joining a group");
     group_->communicator = communicator_;
   }
   // The rings or trees of reductions, whose memory is taken at first use.

@@ -21,6 +21,7 @@ struct SplitVote {
 struct RankSlot {
   std::atomic<RankState> state;
   std::atomic<std::int32_t> host_process, device_process;
+  std::atomic<std::int32_t> device;  // the same number is the same device, in whichever process
   std::atomic<std::uint64_t> begun;  // groups of operations this rank's device has begun
   std::atomic<std::int32_t> error;   // ncclResult_t this rank's device process has found
   SplitVote votes[2];                // nobody is more than one split ahead

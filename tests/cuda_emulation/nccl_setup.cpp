@@ -43,6 +43,7 @@ ncclResult_t join(ncclComm& c) {
   RankSlot& mine = c.segment->slot(c.rank);
   RankState absent = RankState::kAbsent;
   mine.host_process.store(getpid());
+  mine.device.store(options_in_force().first_device + c.device);
   if (!mine.state.compare_exchange_strong(absent, RankState::kPresent))
     return nccl_error(ncclInvalidArgument, "two ranks call themselves %d", c.rank);
   AttachCommand command{};
@@ -63,8 +64,12 @@ ncclResult_t join(ncclComm& c) {
     ++state->nccl_communicators;
   }
   c.segment->header().attached.fetch_add(1);
-  const ncclResult_t result = wait_for_ranks(c, c.give_up, "a communicator is made",
-                                             [&c] { return c.segment->header().attached.load() == c.ranks; });
+  ncclResult_t result = wait_for_ranks(c, c.give_up, "a communicator is made",
+                                       [&c] { return c.segment->header().attached.load() == c.ranks; });
+  // As NCCL before 2.30 does ("Duplicate GPU detected").
+  for (int r = 0; r < c.ranks && result == ncclSuccess; ++r)
+    if (r != c.rank && c.segment->slot(r).device.load() == mine.device.load())
+      result = nccl_error(ncclInvalidUsage, "ranks %d and %d have one device", c.rank, r);
   c.segment->unlink();
   return result;
 }

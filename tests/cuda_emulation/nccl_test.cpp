@@ -65,6 +65,7 @@ void among_processes(int ranks, const std::function<void(Rank&)>& body) {
   for (int rank = 0; rank < ranks; ++rank) {
     const pid_t process = fork();
     if (process == 0) {
+      EXPECT_CUDA(cudaSetDevice(rank));
       Rank r = join(rank, ranks, id);
       body(r);
       leave(r);
@@ -230,6 +231,7 @@ TEST_F(Nccl, ALostRankIsReportedAndAbortEndsTheWait) {
   const ncclUniqueId id = new_id();
   const pid_t other = fork();
   if (other == 0) {
+    cudaSetDevice(1);
     join(1, 2, id);
     pause();
   }
@@ -267,6 +269,19 @@ TEST_F(Nccl, ALostRankWithoutAbortFailsTheDevice) {
   EXPECT_EQ(cudaStreamSynchronize(r.stream), cudaErrorLaunchFailure);
   EXPECT_NE(std::strstr(carillon_emulation_message(), "a GPU would wait for ever"), nullptr);
   EXPECT_NCCL(ncclCommAbort(r.communicator));
+}
+
+// Before 2.30 NCCL does not take two ranks on one device, whether threads or processes.
+TEST_F(Nccl, RefusesTwoRanksOnOneDevice) {
+  const ncclUniqueId id = new_id();
+  std::vector<std::thread> ranks;
+  for (const int rank : {0, 1})
+    ranks.emplace_back([&id, rank] {
+      ncclComm_t c = nullptr;
+      EXPECT_EQ(ncclCommInitRank(&c, 2, id, rank), ncclInvalidUsage);
+      EXPECT_NCCL(ncclCommAbort(c));
+    });
+  for (std::thread& rank : ranks) rank.join();
 }
 
 // A rank that dies before the communicator is made ends the others' wait.

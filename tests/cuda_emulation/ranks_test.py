@@ -130,6 +130,14 @@ class Ranks(unittest.TestCase):
         self.assert_equal_to_reference(
             self.train("shared", 2, "runtime.device=cuda", "parallel.context=2", environment=shared))
 
+    def test_nccl_refuses_two_ranks_on_one_device(self):
+        done = bb.run(2, "train", self.config, f"output={self.folder / 'refused'}", "runtime.device=cuda",
+                      "parallel.context=2", expect=64,
+                      environment={"CARILLON_EMULATION": "devices=1", "NCCL_MULTI_RANK_GPU_ENABLE": "1"})
+        errors = [line for line in done.stderr.splitlines() if line.startswith("carillon: error")]
+        self.assertEqual(len(errors), 1, done.stderr)
+        self.assertIn("NCCL does not join these ranks", errors[0])
+
     def lose(self, name, how, environment, device=False):
         """A long run on two ranks of which the second (or its emulated device, a child process) gets signal `how`; the
         job's exit code, what it said and how long it took to end."""

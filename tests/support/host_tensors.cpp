@@ -101,7 +101,7 @@ std::string why_skipped(const std::string& kind) {
 
 bool enough_devices(int ranks) {
   const size_t devices = survey_cuda().devices.size();
-  if (devices >= static_cast<size_t>(ranks)) return true;
+  if (devices >= static_cast<size_t>(ranks) || (devices > 0 && devices_are_shared())) return true;
   fmt::print("left out: {} ranks, there are {} devices\n", ranks, devices);
   return false;
 }

@@ -21,6 +21,7 @@ inline bool is_cuda(const std::string& kind) { return kind == "cuda"; }
 // Why this kind cannot run here, for GTEST_SKIP; "" when it can.
 std::string why_skipped(const std::string& kind);
 // Ranks that are threads of a test have a device each; on a machine with fewer the case is left out, which is printed.
+// With CARILLON_TEST_SHARED_DEVICE=1 they share what is there, through host memory or an NCCL that allows it.
 bool enough_devices(int ranks);
 // On host tensors. `threads` is the CPU's.
 std::unique_ptr<Backend> make_under_test(const std::string& kind, int threads);

@@ -3,10 +3,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <functional>
 #include <map>
+#include <string_view>
 #include <vector>
 
+#include "runtime/cuda/loader/library.h"
 #include "runtime/forwarding_backend.h"
 
 namespace carillon::testing {
@@ -88,7 +91,15 @@ std::unique_ptr<Backend> make_isolated_backend(std::unique_ptr<Backend> inner) {
   return std::make_unique<IsolatedBackend>(std::move(inner));
 }
 
+bool devices_are_shared() {
+  const char* shared = std::getenv("CARILLON_TEST_SHARED_DEVICE");
+  return shared != nullptr && std::string_view(shared) == "1";
+}
+
 std::unique_ptr<Backend> make_test_backend(BackendOptions options) {
+  if (options.device == "cuda" && devices_are_shared())
+    if (const auto devices = static_cast<int>(survey_cuda().devices.size()); devices > 0)
+      options.device_index %= devices;
   const bool isolated = options.device.starts_with("isolated");
   if (isolated) options.device = options.device == "isolated-cpu" ? "cpu" : "reference";
   auto backend = make_backend(options);

@@ -12,6 +12,9 @@ namespace carillon::testing {
 
 std::unique_ptr<Backend> make_isolated_backend(std::unique_ptr<Backend> inner);
 
+// CARILLON_TEST_SHARED_DEVICE=1: ranks that are threads share the CUDA devices there are.
+bool devices_are_shared();
+
 // make_backend, which also knows the devices "isolated" (the reference inside) and "isolated-cpu".
 std::unique_ptr<Backend> make_test_backend(BackendOptions options);
 
