@@ -8,7 +8,7 @@ packages=(g++ cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libhdf5-op
   libopenblas-dev libcli11-dev libfmt-dev libspdlog-dev nlohmann-json3-dev libxxhash-dev libonig-dev
   libsentencepiece-dev libutf8proc-dev zlib1g-dev libzstd-dev)
 if [ "${1:-}" = tests ]; then
-  packages+=(libgtest-dev libgmock-dev libbenchmark-dev python3 python3-venv hdf5-tools)
+  packages+=(libgtest-dev libgmock-dev libbenchmark-dev python3 python3-venv hdf5-tools patchelf)
 fi
 if [ "${1:-}" = slurm ]; then packages+=(slurm-wlm slurm-wlm-basic-plugins); fi
 if [ "${1:-}" = style ]; then packages+=(clang-format clang-tidy); fi

@@ -26,7 +26,7 @@ struct ProductRate {
 struct AttentionRate {
   int64_t head_dim = 0, length = 0;
   double forward_flops_per_second = 0, backward_flops_per_second = 0;
-  std::string engine;  // on a device that has several: "native", "cudnn"; "" where there is one, or nobody said
+  std::string engine = {};  // on a device that has several: "native", "cudnn"; "" where there is one, or nobody said
 };
 
 struct Link {

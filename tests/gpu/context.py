@@ -36,6 +36,7 @@ class Context:
     machine: Machine
     sizes: Sizes
     folder: pathlib.Path  # for whatever a part writes; removed at the end
+    output: pathlib.Path  # where the report goes, and what is kept beside it
     loss_bound: float
     deadline: float       # of the present part, time.monotonic()
     record: Record

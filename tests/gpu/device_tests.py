@@ -3,14 +3,19 @@
 import json
 
 from children import run_child
+from sizes import NCCL_SHARED_TESTS
 
 NAME, TITLE, LEAST, MOST = "tests", "ops, training and NCCL on the device against the reference", 15, 120
 
 
 def run(context):
     machine = context.machine
-    for binary in context.sizes.tests:
-        name = binary.path.rsplit("/", 1)[-1].removesuffix("_test")
+    pieces = [("", binary) for binary in context.sizes.tests]
+    if machine.devices == 1:  # what wants two ranks, all the same
+        pieces += [("on one device through host memory", binary) for binary in context.sizes.shared_tests]
+        pieces += [("on one device over NCCL", binary) for binary in nccl_on_one_device(context)]
+    for how, binary in pieces:
+        name = f"{binary.path.rsplit('/', 1)[-1].removesuffix('_test')} {how}".strip()
         program = machine.build / "tests" / binary.path
         if not program.exists():
             context.skip(name, f"{program} is not built")
@@ -18,10 +23,21 @@ def run(context):
         if context.left() < 3:
             context.skip(name, "no time left")
             continue
-        report = context.folder / f"{name}.json"
+        report = context.folder / f"{name}.json".replace(" ", "-")
         done = run_child([program, f"--gtest_filter={binary.filter}", f"--gtest_output=json:{report}"],
                          machine.with_values(values=binary.environment), context.left())
         judge(context, name, done, report)
+
+
+def nccl_on_one_device(context):
+    """NCCL takes two ranks on one device from 2.30 on, experimentally; before that one rank is all that was run."""
+    version = context.machine.nccl_version(context.earlier["facts"]["info"])
+    allowed = version >= (2, 30)
+    text = (f"NCCL {version[0]}.{version[1]}: two ranks on one device are tried" if allowed else
+            f"NCCL {version[0]}.{version[1]} does not take two ranks on one device: one rank alone was run over it")
+    context.record.figures["nccl_on_one_device"] = text
+    context.say(text)
+    return NCCL_SHARED_TESTS if allowed else []
 
 
 def judge(context, name, done, report):

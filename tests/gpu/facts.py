@@ -12,9 +12,10 @@ QUERY = ["name", "memory.total", "memory.used", "driver_version", "clocks.max.sm
 def run(context):
     machine, figures = context.machine, context.record.figures
     if not machine.rehearsal:
-        added = machine.find_libraries()
-        figures["library_folders_added"] = added
-        context.check("libraries", True, f"found{', in ' + ', '.join(added) if added else ''}")
+        added, without_cudnn = machine.find_libraries()
+        figures.update(library_folders_added=added, cudnn_lacks=without_cudnn)
+        context.check("libraries", True, f"found{', in ' + ', '.join(added) if added else ''}"
+                      f"{'; without cuDNN, for want of ' + ', '.join(without_cudnn) if without_cudnn else ''}")
     info = json.loads(machine.call("info", "--json", seconds=context.left()).output)
     figures["info"] = info
     machine.read_devices(info)

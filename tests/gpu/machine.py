@@ -1,6 +1,7 @@
 """The machine and the build under test: where the programs are, what they need, how they are started."""
 
 import glob
+import json
 import os
 import pathlib
 import re
@@ -13,6 +14,7 @@ from children import Failed, require, run_child
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 DEVICE_LIBRARY, EMULATED_LIBRARY = "libcarillon_cuda.so", "libcarillon_cuda_emulated.so"
+FUSED_LIBRARY, EMULATED_FUSED_LIBRARY = "libcarillon_cudnn.so", "libcarillon_cudnn_emulated.so"
 
 # Peaks of products by the makers' data sheets (dense), FLOP/s: what the report's bars are held against. A name that
 # the device's contains decides, the first that fits. bfloat16 and, on ordinary cores, float32 and float64.
@@ -34,13 +36,20 @@ class Machine:
         self.build, self.rehearsal = pathlib.Path(build).resolve(), rehearsal
         self.carillon = self.build / "carillon"
         self.library = self.build / (EMULATED_LIBRARY if rehearsal else DEVICE_LIBRARY)
+        self.fused_library = self.build / (EMULATED_FUSED_LIBRARY if rehearsal else FUSED_LIBRARY)
+        self.here = HERE
         self.device, self.capability, self.memory_bytes, self.devices = "", "", 0, 0
         for file in (self.carillon, self.library):
             if not file.exists():
                 raise SystemExit(f"{file} is not there: build it or name the folder with --build (tests/gpu/README.md)")
         self.environment = {**os.environ, "CARILLON_CUDA_LIBRARY": str(self.library)}
-        # A carried build has the libraries it stands on beside it (bundle.sh).
-        self.search = [str(self.build / "lib")] if (self.build / "lib").is_dir() else []
+        if self.fused_library.exists():
+            self.environment["CARILLON_CUDNN_LIBRARY"] = str(self.fused_library)
+        # A carried build has the libraries it stands on beside it, and its programs look there (bundle.sh). NVIDIA's, in
+        # the machine's Python packages, are named to the loader, in folders that hold nothing but them.
+        self.search = []
+        if (self.build / "lib").is_dir():
+            self.unshadow()
         self.set_search()
         if rehearsal:
             self.environment["PATH"] = f"{HERE / 'stand_ins'}:{os.environ['PATH']}"
@@ -53,23 +62,62 @@ class Machine:
     # ---- what the device's library stands on
 
     def find_libraries(self):
-        """Folders that had to be added for the device's library to load; Failed names what is nowhere."""
+        """Folders that had to be added for the device's libraries to load; Failed names what its own lacks. -> those
+        folders, and what cuDNN's lacks"""
         added = []
-        for name in self.missing_libraries():
+        libraries = [self.library] + ([self.fused_library] if self.fused_library.exists() else [])
+        for name in [name for library in libraries for name in self.missing_libraries(library)]:
             folder = next((path for path in library_folders() if os.path.exists(f"{path}/{name}")), None)
             if folder is not None and folder not in self.search:
                 self.search.append(folder)
                 added.append(folder)
         self.set_search()
-        missing = self.missing_libraries()
+        missing = self.missing_libraries(self.library)
         if missing:
             raise Failed(f"{self.library.name} does not find {', '.join(missing)}: install the CUDA toolkit's cuBLAS "
                          "and NCCL, or name their folders in LD_LIBRARY_PATH")
-        return added
+        return added, (self.missing_libraries(self.fused_library) if self.fused_library.exists()
+                       else [f"{self.fused_library.name}, which is not built"])
 
-    def missing_libraries(self):
-        text = run_child(["ldd", self.library], self.environment, 30).output
-        return re.findall(r"^\s*(\S+) => not found", text, re.MULTILINE)
+    def missing_libraries(self, program, environment=None):
+        text = run_child(["ldd", program], environment or self.environment, 30).text()
+        return re.findall(r"^\s*(\S+) => not found", text, re.MULTILINE) + re.findall(r"version `(\S+)' not found", text)
+
+    def unshadow(self):
+        """Puts those of a carried build's libraries aside that this machine has too: its own fit its driver and one
+        another. Back again where one of them is too old for the programs."""
+        carried, aside = self.build / "lib", self.build / "lib.aside"
+        listed = {line.split()[0] for line in run_child([shutil.which("ldconfig") or "/sbin/ldconfig", "-p"], None,
+                                                        30).output.splitlines() if "=>" in line}
+        moved = [file.name for file in sorted(carried.iterdir()) if file.name in listed]
+        aside.mkdir(exist_ok=True)
+        for name in moved:
+            (carried / name).rename(aside / name)
+        if moved and self.missing_libraries(self.carillon):
+            for name in moved:
+                (aside / name).rename(carried / name)
+
+    def python_with_torch(self):
+        """A Python that has PyTorch, the present one first; None where there is none."""
+        given = os.environ.get("CARILLON_PEER_PYTHON")
+        candidates = [given] if given else [sys.executable, "python3", *sorted(glob.glob("/opt/*/.venv/bin/python3")),
+                                            *sorted(glob.glob("/opt/*/bin/python3")), "/usr/local/bin/python3"]
+        for python in candidates:
+            found = shutil.which(python)
+            if found and run_child([found, "-c", "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is None)"],
+                                   self.plain_environment(), 30).code == 0:
+                return found
+        return None
+
+    def plain_environment(self):
+        """As this script was started: for programs that are not Carillon's."""
+        return dict(os.environ)
+
+    def nccl_version(self, info):
+        """(2, 28) by `carillon info`; (0, 0) where there is none."""
+        text = json.dumps(info)
+        found = re.search(r'"NCCL"\s*[:,]\s*"(\d+)\.(\d+)', text)
+        return (int(found.group(1)), int(found.group(2))) if found else (0, 0)
 
     # ---- children
 
@@ -87,7 +135,7 @@ class Machine:
     def tool(self, name):
         """A tool of the toolkit or the driver, or None."""
         places = [self.environment["PATH"], "/usr/local/cuda/bin", "/usr/local/nvidia/bin",
-                  *glob.glob("/usr/local/cuda*/compute-sanitizer")]
+                  *glob.glob("/usr/local/cuda*/compute-sanitizer"), *glob.glob("/opt/nvidia/nsight-compute/*")]
         return shutil.which(name, path=":".join(places))
 
     def used_memory(self):
@@ -123,7 +171,7 @@ class Machine:
 
 
 def library_folders():
-    """Where cuBLASLt and NCCL may lie: toolkits, and the packages of a Python that holds PyTorch."""
+    """Where cuBLASLt, cuDNN and NCCL may lie: toolkits, and the packages of a Python that holds PyTorch."""
     roots = [os.environ.get("CUDA_HOME", "/usr/local/cuda"), *sorted(glob.glob("/usr/local/cuda-*"), reverse=True)]
     yield from (folder for root in roots for folder in (f"{root}/lib64", f"{root}/targets/x86_64-linux/lib"))
     yield from ("/usr/lib/x86_64-linux-gnu", "/usr/local/nvidia/lib64")

@@ -91,10 +91,20 @@ def bench(figures, machine):
         parts.append(rates(f"Products, {dtype}", rows, peak))
     for dtype, entries in profile.get("attention", {}).items():
         peak = peaks.get(dtype)
-        rows = [(f"head {e['head_dim']}, {e['length']} tokens, {way}", e[f"{way}_flops_per_second"] / TERA,
+        rows = [(f"{e.get('engine', '')} head {e['head_dim']}, {e['length']} tokens, {way}".strip(), e[f"{way}_flops_per_second"] / TERA,
                  share(e[f"{way}_flops_per_second"], peak), colour)
                 for e in entries for colour, way in enumerate(("forward", "backward"))]
         parts.append(rates(f"Attention, {dtype}", rows, peak))
+    peer = figures.get("peer")
+    if peer:
+        rows = [(f"{e['engine']}, {e['length']} tokens, {way}", e[f"{way}_flops_per_second"] / TERA,
+                 share(e[f"{way}_flops_per_second"], peaks.get("bfloat16")), 2 + colour)
+                for e in peer["attention"] for colour, way in enumerate(("forward", "backward"))]
+        parts.append(rates(f"Attention of PyTorch {peer['torch']}, bfloat16, heads of "
+                           f"{peer['attention'][0]['head_dim'] if peer['attention'] else '-'}", rows, peaks.get("bfloat16")))
+        parts.append("<h3>Carillon by PyTorch</h3>")
+        parts.append(table(["", "ratio"], [[safe(name), f"{ratio:.2f}"] for name, ratio in figures["ratios"].items()]))
+        parts.append("".join(f"<p>{safe(line)}</p>" for line in peer["not_measured"]))
     links = [(name, profile.get(key, 0) / GIGA, "", 0) for name, key in LINKS]
     links += [(f"{message['operation']}, {message['ranks']} ranks", message["fit"]["bytes_per_second"] / GIGA, "", 0)
               for message in profile.get("messages", [])]
@@ -126,11 +136,17 @@ def longest(figures, _):
             ("planned, without libraries", allocated / GIB, "", 0),
             ("planned, with its allowance", entry["planned_bytes"] / GIB, "", 0),
             ("measured on the device", entry["measured_bytes"] / GIB, "", 1)], "GiB", entry["device_bytes"] / GIB))
-        rows = [("planned", entry["planned_seconds"], "", 0)]
-        if entry.get("planned_seconds_by_bench"):
-            rows.append(("planned by what bench measured", entry["planned_seconds_by_bench"], "", 0))
+        rows = [(f"planned by {entry['planned_by']}", entry["planned_seconds"], "", 0)]
+        if entry.get("planned_seconds_built_in"):
+            rows.append(("planned by the built-in profile", entry["planned_seconds_built_in"], "", 0))
         parts.append(charts.bars([*rows, ("measured", entry["step_seconds"], "", 1)], "s a step"))
     return "".join(parts)
 
 
-FIGURES = {"facts": facts, "training": training, "bench": bench, "longest": longest}
+def profiler(figures, _):
+    return "".join(f"<h3>{safe(kernel)}</h3>" + table(["metric", ""], [[safe(name), safe(value)]
+                                                                       for name, value in metrics.items()])
+                   for kernel, metrics in figures.items())
+
+
+FIGURES = {"profiler": profiler, "facts": facts, "training": training, "bench": bench, "longest": longest}

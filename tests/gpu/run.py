@@ -18,6 +18,7 @@ import bench
 import device_tests
 import facts
 import longest
+import profiler
 import report
 import resume
 import sanitizer
@@ -27,8 +28,8 @@ from context import FAILED, PASSED, SKIPPED, Context, Record
 from machine import ROOT, Machine, commit, host_memory, processor
 from sizes import DEVICE, REHEARSAL
 
-# What tells most comes first: later parts are the ones a short budget leaves out.
-PARTS = [facts, device_tests, training, resume, bench, longest, sanitizer]
+# What tells most comes first: later parts are the ones a short budget leaves out. The last two may be refused.
+PARTS = [facts, device_tests, training, bench, longest, resume, sanitizer, profiler]
 SCHEMA = 1
 REPORT_SECONDS = 3
 REHEARSED_FASTER = 20  # so much less a part takes at least
@@ -107,7 +108,7 @@ def main():
             if not record.reason:
                 deadline = time.monotonic() + (part.MOST if part is facts else min(left, part.MOST))
                 earlier = {done.name: done.figures for done in records if done.status == PASSED}
-                run_part(part, Context(machine, sizes, folder, chosen.loss_bound, deadline, record, earlier))
+                run_part(part, Context(machine, sizes, folder, output, chosen.loss_bound, deadline, record, earlier))
                 why = f": {record.reason}" if record.reason else ""
                 print(f"  {record.status}, {record.seconds:.1f} s{why}", flush=True)
             records.append(record)

@@ -29,6 +29,23 @@ DEVICE_TESTS = [
     Binary("parallel/parallel_nccl_communicator_test"),
     Binary("parallel/parallel_ring_attention_test", "RingAttentionOnCuda.*-*Noticed*"),
 ]
+# Ring, tensor ranks and ZeRO on a machine with one device: its ranks, threads of a program, share it.
+STAGED = {"CARILLON_TEST_SHARED_DEVICE": "1", "CARILLON_DEVICE_TRANSPORT": "staged"}
+SHARED_TESTS = [
+    Binary("parallel/parallel_ring_attention_test", "RingAttentionOnCuda.*-*Noticed*", STAGED),
+    Binary("model/model_cuda_test", "TrainingOnCuda.*Layout*:TrainingOnCuda.Replicated*", STAGED),
+    Binary("parallel/parallel_sharded_optimizer_test", "ShardedOptimizerOnCuda.*-*Noticed*", STAGED),
+]
+NCCL_SHARED = {"CARILLON_TEST_SHARED_DEVICE": "1", "NCCL_MULTI_RANK_GPU_ENABLE": "1"}
+NCCL_SHARED_TESTS = [
+    Binary("parallel/parallel_nccl_communicator_test", "Ranks/*/0", NCCL_SHARED),
+    Binary("parallel/parallel_ring_attention_test", "RingAttentionOnCuda.*-*Noticed*", NCCL_SHARED),
+]
+REHEARSED_SHARED = [
+    Binary("parallel/parallel_ring_attention_test", "RingAttentionOnCuda.Equals*", STAGED),
+    Binary("model/model_cuda_test", "TrainingOnCuda.Replicated*", STAGED),
+    Binary("parallel/parallel_sharded_optimizer_test", "ShardedOptimizerOnCuda.*-*Noticed*", STAGED),
+]
 REHEARSED_TESTS = [
     Binary("runtime/runtime_backend_test", "*RmsNorm*:*Embedding*", ON_DEVICE),
     Binary("runtime/runtime_attention_test", "*NotANumber*:*KeysBehind*", ON_DEVICE),
@@ -55,8 +72,11 @@ LLAMA_8B = llama(128256, 4096, 14336, 32, 32, 8, 128, False)
 @dataclasses.dataclass
 class Sizes:
     tests: list
+    shared_tests: list  # of ranks that share one device
     # The sanitizers' small subset: program and filter.
     sanitized: list
+    # Nsight Compute's: kernel, program and a test that launches it.
+    profiled: list
     # Training compared with the CPU.
     model: dict
     length: int
@@ -67,6 +87,9 @@ class Sizes:
     # bench
     bench_seconds: float
     bench_longest: int
+    peer_lengths: list  # of PyTorch's attention
+    peer_model: dict    # of the step that both train
+    peer_step: int      # its tokens
     # The longest context.
     geometries: list
     mlp_tile: int
@@ -78,23 +101,29 @@ class Sizes:
 
 
 DEVICE = Sizes(
-    tests=DEVICE_TESTS,
+    tests=DEVICE_TESTS, shared_tests=SHARED_TESTS,
     sanitized=[("runtime/runtime_backend_test", "*RmsNorm*:*CrossEntropy*:*Embedding*:*AdamW*"),
                ("runtime/runtime_attention_test", "*KeysBehind*:*NotANumber*")],
+    profiled=[("forward_kernel", "runtime/runtime_attention_test", "*KeysBehind*"),
+              ("keys_kernel", "runtime/runtime_attention_test", "*KeysBehind*"),
+              ("queries_kernel", "runtime/runtime_attention_test", "*KeysBehind*"),
+              ("swiglu", "runtime/runtime_backend_test", "*SwiGlu*:*Swiglu*"),
+              ("adamw", "runtime/runtime_backend_test", "*AdamW*")],
     model=llama(512, 256, 704, 4, 4, 2, 64, True), length=256, sequences=8, steps=50, few=6, learning_rate=2e-3,
-    bench_seconds=45, bench_longest=131072,
+    bench_seconds=45, bench_longest=131072, peer_lengths=[8192, 32768, 131072], peer_model=LLAMA_1B, peer_step=8192,
     geometries=[Long("1B", LLAMA_1B), Long("8B", LLAMA_8B, Long("3B", LLAMA_3B, Long("1B", LLAMA_1B)))],
     mlp_tile=8192, grain=1024, start_seconds=8, longest_step=22, length_cap=None)
 
 TINY = llama(64, 64, 64, 2, 1, 1, 64, True)
 REHEARSAL = Sizes(
-    tests=REHEARSED_TESTS,
+    tests=REHEARSED_TESTS, shared_tests=REHEARSED_SHARED,
     sanitized=[("runtime/runtime_backend_test", "*RmsNorm*float32*")],
+    profiled=[("adamw", "runtime/runtime_backend_test", "*AdamW*")],
     model=llama(32, 64, 64, 1, 1, 1, 64, True), length=32, sequences=2, steps=50, few=6, learning_rate=2e-3,
-    bench_seconds=0.1, bench_longest=16,
+    bench_seconds=0.1, bench_longest=16, peer_lengths=[16], peer_model=TINY, peer_step=32,
     geometries=[Long("tiny", TINY),
                 # 4 billion parameters in one layer: too large, so that its stand-in is rehearsed.
                 Long("too large", llama(64, 32768, 32768, 1, 1, 1, 64, True), Long("tiny again", TINY))],
     mlp_tile=64, grain=64, start_seconds=1, longest_step=5, length_cap=128,
-    # One device, of a little more than the 2 GiB that the plan keeps free for libraries.
-    emulation="devices=1,memory=2560")
+    # One device, with as much memory as a rehearsal can touch.
+    emulation="devices=1,memory=512")

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "runtime/cuda/loader/library.h"
+#include "tests/support/isolated_backend.h"
 #include "runtime/forwarding_backend.h"
 
 namespace carillon::testing {
