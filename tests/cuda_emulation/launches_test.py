@@ -1,0 +1,70 @@
+"""What a step puts on a device and how often the host waits for it, counted on emulated devices: of a layer and micro-step,
+and of a step beside its layers. Held, so that neither grows unseen; printed, for runtime/cuda/README.md."""
+
+import json
+import pathlib
+import shutil
+import sys
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent / "support")]
+import black_box as bb
+
+FEW, MANY, SHORT, LONG = 2, 6, 2, 4  # layers, steps
+CASES = {
+    "1 rank, none": (1, ["train.recompute=none"]),
+    "1 rank, selective": (1, ["train.recompute=selective"]),
+    "1 rank, full": (1, ["train.recompute=full"]),
+    "1 rank, full, cudnn": (1, ["train.recompute=full", "runtime.attention=cudnn"]),
+    "ring of 2, full": (2, ["train.recompute=full", "parallel.context=2"]),
+    "tensor 2, full": (2, ["train.recompute=full", "parallel.tensor=2"]),
+}
+# Kernels and products a layer and step; kernels, products and host waits a step beside the layers; waits a layer.
+HELD = {}
+
+
+class Launches(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp())
+        cls.config = bb.tiny_run(cls.folder)
+        lines = [json.dumps({"tokens": [(i * k) % 22 for i in range(32)]}) for k in range(1, 65)]
+        (cls.folder / "train.jsonl").write_text("\n".join(lines) + "\n")
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    def counted(self, name, ranks, layers, steps, keys):
+        """Kernels, products and host waits of the first rank's whole run."""
+        folder = self.folder / f"{name}-{layers}-{steps}".replace(" ", "").replace(",", "-")
+        counters = folder.with_suffix(".counters")
+        counters.mkdir()
+        bb.run(ranks, "train", self.config, f"output={folder}", f"train.max_steps={steps}", "data.sequence_length=32",
+               "train.micro_batch_size=2", "train.lr_scheduler=constant", "checkpoint.every_steps=1000",
+               "runtime.device=cuda", "runtime.dtype=bfloat16", f"model.num_hidden_layers={layers}", *keys,
+               environment={"CARILLON_EMULATION": f"counters={counters}"})
+        found = [json.loads(path.read_text()) for path in counters.glob("*.json")]
+        return [max(c[key] for c in found) for key in ("launches", "products", "host_waits")]
+
+    def test_launches_and_waits_are_held(self):
+        print(f"\n| {'run':20} | kernels a layer | products a layer | waits a layer | kernels | products | waits a step |")
+        print("|---|---|---|---|---|---|---|")
+        wrong = {}
+        for name, (ranks, keys) in CASES.items():
+            steps = {}
+            for layers in (FEW, MANY):
+                short, long = (self.counted(name, ranks, layers, count, keys) for count in (SHORT, LONG))
+                steps[layers] = [(b - a) / (LONG - SHORT) for a, b in zip(short, long)]
+            layer = [(b - a) / (MANY - FEW) for a, b in zip(steps[FEW], steps[MANY])]
+            rest = [a - FEW * per_layer for a, per_layer in zip(steps[FEW], layer)]
+            print(f"| {name:20} | {layer[0]:g} | {layer[1]:g} | {layer[2]:g} | {rest[0]:g} | {rest[1]:g} | {rest[2]:g} |")
+            if HELD.get(name) != (*layer, *rest):
+                wrong[name] = (*layer, *rest)
+        self.assertEqual(wrong, {}, "other than is held: where it is less, hold that")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2, warnings="ignore")
