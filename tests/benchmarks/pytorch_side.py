@@ -89,8 +89,14 @@ def make_model(task):
     config = LlamaConfig(**task["geometry"], max_position_embeddings=task["length"], use_cache=False,
                          attn_implementation="sdpa")
     model = LlamaForCausalLM(config)
-    if task["mode"] == "bfloat16":
+    if task["mode"] == "bfloat16" or task.get("rank"):
         model.to(torch.bfloat16)
+    if task.get("rank"):
+        from peft import LoraConfig, get_peft_model
+
+        if task["checkpointing"]:
+            model.enable_input_require_grads()  # else nothing before a frozen block has a gradient, and none is formed
+        model = get_peft_model(model, LoraConfig(r=task["rank"], lora_alpha=2 * task["rank"], target_modules="all-linear"))
     if task["checkpointing"]:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.train()
@@ -111,12 +117,14 @@ def fused_adamw(parameters):
 
 def step(task):
     """Whole training steps of LlamaForCausalLM: forward, loss, backward, clipping, AdamW. Modes: float32, autocast
-    (bfloat16 over float32 weights), bfloat16 (weights, gradients and moments too)."""
+    (bfloat16 over float32 weights), bfloat16 (weights, gradients and moments too). With `rank`, PEFT's LoRA on all
+    linear layers of a frozen bfloat16 model; autocast then as transformers' Trainer does with bf16=True."""
     import torch
 
     model = make_model(task)
     called = torch.compile(model) if task["compile"] else model
-    optimizer, fused = fused_adamw(model.parameters())
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer, fused = fused_adamw(trained)
     tokens = torch.randint(0, task["geometry"]["vocab_size"], (task["sequences"], task["length"]))
 
     seconds = []
@@ -125,7 +133,7 @@ def step(task):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=task["mode"] == "autocast"):
             loss = called(input_ids=tokens, labels=tokens).loss
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         loss.item()

@@ -27,8 +27,8 @@ def median(values):
 class Runs:
     """Carillon's programs and PyTorch's tasks on `threads` threads."""
 
-    def __init__(self, carillon, threads, timeout):
-        self.carillon = pathlib.Path(carillon).resolve()
+    def __init__(self, carillon, threads, timeout, python=sys.executable):
+        self.carillon, self.python = pathlib.Path(carillon).resolve(), python
         self.programs = self.carillon.parent / "tests" / "benchmarks"
         self.threads, self.timeout = threads, timeout
 
@@ -67,7 +67,7 @@ class Runs:
             time.sleep(0.02)
 
     def pytorch(self, task, **arguments):
-        output, peak = self.child([sys.executable, HERE / "pytorch_side.py", json.dumps({"task": task, **arguments})])
+        output, peak = self.child([self.python, HERE / "pytorch_side.py", json.dumps({"task": task, **arguments})])
         return {**json.loads(output.strip().splitlines()[-1]), "peak": peak}
 
     # ---- matrix products, attention, the ring
@@ -112,7 +112,8 @@ class Runs:
         return {"seconds": seconds, "peak": peak, "tokens": sequences * length / seconds,
                 "gflops": cost.step(geometry, length, sequences) * 1e-9 / seconds}
 
-    def carillon_step(self, geometry, length, sequences, dtype, recompute, steps):
+    def carillon_step(self, geometry, length, sequences, dtype, recompute, steps, base=None, adapter=None):
+        """On random weights, or on those of `base`; with `adapter`, the keys of that section, beside frozen ones."""
         with tempfile.TemporaryDirectory(prefix="carillon-benchmark-") as name:
             folder = pathlib.Path(name)
             generator = random.Random(1)
@@ -121,7 +122,8 @@ class Runs:
                     tokens = generator.choices(range(geometry["vocab_size"]), k=length)
                     print(json.dumps({"tokens": tokens}), file=file)
             config = {
-                "model": {"architecture": "llama", **geometry, "max_position_embeddings": length},
+                "model": {"base": str(base)} if base else
+                         {"architecture": "llama", **geometry, "max_position_embeddings": length},
                 "data": {"train": [{"path": str(folder / "tokens.jsonl")}], "sequence_length": length,
                          "packing": False, "shuffle": False},
                 "train": {"max_steps": steps, "micro_batch_size": sequences, "learning_rate": 1e-5,
@@ -130,14 +132,29 @@ class Runs:
                 "checkpoint": {"every_steps": 1000000, "resume": "never"},
                 "output": str(folder / "run"),
             }
+            if adapter:
+                config["adapter"] = {"type": "lora", **adapter}
             (folder / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
             _, peak = self.child([self.carillon, "train", folder / "config.yaml", "--quiet"])
             records = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
         seconds = [record["seconds"] for record in records]
-        return self.rates(median(seconds[1:] or seconds), peak, geometry, length, sequences)
+        return {**self.rates(median(seconds[1:] or seconds), peak, geometry, length, sequences),
+                "loss": records[-1]["loss"]}
 
-    def pytorch_step(self, geometry, length, sequences, mode, steps, checkpointing=False, compiled=False):
+    def carillon_base(self, folder, geometry, length):
+        """A run's folder with random weights of this geometry, to train adapters on: one step on a few tokens."""
+        (folder / "few.jsonl").write_text(json.dumps({"tokens": list(range(16))}) + "\n")
+        config = {"model": {"architecture": "llama", **geometry, "max_position_embeddings": length},
+                  "data": {"train": [{"path": str(folder / "few.jsonl")}], "sequence_length": 16},
+                  "train": {"max_steps": 1, "learning_rate": 1e-9}, "runtime": {"dtype": "bfloat16"},
+                  "output": str(folder / "base")}
+        (folder / "base.yaml").write_text(json.dumps(config))
+        self.child([self.carillon, "train", folder / "base.yaml", "--quiet"])
+        return folder / "base"
+
+    def pytorch_step(self, geometry, length, sequences, mode, steps, checkpointing=False, compiled=False, rank=0):
+        """`rank`: of a PEFT adapter on all linear layers beside frozen weights in bfloat16; 0: all weights."""
         result = self.pytorch("step", geometry=geometry, length=length, sequences=sequences, mode=mode, steps=steps,
-                              checkpointing=checkpointing, compile=compiled)
+                              checkpointing=checkpointing, compile=compiled, rank=rank)
         return self.rates(median(result["seconds"][1:] or result["seconds"]), result["peak"], geometry, length,
                           sequences)
