@@ -62,7 +62,8 @@ class Reader {
   int64_t length(const char* key, int64_t otherwise) const {
     if (!has(key)) return otherwise;
     const double value = number(key, 0);
-    if (value < 1 || value != std::floor(value)) wrong(key, "a whole number of tokens");
+    constexpr double kMost = int64_t{1} << 40;  // more than any text has, and 8 times as many still fit
+    if (value < 1 || value > kMost || value != std::floor(value)) wrong(key, "a whole number of tokens, 2^40 at most");
     return static_cast<int64_t>(value);
   }
   std::vector<double> list(const char* key) const {

@@ -49,9 +49,11 @@ void add_rope(ReportInput& input, const std::string& model, const Json& record, 
     const auto source = ModelSource::open(path);
     const ModelConfig config = parse_model_config(source->config_json(), path);
     const RopeConfig rope = merge_model_rope(config, record.value("rope", Json::object()), "the record").rope;
-    input.ropes.emplace_back(
-        model + ", " + record.value("rope_name", "own"),
-        report_rope(rope, config.head_dim, std::max(length, rope.original_max_position_embeddings)));
+    const int64_t reach = std::max(length, rope.original_max_position_embeddings);
+    constexpr int64_t kMostTurns = int64_t{1} << 28;  // of all pairs over all positions: seconds
+    if (reach > kMostTurns / std::max<int64_t>(config.head_dim / 2, 1)) return;
+    input.ropes.emplace_back(model + ", " + record.value("rope_name", "own"),
+                             report_rope(rope, config.head_dim, reach));
   } catch (const std::exception&) {
     // The page is about what was recorded; a model that has gone takes only its drawing along.
   }

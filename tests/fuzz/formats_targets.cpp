@@ -144,7 +144,8 @@ void run_model_config(std::string_view bytes) {
   const std::string text = write_model_config(config);
   hold(write_model_config(parse_model_config(text, "its own config.json")) == text,
        "config.json is another text once written and read");
-  if (config.head_dim <= 1024 && config.max_position_embeddings <= (1 << 20))
+  if (config.head_dim <= 1024 && config.max_position_embeddings <= (1 << 12) &&
+      config.rope.original_max_position_embeddings <= (1 << 12))
     report_rope(config.rope, config.head_dim, config.max_position_embeddings);
 }
 
