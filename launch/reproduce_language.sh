@@ -95,8 +95,9 @@ known_methods() {
       continue
     fi
     echo "$name $keys"
-  done <"$METHODS" >"$OUT/methods.txt"
+  done <"$METHODS" >"$OUT/methods.txt.$$"
   METHODS=$OUT/methods.txt
+  mv "$METHODS.$$" "$METHODS"  # at once: runs at work read it
 }
 names() { cut -d' ' -f1 "$METHODS"; }
 folder_of() { echo "$OUT/head$1-base$2"; }
