@@ -133,7 +133,7 @@ void ChatTemplate::Row::read_share_gpt(const Value& list) {
   read_messages(heap->list(std::move(converted)), "conversations");
 }
 
-ChatTemplate::Row ChatTemplate::read(std::string_view row_json, const std::string& where) const {
+ChatTemplate::Row ChatTemplate::read(std::string_view row_json, const std::string& where, bool as_prompt) const {
   Row row;
   row.where = where;
   row.bytes = row_json.size();
@@ -155,6 +155,13 @@ ChatTemplate::Row ChatTemplate::read(std::string_view row_json, const std::strin
     row.read_messages(*messages, "messages");
   } else if (conversations != nullptr) {
     row.read_share_gpt(*conversations);
+  } else if (prompt != nullptr && as_prompt) {
+    if (prompt->is_string()) {
+      row.is_plain = true;
+      row.prompt = prompt->text();
+    } else {
+      row.read_messages(*prompt, "prompt");
+    }
   } else if (prompt != nullptr && completion != nullptr) {
     if (prompt->is_string() && completion->is_string()) {
       row.is_plain = true;
@@ -295,7 +302,9 @@ const ChatTemplate::Named& ChatTemplate::choose(bool has_tools, const std::strin
   const Named* chosen = has_tools ? find("tool_use") : nullptr;
   if (chosen == nullptr) chosen = find("default");
   if (chosen == nullptr)
-    fail(ExitCode::kUsage, "holds messages, but the tokenizer brings no chat template, {}, set data.chat_template",
+    fail(ExitCode::kUsage,
+         "holds messages, but the tokenizer brings no chat template, {}, name one: data.chat_template, or a command's "
+         "own chat_template",
          where);
   return *chosen;
 }
@@ -389,6 +398,19 @@ void ChatTemplate::find_turns(const Named& named, const Row& row, TrainOn train_
   }
 }
 
+jinja::Rendered ChatTemplate::run_whole(const Row& row, bool prompt, const std::string& where) const {
+  const Named& named = choose(!row.tools.is(Kind::kNone), where);
+  try {
+    return run(named, row, row.messages.size(), prompt);
+  } catch (const TemplateError& error) {
+    const bool broken =
+        error.reason == TemplateError::Reason::kUnknownName || error.reason == TemplateError::Reason::kSyntax;
+    fail(broken ? ExitCode::kUsage : ExitCode::kBadInput,
+         "the chat template says: {} (at {}), {}, correct the row or the template", one_line(error.what()),
+         at_position(named.where, error), where);
+  }
+}
+
 RenderedChat ChatTemplate::render(std::string_view row_json, TrainOn train_on, const std::string& where) const {
   const Row row = read(row_json, where);
   RenderedChat chat;
@@ -399,19 +421,21 @@ RenderedChat ChatTemplate::render(std::string_view row_json, TrainOn train_on, c
     if (!chat.all) chat.trained.emplace_back(row.prompt.size(), chat.text.size());
     return chat;
   }
-  const Named& named = choose(!row.tools.is(Kind::kNone), where);
-  jinja::Rendered rendered;
-  try {
-    rendered = run(named, row, row.messages.size(), false);
-  } catch (const TemplateError& error) {
-    const bool broken =
-        error.reason == TemplateError::Reason::kUnknownName || error.reason == TemplateError::Reason::kSyntax;
-    fail(broken ? ExitCode::kUsage : ExitCode::kBadInput,
-         "the chat template says: {} (at {}), {}, correct the row or the template", one_line(error.what()),
-         at_position(named.where, error), where);
-  }
+  jinja::Rendered rendered = run_whole(row, /*prompt=*/false, where);
   chat.text = std::move(rendered.text);
-  if (!chat.all) find_turns(named, row, train_on, chat, rendered.generated);
+  if (!chat.all) find_turns(choose(!row.tools.is(Kind::kNone), where), row, train_on, chat, rendered.generated);
+  return chat;
+}
+
+RenderedChat ChatTemplate::render_prompt(std::string_view row_json, const std::string& where) const {
+  const Row row = read(row_json, where, /*as_prompt=*/true);
+  RenderedChat chat;
+  chat.all = true;
+  chat.is_plain = row.is_plain;
+  if (!row.is_plain && !row.messages.empty() && row.is_assistant(row.messages.size() - 1))
+    fail(ExitCode::kBadInput,
+         "the conversation ends with the assistant's turn, {}, leave that out: it is what is to be written", where);
+  chat.text = row.is_plain ? row.prompt : run_whole(row, /*prompt=*/true, where).text;
   return chat;
 }
 

@@ -62,6 +62,10 @@ class ChatTemplate {
   // template that then writes the turns before differently does not allow that.
   RenderedChat render(std::string_view row_json, TrainOn train_on, const std::string& where) const;
 
+  // The row as something to go on from: its messages with a generation prompt behind them; of prompt and completion the
+  // prompt, which may also stand alone. Errors as render's, and 65 where the last message is the assistant's.
+  RenderedChat render_prompt(std::string_view row_json, const std::string& where) const;
+
   // Rows render to the same text under equal values.
   uint64_t hash() const { return hash_; }
 
@@ -75,7 +79,8 @@ class ChatTemplate {
   void add(const std::string& name, const std::string& where, const std::string& source);
   void read_tokens(const std::string& tokenizer_config, const std::string& where);
   const Named& choose(bool has_tools, const std::string& where) const;
-  Row read(std::string_view row_json, const std::string& where) const;
+  Row read(std::string_view row_json, const std::string& where, bool as_prompt = false) const;
+  jinja::Rendered run_whole(const Row& row, bool prompt, const std::string& where) const;
   jinja::Rendered run(const Named& named, const Row& row, size_t messages, bool prompt) const;
   void find_turns(const Named& named, const Row& row, TrainOn train_on, RenderedChat& chat,
                   const std::vector<jinja::Span>& generated) const;

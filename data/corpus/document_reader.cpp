@@ -275,7 +275,8 @@ void DocumentReader::parse_line(Item& item) const {
     if (mask != json.end())
       fail(ExitCode::kBadInput, "`loss_mask` goes with `tokens`, not with `text`, {}, write tokens", here());
     encode(text->get_ref<const std::string&>(), item, document);
-  } else if (ChatTemplate::has_chat_keys([&](const char* key) { return json.contains(key) && !json[key].is_null(); })) {
+  } else if (const auto present = [&](const char* key) { return json.contains(key) && !json[key].is_null(); };
+             ChatTemplate::has_chat_keys(present) || (options_.prompts && present("prompt"))) {
     if (mask != json.end())
       fail(ExitCode::kBadInput, "`loss_mask` goes with `tokens`, not with a conversation, {}, write tokens", here());
     parse_chat(item, document);
@@ -307,8 +308,10 @@ void DocumentReader::parse_chat(const Item& item, Document& document) const {
     fail(ExitCode::kUsage, "holds a conversation, but the model brings no tokenizer, {}, set data.tokenizer", here);
   if (tools().chat == nullptr)
     fail(ExitCode::kUsage, "holds a conversation, but there is no chat template, {}, set data.chat_template", here);
-  ChatTokens made = tokenize_chat(tools().chat->render(item.raw, options_.train_on, here), *tools().tokenizer,
-                                  options_.end_of_document, here);
+  const ChatTemplate& chat = *tools().chat;
+  ChatTokens made = tokenize_chat(
+      options_.prompts ? chat.render_prompt(item.raw, here) : chat.render(item.raw, options_.train_on, here),
+      *tools().tokenizer, options_.end_of_document, here);
   document.tokens = std::move(made.tokens);
   document.weights = std::move(made.weights);
   document.is_conversation = true;

@@ -48,6 +48,7 @@ struct DocumentReaderOptions {
   bool count_bytes = false;                     // whether documents of text tell their tokens' bytes
   const ChatTemplate* chat = nullptr;           // as TextTools'
   TrainOn train_on = TrainOn::kAssistant;       // of conversations
+  bool prompts = false;                         // rows are to be gone on from: ChatTemplate::render_prompt
   bool may_be_empty = false;                    // whether a file without any document is fine
   bool keep_ids = false;                        // whether documents tell their rows' `id`
   DataContent unknown = DataContent::kUnknown;  // what a file of another name holds; kUnknown: such a file is refused

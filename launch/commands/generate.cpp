@@ -13,7 +13,7 @@ namespace {
 
 struct GenerateConfig {
   std::string model;
-  std::optional<std::string> prompt, input, output, tokenizer, adapter;
+  std::optional<std::string> prompt, input, output, tokenizer, chat_template, adapter;
   std::optional<std::vector<int32_t>> tokens;
   int64_t max_new_tokens = 64;
   double temperature = 0, top_p = 1;
@@ -48,10 +48,14 @@ void declare(Schema& schema, GenerateConfig& config) {
         config.tokens = std::vector<int32_t>(ids.begin(), ids.end());
       },
       [&config] { return config.tokens ? std::optional<Json>(*config.tokens) : std::nullopt; });
-  schema.text("input", config.input, "Many prompts: JSON lines, each with `tokens` or `text`, and any `id`.");
+  schema.text("input", config.input,
+              "Many prompts: JSON lines, each with `tokens`, `text`, `prompt` or `messages` (the template puts its "
+              "generation prompt behind them), and any `id`.");
   schema.text("output", config.output, "JSON lines in the same order: id, tokens (the new ones), text.")
       .default_is("standard output");
   schema.text("tokenizer", config.tokenizer, "Folder or tokenizer.json.").default_is("the model's");
+  schema.text("chat_template", config.chat_template, "For conversations: a file, or the built-in qwen3.")
+      .default_is("the tokenizer's");
   schema.integer("max_new_tokens", config.max_new_tokens, "How many tokens at most.").at_least(1).at_most(1 << 30);
   schema.number("temperature", config.temperature, "0 is greedy: the likeliest token every time.").at_least(0);
   schema.integer("top_k", config.top_k, "Sample among so many likeliest tokens; 0 is all.").at_least(0);
@@ -75,6 +79,7 @@ std::vector<ScoreDocument> read_prompts(const GenerateConfig& config, int64_t vo
     DocumentReaderOptions options;
     options.vocabulary = vocabulary;
     options.open_tools = open_tools;
+    options.prompts = true;
     return read_score_documents(find_data_files({*config.input}).paths, options);
   }
   std::vector<int32_t> tokens;
@@ -119,18 +124,21 @@ ExitCode run_generate(Program& program, const CommandLine& line) {
   std::vector<ScoreDocument> documents;
   std::vector<std::vector<int32_t>> prompts;
   std::unique_ptr<OutputFile> output;
+  std::unique_ptr<ChatTemplate> chat;
   agree(session.world(), [&] {
     documents = read_prompts(config, model.config.vocab_size, [&] {
       if (!tokenizer)
         fail(ExitCode::kUsage,
              "the prompt is text, but {} has no tokenizer, generate, add tokenizer=PATH or give tokens",
              model.source->path());
-      return TextTools{tokenizer, nullptr};
+      chat = ChatTemplate::open(config.chat_template, tokenizer);
+      return TextTools{tokenizer, chat.get()};
     });
     for (const ScoreDocument& document : documents) prompts.push_back(document.tokens);
     if (!config.output || !session.main_rank()) return;
     check_output(*config.output,
-                 {config.input.value_or(""), config.model, config.adapter.value_or(""), config.tokenizer.value_or("")},
+                 {config.input.value_or(""), config.model, config.adapter.value_or(""), config.tokenizer.value_or(""),
+                  config.chat_template.value_or("")},
                  OutputKind::kCompletions, config.overwrite);
     output = std::make_unique<OutputFile>(*config.output);
   });

@@ -173,6 +173,37 @@ output: {self.folder}/chat-run
         self.refused(64, "chat template", "score", f"model={self.folder}/chat-run", f"input={self.folder}/chat.jsonl",
                      f"output={self.folder}/none.jsonl")
 
+    def test_generate_goes_on_from_conversations(self):
+        """Rows of messages are prompts, the generation prompt behind them; so is a row's `prompt`."""
+        template = self.folder / "prompt.jinja"
+        template.write_text(TEMPLATE + "{% if add_generation_prompt %}A:{% endif %}")
+        (self.folder / "g.yaml").write_text(f"""
+model: {{vocab_size: 2000, hidden_size: 16, intermediate_size: 16, num_hidden_layers: 1, num_attention_heads: 2}}
+data: {{train: [{{path: {self.folder}/g.jsonl}}], sequence_length: 64, tokenizer: {TOKENIZERS / "gpt2"}}}
+train: {{max_steps: 1}}
+output: {self.folder}/g-run
+""")
+        text = "U:Wie geht es?;A:"
+        (self.folder / "g.jsonl").write_text(json.dumps({"text": text}) + "\n")
+        bb.run(1, "train", self.folder / "g.yaml")
+        user = [{"role": "user", "content": "Wie geht es?"}]
+
+        def generate(name, row, *keys, expect=0):
+            (self.folder / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+            return bb.run(1, "generate", f"model={self.folder}/g-run", f"input={self.folder}/{name}.jsonl", "max_new_tokens=8",
+                          "stop_at_end=false", *keys, expect=expect)
+        expected = json.loads(generate("g-text", {"text": text}).stdout)
+        for name, row in (("messages", {"messages": user, "id": "x"}), ("prompt", {"prompt": user}),
+                          ("both", {"prompt": user, "completion": [{"role": "assistant", "content": "Gut."}]}),
+                          ("share", {"conversations": [{"from": "human", "value": "Wie geht es?"}]})):
+            with self.subTest(name):
+                got = json.loads(generate(f"g-{name}", row, f"chat_template={template}").stdout)
+                self.assertEqual((got["id"], got["tokens"]), ("x" if name == "messages" else 0, expected["tokens"]))
+        self.assertEqual(json.loads(generate("g-plain", {"prompt": text}).stdout)["tokens"], expected["tokens"])
+        ended = {"messages": [*user, {"role": "assistant", "content": "Gut."}]}
+        self.assertIn("g-ended.jsonl:1", generate("g-ended", ended, f"chat_template={template}", expect=65).stderr)
+        self.assertIn("chat_template", generate("g-none", {"messages": user}, expect=64).stderr)
+
     def test_validation_rows_may_be_conversations(self):
         """The loss of a validation set of conversations is that of the assistant's tokens."""
         (self.folder / "chat.jinja").write_text(TEMPLATE)

@@ -135,6 +135,27 @@ TEST(ChatTemplate, RowsThatCannotBeTrainedOn) {
   EXPECT_THAT(refused(R"({"messages")"), HasSubstr("65 is no JSON"));
 }
 
+TEST(ChatTemplate, RowsAsPrompts) {
+  const auto prompt = [](const char* row) {
+    return ChatTemplate::from_text("t.jinja", kMarked, "")->render_prompt(row, "rows.jsonl:3");
+  };
+  const RenderedChat chat = prompt(R"({"messages": [{"role": "user", "content": "a"}], "completion": "unseen"})");
+  EXPECT_EQ(chat.text, "<user>a</s>\n<assistant>");
+  EXPECT_FALSE(chat.is_plain);
+  EXPECT_EQ(prompt(R"({"conversations": [{"from": "human", "value": "a"}]})").text, chat.text);
+  EXPECT_EQ(prompt(R"({"prompt": [{"role": "user", "content": "a"}]})").text, chat.text);
+  EXPECT_EQ(prompt(R"({"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant",
+                       "content": "b"}]})")
+                .text,
+            chat.text);
+  const RenderedChat plain = prompt(R"({"prompt": "a b", "completion": "c"})");
+  EXPECT_EQ(plain.text, "a b");
+  EXPECT_TRUE(plain.is_plain);
+  EXPECT_THAT(error_of([&] { prompt(kTwoTurns); }),
+              HasSubstr("65 the conversation ends with the assistant's turn, rows.jsonl:3"));
+  EXPECT_THAT(error_of([&] { prompt(R"({"text": "a"})"); }), HasSubstr("65 has neither"));
+}
+
 TEST(ChatTemplate, TemplatesThatFail) {
   const char* const row = R"({"messages": [{"role": "user", "content": "a"}]})";
   EXPECT_THAT(error_of([] { trained("a\n{{ x | nosuch }}", "{}"); }),
