@@ -86,6 +86,14 @@ Number by_pattern(const JsonFields& fields, const char* key, const std::string& 
   return value->get<Number>();
 }
 
+// What a pattern may also call a layer that the model's files hold with others in one (phi3's q_proj: qkv_proj).
+std::map<std::string, std::string> names_in_files(const ModelConfig& model) {
+  std::map<std::string, std::string> names;
+  for (const FusedTensor& whole : fused_tensors(model))
+    for (const FusedTensor::Part& part : whole.parts) names[module_of_weight(part.name)] = module_of_weight(whole.name);
+  return names;
+}
+
 std::string readable(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
 }  // namespace
@@ -105,6 +113,8 @@ std::string module_name(int64_t layer, const std::string& target) {
   const bool attention = target.size() == 6;  // q_proj, k_proj, v_proj, o_proj
   return fmt::format("model.layers.{}.{}.{}", layer, attention ? "self_attn" : "mlp", target);
 }
+
+std::string module_of_weight(const std::string& weight) { return weight.substr(0, weight.rfind('.')); }
 
 int64_t adapter_parameters(const ModelConfig& model) {
   int64_t count = 0;
@@ -144,6 +154,7 @@ AdapterConfig parse_adapter_config(std::string_view text, const std::map<std::st
   const int64_t rank = fields.integer_or("r", 8, 1);
   const double alpha = fields.number_or("lora_alpha", 8);
   const std::map<std::string, Shape> possible = possible_modules(model);
+  const std::map<std::string, std::string> names = names_in_files(model);
   std::set<std::string> known;
   for (const auto& [name, shape] : tensors) {
     constexpr std::string_view kEnd = ".lora_A.weight";
@@ -153,8 +164,12 @@ AdapterConfig parse_adapter_config(std::string_view text, const std::map<std::st
     if (found == possible.end())
       fail(ExitCode::kBadInput, "{} has an adapter, in {}, only the layers {} of this model can have one", module,
            where, fmt::join(adapter_targets(), ", "));
-    const AdapterModule here{by_pattern(fields, "rank_pattern", module, rank, where),
-                             by_pattern(fields, "alpha_pattern", module, alpha, where)};
+    const auto in_files = names.find(module);
+    const auto by_names = [&](const char* key, auto otherwise) {
+      if (in_files != names.end()) otherwise = by_pattern(fields, key, in_files->second, otherwise, where);
+      return by_pattern(fields, key, module, otherwise, where);
+    };
+    const AdapterModule here{by_names("rank_pattern", rank), by_names("alpha_pattern", alpha)};
     const std::string b = adapter_b_name(module);
     if (!tensors.contains(b))
       fail(ExitCode::kBadInput, "tensor {} is missing beside {}, in {}, export the adapter again", b, name, where);

@@ -49,6 +49,9 @@ std::string module_name(int64_t layer, const std::string& target);
 // Numbers in all its A and B.
 int64_t adapter_parameters(const ModelConfig& model);
 
+// "model.layers.3.mlp.up_proj", of the layer's weight.
+std::string module_of_weight(const std::string& weight);
+
 AdapterConfig new_adapter(const ModelConfig& model, const AdapterSettings& settings);
 
 // A tensor of an adapter in PEFT's state dict and the layer it belongs to.

@@ -51,6 +51,28 @@ void convert_stored(Tensor to, const void* from, StoredType type) {
   }
 }
 
+void store_values(const std::vector<double>& values, StoredType type, std::vector<char>& bytes) {
+  bytes.resize(values.size() * static_cast<size_t>(size_of(type)));
+  const auto each = [&]<class Stored>(Stored, auto convert) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      const Stored stored = convert(values[i]);
+      std::memcpy(bytes.data() + i * sizeof(Stored), &stored, sizeof(Stored));
+    }
+  };
+  switch (type) {
+    case StoredType::kFloat64:
+      return each(double{}, [](double value) { return value; });
+    case StoredType::kFloat32:
+      return each(float{}, [](double value) { return static_cast<float>(value); });
+    case StoredType::kFloat16:
+      return each(_Float16{}, [](double value) { return static_cast<_Float16>(value); });
+    case StoredType::kBFloat16:
+      return each(bfloat16{}, [](double value) { return bfloat16(static_cast<float>(value)); });
+    default:
+      throw InternalError("integers are no weights: " + name_of(type));
+  }
+}
+
 void fill_shard(const NamedShard& shard, const void* from, StoredType type) {
   if (shard.device == nullptr) return convert_stored(shard.data, from, type);
   if (shard.data.empty()) return;

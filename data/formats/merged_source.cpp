@@ -1,7 +1,5 @@
 #include "data/formats/merged_source.h"
 
-#include <cstring>
-
 #include "data/checkpoint/stored_values.h"
 #include "data/formats/adapted_model.h"
 #include "data/formats/source_of_source.h"
@@ -9,29 +7,6 @@
 
 namespace carillon {
 namespace {
-
-// Rounded once to a stored type.
-void store(const std::vector<double>& values, StoredType type, std::vector<char>& bytes) {
-  bytes.resize(values.size() * static_cast<size_t>(size_of(type)));
-  const auto each = [&]<class Stored>(Stored, auto convert) {
-    for (size_t i = 0; i < values.size(); ++i) {
-      const Stored stored = convert(values[i]);
-      std::memcpy(bytes.data() + i * sizeof(Stored), &stored, sizeof(Stored));
-    }
-  };
-  switch (type) {
-    case StoredType::kFloat64:
-      return each(double{}, [](double value) { return value; });
-    case StoredType::kFloat32:
-      return each(float{}, [](double value) { return static_cast<float>(value); });
-    case StoredType::kFloat16:
-      return each(_Float16{}, [](double value) { return static_cast<_Float16>(value); });
-    case StoredType::kBFloat16:
-      return each(bfloat16{}, [](double value) { return bfloat16(static_cast<float>(value)); });
-    default:
-      throw InternalError("integers are no weights: " + name_of(type));
-  }
-}
 
 class MergedSource : public SourceOfSource {
  public:
@@ -57,7 +32,7 @@ class MergedSource : public SourceOfSource {
     if (merge == merges_.end() && from == to) return source_->read_stored(name, bytes);
     std::vector<double> values = values_of(name);
     if (merge != merges_.end()) add(merge->second, source_->stored(name).shape, values);
-    store(values, to, bytes);
+    store_values(values, to, bytes);
   }
 
  private:

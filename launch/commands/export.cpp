@@ -13,6 +13,7 @@
 #include "launch/commands/export_gguf.h"
 #include "launch/config/run_config.h"
 #include "launch/config/schema.h"
+#include "launch/session/fused_adapters.h"
 #include "launch/session/model_tensors.h"
 #include "launch/session/opened_model.h"
 #include "model/export_config.h"
@@ -74,15 +75,11 @@ std::unique_ptr<ModelSource> merged(std::unique_ptr<ModelSource> source, const A
   return merge_source(std::move(source), std::move(merges), type);
 }
 
-void export_peft(Program& program, const OpenedModel& model, const std::string& folder) {
+void export_peft(Program& program, OpenedModel& model, const std::string& folder) {
   const ModelConfig& config = model.config;
   if (!config.adapter)
     fail(ExitCode::kUsage, "there is no adapter, {}, take format=hf, or name one in adapter=PATH",
          model.source->path());
-  if (!fused_tensors(config).empty())
-    fail(ExitCode::kUsage,
-         "PEFT adapts the fused layers of {} as one, where this adapter has one for each part, export, take format=hf",
-         config.source.value("model_type", "this family"));
   // What an adapter's folder does not say: another rotation than the base's own.
   const ModelSource* base = model.source->base();
   const ModelConfig of_base = parse_model_config(base->config_json(), base->path());
@@ -92,8 +89,10 @@ void export_peft(Program& program, const OpenedModel& model, const std::string& 
   if (turned)
     program.warning(
         fmt::format("an adapter does not carry the run's rope: load the base with {}/base_config/config.json", folder));
+  auto [fused, adapter] = fuse_adapters(config);
+  const auto source = join_adapter(std::move(model.source), std::move(fused));
   const ExportCounts counts =
-      export_adapter(*model.source, write_adapter_config(config.adapter, config, model.base_path), base_config, folder);
+      export_adapter(*source, write_adapter_config(adapter, config, model.base_path), base_config, folder);
   fmt::print("{}: an adapter of {} tensors, {:.1f} MiB, for the base {}\n", printable(folder), counts.tensors,
              static_cast<double>(counts.bytes) / (1 << 20), printable(model.base_path));
 }

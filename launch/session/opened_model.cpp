@@ -7,6 +7,7 @@
 #include "data/files/same_files.h"
 #include "data/formats/adapted_model.h"
 #include "data/formats/fused_source.h"
+#include "launch/session/fused_adapters.h"
 #include "launch/session/model_tensors.h"
 #include "launch/session/run_checks.h"
 #include "launch/session/same_inputs.h"
@@ -89,6 +90,8 @@ OpenedModel open_source(Communicator& world, const std::string& path, const std:
     if (world.rank() == 0)
       for (const std::string& line : model.source->notices()) notice(line);
     model.source = split_source(std::move(model.source), fused_tensors(model.config));
+    if (model.source->adapter())
+      model.source = split_adapter(std::move(model.source), possible_fused_adapters(model.config));
     model.source->require(tensors_of(model.config, *model.source));
     if (model.source->adapter()) model.config.adapter = adapter_in(*model.source, model.config);
     static_cast<ModelRope&>(model.config) = merge_model_rope(model.config, rope, "rope");

@@ -189,18 +189,38 @@ class Adapter(unittest.TestCase):
         self.assertNotEqual(config["rope_parameters"]["rope_type"], "default")
 
     def test_fused_layers(self):
-        """phi3's files hold q, k, v in one tensor: an adapter for each, merged into that one; PEFT has no such form."""
+        """phi3's files hold q, k, v in one tensor: an adapter for each, merged into that one; PEFT's has all their ranks."""
         base = families.make(self.folder / "phi3-base", "phi3")
         data = self.folder / "phi3.jsonl"
         data.write_text("".join(json.dumps({"tokens": tokens}) + "\n" for tokens in families.documents()))
         output = self.train("phi3", 2, [f"model.base={base}", f"data.train=[{{path: {data}}}]", "parallel.tensor=2",
                                         "train.max_steps=2"])
-        merged = self.folder / "phi3-merged"
+        merged, folder, again = (self.folder / f"phi3-{name}" for name in ("merged", "peft", "again"))
         bb.run(1, "export", output, merged)
-        scores = [self.score(f"model={model}", data=data) for model in (output, merged, base)]
-        self.close(scores[0], scores[1], 1e-9)
-        self.differ(scores[0], scores[2])
-        self.assertIn("fused", bb.run(1, "export", output, self.folder / "phi3-peft", "format=peft", expect=64).stderr)
+        bb.run(1, "export", output, folder, "format=peft")
+        bb.run(1, "export", folder, again, "format=peft")
+        scores = [self.score(f"model={model}", data=data) for model in (output, merged, folder, again, base)]
+        for theirs in scores[1:4]:
+            self.close(scores[0], theirs, 1e-9)
+        self.differ(scores[0], scores[4])
+        settings = json.loads((folder / "adapter_config.json").read_text())
+        self.assertEqual(set(settings["target_modules"]), {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"})
+        self.assertEqual({settings["r"], *settings["rank_pattern"].values()}, {3, 6, 9})
+        # Some parts only, and other scales: B's rows of the others are zero.
+        some = self.train("phi3-some", keys=[f"model.base={base}", f"data.train=[{{path: {data}}}]", "train.max_steps=2",
+                                             "adapter.target_modules=[k_proj, up_proj]", "adapter.rslora=true"])
+        bb.run(1, "export", some, self.folder / "phi3-some-peft", "format=peft")
+        self.close(self.score(f"model={some}", data=data), self.score(f"model={self.folder}/phi3-some-peft", data=data), 1e-9)
+        if peft is None:
+            print("peft is not installed: compared with ourselves only")
+            return
+        tokens = families.documents()[2]
+        for run, exported in ((output, folder), (some, self.folder / "phi3-some-peft")):
+            model = peft.PeftModel.from_pretrained(
+                transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float64), exported)
+            logits = torch.log_softmax(model(torch.tensor([tokens])).logits[0], -1)
+            self.close([self.score(f"model={run}", data=data)[2]],
+                       [[None, *(logits[i, token].item() for i, token in enumerate(tokens[1:]))]], 3e-5)
 
     def test_patterns_survive(self):
         name = "qwen3"
