@@ -137,6 +137,13 @@ LowRankWork adapter_memory(const ModelConfig& config, const TensorShards& shards
       ranks = std::max(ranks, sum);
     }
   LowRankWork work;
+  if (config.adapter.base_quantization != Quantization::kNone) {
+    // The largest product's weight.
+    const int64_t channels = config.hidden_size, heads = shards.heads, kv_heads = shards.kv_heads;
+    const int64_t rows =
+        std::max({(heads + 2 * kv_heads) * config.head_dim, heads * config.head_dim, 2 * shards.mlp.size()});
+    work.base = arena.allocate("work.base", shape.compute, {rows * channels});
+  }
   work.low = arena.allocate("work.adapter", shape.compute, {shape.rows * ranks});
   if (!shape.training) return work;
   work.low_gradient = arena.allocate("work.adapter_gradient", shape.compute, {shape.rows * ranks});

@@ -11,6 +11,7 @@
 
 #include "runtime/error.h"
 #include "runtime/parse_json.h"
+#include "runtime/quantization.h"
 
 namespace carillon {
 
@@ -25,6 +26,8 @@ struct AdapterConfig {
   std::map<std::string, AdapterModule> modules;  // by the layer's name: "model.layers.0.self_attn.q_proj"
   double dropout = 0;                            // of an adapter's input, in training only
   bool rslora = false;
+  // Of the frozen weights of all linear layers but the head, in training.
+  Quantization base_quantization = Quantization::kNone;
 
   explicit operator bool() const { return !modules.empty(); }
   // s in y = W·x + s·B(A·x): alpha / rank, with rslora alpha / √rank.
@@ -46,11 +49,11 @@ const std::vector<std::string>& adapter_targets();
 // "model.layers.3.mlp.up_proj", of one of these.
 std::string module_name(int64_t layer, const std::string& target);
 
-// Numbers in all its A and B.
-int64_t adapter_parameters(const ModelConfig& model);
-
 // "model.layers.3.mlp.up_proj", of the layer's weight.
 std::string module_of_weight(const std::string& weight);
+
+// Numbers in all its A and B.
+int64_t adapter_parameters(const ModelConfig& model);
 
 AdapterConfig new_adapter(const ModelConfig& model, const AdapterSettings& settings);
 

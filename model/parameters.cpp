@@ -12,12 +12,30 @@ namespace {
 struct TensorAllocator {
   const ParameterOptions& options;
   Arena& arena;
-  bool gradients;  // whether gradients are being allocated at present
+  bool gradients;             // whether gradients are being allocated at present
+  Quantization quantization;  // of linear layers' weights
 
   Tensor weight(std::initializer_list<int64_t> shape) { return arena.allocate("weights", options.compute, shape); }
   Tensor gradient(std::initializer_list<int64_t> shape) {
     if (!gradients) return {};
     return arena.allocate("gradients", accumulate_type(options.compute), shape);
+  }
+  // This rectangle of a matrix.
+  QuantizedMatrix quantized(const Rectangle& rectangle) {
+    QuantizedMatrix matrix;
+    matrix.kind = quantization;
+    matrix.rows = rectangle.extent[0], matrix.width = rectangle.extent[1];
+    matrix.first_row = rectangle.offset[0], matrix.first_column = rectangle.offset[1];
+    matrix.columns = rectangle.global_shape[1];
+    const bool nf4 = quantization == Quantization::kNf4;
+    matrix.codes = arena.allocate("weights.codes", DType::kUInt8, {matrix.code_bytes()});
+    matrix.scales =
+        arena.allocate("weights.scales", nf4 ? DType::kUInt8 : DType::kFloat32, {matrix.rows * matrix.row_blocks()});
+    if (nf4) {
+      const int64_t values = rectangle.global_shape[0] * rectangle.global_shape[1];
+      matrix.table = arena.allocate("weights.scales", DType::kFloat32, {ScaleTable::size(values)});
+    }
+    return matrix;
   }
 };
 
@@ -29,7 +47,7 @@ Parameter make_parameter(std::string name, Rectangle rectangle, Tensor weight, T
   parameter.rectangle = std::move(rectangle);
   parameter.weight = weight;
   parameter.gradient = gradient;
-  parameter.decays = weight.rank() == 2;
+  parameter.decays = parameter.rectangle.global_shape.size() == 2;
   return parameter;
 }
 
@@ -55,9 +73,9 @@ class LayerAllocator {
     const int64_t mlp = shards_.mlp.size();
     prefix_ = fmt::format("model.layers.{}.", index);
     LayerParameters layer;
-    layer.qkv.weight = allocator_.weight({qkv, channels});
+    if (!quantizes()) layer.qkv.weight = allocator_.weight({qkv, channels});
     if (spec_->attention.qkv_bias) layer.qkv.bias = allocator_.weight({qkv});
-    layer.gate_up.weight = allocator_.weight({2 * mlp, channels});
+    if (!quantizes()) layer.gate_up.weight = allocator_.weight({2 * mlp, channels});
     if (spec_->mlp.bias) layer.gate_up.bias = allocator_.weight({2 * mlp});
     return layer;
   }
@@ -91,12 +109,9 @@ class LayerAllocator {
     const int64_t kv_rows = config_.num_key_value_heads * width;
     const int64_t k_begin = heads.size();
     const int64_t v_begin = k_begin + kv_heads.size();
-    layer.q_weight =
-        slice(layer.qkv.weight, layer.qkv.weight_gradient, 0, "self_attn.q_proj.weight", query_rows, heads);
-    layer.k_weight =
-        kv(slice(layer.qkv.weight, layer.qkv.weight_gradient, k_begin, "self_attn.k_proj.weight", kv_rows, kv_heads));
-    layer.v_weight =
-        kv(slice(layer.qkv.weight, layer.qkv.weight_gradient, v_begin, "self_attn.v_proj.weight", kv_rows, kv_heads));
+    layer.q_weight = rows(layer.qkv, 0, "self_attn.q_proj.weight", query_rows, heads);
+    layer.k_weight = kv(rows(layer.qkv, k_begin, "self_attn.k_proj.weight", kv_rows, kv_heads));
+    layer.v_weight = kv(rows(layer.qkv, v_begin, "self_attn.v_proj.weight", kv_rows, kv_heads));
     if (layer.qkv.bias) {
       layer.q_bias = slice(layer.qkv.bias, layer.qkv.bias_gradient, 0, "self_attn.q_proj.bias", query_rows, heads);
       layer.k_bias =
@@ -123,10 +138,8 @@ class LayerAllocator {
 
     const int64_t up_begin = shards_.mlp.size();
     const int64_t mlp_rows = config_.intermediate_size;
-    layer.gate_weight =
-        slice(layer.gate_up.weight, layer.gate_up.weight_gradient, 0, "mlp.gate_proj.weight", mlp_rows, shards_.mlp);
-    layer.up_weight = slice(layer.gate_up.weight, layer.gate_up.weight_gradient, up_begin, "mlp.up_proj.weight",
-                            mlp_rows, shards_.mlp);
+    layer.gate_weight = rows(layer.gate_up, 0, "mlp.gate_proj.weight", mlp_rows, shards_.mlp);
+    layer.up_weight = rows(layer.gate_up, up_begin, "mlp.up_proj.weight", mlp_rows, shards_.mlp);
     if (layer.gate_up.bias) {
       layer.gate_bias =
           slice(layer.gate_up.bias, layer.gate_up.bias_gradient, 0, "mlp.gate_proj.bias", mlp_rows, shards_.mlp);
@@ -140,6 +153,23 @@ class LayerAllocator {
   }
 
  private:
+  bool quantizes() const { return allocator_.quantization != Quantization::kNone; }
+
+  // Rows [begin, begin + part) of a column-parallel layer's weight, which are rows `part` of the global parameter.
+  Parameter rows(Linear& linear, int64_t begin, const char* name, int64_t total, Range part) {
+    if (!quantizes()) return slice(linear.weight, linear.weight_gradient, begin, name, total, part);
+    const int64_t channels = config_.hidden_size;
+    Parameter parameter = quantized(name, {{total, channels}, {part.begin, 0}, {part.size(), channels}});
+    linear.quantized.push_back(parameter.quantized);
+    return parameter;
+  }
+  Parameter quantized(const char* name, Rectangle rectangle) {
+    const QuantizedMatrix matrix = allocator_.quantized(rectangle);
+    Parameter parameter = make_parameter(prefix_ + name, std::move(rectangle), {}, {});
+    parameter.quantized = matrix;
+    return parameter;
+  }
+
   // Rows [begin, begin + part) of a fused tensor, which are rows `part` of the global parameter with `total` rows.
   Parameter slice(Tensor fused, Tensor fused_gradient, int64_t begin, const char* name, int64_t total, Range part) {
     const int64_t end = begin + part.size();
@@ -164,6 +194,7 @@ class LayerAllocator {
   static Linear linear_of(const Parameter& weight) {
     Linear linear;
     linear.weight = weight.weight, linear.weight_gradient = weight.gradient;
+    if (weight.quantized) linear.quantized = {weight.quantized};
     return linear;
   }
 
@@ -176,9 +207,11 @@ class LayerAllocator {
   // A row-parallel weight [C, total], of which this rank holds columns `part`.
   Parameter columns(const char* name, int64_t total, Range part) {
     const int64_t channels = config_.hidden_size;
+    Rectangle rectangle{{channels, total}, {0, part.begin}, {channels, part.size()}};
+    if (quantizes()) return quantized(name, std::move(rectangle));
     Parameter parameter =
-        make_parameter(prefix_ + name, Rectangle{{channels, total}, {0, part.begin}, {channels, part.size()}},
-                       allocator_.weight({channels, part.size()}), allocator_.gradient({channels, part.size()}));
+        make_parameter(prefix_ + name, std::move(rectangle), allocator_.weight({channels, part.size()}),
+                       allocator_.gradient({channels, part.size()}));
     parameter.overwritten = true;
     return parameter;
   }
@@ -341,7 +374,7 @@ Parameters::Parameters(const ModelConfig& config, const TensorShards& shards, co
                        Arena& arena)
     : shards_(shards) {
   const bool frozen = static_cast<bool>(config.adapter), gradients = options.gradients && !frozen;
-  TensorAllocator allocator{options, arena, gradients};
+  TensorAllocator allocator{options, arena, gradients, frozen ? config.adapter.base_quantization : Quantization::kNone};
   const int64_t channels = config.hidden_size;
   auto vocabulary_rows = [&](const char* name) {
     return make_parameter(
@@ -394,48 +427,91 @@ bool is_one_of(const Parameter& parameter, Which which) {
 
 }  // namespace
 
-void Parameters::initialize(Backend& backend, double initializer_range, uint64_t seed, Which which) {
+namespace {
+
+// Rows [begin, begin + to.size(0)) of the parameter's rectangle as they are drawn, into host memory.
+void draw(const Parameter& parameter, int64_t begin, Tensor to, double initializer_range, uint64_t seed) {
+  const Rectangle& rectangle = parameter.rectangle;
+  const int64_t width = to.count() / to.size(0);
+  const uint64_t stream = stream_of(parameter.name);
+  dispatch_floating(to.dtype(), [&](auto type) {
+    using T = decltype(type);
+    T* values = to.data<T>();
+    if (parameter.initial == Initial::kOnes || parameter.initial == Initial::kZeros) {
+      std::fill(values, values + to.count(), static_cast<T>(parameter.initial == Initial::kOnes ? 1.0 : 0.0));
+      return;
+    }
+    const bool normal = parameter.initial == Initial::kNormal;
+    const double bound = normal ? 0 : 1 / std::sqrt(static_cast<double>(rectangle.global_shape.back()));
+    const int64_t row_length = rectangle.global_shape.size() == 2 ? rectangle.global_shape[1] : 1;
+    const int64_t column_offset = rectangle.offset.size() == 2 ? rectangle.offset[1] : 0;
+#pragma omp parallel for
+    for (int64_t row = 0; row < to.size(0); ++row)
+      for (int64_t column = 0; column < width; ++column) {
+        const int64_t index = (rectangle.offset[0] + begin + row) * row_length + column_offset + column;
+        const auto counter = static_cast<uint64_t>(index);
+        const double value = normal ? initializer_range * random_normal(seed, stream, counter)
+                                    : bound * (2 * random_uniform(seed, stream, counter) - 1);
+        values[row * width + column] = static_cast<T>(value);
+      }
+  });
+}
+
+}  // namespace
+
+void Parameters::initialize(Backend& backend, Communicator& tp, double initializer_range, uint64_t seed, Which which) {
   std::vector<char> drawn;
   for_each([&](Parameter& parameter) {
-    if (parameter.weight.empty() || !is_one_of(parameter, which)) return;
-    const Rectangle& rectangle = parameter.rectangle;
+    if (!is_one_of(parameter, which)) return;
+    if (parameter.quantized) {
+      std::vector<float> values(static_cast<size_t>(parameter.rectangle.count()));
+      const Tensor whole = Tensor::of(values, {parameter.rectangle.extent[0], parameter.rectangle.extent[1]});
+      if (!whole.empty()) draw(parameter, 0, whole, initializer_range, seed);
+      quantize(backend, tp, parameter, values);
+      return;
+    }
+    if (parameter.weight.empty()) return;
     const int64_t rows = parameter.weight.size(0), width = parameter.weight.count() / rows;
-    const uint64_t stream = stream_of(parameter.name);
     const int64_t step = std::max<int64_t>(1, kDrawnAtOnce / width);
     for (int64_t begin = 0; begin < rows; begin += step) {
       const Tensor part = parameter.weight.rows(begin, std::min(rows, begin + step));
       drawn.resize(part.bytes());
-      dispatch_floating(part.dtype(), [&](auto type) {
-        using T = decltype(type);
-        T* to = reinterpret_cast<T*>(drawn.data());
-        if (parameter.initial == Initial::kOnes || parameter.initial == Initial::kZeros) {
-          std::fill(to, to + part.count(), static_cast<T>(parameter.initial == Initial::kOnes ? 1.0 : 0.0));
-          return;
-        }
-        const bool normal = parameter.initial == Initial::kNormal;
-        const double bound = normal ? 0 : 1 / std::sqrt(static_cast<double>(rectangle.global_shape.back()));
-        const int64_t row_length = rectangle.global_shape.size() == 2 ? rectangle.global_shape[1] : 1;
-        const int64_t column_offset = rectangle.offset.size() == 2 ? rectangle.offset[1] : 0;
-#pragma omp parallel for
-        for (int64_t row = 0; row < part.size(0); ++row)
-          for (int64_t column = 0; column < width; ++column) {
-            const int64_t index = (rectangle.offset[0] + begin + row) * row_length + column_offset + column;
-            const auto counter = static_cast<uint64_t>(index);
-            const double value = normal ? initializer_range * random_normal(seed, stream, counter)
-                                        : bound * (2 * random_uniform(seed, stream, counter) - 1);
-            to[row * width + column] = static_cast<T>(value);
-          }
-      });
-      backend.upload(part, Tensor(drawn.data(), part.dtype(), part.shape()));
+      const Tensor host(drawn.data(), part.dtype(), part.shape());
+      draw(parameter, begin, host, initializer_range, seed);
+      backend.upload(part, host);
     }
   });
+}
+
+void Parameters::quantize(Backend& backend, Communicator& tp, const Parameter& parameter,
+                          std::span<const float> values) {
+  const Rectangle& rectangle = parameter.rectangle;
+  const int64_t count = rectangle.global_shape[0] * rectangle.global_shape[1];
+  std::vector<float> maxima(static_cast<size_t>(quantized_blocks(count)));
+  take_block_maxima(parameter.quantized, values, maxima);
+  tp.all_reduce(Tensor::of(maxima, {quantized_blocks(count)}), Reduction::kMax);
+  if (values.empty()) return;
+  QuantizedMatrix host = parameter.quantized;
+  std::vector<char> memory(host.codes.bytes() + host.scales.bytes() + host.table.bytes());
+  // What is read as float32 first, so that it is aligned.
+  size_t at = 0;
+  for (Tensor* tensor : {&host.table, &host.scales, &host.codes}) {
+    if (!*tensor) continue;
+    *tensor = tensor->over(memory.data() + at);
+    at += tensor->bytes();
+  }
+  carillon::quantize(host, values, maxima);
+  const QuantizedMatrix& there = parameter.quantized;
+  backend.upload(there.codes, host.codes);
+  backend.upload(there.scales, host.scales);
+  if (there.table) backend.upload(there.table, host.table);
 }
 
 std::vector<NamedShard> Parameters::weight_shards(Backend& backend, bool owner, Which which) {
   std::vector<NamedShard> shards;
   Backend* device = backend.unified() ? nullptr : &backend;
   for_each([&](Parameter& parameter) {
-    if (!is_one_of(parameter, which)) return;
+    if (!is_one_of(parameter, which) || parameter.quantized) return;
     const bool first_replica = shards_.tp_rank % parameter.tp_replicas == 0;
     shards.push_back(
         {"model/" + parameter.name, parameter.rectangle, parameter.weight, owner && first_replica, device});

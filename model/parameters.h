@@ -7,9 +7,12 @@
 // With fewer key/value heads than ranks, tp / heads neighbouring ranks hold the same head.
 //
 // Adapters (ModelConfig::adapter) are parameters like others, named as in PEFT's state dict; how they are split over
-// tp, parallel/tensor/low_rank.h says. Where there are some, all other parameters are frozen.
+// tp, parallel/tensor/low_rank.h says. Where there are some, all other parameters are frozen, and the weights of linear
+// layers may be quantised (AdapterConfig::base_quantization): each named one by itself, by its values as float32, so
+// that neither the layout nor the compute type changes what they become.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -44,6 +47,7 @@ enum class Initial {
 
 // One named parameter: what the optimizer sees, and how it begins.
 struct Parameter : ParameterShard {
+  QuantizedMatrix quantized;  // in place of `weight`, which is then absent
   Initial initial = Initial::kNormal;
   bool adapter = false;  // of an adapter, not of the model
   bool frozen = false;   // no gradient, no optimizer state, in no checkpoint: the model's own beside adapters
@@ -133,13 +137,19 @@ class Parameters {
   // Random weights (normal with standard deviation initializer_range, norms 1, biases 0; of an adapter A as kFanIn
   // says, B 0, so that it begins by changing nothing): a pure function of seed, name and global index, so the same on
   // every layout.
-  void initialize(Backend& backend, double initializer_range, uint64_t seed, Which which = Which::kAll);
+  // `tp` is used, collectively, where weights are quantised.
+  void initialize(Backend& backend, Communicator& tp, double initializer_range, uint64_t seed,
+                  Which which = Which::kAll);
   // Elements of a weight on the host at a time meanwhile: a whole embedding would be the run's largest moment.
   static constexpr int64_t kDrawnAtOnce = 1 << 17;
 
-  // "model/NAME" with this rank's rectangles and weights, for loading and saving. A replica that is not the first of
-  // its kind is not owned, and nothing is owned unless `owner` (one rank of dp_cp writes). `backend`: whose memory it
-  // is.
+  // Makes `values`, float32 [rows, columns] of this rank's rectangle in host memory, the weight of a parameter that is
+  // quantised. Collective over tp: blocks do not end where a rank's part does.
+  static void quantize(Backend& backend, Communicator& tp, const Parameter& parameter, std::span<const float> values);
+
+  // "model/NAME" with this rank's rectangles and weights, for loading and saving; not of quantised ones. A replica that
+  // is not the first of its kind is not owned, and nothing is owned unless `owner` (one rank of dp_cp writes).
+  // `backend`: whose memory it is.
   std::vector<NamedShard> weight_shards(Backend& backend, bool owner, Which which = Which::kAll);
   std::vector<ParameterShard> trained();
 

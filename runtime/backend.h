@@ -23,6 +23,7 @@
 
 #include "runtime/buffer.h"
 #include "runtime/dropout.h"
+#include "runtime/quantization.h"
 #include "runtime/tensor.h"
 
 namespace carillon {
@@ -174,6 +175,8 @@ class Backend {
   // y[n, c] = x[n, c] / (1 − probability) where the element is kept, else 0; with `accumulate` y += it (rounded once).
   // x, y [N, C] in T (rows may be strided); row[N] int64: what runtime/dropout.h calls a row. y may be x.
   virtual void dropout(Tensor y, Tensor x, Tensor row, const Dropout& dropout, bool accumulate = false) = 0;
+  // y[rows, width] (T; rows may be strided) = the values of x: a product of two float32, rounded once.
+  virtual void dequantize(Tensor y, const QuantizedMatrix& x) = 0;
   // sums[n] (A) = Σ over the row of a·b, or of a·b·(offset + weight) unless weight is absent. a, b [N, C] in T (rows
   // may be strided), weight [C].
   virtual void row_dot(Tensor sums, Tensor a, Tensor b, Tensor weight, double weight_offset) = 0;
@@ -282,6 +285,7 @@ class Backend {
   X(scale)                    \
   X(scale_rows)               \
   X(dropout)                  \
+  X(dequantize)               \
   X(row_dot)                  \
   X(soft_cap)                 \
   X(sum_of_squares)           \

@@ -31,6 +31,9 @@ void note(OpCall& call, const std::span<const AdamWTensors>& tensors) {
   for (const AdamWTensors& x : tensors)
     call.operands.insert(call.operands.end(), {x.weight, x.master, x.exp_avg, x.exp_avg_sq, x.gradient});
 }
+void note(OpCall& call, const QuantizedMatrix& x) {
+  call.operands.insert(call.operands.end(), {x.codes, x.scales, x.table});
+}
 void note(OpCall& call, const NormOptions& options) { note(call, options.sums); }
 void note(OpCall& call, const bool& flag) { call.flag = flag; }
 void note(OpCall& call, const Transpose& transpose) { call.transposes.push_back(transpose); }
@@ -60,6 +63,11 @@ struct Cursor {
     NormOptions options = given;
     options.sums = next();
     return options;
+  }
+  QuantizedMatrix take(const QuantizedMatrix& given) {
+    QuantizedMatrix matrix = given;
+    for (Tensor* x : {&matrix.codes, &matrix.scales, &matrix.table}) *x = next();
+    return matrix;
   }
   std::span<const Tensor> take(const std::span<const Tensor>& given) {
     at += given.size();
@@ -110,6 +118,9 @@ void ForwardingBackend::scale_rows(Tensor x, Tensor factor) {
 }
 void ForwardingBackend::dropout(Tensor y, Tensor x, Tensor row, const Dropout& dropout, bool accumulate) {
   pass<&Backend::dropout>(OpKind::dropout, y, x, row, dropout, accumulate);
+}
+void ForwardingBackend::dequantize(Tensor y, const QuantizedMatrix& x) {
+  pass<&Backend::dequantize>(OpKind::dequantize, y, x);
 }
 void ForwardingBackend::row_dot(Tensor sums, Tensor a, Tensor b, Tensor weight, double weight_offset) {
   pass<&Backend::row_dot>(OpKind::row_dot, sums, a, b, weight, weight_offset);

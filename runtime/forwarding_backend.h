@@ -25,7 +25,8 @@ struct OpCall {
   OpKind op;
   // Its tensors in the order of the op's parameters, absent ones included: an AttentionState is its accumulator,
   // maximum and sum, a mask its query_index, first and key_index, AdamWTensors weight, master, exp_avg, exp_avg_sq and
-  // gradient. What is here when `run` is called is what the op is given: a hook may put other tensors in.
+  // gradient, a QuantizedMatrix codes, scales and table. What is here when `run` is called is what the op is given:
+  // a hook may put other tensors in.
   std::vector<Tensor> operands;
   MaskShape mask;                     // of an op with a mask
   std::vector<Transpose> transposes;  // of matmul: of a, of b

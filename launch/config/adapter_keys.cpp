@@ -96,6 +96,14 @@ void declare_adapter(Schema& schema, AdapterSection& adapter) {
       .text("adapter.base", adapter.base,
             "An adapter to go on from, a PEFT folder or a run: its own rank, alpha, rslora and layers count.")
       .aliases({"adapter_name_or_path", "lora_path", "lora_model_dir"});
+  schema
+      .choice(
+          "adapter.base_quantization", adapter.base_quantization,
+          {{"none", Quantization::kNone}, {"int8", Quantization::kInt8}, {"nf4", Quantization::kNf4}},
+          "Keeps the frozen linear layers, but for embedding and head, in 8 or 4 bits while the run trains (nf4: as "
+          "bitsandbytes, scales quantised too). Checkpoints, exports and other commands have the base as it is.")
+      .default_is("none")
+      .aliases({"load_in_4bit", "load_in_8bit", "quantization", "bnb_4bit_quant_type"});
 }
 
 void declare_adapter_path(Schema& schema, std::optional<std::string>& adapter) {
@@ -110,7 +118,8 @@ void check_adapter(const Schema& schema, const AdapterSection& adapter) {
   constexpr const char* kOwn[] = {"adapter.rank", "adapter.alpha", "adapter.target_modules", "adapter.rslora"};
   const auto given = [&](const char* key) { return schema.given(key); };
   if (!adapter.lora) {
-    for (const char* key : {kOwn[0], kOwn[1], kOwn[2], kOwn[3], "adapter.dropout", "adapter.base"})
+    for (const char* key :
+         {kOwn[0], kOwn[1], kOwn[2], kOwn[3], "adapter.dropout", "adapter.base", "adapter.base_quantization"})
       if (given(key))
         fail(ExitCode::kUsage, "{} is given and adapter.type is not, {}, add adapter.type: lora", key,
              schema.where(key));

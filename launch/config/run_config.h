@@ -131,6 +131,7 @@ struct AdapterSection {
   std::optional<std::vector<std::string>> target_modules;  // empty list: all-linear
   std::optional<bool> rslora;
   std::optional<std::string> base;
+  std::optional<Quantization> base_quantization;
 
   bool on() const { return lora.value_or(false); }
   AdapterSettings settings() const;

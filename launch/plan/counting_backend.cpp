@@ -149,6 +149,7 @@ int64_t CountingBackend::kernels(OpCall& call) {
     case OpKind::scale:
     case OpKind::scale_rows:
     case OpKind::dropout:
+    case OpKind::dequantize:
     case OpKind::soft_cap:
     case OpKind::add_bias:
     case OpKind::embedding_forward:
@@ -370,6 +371,8 @@ double CountingBackend::moved_bytes(const OpCall& call) {
       return 2 * bytes_of(x[0]);
     case OpKind::embedding_backward:  // rows of dtable, read and written
       return bytes_of(x[2]) + 2 * static_cast<double>(x[2].count()) * static_cast<double>(size_of(x[0].dtype()));
+    case OpKind::dequantize:  // y, codes, scales
+      return bytes_of({x[0], x[1], x[2]});
     case OpKind::dropout:  // y, x
       return (call.flag ? 2 : 1) * bytes_of(x[0]) + bytes_of(x[1]);
     case OpKind::rmsnorm_backward:  // dx, dweight, dy, x

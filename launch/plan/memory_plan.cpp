@@ -164,8 +164,10 @@ RankMemory MemoryPlan::rank(const PlannedRun& run, int rank) const {
     // Sequences shorter than the ring are padded, as the scorer does.
     evaluation.sequence_length = std::max<int64_t>(evaluation_length_ + 1, int64_t{2} * run.grid.context);
     const NetworkMemory measured = Network::measure(*backend_, grid, model_, evaluation);
-    const auto weights = measured.by_name.find("weights");
-    add("evaluation", static_cast<int64_t>(measured.bytes - (weights == measured.by_name.end() ? 0 : weights->second)));
+    size_t weights = 0;
+    for (const auto& [name, bytes] : measured.by_name)
+      if (name.starts_with("weights")) weights += bytes;
+    add("evaluation", static_cast<int64_t>(measured.bytes - weights));
   }
   add("backend scratch",
       static_cast<int64_t>(backend_scratch_bytes(scratch_shape(model_, machine_, threads_, run, shards))));

@@ -131,21 +131,49 @@ OpenedModel open_run_model(Communicator& world, const RunConfig& config, const N
 
 AdapterConfig adapter_of(const RunConfig& config, const ModelConfig& model, const ModelSource* source) {
   if (!config.adapter.on()) return {};
-  if (!config.adapter.base) return new_adapter(model, config.adapter.settings());
-  AdapterConfig adapter = adapter_in(*source, model);
+  AdapterConfig adapter =
+      config.adapter.base ? adapter_in(*source, model) : new_adapter(model, config.adapter.settings());
   adapter.dropout = config.adapter.dropout.value_or(adapter.dropout);
+  adapter.base_quantization = config.adapter.base_quantization.value_or(Quantization::kNone);
   return adapter;
 }
 
+namespace {
+
+// The weights that are quantised, one at a time on the host; their names.
+std::set<std::string> load_quantized(Communicator& world, Backend& backend, const ModelSource& source,
+                                     Parameters& parameters, Which which, Communicator* tp) {
+  std::set<std::string> names;
+  std::vector<float> values;
+  parameters.for_each([&](Parameter& parameter) {
+    if (!parameter.quantized || which == Which::kTrained) return;
+    CHECK(tp != nullptr, "quantised weights are loaded for training");
+    agree(world, [&] {
+      stop_point("loading a model");
+      const WorkingOn here(source.path());
+      const Rectangle& part = parameter.rectangle;
+      values.assign(static_cast<size_t>(part.count()), 0);
+      std::vector<NamedShard> shard{
+          {"model/" + parameter.name, part, Tensor::of(values, {part.extent[0], part.extent[1]}), true, nullptr}};
+      source.read(shard);
+    });
+    Parameters::quantize(backend, *tp, parameter, values);
+    names.insert(parameter.name);
+  });
+  return names;
+}
+
+}  // namespace
+
 void load_weights(Communicator& world, Backend& backend, ModelSource& source, Parameters& parameters,
-                  const Notice& notice, Which which) {
+                  const Notice& notice, Which which, Communicator* tp) {
   const Activity activity("loading the model");
+  std::set<std::string> known = load_quantized(world, backend, source, parameters, which, tp);
   agree(world, [&] {
     stop_point("loading a model");
     const WorkingOn here(source.path());
     std::vector<NamedShard> shards = parameters.weight_shards(backend, true, which);
     source.read(shards);
-    std::set<std::string> known;
     for (const NamedShard& shard : shards) known.insert(shard.name.substr(std::string("model/").size()));
     std::string unknown;
     int more = 0;

@@ -37,9 +37,9 @@ AdapterConfig adapter_of(const RunConfig& config, const ModelConfig& model, cons
 
 // Fills the parameters' weights, converted to their type: all of them, or the model's own. Error 65 naming a tensor
 // that is missing or has another shape; one notice for tensors the network has no use for. Collective over world in its
-// errors.
+// errors; where weights are quantised over `tp` too.
 void load_weights(Communicator& world, Backend& backend, ModelSource& source, Parameters& parameters,
-                  const Notice& notice, Which which = Which::kAll);
+                  const Notice& notice, Which which = Which::kAll, Communicator* tp = nullptr);
 
 // The tokenizer at `path`, or where `path` is empty the source's own; nothing when the source (may be null) has none.
 std::unique_ptr<Tokenizer> open_tokenizer(Communicator& world, const std::string& path, ModelSource* source);

@@ -48,6 +48,14 @@ std::string describe_device(const Backend& backend) {
   return device.instruction_set + (device.attention.empty() ? "" : ", attention by " + device.attention);
 }
 
+// ", 4884480 of them in adapters and trained, the layers beside them in nf4".
+std::string describe_adapter(const ModelConfig& config) {
+  if (!config.adapter) return "";
+  const Quantization kind = config.adapter.base_quantization;
+  return fmt::format(", {} of them in adapters and trained{}", adapter_parameters(config),
+                     kind == Quantization::kNone ? "" : fmt::format(", the layers beside them in {}", name_of(kind)));
+}
+
 // ", ranks joined by NCCL 2.28.9" where a device's tensors travel.
 std::string describe_transport(const ProcessGrid& grid) {
   for (const Communicator* axis : {grid.cp.get(), grid.tp.get(), grid.dp_cp.get()})
@@ -184,9 +192,7 @@ std::string Trainer::describe_run() const {
   return fmt::format(
       "{} parameters{}, {}, {} tokens a sequence{}; {} ranks (data {}, context {}{}, tensor {}), ZeRO {}, {} on {}; "
       "{}; {:.1f} MiB a rank: {}{}",
-      model_.config.parameter_count(),
-      model_.config.adapter ? fmt::format(", {} of them in adapters and trained", adapter_parameters(model_.config))
-                            : "",
+      model_.config.parameter_count(), describe_adapter(model_.config),
       describe(model_.config.rope) + (model_.config.rope.resonance ? "" : " rope"), config_.data.sequence_length,
       network().options().positions > 0 ? fmt::format(" at positions below {}", network().options().positions) : "",
       shape.size(), shape.data, shape.context, shape.context == 1 ? "" : " in a " + describe_ring(shape), shape.tensor,

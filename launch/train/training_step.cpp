@@ -137,16 +137,17 @@ void TrainingStep::start_fresh(OpenedModel& model, const Notice& notice) {
   const bool adapter = static_cast<bool>(model.config.adapter);
   const bool stored = model.source && (!adapter || model.source->adapter());
   if (model.source)
-    load_weights(*grid_.world, backend_, *model.source, parameters, notice, stored ? Which::kAll : Which::kBase);
+    load_weights(*grid_.world, backend_, *model.source, parameters, notice, stored ? Which::kAll : Which::kBase,
+                 grid_.tp.get());
   if (!stored)
-    parameters.initialize(backend_, model.config.initializer_range, static_cast<uint64_t>(config_.train.seed),
-                          model.source ? Which::kTrained : Which::kAll);
+    parameters.initialize(backend_, *grid_.tp, model.config.initializer_range,
+                          static_cast<uint64_t>(config_.train.seed), model.source ? Which::kTrained : Which::kAll);
   network_.optimizer().start_from_weights();
 }
 
 void TrainingStep::load_frozen(OpenedModel& model, const Notice& notice) {
   if (model.config.adapter)
-    load_weights(*grid_.world, backend_, *model.source, network_.parameters(), notice, Which::kBase);
+    load_weights(*grid_.world, backend_, *model.source, network_.parameters(), notice, Which::kBase, grid_.tp.get());
 }
 
 StepSums TrainingStep::accumulate(int64_t taken) {

@@ -36,11 +36,12 @@ struct LowRank {
   explicit operator bool() const { return !targets.empty(); }
 };
 
-// Memory that all adapters of a network use in turn, and what a pass knows.
+// Memory that all adapters of a network, and the frozen layers beside them, use in turn, and what a pass knows.
 struct LowRankWork {
   int64_t rows = 0;          // N of this pass, or of a tile
   Tensor low, low_gradient;  // [≥ N·R] (T): u and du
   Tensor wide;               // [≥ N·in] (T): an input with some elements dropped; absent without dropout
+  Tensor base;               // [≥ out·in] (T): a quantised weight as numbers, while its products run; absent without
   Tensor row;                // [N] int64: what the dropout counts rows by
   Dropout dropout;           // of every adapter's input, but for stream and column; probability 0: none
 };

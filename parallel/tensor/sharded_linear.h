@@ -4,11 +4,15 @@
 // group of one costs nothing.
 //
 // A layer may be frozen: its weight has no gradient, and the product that would form it is not run. It may have an
-// adapter (low_rank.h), whose products go along with its own; LowRankWork says of which rows.
+// adapter (low_rank.h), whose products go along with its own; LowRankWork says of which rows. A frozen weight may be
+// quantised: before its products it becomes numbers in LowRankWork::base, which the layers share, once a call (with an
+// MLP in tiles once a tile).
 //
 // With a RowGather or RowScatter a product goes chunk by chunk: on a chunk's rows once they have arrived, sent as soon
 // as they are computed. On tensors it takes the rows it is given, all of them or a tile.
 #pragma once
+
+#include <vector>
 
 #include "parallel/tensor/low_rank.h"
 #include "parallel/tensor/row_shards.h"
@@ -17,10 +21,11 @@
 namespace carillon {
 
 struct Linear {
-  Tensor weight;                          // [out, in]
-  Tensor bias;                            // [out], may be absent; a row-parallel layer's is its caller's
-  Tensor weight_gradient, bias_gradient;  // (A); absent where frozen
-  LowRank adapter;                        // may be none
+  Tensor weight;                           // [out, in]; absent where quantised
+  std::vector<QuantizedMatrix> quantized;  // its rows, part after part
+  Tensor bias;                             // [out], may be absent; a row-parallel layer's is its caller's
+  Tensor weight_gradient, bias_gradient;   // (A); absent where frozen
+  LowRank adapter;                         // may be none
 };
 
 // y[N, outl] = x[N, in] · weight[outl, in]ᵀ + bias[outl] (bias may be absent). x is whole on every tp rank.

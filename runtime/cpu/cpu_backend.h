@@ -27,6 +27,7 @@ class CpuBackend : public ReferenceBackend {
   Op<&Backend::scale> scale;
   Op<&Backend::scale_rows> scale_rows;
   Op<&Backend::dropout> dropout;
+  Op<&Backend::dequantize> dequantize;
   Op<&Backend::row_dot> row_dot;
   Op<&Backend::sum_of_squares> sum_of_squares;
   Op<&Backend::matmul> matmul;

@@ -10,6 +10,7 @@ set(CARILLON_CUDA_SOURCES
   ops/adamw.cu
   ops/copies.cpp
   ops/cross_entropy.cu
+  ops/dequantize.cu
   ops/dropout.cu
   device_backend.cpp
   ops/elementwise.cpp

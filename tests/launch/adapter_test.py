@@ -222,6 +222,46 @@ class Adapter(unittest.TestCase):
             self.close([self.score(f"model={run}", data=data)[2]],
                        [[None, *(logits[i, token].item() for i, token in enumerate(tokens[1:]))]], 3e-5)
 
+    # ---- a quantised base --------------------------------------------------------------------------------------------
+    def test_a_quantised_base(self):
+        """Trains beside it; checkpoints, resuming, scores and exports are those of the base as it is."""
+        losses = {"none": [record["loss"] for record in bb.metrics(self.run_folder)]}
+        for kind in ("int8", "nf4"):
+            output = self.train(f"base-{kind}", keys=[f"adapter.base_quantization={kind}"])
+            losses[kind] = [record["loss"] for record in bb.metrics(output)]
+            self.assertIn(kind, (output / "log.txt").read_text())
+            again = self.copy(output, f"base-{kind}-again")
+            shutil.rmtree(again / "checkpoints/step-00000006")
+            (again / "ended").unlink()
+            self.train(again.name, 4, ["parallel.tensor=2", "parallel.context=2", f"adapter.base_quantization={kind}"])
+            self.records_close(again, output, 1e-9)
+            # The adapter beside the base that was not quantised.
+            folder, merged = self.folder / f"{kind}-peft", self.folder / f"{kind}-hf"
+            bb.run(1, "export", output, folder, "format=peft")
+            bb.run(1, "export", output, merged, "format=hf")
+            scores = self.score(f"model={output}")
+            self.close(scores, self.score(f"model={self.base}", f"adapter={folder}"), 1e-12)
+            self.close(scores, self.score(f"model={merged}"), 1e-9)
+        distance = {kind: max(abs(a - b) for a, b in zip(losses[kind], losses["none"])) for kind in ("int8", "nf4")}
+        self.assertTrue(0 < distance["int8"] < distance["nf4"] < 0.3, distance)
+        # To go on with the base as it is, a warning says.
+        message = bb.run(1, "train", self.config, f"output={self.folder}/base-nf4", "train.max_steps=7").stderr
+        self.assertIn("adapter.base_quantization", message)
+        self.assertIn("base_quantization", self.train("refused", keys=["adapter.type=none", "adapter.base_quantization=nf4"],
+                                                      expect=64))
+        self.assertIn("nf4", self.train("refused", keys=["adapter.base_quantization=nf5"], expect=64))
+        bb.run(4, "verify", self.config, f"output={self.folder}/verify-nf4", "parallel.tensor=2", "parallel.context=2",
+               "adapter.base_quantization=nf4")
+
+    def test_evaluations_in_training_have_the_quantised_base(self):
+        keys = ["adapter.base_quantization=nf4", "eval.every_steps=3", "train.learning_rate=0",
+                f"eval.tasks=[{{task: perplexity, data: [{{path: {self.data}}}]}}]"]
+        output = self.train("evaluated-nf4", keys=keys)
+        evaluated = json.loads((output / "evals.jsonl").read_text().splitlines()[-1])["metrics"]["loss"]
+        done = bb.run(1, "eval", f"model={output}", "length=33", f"task={{task: perplexity, data: [{{path: {self.data}}}]}}",
+                      "runtime.dtype=float64")
+        self.assertGreater(abs(json.loads(done.stdout)["metrics"]["loss"] - evaluated), 1e-5)
+
     def test_patterns_survive(self):
         name = "qwen3"
         base = adapters.base_folder(self.folder, name)
@@ -299,6 +339,10 @@ class Adapter(unittest.TestCase):
         for role in ("gradients", "optimizer"):
             ours, whole = (sum(size for name, size in tensors.items() if name.startswith(role)) for tensors in (mine, theirs))
             self.assertLess(ours, whole / 3, role)
+        quantised = roles(plan("adapter.base_quantization=nf4"))
+        weights = [sum(size for name, size in tensors.items() if name.startswith("weights")) for tensors in (quantised, mine)]
+        self.assertLess(*weights)
+        self.assertTrue(any(name.startswith("weights.codes") for name in quantised), quantised)
         work = with_adapter["time"]["hardware_flops"] / without["time"]["hardware_flops"]
         self.assertTrue(0.6 < work < 0.95, work)
 

@@ -129,6 +129,80 @@ TEST(Adapter, BeginsByChangingNothing) {
   EXPECT_GT(largest, 0.9 / std::sqrt(40.0));
 }
 
+// Rows of 24 and 40: blocks of 64 begin and end within rows, and within a rank's columns.
+TEST(Adapter, AQuantisedBaseIsTheSameOnEveryLayout) {
+  for (const Quantization kind : {Quantization::kInt8, Quantization::kNf4})
+    for (const ModelConfig& config : architectures()) {
+      TinyRun run = adapter_run();
+      run.config = config;
+      run.config.adapter = new_adapter(config, {.rank = 3, .alpha = 6});
+      const TinyResult whole = run_tiny(run);
+      run.config.adapter.base_quantization = kind;
+      const TinyResult one = run_tiny(run);
+      double largest = 0, moved = 0;
+      for (const auto& [name, values] : one.weights) {
+        // Embedding, head and norms are what they were.
+        const bool linear = name.find("_proj.weight") != std::string::npos;
+        EXPECT_EQ(values != whole.weights.at(name), linear || name.starts_with(kAdapterPrefix)) << name;
+        if (!linear) continue;
+        for (size_t i = 0; i < values.size(); ++i) {
+          largest = std::max(largest, std::abs(whole.weights.at(name)[i]));
+          moved = std::max(moved, std::abs(values[i] - whole.weights.at(name)[i]));
+        }
+      }
+      EXPECT_LT(moved, (kind == Quantization::kNf4 ? 0.16 : 0.005) * largest);
+      EXPECT_GT(difference(one, whole), kind == Quantization::kNf4 ? 1e-3 : 1e-5);
+      for (const GridShape grid :
+           {GridShape{2, 1, 1}, GridShape{1, 2, 1}, GridShape{1, 1, 2}, GridShape{1, 1, 4}, GridShape{2, 2, 2}}) {
+        run.grid = grid;
+        const TinyResult many = run_tiny(run);
+        SCOPED_TRACE(fmt::format("{} {} dp {} cp {} tp {}", name_of(kind), config.source.value("model_type", ""),
+                                 grid.data, grid.context, grid.tensor));
+        EXPECT_LT(difference(one, many), 1e-10);
+        for (const auto& [name, values] : one.weights)
+          if (!name.starts_with(kAdapterPrefix)) {
+            EXPECT_EQ(values, many.weights.at(name)) << name;
+          }
+      }
+    }
+}
+
+TEST(Adapter, TilesAndRecomputationTakeAQuantisedBase) {
+  for (const Quantization kind : {Quantization::kInt8, Quantization::kNf4}) {
+    TinyRun run = adapter_run(0.25);
+    run.config.adapter.base_quantization = kind;
+    run.grid = {1, 2, 2};
+    run.recompute = Recompute::kNone;
+    const TinyResult kept = run_tiny(run);
+    run.recompute = Recompute::kFull;
+    EXPECT_EQ(difference(kept, run_tiny(run)), 0);
+    run.mlp_tile = 7;
+    run.tensor_chunks = 3;
+    EXPECT_LT(difference(kept, run_tiny(run)), 1e-12);
+  }
+}
+
+TEST(Adapter, AQuantisedBaseTakesLessMemory) {
+  TinyRun run = adapter_run();
+  set_depth(run.config, 8);
+  run.config.hidden_size = 64, run.config.head_dim = 16, run.config.intermediate_size = 384;
+  run.config.adapter = new_adapter(run.config, {.rank = 3, .alpha = 6});
+  run.compute = DType::kBFloat16;
+  run.steps = 1;
+  const auto bytes = [&](Quantization kind) {
+    run.config.adapter.base_quantization = kind;
+    return static_cast<double>(run_tiny(run).device_bytes);
+  };
+  const double none = bytes(Quantization::kNone), eight = bytes(Quantization::kInt8), four = bytes(Quantization::kNf4);
+  // Of the linear layers, two bytes a weight become 1 + 4/64, or 1/2 + 1/64 and the tables; one product's weight as
+  // numbers lies beside them, or where the loss works.
+  const double all = 8.0 * 64 * (64 + 2 * 32 + 64 + 3 * 384), scratch = 2.0 * 64 * 2 * 384, tables = 8.0 * 7 * 4 * 300;
+  EXPECT_LT(none - eight, (1 - 4.0 / 64) * all);
+  EXPECT_GT(none - eight, (1 - 4.0 / 64) * all - scratch - 0.01 * all);
+  EXPECT_LT(none - four, (1.5 - 1.0 / 64) * all);
+  EXPECT_GT(none - four, (1.5 - 1.0 / 64) * all - scratch - tables - 0.01 * all);
+}
+
 TEST(Adapter, DropoutKeepsTheExpectedShareAndScale) {
   TinyRun run = adapter_run(0.25);
   const TinyResult dropped = run_tiny(run);

@@ -68,7 +68,7 @@ std::vector<std::vector<double>> losses_through_cache(const CachedCase& test) {
     allocate(measuring);
     Arena arena(backend->allocate(measuring.peak()));
     allocate(arena);
-    parameters->initialize(*backend, test.config.initializer_range, kSeed);
+    parameters->initialize(*backend, *grid.tp, test.config.initializer_range, kSeed);
     prompt->set_rotation(test.config, longest);
     token->set_rotation(test.config, longest);
 

@@ -70,7 +70,7 @@ struct Rank {
     ShardedOptimizer& optimizer = network.optimizer();
     if (run.random_adapter)
       parameters.for_each([](Parameter& p) { p.initial = p.adapter ? Initial::kNormal : p.initial; });
-    parameters.initialize(*backend, run.config.initializer_range, run.seed);
+    parameters.initialize(*backend, *grid.tp, run.config.initializer_range, run.seed);
     move(*backend, parameters);
     optimizer.start_from_weights();
     network.transformer().set_rotation(run.config, length);
@@ -110,7 +110,9 @@ struct Rank {
       }
     }
     const std::lock_guard lock(mutex);
-    parameters.for_each([&](Parameter& p) { put(result.weights[p.name], p.rectangle, values_of(*backend, p.weight)); });
+    parameters.for_each([&](Parameter& p) {
+      put(result.weights[p.name], p.rectangle, p.quantized ? dequantized(*backend, p) : values_of(*backend, p.weight));
+    });
     if (grid.world->size() == 1)
       for (const NamedShard& shard : optimizer.state_shards())
         result.state[shard.name] = shard.device == nullptr ? host_values(shard.data) : values_of(*backend, shard.data);
@@ -141,6 +143,13 @@ struct Rank {
   }
   static std::vector<double> values_of(Backend& backend, Tensor tensor) {
     return tensor.empty() ? std::vector<double>() : download_as_double(backend, tensor);
+  }
+
+  std::vector<double> dequantized(Backend& backend, const Parameter& p) const {
+    const Buffer memory = backend.allocate(static_cast<size_t>(p.rectangle.count()) * size_of(run.compute));
+    const Tensor values(memory.data(), run.compute, {p.rectangle.extent[0], p.rectangle.extent[1]});
+    backend.dequantize(values, p.quantized);
+    return values_of(backend, values);
   }
 
   // Float64 only.

@@ -123,6 +123,17 @@ struct DropoutRows {
   bool accumulate;
 };
 cudaError_t launch_dropout(const DropoutRows& args, cudaStream_t stream);
+// A part of a quantised matrix (runtime/quantization.h).
+struct Dequantize {
+  Type type;
+  Matrix y;
+  int64_t rows, width, first_row, first_column, columns, row_blocks;
+  bool nf4;  // else int8
+  const uint8_t* codes;
+  const void* scales;  // float, of nf4 uint8_t
+  const float* table;  // nf4
+};
+cudaError_t launch_dequantize(const Dequantize& args, cudaStream_t stream);
 // sums[n] (A) = Σ a·b, or Σ a·b·(offset + weight) unless weight is null.
 struct RowDot {
   Type type;

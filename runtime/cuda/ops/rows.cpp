@@ -123,6 +123,17 @@ void CudaBackend::dropout(Tensor y, Tensor x, Tensor row, const Dropout& dropout
       on_device()));
 }
 
+void CudaBackend::dequantize(Tensor y, const QuantizedMatrix& x) {
+  const bool nf4 = x.kind == Quantization::kNf4;
+  CHECK(y.size(0) == x.rows && y.size(1) == x.width && x.codes.count() == x.code_bytes(), "dequantize shapes",
+        carillon::describe(y), carillon::describe(x.codes));
+  CHECK_CUDA(launch_dequantize({type_of(y), matrix(y), x.rows, x.width, x.first_row, x.first_column, x.columns,
+                                x.row_blocks(), nf4, static_cast<const uint8_t*>(packed(x.codes, DType::kUInt8)),
+                                packed(x.scales, nf4 ? DType::kUInt8 : DType::kFloat32),
+                                nf4 ? static_cast<const float*>(packed(x.table, DType::kFloat32)) : nullptr},
+                               on_device()));
+}
+
 void CudaBackend::row_dot(Tensor sums, Tensor a, Tensor b, Tensor weight, double weight_offset) {
   CHECK(a.shape() == b.shape() && a.dtype() == b.dtype() && sums.count() == a.size(0), "one sum a row",
         carillon::describe(a), carillon::describe(sums));
