@@ -93,7 +93,8 @@ Json public_form(const RopeConfig& rope, const ModelConfig& config) {
 
 // The length a rotation reaches that was told so.
 int64_t reach_of(const RopeConfig& rope) {
-  return static_cast<int64_t>(std::min(rope.factor * static_cast<double>(rope.original_max_position_embeddings), 0x1p62));
+  return static_cast<int64_t>(
+      std::min(rope.factor * static_cast<double>(rope.original_max_position_embeddings), 0x1p62));
 }
 
 // Error 64 for what the family's class in transformers does not compute.

@@ -21,7 +21,8 @@ void declare(Schema& schema, EvalConfig& config) {
   schema.integer("length", config.length, "Tokens of a window.").at_least(2).required();
   schema
       .custom(
-          "task", "mapping", "{task: perplexity | longppl | attention | posgen | passkey | needle | ruler, …}, as in a sweep.",
+          "task", "mapping",
+          "{task: perplexity | longppl | attention | posgen | passkey | needle | ruler, …}, as in a sweep.",
           [&config](const YamlNode& node) { config.task = detail::free_json(node); },
           [&config] { return std::optional<Json>(config.task); })
       .required();

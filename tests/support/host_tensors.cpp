@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "runtime/cuda/loader/library.h"
-#include "tests/support/isolated_backend.h"
 #include "runtime/forwarding_backend.h"
+#include "tests/support/isolated_backend.h"
 
 namespace carillon::testing {
 namespace {
