@@ -1,5 +1,6 @@
 #include "parallel/transport/device_communicator.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include "parallel/context/ring_topology.h"
@@ -180,7 +181,8 @@ OpenedGroups opened_groups(const GridShape& shape, int kv_replicas) {
   OpenedGroups opened;
   opened.groups = (shape.context > 1) + (shape.tensor > 1) + (!ring_is_all(shape) && shape.data * shape.context > 1) +
                   (kv_replicas > 1 && kv_replicas < shape.tensor);
-  opened.partners = static_cast<int>(ring_partners(shape, 0).from.size());
+  // Neighbours, and the rank that is the last to read what it sends home.
+  opened.partners = std::min(shape.context - 1, static_cast<int>(ring_partners(shape, 0).from.size()) + 1);
   return opened;
 }
 

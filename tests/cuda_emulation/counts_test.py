@@ -93,18 +93,19 @@ class Counts(unittest.TestCase):
                             self.assertEqual(record["communication"][axis][what],
                                              sum(c["communication"][axis][what] for c in planned), (axis, what))
 
-    # Each communicator and each connection holds buffers of a device.
-    def test_only_the_rings_neighbours_are_connected(self):
+    # Each communicator and each connection, of a direction, holds buffers of a device. All pairs would be 2 · 3 of each
+    # communicator with four ranks.
+    def test_only_what_exchanges_is_connected(self):
         for name, ranks, keys, communicators, connections in (
-                ("cp4", 4, ["parallel.context=4"], 1, 2),  # the ring's is that of the gradients too
+                # The ring's is that of the gradients too. Neighbours; and rank 0, the last to read late halves, sends
+                # their gradients home.
+                ("cp4", 4, ["parallel.context=4"], 1, 4),
                 ("cp2 tp2", 4, ["parallel.context=2", "parallel.tensor=2"], 2, 2),
-                ("cp2 dp2", 4, ["parallel.context=2", "train.micro_batch_size=1"], 2, 2),
-                ("dp2", 2, ["parallel.data=2"], 1, 0),
-                ("two levels", 4, ["parallel.context=4", "parallel.ring=two_level", "parallel.ring_inner=2"], 1, 4)):
+                ("dp2", 2, ["parallel.data=2"], 1, 0)):
             with self.subTest(name):
                 counted, _ = self.counted(name, ranks, 1, keys)
                 self.assertEqual({c["nccl_communicators"] for c in counted}, {communicators})
-                self.assertEqual({c["nccl_connections"] for c in counted}, {connections})
+                self.assertEqual(max(c["nccl_connections"] for c in counted), connections)
 
     @staticmethod
     def device_bytes(plan, ranks):

@@ -137,7 +137,7 @@ class Plan(unittest.TestCase):
         measured = bb.metrics(self.folder / "tiny" / "planned run")
         self.assertEqual(len(measured), 2)
         text = bb.run(1, "plan", config, "plan.profile=h100-sxm", "plan.ranks=2").stdout
-        for word in ("memory of the fullest rank", "time of a step", "assumed", "65 % forward and 52 % backward", "PCIe", "gradients are reduced", "best layouts", "mpirun -n 2 carillon train", "#SBATCH"):
+        for word in ("memory of the fullest rank", "time of a step", "assumed", "by the own kernels 40 % forward and 26 % backward, by cuDNN 65 and 52 %", "PCIe", "gradients are reduced", "best layouts", "mpirun -n 2 carillon train", "#SBATCH"):
             self.assertIn(word, text)
 
     def test_the_configurations_of_a_million_tokens_run(self):
@@ -153,7 +153,7 @@ class Plan(unittest.TestCase):
             self.assertEqual(plan["memory"]["host_node_bytes"], 8 * plan["memory"]["host_bytes"])
             self.assertEqual(sum(plan["memory"]["host_by_role"].values()), plan["memory"]["host_bytes"])
             self.assertEqual(plan["time"]["terms"]["host copies"], 0)
-            self.assertGreater(plan["time"]["mfu"], .4)
+            self.assertGreater(plan["time"]["mfu"], .2)
 
     def test_host_memory_has_its_limit(self):
         config = pathlib.Path(__file__).resolve().parents[2] / "launch" / "configs" / "h100x8_8b_1m.yaml"
