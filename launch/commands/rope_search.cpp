@@ -182,7 +182,9 @@ class Search {
                config_.sweep.output);
         all.push_back({record->at("factors"), record->at("loss")});
       }
-      if (lines.opened()) fs::resize_file(records_path(), static_cast<uintmax_t>(end));
+      // A cut last line, of a search that was killed.
+      if (lines.opened() && fs::file_size(records_path()) > static_cast<uintmax_t>(end))
+        fs::resize_file(records_path(), static_cast<uintmax_t>(end));
       text = all.dump();
     });
     text = broadcast_text(*world_, text);

@@ -78,6 +78,9 @@ Trainer::Trainer(std::unique_ptr<Communicator> world, RunConfig config, bool qui
   start_or_resume();
   open_run_folder();
   log_.notice(describe_run());
+  if (world_->rank() != 0) return;
+  const int64_t length = std::max(config_.data.sequence_length, network().options().positions);
+  if (const auto warning = base_bound_warning(model_.config, length)) log_.warning(*warning);
 }
 
 void Trainer::lock_run_folder() {
@@ -99,11 +102,6 @@ void Trainer::open_model_and_data() {
   session_.open_model(config_);
   require_same_base(resume_points_, model_);
   require_tensor_parallel(model_.config, config_.parallel.tensor);
-  agree(*world_, [&] {
-    if (world_->rank() != 0) return;
-    const int64_t length = std::max(config_.data.sequence_length, positions_of(config_, model_.config).length);
-    if (const auto warning = base_bound_warning(model_.config, length)) log_.warning(*warning);
-  });
   session_.start_device();
   session_.open_tokenizer(config_.data.tokenizer.value_or(""));
   agree(*world_, [&] {
