@@ -437,11 +437,12 @@ void check_run(const Schema& schema, const RunConfig& config) {
           schema.where("train.offload"));
   }
   if (config.train.loss == TrainingLoss::kLongCrossEntropy &&
-      config.train.long_loss.context >= config.data.sequence_length)
+      config.train.long_loss.context + config.train.long_loss.stride >= config.data.sequence_length)
     fail(ExitCode::kUsage,
-         "train.loss longce compares with {} tokens of context, and a sequence has {}, {}, lower train.longce.context "
-         "or raise data.sequence_length",
-         config.train.long_loss.context, config.data.sequence_length, schema.where("train.loss"));
+         "train.loss longce compares with {} to {} tokens of context, and a sequence has {}, {}, lower "
+         "train.longce.context and stride or raise data.sequence_length",
+         config.train.long_loss.context, config.train.long_loss.context + config.train.long_loss.stride,
+         config.data.sequence_length, schema.where("train.loss"));
   check_adapter(schema, config.adapter);
   need("output", "output: runs/name");
 }

@@ -99,14 +99,14 @@ Corpus open_training_data(Communicator& world, const RunConfig& config, const Mo
     const auto longer = [&](const CorpusSource& source) {
       const auto begin = source.tokens.document_begin();
       return std::adjacent_find(begin.begin(), begin.end(), [&](int64_t from, int64_t to) {
-               return to - from > config.train.long_loss.context;
+               return to - from > config.train.long_loss.context + config.train.long_loss.stride;
              }) != begin.end();
     };
     if (std::none_of(corpus.sources.begin(), corpus.sources.end(), longer))
       warn(
           fmt::format("train.loss longce changes nothing: no document of data.train is longer than the {} tokens of "
-                      "train.longce.context",
-                      config.train.long_loss.context));
+                      "train.longce.context and stride together",
+                      config.train.long_loss.context + config.train.long_loss.stride));
   }
   if (config.data.positions == PositionKind::kSkipAlign &&
       std::all_of(corpus.sources.begin(), corpus.sources.end(),
