@@ -155,7 +155,7 @@ struct Layer {
   Tensor all_y() { return Tensor::of(y, {10, 3}); }
   Linear linear() {
     const Tensor weight = Tensor::of(w, {3, 4}), bias = Tensor::of(b, {3});
-    return {weight, bias, weight, bias, {}};
+    return {weight, {}, bias, weight, bias, {}};
   }
   RowGather gathered_x() { return {tp, shards, all_x(), Tensor::of(x_shard, {5, 4})}; }
 };
