@@ -7,7 +7,8 @@
 // libgomp knows of this from one environment variable alone, GOMP_SPINCOUNT, read while it is loaded, before main().
 // So the program is started once more with the variable set, before any library has begun (.preinit_array): the same
 // process, arguments and open files, for what it takes to link the program again, some milliseconds. Only for commands
-// that compute with several threads, and not where a person has set GOMP_SPINCOUNT or OMP_WAIT_POLICY.
+// that compute with several threads, generate excepted, and not where a person has set GOMP_SPINCOUNT or
+// OMP_WAIT_POLICY.
 #pragma once
 
 #include <cstdint>
