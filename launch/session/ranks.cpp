@@ -9,7 +9,7 @@
 #include "parallel/tensor/row_shards.h"
 #include "parallel/transport/device_index.h"
 #include "parallel/transport/nccl_library.h"
-#include "runtime/cuda/loader/library.h"
+#include "runtime/visible_devices.h"
 
 namespace carillon {
 namespace {
@@ -24,12 +24,6 @@ void mention_idle_processors(int ranks, const RuntimeSection& runtime, const Dev
         fmt::format("{} ranks with {} threads each leave {} of {} processors idle; mpirun --bind-to none, or "
                     "runtime.threads={}, uses them",
                     ranks, device.threads, processors - device.threads * ranks, processors, processors / ranks));
-}
-
-// The devices that this rank sees, where it will compute on one.
-std::vector<DeviceId> visible_devices(const RuntimeSection& runtime) {
-  if (runtime.device != "cuda" && !(runtime.device == "auto" && cuda_usable())) return {};
-  return survey_cuda().identities;
 }
 
 // Several ranks on one device: of use to tests on a machine with one, through host memory, or where a person has told
@@ -110,7 +104,7 @@ std::unique_ptr<Backend> make_backend(Communicator& world, const NodeMap& nodes,
   options.lower_libraries = runtime.isa != "auto";
   options.traced = runtime.profile || runtime.trace;
   std::vector<DeviceId> visible;
-  agree(world, [&] { visible = visible_devices(runtime); });
+  agree(world, [&] { visible = visible_devices(runtime.device); });
   options.device_index = device_index(world, nodes, visible, ranks_may_share_a_device());
   std::unique_ptr<Backend> backend;
   agree(world, [&] { backend = make_backend(options); });

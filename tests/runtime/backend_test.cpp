@@ -153,7 +153,9 @@ TEST_P(BackendTest, Embedding) {
       const RandomTensor d(wide_, {table_rows, channels}, 5), e(wide_, {table_rows, channels}, 5);
       reference_->embedding_backward(d, ids, dy, first);
       fast_->embedding_backward(e, ids, dy, first);
-      EXPECT_EQ(relative_distance(e, d), 0) << "rows are added in their order";
+      // On a device a row's gradients are summed by pieces (cuda/ops/embedding.cu), elsewhere in their order.
+      const double bound = !is_cuda(GetParam().device) ? 0 : wide_ == DType::kFloat64 ? 1e-14 : 1e-6;
+      EXPECT_LE(relative_distance(e, d), bound) << "rows are added in their order";
     }
 }
 
