@@ -140,7 +140,7 @@ TEST(ChatTemplate, RowsAsPrompts) {
     return ChatTemplate::from_text("t.jinja", kMarked, "")->render_prompt(row, "rows.jsonl:3");
   };
   const RenderedChat chat = prompt(R"({"messages": [{"role": "user", "content": "a"}], "completion": "unseen"})");
-  EXPECT_EQ(chat.text, "<user>a</s>\n<assistant>");
+  EXPECT_EQ(chat.text, "<user>a</s><assistant>");
   EXPECT_FALSE(chat.is_plain);
   EXPECT_EQ(prompt(R"({"conversations": [{"from": "human", "value": "a"}]})").text, chat.text);
   EXPECT_EQ(prompt(R"({"prompt": [{"role": "user", "content": "a"}]})").text, chat.text);
