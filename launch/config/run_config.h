@@ -119,6 +119,10 @@ struct TrainSection {
 
 // More steps than this are a typing error; any count made of steps stays below 2^63.
 inline constexpr int64_t kMostSteps = int64_t{1} << 40;
+// Bounds of single numbers, so that their products fit 63 bits; what they make together is checked with the model
+// (require_possible_sizes in launch/session/run_checks.h).
+inline constexpr double kMostSequences = 1 << 20;
+inline constexpr double kMostTokens = 4294967296.0;  // 2^32
 // More ranks, or more on one axis, than any machine has: products of three axes stay far below 2^63.
 inline constexpr int64_t kMostRanks = int64_t{1} << 20;
 
