@@ -62,7 +62,7 @@ MicroBatch LongLoss::weigh(const MicroBatch& whole, const MicroBatch& local) {
 
 LongLoss::Sums LongLoss::take_sums() { return std::exchange(sums_, {}); }
 
-// Rows of one `first` that lie at or behind it are a document. Row r's target is token r + 1: that of token s + K is
+// Rows of one `first` that lie at or after it are a document. Row r's target is token r + 1: that of token s + K is
 // row s + K − 1, and the last token of a window is only ever a target.
 void LongLoss::find_windows(const MicroBatch& whole) {
   std::fill(short_loss_.begin(), short_loss_.end(), 0);

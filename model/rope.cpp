@@ -135,7 +135,7 @@ void fade(const RopeConfig& config, std::vector<double>& theta) {
     fail(ExitCode::kUsage, "rope.cope is {}, the head has {} rotary pairs, give at most so many", faded, theta.size());
   for (size_t j = 0; j < faded; ++j) {
     const double angle = std::numbers::pi * static_cast<double>(j) / static_cast<double>(faded - 1);
-    // cos(π) in floating point leaves nothing behind here, but 0 is meant exactly.
+    // cos(π) in floating point leaves almost 0 here, but 0 is meant exactly.
     theta[theta.size() - faded + j] *= j + 1 == faded ? 0 : 0.5 * (1 + std::cos(angle));
   }
 }

@@ -80,7 +80,7 @@ class Transformer {
   // it, [B, Vl] (A), in memory of the transformer's. Collective over cp and tp; the same on every cp rank.
   Tensor next_logits(const MicroBatch& token, int64_t index);
 
-  // Called in each layer of every forward pass, behind its attention; empty: nobody.
+  // Called in each layer of every forward pass, after its attention; empty: nobody.
   void set_probe(std::function<void(const AttentionView&)> probe) { probe_ = std::move(probe); }
 
   // Of the last pass: -log p(target) of each local row [N] (A), 0 without target; the same on every tp rank.

@@ -62,7 +62,7 @@ class ChatTemplate {
   // template that then writes the turns before differently does not allow that.
   RenderedChat render(std::string_view row_json, TrainOn train_on, const std::string& where) const;
 
-  // The row as something to go on from: its messages with a generation prompt behind them; of prompt and completion the
+  // The row as something to go on from: its messages with a generation prompt after them; of prompt and completion the
   // prompt, which may also stand alone. Errors as render's, and 65 where the last message is the assistant's.
   RenderedChat render_prompt(std::string_view row_json, const std::string& where) const;
 

@@ -38,7 +38,7 @@ struct PositionDraw {
 void draw_positions(std::span<int64_t> position, std::span<const double> weights, const PositionSettings& settings,
                     const PositionDraw& draw);
 
-// PoSE's two chunks: the first `chunk` positions count from 0, those behind them are `skip` further.
+// PoSE's two chunks: the first `chunk` positions count from 0, those after them are `skip` further.
 void skip_behind(std::span<int64_t> position, int64_t chunk, int64_t skip);
 
 }  // namespace carillon

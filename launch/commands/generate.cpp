@@ -50,7 +50,7 @@ void declare(Schema& schema, GenerateConfig& config) {
       [&config] { return config.tokens ? std::optional<Json>(*config.tokens) : std::nullopt; });
   schema.text("input", config.input,
               "Many prompts: JSON lines, each with `tokens`, `text`, `prompt` or `messages` (the template puts its "
-              "generation prompt behind them), and any `id`.");
+              "generation prompt after them), and any `id`.");
   schema.text("output", config.output, "JSON lines in the same order: id, tokens (the new ones), text.")
       .default_is("standard output");
   schema.text("tokenizer", config.tokenizer, "Folder or tokenizer.json.").default_is("the model's");

@@ -42,7 +42,7 @@ void declare(Schema& schema, SearchConfig& config) {
       .at_most(4294967296.0)
       .required();
   schema.choice("window", config.window, {{"full", "full"}, {"blocks", "blocks"}},
-                "full: the first window of each document of data.validation. blocks: one behind another.");
+                "full: the first window of each document of data.validation. blocks: one after another.");
   schema.text("output", config.sweep.output, "A folder: search.jsonl, one record a candidate, and best.yaml.")
       .required();
   schema.section("search", "The evolution (2402.13753).");
@@ -50,7 +50,9 @@ void declare(Schema& schema, SearchConfig& config) {
     schema.integer(name, target, help).at_least(1).at_most(1e6);
   };
   count("search.population", config.search.population, "Candidates of the first generation.");
-  schema.integer("search.iterations", config.search.iterations, "Generations behind it.").at_least(0).at_most(1e6);
+  schema.integer("search.iterations", config.search.iterations, "Generations after the first.")
+      .at_least(0)
+      .at_most(1e6);
   count("search.parents", config.search.parents, "The best so far, from which a generation comes.");
   count("search.mutations", config.search.mutations, "Of a generation, by changing a parent.");
   count("search.crossovers", config.search.crossovers, "Of a generation, by mixing two.");

@@ -107,7 +107,7 @@ def pod_paragraphs(text):
 
 
 def austen_novels(data):
-    """Lines of each novel in R's lazy-load database: zlib streams behind their lengths, in each a serialised vector."""
+    """Lines of each novel in R's lazy-load database: zlib streams after their lengths, in each a serialised vector."""
     while data:
         stream = zlib.decompressobj()
         raw = stream.decompress(data[4:])

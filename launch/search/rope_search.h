@@ -15,7 +15,7 @@ namespace carillon {
 
 struct RopeSearchOptions {
   int64_t population = 64;
-  int64_t iterations = 40;   // generations behind the first
+  int64_t iterations = 40;   // generations after the first
   int64_t parents = 32;      // the best of all so far, from which the next generation comes
   int64_t mutations = 16;    // of its candidates by changing a parent,
   int64_t crossovers = 16;   // and by mixing two
@@ -39,7 +39,7 @@ class RopeSearch {
 
   // Loss of a candidate that was not asked for before; not a number counts as the worst.
   using Loss = std::function<double(int64_t iteration, const RopeFactors& factors)>;
-  // The best of all, behind it the others that were looked at.
+  // The best of all, after it the others that were looked at.
   std::vector<RopeCandidate> run(const Loss& loss);
 
  private:

@@ -1,7 +1,7 @@
 // How long threads that wait for each other look before they sleep. The CPU backend's threads, and oneDNN's, are
 // libgomp's, whose waiting thread spins for 300 000 pauses, 20 ms on a processor of today, before it sleeps: alone a
-// wait is over sooner, but beside other work the thread that is waited for may stand behind another process, and then
-// the spinning one keeps the core that it could have had. So a thread of this program gives its core up after
+// wait is over sooner, but beside other work the thread that is waited for may be queued after another process, and
+// then the spinning one keeps the core that it could have had. So a thread of this program gives its core up after
 // kBriefWaitNanoseconds.
 //
 // libgomp knows of this from one environment variable alone, GOMP_SPINCOUNT, read while it is loaded, before main().

@@ -97,7 +97,7 @@ class NcclTransport : public DeviceTransport {
   std::unique_ptr<Transfer> start_exchange(Tensor send, int to, Tensor receive, int from) override;
 
  private:
-  // Puts what `body` calls (inside an NcclCall) on the group's stream, as one group, behind the work on the backend's
+  // Puts what `body` calls (inside an NcclCall) on the group's stream, as one group, after the work on the backend's
   // queue.
   template <class Body>
   std::shared_ptr<NcclOperation> put(const char* what, Body body);

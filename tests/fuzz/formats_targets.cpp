@@ -91,7 +91,7 @@ void run_index(std::string_view bytes) {
   }
 }
 
-// The hash is put right, or nothing behind it would ever be read.
+// The hash is put right, or nothing after it would ever be read.
 std::string with_hash(std::string text) {
   constexpr std::string_view kKey = "\"hash\": \"";
   const size_t at = text.rfind(kKey);

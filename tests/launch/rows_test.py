@@ -174,7 +174,7 @@ output: {self.folder}/chat-run
                      f"output={self.folder}/none.jsonl")
 
     def test_generate_goes_on_from_conversations(self):
-        """Rows of messages are prompts, the generation prompt behind them; so is a row's `prompt`."""
+        """Rows of messages are prompts, the generation prompt after them; so is a row's `prompt`."""
         template = self.folder / "prompt.jinja"
         template.write_text(TEMPLATE + "{% if add_generation_prompt %}A:{% endif %}")
         (self.folder / "g.yaml").write_text(f"""

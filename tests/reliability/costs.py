@@ -97,7 +97,7 @@ def main():
                                lambda: statistics.median(runs.run(2, SIX, 32, 6, 1)["checkpoints"][1:]))
             row("R19, a checkpoint, six layers of SmolLM2", off, on)
         if options.only in ("", "async"):
-            # Of a periodic save: the copy, and what is left to do behind a later step. The last save is waited for.
+            # Of a periodic save: the copy, and what is left to do after a later step. The last save is waited for.
             steps, every, saves = 24, 8, 2
             def stall(asynchronous):
                 made = runs.run(1, SIX, 256, steps, every, asynchronous=asynchronous)

@@ -93,7 +93,7 @@ struct Scatter {
   int64_t count, channels;
   Matrix dtable;
   ConstMatrix dy;
-  // [2, pieces, channels] of A: sums of what begins before a piece and of what goes on behind it.
+  // [2, pieces, channels] of A: sums of what begins before a piece and of what goes on after it.
   void* partial;
   int64_t pieces;
   template <class A>
@@ -132,7 +132,7 @@ __global__ void scatter_kernel(const __grid_constant__ Scatter args) {
   }
 }
 
-// A block a piece: where a run begins in it and goes on behind it, the sum of all its pieces.
+// A block a piece: where a run begins in it and goes on after it, the sum of all its pieces.
 template <class A>
 __global__ void gather_pieces_kernel(const __grid_constant__ Scatter args) {
   const int64_t piece = blockIdx.x, begin = piece * kEmbeddingPiece, next = begin + kEmbeddingPiece;

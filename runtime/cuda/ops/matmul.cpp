@@ -162,7 +162,7 @@ CudaBackend::Products& CudaBackend::products() {
   return *products_;
 }
 
-// In the scratch area behind cuBLASLt's workspace. Zeros in the padding add nothing.
+// In the scratch area after cuBLASLt's workspace. Zeros in the padding add nothing.
 void CudaBackend::padded_matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Transpose transpose_b,
                                 bool accumulate) {
   std::vector<size_t> places{size_t{cuda::kScratchBytes}};
