@@ -1,5 +1,5 @@
 """nvcc rounds a product before it adds to it in the kernels whose bits must repeat (runtime/cuda/sources.cmake): in their
-PTX no fma stands but those that division and the like bring, which are the same wherever they stand."""
+PTX there is no fma but those that division and the like bring, which are the same everywhere."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import pathlib
 import re
 import shlex
 import subprocess
+import tempfile
 import unittest
 
 # No function of the library with an fma of its own in these.
@@ -23,9 +24,11 @@ def fused(command, folder):
             skip = (not skip) and word in ("-gencode", "-MF", "-MT")
             continue
         kept.append(word)
-    ptx = subprocess.run(kept + ["-arch=compute_90", "-ptx", "-o", "-"], cwd=folder, check=True, capture_output=True,
-                         text=True).stdout
-    if "visible .entry" not in ptx:
+    with tempfile.TemporaryDirectory() as scratch:
+        to = pathlib.Path(scratch) / "kernel.ptx"
+        subprocess.run(kept + ["-arch=compute_90", "-ptx", "-o", str(to)], cwd=folder, check=True, capture_output=True)
+        ptx = to.read_text()
+    if ".entry" not in ptx:
         raise AssertionError(f"no kernel in {' '.join(kept)}")
     return len(re.findall(r"\bfma\.rn(?:\.ftz)?\.f(?:32|64)\b", ptx))
 
