@@ -178,7 +178,7 @@ output: {self.folder}/chat-run
         template = self.folder / "prompt.jinja"
         template.write_text(TEMPLATE + "{% if add_generation_prompt %}A:{% endif %}")
         (self.folder / "g.yaml").write_text(f"""
-model: {{vocab_size: 2000, hidden_size: 16, intermediate_size: 16, num_hidden_layers: 1, num_attention_heads: 2}}
+model: {{vocab_size: 420, hidden_size: 16, intermediate_size: 16, num_hidden_layers: 1, num_attention_heads: 2}}
 data: {{train: [{{path: {self.folder}/g.jsonl}}], sequence_length: 64, tokenizer: {TOKENIZERS / "gpt2"}}}
 train: {{max_steps: 1}}
 output: {self.folder}/g-run
