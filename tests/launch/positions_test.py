@@ -48,7 +48,8 @@ class Positions(unittest.TestCase):
             straight = self.losses(kind)
             self.train(kind + "-consecutive", *keys, "data.positions=consecutive")
             consecutive = self.losses(kind + "-consecutive")
-            self.assertGreater(abs(straight[0] - consecutive[0]), 1e-5, "positions decide about the loss")
+            # Of some step: in the first one no skip may be drawn.
+            self.assertGreater(max(abs(a - b) for a, b in zip(straight, consecutive)), 1e-5, "positions decide about the loss")
             for number, (ranks, layout) in enumerate(LAYOUTS):
                 self.train(f"{kind}-{number}", *keys, *layout, ranks=ranks)
                 for a, b in zip(self.losses(f"{kind}-{number}"), straight, strict=True):
