@@ -34,7 +34,6 @@ STAGED = {"CARILLON_TEST_SHARED_DEVICE": "1", "CARILLON_DEVICE_TRANSPORT": "stag
 SHARED_TESTS = [
     Binary("parallel/parallel_ring_attention_test", "RingAttentionOnCuda.*-*Noticed*", STAGED),
     Binary("model/model_cuda_test", "TrainingOnCuda.*Layout*:TrainingOnCuda.Replicated*", STAGED),
-    Binary("parallel/parallel_sharded_optimizer_test", "ShardedOptimizerOnCuda.*-*Noticed*", STAGED),
 ]
 NCCL_SHARED = {"CARILLON_TEST_SHARED_DEVICE": "1", "NCCL_MULTI_RANK_GPU_ENABLE": "1"}
 NCCL_SHARED_TESTS = [
@@ -44,7 +43,6 @@ NCCL_SHARED_TESTS = [
 REHEARSED_SHARED = [
     Binary("parallel/parallel_ring_attention_test", "RingAttentionOnCuda.Equals*", STAGED),
     Binary("model/model_cuda_test", "TrainingOnCuda.Replicated*", STAGED),
-    Binary("parallel/parallel_sharded_optimizer_test", "ShardedOptimizerOnCuda.*-*Noticed*", STAGED),
 ]
 REHEARSED_TESTS = [
     Binary("runtime/runtime_backend_test", "*RmsNorm*:*Embedding*", ON_DEVICE),
