@@ -1,16 +1,13 @@
 """What a step puts on a device and how often the host waits for it, counted on emulated devices: of a layer and micro-step,
 and of a step beside its layers. Held, so that neither grows unseen; printed, for runtime/cuda/README.md."""
 
-import json
 import pathlib
-import shutil
 import sys
-import tempfile
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent / "support")]
-import black_box as bb
+sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
+from counted_runs import CountedRuns
 
 FEW, MANY, SHORT, LONG = 2, 6, 2, 4  # layers, steps
 CASES = {
@@ -32,28 +29,11 @@ HELD = {
 }
 
 
-class Launches(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.folder = pathlib.Path(tempfile.mkdtemp())
-        cls.config = bb.tiny_run(cls.folder)
-        lines = [json.dumps({"tokens": [(i * k) % 22 for i in range(32)]}) for k in range(1, 65)]
-        (cls.folder / "train.jsonl").write_text("\n".join(lines) + "\n")
-
-    @classmethod
-    def tearDownClass(cls):
-        shutil.rmtree(cls.folder)
-
-    def counted(self, name, ranks, layers, steps, keys):
-        """Kernels, products and host waits of the first rank's whole run."""
-        folder = self.folder / f"{name}-{layers}-{steps}".replace(" ", "").replace(",", "-")
-        counters = folder.with_suffix(".counters")
-        counters.mkdir()
-        bb.run(ranks, "train", self.config, f"output={folder}", f"train.max_steps={steps}", "data.sequence_length=32",
-               "train.micro_batch_size=2", "train.lr_scheduler=constant", "checkpoint.every_steps=1000",
-               "runtime.device=cuda", "runtime.dtype=bfloat16", f"model.num_hidden_layers={layers}", *keys,
-               environment={"CARILLON_EMULATION": f"counters={counters}"})
-        found = [json.loads(path.read_text()) for path in counters.glob("*.json")]
+class Launches(CountedRuns):
+    def most(self, name, ranks, layers, steps, keys):
+        """Kernels, products and host waits of the busiest rank's whole run."""
+        found, _ = self.counted(f"{name}-{layers}", ranks, steps,
+                                ["runtime.dtype=bfloat16", f"model.num_hidden_layers={layers}", *keys])
         return [max(c[key] for c in found) for key in ("launches", "products", "host_waits")]
 
     def test_launches_and_waits_are_held(self):
@@ -63,7 +43,7 @@ class Launches(unittest.TestCase):
         for name, (ranks, keys) in CASES.items():
             steps = {}
             for layers in (FEW, MANY):
-                short, long = (self.counted(name, ranks, layers, count, keys) for count in (SHORT, LONG))
+                short, long = (self.most(name, ranks, layers, count, keys) for count in (SHORT, LONG))
                 steps[layers] = [(b - a) / (LONG - SHORT) for a, b in zip(short, long)]
             layer = [(b - a) / (MANY - FEW) for a, b in zip(steps[FEW], steps[MANY])]
             rest = [a - FEW * per_layer for a, per_layer in zip(steps[FEW], layer)]
