@@ -1,12 +1,14 @@
 // Matrices in 8 or 4 bits: blocks of 64 values, as they lie row by row in the whole matrix, share a scale.
 //
-//   int8  a value is q·s with q in −127 … 127 and s = (the block's largest magnitude) / 127, a float32. 8.5 bits a
-//   value. nf4   a value is c[q]·s: the 16 numbers c are quantiles of the normal distribution within ± 1, s is the
-//   block's largest
-//         magnitude (NormalFloat, QLoRA, Dettmers et al., 2305.14314, section 3; the numbers are bitsandbytes'). The
-//         scales are quantised in turn (double quantisation, there too): blocks of 256 of them, as they follow one
-//         another in the whole matrix, less the mean of all, share a float32, and each is one of 256 numbers of 8 bits
-//         (Dettmers et al., 2110.02861: a sign, an exponent in decades, a linear fraction). 4.127 bits a value.
+//   int8  A value is q·s with q in −127 … 127 and s = (the block's largest magnitude) / 127, a float32: 8.5 bits a
+//   value.
+//
+//   nf4   A value is c[q]·s: the 16 numbers c are quantiles of the normal distribution within ± 1, s is the block's
+//         largest magnitude (NormalFloat, QLoRA, Dettmers et al., 2305.14314, section 3; the numbers are
+//         bitsandbytes'). The scales are quantised in turn (double quantisation, there too): blocks of 256 of them, as
+//         they follow one another in the whole matrix, less the mean of all, share a float32, and each is one of 256
+//         numbers of 8 bits (Dettmers et al., 2110.02861: a sign, an exponent in decades, a linear fraction): 4.127
+//         bits a value.
 //
 // Whoever holds a part of a matrix, rows or columns, holds the codes of its own values and the scales of the blocks
 // these lie in, which may begin and end in somebody else's part: what a value becomes does not depend on who holds it.

@@ -26,8 +26,7 @@ const std::vector<Command>& command_table() {
        "Exit code 65 names the file and tensor that fail.", "carillon inspect runs/quickstart/run --json", run_inspect},
       {"rope", "rope [rope.*=…] [length=N] [--json] | rope search CONFIG.yaml [key=value…]",
        "the rotary frequency table of a setting; divisors found for a model",
-       "Wavelengths before and after rounding, the critical dimension, the feature gap beyond the trained length, and "
-       "what "
+       "Wavelengths before and after rounding, the critical dimension, the feature gap beyond the trained length, what "
        "the scaling laws say of the base; svg=FILE draws it. `rope search` finds longrope's divisors for a model by "
        "its "
        "perplexity on long documents (2402.13753); begun again it goes on.",

@@ -15,9 +15,8 @@
 
 namespace carillon {
 
-// A step of six layers then sleeps some 200 times, which is 1 % of it at most; at 0.7 ms it sleeps no more often than
-// with libgomp's own wait, and is held up by others nearly as long (tests/benchmarks/README.md, "Beside other
-// processes").
+// Alone a step of six layers takes no longer with it, beside a busy process two thirds of the time; with 0.7 ms it is
+// held up nearly as long as with libgomp's own wait (tests/benchmarks/README.md, "Beside other processes").
 inline constexpr int64_t kBriefWaitNanoseconds = 200'000;
 
 // Main program's .preinit_array: nothing of the C library's own start has happened, so only system calls may be made.
