@@ -86,7 +86,8 @@ known_methods() {
   while read -r name keys; do
     [[ -n $name && $name != \#* ]] || continue
     if [[ $keys == *SEARCHED* ]]; then
-      "$CARILLON" rope search --help 2>/dev/null | grep -q search.population ||
+      # Whole first: a reader that stops early would make the writer fail.
+      [[ $("$CARILLON" rope search --help 2>/dev/null) == *search.population* ]] ||
         { say "left out: $name, this program has no rope search" >&2; continue; }
     # shellcheck disable=SC2046
     elif ! "$CARILLON" rope $(tr ' ' '\n' <<<"$keys" | sed 's/FACTOR/4/; s/QUARTER/8/') model.head_dim=64 \
