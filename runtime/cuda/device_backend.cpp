@@ -50,6 +50,7 @@ CudaBackend::~CudaBackend() {
   for (const cudaStream_t stream : {upload_stream_, download_stream_, stream_}) cudaStreamSynchronize(stream);
   products_.reset();
   fused_.reset();
+  staged_.reset();
   for (const cudaEvent_t event : events_) cudaEventDestroy(event);
   destroy_streams();
 }
@@ -211,7 +212,16 @@ void CudaBackend::transfer(Tensor device, Tensor host, Direction direction) {
   host_elements(shape, shape.a, bytes, packed.data(), /*gather=*/false);
 }
 
-void CudaBackend::upload(Tensor device, Tensor host) { transfer(device, host, Direction::kToDevice); }
+void CudaBackend::upload(Tensor device, Tensor host) {
+  using cuda::StagedUploads;
+  const bool staged = device.packed() && host.packed() && device.bytes() <= StagedUploads::kBlockBytes &&
+                      device.shape() == host.shape() && device.dtype() == host.dtype() && !device.empty();
+  if (!staged) return transfer(device, host, Direction::kToDevice);
+  const cudaStream_t stream = on_device();
+  if (!staged_)
+    staged_ = std::make_unique<StagedUploads>(allocate_host(StagedUploads::kBlocks * StagedUploads::kBlockBytes));
+  staged_->copy(device.raw(), host.raw(), device.bytes(), stream);
+}
 void CudaBackend::download(Tensor host, Tensor device) { transfer(device, host, Direction::kToHost); }
 
 }  // namespace carillon

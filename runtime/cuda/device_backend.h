@@ -1,6 +1,6 @@
 // The backend for NVIDIA GPUs: checks shapes, and puts kernels (kernels.h, attention_kernels.h) and cuBLASLt's products
-// on one stream, in the order of the calls. Ops return before they have run; upload, download, sum_of_squares and
-// synchronize wait. Copies started with start_upload and start_download run on two streams of their own.
+// on one stream, in the order of the calls. Ops return before they have run, and so do uploads of a few MiB
+// (staged_uploads.h); larger uploads, download, sum_of_squares and synchronize wait. Copies started with start_upload and start_download run on two streams of their own.
 //
 // Memory: what allocate() gives, and one scratch area that all ops share, since they run in order. It is kScratchBytes
 // from the start and grows only when a shape first needs more.
@@ -16,6 +16,7 @@
 #include "runtime/cuda/attention/fused_attention.h"
 #include "runtime/cuda/ops/kernels.h"
 #include "runtime/cuda/ops/launch_sizes.h"
+#include "runtime/cuda/staged_uploads.h"
 
 namespace carillon {
 
@@ -86,6 +87,7 @@ class CudaBackend : public Backend {
   std::vector<cuda::AdamWOperands> operands_;
   std::unique_ptr<Products, ProductsDeleter> products_;
   std::unique_ptr<cuda::FusedAttention> fused_;
+  std::unique_ptr<cuda::StagedUploads> staged_;  // made by the first upload that takes it
 };
 
 }  // namespace carillon

@@ -24,6 +24,7 @@ set(CARILLON_CUDA_SOURCES
   ops/row_scale.cu
   ops/rows.cpp
   ops/sums.cu
+  staged_uploads.cpp
   loader/survey.cpp
   ops/swiglu.cu)
 # nvcc contracts a · b + c to one rounding where it sees fit, in one kernel and not in the next: what two of them compute

@@ -1,5 +1,5 @@
-// Deliberate mistakes in kernels, for tests/runtime/cuda_attention_test.cpp and cuda_reductions_test.cpp alone: they
-// compile the kernels once more for each, with -DCARILLON_KERNEL_BREAK=kName, and ask that a comparison notices. In the
+// Deliberate mistakes in kernels, for tests/runtime/cuda_attention_test.cpp, cuda_reductions_test.cpp and the others named
+// below alone: they compile the sources once more for each, with -DCARILLON_KERNEL_BREAK=kName, and ask that a comparison notices. In the
 // program CARILLON_KERNEL_BREAK is kNone, `kBroken` is false and nothing of this remains.
 #pragma once
 
@@ -30,6 +30,8 @@ enum class InjectedFault {
   kMaximumBarrierRemoved,   // between the warps' maxima
   kGradientBarrierRemoved,  // between reading logits and writing the gradient over them
   kSortBarrierRemoved,      // between two steps of the sort
+  // Of tests/runtime/cuda_staged_uploads_test.cpp
+  kStagingNotWaitedFor,     // a block of the staging memory is filled again while copies out of it are queued
 };
 
 // Of internal linkage: every compiled variant of a kernel has its own.
