@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 
+#include "runtime/cpu/grow.h"
 #include "runtime/cpu/kernels.h"
 #include "runtime/reference/reference_backend.h"
 
@@ -60,11 +61,15 @@ class CpuBackend : public ReferenceBackend {
   };
   Products& products();
   Scratch& scratch();
+  // Whether c += a · op(b) is one for update(), which adapters need and oneDNN is slow at (update.cpp).
+  bool takes_update(const Tensor& c, const Tensor& a, bool transpose_a, bool accumulate) const;
+  void update(Tensor c, Tensor a, Tensor b, bool transpose_b);
 
   InstructionSet instruction_set_;
   int threads_;
   std::unique_ptr<Products, ProductsDeleter> products_;
   std::unique_ptr<Scratch, ScratchDeleter> scratch_;
+  Grow packed_right_;  // of update()
 };
 
 std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options);

@@ -92,6 +92,18 @@ struct AdamWNumbers {
   A correction2;  // sqrt(1 - beta2^step)
 };
 
+// y[rows][columns] += left · right, over few inner elements.
+template <class T>
+struct UpdateBlock {
+  T* y;
+  int64_t y_stride;
+  const void* left;   // rows (above), [rows][words(inner)]
+  const void* right;  // its word k of column c at (c / kPanel)·right_panel + k·right_word + c % kPanel; whole panels
+                      // may be read
+  int64_t right_panel, right_word;  // words
+  int64_t rows, columns, inner;
+};
+
 // What a norm of one row goes by (backend.h, NormOptions).
 template <class A>
 struct NormNumbers {
@@ -114,6 +126,7 @@ struct Kernels {
   void (*pack_lanes)(void* to, const T* from, int64_t stride, int64_t rows, int64_t head_dim);
   void (*attention_forward)(const ForwardBlock<A>& block);
   void (*attention_backward)(const BackwardBlock<A>& block);
+  void (*update_rows)(const UpdateBlock<T>& block);
 
   // One row each. rmsnorm_forward returns 1/rms; backward adds to dweight and, if `add`, to dx.
   A (*rmsnorm_forward)(T* y, const T* x, const T* weight, int64_t count, const NormNumbers<A>& norm);

@@ -212,6 +212,7 @@ void CpuBackend::matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Tra
     return;
   }
   if (a.dtype() == DType::kFloat64) return gemm64(c, a, b, ta, tb, accumulate, threads_);
+  if (takes_update(c, a, ta, accumulate)) return update(c, a, b, tb);
   omp_set_num_threads(threads_);
   Products& p = products();
   if (a.dtype() == DType::kFloat32 || multiplies_bfloat16(instruction_set_)) return p.run(c, a, b, ta, tb, accumulate);

@@ -6,6 +6,7 @@
 #include "runtime/cpu/kernels/packing.h"
 #include "runtime/cpu/kernels/rows.h"
 #include "runtime/cpu/kernels/sums.h"
+#include "runtime/cpu/kernels/update.h"
 
 namespace carillon::cpu::CARILLON_KERNELS {
 namespace {
@@ -21,6 +22,7 @@ constexpr Kernels<T> make_table() {
   table.pack_lanes = pack_lanes<T>;
   table.attention_forward = attention_forward<T>;
   table.attention_backward = attention_backward<T>;
+  table.update_rows = update_rows<T>;
   table.rmsnorm_forward = rmsnorm_forward<T, A>;
   table.rmsnorm_backward = rmsnorm_backward<T, A>;
   table.rotate = rotate<T, A>;

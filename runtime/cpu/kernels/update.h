@@ -1,0 +1,43 @@
+// Products over few inner elements that are added to what is there, y += left · right: an adapter's way back to the
+// width of its layer. Reading and writing y is nearly all of the work, so each part of it is read and written once.
+#pragma once
+
+#include "runtime/cpu/kernels/rows.h"
+#include "runtime/cpu/kernels/tile.h"
+
+namespace carillon::cpu::CARILLON_KERNELS {
+namespace {
+
+constexpr int64_t kPanelsAtOnce = 4;
+
+template <class T>
+void update_rows(const UpdateBlock<T>& block) {
+  using A = accumulate_t<T>;
+  [[maybe_unused]] const TilesInUse tiles;
+  const int64_t depth = words<T>(block.inner);
+  alignas(64) A sums[kStrip * kPanel];
+  Block<T, A> row;
+  // A few panels of one strip after another: their right operands stay in the first cache, and y is read by whole
+  // pages' worth of lines.
+  for (int64_t group = 0; group < block.columns; group += kPanelsAtOnce * kPanel) {
+    const int64_t end = least(group + kPanelsAtOnce * kPanel, block.columns);
+    for (int64_t first = 0, now; first < block.rows; first += now) {
+      now = strip_rows(block.rows - first);
+      const Left<T> left{static_cast<const Word<T>*>(block.left) + first * depth, depth, 1};
+      for (int64_t column = group; column < end; column += kPanel) {
+        const Word<T>* right = static_cast<const Word<T>*>(block.right) + column / kPanel * block.right_panel;
+        strip<T>(now, kPanel, left, right, block.right_word, sums, kPanel, depth, /*add=*/false);
+        const int64_t width = least(kPanel, end - column);
+        for (int64_t r = 0; r < now; ++r) {
+          T* y = block.y + (first + r) * block.y_stride + column;
+          row.read(y, width);
+          for (int64_t i = 0; i < width; ++i) row.values[i] += sums[r * kPanel + i];
+          row.write(y, width);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace carillon::cpu::CARILLON_KERNELS
