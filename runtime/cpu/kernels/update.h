@@ -9,6 +9,8 @@ namespace carillon::cpu::CARILLON_KERNELS {
 namespace {
 
 constexpr int64_t kPanelsAtOnce = 4;
+template <class T>
+constexpr int64_t kLine = 64 / sizeof(T);  // elements
 
 template <class T>
 void update_rows(const UpdateBlock<T>& block) {
@@ -24,6 +26,9 @@ void update_rows(const UpdateBlock<T>& block) {
     for (int64_t first = 0, now; first < block.rows; first += now) {
       now = strip_rows(block.rows - first);
       const Left<T> left{static_cast<const Word<T>*>(block.left) + first * depth, depth, 1};
+      for (int64_t r = first + now; r < least(first + now + kStrip, block.rows); ++r)
+        for (int64_t column = group; column < end; column += kLine<T>)
+          __builtin_prefetch(block.y + r * block.y_stride + column, /*rw=*/1);
       for (int64_t column = group; column < end; column += kPanel) {
         const Word<T>* right = static_cast<const Word<T>*>(block.right) + column / kPanel * block.right_panel;
         strip<T>(now, kPanel, left, right, block.right_word, sums, kPanel, depth, /*add=*/false);
