@@ -56,23 +56,11 @@ conversations() {
 [ -s "$out/train.jsonl" ] || conversations 200 1 >"$out/train.jsonl"
 [ -s "$out/validation.jsonl" ] || conversations 4 2 >"$out/validation.jsonl"
 
-cat >"$out/template.jinja" <<'JINJA'
-{%- for message in messages -%}
-  {{- '<|im_start|>' + message['role'] + '\n' -}}
-  {%- if message['role'] == 'assistant' -%}
-    {% generation %}{{- message['content'] + '<|im_end|>' -}}{% endgeneration %}{{- '\n' -}}
-  {%- else -%}
-    {{- message['content'] + '<|im_end|>\n' -}}
-  {%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}
-JINJA
-
 cat >"$out/train.yaml" <<YAML
 model: {base: "$base"}
 data:
   train: [{path: $out/train.jsonl}]
-  chat_template: $out/template.jinja
+  chat_template: chatml
   train_on: assistant
   sequence_length: $LENGTH
 train: {max_steps: $STEPS, learning_rate: ${RATE:-1e-3}, warmup_steps: 2, lr_scheduler: cosine, recompute: selective}
@@ -87,7 +75,7 @@ cat >"$out/sweep.yaml" <<YAML
 models: ["$base", $out/run]
 checkpoints: newest
 lengths: [$LENGTH]
-data: {chat_template: $out/template.jinja}
+data: {chat_template: chatml}
 tasks:
   - {task: perplexity, name: answers, data: [{path: $out/validation.jsonl}], window: full}
   - {task: passkey, depths: $DEPTHS, trials: $TRIALS, seed: 1}

@@ -78,8 +78,35 @@ constexpr std::string_view kQwen3 = R"jinja(
 {%- endif -%}
 )jinja";
 
+// ChatML for models that come without a template, as base models do: a turn is <|im_start|>role, a line, the content
+// and <|im_end|>. What else a message holds has no form in it and is refused rather than left out.
+constexpr std::string_view kChatMl = R"jinja(
+{%- if tools -%}
+    {{ raise_exception('ChatML has no form for tools: take a template that has') }}
+{%- endif -%}
+{%- for message in messages -%}
+    {%- if message.tool_calls -%}
+        {{ raise_exception('ChatML has no form for calls of tools: take a template that has') }}
+    {%- endif -%}
+    {{ '<|im_start|>' ~ message.role ~ '\n' }}
+    {%- if message.role == 'assistant' -%}
+        {%- generation -%}{{ message.content ~ '<|im_end|>' }}{%- endgeneration -%}
+        {{ '\n' }}
+    {%- else -%}
+        {{ message.content ~ '<|im_end|>\n' }}
+    {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{ '<|im_start|>assistant\n' }}
+{%- endif -%}
+)jinja";
+
 }  // namespace
 
-std::string_view built_in_chat_template(std::string_view name) { return name == "qwen3" ? kQwen3 : std::string_view(); }
+std::string_view built_in_chat_template(std::string_view name) {
+  if (name == "qwen3") return kQwen3;
+  if (name == "chatml") return kChatMl;
+  return {};
+}
 
 }  // namespace carillon

@@ -35,7 +35,7 @@ struct RenderedChat {
 
 class ChatTemplate {
  public:
-  // choice: data.chat_template, a file or the name of a built-in template (`qwen3`); empty: the tokenizer's own, which
+  // choice: data.chat_template, a file or the name of a built-in template (`qwen3`, `chatml`); empty: the tokenizer's own, which
   // lies beside it: chat_template.jinja, else tokenizer_config.json's `chat_template`; a list of named templates there,
   // or files in `chat_templates/`, are `default` and `tool_use` (taken when the row has tools).
   // tokenizer_path: its file or folder, which also names the special tokens; empty: nothing lies beside it. files: in

@@ -54,7 +54,7 @@ void declare(Schema& schema, GenerateConfig& config) {
   schema.text("output", config.output, "JSON lines in the same order: id, tokens (the new ones), text.")
       .default_is("standard output");
   schema.text("tokenizer", config.tokenizer, "Folder or tokenizer.json.").default_is("the model's");
-  schema.text("chat_template", config.chat_template, "For conversations: a file, or the built-in qwen3.")
+  schema.text("chat_template", config.chat_template, "For conversations: a file, or the built-in chatml or qwen3.")
       .default_is("the tokenizer's");
   schema.integer("max_new_tokens", config.max_new_tokens, "How many tokens at most.").at_least(1).at_most(1 << 30);
   schema.number("temperature", config.temperature, "0 is greedy: the likeliest token every time.").at_least(0);

@@ -33,7 +33,7 @@ void declare(Schema& schema, ScoreConfig& config) {
       .required();
   schema.text("output", config.output, "JSON lines in the same order: id, tokens, logprobs, loss.").required();
   schema.text("tokenizer", config.tokenizer, "For text: folder or tokenizer.json.").default_is("the model's");
-  schema.text("chat_template", config.chat_template, "For conversations: a file, or the built-in qwen3.")
+  schema.text("chat_template", config.chat_template, "For conversations: a file, or the built-in chatml or qwen3.")
       .default_is("the tokenizer's");
   schema.boolean("overwrite", config.overwrite, "Whether an output that carillon did not write may be replaced.");
   declare_rope(schema, config.rope);

@@ -8,7 +8,8 @@ void declare_chat(Schema& schema, const std::string& prefix, std::optional<std::
                   TrainOn& train_on) {
   schema
       .text(prefix + "chat_template", chat_template,
-            "A Jinja template for rows of messages: a file, or the built-in qwen3 (Qwen3's, with the assistant's turns "
+            "A Jinja template for rows of messages: a file, or the built-in chatml or qwen3 (Qwen3's, with the "
+            "assistant's turns "
             "marked).")
       .default_is("the tokenizer's");
   schema.choice(

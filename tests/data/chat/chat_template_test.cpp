@@ -213,6 +213,24 @@ TEST(ChatTemplate, Qwen3MarksTurnsThatItsOwnTemplateRewrites) {
               ElementsAre("<think>\nu\n</think>\n\nd<|im_end|>"));
 }
 
+TEST(ChatTemplate, ChatMlMarksTheAssistantAndRefusesTools) {
+  const auto chatml = ChatTemplate::open("chatml", "");
+  const char* const row =
+      R"({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"},
+    {"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}]})";
+  const RenderedChat chat = chatml->render(row, TrainOn::kAssistant, "x");
+  EXPECT_EQ(chat.text,
+            "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
+            "<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\nd<|im_end|>\n");
+  EXPECT_THAT(trained(chat), ElementsAre("b<|im_end|>", "d<|im_end|>"));
+  EXPECT_THAT(trained(chatml->render(row, TrainOn::kLastAssistant, "x")), ElementsAre("d<|im_end|>"));
+  for (
+      const char* const beyond :
+      {R"({"messages": [{"role": "user", "content": "a"}], "tools": [{"type": "function", "function": {"name": "f"}}]})",
+       R"({"messages": [{"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f"}}]}]})"})
+    EXPECT_THROW(chatml->render(beyond, TrainOn::kAssistant, "x"), Error);
+}
+
 TEST(ChatTokens, WeighTheTokensThatOverlapWhatIsTrained) {
   const auto tokenizer = Tokenizer::open(std::string(CARILLON_SOURCE) + "/tests/golden/tokenizers/gpt2");
   const auto chat = ChatTemplate::from_text("t", kPlain, "");
