@@ -74,6 +74,35 @@ void add_label_weights(const Json& labels, const std::string& place, std::vector
   }
 }
 
+// What a tokenised row of others may hold besides, and what would be trained wrongly without a word if it were left
+// unread: masks by other names, padding, and several documents in one row.
+void refuse_unread_masks(const Json& row, size_t tokens, const std::string& place) {
+  const auto present = [&](const char* key) -> const Json* {
+    const auto found = row.find(key);
+    return found == row.end() || found->is_null() ? nullptr : &*found;
+  };
+  for (const char* key : {"completion_mask", "assistant_masks", "assistant_mask"})
+    if (present(key) != nullptr)
+      fail(ExitCode::kBadInput, "has `{}` beside `tokens`, {}, write it as `loss_mask`: 1 for a target, 0 for none",
+           key, place);
+  const auto first_other = [&](const Json& list, const auto& expected) -> std::optional<size_t> {
+    if (!list.is_array()) return size_t{0};
+    for (size_t i = 0; i < list.size(); ++i)
+      if (!expected(list[i], i)) return i;
+    return list.size() == tokens ? std::nullopt : std::optional(list.size());
+  };
+  if (const Json* mask = present("attention_mask"))
+    if (const auto at = first_other(*mask, [](const Json& one, size_t) { return one == 1 || one == true; }))
+      fail(ExitCode::kBadInput,
+           "`attention_mask` has no 1 for token number {}, {}, leave padding out: every token of a row is read", *at,
+           place);
+  if (const Json* positions = present("position_ids"))
+    if (const auto at = first_other(*positions, [](const Json& one, size_t i) { return one == i; }))
+      fail(ExitCode::kBadInput,
+           "`position_ids` do not count from 0 at token number {}, {}, write each document as a row of its own", *at,
+           place);
+}
+
 size_t processors() {
   cpu_set_t allowed;
   return sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? static_cast<size_t>(CPU_COUNT(&allowed)) : 1;
@@ -259,6 +288,7 @@ void DocumentReader::parse_line(Item& item) const {
   const auto tokens = json.find("tokens"), text = json.find("text"), mask = json.find("loss_mask");
   if (tokens != json.end()) {
     if (!tokens->is_array()) fail(ExitCode::kBadInput, "`tokens` is no list, {}, write integers", here());
+    refuse_unread_masks(json, tokens->size(), here());
     document.tokens.reserve(tokens->size());
     for (const Json& token : *tokens) {
       const std::optional<int64_t> id = integer_of(token);
@@ -281,7 +311,8 @@ void DocumentReader::parse_line(Item& item) const {
       fail(ExitCode::kBadInput, "`loss_mask` goes with `tokens`, not with a conversation, {}, write tokens", here());
     parse_chat(item, document);
   } else {
-    fail(ExitCode::kBadInput, "has neither `tokens` nor `text` nor `messages`, {}, add one", here());
+    fail(ExitCode::kBadInput, "has neither `tokens` nor `text` nor `messages`, {}, {}", here(),
+         present("input_ids") ? "rename `input_ids` to `tokens`" : "add one");
   }
   if (const auto labels = json.find("labels"); labels != json.end() && !labels->is_null()) {
     if (mask != json.end()) fail(ExitCode::kBadInput, "has `labels` and `loss_mask`, {}, keep one of them", here());

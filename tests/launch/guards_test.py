@@ -177,6 +177,26 @@ class Guards(unittest.TestCase):
             self.assertEqual(done.returncode, 65, row)
             self.assertIn("labels.jsonl:1", done.stderr)
 
+    def test_columns_of_other_tokenised_rows_are_not_left_unread(self):
+        """Masks by other names, padding and several documents in a row: each would be trained wrongly without a word."""
+        def tokenized(row):
+            (self.folder / "columns.jsonl").write_text(json.dumps(row) + "\n")
+            return bb.run(1, "tokenize", self.folder / "columns.jsonl", f"output={self.folder}/columns.h5", "vocab_size=22", expect=None)
+        tokens = {"tokens": [1, 2, 3]}
+        for fine in ({"attention_mask": [1, 1, 1]}, {"position_ids": [0, 1, 2]}, {"completion_mask": None}, {"source": "x"}):
+            self.assertEqual(tokenized({**tokens, **fine}).returncode, 0, fine)
+        for column, words in (({"attention_mask": [0, 1, 1]}, ["attention_mask", "padding"]), ({"attention_mask": [1, 1]}, ["attention_mask"]),
+                              ({"attention_mask": 1}, ["attention_mask"]), ({"position_ids": [0, 1, 0]}, ["position_ids", "number 2"]),
+                              ({"completion_mask": [0, 1, 1]}, ["completion_mask", "loss_mask"]),
+                              ({"assistant_masks": [0, 1, 1]}, ["assistant_masks", "loss_mask"])):
+            done = tokenized({**tokens, **column})
+            self.assertEqual(done.returncode, 65, column)
+            for word in [*words, "columns.jsonl:1"]:
+                self.assertIn(word, done.stderr)
+        done = tokenized({"input_ids": [1, 2, 3]})
+        self.assertEqual(done.returncode, 65)
+        self.assertIn("rename `input_ids` to `tokens`", done.stderr)
+
     def test_an_empty_file_among_others_is_named(self):
         (self.folder / "empty.jsonl").write_text("\n  \n")
         for order in (["empty", "train"], ["train", "empty"]):
