@@ -26,6 +26,9 @@ Shape shape_of(const ModelConfig& model, const std::string& target) {
   return {model.intermediate_size, channels};  // gate_proj, up_proj
 }
 
+// Of "model.layers.N.…", as all possible modules are.
+int64_t layer_of(const std::string& module) { return std::stoll(module.substr(std::string("model.layers.").size())); }
+
 std::string target_of(const std::string& module) { return module.substr(module.rfind('.') + 1); }
 
 // Every layer that can have an adapter, with the shape of its weight.
@@ -63,6 +66,39 @@ void refuse_other_adapters(const JsonFields& fields, const std::string& where) {
       if (start.get<std::string>().starts_with(name)) refuse("init_lora_weights");
 }
 
+// Whether PEFT's list of modules names this one: by its name or the end of it. Of a wrapper's text model the list may
+// have longer names than ours.
+bool names_module(const Json& list, const std::string& module) {
+  const std::string tail = module.substr(module.find('.'));
+  return std::any_of(list.begin(), list.end(), [&](const Json& item) {
+    const std::string name = item.is_string() ? item.get<std::string>() : "";
+    return module == name || module.ends_with("." + name) || name.ends_with(tail);
+  });
+}
+
+// PEFT leaves out what a file has beyond the layers its configuration lists. Either of the two is wrong then. (Where
+// they are given by a regular expression, the file is believed.)
+void require_targeted(const JsonFields& fields, const std::vector<std::string>& names, int64_t layer,
+                      const std::string& where) {
+  const auto listed = [&](const char* key) {
+    return std::any_of(names.begin(), names.end(),
+                       [&](const std::string& name) { return names_module(fields.at(key), name); });
+  };
+  const auto refuse = [&](const char* key) {
+    fail(ExitCode::kBadInput, "{} has an adapter, which {} {} leaves out, in {}, mend that or the tensors",
+         names.front(), key, fields.at(key).dump(), where);
+  };
+  const auto is_list = [&](const char* key) { return fields.has(key) && fields.at(key).is_array(); };
+  if (is_list("target_modules") && !listed("target_modules")) refuse("target_modules");
+  if (is_list("exclude_modules") && listed("exclude_modules")) refuse("exclude_modules");
+  if (!fields.has("layers_to_transform")) return;
+  const Json& layers = fields.at("layers_to_transform");
+  const bool kept = layers.is_array()
+                        ? layers.empty() || std::find(layers.begin(), layers.end(), Json(layer)) != layers.end()
+                        : layers == layer;
+  if (!kept) refuse("layers_to_transform");
+}
+
 // PEFT's rule: the first key that is the module's name or its end, as a regular expression.
 const Json* pattern_for(const Json& patterns, const std::string& module, const std::string& where) {
   for (const auto& [key, value] : patterns.items()) {
@@ -81,9 +117,13 @@ Number by_pattern(const JsonFields& fields, const char* key, const std::string& 
   if (!fields.has(key)) return otherwise;
   const Json* value = pattern_for(fields.object(key).json(), module, where);
   if (value == nullptr) return otherwise;
-  if (!value->is_number())
+  if constexpr (std::is_integral_v<Number>) {
+    if (const std::optional<int64_t> whole = integer_of(*value); whole && *whole >= 1) return *whole;
+    fail(ExitCode::kBadInput, "{} is {}, in {} of {}, give a whole number from 1", key, value->dump(), module, where);
+  } else {
+    if (value->is_number() && std::isfinite(value->get<Number>())) return value->get<Number>();
     fail(ExitCode::kBadInput, "{} is {}, in {} of {}, give a number", key, value->dump(), module, where);
-  return value->get<Number>();
+  }
 }
 
 // What a pattern may also call a layer that the model's files hold with others in one (phi3's q_proj: qkv_proj).
@@ -165,6 +205,8 @@ AdapterConfig parse_adapter_config(std::string_view text, const std::map<std::st
       fail(ExitCode::kBadInput, "{} has an adapter, in {}, only the layers {} of this model can have one", module,
            where, fmt::join(adapter_targets(), ", "));
     const auto in_files = names.find(module);
+    require_targeted(fields, in_files == names.end() ? std::vector{module} : std::vector{module, in_files->second},
+                     layer_of(module), where);
     const auto by_names = [&](const char* key, auto otherwise) {
       if (in_files != names.end()) otherwise = by_pattern(fields, key, in_files->second, otherwise, where);
       return by_pattern(fields, key, module, otherwise, where);

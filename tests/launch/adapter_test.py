@@ -384,10 +384,20 @@ class Adapter(unittest.TestCase):
         for number, (change, word) in enumerate((
                 ({"modules_to_save": ["lm_head"]}, "modules_to_save"), ({"use_dora": True}, "use_dora"),
                 ({"bias": "all"}, "bias"), ({"peft_type": "LOHA"}, "peft_type"), ({"init_lora_weights": "pissa"}, "init_lora"),
-                ({"rank_pattern": {"q_proj": 7}}, "lora_A"), ({"rank_pattern": {"(": 7}}, "regular expression"))):
+                ({"rank_pattern": {"q_proj": 7}}, "lora_A"), ({"rank_pattern": {"(": 7}}, "regular expression"),
+                ({"rank_pattern": {"q_proj": 4.5}}, "whole number"), ({"rank_pattern": {"q_proj": 1e300}}, "whole number"),
+                ({"rank_pattern": {"q_proj": 0}}, "whole number"), ({"alpha_pattern": {"q_proj": "6"}}, "a number"),
+                ({"target_modules": ["q_proj"]}, "target_modules"), ({"layers_to_transform": [0]}, "layers_to_transform"),
+                ({"layers_to_transform": 1}, "layers_to_transform"), ({"exclude_modules": ["v_proj"]}, "exclude_modules"))):
             folder = adapters.make(self.folder / f"kind{number}", "llama", base=self.base, settings={**llama, **change},
                                    arrays=arrays)
             self.assertIn(word, self.score(f"model={folder}", expect=65))
+        for number, change in enumerate(({"target_modules": r".*\.(self_attn|mlp)\.\w+_proj"}, {"target_modules": "all-linear"},
+                                         {"target_modules": [f"model.language_model.layers.{layer}.{kind}.{name}" for layer in range(9)
+                                                             for kind in ("self_attn", "mlp") for name in adapters.ALL]},
+                                         {"layers_to_transform": []}, {"layers_to_transform": list(range(9))})):
+            folder = adapters.make(self.folder / f"same{number}", "llama", base=self.base, settings={**llama, **change}, arrays=arrays)
+            self.score(f"model={folder}")
         for number, (tensors, word) in enumerate((
                 ({key: value for key, value in arrays.items() if key != first}, "missing" if "lora_B" in first else "lora_B"),
                 ({**arrays, first.replace("layers.0", "layers.9"): arrays[first]}, "layers.9"),
