@@ -13,7 +13,7 @@
 namespace carillon {
 namespace {
 
-constexpr int kSignals[] = {SIGUSR1, SIGUSR2, SIGTERM};
+constexpr int kSignals[] = {SIGUSR1, SIGUSR2, SIGTERM, SIGHUP};
 constexpr int64_t kOneRequest = 1'000'000'000;  // nanoseconds within which several signals are one
 constexpr int kMicrosecondsToLeave = 500'000;   // beyond a second
 
@@ -60,10 +60,17 @@ void handle(int number, void (*handler)(int)) {
   sigaction(number, &action, nullptr);
 }
 
+// nohup is to last: whoever started the program wants it to outlive the terminal.
+bool outlives(int number) {
+  struct sigaction action {};
+  return number == SIGHUP && sigaction(number, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
 }  // namespace
 
 void catch_signals() {
-  for (const int number : kSignals) handle(number, receive);
+  for (const int number : kSignals)
+    if (!outlives(number)) handle(number, receive);
   handle(SIGALRM, overdue);
   handle(SIGPIPE, SIG_IGN);
   handle(SIGXFSZ, SIG_IGN);
@@ -73,7 +80,8 @@ void set_stop_mode(StopMode mode) {
   mode_now.store(mode);
   if (mode == StopMode::kPreparing && stop_requested()) leave_soon();
   if (mode != StopMode::kDefault) return;
-  for (const int number : kSignals) handle(number, SIG_DFL);
+  for (const int number : kSignals)
+    if (!outlives(number)) handle(number, SIG_DFL);
   if (first_number.load() != 0) raise(first_number.load());
 }
 

@@ -1,6 +1,6 @@
-// Being asked to stop: SIGUSR1, SIGUSR2 (Slurm's warning before the limit, mpirun passes both on) and SIGTERM. Caught
-// from the first line of main() on, so that none is lost while the program starts. What one does depends on what the
-// process is at:
+// Being asked to stop: SIGUSR1, SIGUSR2 (Slurm's warning before the limit, mpirun passes both on), SIGTERM, and SIGHUP
+// (the terminal has gone) unless it is ignored already, as under nohup. Caught from the first line of main() on, so
+// that none is lost while the program starts. What one does depends on what the process is at:
 //   preparing   starting, reading data, loading a model, a sweep's points: everything done so far is kept or is done
 //               again by the same command. The flag is set (runtime/stop_request.h); whoever has not come by it 1.5 s
 //               later is made to leave with 85.

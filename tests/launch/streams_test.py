@@ -72,6 +72,24 @@ class Streams(unittest.TestCase):
             self.assertEqual(process.returncode, 85, number.name)
             self.assertEqual(len(list((output / "checkpoints").glob("step-*"))), 1)
 
+    def test_a_terminal_that_closes_ends_a_run_after_a_checkpoint_and_nohup_outlives_it(self):
+        output = self.folder / "hangup"
+        process = bb.start(1, "train", self.config, f"output={output}", *LONG)
+        bb.wait_for_steps(output, 3, process)
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 85)
+        self.assertEqual(len(list((output / "checkpoints").glob("step-*"))), 1)
+        output = self.folder / "nohup"
+        process = subprocess.Popen(bb.command(1, "train", self.config, f"output={output}", *LONG), stderr=subprocess.PIPE, text=True,
+                                   preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        bb.wait_for_steps(output, 3, process)
+        process.send_signal(signal.SIGHUP)
+        bb.wait_for_steps(output, len(bb.metrics(output)) + 3, process)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 85)
+
     def test_a_signal_at_any_moment_of_the_start_is_honoured(self):
         """Never the signal's own death, never a lost request: 85, and the next start goes on."""
         output = self.folder / "early"
