@@ -84,7 +84,8 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
   schema.section("", "What is evaluated.");
   const auto list = [](const char* what, const YamlNode& node) {
     const Json json = detail::free_json(node);
-    if (!json.is_array() || json.empty()) fail(ExitCode::kUsage, "{} is no list, {}, write [a, b]", what, node.where);
+    if (!json.is_array() || json.empty())
+      fail(ExitCode::kUsage, "{} {}, {}, write [a, b]", what, json.is_array() ? "is empty" : "is no list", node.where);
     return json;
   };
   schema
@@ -129,8 +130,10 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
             config.lengths.clear();
             Key key;
             key.name = "lengths";
-            if (node.kind != YamlNode::Kind::kSequence)
-              fail(ExitCode::kUsage, "lengths is no list, {}, write [4k, 8k]", node.where);
+            key.type = "integer";
+            if (node.kind != YamlNode::Kind::kSequence || node.items.empty())
+              fail(ExitCode::kUsage, "lengths {}, {}, write [4k, 8k]",
+                   node.kind == YamlNode::Kind::kSequence ? "is empty" : "is no list", node.where);
             key.at_least(2).at_most(kMostWindowTokens);
             for (const YamlNode& item : node.items) config.lengths.push_back(detail::read_integer(key, item));
           },

@@ -234,7 +234,9 @@ class Sweep(unittest.TestCase):
         refused("stride 300", tasks=[{"task": "perplexity", "window": "sliding", "stride": 300, "data": []}])
         refused("names no data", tasks=[{"task": "perplexity"}])
         refused("two tasks", tasks=[{"task": "posgen"}, {"task": "posgen"}])
-        refused("lengths", lengths=[1])
+        refused("it takes integer ≥ 2", lengths=[1])
+        for empty in ("lengths", "models", "tasks"):
+            refused(f"{empty} is empty", **{empty: []})
         bb.run(1, "sweep", self.config("refused", models=["nowhere"]), expect=66)
 
 
