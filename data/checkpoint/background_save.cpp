@@ -1,9 +1,5 @@
 #include "data/checkpoint/background_save.h"
 
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <fstream>
 #include <new>
 #include <system_error>
@@ -81,7 +77,6 @@ SaveResult BackgroundSave::begin(Manifest manifest, const std::vector<NamedShard
 }
 
 void BackgroundSave::run(const std::function<void()>& records) {
-  (void)setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), 10);  // of this thread, and those it starts
   try {
     if (world_.rank() == 0 && records) records();
     save_->write(copy_);

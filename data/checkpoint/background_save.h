@@ -2,7 +2,10 @@
 // writes and syncs the copy while steps go on, and at the end of a later step all ranks commit. One is in flight at a
 // time. Until the commit nothing is to be seen of it, as with any other save (checkpoint.h).
 //
-// The thread calls neither MPI nor HDF5. It runs at low priority: a step is not to be slower for it.
+// The thread calls neither MPI nor HDF5. It has the priority of the rest: a lower one would save a step nothing, since
+// the writer's work has to be done all the same, and makes whoever waits for it (the next save, the end, a step back,
+// other ranks) wait as long as everything else on the machine likes. It could not be raised for the one who waits
+// either: a process without privileges may only lower itself.
 #pragma once
 
 #include <atomic>

@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <cstdlib>
@@ -111,6 +113,20 @@ TEST(BackgroundSave, IsSeenOnlyOnceItIsWhole) {
   EXPECT_EQ(save(folder.path(), 4, 1), "");
   for (const auto& entry : fs::directory_iterator(folder.path()))
     EXPECT_EQ(entry.path().filename().string().find(".tmp"), std::string::npos) << "left behind";
+}
+
+// A step that waits for the thread would wait for it at that priority, beside whatever else runs on the machine.
+TEST(BackgroundSave, TheThreadHasThePriorityOfTheRest) {
+  const TemporaryFolder folder;
+  const auto world = solo_communicator("world");
+  Part part(*world, false);
+  BackgroundSave background(*world, folder.path(), 3);
+  ASSERT_EQ(background.reserve(part.shards), "");
+  const auto priority = [] { return getpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid))); };
+  std::atomic<int> of_thread = 99;
+  (void)background.begin(manifest_of(1), part.shards, [&] { of_thread = priority(); });
+  EXPECT_TRUE(background.finish().saved);
+  EXPECT_EQ(of_thread, priority());
 }
 
 TEST(BackgroundSave, ALateErrorReachesEveryRank) {
