@@ -2,6 +2,8 @@
 // row of documents, one after another, or sequences are drawn from each in proportion to its weight (mixture.h).
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,9 +19,10 @@ struct CorpusSource {
 
 struct Corpus {
   std::vector<CorpusSource> sources;
-  bool by_weight = false;     // any source has a weight
-  bool by_name = false;       // any has a weight or a name: records then count by source
-  std::string template_hash;  // of the chat template; empty where none had a part in the tokens
+  bool by_weight = false;                   // any source has a weight
+  bool by_name = false;                     // any has a weight or a name: records then count by source
+  std::string template_hash;                // of the chat template; empty where none had a part in the tokens
+  std::optional<uint32_t> end_of_document;  // the token after each text
 
   // Of all sources, in order.
   std::vector<FileContent> files() const {

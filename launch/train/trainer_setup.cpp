@@ -133,7 +133,8 @@ void Trainer::start_or_resume() {
     saved_step = state_.step;
     if (watched_ && state_.best.metric != watched_->name()) state_.best = {};  // another figure, or none, was watched
     log_.notice(fmt::format("resuming from {}", resumed->path));
-    const auto changes = data_changes(resumed->manifest, corpus_.files(), session_.tokenizer(), corpus_.template_hash);
+    const auto changes = data_changes(resumed->manifest, corpus_.files(), session_.tokenizer(), corpus_.template_hash,
+                                      corpus_.end_of_document);
     if (!changes.empty())
       log_.warning(fmt::format("the data changed since {}: {}; the run goes on after sequence {} of what there is now",
                                resumed->path, fmt::join(changes, "; "), state_.sequences));
@@ -150,7 +151,7 @@ CheckpointContents Trainer::checkpoint_contents() {
           [this] {
             state_.spike_window = spike_guard_.window();
             return make_manifest(config_, model_, grid_, state_, corpus_.files(), session_.tokenizer(),
-                                 corpus_.template_hash);
+                                 corpus_.template_hash, corpus_.end_of_document);
           },
           [this] {
             if (metrics_) metrics_->sync();

@@ -195,7 +195,8 @@ std::optional<ResumePoint> load_resume_point(const ProcessGrid& grid, const std:
 }
 
 std::vector<std::string> data_changes(const Manifest& manifest, const std::vector<FileContent>& sources,
-                                      const Tokenizer* tokenizer, const std::string& template_hash) {
+                                      const Tokenizer* tokenizer, const std::string& template_hash,
+                                      std::optional<uint32_t> end_of_document) {
   std::vector<std::string> changes;
   const Json before = manifest.data.value("sources", Json());
   if (!before.is_array()) return changes;  // a checkpoint of before
@@ -216,6 +217,11 @@ std::vector<std::string> data_changes(const Manifest& manifest, const std::vecto
   // Checkpoints of before do not say; nor does one whose data had no conversations.
   if (const std::string then = text(manifest.data, "chat_template_hash"); !then.empty() && then != template_hash)
     changes.push_back(fmt::format("the chat template is another one (hash '{}', it was '{}')", template_hash, then));
+  // The token after each text (a checkpoint of before does not say it).
+  const auto shown = [](const Json& end) { return end.is_null() ? "none" : end.dump(); };
+  if (const auto then = manifest.data.find("end_of_document"); then != manifest.data.end())
+    if (const Json now_put = end_of_document ? Json(*end_of_document) : Json(); *then != now_put)
+      changes.push_back(fmt::format("the end-of-document token is {}, it was {}", shown(now_put), shown(*then)));
   return changes;
 }
 
@@ -250,7 +256,7 @@ void require_same_base(const std::vector<ResumePoint>& points, const OpenedModel
 
 Manifest make_manifest(const RunConfig& config, const OpenedModel& opened, const ProcessGrid& grid,
                        const TrainingState& state, const std::vector<FileContent>& sources, const Tokenizer* tokenizer,
-                       const std::string& template_hash) {
+                       const std::string& template_hash, std::optional<uint32_t> end_of_document) {
   Manifest manifest;
   manifest.step = state.step;
   manifest.layout = {{"data", grid.shape.data},
@@ -268,7 +274,10 @@ Manifest make_manifest(const RunConfig& config, const OpenedModel& opened, const
                    {"updates", state.updates},
                    {"nonfinite_steps", state.nonfinite_steps},
                    {"sources", files}};
-  if (tokenizer != nullptr) manifest.data["tokenizer_hash"] = name_of_tokenizer(*tokenizer);
+  if (tokenizer != nullptr) {
+    manifest.data["tokenizer_hash"] = name_of_tokenizer(*tokenizer);
+    manifest.data["end_of_document"] = end_of_document ? Json(*end_of_document) : Json();
+  }
   if (!template_hash.empty()) manifest.data["chat_template_hash"] = template_hash;
   if (state.spikes > 0) manifest.data["spikes"] = state.spikes;
   if (!state.spike_window.empty()) manifest.data["spike_window"] = state.spike_window;

@@ -36,10 +36,11 @@ struct ResumePoint {
 };
 
 // What the tokens of a run are made of: one line for each difference to what a checkpoint was trained on (a file with
-// other content, another list of files, another tokenizer, another chat template). Files that only moved are the same.
-// template_hash: empty where no template had a part.
+// other content, another list of files, another tokenizer, another chat template or end-of-document token). Files that
+// only moved are the same. template_hash: empty where no template had a part.
 std::vector<std::string> data_changes(const Manifest& manifest, const std::vector<FileContent>& sources,
-                                      const Tokenizer* tokenizer, const std::string& template_hash = "");
+                                      const Tokenizer* tokenizer, const std::string& template_hash = "",
+                                      std::optional<uint32_t> end_of_document = {});
 
 // How many steps a run has in all: max_steps, or what is left of `epochs` after `state`, by steps of `block`
 // sequences. Error 64 for more than kMostSteps, and for one_cycle whose warm-up takes all of them.
@@ -60,7 +61,7 @@ std::vector<NamedShard> checkpoint_shards(Network& network, const ProcessGrid& g
 void require_same_base(const std::vector<ResumePoint>& points, const OpenedModel& model);
 Manifest make_manifest(const RunConfig& config, const OpenedModel& model, const ProcessGrid& grid,
                        const TrainingState& state, const std::vector<FileContent>& sources, const Tokenizer* tokenizer,
-                       const std::string& template_hash = "");
+                       const std::string& template_hash = "", std::optional<uint32_t> end_of_document = {});
 
 std::string checkpoints_folder(const RunConfig& config);
 

@@ -82,6 +82,7 @@ Corpus open_training_data(Communicator& world, const RunConfig& config, const Mo
          tokenizer->path() + ", nor in the model's configuration, name one in tokenizer_config.json");
   const auto chat = ChatTemplate::open(config.data.chat_template, tokenizer);
   Corpus corpus;
+  corpus.end_of_document = end_of_document;
   corpus.by_weight = config.data.by_weight();
   corpus.by_name = config.data.by_name();
   for (const DataSource& source : config.data.train) {

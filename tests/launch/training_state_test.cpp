@@ -77,6 +77,18 @@ TEST_F(TrainingStateTest, OtherDataIsNamedAndMovedDataIsNot) {
   manifest.data["tokenizer_hash"] = "0123";
   EXPECT_THAT(data_changes(manifest, {{"a", 1, "x"}, {"b", 1, "y"}}, nullptr),
               ::testing::ElementsAre(::testing::HasSubstr("tokenizer")));
+  manifest.data.erase("tokenizer_hash");
+  const auto with_end = [&](std::optional<uint32_t> end) {
+    return data_changes(manifest, {{"a", 1, "x"}, {"b", 1, "y"}}, nullptr, "", end);
+  };
+  EXPECT_TRUE(with_end(2).empty()) << "a checkpoint of before says nothing";
+  manifest.data["end_of_document"] = 2;
+  EXPECT_TRUE(with_end(2).empty());
+  EXPECT_THAT(with_end(3), ::testing::ElementsAre(::testing::HasSubstr("end-of-document token is 3, it was 2")));
+  EXPECT_THAT(with_end({}), ::testing::ElementsAre(::testing::HasSubstr("is none, it was 2")));
+  manifest.data["end_of_document"] = nullptr;
+  EXPECT_TRUE(with_end({}).empty());
+  EXPECT_THAT(with_end(3), ::testing::ElementsAre(::testing::HasSubstr("is 3, it was none")));
 }
 
 }  // namespace
