@@ -234,6 +234,9 @@ class ConfigReader {
     if (parameters) {
       const Json& all = json()["rope_parameters"];
       const bool by_kind = all.contains("full_attention") || all.contains("sliding_attention");
+      for (const char* kind : {"full_attention", "sliding_attention"})
+        if (all.contains(kind) && !all[kind].is_object())
+          fields_.wrong("rope_parameters", fmt::format("give keys and values for {}", kind));
       if (by_kind) {
         if (all.contains("full_attention")) full = all["full_attention"], given = true;
         if (all.contains("sliding_attention") && (nested || all["sliding_attention"] != full))

@@ -86,6 +86,25 @@ TEST(ModelConfig, WindowsByLayer) {
   EXPECT_THAT(message_of(with(qwen, "layer_types", Json{"full_attention"})), HasSubstr("layer_types has 1 entries"));
 }
 
+TEST(ModelConfig, RotationsByKindOfLayerAreObjects) {
+  for (const char* kind : {"full_attention", "sliding_attention"})
+    for (const char* value : {"5", "null", "[]", "\"yarn\""})
+      for (const char* family : {"llama", "olmo3", "gemma3_text"}) {
+        const std::string text = fmt::format(
+            R"({{"model_type": "{}", "vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+                "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4, "sliding_window": 4, "rope_theta": 10.0,
+                "rope_parameters": {{"{}": {}}}}})",
+            family, kind, value);
+        try {
+          parse_model_config(text, "config.json", ExitCode::kBadInput);
+          ADD_FAILURE() << text;
+        } catch (const Error& error) {
+          EXPECT_EQ(error.code(), ExitCode::kBadInput);
+          EXPECT_NE(std::string(error.what()).find(kind), std::string::npos) << error.what();
+        }
+      }
+}
+
 TEST(ModelConfig, RefusesByName) {
   EXPECT_THAT(message_of(family("mixtral", "MixtralForCausalLM")), HasSubstr("65: architecture 'mixtral'"));
   EXPECT_THAT(message_of(family("llama", "LlamaForSequenceClassification")),
