@@ -207,22 +207,10 @@ void ChatTemplate::add(const std::string& name, const std::string& where, const 
   }
 }
 
-void ChatTemplate::read_tokens(const std::string& tokenizer_config, const std::string& where) {
-  if (tokenizer_config.empty()) return;
-  const auto config = nlohmann::json::parse(tokenizer_config, nullptr, false);
-  if (!config.is_object()) fail(ExitCode::kBadInput, "is no JSON object, {}, fetch it again", where);
-  const auto content = [](const nlohmann::json& token) -> std::optional<std::string> {
-    if (token.is_string()) return token.get<std::string>();
-    if (token.is_object() && token.contains("content") && token["content"].is_string())
-      return token["content"].get<std::string>();
-    return std::nullopt;
-  };
-  for (const char* name : {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"})
-    if (config.contains(name))
-      if (const auto text = content(config[name])) tokens_.emplace_back(name, *text);
-  if (config.contains("additional_special_tokens") && config["additional_special_tokens"].is_array())
-    for (const auto& token : config["additional_special_tokens"])
-      if (const auto text = content(token)) additional_tokens_.push_back(*text);
+void ChatTemplate::read_tokens(const TokenFiles& files, const std::string& where) {
+  const TokenConfiguration configuration(files, where);
+  tokens_ = configuration.named_tokens();
+  additional_tokens_ = configuration.unnamed_tokens();
   for (const std::string& text : additional_tokens_)
     hash_ = XXH3_64bits_withSeed(text.data(), text.size(), hash_ + 'A');
   for (const auto& [name, text] : tokens_) hash_ = XXH3_64bits_withSeed(text.data(), text.size(), hash_ + name[0]);
@@ -231,7 +219,7 @@ void ChatTemplate::read_tokens(const std::string& tokenizer_config, const std::s
 std::unique_ptr<ChatTemplate> ChatTemplate::from_text(const std::string& where, const std::string& source,
                                                       const std::string& tokenizer_config) {
   auto made = std::make_unique<ChatTemplate>();
-  made->read_tokens(tokenizer_config, where);
+  made->read_tokens({tokenizer_config, "", ""}, where);
   made->add("default", where, source);
   return made;
 }
@@ -251,7 +239,7 @@ std::unique_ptr<ChatTemplate> ChatTemplate::open(const std::string& choice, cons
   };
   const fs::path config_path = folder / "tokenizer_config.json";
   const std::string config = text_of("tokenizer_config.json").value_or("");
-  made->read_tokens(config, config_path.string());
+  made->read_tokens({config, text_of("special_tokens_map.json").value_or(""), ""}, folder.string());
   if (!choice.empty()) {
     if (fs::exists(choice)) {
       made->add("default", choice, read_whole_file(choice));
@@ -263,17 +251,9 @@ std::unique_ptr<ChatTemplate> ChatTemplate::open(const std::string& choice, cons
     return made;
   }
   if (!beside) return made;
-  if (const auto text = text_of("chat_template.jinja")) {
-    made->add("default", (folder / "chat_template.jinja").string(), *text);
-    if (!files.empty()) return made;
-    std::error_code error;
-    std::vector<fs::path> further;
-    for (const auto& entry : fs::directory_iterator(folder / "chat_templates", error))
-      if (entry.path().extension() == ".jinja") further.push_back(entry.path());
-    std::sort(further.begin(), further.end());
-    for (const fs::path& path : further) made->add(path.stem().string(), path.string(), read_whole_file(path.string()));
-    return made;
-  }
+  for (const auto& [name, file] : {std::pair("default", "chat_template.jinja"), {"tool_use", kToolTemplate}})
+    if (const auto text = text_of(file)) made->add(name, (folder / file).string(), *text);
+  if (!made->templates_.empty()) return made;
   if (config.empty()) return made;
   const auto json = nlohmann::json::parse(config, nullptr, false);
   const auto found = json.find("chat_template");

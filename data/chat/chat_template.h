@@ -21,6 +21,7 @@
 
 #include "data/chat/template.h"
 #include "data/chat/train_on.h"
+#include "data/tokenizer/token_configuration.h"
 #include "data/tokenizer/tokenizer.h"
 
 namespace carillon {
@@ -36,12 +37,12 @@ struct RenderedChat {
 class ChatTemplate {
  public:
   // choice: data.chat_template, a file or the name of a built-in template (`qwen3`, `chatml`); empty: the tokenizer's own, which
-  // lies beside it: chat_template.jinja, else tokenizer_config.json's `chat_template`; a list of named templates there,
-  // or files in `chat_templates/`, are `default` and `tool_use` (taken when the row has tools).
-  // tokenizer_path: its file or folder, which also names the special tokens; empty: nothing lies beside it. files: in
-  // place of the folder, its files by name (Tokenizer::files).
-  // Never fails for want of a template: that shows with the first row that needs one. Error 64 for a broken template,
-  // with its line and column, 66 for a file that is not there.
+  // lies beside it, as in transformers: chat_template.jinja and additional_chat_templates/tool_use.jinja, which is
+  // taken when the row has tools; without either tokenizer_config.json's `chat_template`, one or a list of `default`
+  // and `tool_use`. tokenizer_path: its file or folder, which also names the special tokens; empty: nothing lies beside
+  // it. files: in place of the folder, its files by name (Tokenizer::files). Never fails for want of a template: that
+  // shows with the first row that needs one. Error 64 for a broken template, with its line and column, 66 for a file
+  // that is not there.
   static std::unique_ptr<ChatTemplate> open(const std::string& choice, const std::string& tokenizer_path,
                                             const std::map<std::string, std::string>& files = {});
   // The same of an opened tokenizer, which may be none.
@@ -77,7 +78,7 @@ class ChatTemplate {
     std::unique_ptr<jinja::Template> parsed;
   };
   void add(const std::string& name, const std::string& where, const std::string& source);
-  void read_tokens(const std::string& tokenizer_config, const std::string& where);
+  void read_tokens(const TokenFiles& files, const std::string& where);
   const Named& choose(bool has_tools, const std::string& where) const;
   Row read(std::string_view row_json, const std::string& where, bool as_prompt = false) const;
   jinja::Rendered run_whole(const Row& row, bool prompt, const std::string& where) const;

@@ -45,8 +45,10 @@ bool belongs_to_model(const std::string& name, bool in_adapter_folder) {
   static const std::regex shard("model(-[0-9]+-of-[0-9]+)?\\.safetensors(\\.index\\.json)?");
   const auto& others = tokenizer_file_names();
   const bool of_adapter = name == "adapter_config.json" || name == "adapter_model.safetensors" || name == "base_config";
-  return name == "config.json" || (in_adapter_folder && of_adapter) || std::regex_match(name, shard) ||
-         std::find(others.begin(), others.end(), name) != others.end();
+  const bool of_tokenizer = std::any_of(others.begin(), others.end(), [&](const std::string& other) {
+    return name == other.substr(0, other.find('/'));  // the folder of one that lies in one
+  });
+  return name == "config.json" || of_tokenizer || (in_adapter_folder && of_adapter) || std::regex_match(name, shard);
 }
 
 // A folder that is removed with all that is in it unless it was renamed.
@@ -147,7 +149,7 @@ ExportCounts export_adapter(const ModelSource& source, const std::string& config
   }
   write_safetensors(fresh.path + "/adapter_model.safetensors", items,
                     [&](const std::string& name, std::vector<char>& bytes) { source.read_stored(name, bytes); });
-  for (const auto& [name, text] : texts) write_whole_file(fresh.path + "/" + name, text);
+  write_tokenizer_files(fresh.path, texts);
   if (!base_config.empty()) {
     std::error_code error;
     fs::create_directory(fresh.path + "/base_config", error);
@@ -190,7 +192,7 @@ ExportCounts export_model(const ModelSource& source, const std::string& config, 
   }
   counts.files = static_cast<int64_t>(shards.size());
   if (shards.size() > 1) write_whole_file(fresh.path + "/model.safetensors.index.json", index.dump(2) + "\n");
-  for (const auto& [name, text] : texts) write_whole_file(fresh.path + "/" + name, text);
+  write_tokenizer_files(fresh.path, texts);
   write_whole_file(fresh.path + "/config.json", config + "\n");
   put_in_place(fresh.path, target);
   return counts;

@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "data/formats/gguf_vocabulary.h"
+#include "data/formats/hugging_face_folder.h"
 #include "data/tokenizer/sentence_piece_file.h"
 #include "data/tokenizer/token_configuration.h"
 #include "data/tokenizer/word_splitter.h"
@@ -163,26 +164,23 @@ void add_sentence_piece_file(const GgufVocabulary& asked, GgufTokens& tokens, Gg
 }
 
 // Tokens that are found in the text as they stand.
-void add_added(const Json& token, int64_t id, const GgufVocabulary& asked, GgufTokens& tokens) {
-  const std::string content = token_content(token);
-  if (content.empty()) return;
-  for (const char* flag : {"lstrip", "rstrip", "single_word"})
-    if (token.is_object() && token.value(flag, false))
-      refuse(fmt::format("has the token {} with {}", content, flag), asked.where);
-  const bool special = token.is_object() && token.value("special", false);
-  const bool unknown = id < asked.rows && tokens.kind[static_cast<size_t>(id)] == SentencePieceFile::kUnknown;
-  tokens.set(id, content,
-             unknown   ? SentencePieceFile::kUnknown
-             : special ? SentencePieceFile::kControl
-                       : SentencePieceFile::kUserDefined);
+void add_added(const AddedToken& token, const GgufVocabulary& asked, GgufTokens& tokens) {
+  for (const auto& [flag, set] :
+       {std::pair("lstrip", token.lstrip), {"rstrip", token.rstrip}, {"single_word", token.single_word}})
+    if (set) refuse(fmt::format("has the token {} with {}", token.content, flag), asked.where);
+  const bool unknown = token.id < asked.rows && tokens.kind[token.id] == SentencePieceFile::kUnknown;
+  tokens.set(token.id, token.content,
+             unknown         ? SentencePieceFile::kUnknown
+             : token.special ? SentencePieceFile::kControl
+                             : SentencePieceFile::kUserDefined);
 }
 
 void add_special_ids(const GgufVocabulary& asked, const GgufTokens& tokens, GgufKeys& keys,
                      std::vector<std::string>& notices) {
   const Tokenizer& tokenizer = *asked.tokenizer;
-  const Json config = parse_token_configuration(text_of(asked.files, "tokenizer_config.json"), asked.where);
+  const TokenConfiguration configuration(TokenFiles::of(asked.files), asked.where);
   const auto named = [&](const char* key) {
-    const std::string token = config.contains(key) ? token_content(config.at(key)) : "";
+    const std::string token = configuration.token(key);
     return token.empty() ? std::nullopt : tokenizer.id_of(token);
   };
   // Ends, the first of which ends a text; llama.cpp has places for three and knows more by their names.
@@ -191,11 +189,8 @@ void add_special_ids(const GgufVocabulary& asked, const GgufTokens& tokens, Gguf
     if (id >= 0 && id < asked.rows && std::find(ends.begin(), ends.end(), id) == ends.end()) ends.push_back(id);
   };
   if (tokenizer.eos()) add_end(*tokenizer.eos());
-  const Json generation = parse_token_configuration(text_of(asked.files, "generation_config.json"), asked.where);
-  Json more = generation.value("eos_token_id", Json());
-  if (!more.is_array()) more = Json::array({more});
-  for (const Json& id : more)
-    if (id.is_number_unsigned()) add_end(id.get<int64_t>());
+  for (const int64_t id : generation_end_tokens(text_of(asked.files, "generation_config.json"), asked.where))
+    add_end(id);
   for (const int64_t id : asked.end_tokens) add_end(id);
   if (ends.empty())
     refuse("names no end-of-text token (eos_token), where one of their choice would be taken", asked.where);
@@ -234,7 +229,10 @@ void add_chat_templates(const GgufVocabulary& asked, GgufKeys& keys) {
       if (entry.is_object() && entry.contains("name") && entry.contains("template") && entry["name"].is_string() &&
           entry["template"].is_string())
         templates[entry["name"].get<std::string>()] = entry["template"].get<std::string>();
-  if (const std::string own = text_of(asked.files, "chat_template.jinja"); !own.empty()) templates["default"] = own;
+  const std::string own = text_of(asked.files, "chat_template.jinja"), tools = text_of(asked.files, kToolTemplate);
+  if (!own.empty() || !tools.empty()) templates.clear();
+  if (!own.empty()) templates["default"] = own;
+  if (!tools.empty()) templates["tool_use"] = tools;
   std::vector<std::string> names;
   for (const auto& [name, text] : templates) {
     if (name != "default") names.push_back(name);
@@ -264,18 +262,10 @@ GgufKeys gguf_tokenizer(const GgufVocabulary& asked, std::vector<std::string>& n
         add_sentence_pieces(file, asked, tokens, keys);
       else
         add_byte_level(file, asked, tokens, keys, notices);
-      for (const Json& token : file.value("added_tokens", Json::array()))
-        add_added(token, token.at("id").get<int64_t>(), asked, tokens);
     } else {
       add_sentence_piece_file(asked, tokens, keys);
-      const Json config = parse_token_configuration(text_of(asked.files, "tokenizer_config.json"), asked.where);
-      for (const auto& [id, token] : config.value("added_tokens_decoder", Json::object()).items())
-        add_added(token, token_id_of_text(id, asked.where), asked, tokens);
-      const Json added = parse_token_configuration(text_of(asked.files, "added_tokens.json"), asked.where);
-      for (const auto& [content, id] : added.items())
-        if (tokens.kind[id.get<size_t>()] == SentencePieceFile::kUnused)
-          add_added(content, id.get<int64_t>(), asked, tokens);
     }
+    for (const AddedToken& token : asked.tokenizer->added_tokens()) add_added(token, asked, tokens);
   } catch (const Json::exception& error) {
     fail(ExitCode::kBadInput, "cannot be read ({}), the tokenizer of {}, mend it", error.what(), asked.where);
   }

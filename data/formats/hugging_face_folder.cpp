@@ -6,6 +6,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "data/files/output_file.h"
 #include "data/formats/tensor_names.h"
 #include "data/formats/tied_head.h"
 #include "runtime/check.h"
@@ -160,10 +161,16 @@ HuggingFaceFolder::StoredTensor stored_tensor(const SafetensorsFile& file, const
 }
 
 const std::vector<std::string>& tokenizer_file_names() {
-  static const std::vector<std::string> names = {
-      "tokenizer.json",    "tokenizer_config.json", "tokenizer.model",        "special_tokens_map.json",
-      "added_tokens.json", "chat_template.jinja",   "generation_config.json", "vocab.json",
-      "merges.txt"};
+  static const std::vector<std::string> names = {"tokenizer.json",
+                                                 "tokenizer_config.json",
+                                                 "tokenizer.model",
+                                                 "special_tokens_map.json",
+                                                 "added_tokens.json",
+                                                 "chat_template.jinja",
+                                                 "generation_config.json",
+                                                 "vocab.json",
+                                                 "merges.txt",
+                                                 kToolTemplate};
   return names;
 }
 
@@ -182,6 +189,17 @@ std::map<std::string, std::string> tokenizer_files_at(const std::string& path) {
     files[sentence_piece ? "tokenizer.model" : "tokenizer.json"] = read_whole_file(path);
   }
   return files;
+}
+
+void write_tokenizer_files(const std::string& folder, const std::map<std::string, std::string>& files) {
+  for (const auto& [name, text] : files) {
+    const fs::path path = fs::path(folder) / name;
+    std::error_code error;
+    fs::create_directories(path.parent_path(), error);
+    if (error)
+      fail_to_create("cannot be created", error.value(), path.parent_path().string(), "make the folder writable");
+    write_whole_file(path.string(), text);
+  }
 }
 
 void refuse_foreign_model_file(const std::string& path) {

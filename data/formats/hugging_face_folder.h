@@ -69,8 +69,11 @@ void copy_rectangle(const HuggingFaceFolder::StoredTensor& tensor, const Rectang
 // The files of a folder that go with a model beside weights and config.json (tokenizer, chat template, generation
 // settings): name -> bytes. `path` may be one tokenizer.json or tokenizer.model too: then it and what lies beside it.
 std::map<std::string, std::string> tokenizer_files_at(const std::string& path);
-// Their names.
+// Their names; one lies in a subfolder, as transformers has it.
+inline constexpr const char* kToolTemplate = "additional_chat_templates/tool_use.jinja";
 const std::vector<std::string>& tokenizer_file_names();
+// Writes them into a folder that is there. Errors 73 and 74.
+void write_tokenizer_files(const std::string& folder, const std::map<std::string, std::string>& files);
 
 // Error 65 for a file that is a model of another kind (GGUF, one safetensors file, a PyTorch archive), saying what to
 // give instead; returns for others.

@@ -285,7 +285,7 @@ std::unique_ptr<Tokenizer> tokenizer_of_files(const std::map<std::string, std::s
          "space",
          where);
   folder.path = name;
-  for (const auto& [file, text] : files) write_whole_file((folder.path / file).string(), text);
+  write_tokenizer_files(name, files);
   try {
     auto tokenizer = Tokenizer::open(name);
     tokenizer->set_files(files);

@@ -21,6 +21,7 @@ struct AddedToken {
   bool rstrip = false;                 // and after it
   bool normalized = false;             // sought in the normalised text, else in the text as given
   bool special = false;                // left out by decode(skip_special)
+  bool operator==(const AddedToken&) const = default;
 };
 
 // A trie of tokens; linear in the text times the longest token, whatever the tokens are.

@@ -57,7 +57,7 @@ uint32_t token_id(const nlohmann::json& id, const std::string& what, const std::
 
 }  // namespace
 
-HuggingFaceTokenizer::HuggingFaceTokenizer(const std::string& path, std::string_view text) {
+HuggingFaceTokenizer::HuggingFaceTokenizer(const std::string& path, std::string_view text, const TokenFiles& beside) {
   path_ = path;
   hash_ = XXH3_64bits(text.data(), text.size());
   constexpr size_t kLargest = size_t{1} << 30;  // the largest in use has 40 MB
@@ -65,7 +65,7 @@ HuggingFaceTokenizer::HuggingFaceTokenizer(const std::string& path, std::string_
     fail(ExitCode::kBadInput, "is larger than any real tokenizer file, {}, copy it again", path_);
   refuse_deep_json(text, path_);
   try {
-    read(nlohmann::json::parse(text));
+    read(nlohmann::json::parse(text), beside);
   } catch (const nlohmann::json::exception& error) {
     fail(ExitCode::kBadInput, "not a tokenizer file ({}), {}, copy it again", error.what(), path_);
   }
@@ -73,7 +73,7 @@ HuggingFaceTokenizer::HuggingFaceTokenizer(const std::string& path, std::string_
 
 HuggingFaceTokenizer::~HuggingFaceTokenizer() = default;
 
-void HuggingFaceTokenizer::read(const nlohmann::json& file) {
+void HuggingFaceTokenizer::read(const nlohmann::json& file, const TokenFiles& beside) {
   const auto part = [&](const char* key) { return file.contains(key) ? file[key] : nlohmann::json(); };
   const nlohmann::json& model = file.at("model");
   // Old files have no type: only BPE models have merges.
@@ -85,7 +85,7 @@ void HuggingFaceTokenizer::read(const nlohmann::json& file) {
   normalizer_ = std::make_unique<Normalizer>(part("normalizer"), path_);
   pre_tokenizer_ = PreTokenizer::make(part("pre_tokenizer"), path_);
   if (const auto known = pre_tokenizer_->known(); known.maps_bytes) splitter_ = known.splitter;
-  if (file.contains("added_tokens")) read_added_tokens(file["added_tokens"]);
+  read_added_tokens(part("added_tokens"), beside);
   maps_bytes_ = pre_tokenizer_->maps_bytes();
   if (const nlohmann::json post = part("post_processor"); !post.is_null()) read_post_processor(post, 0);
   const nlohmann::json decoder = part("decoder");
@@ -93,37 +93,73 @@ void HuggingFaceTokenizer::read(const nlohmann::json& file) {
   if (has_decoder_) decoder_ = make_token_decoder(decoder, path_);
 }
 
-void HuggingFaceTokenizer::read_added_tokens(const nlohmann::json& list) {
+void HuggingFaceTokenizer::read_added_tokens(const nlohmann::json& list, const TokenFiles& beside) {
+  std::vector<AddedToken> tokens;
   for (const nlohmann::json& item : list) {
     AddedToken token;
     token.content = item.at("content").get<std::string>();
     if (token.content.empty()) continue;
     token.id = token_id(item.at("id"), "added token '" + token.content + "'", path_);
-    const auto known = model_->id_of(token.content);
-    const std::string* other = model_->token_of(token.id);
-    if ((known && *known != token.id) || (other != nullptr && *other != token.content) ||
-        (added_.contains(token.id) && added_[token.id].content != token.content))
-      fail(ExitCode::kBadInput, "added token '{}' has id {}, which contradicts the vocabulary, {}, mend the file",
-           token.content, token.id, path_);
     token.single_word = item.value("single_word", false);
     token.lstrip = item.value("lstrip", false);
     token.rstrip = item.value("rstrip", false);
     token.normalized = item.value("normalized", true);
     token.special = item.value("special", false);
-    vocabulary_ = std::max(vocabulary_, int64_t{token.id} + 1);
-    added_[token.id] = token;
-    added_ids_[token.content] = token.id;
-    if (!token.normalized) {
-      raw_matcher_.add(token.content, token);
-      continue;
-    }
-    const std::string sought = normalizer_->normalized(token.content);
-    normalized_matcher_.add(sought, token);
-    // The library decodes to what is sought, and leaves out special tokens by their given content.
-    if (sought == token.content) continue;
-    added_[token.id].decoded = sought;
-    added_[token.id].special = false;
+    tokens.push_back(std::move(token));
   }
+  if (!beside.empty()) add_tokens_beside(beside, tokens);
+  for (const AddedToken& token : tokens) add(token);
+  listed_ = std::move(tokens);
+  std::stable_sort(listed_.begin(), listed_.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+}
+
+// What changes something counts in the hash.
+void HuggingFaceTokenizer::add_tokens_beside(const TokenFiles& beside, std::vector<AddedToken>& tokens) {
+  const TokenConfiguration configuration(beside, path_);
+  StringMap<size_t> place;
+  for (size_t i = 0; i < tokens.size(); ++i) place[tokens[i].content] = i;
+  const auto take = [&](const AddedToken& token, bool replaces) {
+    const auto [found, fresh] = place.emplace(token.content, tokens.size());
+    if (fresh) {
+      tokens.push_back(token);
+    } else {
+      AddedToken& former = tokens[found->second];
+      if (!replaces || former == token) return;
+      former = token;
+    }
+    const std::string said = fmt::format("{} {} {}{}{}{}{}", token.content, token.id, token.single_word, token.lstrip,
+                                         token.rstrip, token.normalized, token.special);
+    hash_ ^= XXH3_64bits(said.data(), said.size());
+  };
+  const bool replaces = configuration.is_complete();  // added_tokens.json knows no flags
+  for (const AddedToken& token : configuration.added_tokens()) take(token, replaces);
+  const auto id_of = [&](std::string_view text) {
+    const auto found = place.find(text);
+    return found != place.end() ? std::optional(tokens[found->second].id) : model_->id_of(text);
+  };
+  for (const AddedToken& token : configuration.special_tokens(id_of)) take(token, false);
+}
+
+void HuggingFaceTokenizer::add(const AddedToken& token) {
+  const auto known = model_->id_of(token.content);
+  const std::string* other = model_->token_of(token.id);
+  if ((known && *known != token.id) || (other != nullptr && *other != token.content) ||
+      (added_.contains(token.id) && added_[token.id].content != token.content))
+    fail(ExitCode::kBadInput, "added token '{}' has id {}, which contradicts the vocabulary, {}, mend the file",
+         token.content, token.id, path_);
+  vocabulary_ = std::max(vocabulary_, int64_t{token.id} + 1);
+  added_[token.id] = token;
+  added_ids_[token.content] = token.id;
+  if (!token.normalized) {
+    raw_matcher_.add(token.content, token);
+    return;
+  }
+  const std::string sought = normalizer_->normalized(token.content);
+  normalized_matcher_.add(sought, token);
+  // The library decodes to what is sought, and leaves out special tokens by their given content.
+  if (sought == token.content) return;
+  added_[token.id].decoded = sought;
+  added_[token.id].special = false;
 }
 
 void HuggingFaceTokenizer::read_post_processor(const nlohmann::json& description, int depth) {

@@ -17,27 +17,33 @@
 #include "data/tokenizer/byte_pair.h"
 #include "data/tokenizer/normalizer.h"
 #include "data/tokenizer/pre_tokenizer.h"
+#include "data/tokenizer/token_configuration.h"
 #include "data/tokenizer/tokenizer.h"
 
 namespace carillon {
 
 class HuggingFaceTokenizer : public Tokenizer {
  public:
-  // path: the file, for messages; text: what is in it.
-  HuggingFaceTokenizer(const std::string& path, std::string_view text);
+  // path: the file, for messages; text: what is in it. The files beside it add tokens that tokenizer.json does not have
+  // as added ones, and change the flags of those it has, as in transformers: a model's chat tokens may stand in
+  // tokenizer_config.json alone.
+  HuggingFaceTokenizer(const std::string& path, std::string_view text, const TokenFiles& beside);
   ~HuggingFaceTokenizer() override;
 
   std::vector<uint32_t> encode(std::string_view text, bool with_special, std::vector<size_t>* ends) const override;
   std::string decode(std::span<const uint32_t> ids, bool skip_special) const override;
   int64_t vocabulary() const override { return vocabulary_; }
   std::optional<uint32_t> id_of(std::string_view token) const override;
+  std::vector<AddedToken> added_tokens() const override { return listed_; }
 
  private:
   using DecoderStep = std::function<void(std::vector<std::string>& parts)>;
   struct Pieces;  // piece -> ids
 
-  void read(const nlohmann::json& file);
-  void read_added_tokens(const nlohmann::json& list);
+  void read(const nlohmann::json& file, const TokenFiles& beside);
+  void read_added_tokens(const nlohmann::json& list, const TokenFiles& beside);
+  void add_tokens_beside(const TokenFiles& beside, std::vector<AddedToken>& tokens);
+  void add(const AddedToken& token);
   void read_post_processor(const nlohmann::json& description, int depth);
   using Spans = std::vector<std::pair<size_t, size_t>>;  // of a piece: ids before its end, and its end in the text
   void encode_gap(std::string_view text, bool at_start, Pieces& pieces, std::vector<uint32_t>& ids, Spans* spans) const;
@@ -51,7 +57,8 @@ class HuggingFaceTokenizer : public Tokenizer {
   std::vector<DecoderStep> decoder_;
   AddedTokenMatcher raw_matcher_;
   AddedTokenMatcher normalized_matcher_;
-  std::unordered_map<uint32_t, AddedToken> added_;
+  std::vector<AddedToken> listed_;                  // as the files have them
+  std::unordered_map<uint32_t, AddedToken> added_;  // as decode() takes them
   StringMap<uint32_t> added_ids_;
   std::vector<uint32_t> before_;  // what the post-processor puts before a text, and after it
   std::vector<uint32_t> behind_;

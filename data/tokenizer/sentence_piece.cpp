@@ -2,26 +2,18 @@
 
 #include <sentencepiece_processor.h>
 
-#include <nlohmann/json.hpp>
+#include <algorithm>
 
-#include "data/tokenizer/token_configuration.h"
 #include "data/tokenizer/unicode.h"
 #include "runtime/error.h"
 
 namespace carillon {
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr size_t kLargestModel = size_t{64} << 20;
 
 // Appended to a model, it sets normalizer_spec.add_dummy_prefix to false: protocol buffers merge what comes twice.
 constexpr std::string_view kWithoutBlank("\x1A\x02\x18\x00", 4);
-
-bool flag(const Json& config, const char* key, bool otherwise) {
-  const auto found = config.find(key);
-  return found != config.end() && found->is_boolean() ? found->get<bool>() : otherwise;
-}
 
 }  // namespace
 
@@ -38,7 +30,8 @@ struct SentencePieceTokenizer::Model {
   }
 };
 
-SentencePieceTokenizer::SentencePieceTokenizer(const std::string& path, const std::string& model, const Beside& beside)
+SentencePieceTokenizer::SentencePieceTokenizer(const std::string& path, const std::string& model,
+                                               const TokenFiles& beside)
     : model_(std::make_unique<Model>()) {
   model_->path = path;
   if (model.size() > kLargestModel)
@@ -70,62 +63,17 @@ void SentencePieceTokenizer::add(AddedToken token) {
   matcher_.add(token.content, token);
 }
 
-// bos_token, eos_token and their like that stand nowhere else: special tokens with the piece's id.
-void SentencePieceTokenizer::add_special(const Json& config) {
-  const auto named = [&](const Json& token) {
-    const std::string content = token_content(token);
-    const auto id = content.empty() ? std::nullopt : id_of(content);
-    if (!id || added_.contains(content)) return;
-    AddedToken special;
-    special.id = *id;
-    special.content = content;
-    special.special = true;
-    add(special);
-  };
-  for (const char* key : {"bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"})
-    if (config.contains(key)) named(config.at(key));
-  for (const char* key : {"additional_special_tokens", "extra_special_tokens"})
-    if (config.contains(key) && config.at(key).is_array())
-      for (const Json& token : config.at(key)) named(token);
-}
-
-void SentencePieceTokenizer::read_beside(const Beside& beside, const std::string& model) {
-  if (beside.tokenizer_config.empty() && beside.special_tokens_map.empty() && beside.added_tokens.empty()) return;
-  const std::string where = " beside " + model_->path;
-  const Json config = parse_token_configuration(beside.tokenizer_config, "tokenizer_config.json" + where);
-  const Json map = parse_token_configuration(beside.special_tokens_map, "special_tokens_map.json" + where);
-  const Json added = parse_token_configuration(beside.added_tokens, "added_tokens.json" + where);
-  try {
-    if (config.contains("added_tokens_decoder"))
-      for (const auto& [id, item] : config.at("added_tokens_decoder").items()) {
-        AddedToken token;
-        token.content = token_content(item);
-        token.id = token_id_of_text(id, "tokenizer_config.json" + where);
-        token.single_word = flag(item, "single_word", false);
-        token.lstrip = flag(item, "lstrip", false);
-        token.rstrip = flag(item, "rstrip", false);
-        token.special = flag(item, "special", false);
-        add(token);
-      }
-    for (const auto& [content, id] : added.items()) {
-      if (added_.contains(content) && id.is_number_unsigned() && added_.at(content).id == id.get<uint64_t>()) continue;
-      AddedToken token;
-      token.content = content;
-      token.id = token_id_of_text(id.dump(), "added_tokens.json" + where);
-      add(token);
-    }
-    add_special(config);
-    add_special(map);
-  } catch (const Json::exception& error) {
-    fail(ExitCode::kBadInput, "cannot be read ({}), tokenizer_config.json or its like{}, mend it", error.what(), where);
-  }
+void SentencePieceTokenizer::read_beside(const TokenFiles& beside, const std::string& model) {
+  if (beside.empty()) return;
+  const TokenConfiguration configuration(beside, model_->path);
+  for (AddedToken& token : configuration.added_tokens()) add(std::move(token));
+  for (AddedToken& token : configuration.special_tokens([&](std::string_view text) { return id_of(text); }))
+    if (!added_.contains(token.content)) add(std::move(token));
   for (const auto& [key, token] : {std::pair{"bos_token", &begin_}, std::pair{"eos_token", &eos_}})
-    for (const Json* file : {&map, &config})
-      if (file->contains(key))
-        if (const auto id = id_of(token_content(file->at(key)))) *token = id;
-  if (!flag(config, "add_bos_token", true)) begin_.reset();
-  if (flag(config, "add_eos_token", false)) end_ = eos_;
-  blank_before_all_ = flag(config, "legacy", false);
+    if (const auto id = id_of(configuration.token(key))) *token = id;
+  if (!configuration.flag("add_bos_token", true)) begin_.reset();
+  if (configuration.flag("add_eos_token", false)) end_ = eos_;
+  blank_before_all_ = configuration.flag("legacy", false);
   model_->load(model_->without_blank, model + std::string(kWithoutBlank));
   model_->has_without_blank = true;
   std::vector<int> one, two;
@@ -224,6 +172,13 @@ int64_t SentencePieceTokenizer::vocabulary() const {
   int64_t size = model_->processor.GetPieceSize();
   for (const auto& [id, token] : added_by_id_) size = std::max(size, int64_t{id} + 1);
   return size;
+}
+
+std::vector<AddedToken> SentencePieceTokenizer::added_tokens() const {
+  std::vector<AddedToken> tokens;
+  for (const auto& [id, token] : added_by_id_) tokens.push_back(token);
+  std::sort(tokens.begin(), tokens.end(), [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
+  return tokens;
 }
 
 std::optional<uint32_t> SentencePieceTokenizer::id_of(std::string_view token) const {

@@ -6,22 +6,18 @@
 #pragma once
 
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
 
 #include "data/tokenizer/added_tokens.h"
+#include "data/tokenizer/token_configuration.h"
 #include "data/tokenizer/tokenizer.h"
 
 namespace carillon {
 
 class SentencePieceTokenizer : public Tokenizer {
  public:
-  // The texts of the files beside the model; empty where there is none.
-  struct Beside {
-    std::string tokenizer_config, special_tokens_map, added_tokens;
-  };
   // `model`: the file's bytes. Error 65 when the library refuses it, it is larger than any real one (64 MiB), or a file
   // beside it is damaged or contradicts it.
-  SentencePieceTokenizer(const std::string& path, const std::string& model, const Beside& beside);
+  SentencePieceTokenizer(const std::string& path, const std::string& model, const TokenFiles& beside);
   ~SentencePieceTokenizer() override;
 
   // with_special: the beginning-of-text token in front unless add_bos_token is false, and the end token after if
@@ -30,12 +26,12 @@ class SentencePieceTokenizer : public Tokenizer {
   std::string decode(std::span<const uint32_t> ids, bool skip_special) const override;
   int64_t vocabulary() const override;
   std::optional<uint32_t> id_of(std::string_view token) const override;
+  std::vector<AddedToken> added_tokens() const override;
 
  private:
   struct Model;
-  void read_beside(const Beside& beside, const std::string& model);
+  void read_beside(const TokenFiles& beside, const std::string& model);
   void add(AddedToken token);
-  void add_special(const nlohmann::json& tokens);
   void encode_part(std::string_view text, bool with_blank, std::vector<uint32_t>& ids, std::vector<size_t>* ends,
                    size_t offset) const;
 

@@ -27,7 +27,8 @@ std::string text_if_there(const fs::path& path) { return is_there(path) ? read_w
 
 std::unique_ptr<Tokenizer> Tokenizer::from_json(const std::string& where, const std::string& tokenizer_json,
                                                 const std::string& tokenizer_config_json) {
-  auto tokenizer = std::make_unique<HuggingFaceTokenizer>(where, tokenizer_json);
+  auto tokenizer =
+      std::make_unique<HuggingFaceTokenizer>(where, tokenizer_json, TokenFiles{tokenizer_config_json, "", ""});
   EndTokenSearch search(*tokenizer);
   search.look_at_tokens("tokenizer_config.json", tokenizer_config_json, where + " (tokenizer_config.json)");
   tokenizer->eos_ = search.found();
@@ -49,23 +50,27 @@ std::unique_ptr<Tokenizer> Tokenizer::open(const std::string& path) {
   }
   const std::string text = read_whole_file(file.string());
   const auto beside = [&](const char* name) { return text_if_there(file.parent_path() / name); };
-  const std::string config = beside("tokenizer_config.json"), map = beside("special_tokens_map.json");
+  const TokenFiles files{beside("tokenizer_config.json"), beside("special_tokens_map.json"),
+                         beside("added_tokens.json")};
   std::unique_ptr<Tokenizer> tokenizer;
   if (file.extension() == ".model") {
-    const std::string added = beside("added_tokens.json");
-    tokenizer = std::make_unique<SentencePieceTokenizer>(file.string(), text,
-                                                         SentencePieceTokenizer::Beside{config, map, added});
+    tokenizer = std::make_unique<SentencePieceTokenizer>(file.string(), text, files);
     tokenizer->path_ = file.string();
     tokenizer->hash_ = XXH3_64bits(text.data(), text.size());
-    const std::string more = config + map + added;
+    const std::string more = files.tokenizer_config + files.special_tokens_map + files.added_tokens;
     if (!more.empty()) tokenizer->hash_ ^= XXH3_64bits(more.data(), more.size());
   } else {
-    tokenizer = std::make_unique<HuggingFaceTokenizer>(file.string(), text);
+    tokenizer = std::make_unique<HuggingFaceTokenizer>(file.string(), text, files);
   }
   const auto where = [&](const char* name) { return (file.parent_path() / name).string(); };
   EndTokenSearch search(*tokenizer);
-  search.look_at_tokens("tokenizer_config.json", config, where("tokenizer_config.json"));
-  search.look_at_tokens("special_tokens_map.json", map, where("special_tokens_map.json"));
+  const auto look_at_map = [&] {
+    search.look_at_tokens("special_tokens_map.json", files.special_tokens_map, where("special_tokens_map.json"));
+  };
+  const bool complete = TokenConfiguration(files, file.string()).is_complete();
+  if (!complete) look_at_map();
+  search.look_at_tokens("tokenizer_config.json", files.tokenizer_config, where("tokenizer_config.json"));
+  if (complete) look_at_map();
   if (!search.found() && !tokenizer->eos_) {
     search.look_at_ids("config.json", beside("config.json"), where("config.json"));
     search.look_at_ids("generation_config.json", beside("generation_config.json"), where("generation_config.json"));

@@ -15,6 +15,8 @@
 
 namespace carillon {
 
+struct AddedToken;
+
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
@@ -41,10 +43,13 @@ class Tokenizer {
   // One more than the largest id: a model's vocab_size must be at least this.
   virtual int64_t vocabulary() const = 0;
   virtual std::optional<uint32_t> id_of(std::string_view token) const = 0;
+  // The tokens that are sought in the text itself, by id.
+  virtual std::vector<AddedToken> added_tokens() const = 0;
 
-  // The end-of-document token: eos_token of tokenizer_config.json or special_tokens_map.json beside the tokenizer, else
-  // what a SentencePiece model declares, else (the first) eos_token_id of config.json or generation_config.json.
-  // Nothing if none names one; then end_search() says for a warning where was looked.
+  // The end-of-document token: eos_token of tokenizer_config.json beside the tokenizer or of special_tokens_map.json
+  // (the latter first where the former has no added_tokens_decoder, as in transformers), else what a SentencePiece
+  // model declares, else (the first) eos_token_id of config.json or generation_config.json. Nothing if none names one;
+  // then end_search() says for a warning where was looked.
   std::optional<uint32_t> eos() const { return eos_; }
   const std::string& end_search() const { return end_search_; }
 

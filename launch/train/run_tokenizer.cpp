@@ -23,7 +23,7 @@ void keep_tokenizer_files(const std::string& output, const std::map<std::string,
   if (files.empty()) return;
   fs::create_directories(folder, error);
   if (error) fail_to_create("cannot be created", error.value(), folder.string(), "make the run's folder writable");
-  for (const auto& [name, text] : files) write_whole_file((folder / name).string(), text);
+  write_tokenizer_files(folder.string(), files);
 }
 
 }  // namespace carillon

@@ -231,13 +231,43 @@ class OtherFiles(Case):
         kept = {"tokenizer.json": b'{"model": {"type": "BPE"}}', "tokenizer_config.json": b'{"eos_token": "a"}',
                 "special_tokens_map.json": b'{"eos_token": "\xc3\xa4"}', "chat_template.jinja": b"{{ messages }}",
                 "generation_config.json": b'{"eos_token_id": [1, 2]}',
+                "additional_chat_templates/tool_use.jinja": b"{{ tools }}",
                 "tokenizer.model": bytes(range(256)) * 400}  # no text, and more than an attribute held before 1.8
         for name, content in kept.items():
+            (model / name).parent.mkdir(exist_ok=True)
             (model / name).write_bytes(content)
         file = self.imported(model)
         self.exported(file, self.folder / "out")
         for name, content in kept.items():
             self.assertEqual((self.folder / "out" / name).read_bytes(), content, name)
+        # A former model's template is not left with the next one.
+        bare = tiny.folder(self.folder / "bare")
+        self.exported(bare, self.folder / "out")
+        self.assertEqual(sorted(path.name for path in (self.folder / "out").iterdir()), ["config.json", "model.safetensors"])
+
+    def test_generation_ends_at_each_of_the_models_ends(self):
+        """Those of generation_config.json, else of config.json, beside the tokenizer's own; as transformers."""
+        tokens = {chr(97 + i): i for i in range(23)}
+
+        def generated(name, config=None, generation=None, tokenizer=True, keys=()):
+            model = tiny.folder(self.folder / name, config={**tiny.CONFIG, **(config or {})})
+            if tokenizer:
+                (model / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE", "vocab": tokens, "merges": []}}))
+            if generation:
+                (model / "generation_config.json").write_text(json.dumps(generation))
+            done = bb.run(1, "generate", f"model={model}", "tokens=[1,2]", "max_new_tokens=6", "runtime.dtype=float64", *keys, "--json")
+            return json.loads(done.stdout)["tokens"]
+        whole = generated("none")
+        self.assertEqual(len(whole), 6)
+        other = next(token for token in range(23) if token not in whole)
+        end = whole[1]
+        ended = whole[:whole.index(end) + 1]
+        self.assertEqual(generated("list", generation={"eos_token_id": [other, end]}), ended)
+        self.assertEqual(generated("one", generation={"eos_token_id": end}), ended)
+        self.assertEqual(generated("config", config={"eos_token_id": [other, end]}), ended)
+        self.assertEqual(generated("null", config={"eos_token_id": end}, generation={"eos_token_id": None}), ended)
+        self.assertEqual(generated("off", config={"eos_token_id": end}, keys=["stop_at_end=false"]), whole)
+        self.assertEqual(generated("ids", config={"eos_token_id": end}, tokenizer=False), whole)
 
 
 if __name__ == "__main__":

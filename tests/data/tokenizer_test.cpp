@@ -58,8 +58,60 @@ TEST(Tokenizer, EndOfDocumentIsSoughtInAllFiles) {
   EXPECT_EQ(Tokenizer::open(folder.path())->eos(), 1u);
   folder.write("special_tokens_map.json", R"({"eos_token": {"content": "<|im_end|>"}})");
   EXPECT_EQ(Tokenizer::open(folder.path())->eos(), Tokenizer::open(folder.path())->id_of("<|im_end|>"));
+  // An older tokenizer_config.json says less than the map; one with added_tokens_decoder says it all.
   folder.write("tokenizer_config.json", R"({"eos_token": "<|endoftext|>"})");
+  EXPECT_EQ(Tokenizer::open(folder.path())->eos(), Tokenizer::open(folder.path())->id_of("<|im_end|>"));
+  folder.write("tokenizer_config.json", R"({"eos_token": "<|endoftext|>", "added_tokens_decoder": {}})");
   EXPECT_EQ(Tokenizer::open(folder.path())->eos(), Tokenizer::open(folder.path())->id_of("<|endoftext|>"));
+  folder.write("tokenizer_config.json", R"({"added_tokens_decoder": {}})");
+  EXPECT_EQ(Tokenizer::open(folder.path())->eos(), Tokenizer::open(folder.path())->id_of("<|im_end|>"));
+}
+
+// Tokens that only the files beside tokenizer.json speak of, and flags in which they differ from it: as transformers
+// 5.24, whose ids these are. (What names no token of the vocabulary is no token here.)
+TEST(Tokenizer, FilesBesideATokenizerJsonCount) {
+  using Ids = std::vector<uint32_t>;
+  const TemporaryFolder folder;
+  folder.write("tokenizer.json",
+               R"({"added_tokens": [{"id": 6, "content": "<e>", "special": true, "normalized": false}],
+    "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, " ": 2, "<": 3, ">": 4, "ab": 5, "t": 7}, "merges": ["a b"]}})");
+  const auto ids = [&](const char* text) { return Tokenizer::open(folder.path())->encode(text, false); };
+  const uint64_t alone = Tokenizer::open(folder.path())->hash();
+  EXPECT_EQ(ids("a <e> b<t>ab"), (Ids{0, 2, 6, 2, 1, 3, 7, 4, 5}));
+  folder.write("tokenizer_config.json", R"({"eos_token": "<e>", "model_max_length": 9, "pad_token": "<none>"})");
+  EXPECT_EQ(ids("a <e> b<t>ab"), (Ids{0, 2, 6, 2, 1, 3, 7, 4, 5}));
+  EXPECT_EQ(Tokenizer::open(folder.path())->hash(), alone);
+  // Another flag, and a token of its own.
+  folder.write("tokenizer_config.json", R"({"added_tokens_decoder": {
+    "6": {"content": "<e>", "special": true, "normalized": false, "lstrip": true, "rstrip": true},
+    "8": {"content": "<t>", "special": true}}})");
+  EXPECT_EQ(ids("a <e> b<t>ab"), (Ids{0, 6, 1, 8, 5}));
+  const auto whole = Tokenizer::open(folder.path());
+  EXPECT_EQ(whole->vocabulary(), 9);
+  EXPECT_NE(whole->hash(), alone);
+  EXPECT_EQ(whole->decode(Ids{0, 8, 5}, true), "a ab");
+  // One of the vocabulary that is named as special is sought in the text first.
+  for (const char* config : {R"({"eos_token": "ab"})", R"({"additional_special_tokens": ["ab"]})",
+                             R"({"extra_special_tokens": {"pair": "ab"}})", R"({"image_token": {"content": "ab"}})"}) {
+    folder.write("tokenizer_config.json", config);
+    EXPECT_EQ(Tokenizer::open(folder.path())->decode(Ids{0, 5}, true), "a") << config;
+  }
+  folder.write("tokenizer_config.json", "{}");
+  folder.write("added_tokens.json", R"({"<t>": 8})");
+  EXPECT_EQ(ids("<t>"), (Ids{8}));
+  folder.write("tokenizer_config.json", R"({"added_tokens_decoder": {}})");
+  EXPECT_EQ(ids("<t>"), (Ids{3, 7, 4})) << "a complete file leaves the older one unread";
+  for (const char* bad : {R"({"added_tokens_decoder": {"5": {"content": "<t>"}}})", R"({"added_tokens_decoder": []})",
+                          R"({"added_tokens_decoder": {"9": {}}})", R"({"added_tokens_decoder": {"-1": "a"}})",
+                          R"({"eos_token": 1e999})", "[]"}) {
+    folder.write("tokenizer_config.json", bad);
+    try {
+      Tokenizer::open(folder.path());
+      ADD_FAILURE() << bad;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kBadInput) << error.what();
+    }
+  }
 }
 
 // Every byte of the source is counted once, in exact places where tokens are bytes of it.
@@ -153,14 +205,14 @@ TEST(Tokenizer, FilesBesideASentencePieceModelCount) {
   EXPECT_EQ(ends.back(), 18u);
   EXPECT_EQ(tokenizer->encode(" a", false), (Ids{4}));  // a text that begins with a blank gets no other
   EXPECT_EQ(tokenizer->decode(Ids{7, 3, 8, 5}, false), "ab<|im_end|>a");
-  EXPECT_EQ(tokenizer->decode(Ids{7, 3, 8, 5}, true), "ab<|im_end|>a");  // added_tokens.json does not say special
+  EXPECT_EQ(tokenizer->decode(Ids{7, 3, 8, 5}, true), "aba");  // a token that eos_token names is special
   folder.write("tokenizer_config.json",
                R"({"add_bos_token": true, "added_tokens_decoder": {"8": {"content": "<|im_end|>", "special": true}}})");
   EXPECT_EQ(Tokenizer::open(folder.path())->encode("b", true), (Ids{1, 7, 6}));
   EXPECT_EQ(Tokenizer::open(folder.path())->decode(Ids{7, 3, 8, 5}, true), "aba");
   for (const char* bad :
        {"[]", "{", R"({"added_tokens_decoder": {"x": "a"}})", R"({"added_tokens_decoder": {"3": "zz"}})",
-        R"({"added_tokens_decoder": {"9": "<|im_end|>"}})", R"({"added_tokens_decoder": 5})"}) {
+        R"({"added_tokens_decoder": {"9": "x", "10": "x"}})", R"({"added_tokens_decoder": 5})"}) {
     folder.write("tokenizer_config.json", bad);
     try {
       Tokenizer::open(folder.path());

@@ -197,6 +197,30 @@ TEST(ChatTemplate, LiesBesideTheTokenizer) {
   write("chat_template.jinja", "file");
   EXPECT_EQ(text(row), "file");
   EXPECT_EQ(text(with_tools), "file");
+  std::filesystem::create_directory(folder / "additional_chat_templates");
+  write("additional_chat_templates/tool_use.jinja", "tools");
+  EXPECT_EQ(text(row), "file");
+  EXPECT_EQ(text(with_tools), "tools");
+}
+
+// As transformers 5.24: of an older tokenizer_config.json the map comes first, one with added_tokens_decoder is
+// complete.
+TEST(ChatTemplate, IsGivenEveryNamedToken) {
+  const TemporaryFolder folder;
+  const auto write = [&](const char* name, const char* text) { std::ofstream(folder / name) << text; };
+  const auto text = [&] {
+    return ChatTemplate::open("", folder.path())
+        ->render(R"({"messages": [{"role": "user", "content": "a"}]})", TrainOn::kAll, "x")
+        .text;
+  };
+  write("chat_template.jinja", "{{ bos_token }}|{{ eos_token }}|{{ image_token }}|{{ pair }}");
+  write("special_tokens_map.json", R"({"bos_token": "<s>", "eos_token": {"content": "</s>"}})");
+  EXPECT_EQ(text(), "<s>|</s>||");
+  write("tokenizer_config.json",
+        R"({"eos_token": "<e>", "image_token": "<i>", "extra_special_tokens": {"pair": "<p>"}})");
+  EXPECT_EQ(text(), "<s>|</s>|<i>|<p>");
+  write("tokenizer_config.json", R"({"eos_token": "<e>", "added_tokens_decoder": {}})");
+  EXPECT_EQ(text(), "|<e>||");
 }
 
 TEST(ChatTemplate, Qwen3MarksTurnsThatItsOwnTemplateRewrites) {
