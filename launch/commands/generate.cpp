@@ -1,6 +1,7 @@
 // carillon generate: continues a prompt, or every prompt of a file.
 #include "data/files/output_check.h"
 #include "data/files/output_file.h"
+#include "data/tokenizer/token_configuration.h"
 #include "launch/commands/commands.h"
 #include "launch/inference/generator.h"
 #include "launch/inference/score_documents.h"
@@ -62,10 +63,12 @@ void declare(Schema& schema, GenerateConfig& config) {
   schema.number("top_p", config.top_p, "Sample among the likeliest tokens that make up this much.").above(0).at_most(1);
   schema.integer("seed", config.seed, "Of the sampling; the same on every layout.");
   schema.custom(
-      "stop", "list of integers", "Token ids that end a continuation, beside the end-of-text token.",
+      "stop", "list of integers", "Token ids that end a continuation, beside the model's own.",
       [&config](const YamlNode& node) { config.stop = read_ids("stop", node); },
       [&config] { return std::optional<Json>(config.stop); });
-  schema.boolean("stop_at_end", config.stop_at_end, "Whether the tokenizer's end-of-text token ends it.");
+  schema.boolean(
+      "stop_at_end", config.stop_at_end,
+      "Of text: whether the model's end tokens (generation_config.json, config.json, the tokenizer) end it.");
   schema.boolean("overwrite", config.overwrite, "Whether an output that carillon did not write may be replaced.");
   declare_rope(schema, config.rope);
   declare_parallel(schema, config.parallel);
@@ -94,6 +97,18 @@ std::vector<ScoreDocument> read_prompts(const GenerateConfig& config, int64_t vo
     if (token < 0 || token >= vocabulary)
       fail(ExitCode::kUsage, "token {} is not below {}, tokens, the model's vocabulary is smaller", token, vocabulary);
   return {{0, tokens}};
+}
+
+// As transformers' generate(): a model may have several ends (of a text, of a turn), of which its tokenizer names one.
+std::vector<int64_t> end_tokens(const OpenedModel& model, const Tokenizer& tokenizer) {
+  const auto files = model.source->tokenizer_files();
+  const auto generation = files.find("generation_config.json");
+  std::vector<int64_t> ends;
+  if (generation != files.end())
+    ends = generation_end_tokens(generation->second, model.source->path() + " (generation_config.json)");
+  if (ends.empty()) ends = model.config.eos_token_id;
+  if (tokenizer.eos()) ends.push_back(*tokenizer.eos());
+  return ends;
 }
 
 }  // namespace
@@ -152,7 +167,10 @@ ExitCode run_generate(Program& program, const CommandLine& line) {
   Generator::Request request{config.max_new_tokens,
                              config.stop,
                              {config.temperature, config.top_k, config.top_p, static_cast<uint64_t>(config.seed)}};
-  if (config.stop_at_end && tokenizer && tokenizer->eos()) request.stop.push_back(*tokenizer->eos());
+  if (config.stop_at_end && tokenizer)
+    agree(session.world(), [&] {
+      for (const int64_t end : end_tokens(model, *tokenizer)) request.stop.push_back(end);
+    });
   const Activity activity("generating");
   generator.generate(prompts, request, [&](size_t index, const std::vector<int64_t>& tokens) {
     Json record = {{"id", documents[index].id}, {"tokens", tokens}};
