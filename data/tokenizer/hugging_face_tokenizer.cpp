@@ -113,17 +113,25 @@ void HuggingFaceTokenizer::read_added_tokens(const nlohmann::json& list, const T
   std::stable_sort(listed_.begin(), listed_.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
 }
 
-// What changes something counts in the hash.
+// As transformers adds them: a token that is there keeps its id, whatever the files beside say; a new one has that of
+// the vocabulary, else the next. What changes something counts in the hash.
 void HuggingFaceTokenizer::add_tokens_beside(const TokenFiles& beside, std::vector<AddedToken>& tokens) {
   const TokenConfiguration configuration(beside, path_);
   StringMap<size_t> place;
   for (size_t i = 0; i < tokens.size(); ++i) place[tokens[i].content] = i;
-  const auto take = [&](const AddedToken& token, bool replaces) {
+  const auto next_id = [&] {
+    auto next = static_cast<uint32_t>(model_->tokens().size());
+    for (const AddedToken& token : tokens) next = std::max(next, token.id + 1);
+    return next;
+  };
+  const auto take = [&](AddedToken token, bool replaces) {
     const auto [found, fresh] = place.emplace(token.content, tokens.size());
     if (fresh) {
+      token.id = model_->id_of(token.content).value_or(next_id());
       tokens.push_back(token);
     } else {
       AddedToken& former = tokens[found->second];
+      token.id = former.id;
       if (!replaces || former == token) return;
       former = token;
     }

@@ -142,6 +142,7 @@ std::vector<AddedToken> TokenConfiguration::added_tokens() const {
         std::any_of(named.begin(), named.end(), [&](const auto& token) { return token.second == text; });
     tokens.push_back(token_of(content, token_id_of_text(id.dump(), "added_tokens.json" + where_), special));
   }
+  std::stable_sort(tokens.begin(), tokens.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
   return tokens;
 }
 

@@ -58,7 +58,7 @@ class TokenConfiguration {
   // `additional_special_tokens` (today `extra_special_tokens`) where they have none.
   std::vector<std::string> unnamed_tokens() const;
 
-  // Tokens that are sought in the text, with ids. Error 65 for an id or an entry that is none.
+  // Tokens that are sought in the text, by their ids. Error 65 for an id or an entry that is none.
   std::vector<AddedToken> added_tokens() const;
   // The named and unnamed ones to which `id_of` gives an id: sought in the text too, and special.
   std::vector<AddedToken> special_tokens(const std::function<std::optional<uint32_t>(std::string_view)>& id_of) const;

@@ -68,26 +68,26 @@ TEST(Tokenizer, EndOfDocumentIsSoughtInAllFiles) {
 }
 
 // Tokens that only the files beside tokenizer.json speak of, and flags in which they differ from it: as transformers
-// 5.24, whose ids these are. (What names no token of the vocabulary is no token here.)
+// 5.24, whose ids these are. (A name that no token of the vocabulary has is no token here.)
 TEST(Tokenizer, FilesBesideATokenizerJsonCount) {
   using Ids = std::vector<uint32_t>;
   const TemporaryFolder folder;
   folder.write("tokenizer.json",
-               R"({"added_tokens": [{"id": 6, "content": "<e>", "special": true, "normalized": false}],
-    "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, " ": 2, "<": 3, ">": 4, "ab": 5, "t": 7}, "merges": ["a b"]}})");
+               R"({"added_tokens": [{"id": 7, "content": "<e>", "special": true, "normalized": false}],
+    "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, " ": 2, "<": 3, ">": 4, "ab": 5, "t": 6}, "merges": ["a b"]}})");
   const auto ids = [&](const char* text) { return Tokenizer::open(folder.path())->encode(text, false); };
   const uint64_t alone = Tokenizer::open(folder.path())->hash();
-  EXPECT_EQ(ids("a <e> b<t>ab"), (Ids{0, 2, 6, 2, 1, 3, 7, 4, 5}));
+  EXPECT_EQ(ids("a <e> b<t>ab"), (Ids{0, 2, 7, 2, 1, 3, 6, 4, 5}));
   folder.write("tokenizer_config.json", R"({"eos_token": "<e>", "model_max_length": 9, "pad_token": "<none>"})");
-  EXPECT_EQ(ids("a <e> b<t>ab"), (Ids{0, 2, 6, 2, 1, 3, 7, 4, 5}));
+  EXPECT_EQ(ids("a <e> b<t>ab"), (Ids{0, 2, 7, 2, 1, 3, 6, 4, 5}));
   EXPECT_EQ(Tokenizer::open(folder.path())->hash(), alone);
-  // Another flag, and a token of its own.
+  // Another flag, and tokens of its own; the ids are those of the vocabulary, else the next.
   folder.write("tokenizer_config.json", R"({"added_tokens_decoder": {
-    "6": {"content": "<e>", "special": true, "normalized": false, "lstrip": true, "rstrip": true},
-    "8": {"content": "<t>", "special": true}}})");
-  EXPECT_EQ(ids("a <e> b<t>ab"), (Ids{0, 6, 1, 8, 5}));
+    "10": {"content": "<u>", "special": true}, "9": {"content": "<t>", "special": true},
+    "3": {"content": "<e>", "special": true, "normalized": false, "lstrip": true, "rstrip": true}}})");
+  EXPECT_EQ(ids("a <e> b<t>ab<u>"), (Ids{0, 7, 1, 8, 5, 9}));
   const auto whole = Tokenizer::open(folder.path());
-  EXPECT_EQ(whole->vocabulary(), 9);
+  EXPECT_EQ(whole->vocabulary(), 10);
   EXPECT_NE(whole->hash(), alone);
   EXPECT_EQ(whole->decode(Ids{0, 8, 5}, true), "a ab");
   // One of the vocabulary that is named as special is sought in the text first.
@@ -100,10 +100,9 @@ TEST(Tokenizer, FilesBesideATokenizerJsonCount) {
   folder.write("added_tokens.json", R"({"<t>": 8})");
   EXPECT_EQ(ids("<t>"), (Ids{8}));
   folder.write("tokenizer_config.json", R"({"added_tokens_decoder": {}})");
-  EXPECT_EQ(ids("<t>"), (Ids{3, 7, 4})) << "a complete file leaves the older one unread";
-  for (const char* bad : {R"({"added_tokens_decoder": {"5": {"content": "<t>"}}})", R"({"added_tokens_decoder": []})",
-                          R"({"added_tokens_decoder": {"9": {}}})", R"({"added_tokens_decoder": {"-1": "a"}})",
-                          R"({"eos_token": 1e999})", "[]"}) {
+  EXPECT_EQ(ids("<t>"), (Ids{3, 6, 4})) << "a complete file leaves the older one unread";
+  for (const char* bad : {R"({"added_tokens_decoder": []})", R"({"added_tokens_decoder": {"9": {}}})",
+                          R"({"added_tokens_decoder": {"-1": "a"}})", R"({"eos_token": 1e999})", "[]"}) {
     folder.write("tokenizer_config.json", bad);
     try {
       Tokenizer::open(folder.path());
