@@ -4,6 +4,7 @@
 #include <cmath>
 #include <optional>
 
+#include "model/export_config.h"
 #include "model/families/config_fields.h"
 #include "model/families/family.h"
 #include "model/rope.h"
@@ -84,6 +85,9 @@ class ConfigReader {
     config_.family->read(fields_, config_);
     if (wrapped_) say_sizes();
     remark_dropout();
+    if (turns_part_of_heads_only_here(config_))
+      config_.remarks.push_back(fmt::format("partial_rotary_factor is applied, in {}: transformers' {} leaves it out",
+                                            fields_.where(), config_.family->class_name));
     for (const RopeConfig* rope : {&config_.rope, config_.sliding_rope ? &*config_.sliding_rope : nullptr})
       if (rope != nullptr) make_rope_table(*rope, config_.head_dim, 1);  // refuses settings that do not fit the head
     return config_;

@@ -114,6 +114,7 @@ void require_sayable(const ModelConfig& config) {
   if (config.any([](const LayerSpec& layer) { return layer.attention.sinks; })) refuse("attention sinks");
   if (config.sliding_rope && family.defaults.sliding_rope[0] == '\0')
     refuse("a rotation of their own for windowed layers (rope.sliding_attention)");
+  if (turns_part_of_heads_only_here(config)) refuse("a rotation of part of each head (rope.partial_rotary_factor)");
 }
 
 void write_layers(const ModelConfig& config, Json& json) {
@@ -139,6 +140,14 @@ void write_layers(const ModelConfig& config, Json& json) {
 }
 
 }  // namespace
+
+bool turns_part_of_heads_only_here(const ModelConfig& config) {
+  const auto in_part = [](const RopeConfig& rope) {
+    return rope.partial_rotary_factor != 1 && rope.type != RopeType::kProportional && rope.type != RopeType::kNone;
+  };
+  return std::string(config.family->model_type) != "phi3" &&
+         (in_part(config.rope) || (config.sliding_rope && in_part(*config.sliding_rope)));
+}
 
 Json exact_rope(const ModelConfig& config) {
   const auto exact = [](const RopeConfig& of) {

@@ -12,11 +12,15 @@ namespace carillon {
 // become longrope with factors f_i = 1 / (θ_i · base^(2i/d)), the same list for short and long sequences, and an
 // explicit attention factor; of a pair that does not turn the factor is so large that no position moves it. The exact
 // definition is in `carillon_rope`, which parse_model_config reads. `dtype`: the weights' type. Error 64 for
-// resonance or CoPE over dynamic, which no list of factors can say, and for none.
+// resonance or CoPE over dynamic, which no list of factors can say, for none, and for what the class does not compute.
 std::string export_model_config(const ModelConfig& config, const std::string& dtype);
 
 // The exact definition of its rotation, as `carillon_rope` holds it.
 Json exact_rope(const ModelConfig& config);
+
+// Whether only part of each head turns (partial_rotary_factor) where the family's class in transformers turns all of
+// it, whatever its config.json says: all classes but phi3's. (`proportional` turns whole heads, some pairs by nothing.)
+bool turns_part_of_heads_only_here(const ModelConfig& config);
 
 // The largest difference, over positions [0, length), between our cosines and sines and those that transformers
 // computes in float32 from an exported config.json.

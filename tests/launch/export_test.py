@@ -105,6 +105,14 @@ output: {self.folder}/{architecture}-{name}
                                    {**cases.ARCHITECTURES["llama"], "rope_parameters": {
                                        "rope_type": "dynamic", "factor": 2.0, "rope_theta": 100.0, "cope": 2}})
         self.assertIn("without rope.cope", bb.run(1, "export", faded, self.folder / "refused", expect=64).stderr)
+        # The classes of transformers turn whole heads, whatever partial_rotary_factor says; phi3's alone goes by it.
+        for kind in ({"rope_type": "default"}, {"rope_type": "yarn", "factor": 2.0}):
+            part = golden_folder.make(self.folder, f"part-{kind['rope_type']}", "llama",
+                                      {**cases.ARCHITECTURES["llama"], "rope_parameters": {
+                                          "rope_theta": 100.0, "partial_rotary_factor": 0.5, **kind}})
+            done = bb.run(1, "export", part, self.folder / "refused", expect=64)
+            self.assertIn("rope.partial_rotary_factor", done.stderr)
+            self.assertIn("transformers' LlamaForCausalLM leaves it out", bb.run(1, "import", part, self.folder / "part.h5").stderr)
         self.assertFalse((self.folder / "refused").exists())
         bb.run(1, "export", self.folder / "nothing", self.folder / "refused", expect=66)
         bb.run(1, "export", base, self.folder / "refused", "format=gguf", expect=64)
