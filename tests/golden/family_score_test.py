@@ -11,11 +11,12 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 import black_box as bb
 import families
-from layouts import chosen
+from layouts import EVERY, chosen
 
 GROUP = []
 BOUNDS = {"float64": 1e-9, "float32": 5e-5}
 LAYOUTS = chosen("1", "tp2", "tp4", "cp2", "cp3", "tp2cp2", "dp2")
+ROUNDED = tuple(LAYOUTS) if EVERY else ("1", "tp2cp2")  # float32, where its rounding differs most
 
 
 class FamilyScore(unittest.TestCase):
@@ -47,6 +48,8 @@ class FamilyScore(unittest.TestCase):
             # A wrapper's text model is another case, so two layouts do.
             for layout in ("1", "tp2cp2") if name in families.WRAPPERS else LAYOUTS:
                 for dtype, bound in BOUNDS.items():
+                    if dtype == "float32" and layout not in ROUNDED:
+                        continue
                     with self.subTest(case=name, layout=layout, dtype=dtype):
                         scores = self.scores(self.models[name], *LAYOUTS[layout], dtype)
                         self.assertLessEqual(self.difference(name, scores), bound)

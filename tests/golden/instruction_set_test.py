@@ -17,8 +17,11 @@ import black_box as bb
 import cases
 import score_test
 import training_test
+from layouts import EVERY, chosen
 
-LAYOUTS = {"1": (1, []), "cp2": (2, ["parallel.context=2"])}
+# What a set computes otherwise on several ranks is attention in blocks: without and with a window.
+LAYOUTS = chosen("1", "cp2")
+IN_BLOCKS = cases.TRAINED if EVERY else ("llama", "mistral")
 
 
 def processor():
@@ -43,6 +46,10 @@ def forced(name):
             os.environ["CARILLON_ISA"] = before
 
 
+def layouts_of(architecture):
+    return LAYOUTS if architecture in IN_BLOCKS else {"1": LAYOUTS["1"]}
+
+
 def relative_difference(name, scores):
     """Norm of the difference from float64's log-probabilities over the norm of those."""
     pairs = [(a, b) for score, tokens in zip(scores, score_test.golden_folder.expected(f"score_{name}"))
@@ -52,7 +59,7 @@ def relative_difference(name, scores):
 
 class Score(score_test.Score):
     # The inherited tests have their own program.
-    test_every_case_on_every_layout = test_reference_device_and_contiguous_layout = None
+    test_every_case_on_its_layouts = test_reference_device_and_contiguous_layout = None
     test_a_model_file_scores_as_its_folder = test_a_wrong_frequency_would_be_seen = None
 
     def test_scores(self):
@@ -61,26 +68,27 @@ class Score(score_test.Score):
             with self.subTest(instruction_set=name), forced(name):
                 for architecture, config in cases.ARCHITECTURES.items():
                     model = score_test.golden_folder.make(self.folder, f"{architecture}-{name}", architecture, config)
-                    for layout, (ranks, keys) in LAYOUTS.items():
+                    for layout, (ranks, keys) in layouts_of(architecture).items():
                         for dtype, bound in (("float64", 1e-9), ("float32", 5e-5)):
                             self.compare(architecture, self.score(model, {}, ranks, keys, dtype), bound, layout)
                         scores = self.score(model, {}, ranks, keys, "bfloat16")
                         difference = relative_difference(architecture, scores)
                         self.assertLessEqual(difference, 0.01, f"{architecture} {layout} bfloat16")
-                        self.assertEqual(scores, self.score(model, {}, ranks, keys, "bfloat16"))
+                        if architecture in IN_BLOCKS:
+                            self.assertEqual(scores, self.score(model, {}, ranks, keys, "bfloat16"))
                         worst = max(worst, difference)
         print("largest difference in bfloat16:", worst)
 
 
 class Training(training_test.Training):
-    test_every_architecture_on_every_layout = test_zero_stages_and_recompute = None
+    test_every_architecture_on_its_layouts = test_zero_stages_and_recompute = None
     test_gradients_by_parameter = test_a_dropped_weight_would_be_seen = None
 
     def test_training(self):
         for name in instruction_sets():
             with self.subTest(instruction_set=name), forced(name):
                 for architecture in cases.TRAINED:
-                    for layout, (ranks, keys) in LAYOUTS.items():
+                    for layout, (ranks, keys) in layouts_of(architecture).items():
                         keys = [*keys, "checkpoint.every_steps=100"]
                         self.compare(architecture, self.train(architecture, f"{name}-{layout}", ranks, keys), layout)
                 keys = ["checkpoint.every_steps=100", "runtime.dtype=bfloat16", "parallel.context=2"]

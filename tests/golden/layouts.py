@@ -1,4 +1,13 @@
-"""The layouts that golden tests run on: ranks and keys by name."""
+"""The layouts that golden tests run on: ranks and keys by name.
+
+A test's table has cells that say again what their neighbours say. Those are left out of a test and tried under the label
+`long`, where a test has the argument `--every`."""
+
+import sys
+
+EVERY = "--every" in sys.argv
+if EVERY:
+    sys.argv.remove("--every")
 
 ALL = {
     "1": (1, []),
