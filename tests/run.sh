@@ -9,4 +9,5 @@ cmake --preset release -DCARILLON_TEST_PYTHON="$PWD/.venv/bin/python"
 cmake --build --preset release
 exclude=(-LE long)
 [ "${LONG:-0}" = 1 ] && exclude=()
-ctest --test-dir build --output-on-failure -j2 "${exclude[@]}"
+# Three tests on two cores: many wait for most of their time.
+ctest --test-dir build --output-on-failure -j $((($(nproc) * 3 + 1) / 2)) "${exclude[@]}"

@@ -140,7 +140,7 @@ class Patience(unittest.TestCase):
         process = bb.start(2, "train", self.config, f"output={self.folder}/never", "runtime.patience=0",
                            environment={"CARILLON_TEST_HANG": "spin@a training step:1"})
         with self.assertRaises(subprocess.TimeoutExpired):
-            process.wait(timeout=15)
+            process.wait(timeout=8)
         bb.kill_all(process)
         process.communicate()
 

@@ -49,9 +49,10 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
 export SLURM_CONF=$T/slurm.conf OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 CARILLON=$carillon
 export OMPI_MCA_mpi_yield_when_idle=1  # four ranks on two cores
+unset OMPI_MCA_pml HWLOC_PLUGINS_PATH  # here MPI starts as it does by itself
 slurmctld -D -f "$T/slurm.conf" >"$T/ctld.out" 2>&1 </dev/null & pids=$!
 for n in n1 n2 n3 n4; do slurmd -D -N $n -f "$T/slurm.conf" >"$T/$n.out" 2>&1 </dev/null & pids="$pids $!"; done
-for _ in $(seq 60); do [ "$(sinfo -h -o '%D %t' 2>/dev/null)" = "4 idle" ] && break; sleep 0.5; done
+for _ in $(seq 240); do [ "$(sinfo -h -o '%D %t' 2>/dev/null)" = "4 idle" ] && break; sleep 0.5; done
 [ "$(sinfo -h -o '%D %t')" = "4 idle" ] || fail "the nodes do not come up"
 cd "$T"
 "$carillon" posgen train.jsonl task=recursive length=32 count=64 seed=1 || fail posgen
@@ -71,14 +72,14 @@ wait_for() { for _ in $(seq $((10 * $1))); do eval "$2" && return 0; sleep 0.1; 
 echo "== a run on two nodes is signalled, queued again and resumes"
 "$carillon" slurm run.yaml slurm.nodes=2 slurm.cpus_per_task=1 slurm.time=10m >train.sbatch || fail script
 job=$(sbatch --parsable --output="$T/job-%j.log" train.sbatch) || fail sbatch
-wait_for 30 '[ "$(steps run)" -ge 50 ]' || fail "no step within 30 s"
+wait_for 120 '[ "$(steps run)" -ge 50 ]' || fail "no step within two minutes"
 scancel --batch --signal=USR1 "$job"
-wait_for 30 'ls run/checkpoints/step-* >/dev/null 2>&1' || fail "no checkpoint after the signal"
+wait_for 120 'ls run/checkpoints/step-* >/dev/null 2>&1' || fail "no checkpoint after the signal"
 stopped=$(basename "$(ls -d run/checkpoints/step-* | tail -n 1)")
-wait_for 60 'grep -q "resuming from .*$stopped" run/log.txt' || fail "not resumed"
+wait_for 120 'grep -q "resuming from .*$stopped" run/log.txt' || fail "not resumed"
 grep -q "start 1," "job-$job.log" || fail "the job was not started again"
 scancel --batch --signal=USR1 "$job"; sleep 3; scancel "$job"
-wait_for 20 '[ -z "$(squeue -h)" ]' || fail "the job does not leave"
+wait_for 120 '[ -z "$(squeue -h)" ]' || fail "the job does not leave"
 
 echo "== four nodes"
 "$carillon" slurm run.yaml slurm.nodes=4 slurm.cpus_per_task=1 slurm.time=10m parallel.tensor=2 train.max_steps=30 output="$T/four" >four.sbatch
