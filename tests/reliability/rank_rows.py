@@ -66,16 +66,18 @@ def start(rig, output, *words, environment, preload=False, config=None):
         process.kill()
         process.communicate()
         return None, "", "hangs"
-    trouble = None
+    def left():
+        """What is there that goes away in time. Of ours only: others work on this machine too."""
+        if ranks_alive(str(output)):
+            return "processes are left"
+        memory = [name for name in set(os.listdir("/dev/shm")) - before if "carillon" in name]
+        return f"left in shared memory: {memory}" if memory else None
+
     for _ in range(50):
-        if not ranks_alive(str(output)):
+        if not left():
             break
         time.sleep(0.1)
-    else:
-        trouble = "processes are left"
-    # Of ours only: others work on this machine too.
-    left = [name for name in set(os.listdir("/dev/shm")) - before if "carillon" in name]
-    return process.returncode, error, trouble or (f"left in shared memory: {left}" if left else None)
+    return process.returncode, error, left()
 
 
 def error_line(error):

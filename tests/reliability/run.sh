@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The scoreboard: injects faults into the built program and prints what it survived (README.md).
-#   CARILLON=build/carillon FAULTS=build/tests/reliability/libfault_calls.so bash tests/reliability/run.sh [--long] [ROW …]
+#   CARILLON=build/carillon FAULTS=build/tests/reliability/libfault_calls.so bash tests/reliability/run.sh [--long] [disks] [ranks] [ROW …]
 # Both default to the build folder of this checkout. Short form: under three minutes on two idle cores.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)

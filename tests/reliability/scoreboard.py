@@ -3,6 +3,8 @@ hold is read from exit codes and files only. One line a row: faults injected, su
 program or file that must fail (a control that stops failing means that the row sees nothing).
 
     scoreboard.py [--long] [ROW …]        CARILLON and FAULTS name the program and the library of fault_calls.cpp
+
+`disks` is short for the rows of this file, `ranks` for those of rank_rows.py.
 """
 
 import argparse
@@ -352,13 +354,15 @@ def main():
     parser.add_argument("--long", action="store_true")
     parser.add_argument("rows", nargs="*", default=[])
     chosen = parser.parse_args()
+    groups = {"disks": ROWS, "ranks": rank_rows.ROWS}
+    wanted = {row for name in chosen.rows for row in groups.get(name, [name])}
     print(f"{'row':4} {'fault':58} {'points':>6} {'good':>6}   {'control':14}  time")
     good = True
     with tempfile.TemporaryDirectory() as folder:
         rig = Rig(folder)
         rows = {**ROWS, **{name: lambda rig, long, row=row: row(rig, long, Row) for name, row in rank_rows.ROWS.items()}}
         for name, function in rows.items():
-            if chosen.rows and name not in chosen.rows:
+            if wanted and name not in wanted:
                 continue
             row = function(rig, chosen.long)
             print(row.line(), flush=True)
