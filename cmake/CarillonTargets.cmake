@@ -37,7 +37,8 @@ set(CARILLON_MPI_ENVIRONMENT OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CON
 # first, so that none of them is left alone at the end.
 function(carillon_test name)
   cmake_parse_arguments(ARG "SLOW" "RANKS;TIMEOUT;COST" "SOURCES;LINK;LABELS;ENVIRONMENT" ${ARGN})
-  set(test_environment OMP_NUM_THREADS=1 ${ARG_ENVIRONMENT})
+  # Passive: a test's threads that wait for each other leave the core to another test.
+  set(test_environment OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive ${ARG_ENVIRONMENT})
   add_executable(${name}_test ${ARG_SOURCES})
   if(ARG_RANKS)
     target_link_libraries(${name}_test PRIVATE ${ARG_LINK} carillon_mpi_test_main carillon_warnings)
