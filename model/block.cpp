@@ -142,6 +142,12 @@ void Transformer::rotate(int64_t index, Tensor fused, bool inverse) {
   backend_.rotate(query_and_key_rows(fused), batch_.position, rotation.cosine, rotation.sine, inverse);
 }
 
+// What a learned rotation gets from a layer, from the turned rows and the gradient by them.
+void Transformer::add_rotation_gradient(int64_t index, Tensor dqkv, Tensor qkv) {
+  if (!rates_ || !spec(index).attention.rotates || rotation_of(index) != 0) return;
+  backend_.rotation_gradient(rates_, query_and_key_rows(qkv), query_and_key_rows(dqkv), batch_.position);
+}
+
 // ---- forward -------------------------------------------------------------------------------------------------------
 
 // input -> norm -> q, k, v -> (q/k norms) -> rotation -> (attention). `attend` is false when the policy kept its
@@ -316,10 +322,15 @@ void Transformer::attention_backward(int64_t index) {
   ring_->backward(query(dqkv), key(dqkv), value(dqkv), attention_heads(work_.attention_gradient), query(layer.qkv),
                   key(layer.qkv), value(layer.qkv), attention_heads(layer.attention), layer.lse,
                   {attention.scale, mask_of(index), weights.sinks.weight, weights.sinks.gradient});
+  // Before the temperature's factor: it is in the queries too, and cancels.
+  if (attention.qk_norm != QkNorm::kPerHeadAfterRotation) add_rotation_gradient(index, dqkv, layer.qkv);
   if (query_temperature_) backend_.scale_rows(query_rows(dqkv), batch_.query_factor);
   if (attention.qk_norm != QkNorm::kPerHeadAfterRotation) rotate(index, dqkv, /*inverse=*/true);
   if (attention.qk_norm != QkNorm::kNone) normalise_heads_backward(index, dqkv, layer.qkv_raw);
-  if (attention.qk_norm == QkNorm::kPerHeadAfterRotation) rotate(index, dqkv, /*inverse=*/true);
+  if (attention.qk_norm == QkNorm::kPerHeadAfterRotation) {
+    add_rotation_gradient(index, dqkv, layer.qkv_raw);
+    rotate(index, dqkv, /*inverse=*/true);
+  }
 
   RowScatter dx = scattered(work_.branch_gradient);
   column_parallel_backward(backend_, dx, dqkv, x, weights.qkv, adapter_work(), accumulate_);

@@ -71,6 +71,7 @@ Json public_form(const RopeConfig& rope, const ModelConfig& config) {
   if (known_elsewhere(rope, *config.family)) {
     settings.erase("resonance");
     settings.erase("cope");
+    settings.erase("mixed_windows");  // others take one document at a time
     return settings;
   }
   const bool by_length = rope.type == RopeType::kDynamic && !rope.alpha;

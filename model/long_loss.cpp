@@ -102,12 +102,15 @@ void LongLoss::run_short_passes(const MicroBatch& whole) {
         const Window& window = windows[next];
         const int64_t begin = to;
         any = true;
+        const int64_t before = position[static_cast<size_t>(b * length_ + window.begin)];
+        const int64_t reach = position[static_cast<size_t>(b * length_ + window.end)] - before + 1;
         for (int64_t row = window.begin; row < window.end; ++row, ++to) {
           const auto from = static_cast<size_t>(b * length_ + row), here = static_cast<size_t>(b * length_ + to);
           const bool looked_at = row >= window.scored && target[from] >= 0;
           packed_.tokens[here] = tokens[from];
-          packed_.position[here] = position[from] - position[static_cast<size_t>(b * length_ + window.begin)];
+          packed_.position[here] = position[from] - before;
           packed_.first[here] = begin;
+          packed_.reach[here] = reach;
           packed_.target[here] = looked_at ? target[from] : -1;
           packed_.target_weight[here] = looked_at ? 1 : 0;
           source_[here] = looked_at ? static_cast<int64_t>(from) : -1;

@@ -8,7 +8,17 @@ namespace carillon {
 namespace {
 
 bool is_one_of(const Parameter& parameter, Which which) {
-  return which == Which::kAll || (which == Which::kTrained ? !parameter.frozen : !parameter.adapter);
+  switch (which) {
+    case Which::kAll:
+      return true;
+    case Which::kTrained:
+      return !parameter.frozen;
+    case Which::kBase:
+      return !parameter.adapter;
+    case Which::kRotation:
+      return parameter.rotation;
+  }
+  return false;
 }
 
 // Rows [begin, begin + to.size(0)) of the parameter's rectangle as they are drawn, into host memory.

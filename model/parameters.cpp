@@ -1,5 +1,6 @@
 #include "model/parameters.h"
 
+#include "model/clex.h"
 #include "model/families/family.h"
 #include "runtime/rng.h"
 
@@ -401,6 +402,18 @@ Parameters::Parameters(const ModelConfig& config, const TensorShards& shards, co
   allocator.gradients = gradients;
   norm = replicated("model.norm.weight", allocator.weight({channels}), allocator.gradient({channels}), shards.tp,
                     config.norm_weight_offset == 1 ? Initial::kZeros : Initial::kOnes);
+  if (config.rope.type == RopeType::kClex) {
+    const int64_t pairs = config.rotary_pairs(), hidden = clex_hidden(config.rope, pairs);
+    // Each tensor rank has the gradient of its own heads.
+    const auto learned = [&](const char* name, int64_t rows, int64_t columns, Initial initial) {
+      Parameter parameter =
+          replicated(name, allocator.weight({rows, columns}), allocator.gradient({rows, columns}), shards.tp, initial);
+      parameter.rotation = true;
+      return parameter;
+    };
+    ode_up = learned(kOdeUp, pairs, hidden, Initial::kFanIn);
+    ode_down = learned(kOdeDown, hidden, pairs, Initial::kZeros);
+  }
   if (!config.tie_word_embeddings) lm_head = vocabulary_rows("lm_head.weight");
   (lm_head ? lm_head : embedding).overwritten = true;     // by the loss, before the embedding adds its own
   norm.group = lm_head.group = config.num_hidden_layers;  // before the layers'

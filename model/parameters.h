@@ -49,8 +49,9 @@ enum class Initial {
 struct Parameter : ParameterShard {
   QuantizedMatrix quantized;  // in place of `weight`, which is then absent
   Initial initial = Initial::kNormal;
-  bool adapter = false;  // of an adapter, not of the model
-  bool frozen = false;   // no gradient, no optimizer state, in no checkpoint: the model's own beside adapters
+  bool adapter = false;   // of an adapter, not of the model
+  bool rotation = false;  // of a rotation that is learned (model/clex.h)
+  bool frozen = false;    // no gradient, no optimizer state, in no checkpoint: the model's own beside adapters
   explicit operator bool() const { return !name.empty(); }  // false: this architecture has none
 };
 
@@ -110,8 +111,8 @@ struct ParameterOptions {
   bool shared_layer_gradients = false;
 };
 
-// Some of the parameters: all, those that are trained, the model's own.
-enum class Which { kAll, kTrained, kBase };
+// Some of the parameters: all, those that are trained, the model's own, those of a learned rotation.
+enum class Which { kAll, kTrained, kBase, kRotation };
 
 class Parameters {
  public:
@@ -120,8 +121,9 @@ class Parameters {
 
   Parameter embedding;  // [Vl, C]
   std::vector<LayerParameters> layers;
-  Parameter norm;     // [C]
-  Parameter lm_head;  // [Vl, C]; absent when tied to the embedding
+  Parameter norm;              // [C]
+  Parameter ode_up, ode_down;  // [R, hidden], [hidden, R] of a rotation that is learned (clex); else absent
+  Parameter lm_head;           // [Vl, C]; absent when tied to the embedding
 
   const Parameter& head() const { return lm_head ? lm_head : embedding; }
 
@@ -131,6 +133,8 @@ class Parameters {
     visit(embedding);
     for (LayerParameters& layer : layers) layer.for_each(visit);
     visit(norm);
+    for (Parameter* learned : {&ode_up, &ode_down})
+      if (*learned) visit(*learned);
     if (lm_head) visit(lm_head);
   }
 

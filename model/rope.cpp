@@ -5,6 +5,7 @@
 #include <limits>
 #include <numbers>
 
+#include "model/clex.h"
 #include "runtime/check.h"
 
 namespace carillon {
@@ -245,6 +246,9 @@ RopeTable make_rope_table(const RopeConfig& config, int64_t head_dim, int64_t le
       break;
     case RopeType::kDistributional:
       distributional(config, theta);
+      break;
+    case RopeType::kClex:
+      theta = clex_frequencies(config, width / 2, clex_stretch(config, sequence));
       break;
     case RopeType::kProportional: {
       const auto turning = static_cast<size_t>(config.partial_rotary_factor * static_cast<double>(head_dim) / 2);

@@ -8,17 +8,18 @@
 namespace carillon {
 namespace {
 
-constexpr std::array<std::pair<const char*, RopeType>, 11> kTypes = {{{"none", RopeType::kNone},
-                                                                      {"default", RopeType::kDefault},
-                                                                      {"linear", RopeType::kLinear},
-                                                                      {"ntk", RopeType::kNtk},
-                                                                      {"dynamic", RopeType::kDynamic},
-                                                                      {"ntk_by_parts", RopeType::kNtkByParts},
-                                                                      {"yarn", RopeType::kYarn},
-                                                                      {"llama3", RopeType::kLlama3},
-                                                                      {"longrope", RopeType::kLongRope},
-                                                                      {"proportional", RopeType::kProportional},
-                                                                      {"distributional", RopeType::kDistributional}}};
+constexpr std::array kTypes = {std::pair{"none", RopeType::kNone},
+                               std::pair{"default", RopeType::kDefault},
+                               std::pair{"linear", RopeType::kLinear},
+                               std::pair{"ntk", RopeType::kNtk},
+                               std::pair{"dynamic", RopeType::kDynamic},
+                               std::pair{"ntk_by_parts", RopeType::kNtkByParts},
+                               std::pair{"yarn", RopeType::kYarn},
+                               std::pair{"llama3", RopeType::kLlama3},
+                               std::pair{"longrope", RopeType::kLongRope},
+                               std::pair{"proportional", RopeType::kProportional},
+                               std::pair{"distributional", RopeType::kDistributional},
+                               std::pair{"clex", RopeType::kClex}};
 
 // Settings in one spelling; null values stay, they mean "the method's own".
 Json canonical(const Json& settings) {
@@ -31,6 +32,15 @@ Json canonical(const Json& settings) {
   }
   if (!result.contains("rope_type") || result["rope_type"].is_null()) result["rope_type"] = "default";
   if (result["rope_type"] == "su") result["rope_type"] = "longrope";
+  // CLEX's own files have other words.
+  if (result["rope_type"] == "clex")
+    for (const auto& [theirs, ours] :
+         {std::pair{"max_factor", "factor"}, std::pair{"time_dt", "time_step"}, std::pair{"act", "activation"}})
+      if (result.contains(theirs)) {
+        const Json value = result[theirs];
+        result.erase(theirs);
+        result[ours] = value;
+      }
   return result;
 }
 
@@ -58,6 +68,10 @@ class Reader {
     if (!has(key)) return otherwise;
     if (!settings_[key].is_boolean()) wrong(key, "true or false");
     return settings_[key].get<bool>();
+  }
+  std::string word(const char* key) const {
+    if (!settings_[key].is_string()) wrong(key, "a word");
+    return settings_[key].get<std::string>();
   }
   int64_t length(const char* key, int64_t otherwise) const {
     if (!has(key)) return otherwise;
@@ -118,7 +132,28 @@ void read_type(RopeConfig& config, const Reader& read) {
       config.short_factor = read.list("short_factor");
       config.long_factor = read.list("long_factor");
       config.factor = read.positive("factor", ratio_of_lengths(config));
+      config.mixed_windows = read.boolean("mixed_windows", false);
+      if (config.mixed_windows && config.length)
+        read.wrong("length", "nothing: with mixed_windows each document has its own");
       break;
+    case RopeType::kClex: {
+      read.require("factor");
+      config.factor = read.positive("factor", ratio_of_lengths(config));
+      const double width = read.positive("param_factor", 1);
+      if (width != std::floor(width) || width > 1024) read.wrong("param_factor", "a whole number from 1 to 1024");
+      config.param_factor = static_cast<int64_t>(width);
+      config.time_step = read.positive("time_step", 0.01);
+      if (config.time_step < 1e-4 || config.time_step > 1) read.wrong("time_step", "from 0.0001 to 1");
+      // A million steps take seconds in each training step.
+      if (config.factor > 1024 || (config.factor - 1) / config.time_step > 1e6)
+        read.wrong("factor", "1024 at most, and a million steps of rope.time_step");
+      if (read.has("activation")) {
+        const bool silu = read.word("activation") == "silu";
+        if (!silu && read.word("activation") != "tanh") read.wrong("activation", "tanh or silu");
+        if (silu) config.activation = RopeConfig::Activation::kSilu;
+      }
+      break;
+    }
     case RopeType::kLlama3:
       read.require("low_freq_factor");
       read.require("high_freq_factor");
@@ -151,12 +186,11 @@ RopeConfig parse_rope_config(const Json& given, int64_t max_position_embeddings,
     type = "yarn";
     config.resonance = true;
   }
-  if (type == "clex") fail(code, "rope type clex is not built yet, in {}, take yarn or longrope", where);
   const auto found = std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& entry) { return type == entry.first; });
   if (found == kTypes.end()) {
     fail(code,
          "unknown rope type '{}', in {}, take none, default, linear, ntk, dynamic, ntk_by_parts, yarn, "
-         "resonance_yarn, llama3, longrope, proportional or distributional",
+         "resonance_yarn, llama3, longrope, proportional, distributional or clex",
          type, where);
   }
   config.type = found->second;
@@ -194,6 +228,8 @@ RopeConfig parse_rope_config(const Json& given, int64_t max_position_embeddings,
     config.wavelength_blend = settings["yarn_blend"] == "wavelength";
   }
   config.disturbance_threshold = read.number("disturbance_threshold", 0);
+  if (config.type != RopeType::kLongRope && read.boolean("mixed_windows", false))
+    read.wrong("mixed_windows", "that with type longrope, whose lists it chooses between");
   read_type(config, read);
   if (code == ExitCode::kUsage && read.has("factor") && config.factor < 1)
     read.wrong("factor", "1 or above: it is how much further");

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -26,7 +27,10 @@ enum class RopeType {
   kLongRope,      // Ding et al., 2024: a divisor per pair, one list for short and one for long sequences
   kProportional,  // p-RoPE, Barbero et al., 2024: the slowest pairs do not turn at all
   kDistributional,  // 2410.01490: each pair as it is or interpolated whole, whichever disturbs its angles less
+  kClex,            // 2310.16450: log frequencies that follow a learned differential equation over the stretch
 };
+
+struct ClexWeights;
 
 struct RopeConfig {
   RopeType type = RopeType::kDefault;
@@ -44,19 +48,31 @@ struct RopeConfig {
   double mscale = 0, mscale_all_dim = 0;         // yarn, DeepSeek's form of the temperature
   double low_freq_factor = 0, high_freq_factor = 0;  // llama3
   std::vector<double> short_factor, long_factor;     // longrope, one entry a pair
+  // longrope: of several documents in one sequence each takes the list of its own length (LongRoPE2, 2502.20082, mixed
+  // context windows). false: all take that of the sequence.
+  bool mixed_windows = false;
   double disturbance_threshold = 0;  // distributional: how much more it must disturb a pair to be left as it is
   double partial_rotary_factor = 1;
+  // clex: the hidden width over twice the pairs, the step of the integration, and the activation.
+  int64_t param_factor = 1;
+  double time_step = 0.01;
+  enum class Activation { kTanh, kSilu } activation = Activation::kTanh;
+  // clex: what was learned; absent: nothing yet, which is ntk with factor 2t − 1. Whoever has a model's weights puts
+  // them here; not part of the settings.
+  std::shared_ptr<const ClexWeights> dynamics;
   std::optional<double> alpha;  // dynamic, Hunyuan: base · alpha^(d/(d-2)), whatever the length
   // Queries are multiplied by 1 + beta · ln(1 + floor(position / original_max_position_embeddings)) after the
   // rotation.
   double llama_4_scaling_beta = 0;
-  std::optional<int64_t> length;  // fixes the sequence length that dynamic and longrope go by
+  std::optional<int64_t> length;  // fixes the sequence length that dynamic, longrope and clex go by
 
   // The settings as given, in Hugging Face's v5 names (`rope_type`, `rope_theta`, …) and `resonance`; what files hold.
   Json settings;
 
   // Whether the frequencies depend on the sequence length.
-  bool follows_length() const { return (type == RopeType::kDynamic && !alpha) || type == RopeType::kLongRope; }
+  bool follows_length() const {
+    return (type == RopeType::kDynamic && !alpha) || type == RopeType::kLongRope || type == RopeType::kClex;
+  }
 };
 
 // Reads settings in v5 names; `type` and `base` are taken for `rope_type` and `rope_theta`, `su` for longrope,

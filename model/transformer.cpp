@@ -1,5 +1,6 @@
 #include "model/transformer.h"
 
+#include "model/clex.h"
 #include "runtime/progress.h"
 
 #include <algorithm>
@@ -40,6 +41,22 @@ ActivationShape shape_of(const SequenceLayout& layout, const TransformerOptions&
           options.recompute,
           options.offload_checkpoints,
           options.mlp_tile == 0 ? rows : std::min(options.mlp_tile, rows)};
+}
+
+// The length up to which a document takes the first of two tables; nothing without mixed windows.
+std::optional<int64_t> mixed_length(const ModelRope& rope) {
+  std::optional<int64_t> length;
+  for (const RopeConfig* one : {&rope.rope, rope.sliding_rope ? &*rope.sliding_rope : nullptr}) {
+    if (one == nullptr || !one->mixed_windows) continue;
+    if (length && *length != one->original_max_position_embeddings)
+      fail(
+          ExitCode::kUsage,
+          "mixed windows change lists at {} tokens and, in windowed layers, at {}, in rope.sliding_attention, give one "
+          "original_max_position_embeddings",
+          *length, one->original_max_position_embeddings);
+    length = one->original_max_position_embeddings;
+  }
+  return length;
 }
 
 std::vector<int> masks_of(const ModelConfig& config) {
@@ -83,22 +100,35 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
       batch_(allocate_batch(config, shape_of(layout, options, shards.tp), arena)),
       staged_first_(windows_.size(),
                     std::vector<int64_t>(arena.measuring() ? 0 : static_cast<size_t>(options.batch * local_))),
+      staged_position_(arena.measuring() ? 0 : static_cast<size_t>(options.batch * local_)),
       staged_row_(arena.measuring() || !batch_.row ? 0 : static_cast<size_t>(options.batch * local_)),
       staged_weight_(arena.measuring()
                          ? 0
                          : static_cast<size_t>(options.batch * local_) * size_of(accumulate_type(options.compute))),
       staged_factor_(arena.measuring() ? 0 : batch_.query_factor.bytes()) {
+  if (options.training && config.sliding_rope && config.sliding_rope->type == RopeType::kClex)
+    fail(ExitCode::kUsage,
+         "rope type clex is learned for layers with full attention only, in rope.sliding_attention, take another type");
+  mixed_tables_ = options.cache == nullptr && mixed_length(config);
   const auto table = [&](const RopeConfig& rope) {
-    const int64_t pairs = carillon::rotary_pairs(rope, config.head_dim);
+    const int64_t pairs = carillon::rotary_pairs(rope, config.head_dim), tables = mixed_tables_ ? 2 : 1;
     const DType type = accumulate_type(options.compute);
-    return Rotation{arena.allocate("rotation.cosine", type, {options.positions, pairs}),
-                    arena.allocate("rotation.sine", type, {options.positions, pairs})};
+    return Rotation{arena.allocate("rotation.cosine", type, {tables * options.positions, pairs}),
+                    arena.allocate("rotation.sine", type, {tables * options.positions, pairs})};
   };
   rotations_[0] = table(config.rope);
   // An evaluation may give windowed layers a rotation of their own.
   const bool windowed = config.any([](const LayerSpec& layer) { return layer.attention.window > 0; });
   if (config.sliding_rope || (windowed && !options.training))
     rotations_[1] = table(config.sliding_rope ? *config.sliding_rope : config.rope);
+  if (options.training && parameters.ode_up && !parameters.ode_up.frozen) {
+    if (mixed_tables_)
+      fail(ExitCode::kUsage,
+           "rope type clex is not learned beside mixed windows, in rope.sliding_attention, leave mixed_windows out");
+    rates_ = arena.allocate("rotation.gradient", DType::kFloat64, {config.rotary_pairs()});
+    learned_gradient_ =
+        arena.allocate("rotation.gradient", accumulate_type(options.compute), {2, parameters.ode_up.rectangle.count()});
+  }
   CHECK(options.cache == nullptr || !options.training, "a cache is for generation");
   CHECK(options.cache != nullptr || !options.one_token, "one token needs a cache");
   if (options.training && options.recompute == Recompute::kNone)
@@ -116,7 +146,11 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
                   arena);
   if (options.one_token) logits_ = arena.allocate("loss.logits", wide, {rows, shards.vocabulary.size()});
   if (options.cache == nullptr) losses_ = arena.allocate("loss.rows", wide, {rows});
-  if (options.cache == nullptr && !options.training) margins_ = arena.allocate("loss.rows", wide, {rows});
+  if (options.cache == nullptr && !options.training) {
+    margins_ = arena.allocate("loss.rows", wide, {rows});
+    pool_weight_ = arena.allocate("loss.pool", options.compute, {1, rows});
+    pool_sum_ = arena.allocate("loss.pool", wide, {1, config.hidden_size});
+  }
   if (options.cache == nullptr) {
     const int64_t chunk = options.loss_chunk_rows > 0
                               ? options.loss_chunk_rows
@@ -144,6 +178,8 @@ void Transformer::set_rotation(const ModelRope& rope, int64_t length) {
     fail(ExitCode::kUsage,
          "windowed layers have no rotation of their own in this model, in rope.sliding_attention, give it when the run "
          "begins");
+  mixed_ = mixed_tables_ && mixed_length(rope);
+  mixed_length_ = mixed_ ? *mixed_length(rope) : 0;
   fill_table(0, rope.rope, length);
   if (rotations_[1].cosine) fill_table(1, rope.sliding_rope ? *rope.sliding_rope : rope.rope, length);
   temperature_beta_ = rope.rope.llama_4_scaling_beta;
@@ -163,15 +199,46 @@ LowRankWork Transformer::adapter_work(int64_t begin, int64_t end) const {
   return work;
 }
 
-void Transformer::fill_table(size_t which, const RopeConfig& rope, int64_t length) {
-  const RopeTable table = make_rope_table(rope, config_.head_dim, length);
+// With what the parameters hold of it.
+RopeConfig Transformer::learned(const RopeConfig& rope) const {
+  RopeConfig result = rope;
+  if (rope.type != RopeType::kClex) return result;
+  if (!parameters_.ode_up)
+    fail(ExitCode::kUsage,
+         "rope type clex is learned with a model, and nothing was learned with this one, in rope, train with it first, "
+         "or take ntk");
+  ClexWeights weights;
+  weights.pairs = parameters_.ode_up.weight.size(0), weights.hidden = parameters_.ode_up.weight.size(1);
+  if (weights.hidden != clex_hidden(rope, weights.pairs))
+    fail(ExitCode::kUsage, "rope.param_factor is {}, in rope, the model was trained with {}", rope.param_factor,
+         weights.hidden / (2 * weights.pairs));
+  weights.up = download_as_double(backend_, parameters_.ode_up.weight);
+  weights.down = download_as_double(backend_, parameters_.ode_down.weight);
+  result.dynamics = std::make_shared<const ClexWeights>(std::move(weights));
+  return result;
+}
+
+void Transformer::fill_table(size_t which, const RopeConfig& given, int64_t length) {
+  const RopeConfig rope = learned(given);
   const auto& [cosine, sine] = rotations_[which];
-  std::vector<int64_t> positions(static_cast<size_t>(options_.positions));
+  const int64_t rows = options_.positions, pairs = cosine.size(1);
+  std::vector<int64_t> positions(static_cast<size_t>(rows));
   std::iota(positions.begin(), positions.end(), 0);
   std::vector<char> cosines(cosine.bytes()), sines(sine.bytes());
   const Tensor host_cosine(cosines.data(), cosine.dtype(), cosine.shape());
   const Tensor host_sine(sines.data(), sine.dtype(), sine.shape());
-  fill_rotation(table, positions, host_cosine, host_sine);
+  for (int64_t begin = 0; begin < cosine.size(0); begin += rows) {
+    // Of two tables the first is for short documents, the second for long ones.
+    const int64_t of = rope.mixed_windows && mixed_ ? mixed_length_ + (begin > 0 ? 1 : 0) : length;
+    const RopeTable table = make_rope_table(rope, config_.head_dim, of);
+    fill_rotation(table, positions, host_cosine.rows(begin, begin + rows), host_sine.rows(begin, begin + rows));
+    if (which == 0 && rates_) learned_frequencies_ = table.inverse_frequency;
+  }
+  if (which == 0 && rates_) {
+    learned_rope_ = rope;
+    learned_stretch_ = clex_stretch(rope, rope.length.value_or(length));
+  }
+  CHECK(pairs == carillon::rotary_pairs(rope, config_.head_dim), "a table is of as many pairs as it was made for");
   backend_.upload(cosine, host_cosine);
   backend_.upload(sine, host_sine);
 }
@@ -179,9 +246,16 @@ void Transformer::fill_table(size_t which, const RopeConfig& rope, int64_t lengt
 void Transformer::load(const MicroBatch& batch, int64_t index) {
   const auto first = batch.first.span<int64_t>();
   const auto position = batch.position.span<int64_t>();
+  std::copy(position.begin(), position.end(), staged_position_.begin());
   for (int64_t row = 0; row < static_cast<int64_t>(first.size()); ++row) {
     CHECK(position[row] < options_.positions, "position beyond the rotation table", position[row], options_.positions);
     const int64_t own = options_.one_token ? index : layout_.index_of(grid_.cp_rank, row % local_);
+    if (mixed_ && first[row] <= own) {
+      // Which table's row: that of a document of this length.
+      const int64_t reach = batch.reach.span<int64_t>()[static_cast<size_t>(row)];
+      CHECK(reach > position[row], "a document reaches beyond each of its positions", reach, position[row]);
+      if (reach > mixed_length_) staged_position_[static_cast<size_t>(row)] += options_.positions;
+    }
     // A sliding window W lets token i see j with 0 <= i - j < W; an empty interval (padding) stays empty.
     for (size_t mask = 0; mask < windows_.size(); ++mask)
       staged_first_[mask][static_cast<size_t>(row)] =
@@ -192,7 +266,7 @@ void Transformer::load(const MicroBatch& batch, int64_t index) {
              batch.emphasis ? std::span<const double>(batch.emphasis.span<double>()) : std::span<const double>());
   const int64_t rows = batch_.tokens.count();
   backend_.upload(batch_.tokens, batch.tokens.reshape({rows}));
-  backend_.upload(batch_.position, batch.position.reshape({rows}));
+  backend_.upload(batch_.position, Tensor::of(staged_position_, {rows}));
   if (loss_) loss_->set_targets(batch.target.reshape({rows}), Tensor(staged_weight_.data(), wide, {rows}));
   if (query_temperature_) {
     dispatch_floating(batch_.query_factor.dtype(), [&](auto zero) {
@@ -248,6 +322,26 @@ void Transformer::forward(const MicroBatch& batch) {
   loss_->run(losses_, {}, {}, work_.normed, parameters_.head().weight, /*accumulate=*/true);
 }
 
+void Transformer::encode(const MicroBatch& batch) {
+  CHECK(pool_sum_, "this transformer was not built for evaluation");
+  load(batch);
+  forward_layers(/*keep=*/false);
+  encoded_ = gathered(work_.normed, work_.gathered).all();
+}
+
+std::vector<double> Transformer::pooled(std::span<const double> weight) {
+  CHECK(encoded_ && static_cast<int64_t>(weight.size()) == pool_weight_.count(), "encode() comes before pooled()");
+  std::vector<char> staged(pool_weight_.bytes());
+  dispatch_floating(pool_weight_.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    T* to = reinterpret_cast<T*>(staged.data());
+    for (size_t row = 0; row < weight.size(); ++row) to[row] = T(static_cast<accumulate_t<T>>(weight[row]));
+  });
+  backend_.upload(pool_weight_, Tensor(staged.data(), pool_weight_.dtype(), pool_weight_.shape()));
+  backend_.matmul(pool_sum_, pool_weight_, encoded_, Transpose::kNo, Transpose::kNo);
+  return download_as_double(backend_, pool_sum_);
+}
+
 void Transformer::fill_cache(const MicroBatch& prompt) {
   CHECK(options_.cache != nullptr && !options_.one_token, "this transformer was not built for prompts");
   load(prompt);
@@ -268,6 +362,7 @@ void Transformer::forward_backward(const MicroBatch& batch, bool accumulate,
                                    const std::function<void(int64_t)>& layer_done) {
   CHECK(options_.training, "this transformer was built for evaluation only");
   accumulate_ = accumulate;
+  if (rates_) backend_.fill(rates_, 0);
   load(batch);
   forward_layers(/*keep=*/true);
   loss_->run(losses_, work_.branch_gradient, parameters_.head().gradient, work_.normed, parameters_.head().weight,
@@ -296,11 +391,35 @@ void Transformer::forward_backward(const MicroBatch& batch, bool accumulate,
     if (layer_done) layer_done(index);
   }
 
+  learned_backward();
   if (!parameters_.embedding.gradient) return;  // frozen
   if (config_.embedding_multiplier != 1) backend_.scale(work_.residual_gradient, rounded(config_.embedding_multiplier));
   RowGather dembedded = gathered(work_.residual_gradient, work_.partial);
   embedding_parallel_backward(backend_, parameters_.embedding.gradient, batch_.tokens, dembedded,
                               shards_.vocabulary.begin);
+}
+
+// The gradient by a learned rotation's weights, by way of the logarithms of its frequencies.
+void Transformer::learned_backward() {
+  if (!rates_) return;
+  const std::vector<double> rates = download_as_double(backend_, rates_);
+  std::vector<char> staged(learned_gradient_.bytes());
+  const Tensor host(staged.data(), learned_gradient_.dtype(), learned_gradient_.shape());
+  // None where only operations are counted and no rotation was set.
+  if (learned_rope_.dynamics) {
+    std::vector<double> logarithms;
+    for (size_t i = 0; i < rates.size(); ++i) logarithms.push_back(rates[i] * learned_frequencies_[i]);
+    const ClexWeights gradient =
+        clex_gradient(learned_rope_, static_cast<int64_t>(rates.size()), learned_stretch_, logarithms);
+    std::vector<double> both = gradient.up;
+    both.insert(both.end(), gradient.down.begin(), gradient.down.end());
+    convert_to(staged, host.dtype(), both, {});
+  }
+  backend_.upload(learned_gradient_, host);
+  for (int64_t which = 0; which < 2; ++which) {
+    Parameter& parameter = which == 0 ? parameters_.ode_up : parameters_.ode_down;
+    backend_.add(parameter.gradient.reshape({-1}), learned_gradient_.rows(which, which + 1).reshape({-1}));
+  }
 }
 
 // A multiplier as the compute type holds it.

@@ -59,9 +59,11 @@ class Transformer {
               Parameters& parameters, const SequenceLayout& layout, const TransformerOptions& options, Arena& arena,
               Arena* host = nullptr);  // host: where offloaded activations go
 
-  // Fills the rotation tables for sequences of `length` tokens, and takes the queries' temperature. Positions beyond
-  // TransformerOptions::positions are an InternalError later; error 64 where windowed layers are given a rotation of
-  // their own that this transformer has no table for.
+  // Fills the rotation tables for sequences of `length` tokens, and takes the queries' temperature. A rotation that is
+  // learned is computed from the parameters as they are now: to be called again when they have changed. Positions
+  // beyond TransformerOptions::positions are an InternalError later; error 64 where windowed layers are given a
+  // rotation of their own that this transformer has no table for, or where nothing is learned of a rotation that is.
+  // Where the model's own rope has mixed_windows, MicroBatch::reach is read.
   void set_rotation(const ModelRope& rope, int64_t length);
 
   // Forward pass only; then losses(). Keeps nothing for a backward pass. Collective over cp and tp.
@@ -72,6 +74,12 @@ class Transformer {
   // with the number of layers: the last norm's, and an untied head's.
   void forward_backward(const MicroBatch& batch, bool accumulate,
                         const std::function<void(int64_t layer)>& layer_done = {});
+
+  // Evaluation: all layers and the last norm, without a loss; then pooled() any number of times: Σ over this rank's
+  // rows of weight[row] · the last norm's output, [C]. Weights are rounded to the compute type: 0 and 1 are exact. Both
+  // are collective over cp and tp; the sum is the same on every tp rank, and over cp the caller's to add.
+  void encode(const MicroBatch& batch);
+  std::vector<double> pooled(std::span<const double> weight);
 
   // Generation: the prompt's keys and values into the cache. No loss. Collective over cp and tp.
   void fill_cache(const MicroBatch& prompt);
@@ -114,7 +122,10 @@ class Transformer {
   void sum_over_projections(NormOptions& of_queries, NormOptions& of_keys);
   void rotate(int64_t layer, Tensor fused, bool inverse);
   double rounded(double multiplier) const;
+  RopeConfig learned(const RopeConfig& rope) const;
   void fill_table(size_t which, const RopeConfig& rope, int64_t length);
+  void add_rotation_gradient(int64_t layer, Tensor dqkv, Tensor qkv);
+  void learned_backward();
   // Of the layer: which rotation table, and which of the distinct windows' masks.
   size_t rotation_of(int64_t layer) const { return spec(layer).attention.window > 0 && rotations_[1].cosine ? 1 : 0; }
   int mask_of(int64_t layer) const { return masks_[static_cast<size_t>(layer)]; }
@@ -164,20 +175,32 @@ class Transformer {
   Activations activations_;
   WorkingMemory work_;
   BatchOnDevice batch_;
+  // With mixed windows there are two tables, one behind the other: for documents that reach up to mixed_length_
+  // positions, and for those that reach further.
+  bool mixed_tables_ = false, mixed_ = false;
+  int64_t mixed_length_ = 0;
   struct Rotation {
-    Tensor cosine, sine;  // [positions, pairs] (A)
+    Tensor cosine, sine;  // [positions or twice as many, pairs] (A)
   };
-  Rotation rotations_[2];               // layers with full attention; windowed ones, absent where theirs is the same
+  Rotation rotations_[2];  // layers with full attention; windowed ones, absent where theirs is the same
+  // Training with a learned rotation: the gradient by the frequencies [R] (float64), what is uploaded of that by the
+  // weights, and what set_rotation() computed with.
+  Tensor rates_, learned_gradient_;
+  RopeConfig learned_rope_;
+  double learned_stretch_ = 1;
+  std::vector<double> learned_frequencies_;
   Tensor losses_;                       // [N] (A)
   Tensor margins_;                      // [N] (A), evaluation only
   Tensor logits_;                       // [N, Vl] (A), one_token only
+  Tensor encoded_;                      // [N, C] of the last encode()
+  Tensor pool_weight_, pool_sum_;       // [1, N], [1, C] (A), evaluation only
   std::optional<RingAttention> ring_;   // not with one_token
   std::optional<VocabularyLoss> loss_;  // not with a cache
   std::optional<ActivationOffload> offload_;
   std::function<void(const AttentionView&)> probe_;
   // Host staging, so that a step allocates nothing.
   std::vector<std::vector<int64_t>> staged_first_;  // of each mask
-  std::vector<int64_t> staged_row_;
+  std::vector<int64_t> staged_position_, staged_row_;
   std::vector<char> staged_weight_, staged_factor_;
   mutable std::vector<char> staged_loss_;
 };

@@ -221,6 +221,10 @@ class Backend {
   // cosine, sine [P, R] in type A; position[N] int64 < P. With partial rotary (2·R < HD): pairs are (x[j], x[j + R]) of
   // the first 2·R entries, the rest passes through.
   virtual void rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, bool inverse) = 0;
+  // The gradient by the pairs' frequencies, where pair j turned by position · frequency: rates[R] (float64) += Σ over
+  // rows and heads of position[n] · (x[j]·dx[j + half] − x[j + half]·dx[j]), with x [N, H, HD] as rotate() left it, dx
+  // the gradient by that, and half as above. x and dx T, rows and heads may be strided.
+  virtual void rotation_gradient(Tensor rates, Tensor x, Tensor dx, Tensor position) = 0;
 
   // ---- SwiGLU (Shazeer, 2020) --------------------------------------------------------------------------------------
   // y = activation(gate) · up; all [N, F], rows may be strided.
@@ -297,6 +301,7 @@ class Backend {
   X(rmsnorm_forward)          \
   X(rmsnorm_backward)         \
   X(rotate)                   \
+  X(rotation_gradient)        \
   X(swiglu_forward)           \
   X(swiglu_backward)          \
   X(attention_begin)          \

@@ -154,6 +154,9 @@ void ForwardingBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, T
 void ForwardingBackend::rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, bool inverse) {
   pass<&Backend::rotate>(OpKind::rotate, x, position, cosine, sine, inverse);
 }
+void ForwardingBackend::rotation_gradient(Tensor rates, Tensor x, Tensor dx, Tensor position) {
+  pass<&Backend::rotation_gradient>(OpKind::rotation_gradient, rates, x, dx, position);
+}
 void ForwardingBackend::swiglu_forward(Tensor y, Tensor gate, Tensor up, GateActivation activation) {
   pass<&Backend::swiglu_forward>(OpKind::swiglu_forward, y, gate, up, activation);
 }

@@ -126,10 +126,12 @@ void BatchLoader::fill(int64_t row, int64_t index, std::span<const Segment> segm
     draw_positions(std::span(batch_.position).subspan(base + static_cast<size_t>(at), count),
                    weights.empty() ? weights : weights.subspan(static_cast<size_t>(first), count), options_.positions,
                    {options_.seed, index, document++});
+    const int64_t reach = batch_.position[base + static_cast<size_t>(at + segment.length - 1)] + 1;
     for (int64_t i = 0; i < segment.length; ++i, ++at) {
       const size_t here = base + static_cast<size_t>(at), from = static_cast<size_t>(first + i);
       batch_.tokens[here] = tokens[from];
       batch_.first[here] = begin;
+      batch_.reach[here] = reach;
       const bool last = i + 1 == segment.length;
       batch_.target_weight[here] = last ? 0 : weights.empty() ? 1 : weights[from + 1];
       batch_.target[here] = batch_.target_weight[here] != 0 ? int64_t{tokens[from + 1]} : -1;

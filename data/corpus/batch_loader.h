@@ -53,6 +53,9 @@ class BatchLoader {
   // padding; a token's target is -1 at its document's end and where its weight is 0.
   MicroBatch get(int64_t taken, int64_t micro);
 
+  // PositionSettings::stretch of what get() gives from here on.
+  void set_stretch(int64_t stretch) { options_.positions.stretch = stretch; }
+
   // Targets of each source in what get() gave since the last call, on this data-parallel rank.
   std::vector<int64_t> take_source_targets();
 

@@ -1,6 +1,8 @@
 #include "data/corpus/positions.h"
 
+#include <algorithm>
 #include <numeric>
+#include <unordered_set>
 
 #include "runtime/check.h"
 #include "runtime/rng.h"
@@ -29,6 +31,21 @@ class Numbers {
 // Whether token i ≥ 2 begins a block: it is trained and the one before is not, or the other way round.
 bool begins_block(std::span<const double> weights, size_t i) { return (weights[i] != 0) != (weights[i - 1] != 0); }
 
+void spread(std::span<int64_t> position, const PositionSettings& settings, Numbers& numbers) {
+  const auto tokens = static_cast<int64_t>(position.size());
+  const int64_t reach = std::max(tokens, std::min(tokens, settings.trained) * settings.stretch);
+  CHECK(reach <= settings.length, "positions stay below the length", reach, settings.length);
+  // Floyd's sample: each of the last `chosen` places offers itself or one before it, and is taken where that is taken.
+  const int64_t places = reach - 2, chosen = tokens - 2;
+  std::unordered_set<int64_t> taken;
+  for (int64_t last = places - chosen; last < places; ++last)
+    if (const int64_t place = numbers.up_to(last); !taken.insert(place).second) taken.insert(last);
+  size_t next = 1;
+  for (const int64_t place : taken) position[next++] = place + 1;
+  std::sort(position.begin() + 1, position.end() - 1);
+  position.back() = reach - 1;
+}
+
 }  // namespace
 
 void skip_behind(std::span<int64_t> position, int64_t chunk, int64_t skip) {
@@ -41,6 +58,10 @@ void draw_positions(std::span<int64_t> position, std::span<const double> weights
   const auto tokens = static_cast<int64_t>(position.size());
   std::iota(position.begin(), position.end(), 0);
   if (settings.kind == PositionKind::kConsecutive || tokens < 2) return;
+  if (settings.kind == PositionKind::kRandom) {
+    Numbers numbers(draw);
+    return spread(position, settings, numbers);
+  }
   CHECK(settings.length >= tokens, "positions reach as far as a document is long", settings.length, tokens);
   Numbers numbers(draw);
   int64_t room = settings.length - tokens;

@@ -11,6 +11,9 @@
 //   skipalign    SkipAlign (Wu et al., 2405.03939), skips between blocks: where trained and untrained tokens meet
 //                (prompt and answer, turn and turn), with skip_probability all that follows is moved by u, uniform in
 //                what is left of length − n. Positions within a block stay consecutive.
+//   random       CLEX (Chen et al., 2310.16450) as its code draws them, and before it RandPos (Ruoss et al.,
+//                2305.16843): of n tokens the first is at 0, the last at the end of `stretch` times n positions (n at
+//                most `trained` here), the others at as many different places between them, in order.
 #pragma once
 
 #include <cstdint>
@@ -18,12 +21,13 @@
 
 namespace carillon {
 
-enum class PositionKind { kConsecutive, kPose, kSkipAlign };
+enum class PositionKind { kConsecutive, kPose, kSkipAlign, kRandom };
 
 struct PositionSettings {
   PositionKind kind = PositionKind::kConsecutive;
   int64_t length = 0;  // all positions are below it; at least as long as a sequence. Not read by kConsecutive
   double skip_probability = 0.5;
+  int64_t stretch = 1, trained = 0;  // kRandom: read in place of `length`, which still bounds all positions
 };
 
 // Which document's: they are drawn by these.

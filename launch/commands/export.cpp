@@ -14,6 +14,7 @@
 #include "launch/config/run_config.h"
 #include "launch/config/schema.h"
 #include "launch/session/fused_adapters.h"
+#include "launch/session/learned_rotation.h"
 #include "launch/session/model_tensors.h"
 #include "launch/session/opened_model.h"
 #include "model/export_config.h"
@@ -131,6 +132,22 @@ ExitCode run_export(Program& program, const CommandLine& line) {
     ModelConfig config = model.config;
     std::unique_ptr<ModelSource> source = std::move(model.source);
     if (config.adapter) source = merged(std::move(source), std::exchange(config.adapter, {}));
+    if (config.rope.type == RopeType::kClex) {
+      config.rope.dynamics = read_learned_rotation(*source, config.rope, config.rotary_pairs());
+      if (gguf && !config.rope.length)
+        fail(ExitCode::kUsage,
+             "rope type clex goes by the length of the text, which llama.cpp's rotation does not, export format=gguf, "
+             "take format=hf, or train with rope.length");
+      if (!config.rope.length)
+        program.warning(
+            "rope type clex is written as longrope: beyond the original length with the frequencies of the largest "
+            "stretch, whatever the length");
+      config.rope = clex_as_longrope(config.rope, config.rotary_pairs());
+      config.source["max_position_embeddings"] = config.max_position_embeddings = std::max(
+          config.max_position_embeddings,
+          static_cast<int64_t>(config.rope.factor * static_cast<double>(config.rope.original_max_position_embeddings)));
+      source = without_learned_rotation(std::move(source));
+    }
     if (gguf)
       return export_as_gguf(program, *source, config, settings.dtype.value_or(""), weight_type(*source), line.files[1]);
     source = join_source(std::move(source), fused_tensors(config));

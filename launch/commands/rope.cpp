@@ -212,6 +212,8 @@ ExitCode run_rope(Program& program, const CommandLine& line) {
   require_bounded_work(config.head_dim, wanted, static_cast<double>(rope.original_max_position_embeddings));
   const auto length = static_cast<int64_t>(wanted);
   if (!program.main_rank()) return ExitCode::kDone;
+  if (rope.type == RopeType::kClex)
+    program.warning("what rope type clex learns is in a model's weights: these are the frequencies it begins with");
   const std::vector<double> power = config.pair_power ? pair_power_of(*config.pair_power) : std::vector<double>();
   const RopeReport report = report_rope(rope, config.head_dim, length, config.distance.value_or(0), power);
   const Laws laws = laws_of(rope, config.head_dim, length);

@@ -118,10 +118,13 @@ void declare_data(Schema& schema, DataSection& data) {
       .choice("data.positions", data.positions,
               {{"consecutive", PositionKind::kConsecutive},
                {"pose", PositionKind::kPose},
-               {"skipalign", PositionKind::kSkipAlign}},
+               {"skipalign", PositionKind::kSkipAlign},
+               {"random", PositionKind::kRandom}},
               "Positions with skips show a model the distances of long documents on short ones, at the cost of short "
               "ones. pose (2309.10400): the second part of each document is moved by a random number. skipalign "
-              "(2405.03939): what follows a change between trained and untrained tokens is.")
+              "(2405.03939): what follows a change between trained and untrained tokens is. random (2310.16450): "
+              "each document's tokens stand at random places of rope.factor times its length; with rope.type clex of "
+              "a stretch drawn for each step.")
       .aliases({"position_skipping", "pose", "skip_positions"});
   schema
       .integer("data.positions_length", data.positions_length,

@@ -180,7 +180,7 @@ void declare_rope(Schema& schema, RopeSection& rope) {
   const char* const own = "the model's";
   keys.word("type",
             {"none", "default", "linear", "ntk", "dynamic", "ntk_by_parts", "yarn", "llama3", "longrope",
-             "proportional", "distributional", "resonance_yarn"},
+             "proportional", "distributional", "clex", "resonance_yarn"},
             "How frequencies are scaled beyond the trained length; resonance_yarn is yarn with resonance: true.")
       .default_is(own)
       .aliases({"rope_type", "rope_scaling_type", "rope_scaling"});
@@ -220,6 +220,20 @@ void declare_rope(Schema& schema, RopeSection& rope) {
   keys.number("high_freq_factor", "llama3.").above(0).default_is(own);
   keys.numbers("short_factor", "longrope: a divisor per pair, up to the original length.").above(0).default_is(own);
   keys.numbers("long_factor", "longrope: the same beyond it.").above(0).default_is(own);
+  keys.boolean("mixed_windows",
+               "longrope: of documents that share a sequence each turns by the list of its own length (LongRoPE2, "
+               "2502.20082). false: all by the list of sequence_length.")
+      .default_is("false");
+  keys.integer("param_factor", "clex (2310.16450): the hidden width of what is learned, over twice the pairs.")
+      .at_least(1)
+      .at_most(1024)
+      .default_is("1");
+  keys.number("time_step", "clex: the step its equation is integrated by, from a stretch of 1 to factor.")
+      .above(0)
+      .at_most(1)
+      .default_is("0.01")
+      .aliases({"time_dt"});
+  keys.word("activation", {"tanh", "silu"}, "clex: between its two matrices.").default_is("tanh");
   keys.boolean("truncate", "yarn: round the ramp's ends to whole pairs.").default_is("true");
   keys.word("yarn_blend", {"frequency", "wavelength"}, "yarn: what the ramp mixes.").default_is("frequency");
   keys.number("mscale", "yarn, DeepSeek's temperature.").default_is(own);
@@ -237,7 +251,7 @@ void declare_rope(Schema& schema, RopeSection& rope) {
       .default_is(own);
   keys.mapping("sliding_attention", "The same keys for layers with a window.")
       .default_is("rope's; in some families their own");
-  keys.integer("length", "Fixes the length dynamic and longrope go by, which otherwise follows the sequence.")
+  keys.integer("length", "Fixes the length dynamic, longrope and clex go by, which otherwise follows the sequence.")
       .at_least(1)
       .default_is("the sequence's");
 }

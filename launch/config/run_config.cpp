@@ -91,6 +91,10 @@ void check_run(const Schema& schema, const RunConfig& config) {
          "data.positions_length is where skipped positions end, and data.positions is consecutive, {}, take "
          "data.positions pose or skipalign, or leave it out",
          schema.where("data.positions_length"));
+  if (config.data.positions_length && positions == PositionKind::kRandom)
+    fail(ExitCode::kUsage,
+         "data.positions random goes by rope.factor, and data.positions_length is given, {}, leave it out",
+         schema.where("data.positions_length"));
   if (config.data.skip_probability && positions != PositionKind::kSkipAlign)
     fail(ExitCode::kUsage, "data.skip_probability is of data.positions skipalign, {}, take that or leave it out",
          schema.where("data.skip_probability"));

@@ -171,6 +171,10 @@ int64_t CountingBackend::kernels(OpCall& call) {
       return one_over(x[2]);
     case OpKind::rotate:  // x, position, cosine, sine
       return x[2].size(1) > 0 ? one_over(x[0]) : 0;
+    case OpKind::rotation_gradient:  // rates, x, dx, position: sums of runs of rows, then of those
+      if (x[0].empty() || x[1].empty()) return 0;
+      scratch(cuda::rotation_gradient_bytes(x[1].size(0), x[0].count()));
+      return 2;
 
     case OpKind::sum_of_squares: {  // sums of blocks, then of those
       int64_t present = 0, bytes = 0;
@@ -367,6 +371,8 @@ double CountingBackend::moved_bytes(const OpCall& call) {
       return call.transposes[0] == Transpose::kYes ? (call.flag ? 2 : 1) * bytes_of(x[0]) : 0;
     case OpKind::bias_backward:
       return bytes_of(x[1]);
+    case OpKind::rotation_gradient:  // rates, x, dx
+      return bytes_of({x[1], x[2]});
     case OpKind::embedding_forward:  // as many rows of the table as there are ids
       return 2 * bytes_of(x[0]);
     case OpKind::embedding_backward:  // rows of dtable, read and written

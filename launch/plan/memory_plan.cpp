@@ -49,9 +49,9 @@ ScratchShape scratch_shape(const ModelConfig& model, const MachineProfile& machi
 int64_t staging_bytes(const PlannedRun& run) {
   const int64_t wide = static_cast<int64_t>(size_of(accumulate_type(run.network.compute))), rows = run.rows();
   const int64_t whole = run.network.batch * run.network.sequence_length;
-  const int64_t loader = whole * 40, sharded = rows * 40;
+  const int64_t loader = whole * 48, sharded = rows * 48;
   const int64_t network =
-      rows * (8 + 2 * wide) + rows * 8 + rows * (3 * 8 + 2 * wide + 8) + rows / run.grid.tensor * 16;
+      rows * (16 + 2 * wide) + rows * 8 + rows * (3 * 8 + 2 * wide + 8) + rows / run.grid.tensor * 16;
   return loader + sharded + network;
 }
 
@@ -63,7 +63,8 @@ int64_t starting_bytes(const ModelConfig& model, const PlannedRun& run, const Te
   const int64_t largest =
       model.hidden_size * std::max({shards.vocabulary.size(), shards.mlp.size(), shards.heads * model.head_dim});
   const int64_t weights = random ? std::min(largest, Parameters::kDrawnAtOnce) * narrow : largest * wide;
-  const int64_t rotation = run.layout().padded() * (8 + 2 * model.rotary_pairs() * wide);
+  const bool mixed = model.rope.mixed_windows || (model.sliding_rope && model.sliding_rope->mixed_windows);
+  const int64_t rotation = run.layout().padded() * (8 + (mixed ? 2 : 1) * 2 * model.rotary_pairs() * wide);
   return std::max(weights, rotation);
 }
 

@@ -198,6 +198,7 @@ HostBatch whole_documents(const SequenceLayout& layout, int cp_rank, int64_t bat
     const auto at = static_cast<size_t>(row);
     local.position[at] = index < layout.length() ? index : 0;
     local.first[at] = index < layout.length() ? 0 : layout.padded();
+    local.reach[at] = index < layout.length() ? layout.length() : 0;
     if (index + 1 < layout.length()) local.target[at] = 0, local.target_weight[at] = 1;
   }
   return local;
@@ -211,6 +212,7 @@ HostBatch whole_documents(int64_t length, int64_t batch) {
     const auto at = static_cast<size_t>(row);
     whole.position[at] = index;
     whole.first[at] = 0;
+    whole.reach[at] = length;
     if (index + 1 < length) whole.target[at] = 0, whole.target_weight[at] = 1;
   }
   return whole;

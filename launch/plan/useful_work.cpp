@@ -13,7 +13,7 @@ int64_t count_products(const ModelConfig& model, Counts counts) {
   int64_t count = 0;
   parameters.for_each([&](Parameter& parameter) {
     const bool looked_up = &parameter == &parameters.embedding && parameters.lm_head;
-    if (parameter.rectangle.global_shape.size() == 2 && !looked_up && counts(parameter))
+    if (parameter.rectangle.global_shape.size() == 2 && !looked_up && !parameter.rotation && counts(parameter))
       count += parameter.rectangle.count();
   });
   return count;

@@ -1,5 +1,6 @@
 #include "launch/session/opened_model.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -8,9 +9,11 @@
 #include "data/formats/adapted_model.h"
 #include "data/formats/fused_source.h"
 #include "launch/session/fused_adapters.h"
+#include "launch/session/learned_rotation.h"
 #include "launch/session/model_tensors.h"
 #include "launch/session/run_checks.h"
 #include "launch/session/same_inputs.h"
+#include "model/clex.h"
 #include "runtime/foreign_error.h"
 #include "runtime/progress.h"
 #include "runtime/stop_request.h"
@@ -105,7 +108,13 @@ OpenedModel open_source(Communicator& world, const std::string& path, const std:
 
 OpenedModel open_model(Communicator& world, const std::string& path, const Json& rope, const Notice& notice,
                        const std::string& adapter) {
-  return open_source(world, path, adapter, rope, notice, /*has_adapter=*/false);
+  OpenedModel model = open_source(world, path, adapter, rope, notice, /*has_adapter=*/false);
+  if (model.config.rope.type == RopeType::kClex && !has_learned_rotation(*model.source))
+    fail(ExitCode::kUsage,
+         "rope type clex is learned with a model, and nothing was learned with {}, in rope, train with it first "
+         "(carillon train, rope.type clex), or take ntk",
+         model.source->path());
+  return model;
 }
 
 OpenedModel open_run_model(Communicator& world, const RunConfig& config, const Notice& notice) {
@@ -125,6 +134,11 @@ OpenedModel open_run_model(Communicator& world, const RunConfig& config, const N
     static_cast<ModelRope&>(model.config) = merge_model_rope(model.config, config.rope.settings, "rope");
   }
   model.config.adapter = adapter_of(config, model.config, model.source.get());
+  if (model.config.adapter && model.config.rope.type == RopeType::kClex &&
+      !(model.source && has_learned_rotation(*model.source)))
+    fail(ExitCode::kUsage,
+         "rope type clex is learned with a model's weights, and beside an adapter those are frozen, in the "
+         "configuration, train without an adapter first, or take another rope.type");
   require_possible_sizes(model.config, config);
   return model;
 }
@@ -173,6 +187,11 @@ void load_weights(Communicator& world, Backend& backend, ModelSource& source, Pa
     stop_point("loading a model");
     const WorkingOn here(source.path());
     std::vector<NamedShard> shards = parameters.weight_shards(backend, true, which);
+    // What a new rotation is to learn is in no file yet; open_model() refuses where it is needed.
+    if (!has_learned_rotation(source))
+      std::erase_if(shards, [](const NamedShard& shard) {
+        return shard.name == std::string("model/") + kOdeUp || shard.name == std::string("model/") + kOdeDown;
+      });
     source.read(shards);
     for (const NamedShard& shard : shards) known.insert(shard.name.substr(std::string("model/").size()));
     std::string unknown;

@@ -1,9 +1,11 @@
 #include "launch/train/training_step.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "launch/session/ranks.h"
 #include "runtime/progress.h"
+#include "runtime/rng.h"
 #include "runtime/trace.h"
 
 namespace carillon {
@@ -39,6 +41,23 @@ PositionSettings positions_of(const RunConfig& config, const ModelRope& rope) {
   positions.kind = config.data.positions;
   if (positions.kind == PositionKind::kConsecutive) return positions;
   positions.skip_probability = config.data.skip_probability.value_or(positions.skip_probability);
+  if (positions.kind == PositionKind::kRandom) {
+    const int64_t length = config.data.sequence_length, trained = rope.rope.original_max_position_embeddings;
+    const double factor = std::floor(rope.rope.factor);
+    const double reach = factor * static_cast<double>(std::min(length, trained));
+    if (!(reach < 0x1p32))
+      fail(ExitCode::kUsage, "positions would reach {:.6g} tokens, in rope.factor, give a smaller one", reach);
+    if (reach <= static_cast<double>(length))
+      fail(
+          ExitCode::kUsage,
+          "data.positions random spreads sequences of {} tokens over {:.0f} times the shorter of them and the original "
+          "{}, which leaves nothing to skip, in the configuration, raise rope.factor",
+          length, factor, trained);
+    positions.stretch = static_cast<int64_t>(factor);
+    positions.trained = trained;
+    positions.length = static_cast<int64_t>(reach);
+    return positions;
+  }
   const char* const name = positions.kind == PositionKind::kPose ? "pose" : "skipalign";
   const double reach = rope.rope.factor * static_cast<double>(rope.rope.original_max_position_embeddings);
   if (!config.data.positions_length && !(reach < 0x1p32))
@@ -127,16 +146,42 @@ TrainingStep::TrainingStep(Backend& backend, ProcessGrid& grid, const ModelConfi
       config_(config),
       loader_(corpus, batches_of(config, model, grid)),
       network_(backend, grid, model, network_options_of(config, model)),
-      sharded_(network_.layout(), grid.cp_rank, config.train.micro_batch_size) {
+      sharded_(network_.layout(), grid.cp_rank, config.train.micro_batch_size),
+      model_(model),
+      rotation_length_(std::max(config.data.sequence_length, network_.options().positions)) {
   if (config.train.loss == TrainingLoss::kLongCrossEntropy) long_loss_.emplace(network_, grid_, config.train.long_loss);
   // Of skipped positions dynamic and longrope go by where they end.
-  network_.transformer().set_rotation(model, std::max(config.data.sequence_length, network_.options().positions));
+  network_.transformer().set_rotation(model, rotation_length_);
+}
+
+// With random positions the stretch is drawn for each step, uniform from the least that holds a sequence to the factor
+// (2310.16450, section 3.3): by how many sequences were taken before, so the same on every layout and after a resume.
+void TrainingStep::follow_rotation(int64_t taken) {
+  if (model_.rope.type != RopeType::kClex) return;
+  int64_t length = rotation_length_;
+  if (config_.data.positions == PositionKind::kRandom) {
+    const int64_t trained = model_.rope.original_max_position_embeddings;
+    const int64_t least = std::max<int64_t>(1, (config_.data.sequence_length + trained - 1) / trained);
+    const int64_t most = std::max(least, static_cast<int64_t>(model_.rope.factor));
+    const int64_t stretch =
+        least + static_cast<int64_t>(random_below(static_cast<uint64_t>(most - least + 1),
+                                                  static_cast<uint64_t>(config_.train.seed), stream_of("rope.factor"),
+                                                  static_cast<uint64_t>(taken)));
+    loader_.set_stretch(stretch);
+    length = stretch * trained;
+  }
+  // The weights have changed since the last step.
+  network_.transformer().set_rotation(model_, length);
 }
 
 void TrainingStep::start_fresh(OpenedModel& model, const Notice& notice) {
   Parameters& parameters = network_.parameters();
   const bool adapter = static_cast<bool>(model.config.adapter);
   const bool stored = model.source && (!adapter || model.source->adapter());
+  // A model that was trained with another rotation begins to learn its own.
+  if (model.source && parameters.ode_up)
+    parameters.initialize(backend_, *grid_.tp, model.config.initializer_range,
+                          static_cast<uint64_t>(config_.train.seed), Which::kRotation);
   if (model.source)
     load_weights(*grid_.world, backend_, *model.source, parameters, notice, stored ? Which::kAll : Which::kBase,
                  grid_.tp.get());
@@ -152,6 +197,7 @@ void TrainingStep::load_frozen(OpenedModel& model, const Notice& notice) {
 }
 
 StepSums TrainingStep::accumulate(int64_t taken) {
+  follow_rotation(taken);
   const auto load = [&](int64_t micro) {
     const TraceSpan span("load batch");
     return loader_.get(taken, micro);

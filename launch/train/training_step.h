@@ -51,6 +51,11 @@ class TrainingStep {
   BatchLoader loader_;
   Network network_;
   ShardedBatch sharded_;
+  // A learned rotation's table for this step, and how far its positions are stretched.
+  void follow_rotation(int64_t taken);
+
+  const ModelConfig& model_;
+  int64_t rotation_length_;
   std::optional<LongLoss> long_loss_;
   MicroBatch weighed_;
 };

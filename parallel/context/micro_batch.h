@@ -19,6 +19,9 @@ struct MicroBatch {
   Tensor target;         // [B, Tl] int64: the document's next token (shifted before sharding), -1 none
   Tensor target_weight;  // [B, Tl] float64
   Tensor sequence;       // [B] int64: the sequence's number among all that a run takes, what a dropout counts by
+  // [B, Tl] int64: how far the row's document reaches, one more than the largest of its positions; 0 of padding. What a
+  // rotation goes by that follows each document's length (rope.mixed_windows).
+  Tensor reach;
   // [B, Tl] float64, or absent: 1. Multiplies target_weight in the loss and its gradient, but not in what the sum is
   // divided by.
   Tensor emphasis = {};
@@ -32,7 +35,7 @@ struct HostBatch {
   MicroBatch view();
 
   int64_t batch, length;
-  std::vector<int64_t> tokens, position, first, target;
+  std::vector<int64_t> tokens, position, first, target, reach;
   std::vector<double> target_weight;
   std::vector<int64_t> sequence;  // [batch], 0 unless somebody says otherwise
 };

@@ -95,6 +95,26 @@ TEST(Positions, SkipAlignSkipsWhereTrainedAndUntrainedMeet) {
   EXPECT_EQ(drawn(9, settings, {7, 1, 0}, std::vector<double>(9, 1.0)), counted(9));
 }
 
+TEST(Positions, RandomOnesAreASortedSampleBetweenTheEnds) {
+  // 6 tokens of which 6 were trained, stretched to 18 positions: 4 of 16 places between the ends.
+  const PositionSettings random{PositionKind::kRandom, 64, 0.5, 3, 20};
+  std::vector<double> taken(18);
+  constexpr int kDraws = 20000;
+  for (int n = 0; n < kDraws; ++n) {
+    const std::vector<int64_t> position = drawn(6, random, {7, n, 0});
+    EXPECT_EQ(position.front(), 0);
+    EXPECT_EQ(position.back(), 17);
+    for (size_t i = 1; i < position.size(); ++i) EXPECT_LT(position[i - 1], position[i]);
+    for (const int64_t at : position) taken[static_cast<size_t>(at)] += 1;
+  }
+  for (size_t at = 1; at < 17; ++at) EXPECT_NEAR(taken[at], kDraws / 4.0, 5 * std::sqrt(kDraws / 4.0)) << at;
+  // What is longer than was trained is stretched as that would be, and never pressed together.
+  EXPECT_EQ(drawn(30, random, {7, 1, 0}).back(), 59);
+  EXPECT_EQ(drawn(64, random, {7, 1, 0}), counted(64));
+  EXPECT_THAT(drawn(2, random, {7, 1, 0}), ElementsAre(0, 5));
+  EXPECT_EQ(drawn(6, {PositionKind::kRandom, 64, 0.5, 1, 20}, {7, 1, 0}), counted(6));
+}
+
 TEST(Positions, AreAFunctionOfSeedSequenceAndDocument) {
   const PositionSettings pose{PositionKind::kPose, 1 << 20};
   const std::vector<int64_t> here = drawn(100, pose, {7, 5, 2});

@@ -29,6 +29,7 @@ class Positions(unittest.TestCase):
                          "loss_mask": [0] * prompt + [1] * answer})
         (cls.folder / "masked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         cls.kinds = {"pose": ["data.positions=pose"],
+                     "random": ["data.positions=random"],
                      "skipalign": ["data.positions=skipalign", f"data.train=[{{path: {cls.folder}/masked.jsonl}}]", "data.packing=true"]}
 
     @classmethod
@@ -44,7 +45,8 @@ class Positions(unittest.TestCase):
     def test_layouts_and_a_resume_skip_alike(self):
         for kind, keys in self.kinds.items():
             printed = self.train(kind, *keys).stderr
-            self.assertIn("at positions below 256", printed)  # yarn's factor 4 times 64
+            # yarn's factor 4 times 64; random ones stretch the sequence.
+            self.assertIn(f"at positions below {132 if kind == 'random' else 256}", printed)
             straight = self.losses(kind)
             self.train(kind + "-consecutive", *keys, "data.positions=consecutive")
             consecutive = self.losses(kind + "-consecutive")
@@ -58,7 +60,8 @@ class Positions(unittest.TestCase):
             self.train(kind + "-resumed", *keys)
             self.assertEqual(bb.raw_fields(self.folder / f"{kind}-resumed"), bb.raw_fields(self.folder / kind))
             self.train(kind + "-seed", *keys, "train.seed=6", "data.shuffle=false")
-            self.train(kind + "-other", *keys, "train.seed=6", "data.shuffle=false", "data.positions_length=200")
+            other = "rope.factor=3" if kind == "random" else "data.positions_length=200"
+            self.train(kind + "-other", *keys, "train.seed=6", "data.shuffle=false", other)
             self.assertNotEqual(self.losses(kind + "-seed"), self.losses(kind + "-other"))
 
     def test_every_type_that_follows_the_length_goes_by_where_positions_end(self):
@@ -94,6 +97,8 @@ class Positions(unittest.TestCase):
         plain.write_text("".join(json.dumps({"tokens": list(range(i % 5, 20))}) + "\n" for i in range(8)))
         self.assertIn("data.positions pose", refused("data.positions=skipalign", f"data.train=[{{path: {plain}}}]"))
         self.assertIn("data.positions", refused("data.positions_length=100"))
+        self.assertIn("rope.factor", refused("data.positions=random", "data.positions_length=100"))
+        self.assertIn("rope.factor", refused("data.positions=random", "rope.type=linear", "rope.factor=1.5"))
         self.assertIn("skipalign", refused("data.positions=pose", "data.skip_probability=0.3"))
         self.assertIn("pose", refused("data.positions=poze"))
         self.assertIn("data.skip_probability", refused("data.positions=skipalign", "data.skip_probability=0"))

@@ -200,6 +200,11 @@ TEST_P(BackendTest, RotateSwigluAndBias) {
       fast_->rotate(y, Tensor::of(position, {19}), cosine, sine, inverse);
       EXPECT_LT(relative_distance(y, x), bound_);
     }
+    const RandomTensor dx(type_, {19, 3, size}, 4, 8), sums(DType::kFloat64, {pairs}, 5),
+        others(DType::kFloat64, {pairs}, 5);
+    reference_->rotation_gradient(sums, x, dx, Tensor::of(position, {19}));
+    fast_->rotation_gradient(others, x, dx, Tensor::of(position, {19}));
+    EXPECT_LT(relative_distance(others, sums), bound_);
     position[3] = 50;
     const auto other = make(1);  // a device stays marked
     EXPECT_THROW(

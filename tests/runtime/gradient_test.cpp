@@ -52,6 +52,29 @@ TEST(Gradient, RotationTurnsBack) {
   expect_gradient(dx, x, loss);
 }
 
+// Tables made from frequencies, as a head that is wider than its pairs turns by them.
+TEST(Gradient, RotationByItsFrequencies) {
+  const RandomTensor x(kType, {5, 2, 8}, 1), dy(kType, {5, 2, 8}, 2), frequency(kType, {3}, 3);
+  const RandomTensor y(kType, {5, 2, 8}, 4), cosine(kType, {9, 3}, 5), sine(kType, {9, 3}, 6);
+  std::vector<int64_t> position{0, 3, 3, 8, 1};
+  constexpr double kFactor = 1.25;  // of attention
+  const auto loss = [&] {
+    for (int64_t row = 0; row < 9; ++row)
+      for (int64_t j = 0; j < 3; ++j) {
+        const double angle = static_cast<double>(row) * frequency.tensor().data<double>()[j];
+        cosine.tensor().data<double>()[row * 3 + j] = kFactor * std::cos(angle);
+        sine.tensor().data<double>()[row * 3 + j] = kFactor * std::sin(angle);
+      }
+    reference->copy(y, x);
+    reference->rotate(y, Tensor::of(position, {5}), cosine, sine, false);
+    return dot(y, dy);
+  };
+  loss();
+  const RandomTensor rates(kType, {3}, 7, 0, 0.0);
+  reference->rotation_gradient(rates, y, dy, Tensor::of(position, {5}));
+  expect_gradient(rates, frequency, loss);
+}
+
 TEST(Gradient, EmbeddingAndBias) {
   const RandomTensor table(kType, {5, 3}, 1), dy(kType, {6, 3}, 2), y(kType, {6, 3}, 3), bias(kType, {3}, 4);
   std::vector<int64_t> ids{10, 14, 12, 9, 10, 15};  // 9 and 15 are other ranks' rows

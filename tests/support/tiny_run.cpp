@@ -23,6 +23,7 @@ HostBatch whole_batch(const std::vector<const TinySequence*>& sequences) {
         batch.tokens[row] = sequence->tokens[begin + i];
         batch.position[row] = i;
         batch.first[row] = begin;
+        batch.reach[row] = document;
         if (i + 1 == document) continue;
         batch.target[row] = sequence->tokens[begin + i + 1];
         batch.target_weight[row] = sequence->weights.empty() ? 1 : sequence->weights[begin + i + 1];
@@ -68,9 +69,12 @@ struct Rank {
     Network network(*backend, grid, run.config, network_options(length, batch));
     Parameters& parameters = network.parameters();
     ShardedOptimizer& optimizer = network.optimizer();
+    if (run.random_rotation)
+      parameters.for_each([](Parameter& p) { p.initial = p.rotation ? Initial::kFanIn : p.initial; });
     if (run.random_adapter)
       parameters.for_each([](Parameter& p) { p.initial = p.adapter ? Initial::kNormal : p.initial; });
     parameters.initialize(*backend, *grid.tp, run.config.initializer_range, run.seed);
+    if (run.random_rotation) soften_rotation(*backend, parameters);
     move(*backend, parameters);
     optimizer.start_from_weights();
     network.transformer().set_rotation(run.config, length);
@@ -80,6 +84,8 @@ struct Rank {
     if (run.long_loss) long_loss.emplace(network, grid, *run.long_loss);
     MicroBatch weighed;
     for (int step = 0; step < run.steps; ++step) {
+      // A rotation that is learned has another table each step.
+      if (run.config.rope.type == RopeType::kClex) network.transformer().set_rotation(run.config, length);
       std::vector<int64_t> numbers;  // of the sequences in the micro-step that ran last
       const auto next = [&](int64_t micro) -> const MicroBatch& {
         if (step == 0) collect_losses(network, grid, numbers);
@@ -150,6 +156,14 @@ struct Rank {
     const Tensor values(memory.data(), run.compute, {p.rectangle.extent[0], p.rectangle.extent[1]});
     backend.dequantize(values, p.quantized);
     return values_of(backend, values);
+  }
+
+  // A learned rotation as it is after some steps: other than at the start, and still one. Float64 only.
+  static void soften_rotation(Backend& backend, Parameters& parameters) {
+    std::vector<double> values = download_as_double(backend, parameters.ode_down.weight);
+    for (double& value : values) value *= 0.1;
+    backend.upload(parameters.ode_down.weight,
+                   Tensor(values.data(), DType::kFloat64, parameters.ode_down.weight.shape()));
   }
 
   // Float64 only.

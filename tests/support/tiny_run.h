@@ -52,6 +52,7 @@ struct TinyRun {
   uint64_t seed = 7;
   std::optional<LongLossSettings> long_loss;  // train.loss longce
   bool random_adapter = false;                // an adapter whose B is not zero, so that A has a gradient
+  bool random_rotation = false;               // the same of a learned rotation (model/clex.h)
   TinyMove move;
   std::vector<TinySequence> sequences;  // all of the same length; each step takes them all
 };

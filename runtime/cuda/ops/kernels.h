@@ -156,6 +156,17 @@ struct Rotate {
 };
 cudaError_t launch_rotate(const Rotate& args, cudaStream_t stream);
 
+// rates[j] += Σ position[n] · Σ over heads of x[j]·dx[j + pairs] − x[j + pairs]·dx[j]. partial:
+// rotation_gradient_bytes.
+struct RotationGradient {
+  Type type;
+  Heads x, dx;
+  int64_t rows, heads, pairs;
+  const int64_t* position;
+  double *rates, *partial;
+};
+cudaError_t launch_rotation_gradient(const RotationGradient& args, cudaStream_t stream);
+
 struct Swiglu {
   Type type;
   int64_t rows, width;

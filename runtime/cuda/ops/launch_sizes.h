@@ -29,6 +29,9 @@ constexpr int64_t adamw_launches(int64_t tensors) { return parts(tensors, kAdamW
 inline constexpr int64_t kRowRuns = 512;
 constexpr int64_t row_runs(int64_t rows) { return rows < kRowRuns ? rows : kRowRuns; }
 
+// rotation_gradient sums them in float64.
+constexpr int64_t rotation_gradient_bytes(int64_t rows, int64_t pairs) { return row_runs(rows) * pairs * 8; }
+
 // What embedding_backward sorts to find the rows of each id: so many keys of 8 bytes.
 inline constexpr int kSortedInABlock = 1024;  // keys, in shared memory
 constexpr int64_t embedding_keys(int64_t rows) {

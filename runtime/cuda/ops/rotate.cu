@@ -38,7 +38,46 @@ __global__ void rotate_kernel(const __grid_constant__ Job job) {
   }
 }
 
+// A warp takes 32 pairs of one run of rows. Over heads in A, over positions in double: they are far apart.
+constexpr int kWarps = 8, kThreads = 32 * kWarps;
+
+struct Rates {
+  RotationGradient args;
+  int64_t runs;
+};
+
+template <class T>
+__global__ void rotation_gradient_kernel(const __grid_constant__ Rates job) {
+  using A = Accumulate<T>;
+  const RotationGradient& args = job.args;
+  const int64_t run = static_cast<int64_t>(blockIdx.y) * kWarps + threadIdx.x / 32;
+  const int64_t pair = static_cast<int64_t>(blockIdx.x) * 32 + threadIdx.x % 32;
+  if (run >= job.runs || pair >= args.pairs) return;
+  const int64_t begin = args.rows * run / job.runs, end = args.rows * (run + 1) / job.runs;
+  double sum = 0;
+  for (int64_t row = begin; row < end; ++row) {
+    const T* x = static_cast<const T*>(args.x.data) + row * args.x.row + pair;
+    const T* dx = static_cast<const T*>(args.dx.data) + row * args.dx.row + pair;
+    A of_row = 0;
+    for (int64_t head = 0; head < args.heads; ++head, x += args.x.head, dx += args.dx.head)
+      of_row += convert<A>(x[0]) * convert<A>(dx[args.pairs]) - convert<A>(x[args.pairs]) * convert<A>(dx[0]);
+    sum += static_cast<double>(args.position[row]) * static_cast<double>(of_row);
+  }
+  args.partial[run * args.pairs + pair] = sum;
+}
+
 }  // namespace
+
+cudaError_t launch_rotation_gradient(const RotationGradient& args, cudaStream_t stream) {
+  const Rates job{args, row_runs(args.rows)};
+  if (args.rows == 0 || args.heads == 0 || args.pairs == 0) return cudaSuccess;
+  const cudaError_t error = dispatch_type(args.type, [&](auto zero) {
+    return launch(rotation_gradient_kernel<decltype(zero)>, divide_up(args.pairs, 32), divide_up(job.runs, kWarps),
+                  kThreads, 0, stream, job);
+  });
+  if (error != cudaSuccess) return error;
+  return launch_add_runs(args.rates, args.partial, Type::kFloat64, job.runs, args.pairs, stream);
+}
 
 cudaError_t launch_rotate(const Rotate& args, cudaStream_t stream) {
   if (args.heads == 0) return cudaSuccess;

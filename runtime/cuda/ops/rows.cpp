@@ -107,6 +107,17 @@ void CudaBackend::rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, 
                            on_device()));
 }
 
+void CudaBackend::rotation_gradient(Tensor rates, Tensor x, Tensor dx, Tensor position) {
+  const int64_t pairs = rates.count();
+  CHECK(x.rank() == 3 && 2 * pairs <= x.size(2) && position.count() == x.size(0) && dx.shape() == x.shape() &&
+            dx.dtype() == x.dtype(),
+        "rotation shapes", carillon::describe(x), carillon::describe(rates));
+  auto* partial = static_cast<double*>(scratch(static_cast<size_t>(cuda::rotation_gradient_bytes(x.size(0), pairs))));
+  CHECK_CUDA(launch_rotation_gradient({type_of(x), heads(x), heads(dx), x.size(0), x.size(1), pairs, indices(position),
+                                       static_cast<double*>(packed(rates, DType::kFloat64)), partial},
+                                      on_device()));
+}
+
 void CudaBackend::scale_rows(Tensor x, Tensor factor) {
   CHECK(factor.count() == x.size(0), "one factor a row", carillon::describe(x), carillon::describe(factor));
   CHECK_CUDA(launch_scale_rows({type_of(x), x.size(0), x.rank() == 3 ? x.size(1) : 1, x.size(-1), heads(x),
