@@ -22,7 +22,7 @@ void declare(Schema& schema, EvalConfig& config) {
   schema
       .custom(
           "task", "mapping",
-          "{task: perplexity | longppl | attention | posgen | passkey | needle | ruler, …}, as in a sweep.",
+          "{task: perplexity | longppl | attention | posgen | passkey | needle | ruler | embedding, …}, as in a sweep.",
           [&config](const YamlNode& node) { config.task = detail::free_json(node); },
           [&config] { return std::optional<Json>(config.task); })
       .required();

@@ -5,6 +5,7 @@
 #include "data/files/output_file.h"
 #include "data/files/same_files.h"
 #include "launch/commands/commands.h"
+#include "launch/inference/embedder.h"
 #include "launch/inference/scorer.h"
 #include "launch/session/session.h"
 #include "runtime/progress.h"
@@ -17,6 +18,7 @@ struct ScoreConfig {
   std::string model, input, output;
   std::optional<std::string> tokenizer, chat_template, adapter;
   bool overwrite = false;
+  std::optional<Pooling> embedding;
   RopeSection rope;
   ParallelSection parallel;
   RuntimeSection runtime;
@@ -35,6 +37,9 @@ void declare(Schema& schema, ScoreConfig& config) {
   schema.text("tokenizer", config.tokenizer, "For text: folder or tokenizer.json.").default_is("the model's");
   schema.text("chat_template", config.chat_template, "For conversations: a file, or the built-in chatml or qwen3.")
       .default_is("the tokenizer's");
+  schema.choice("embedding", config.embedding, {{"mean", Pooling::kMean}, {"last", Pooling::kLast}},
+                "Beside the scores an embedding of each document, of length 1: what the last norm gives for its tokens "
+                "on average, or for its last one.");
   schema.boolean("overwrite", config.overwrite, "Whether an output that carillon did not write may be replaced.");
   declare_rope(schema, config.rope);
   declare_parallel(schema, config.parallel);
@@ -44,7 +49,8 @@ void declare(Schema& schema, ScoreConfig& config) {
 std::string number(double value) { return std::isfinite(value) ? fmt::format("{:.17g}", value) : "null"; }
 
 // loss[i] belongs to token i + 1.
-std::string record_of(const ScoreDocument& document, const std::vector<double>& loss) {
+std::string record_of(const ScoreDocument& document, const std::vector<double>& loss,
+                      const std::vector<double>* embedding) {
   std::string line =
       fmt::format("{{\"id\":{},\"tokens\":{},\"logprobs\":[null", document.id.dump(), document.tokens.size());
   double sum = 0;
@@ -53,8 +59,34 @@ std::string record_of(const ScoreDocument& document, const std::vector<double>& 
     line += number(-value);
     sum += value;
   }
-  line += fmt::format("],\"loss\":{}}}\n", loss.empty() ? "null" : number(sum / static_cast<double>(loss.size())));
-  return line;
+  line += fmt::format("],\"loss\":{}", loss.empty() ? "null" : number(sum / static_cast<double>(loss.size())));
+  if (embedding != nullptr) {
+    std::vector<std::string> numbers;
+    for (const double value : *embedding) numbers.push_back(number(value));
+    line += fmt::format(",\"embedding\":[{}]", fmt::join(numbers, ","));
+  }
+  return line + "}\n";
+}
+
+// Some documents at a time: a record needs both.
+void score_and_embed(Scorer& scorer, const std::vector<ScoreDocument>& documents, Pooling pooling, OutputFile* output) {
+  constexpr size_t kAtOnce = 64;
+  for (size_t begin = 0; begin < documents.size(); begin += kAtOnce) {
+    std::vector<ScoreDocument> some;
+    std::vector<std::vector<int32_t>> tokens;
+    for (size_t i = begin; i < std::min(begin + kAtOnce, documents.size()); ++i) {
+      some.push_back(documents[i]);
+      tokens.push_back(documents[i].tokens);
+    }
+    std::vector<std::vector<double>> embeddings;
+    EmbeddingOptions options;
+    options.pooling = pooling;
+    Embedder(scorer).embed(tokens, options,
+                           [&](size_t, const std::vector<double>& embedding) { embeddings.push_back(embedding); });
+    scorer.score(some, [&](size_t index, const TokenScores& scores) {
+      output->write(record_of(some[index], scores.loss, &embeddings[index]));
+    });
+  }
 }
 
 }  // namespace
@@ -122,9 +154,12 @@ ExitCode run_score(Program& program, const CommandLine& line) {
                 static_cast<int64_t>(longest));
   session.load_weights(scorer.network().parameters());
   const Activity activity("scoring");
-  scorer.score(documents, [&](size_t index, const TokenScores& scores) {
-    output->write(record_of(documents[index], scores.loss));
-  });
+  if (!config.embedding)
+    scorer.score(documents, [&](size_t index, const TokenScores& scores) {
+      output->write(record_of(documents[index], scores.loss, nullptr));
+    });
+  else
+    score_and_embed(scorer, documents, *config.embedding, output.get());
   agree(session.world(), [&] {
     if (output) output->commit();
   });

@@ -141,7 +141,8 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
       .required();
   schema
       .custom(
-          "tasks", "list", "{task: perplexity | longppl | attention | posgen | passkey | needle | ruler, …}.",
+          "tasks", "list",
+          "{task: perplexity | longppl | attention | posgen | passkey | needle | ruler | embedding, …}.",
           [&config, list](const YamlNode& node) { config.tasks = list("tasks", node); },
           [&config] { return std::optional<Json>(config.tasks); })
       .required();

@@ -22,6 +22,7 @@ HostBatch batch_of(const std::vector<int32_t>& document, int64_t length) {
     batch.tokens[i] = document[i];
     batch.position[i] = static_cast<int64_t>(i);
     batch.first[i] = 0;
+    batch.reach[i] = static_cast<int64_t>(document.size());
     if (i + 1 == document.size()) break;
     batch.target[i] = document[i + 1];
     batch.target_weight[i] = 1;
@@ -53,19 +54,20 @@ Scorer::Scorer(Backend& backend, ProcessGrid& grid, const ModelConfig& config, D
       network_(backend, grid, config, options_for(compute, layout, padded_score_length(longest, grid.shape.context)),
                shared) {}
 
-void Scorer::prepare(int64_t tokens) {
+void Scorer::prepare(int64_t tokens, int64_t reach) {
   const int64_t length = padded_score_length(tokens, grid_.shape.context);
   const bool other_length = length != network_.layout().length();
   network_.set_sequence_length(length);
   // Types that follow the length go by the document's own, not the padded one.
-  const int64_t rotation_for = rope_.follows_length() ? tokens : 0;
+  const int64_t rotation_for = rope_.follows_length() ? reach : 0;
   if (!other_length && rotation_for == rotation_for_) return;
-  network_.transformer().set_rotation(rope_, tokens);
+  network_.transformer().set_rotation(rope_, reach);
   rotation_for_ = rotation_for;
 }
 
 TokenScores Scorer::score_own(const ScoreDocument& document) {
-  prepare(static_cast<int64_t>(document.tokens.size()));
+  const auto tokens = static_cast<int64_t>(document.tokens.size());
+  prepare(tokens, tokens);
   const SequenceLayout& layout = network_.layout();
   HostBatch whole = batch_of(document.tokens, layout.length());
   ShardedBatch sharded(layout, grid_.cp_rank, 1);

@@ -32,6 +32,13 @@ class Scorer {
   // Another rotation for the same weights. Error 64 when it turns another number of pairs.
   void set_rope(const ModelRope& rope);
 
+  const ModelRope& rope() const { return rope_; }
+  int64_t width() const { return config_.hidden_size; }
+
+  // The network for a sequence of `tokens` tokens whose positions stay below `reach`: what a rotation goes by that
+  // follows the length. Done by score() for each document.
+  void prepare(int64_t tokens, int64_t reach);
+
   // What documents scored from here on are looked at by; null: nothing.
   void set_statistics(AttentionStatistics* statistics) { statistics_ = statistics; }
 
@@ -43,7 +50,6 @@ class Scorer {
  private:
   TokenScores score_own(const ScoreDocument& document);
   std::vector<double> in_sequence_order(Tensor rows, size_t count);
-  void prepare(int64_t tokens);
 
   Backend& backend_;
   ProcessGrid& grid_;

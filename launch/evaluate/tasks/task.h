@@ -38,6 +38,7 @@ Json run_long_perplexity(const TaskContext& context);
 Json run_posgen(const TaskContext& context);
 Json run_retrieval(const TaskContext& context);
 Json run_attention(const TaskContext& context);
+Json run_embedding(const TaskContext& context);
 
 // Everything the program knows about a kind of task, in one place.
 struct TaskKind {

@@ -73,6 +73,16 @@ void check_retrieval(const Json& task, const SweepConfig&) {
   if (task.contains("depths")) check_at_least(task, "depths", 1);
 }
 
+void check_embedding(const Json& task, const SweepConfig&) {
+  check_choice(task, "subtask", {"passkey", "needle"});
+  check_choice(task, "pooling", {"mean", "last"});
+  check_choice(task, "positions", {"consecutive", "grouped", "recurrent", "chunks"});
+  check_at_least(task, "queries", 1);
+  check_at_least(task, "candidates", std::max<int64_t>(2, task["queries"].get<int64_t>()));
+  check_at_least(task, "trained_length", 0);
+  check_at_least(task, "digits", 0);
+}
+
 void check_ruler(const Json& task, const SweepConfig& config) {
   check_choice(task, "subtask", ruler_subtasks());
   check_retrieval(task, config);
@@ -138,6 +148,18 @@ const std::map<std::string, TaskKind>& task_kinds() {
        {"accuracy",
         with({{"depths", 11}, {"data", nullptr}, {"needle", ""}, {"question", ""}, {"keywords", nullptr}}, generation),
         check_needle, run_retrieval}},
+      {"embedding",
+       {"accuracy",
+        {{"subtask", "passkey"},
+         {"pooling", "mean"},
+         {"positions", "consecutive"},
+         {"trained_length", 0},
+         {"queries", 50},
+         {"candidates", 100},
+         {"digits", 0},
+         {"seed", 42}},
+        check_embedding,
+        run_embedding}},
       {"ruler", {"accuracy", with({{"subtask", "niah_single"}}, generation), check_ruler, run_retrieval}},
   };
   return kinds;
