@@ -30,17 +30,31 @@ namespace carillon {
 
 enum class Transpose : bool { kNo = false, kYes = true };
 
+// A rectangle of a block of attention: rows [row, row + rows) on keys [key, key + keys).
+struct MaskPiece {
+  enum class Kind : uint8_t {
+    kIntervals,  // as the mask says
+    kFull,       // every row sees every key
+    kCausal,     // as many rows as keys; row i sees keys 0 … i
+  };
+  int64_t row = 0, rows = 0, key = 0, keys = 0;
+  Kind kind = Kind::kIntervals;
+};
+
 // What the caller knows of a mask without reading its tensors, which may lie on a device: for engines that take whole
 // blocks only. Never needed for a right result.
 struct MaskShape {
   enum class Kind : uint8_t {
-    kIntervals,  // nothing
+    kIntervals,  // nothing, or what `pieces` say
     kFull,       // rows from `begin` on see all keys of the block, those before it none
     kCausal,     // as many rows as keys; row i sees keys 0 … i
   };
   Kind kind = Kind::kIntervals;
   int64_t begin = 0;        // of kFull
   bool empty_rows = false;  // but for some rows whose interval is empty (padding)
+  // Of kIntervals: pieces that hold every visible pair once, where some of them are whole (attention_pieces.h); none
+  // where none is. The caller's memory.
+  std::span<const MaskPiece> pieces = {};
 };
 
 // Which keys each query row sees: those whose sequence index lies in [first[row], query_index[row]] (an interval; empty
@@ -113,7 +127,8 @@ struct DeviceDescription {
   bool bfloat16_native =
       false;  // products of bfloat16 run in bfloat16 hardware; otherwise in float32, which the log says
   int threads = 1;
-  std::string attention;  // whose attention kernels, where there is a choice; "" where there is none
+  std::string attention;         // whose attention kernels, where there is a choice; "" where there is none
+  std::string attention_engine;  // the same in a word: "native", "cudnn"; ""
   std::vector<std::pair<std::string, std::string>> libraries;  // name and version of what it is built on
   int devices = 0;                                             // on this machine; 0 where ranks share processors
   DevicePeak peak;
@@ -249,15 +264,9 @@ class Backend {
   // dsinks [NH] (A) += −Σ over sequences and rows of exp(sink − lse) · delta.
   virtual void attention_sinks_backward(Tensor dsinks, Tensor sinks, Tensor lse, Tensor delta) = 0;
   // Adds the contribution of one block of keys to dq [B, Tq, NH, HD], dk and dv [B, Tk, NKV, HD], all of type A, from
-  // the final lse over all blocks. Rows with lse = -inf contribute nothing.
+  // the final out [B, Tq, NH, HD] (T), lse and delta over all blocks. Rows with lse = -inf contribute nothing.
   virtual void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout,
-                                  Tensor lse, Tensor delta, const AttentionMask& mask, double scale) = 0;
-
-  // The same where these keys are all that the rows see, and `out` [B, Tq, NH, HD] (T) is at hand: a device may have a
-  // faster way. delta as above.
-  virtual void attention_backward_whole(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout,
-                                        Tensor out, Tensor lse, Tensor delta, const AttentionMask& mask,
-                                        double scale) = 0;
+                                  Tensor out, Tensor lse, Tensor delta, const AttentionMask& mask, double scale) = 0;
 
   // ---- cross-entropy over a vocabulary that may be split over ranks ------------------------------------------------
   // logits [N, Vl] in T or A hold columns [first_column, first_column + Vl) of the vocabulary.
@@ -310,7 +319,6 @@ class Backend {
   X(attention_delta)          \
   X(attention_sinks_backward) \
   X(attention_backward)       \
-  X(attention_backward_whole) \
   X(cross_entropy_maximum)    \
   X(cross_entropy_sums)       \
   X(cross_entropy_finish)     \
@@ -348,9 +356,15 @@ struct BackendOptions {
   std::string instruction_set = "auto";
   // Keep the libraries underneath to `instruction_set` too: for the whole process, and only before their first use.
   bool lower_libraries = false;
-  bool traced = false;             // record every op as a span (trace.h)
-  int device_index = 0;            // which of the machine's devices; launch passes the rank on its node
-  std::string attention = "auto";  // auto | own | cudnn: whose kernels; cudnn on CUDA devices of sm_90 and later
+  bool traced = false;   // record every op as a span (trace.h)
+  int device_index = 0;  // which of the machine's devices; launch passes the rank on its node
+  // native | cudnn | auto: whose attention kernels. cudnn: on CUDA devices of compute capability 9.0 and later, for
+  // bfloat16. auto: cudnn where it is there and agrees with the native kernels, else native, which describe() explains.
+  std::string attention = "native";
+  // The heads that attention will have, where they are known: an engine is compared in these, and takes no others.
+  // Otherwise in heads of 64 and of 128 channels.
+  int64_t head_size = 0;
+  int64_t head_group = 2;  // query heads of one of keys
 };
 
 // Error 64 when the device is unknown, not built into this program, or not there.

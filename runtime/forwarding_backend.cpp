@@ -90,7 +90,7 @@ struct Cursor {
 template <auto op, class... Arguments>
 double ForwardingBackend::pass(OpKind kind, const Arguments&... arguments) {
   OpCall call{.op = kind};
-  call.operands.reserve(12);
+  call.operands.reserve(13);
   (note(call, arguments), ...);
   around(call, [&] {
     Cursor cursor{call.operands};
@@ -181,14 +181,10 @@ void ForwardingBackend::attention_sinks_backward(Tensor dsinks, Tensor sinks, Te
   pass<&Backend::attention_sinks_backward>(OpKind::attention_sinks_backward, dsinks, sinks, lse, delta);
 }
 void ForwardingBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout,
-                                           Tensor lse, Tensor delta, const AttentionMask& mask, double scale) {
-  pass<&Backend::attention_backward>(OpKind::attention_backward, dq, dk, dv, q, k, v, dout, lse, delta, mask, scale);
-}
-void ForwardingBackend::attention_backward_whole(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v,
-                                                 Tensor dout, Tensor out, Tensor lse, Tensor delta,
-                                                 const AttentionMask& mask, double scale) {
-  pass<&Backend::attention_backward_whole>(OpKind::attention_backward_whole, dq, dk, dv, q, k, v, dout, out, lse, delta,
-                                           mask, scale);
+                                           Tensor out, Tensor lse, Tensor delta, const AttentionMask& mask,
+                                           double scale) {
+  pass<&Backend::attention_backward>(OpKind::attention_backward, dq, dk, dv, q, k, v, dout, out, lse, delta, mask,
+                                     scale);
 }
 void ForwardingBackend::cross_entropy_maximum(Tensor maximum, Tensor logits) {
   pass<&Backend::cross_entropy_maximum>(OpKind::cross_entropy_maximum, maximum, logits);

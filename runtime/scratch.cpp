@@ -4,7 +4,7 @@
 
 #include "runtime/cpu/kernels.h"
 #include "runtime/cpu/product_pieces.h"
-#include "runtime/cuda/ops/launch_sizes.h"
+#include "runtime/cuda/attention/fused_sizes.h"
 
 namespace carillon {
 
@@ -13,11 +13,12 @@ size_t backend_scratch_bytes(const ScratchShape& s) {
   if (s.device == "cuda") {
     const DType wide = accumulate_type(s.compute);
     const int64_t rows = s.batch * s.queries;
+    const int64_t edge = std::min(s.queries, cuda::fused_edge(s.batch, s.heads, s.kv_heads, s.head_dim));
     const int64_t attention =
-        !s.fused_attention
+        !s.fused_attention || !cuda::fused_head_size(s.head_dim)
             ? 0
             : std::max(cuda::fused_forward_bytes(s.batch, s.queries, s.heads, s.head_dim),
-                       s.ring ? 0 : cuda::fused_backward_bytes(s.batch, s.queries, s.heads, s.kv_heads, s.head_dim));
+                       cuda::fused_backward_bytes(s.batch, edge, edge, s.heads, s.kv_heads, s.head_dim));
     const auto row_sums = [&](int64_t channels) {
       return cuda::row_runs(rows) * channels * static_cast<int64_t>(size_of(wide));
     };

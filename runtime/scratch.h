@@ -22,9 +22,9 @@ struct ScratchShape {
   int64_t keys = 0;                               // of the longest block: Tl
   int64_t heads = 0, kv_heads = 0, head_dim = 0;  // of this rank
   // Elements of the largest operands of a product, for bfloat16 without hardware.
-  int64_t hidden = 0;                          // columns of the products whose inner dim is the largest
-  int64_t widest_bias = 0;                     // cuda: channels; 0 without any
-  bool fused_attention = false, ring = false;  // cuda: cuDNN's attention; keys come from other ranks too
+  int64_t hidden = 0;            // columns of the products whose inner dim is the largest
+  int64_t widest_bias = 0;       // cuda: channels; 0 without any
+  bool fused_attention = false;  // cuda: cuDNN's attention
   int64_t largest_left = 0, largest_right = 0, largest_result = 0;
 };
 

@@ -33,7 +33,6 @@ double visible_pairs(Backend& backend, const OpCall& call) {
 
 // What its span is called: the op's name, of products with the shape.
 std::string title(const OpCall& call) {
-  if (call.op == OpKind::attention_backward_whole) return name_of(OpKind::attention_backward);
   if (call.op != OpKind::matmul) return name_of(call.op);
   const Tensor &c = call.operands[0], &a = call.operands[1];
   const bool first = call.transposes[0] == Transpose::kYes, second = call.transposes[1] == Transpose::kYes;
@@ -51,8 +50,7 @@ double flop_of(Backend& backend, const OpCall& call) {
       return 2.0 * static_cast<double>(x[0].count()) *
              static_cast<double>(x[1].size(call.transposes[0] == Transpose::kYes ? 0 : 1));
     case OpKind::attention_forward:
-    case OpKind::attention_backward:
-    case OpKind::attention_backward_whole: {
+    case OpKind::attention_backward: {
       const double a_pair = call.op == OpKind::attention_forward ? 4 : 10;
       return a_pair * visible_pairs(backend, call) * static_cast<double>(x[3].size(2) * x[3].size(3));  // of q
     }

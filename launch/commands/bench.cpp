@@ -117,7 +117,6 @@ ExitCode run_bench(Program& program, const CommandLine& line) {
   declare(schema, config);
   for (const std::string& argument : line.overrides) schema.apply_override(argument);
   schema.finish("bench");
-  config.bench.engine = config.runtime.attention == "cudnn" ? "cudnn" : "native";  // auto is native
   const auto world = program.make_world();
   const bool main_rank = world->rank() == 0;
   // Whether the profile can be left where it should be is found out before half a minute is spent on it.
@@ -130,7 +129,7 @@ ExitCode run_bench(Program& program, const CommandLine& line) {
   });
   const int64_t library_bytes = bench_libraries(*world, config.runtime, config.bench.folder);
   const NodeMap nodes = map_nodes(*world);
-  const auto backend = make_backend(*world, nodes, config.runtime, program.notice());
+  const auto backend = make_backend(*world, nodes, config.runtime, program.notice(), nullptr, /*trains=*/true);
   const bool speaks = main_rank && !line.quiet;
   const BenchResult result =
       run_bench(*backend, *world, nodes, config.bench, library_bytes, [&](const std::string& text) {

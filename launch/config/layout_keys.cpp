@@ -87,11 +87,11 @@ void declare_runtime(Schema& schema, RuntimeSection& runtime) {
       .may_change()
       .aliases({"num_threads", "omp_num_threads", "nthreads"});
   schema
-      .choice(
-          "runtime.attention", runtime.attention, {{"auto", "auto"}, {"native", "native"}, {"cudnn", "cudnn"}},
-          "Whose attention kernels. cudnn: cuDNN's, bfloat16 on sm_90 and later, compared with native at the start. "
-          "auto: native.",
-          {{"own", "native"}})
+      .choice("runtime.attention", runtime.attention, {{"auto", "auto"}, {"native", "native"}, {"cudnn", "cudnn"}},
+              "Whose attention kernels. cudnn: cuDNN's where blocks are whole, in both passes; bfloat16 on sm_90 and "
+              "later, "
+              "compared with native at the start. auto: cudnn in training where it is there and right, else native.",
+              {{"own", "native"}})
       .may_change()
       .aliases({"attn_implementation", "flash_attention", "attention_backend"});
   schema

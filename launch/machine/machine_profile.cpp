@@ -62,6 +62,12 @@ bool MachineProfile::has_attention_of(DType dtype, const std::string& engine) co
          });
 }
 
+bool MachineProfile::runs_engine(DType dtype, const std::string& engine) const {
+  const auto found = attention.find(dtype);
+  return found != attention.end() && std::any_of(found->second.begin(), found->second.end(),
+                                                 [&](const auto& rate) { return rate.engine == engine; });
+}
+
 double MachineProfile::attention_rate(DType dtype, int64_t head_dim, int64_t length, bool backward,
                                       const std::string& engine) const {
   const bool any = engine.empty() || !has_attention_of(dtype, engine);

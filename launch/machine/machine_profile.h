@@ -86,6 +86,8 @@ struct MachineProfile {
   double attention_rate(DType dtype, int64_t head_dim, int64_t length, bool backward,
                         const std::string& engine = "") const;
   bool has_attention_of(DType dtype, const std::string& engine) const;
+  // It was measured by that name: the machine has it, and runtime.attention: auto takes cudnn there.
+  bool runs_engine(DType dtype, const std::string& engine) const;
 };
 
 // "this" (or a path): the file `carillon bench` wrote; else a built-in name. Errors 64 (unknown name, listing those

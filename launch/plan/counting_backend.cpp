@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "runtime/cuda/ops/launch_sizes.h"
+#include "runtime/cuda/attention/fused_sizes.h"
 
 namespace carillon {
 namespace {
@@ -47,6 +47,11 @@ double rows_that_see(const OpCall& call, const Tensor& q) {
   return 1 - static_cast<double>(call.mask.begin) / static_cast<double>(q.size(1));
 }
 
+bool is_whole(const MaskPiece& piece) { return piece.kind != MaskPiece::Kind::kIntervals; }
+int64_t pairs_of(const MaskPiece& piece) {
+  return piece.kind == MaskPiece::Kind::kCausal ? piece.rows * (piece.rows + 1) / 2 : piece.rows * piece.keys;
+}
+
 void move(Tensor to, Tensor from) {
   CHECK(to.shape() == from.shape() && to.dtype() == from.dtype() && to.packed() && from.packed(),
         "copies between host and device are of packed tensors of one shape", describe(to), describe(from));
@@ -63,6 +68,10 @@ int64_t DeviceCounts::calls() const {
 
 void DeviceCounts::add(const DeviceCounts& other) {
   for (const auto& [op, number] : other.ops) ops[op] += number;
+  for (const auto& [what, one] : other.work) {
+    OpWork& all = work[what];
+    all.calls += one.calls, all.flop += one.flop, all.bytes += one.bytes;
+  }
   launches += other.launches, products += other.products, allocations += other.allocations;
   to_device_bytes += other.to_device_bytes, to_host_bytes += other.to_host_bytes;
   scratch_bytes = std::max(scratch_bytes, other.scratch_bytes);
@@ -132,10 +141,32 @@ std::unique_ptr<Backend::Copy> CountingBackend::start_download(Tensor, Tensor de
 }
 
 void CountingBackend::around(OpCall& call, const std::function<void()>&) {
-  const auto kind = call.op == OpKind::attention_backward_whole ? OpKind::attention_backward : call.op;
-  ++ops_[static_cast<size_t>(kind)];
+  ++ops_[static_cast<size_t>(call.op)];
   counts_.launches += kernels(call);
+  count_work(call);
   record(call);
+}
+
+void CountingBackend::count_work(const OpCall& call) {
+  const std::vector<Tensor>& x = call.operands;
+  std::string what = name_of(call.op);
+  double flop = 0, bytes = moved_bytes(call);
+  if (call.op == OpKind::matmul) {
+    const int64_t inner = x[1].size(call.transposes[0] == Transpose::kYes ? 0 : 1);
+    what = fmt::format("{} {} x {} x {}", what, x[0].size(0), inner, x[0].size(1));
+    flop = 2 * static_cast<double>(x[0].count()) * static_cast<double>(inner);
+    bytes = bytes_of({x[0], x[1], x[2]}) + (call.flag ? bytes_of(x[0]) : 0);
+  } else if (call.op == OpKind::attention_forward || call.op == OpKind::attention_backward) {
+    const bool forward = call.op == OpKind::attention_forward;
+    const std::vector<MaskPiece> all = pieces(call);
+    const bool fused = std::any_of(all.begin(), all.end(), is_whole);
+    what = fmt::format("{} {} {} x {}", what, fused ? "cudnn" : "native", x[3].size(1), x[4].size(1));
+    flop = (forward ? 4 : 10) * static_cast<double>(visible_pairs(call) * x[3].size(2) * x[3].size(3));
+    // Forward q and the state, backward q, dout and dq; k and v, and their gradients.
+    bytes = bytes_of({x[0], x[3], x[4], x[5]}) + bytes_of(x[0]) + (forward ? 0 : bytes_of({x[6], x[1], x[2]}));
+  }
+  OpWork& work = counts_.work[what];
+  ++work.calls, work.flop += flop, work.bytes += bytes;
 }
 
 int64_t CountingBackend::kernels(OpCall& call) {
@@ -210,25 +241,27 @@ int64_t CountingBackend::kernels(OpCall& call) {
       return x[2].empty() ? 0 : cuda::embedding_launches(x[2].size(0));
 
     case OpKind::attention_forward: {  // the state's three, q, k, v, the mask's three
-      if (!fused(call)) return one_over(x[3]);
-      // cuDNN's kernel counts as one, and one merges what it gives.
-      const int64_t begin = call.mask.kind == MaskShape::Kind::kFull ? call.mask.begin : 0;
-      const Tensor seeing = x[3].slice(1, begin, x[3].size(1));
-      scratch(cuda::fused_forward_bytes(seeing.size(0), seeing.size(1), seeing.size(2), seeing.size(3)));
-      return 2 * one_over(seeing);
+      int64_t launched = 0;
+      for (const MaskPiece& piece : pieces(call)) {
+        const Tensor seeing = x[3].slice(1, piece.row, piece.row + piece.rows);
+        // cuDNN's kernel counts as one, and one merges what it gives.
+        launched += (is_whole(piece) ? 2 : 1) * one_over(seeing);
+        if (is_whole(piece))
+          scratch(cuda::fused_forward_bytes(seeing.size(0), seeing.size(1), seeing.size(2), seeing.size(3)));
+      }
+      return launched;
     }
-    case OpKind::attention_backward:  // dq, dk, dv, q, k, v, …: by keys, then by queries
-      return 2 * one_over(x[3]);
-    case OpKind::attention_backward_whole: {
-      const int64_t wanted =
-          cuda::fused_backward_bytes(x[3].size(0), x[3].size(1), x[3].size(2), x[4].size(2), x[3].size(3));
-      if (!fused(call)) return 2 * one_over(x[3]);
-      // cuDNN's, then dq, dk and dv are added.
-      scratch(wanted);
-      int64_t launched = one_over(x[3]);
-      for (size_t gradient = 0; gradient < 3; ++gradient) {
-        ++ops_[static_cast<size_t>(OpKind::add)];
-        launched += one_over(x[gradient]);
+    case OpKind::attention_backward: {  // dq, dk, dv, q, k, v, …: by keys, then by queries
+      int64_t launched = 0;
+      for (const MaskPiece& piece : blocks(call)) {
+        const Tensor seeing = x[3].slice(1, piece.row, piece.row + piece.rows);
+        // cuDNN's and what adds up its gradients; before it the rows' log-sum-exp, unless it is at hand as it is.
+        const Tensor lse = x[8].slice(2, piece.row, piece.row + piece.rows);
+        const bool prepared = is_whole(piece) && (!lse.packed() || call.mask.empty_rows);
+        launched += (prepared ? 3 : 2) * one_over(seeing);
+        if (is_whole(piece))
+          scratch(cuda::fused_backward_bytes(seeing.size(0), piece.rows, piece.keys, seeing.size(2), x[4].size(2),
+                                             seeing.size(3)));
       }
       return launched;
     }
@@ -258,7 +291,6 @@ void CountingBackend::record(const OpCall& call) {
       return recorder_.attention_pass(StepPart::kBackward);
     case OpKind::attention_forward:
     case OpKind::attention_backward:
-    case OpKind::attention_backward_whole:
       attention_begun_ = false;
       return record_attention(call);
     case OpKind::cross_entropy_maximum:  // maximum, logits: the product that gave them is the head's
@@ -300,17 +332,35 @@ void CountingBackend::record_attention(const OpCall& call) {
   const StepPart part = !forward                                 ? StepPart::kBackward
                         : recorder_.part() == StepPart::kForward ? StepPart::kForward
                                                                  : StepPart::kRecompute;
-  recorder_.attention(q.size(1), q.size(3), (forward ? 4 : 10) * static_cast<double>(visible_pairs(call)) * width, part,
-                      fused(call));
+  const double flop = (forward ? 4 : 10) * width, pairs = static_cast<double>(visible_pairs(call));
+  double whole = 0;
+  for (const MaskPiece& piece : pieces(call))
+    if (is_whole(piece)) whole += static_cast<double>(pairs_of(piece) * q.size(0));
+  // Rows of padding see nothing, whatever the piece.
+  whole = std::min(whole, pairs);
+  recorder_.attention(q.size(1), q.size(3), flop * whole, part, true);
+  recorder_.attention(q.size(1), q.size(3), flop * (pairs - whole), part, false);
 }
 
-// As runtime/cuda/attention/attention_fused.cpp decides.
-bool CountingBackend::fused(const OpCall& call) const {
-  if (!fused_attention_) return false;
-  if (call.op == OpKind::attention_forward) return call.mask.kind != MaskShape::Kind::kIntervals;
+// As runtime/cuda/attention/attention.cpp decides.
+std::vector<MaskPiece> CountingBackend::pieces(const OpCall& call) const {
   const Tensor &q = call.operands[3], &k = call.operands[4];
-  return call.op == OpKind::attention_backward_whole && call.mask.kind == MaskShape::Kind::kCausal &&
-         !call.mask.empty_rows && cuda::fused_backward_bytes(q.size(0), q.size(1), q.size(2), k.size(2), q.size(3)) > 0;
+  const bool fused =
+      fused_attention_ && q.dtype() == DType::kBFloat16 && cuda::fused_head_size(q.size(3)) && !q.empty() && !k.empty();
+  return pieces_of(fused ? call.mask : MaskShape{}, q.size(1), k.size(1));
+}
+std::vector<MaskPiece> CountingBackend::blocks(const OpCall& call) const {
+  const Tensor &q = call.operands[3], &k = call.operands[4];
+  std::vector<MaskPiece> blocks;
+  for (const MaskPiece& piece : pieces(call)) {
+    if (!is_whole(piece)) {
+      blocks.push_back(piece);
+      continue;
+    }
+    const std::vector<MaskPiece> parts = cut(piece, cuda::fused_edge(q.size(0), q.size(2), k.size(2), q.size(3)));
+    blocks.insert(blocks.end(), parts.begin(), parts.end());
+  }
+  return blocks;
 }
 
 // Both sides increase, so two marks go through the keys while the rows go by.
@@ -394,8 +444,6 @@ double CountingBackend::moved_bytes(const OpCall& call) {
       return bytes_of({x[0], x[2]});
     case OpKind::attention_backward:
       return x[4].size(1) == x[3].size(1) ? 0 : 2 * bytes_of(x[0]) * rows_that_see(call, x[3]);
-    case OpKind::attention_backward_whole:
-      return 0;
 
     case OpKind::cross_entropy_sums:  // sums, logits
       return bytes_of(x[1]);

@@ -10,16 +10,26 @@
 #include <map>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "launch/plan/step_record.h"
 #include "runtime/forwarding_backend.h"
 
 namespace carillon {
 
+// Calls of an op of one shape: what they compute, and what they read and write in all.
+struct OpWork {
+  int64_t calls = 0;
+  double flop = 0, bytes = 0;
+};
+
 struct DeviceCounts {
   std::map<std::string, int64_t> ops;  // calls by the name of the op, elementwise ones included
-  int64_t launches = 0;                // kernels
-  int64_t products = 0;                // by cuBLASLt
+  // By op; products by shape, "matmul 16384 x 4096 x 6144" (rows, summed over, columns), attention by engine, rows and
+  // keys, "attention_forward cudnn 16384 x 8192".
+  std::map<std::string, OpWork> work;
+  int64_t launches = 0;  // kernels
+  int64_t products = 0;  // by cuBLASLt
   int64_t allocations = 0;
   int64_t to_device_bytes = 0, to_host_bytes = 0;  // copied; what waiting brings back (kWaitBytes) included
   size_t scratch_bytes = 0;                        // the most that an op needs at once; not what is kept from the start
@@ -33,7 +43,7 @@ class CountingBackend : public ForwardingBackend {
   // CudaBackend::wait() downloads the word in which kernels say that a position was beyond the table.
   static constexpr int64_t kWaitBytes = 4;
 
-  // fused_attention: whole blocks go to cuDNN's attention, as in runtime/cuda/attention/attention_fused.cpp.
+  // fused_attention: whole pieces go to cuDNN's attention, as in runtime/cuda/attention/attention_fused.cpp.
   explicit CountingBackend(bool fused_attention = false)
       : ForwardingBackend(nullptr), fused_attention_(fused_attention) {}
 
@@ -67,9 +77,12 @@ class CountingBackend : public ForwardingBackend {
   void record(const OpCall& call);
   void record_product(const OpCall& call);
   void record_attention(const OpCall& call);
-  bool fused(const OpCall& call) const;  // whether cuDNN takes the block
+  // Of a call of attention, what goes to one engine or the other: at once, and in a backward pass.
+  std::vector<MaskPiece> pieces(const OpCall& call) const;
+  std::vector<MaskPiece> blocks(const OpCall& call) const;
   // Bytes it reads and writes, where that is what its time goes to.
   double moved_bytes(const OpCall& call);
+  void count_work(const OpCall& call);
   // Pairs of query and key that see each other, over the batch.
   int64_t visible_pairs(const OpCall& call);
   std::unique_ptr<Copy> start_copy(Exchange exchange, Tensor device);

@@ -27,7 +27,6 @@ ScratchShape scratch_shape(const ModelConfig& model, const MachineProfile& machi
   shape.kv_heads = shards.kv_heads;
   shape.head_dim = model.head_dim;
   shape.fused_attention = run.fused_attention;
-  shape.ring = run.grid.context > 1;
   const int64_t rows = run.rows(), mlp_rows = run.mlp_rows(), mlp = 2 * shards.mlp.size();
   const int64_t head = shards.vocabulary.size() * model.hidden_size;
   shape.hidden = model.hidden_size;

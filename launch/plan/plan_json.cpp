@@ -93,6 +93,14 @@ Json time_json(const Plan& plan) {
           {"ring", {{"forward", json_of(time.forward_ring)}, {"backward", json_of(time.backward_ring)}}}};
 }
 
+// Of the run's compute type, dense products; null where the profile has none.
+Json peak_of(const Plan& plan) {
+  if (!plan.run) return {};
+  const auto& peaks = plan.machine.profile.peak_flops_per_second;
+  const auto found = peaks.find(plan.run->network.compute);
+  return found == peaks.end() ? Json() : Json(found->second);
+}
+
 Json counts_json(const Plan& plan) {
   const bool device = plan.machine.profile.device == "cuda";
   const auto of_device = [device](int64_t number) { return device ? Json(number) : Json(); };
@@ -100,8 +108,12 @@ Json counts_json(const Plan& plan) {
   for (const StepCounts& counts : plan.counts) {
     Json axes = Json::object();
     for (const auto& [name, axis] : counts.axes) axes[name] = {{"bytes", axis.bytes}, {"calls", axis.calls}};
+    Json work = Json::object();
+    for (const auto& [what, one] : counts.device.work)
+      work[what] = {{"calls", one.calls}, {"flop", one.flop}, {"bytes", one.bytes}};
     list.push_back({{"rank", list.size()},
                     {"ops", counts.device.ops},
+                    {"work", work},
                     {"launches", of_device(counts.device.launches)},
                     {"products", of_device(counts.device.products)},
                     {"allocations", of_device(counts.device.allocations)},
@@ -153,6 +165,8 @@ Json plan_json(const PlanConfig& config, const Plan& plan) {
         {"ranks", plan.machine.ranks()},
         {"threads", plan.machine.threads},
         {"memory_bytes", profile.memory_bytes},
+        {"memory_bytes_per_second", profile.memory_bytes_per_second},
+        {"peak_flops_per_second", peak_of(plan)},
         {"usable_bytes", plan.machine.usable_bytes()}}},
       {"layout", plan.run ? json_of(*plan.run) : Json()},
       {"memory", plan.run ? memory_json(plan) : Json()},

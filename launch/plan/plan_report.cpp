@@ -196,7 +196,7 @@ Plan make_plan(const PlanConfig& config, const Notice& notice) {
   std::optional<GridShape> grid;
   plan.limits = limits_of_layout(config.run, plan.model, plan.machine.ranks(), grid);
   if (plan.limits.empty()) {
-    plan.run = planned_run(config.run, plan.model, *grid, plan.machine.ranks_per_node);
+    plan.run = planned_run(config.run, plan.model, *grid, plan.machine);
     plan.groups = memory.groups(*plan.run);
     if (plan.machine.profile.memory_bytes > 0)
       plan.longest = memory.longest_sequence(*plan.run, plan.machine.usable_bytes(), plan.machine.usable_host_bytes());
@@ -215,7 +215,7 @@ Plan make_plan(const PlanConfig& config, const Notice& notice) {
   const PlannedRun base =
       plan.run ? *plan.run
                : planned_run(config.run, plan.model, {static_cast<int>(config.run.parallel.data.value_or(1)), 1, 1},
-                             plan.machine.ranks_per_node);
+                             plan.machine);
   plan.search = search_layouts(plan.model, base, base.sequences(), plan.machine, memory);
   return plan;
 }

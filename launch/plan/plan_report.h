@@ -3,7 +3,8 @@
 // The object's keys:
 //   model         parameters, product_parameters (those in products), layers
 //   machine       profile, processor, device, nodes, ranks_per_node, ranks, threads, memory_bytes (of a rank),
-//                 usable_bytes (what a plan may fill)
+//                 usable_bytes (what a plan may fill), memory_bytes_per_second, peak_flops_per_second (of the run's
+//                 dtype; null: not known)
 //   layout        data, context, tensor, zero, recompute, offload, mlp_tile (null: all rows), kind (zigzag |
 //   contiguous), dtype, sequence_length,
 //                 tokens_per_rank, micro_batch_size, gradient_accumulation_steps, sequences_per_step, tokens_per_step;
@@ -21,9 +22,9 @@
 //                 micro-step)}, gradients {reduction (of all, by itself), exposed (of that, in the step)},
 //                 ring {forward, backward: {compute, hops, exposed, tokens_to_hide, tokens_to_hide_two_level, bytes}}
 //                 (one pass of one layer, the mean; bytes sent or received by the rank that was recorded)
-//   counts        [{rank, ops {op: calls}, launches (kernels), products (cuBLASLt's), allocations, to_device_bytes,
-//                 to_host_bytes, nccl_operations, nccl_sent_bytes, communication {axis: {bytes, calls}}}]: exact, of a
-//                 step after the first; of every rank of a run of at most 8, else of rank 0; [] for a layout that
+//   counts        [{rank, ops {op: calls}, work {op and shape: {calls, flop, bytes}}, launches (kernels), products
+//                 (cuBLASLt's), allocations, to_device_bytes, to_host_bytes, nccl_operations, nccl_sent_bytes,
+//                 communication {axis: {bytes, calls}}}]: exact, of a step after the first; of every rank of a run of at most 8, else of rank 0; [] for a layout that
 //                 cannot run. Launches to nccl_sent_bytes are null where the machine has no device.
 //   limits        [{name, fatal, text, remedies [{change, peak_bytes, host_bytes, fits}]}]
 //   layouts       [{data, context, tensor, zero, recompute, offload, gradient_accumulation_steps, peak_bytes,

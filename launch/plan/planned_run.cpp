@@ -34,13 +34,15 @@ class PlannedCommunicator : public Communicator {
 
 }  // namespace
 
-PlannedRun planned_run(const RunConfig& config, const ModelRope& rope, GridShape grid, int64_t ranks_per_node) {
+PlannedRun planned_run(const RunConfig& config, const ModelRope& rope, GridShape grid, const PlannedMachine& machine) {
   const RingChoice ring = config.parallel.ring_choice();
-  return {with_ring(grid, ring, ranks_per_node),
+  const bool bfloat16 = config.runtime.dtype == DType::kBFloat16, automatic = config.runtime.attention == "auto";
+  return {with_ring(grid, ring, machine.ranks_per_node),
           network_options_of(config, rope),
           config.train.gradient_accumulation_steps,
           ring,
-          config.runtime.attention == "cudnn",
+          bfloat16 && (config.runtime.attention == "cudnn" ||
+                       (automatic && machine.profile.runs_engine(DType::kBFloat16, "cudnn"))),
           config.checkpoint.async,
           config.train.loss == TrainingLoss::kLongCrossEntropy ? std::optional(config.train.long_loss) : std::nullopt};
 }

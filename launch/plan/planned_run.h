@@ -9,6 +9,7 @@
 #include <string>
 
 #include "launch/config/run_config.h"
+#include "launch/plan/planned_machine.h"
 #include "model/config.h"
 #include "model/network.h"
 #include "parallel/context/ring_topology.h"
@@ -21,7 +22,7 @@ struct PlannedRun {
   NetworkOptions network;  // batch, length, recompute, ZeRO stage …
   int64_t accumulation = 1;
   RingChoice ring;                                 // as asked for; what it comes to is in grid
-  bool fused_attention = false;                    // runtime.attention=cudnn, on a device
+  bool fused_attention = false;                    // cuDNN's, by runtime.attention and what the machine's auto is
   bool background_saves = false;                   // checkpoint.async
   std::optional<LongLossSettings> long_loss = {};  // train.loss longce
 
@@ -34,8 +35,8 @@ struct PlannedRun {
   int64_t tokens() const { return sequences() * network.sequence_length; }        // of a step, padding not counted
 };
 
-// On nodes of `ranks_per_node` ranks each. Error 64 as ring_inner and positions_of.
-PlannedRun planned_run(const RunConfig& config, const ModelRope& rope, GridShape grid, int64_t ranks_per_node);
+// On that machine. Error 64 as ring_inner and positions_of.
+PlannedRun planned_run(const RunConfig& config, const ModelRope& rope, GridShape grid, const PlannedMachine& machine);
 // The grid with what `ring` comes to there.
 GridShape with_ring(GridShape grid, RingChoice ring, int64_t ranks_per_node);
 

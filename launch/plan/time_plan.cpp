@@ -145,7 +145,7 @@ StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const Planne
   const TensorShards shards(model, run.grid.tensor, 0);
   const int64_t local = run.layout().local();
   const double forward_rate = rates.attention(model.head_dim, local, false, run.fused_attention);
-  const double backward_rate = rates.attention(model.head_dim, local, true, false);
+  const double backward_rate = rates.attention(model.head_dim, local, true, run.fused_attention);
   time.forward_ring.tokens_to_hide = tokens_to_hide(model, run, machine, shards, forward_rate, false);
   time.backward_ring.tokens_to_hide = tokens_to_hide(model, run, machine, shards, backward_rate, true);
   // Ranks of a ring on one node: it is a ring of rings when they are some, but not all.

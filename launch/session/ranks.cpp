@@ -92,12 +92,17 @@ std::unique_ptr<Communicator> carry_tensors(Backend& backend, std::unique_ptr<Co
 }
 
 std::unique_ptr<Backend> make_backend(Communicator& world, const NodeMap& nodes, const RuntimeSection& runtime,
-                                      const Notice& notice) {
+                                      const Notice& notice, const ModelConfig* model, bool trains) {
   if (runtime.attention == "cudnn" && runtime.dtype != DType::kBFloat16)
     fail(ExitCode::kUsage,
          "cuDNN's attention is bfloat16, in runtime.attention: cudnn, use native, or runtime.dtype=bfloat16");
   BackendOptions options;
-  options.attention = runtime.attention;
+  const bool native = runtime.attention == "auto" && (!trains || runtime.dtype != DType::kBFloat16);
+  options.attention = native ? "native" : runtime.attention;
+  if (model != nullptr) {
+    options.head_size = model->head_dim;
+    options.head_group = model->num_attention_heads / model->num_key_value_heads;
+  }
   options.device = runtime.device;
   options.threads = static_cast<int>(runtime.threads.value_or(0));
   options.instruction_set = runtime.isa;

@@ -22,7 +22,9 @@ std::unique_ptr<Communicator> carry_tensors(Backend& backend, std::unique_ptr<Co
 
 // runtime.*, on the device that is this rank's on its node; gives notice, once, of what the machine cannot do as asked:
 // bfloat16 without hardware for it, idle processors. Collective: a rank without a device is error 64 on every rank.
+// `model`: whose heads attention has; absent where they are not known yet. runtime.attention: auto is the native
+// kernels unless it `trains`: they take sequences of every length, whereas cuDNN prepares itself for each, for seconds.
 std::unique_ptr<Backend> make_backend(Communicator& world, const NodeMap& nodes, const RuntimeSection& runtime,
-                                      const Notice& notice);
+                                      const Notice& notice, const ModelConfig* model = nullptr, bool trains = false);
 
 }  // namespace carillon

@@ -28,8 +28,10 @@ void Session::open_tokenizer(const std::string& path) {
   tokenizer_ = carillon::open_tokenizer(*world_, path, model_.source.get());
 }
 
-void Session::start_device() {
-  if (!backend_) backend_ = make_backend(*world_, nodes_, runtime_, notice_);
+void Session::start_device(bool trains) {
+  if (!backend_)
+    backend_ =
+        make_backend(*world_, nodes_, runtime_, notice_, model_.config.head_dim > 0 ? &model_.config : nullptr, trains);
 }
 
 void Session::make_grid() {

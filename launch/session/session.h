@@ -32,8 +32,9 @@ class Session {
   void open_model(const RunConfig& run);
   // The one at `path`, or where that is empty the model's own, which may be none: tokenizer() is then null.
   void open_tokenizer(const std::string& path);
-  // Does nothing when the device is there already. Error 64.
-  void start_device();
+  // For the model that is open, if one is; `trains`: see make_backend. Does nothing when the device is there already.
+  // Error 64.
+  void start_device(bool trains = false);
   // For the model that is open, on a group of its own of the same ranks. Error 64.
   void make_grid();
   // Error 65 naming the tensor that is missing or has another shape.

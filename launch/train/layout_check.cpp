@@ -109,7 +109,7 @@ LayoutCheck check_layout(std::unique_ptr<Communicator> world, RunConfig config, 
     model.config.num_hidden_layers = std::min<int64_t>(model.config.num_hidden_layers, 2);
     model.source.reset();
   }
-  session.start_device();
+  session.start_device(/*trains=*/true);
   agree(session.world(), [&] {
     std::error_code error;
     if (session.main_rank()) std::filesystem::create_directories(config.output, error);

@@ -102,7 +102,7 @@ void Trainer::open_model_and_data() {
   session_.open_model(config_);
   require_same_base(resume_points_, model_);
   require_tensor_parallel(model_.config, config_.parallel.tensor);
-  session_.start_device();
+  session_.start_device(/*trains=*/true);
   session_.open_tokenizer(config_.data.tokenizer.value_or(""));
   agree(*world_, [&] {
     if (world_->rank() == 0) tokenizer_files_ = read_tokenizer_files(config_, model_.source.get());

@@ -53,10 +53,13 @@ RingAttention::RingAttention(Backend& backend, Communicator& cp, const SequenceL
       shape_(shape),
       rank_(cp.rank()),
       ranks_(cp.size()),
-      masks_(static_cast<size_t>(shape.masks), Mask{RingSchedule(cp.size(), shape.ring_inner),
-                                                    {},
-                                                    {},
-                                                    std::vector<MaskShape>(static_cast<size_t>(2 * cp.size()))}),
+      masks_(static_cast<size_t>(shape.masks),
+             Mask{RingSchedule(cp.size(), shape.ring_inner),
+                  {},
+                  {},
+                  std::vector<MaskShape>(static_cast<size_t>(2 * cp.size())),
+                  {},
+                  std::vector<std::vector<MaskPiece>>(static_cast<size_t>(2 * cp.size()))}),
       staged_first_(arena.measuring() ? 0 : static_cast<size_t>(shape.batch * layout.local())),
       staged_reads_(static_cast<size_t>(2 * cp.size())),
       all_reads_(static_cast<size_t>(2 * cp.size()) * cp.size()) {
@@ -129,7 +132,7 @@ void RingAttention::set_mask(int which, Tensor first, Tensor host) {
       if (index < layout_.padded()) index = 0;
     backend_.upload(first, staged);
   }
-  if (host || ranks_ > 1 || dropped) mask.own = own_shape();
+  if (host || ranks_ > 1 || dropped) mask.own = own_shape(mask.own_pieces);
   if (ranks_ == 1) return;
 
   // A half's keys are the run [begin, begin + half); a row sees some of them unless its interval ends before or starts
@@ -137,7 +140,8 @@ void RingAttention::set_mask(int which, Tensor first, Tensor host) {
   const int64_t half = layout_.half();
   for (int source = 0; source < ranks_; ++source)
     for (int part = 0; part < 2; ++part) {
-      mask.halves[static_cast<size_t>(2 * source + part)] = half_shape(source, part);
+      mask.halves[static_cast<size_t>(2 * source + part)] =
+          half_shape(source, part, mask.pieces[static_cast<size_t>(2 * source + part)]);
       const int64_t begin = layout_.index_of(source, part * half);
       int64_t& reads = staged_reads_[static_cast<size_t>(2 * source + part)];
       reads = 0;
@@ -178,7 +182,7 @@ AttentionMask RingAttention::half_mask(int source, int half) const {
 }
 
 // Local order is that of the sequence, whatever the layout: own keys are causal unless a row's interval begins later.
-MaskShape RingAttention::own_shape() const {
+MaskShape RingAttention::own_shape(std::vector<MaskPiece>& pieces) const {
   MaskShape shape{MaskShape::Kind::kCausal};
   const int64_t local = layout_.local(), begin = layout_.index_of(rank_, 0);
   for (int64_t row = 0; row < shape_.batch * local; ++row) {
@@ -186,13 +190,13 @@ MaskShape RingAttention::own_shape() const {
     if (first > layout_.index_of(rank_, row % local))
       shape.empty_rows = true;
     else if (first > begin)
-      return {};
+      return piecewise(pieces, {}, true);
   }
   return shape;
 }
 
 // All rows see a half of another rank, or the late half of this one's rows, unless intervals begin inside it.
-MaskShape RingAttention::half_shape(int source, int half) const {
+MaskShape RingAttention::half_shape(int source, int half, std::vector<MaskPiece>& pieces) const {
   MaskShape shape{MaskShape::Kind::kFull};
   const int64_t local = layout_.local(), begin = layout_.index_of(source, half * layout_.half());
   while (shape.begin < local && layout_.index_of(rank_, shape.begin) < begin) ++shape.begin;
@@ -202,9 +206,23 @@ MaskShape RingAttention::half_shape(int source, int half) const {
     if (row % local < shape.begin) continue;
     if (first > own)
       shape.empty_rows = true;
-    else if (first > begin || own < begin + layout_.half() - 1)
-      return {};
+    else if (first > begin || own < begin + layout_.half() - 1) {
+      std::vector<int64_t> keys(static_cast<size_t>(layout_.half()));
+      std::iota(keys.begin(), keys.end(), begin);
+      return piecewise(pieces, keys, false);
+    }
   }
+  return shape;
+}
+
+// What is not whole may have pieces that are: documents longer than these, wide windows.
+MaskShape RingAttention::piecewise(std::vector<MaskPiece>& pieces, const std::vector<int64_t>& keys, bool own) const {
+  const std::vector<int64_t> rows = layout_.indices(rank_);
+  pieces = mask_pieces({rows, staged_first_, own ? rows : keys, shape_.batch, own}, attention_edge());
+  MaskShape shape;
+  shape.pieces = pieces;
+  for (size_t row = 0; row < staged_first_.size(); ++row)
+    if (staged_first_[row] > rows[row % rows.size()]) shape.empty_rows = true;
   return shape;
 }
 
@@ -330,13 +348,13 @@ void RingAttention::start_outer_gradients(int step) {
   }
 }
 
-void RingAttention::backward_remote(int step, Tensor q, Tensor dout, Tensor lse, double scale) {
+void RingAttention::backward_remote(int step, Tensor q, Tensor dout, Tensor out, Tensor lse, double scale) {
   const Halves read = plan().read(rank_, step);
   for (int half = 0; half < 2; ++half)
     if (read.has(half)) {
       backend_.fill(part_.rows(half, half + 1), 0);
       backend_.attention_backward(dq_, half_of(part_, half, 0), half_of(part_, half, 1), q,
-                                  half_of(block(step), half, 0), half_of(block(step), half, 1), dout, lse, delta_,
+                                  half_of(block(step), half, 0), half_of(block(step), half, 1), dout, out, lse, delta_,
                                   half_mask(plan().source(rank_, step), half), scale);
     }
 }
@@ -398,12 +416,9 @@ void RingAttention::backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tenso
     start_keys(step);
     start_gradients(step);
     start_outer_gradients(step);
-    if (ranks_ == 1)
-      backend_.attention_backward_whole(dq_, dk_, dv_, q, k, v, dout, out, lse, delta_, own_mask(), scale);
-    else if (step == 0)
-      backend_.attention_backward(dq_, dk_, dv_, q, k, v, dout, lse, delta_, own_mask(), scale);
+    if (step == 0) backend_.attention_backward(dq_, dk_, dv_, q, k, v, dout, out, lse, delta_, own_mask(), scale);
     poll();
-    if (step > 0 && step < ranks_) backward_remote(step, q, dout, lse, scale);
+    if (step > 0 && step < ranks_) backward_remote(step, q, dout, out, lse, scale);
     wait_after(step);
     if (step > 0 && step <= ranks_ && step % plan().inner() == 0) collect(step / plan().inner() - 1);
     if (step > 0 && step < ranks_) add_parts(step);

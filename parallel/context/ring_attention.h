@@ -25,6 +25,7 @@
 #include "parallel/context/ring_schedule.h"
 #include "parallel/context/sequence_layout.h"
 #include "parallel/transport/communicator.h"
+#include "runtime/attention_pieces.h"
 #include "runtime/backend.h"
 #include "runtime/buffer.h"
 
@@ -95,13 +96,17 @@ class RingAttention {
     Tensor first;  // [B, Tl] int64, the caller's
     MaskShape own;
     std::vector<MaskShape> halves;  // [source, half]
+    // Of the shapes that are not whole.
+    std::vector<MaskPiece> own_pieces;
+    std::vector<std::vector<MaskPiece>> pieces;  // [source, half]
   };
   const RingSchedule& plan() const { return masks_[static_cast<size_t>(mask_)].schedule; }  // of the present pass
   AttentionMask own_mask() const;
   AttentionMask half_mask(int source, int half) const;
-  // From staged_first_.
-  MaskShape own_shape() const;
-  MaskShape half_shape(int source, int half) const;
+  // From staged_first_; what lies behind the result's pieces is left in `pieces`.
+  MaskShape own_shape(std::vector<MaskPiece>& pieces) const;
+  MaskShape half_shape(int source, int half, std::vector<MaskPiece>& pieces) const;
+  MaskShape piecewise(std::vector<MaskPiece>& pieces, const std::vector<int64_t>& keys, bool own) const;
   void pack_own(Tensor k, Tensor v);
   void start_keys(int step);
   void start_gradients(int step);
@@ -110,7 +115,7 @@ class RingAttention {
                 Communicator::Kind kind = Communicator::Kind::kShift);
   void poll() const;
   void wait_after(int step);
-  void backward_remote(int step, Tensor q, Tensor dout, Tensor lse, double scale);
+  void backward_remote(int step, Tensor q, Tensor dout, Tensor out, Tensor lse, double scale);
   void add_parts(int step);
   void collect(int stage);
   void add_home(Tensor block, Halves halves);

@@ -179,7 +179,7 @@ struct Backward {
 
 }  // namespace
 
-void CpuBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout,
+void CpuBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor,
                                     Tensor lse, Tensor delta, const AttentionMask& mask, double scale) {
   if (q.empty() || k.empty()) return;
   CHECK(scale > 0, "scores are scaled by a positive number", scale);

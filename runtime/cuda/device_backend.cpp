@@ -24,13 +24,14 @@ CudaBackend::CudaBackend(const BackendOptions& options) : device_(options.device
   description_ = cuda::describe_device(device_);
   description_.libraries = survey.libraries;
   description_.attention = "native kernels";
+  description_.attention_engine = "native";
   description_.devices = count;
   try {
     for (cudaStream_t* stream : {&stream_, &upload_stream_, &download_stream_})
       CHECK_CUDA(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking));
     beyond_ = allocate(sizeof(int));
     // Before the scratch area, so that what the comparison takes is gone when memory is allocated.
-    if (options.attention == "cudnn") start_fused_attention();
+    if (options.attention != "native") start_fused_attention(options);
     scratch_ = {};
     scratch_ = allocate(size_t{cuda::kScratchBytes});
   } catch (...) {

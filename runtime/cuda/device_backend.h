@@ -9,7 +9,9 @@
 #include <cuda_runtime.h>
 
 #include <atomic>
+#include <initializer_list>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "runtime/backend.h"
@@ -55,15 +57,21 @@ class CudaBackend : public Backend {
   std::unique_ptr<Copy> start_copy(Tensor to, Tensor from, cudaStream_t stream, cudaMemcpyKind kind);
   void destroy_streams();
 
-  // The second attention engine (attention_fused.cpp), where it was asked for: loaded and compared with the own
-  // kernels.
-  void start_fused_attention();
-  void compare_fused_attention(int64_t head_size);
-  // Whether it took the call.
+  // The second attention engine (attention_fused.cpp), where it was asked for, or may be taken and is there: loaded and
+  // compared with the native kernels. Error 64 or 70 in the first case.
+  void start_fused_attention(const BackendOptions& options);
+  // Why it is not to be used; nothing where its results are those of the native kernels.
+  std::string compare_fused_attention(int64_t head_size, int64_t group);
+  static constexpr int kComparedBlocks = 3;
+  // The pieces of a call that go to one engine or the other.
+  std::vector<MaskPiece> pieces(const AttentionMask& mask, const Tensor& q, const Tensor& k) const;
+  bool fused_takes(std::initializer_list<Tensor> operands) const;
+  // One piece of a call, of which all tensors are parts, and whether the engine took it; backward at most a block of
+  // fused_edge().
   bool fused_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
-                     double scale);
+                     MaskPiece::Kind kind, double scale);
   bool fused_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor out,
-                      Tensor lse, const AttentionMask& mask, double scale);
+                      Tensor lse, const AttentionMask& mask, MaskPiece::Kind kind, double scale);
 
   void padded_matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Transpose transpose_b, bool accumulate);
   struct Products;  // cuBLASLt's handle and what it found by shape (matmul.cpp)
@@ -88,6 +96,10 @@ class CudaBackend : public Backend {
   std::unique_ptr<Products, ProductsDeleter> products_;
   std::unique_ptr<cuda::FusedAttention> fused_;
   std::unique_ptr<cuda::StagedUploads> staged_;  // made by the first upload that takes it
+  bool fused_required_ = false;            // runtime.attention: cudnn
+  bool fused_backward_ = false;            // it has plans for backward passes too
+  std::vector<int64_t> fused_head_sizes_;  // compared
+  int64_t fused_forward_calls_ = 0, fused_backward_calls_ = 0;
 };
 
 }  // namespace carillon

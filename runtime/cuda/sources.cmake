@@ -2,6 +2,7 @@
 set(CARILLON_CUDA_SOURCES
   attention/attention.cpp
   attention/attention_backward.cu
+  attention/attention_fold.cu
   attention/attention_forward.cu
   attention/attention_general.cu
   attention/attention_fused.cpp

@@ -129,7 +129,7 @@ void ReferenceBackend::attention_delta(Tensor delta, Tensor dout, Tensor out) {
 
 // With p = exp(score − lse), the softmax over all blocks: dv += p·do, ds = p · (do·v − delta), dq += ds·k, dk += ds·q.
 void ReferenceBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout,
-                                          Tensor lse, Tensor delta, const AttentionMask& mask, double scale) {
+                                          Tensor, Tensor lse, Tensor delta, const AttentionMask& mask, double scale) {
   reference::dispatch(q.dtype(), [&]<class T, class A>(T, A) {
     const View<T, 4> vq(q), vk(k), vv(v), vdo(dout);
     const View<A, 4> vdq(dq), vdk(dk), vdv(dv);
@@ -160,12 +160,6 @@ void ReferenceBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tenso
         }
       }
   });
-}
-
-void ReferenceBackend::attention_backward_whole(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v,
-                                                Tensor dout, Tensor, Tensor lse, Tensor delta,
-                                                const AttentionMask& mask, double scale) {
-  attention_backward(dq, dk, dv, q, k, v, dout, lse, delta, mask, scale);
 }
 
 }  // namespace carillon

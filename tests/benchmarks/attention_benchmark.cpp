@@ -40,7 +40,7 @@ void attention(benchmark::State& state, DType type, int64_t length, int64_t head
     if (!backward) return;
     for (const Tensor& gradient : {dq, dk, dv}) backend.fill(gradient, 0);
     backend.attention_delta(delta, dout, out);
-    backend.attention_backward(dq, dk, dv, q, k, v, dout, lse, delta, mask, scale);
+    backend.attention_backward(dq, dk, dv, q, k, v, dout, out, lse, delta, mask, scale);
   };
   pass();
   for (auto _ : state) pass();

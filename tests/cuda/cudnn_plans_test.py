@@ -44,9 +44,10 @@ class Plans(unittest.TestCase):
     def test_the_shapes_of_training_have_plans(self):
         for architecture in DEVICES:
             for head_size in (64, 128):
-                # Own keys; a half of another rank's, seen by all rows of a zigzag ring or by their late half; no
-                # multiples of a tile.
-                for rows, keys, causal in ((8192, 8192, 1), (8192, 4096, 0), (4096, 4096, 0), (4056, 4056, 1)):
+                # Own keys; a half of another rank's, seen by all rows of a zigzag ring or by their late half; blocks of
+                # a backward pass, and what remains of a length; no multiples of a tile.
+                for rows, keys, causal in ((8192, 8192, 1), (8192, 4096, 0), (4096, 4096, 0), (4096, 4096, 1),
+                                           (4056, 4056, 1), (4096, 904, 0), (904, 4096, 0)):
                     for backward in (0, 1):
                         with self.subTest(f"sm_{architecture} {rows}x{keys} of {head_size}", causal=causal, backward=backward):
                             count, why = self.plans(architecture, rows, keys, head_size, causal, backward)

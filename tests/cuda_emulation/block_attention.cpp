@@ -27,12 +27,19 @@ float& lse_of(const BlockAttention& x, std::int64_t batch, std::int64_t head, st
   return x.lse[(batch * x.heads + head) * x.rows + token];
 }
 
+using Mistake = Options::Attention;
+
+// How many keys row t sees.
+std::int64_t keys_of(const BlockAttention& x, std::int64_t t) {
+  return x.causal || x.mistake == Mistake::kCausal ? std::min(t + 1, x.keys) : x.keys;
+}
+
 void forward(const BlockAttention& x) {
   std::vector<float> score(static_cast<std::size_t>(x.keys)), sums(static_cast<std::size_t>(x.head_size));
   for (std::int64_t b = 0; b < x.batch; ++b)
     for (std::int64_t h = 0; h < x.heads; ++h)
       for (std::int64_t t = 0; t < x.rows; ++t) {
-        const std::int64_t kv = h / (x.heads / x.kv_heads), seen = x.causal ? t + 1 : x.keys;
+        const std::int64_t kv = h / (x.heads / x.kv_heads), seen = keys_of(x, t);
         float maximum = -INFINITY, sum = 0;
         for (std::int64_t s = 0; s < seen; ++s) {
           score[s] = static_cast<float>(x.scale) * dot(row(x.q, b, t, h), row(x.k, b, s, kv), x.head_size);
@@ -45,13 +52,15 @@ void forward(const BlockAttention& x) {
           for (int i = 0; i < x.head_size; ++i) sums[i] += weight * __bfloat162float(row(x.v, b, s, kv)[i]);
         }
         for (int i = 0; i < x.head_size; ++i)
-          row_out(x.out, b, t, h)[i] = __float2bfloat16_rn(sums[i] / sum * (x.mistake == 1 ? 1.02f : 1.0f));
-        lse_of(x, b, h, t) = maximum + std::log(sum) * (x.mistake == 2 ? -1.0f : 1.0f);
+          row_out(x.out, b, t, h)[i] = __float2bfloat16_rn(sums[i] / sum * (x.mistake == Mistake::kOut ? 1.02f : 1.0f));
+        lse_of(x, b, h, t) = maximum + std::log(sum) * (x.mistake == Mistake::kLse ? -1.0f : 1.0f);
       }
 }
 
-// Each query head's dk and dv are rounded before the heads of a group are added, as cuDNN does it.
+// By the log-sum-exp that it is given, whatever the block's own is. Each query head's dk and dv are rounded before the
+// heads of a group are added, as cuDNN does it.
 void backward(const BlockAttention& x) {
+  const float dk_share = x.mistake == Mistake::kDk ? 0.9f : x.mistake == Mistake::kLost && !x.causal ? 0.0f : 1.0f;
   const auto width = static_cast<std::size_t>(x.head_size), keys = static_cast<std::size_t>(x.keys);
   for (std::int64_t b = 0; b < x.batch; ++b)
     for (std::int64_t kv = 0; kv < x.kv_heads; ++kv) {
@@ -60,9 +69,16 @@ void backward(const BlockAttention& x) {
         std::vector<float> own_dk(keys * width), own_dv(keys * width);
         for (std::int64_t t = 0; t < x.rows; ++t) {
           const __nv_bfloat16 *q = row(x.q, b, t, h), *dout = row(x.dout, b, t, h);
-          const float delta = dot(dout, row(x.out, b, t, h), x.head_size), lse = lse_of(x, b, h, t);
+          const float delta = dot(dout, row(x.out, b, t, h), x.head_size);
+          float lse = lse_of(x, b, h, t);
+          if (x.mistake == Mistake::kOwn) {
+            float sum = 0;
+            for (std::int64_t s = 0; s < keys_of(x, t); ++s)
+              sum += std::exp(static_cast<float>(x.scale) * dot(q, row(x.k, b, s, kv), x.head_size));
+            lse = std::log(sum);
+          }
           std::vector<float> dq(width);
-          for (std::int64_t s = 0; s < (x.causal ? t + 1 : x.keys); ++s) {
+          for (std::int64_t s = 0; s < keys_of(x, t); ++s) {
             const __nv_bfloat16 *k = row(x.k, b, s, kv), *v = row(x.v, b, s, kv);
             const float weight = std::exp(static_cast<float>(x.scale) * dot(q, k, x.head_size) - lse);
             const float dscore = weight * (dot(dout, v, x.head_size) - delta) * static_cast<float>(x.scale);
@@ -83,8 +99,7 @@ void backward(const BlockAttention& x) {
       }
       for (std::size_t s = 0; s < keys; ++s)
         for (std::size_t i = 0; i < width; ++i) {
-          row_out(x.dk, b, static_cast<std::int64_t>(s), kv)[i] =
-              __float2bfloat16_rn(dk[s * width + i] * (x.mistake == 3 ? 0.9f : 1.0f));
+          row_out(x.dk, b, static_cast<std::int64_t>(s), kv)[i] = __float2bfloat16_rn(dk[s * width + i] * (dk_share));
           row_out(x.dv, b, static_cast<std::int64_t>(s), kv)[i] = __float2bfloat16_rn(dv[s * width + i]);
         }
     }
@@ -111,8 +126,8 @@ cudaError_t start_block_attention(const BlockAttention& asked, cudaStream_t hand
   HostState* state = host_state(error);
   if (!state) return error;
   BlockAttention block = asked;
-  block.mistake = state->options.attention;
   std::lock_guard lock(state->mutex);
+  if (state->attention_calls++ >= state->options.attention_calls) block.mistake = state->options.attention;
   const CUstream_st* stream = stream_of(*state, handle);
   if (!stream) return report(cudaErrorInvalidResourceHandle);
   const auto heads = [&](const BlockHeads& x, std::int64_t rows, int count, std::int64_t bytes) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "emulation/runtime_api.h"
+#include "options.h"
 
 namespace carillon_emulation {
 
@@ -22,7 +23,7 @@ struct BlockAttention {
   BlockHeads dout, dq, dk, dv;  // of the backward pass alone; dq is float32, the others bfloat16
   void* workspace;              // spoiled
   std::int64_t workspace_bytes;
-  int mistake;  // see Options::attention
+  Options::Attention mistake;
 };
 
 // Error where an operand is not inside one allocation of the stream's device, or not aligned to 16 bytes.

@@ -24,14 +24,17 @@ CASES = [
     ("tp2, tiles and chunks", 2, ["parallel.tensor=2", "train.recompute=selective", "train.mlp_tile=24"]),
     ("1, cudnn, full", 1, ["runtime.dtype=bfloat16", "runtime.attention=cudnn", "train.recompute=full"]),
     ("cp2, cudnn", 2, ["runtime.dtype=bfloat16", "runtime.attention=cudnn", "parallel.context=2"]),
+    ("cp2, cudnn, blocks", 2, ["runtime.dtype=bfloat16", "runtime.attention=cudnn", "parallel.context=2"]),
+    ("tp2 cp2, cudnn, full", 4, ["runtime.dtype=bfloat16", "parallel.tensor=2", "parallel.context=2", "train.recompute=full"]),
     ("tp2 cp2, full", 4, ["parallel.tensor=2", "parallel.context=2", "train.recompute=full"]),
     ("dp2, zero 1", 2, ["parallel.data=2", "parallel.zero=1"]),
     ("dp2, zero 2, two micro-steps", 2, ["parallel.data=2", "parallel.zero=2", "train.gradient_accumulation_steps=2"]),
 ]
-# Exchanges over tensor ranks are cut in so many chunks where the name says so: shards are too small to be cut by
-# themselves.
+# Exchanges over tensor ranks are cut in so many chunks, attention in blocks of so many tokens, where the name says so:
+# shards and sequences are too small to be cut by themselves.
 def chunks(name):
-    return {"CARILLON_TENSOR_CHUNKS": "3"} if "chunks" in name else {}
+    return ({"CARILLON_TENSOR_CHUNKS": "3"} if "chunks" in name else {}) | (
+        {"CARILLON_ATTENTION_EDGE": "6"} if "blocks" in name else {})
 
 
 # What the counters call it, and what the plan does.

@@ -52,10 +52,12 @@ void read_one(Options& options, std::string_view key, const std::string& value) 
   else if (key == "capability")
     options.capability = std::atoi(value.c_str());
   else if (key == "attention") {
-    constexpr std::string_view kWrong[] = {"right", "out", "lse", "dk"};
-    const auto* found = std::find(std::begin(kWrong), std::end(kWrong), value);
+    constexpr std::string_view kWrong[] = {"right", "out", "lse", "dk", "lost", "causal", "own"};
+    const auto colon = value.find(':');
+    const auto* found = std::find(std::begin(kWrong), std::end(kWrong), value.substr(0, colon));
     if (found == std::end(kWrong)) refuse(value);
-    options.attention = static_cast<int>(found - std::begin(kWrong));
+    options.attention = static_cast<Options::Attention>(found - std::begin(kWrong));
+    if (colon != std::string::npos) options.attention_calls = std::atoll(value.c_str() + colon + 1);
   } else if (key == "patience")
     options.patience = std::atof(value.c_str());
   else

@@ -25,8 +25,12 @@ struct Options {
 #else
   bool own_process = true;  // process=own|thread: where kernels run
 #endif
-  int capability = 90;   // capability=80|90|100…: what the devices say they are
-  int attention = 0;     // attention=right|out|lse|dk: what is wrong in block_attention.cpp (0 … 3)
+  int capability = 90;  // capability=80|90|100…: what the devices say they are
+  // attention=MISTAKE or MISTAKE:CALLS: what is wrong in block_attention.cpp, after so many calls of a process that
+  // were right. right; out: the output too large; lse: the log-sum-exp's sign; dk: dk too small; lost: no dk of full
+  // blocks; causal: full blocks taken for causal ones; own: a backward pass by the log-sum-exp of its block alone.
+  enum class Attention { kRight, kOut, kLse, kDk, kLost, kCausal, kOwn } attention = Attention::kRight;
+  std::int64_t attention_calls = 0;
   std::string counters;  // counters=FOLDER: what was counted goes there at the process's end
   double patience = 10;  // patience=seconds that NCCL waits for a lost peer before the stream fails
 };

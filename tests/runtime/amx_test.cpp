@@ -93,7 +93,7 @@ TEST(EmulatedAmx, GivesItsTilesBack) {
   cpu->attention_begin({wide, number, other});
   cpu->attention_forward({wide, number, other}, q, k, k, mask, 1);
   EXPECT_FALSE(amx_tile::tiles.configured);
-  cpu->attention_backward(wide, wide, wide, q, k, k, q, number, other, mask, 1);
+  cpu->attention_backward(wide, wide, wide, q, k, k, q, q, number, other, mask, 1);
   EXPECT_FALSE(amx_tile::tiles.configured);
   bool used = false;
   for (const auto& row : amx_tile::tiles.word[0])

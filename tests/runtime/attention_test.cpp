@@ -73,8 +73,8 @@ struct Problem {
     for (size_t i = 0; i + 1 < blocks.size(); ++i)
       backend.attention_backward(
           r.dq, r.dk.tensor().slice(1, blocks[i], blocks[i + 1]), r.dv.tensor().slice(1, blocks[i], blocks[i + 1]), q,
-          k.tensor().slice(1, blocks[i], blocks[i + 1]), v.tensor().slice(1, blocks[i], blocks[i + 1]), dout, r.lse,
-          delta, mask(blocks[i], blocks[i + 1]), scale);
+          k.tensor().slice(1, blocks[i], blocks[i + 1]), v.tensor().slice(1, blocks[i], blocks[i + 1]), dout, r.out,
+          r.lse, delta, mask(blocks[i], blocks[i + 1]), scale);
     return r;
   }
 };

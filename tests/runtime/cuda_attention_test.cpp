@@ -154,8 +154,8 @@ class Problem {
     backend->attention_delta(r.delta, dout, r.out);
     for (size_t i = 0; i < cuts.size(); ++i)
       backend->attention_backward(r.dq, r.dk.tensor().slice(1, from(i), cuts[i]),
-                                  r.dv.tensor().slice(1, from(i), cuts[i]), q, k_of(i), v_of(i), dout, r.lse, r.delta,
-                                  mask(i), scale());
+                                  r.dv.tensor().slice(1, from(i), cuts[i]), q, k_of(i), v_of(i), dout, r.out, r.lse,
+                                  r.delta, mask(i), scale());
     return r;
   }
   Result on_device(const Kernels& kernels = {}) {

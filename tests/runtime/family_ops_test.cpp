@@ -128,7 +128,7 @@ TEST_F(FamilyGradient, AttentionSinks) {
       dsinks(kType, {heads}, 15, 0, 0.0);
   reference_->attention_delta(delta, dout, out);
   reference_->attention_sinks_backward(dsinks, sinks, lse, delta);
-  reference_->attention_backward(dq, dk, dv, q, k, v, dout, lse, delta, mask, 0.6);
+  reference_->attention_backward(dq, dk, dv, q, k, v, dout, out, lse, delta, mask, 0.6);
   expect_gradient(dsinks, sinks, loss);
   expect_gradient(dq, q, loss);
   expect_gradient(dk, k, loss);

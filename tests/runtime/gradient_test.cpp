@@ -128,7 +128,7 @@ TEST(Gradient, Attention) {
   const RandomTensor delta(kType, {1, heads, rows}, 10), dq(kType, {1, rows, heads, width}, 11, 0, 0.0),
       dk(kType, {1, rows, 1, width}, 12, 0, 0.0), dv(kType, {1, rows, 1, width}, 13, 0, 0.0);
   reference->attention_delta(delta, dout, out);
-  reference->attention_backward(dq, dk, dv, q, k, v, dout, lse, delta, mask, 0.6);
+  reference->attention_backward(dq, dk, dv, q, k, v, dout, out, lse, delta, mask, 0.6);
   expect_gradient(dq, q, loss);
   expect_gradient(dk, k, loss);
   expect_gradient(dv, v, loss);

@@ -67,7 +67,7 @@ BenchResult run_bench(Backend& backend, Communicator& world, const NodeMap& node
                     part(fmt::format("attention in {}", name_of(dtype)), kAttention / types), result);
   if (!backend.unified())
     for (auto& [dtype, rates] : profile.attention)
-      for (AttentionRate& rate : rates) rate.engine = options.engine;
+      for (AttentionRate& rate : rates) rate.engine = dtype == DType::kBFloat16 ? device.attention_engine : "native";
   // Code of more shapes and types was loaded since: a run of that many holds as much.
   if (!backend.unified())
     profile.library_bytes = std::max(profile.library_bytes, world.max(taken_beside(backend.memory())));

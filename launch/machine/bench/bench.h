@@ -20,7 +20,6 @@ struct BenchOptions {
   std::vector<DType> dtypes = {DType::kFloat32, DType::kBFloat16};
   std::optional<int64_t> longest;  // tokens, of attention; nothing: kLongest, on a device kLongestOnDevice
   std::string folder = ".";        // whose disk is measured
-  std::string engine;              // of attention, on a device; AttentionRate::engine
 };
 
 // A line of the table for people.

@@ -221,7 +221,7 @@ void bench_attention(Backend& backend, Communicator& world, DType dtype, int64_t
     });
     const Timing backward = time_alone(backend, world, share * 5 / 7, [&] {
       backend.attention_delta(t.delta, t.dout, t.out);
-      backend.attention_backward_whole(t.dq, t.dk, t.dv, t.q, t.k, t.v, t.dout, t.out, t.lse, t.delta, mask, scale);
+      backend.attention_backward(t.dq, t.dk, t.dv, t.q, t.k, t.v, t.dout, t.out, t.lse, t.delta, mask, scale);
     });
     const double there = costs[i] * 2 / 7 / forward.seconds, back = costs[i] * 5 / 7 / backward.seconds;
     result.profile.attention[dtype].push_back({width, length, there, back});

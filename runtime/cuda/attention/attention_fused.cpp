@@ -1,14 +1,18 @@
-// The second attention engine in CudaBackend: which calls it takes, its results brought into the running state, and the
-// comparison with the native kernels before it is used.
+// The second attention engine in CudaBackend: which pieces of a call it takes, its results brought into the running
+// state and the accumulators of the gradients, and the comparison with the native kernels before it is used.
 //
-// Takes bfloat16 blocks that the caller knows to be full or causal (MaskShape); all else goes to the native kernels. In
-// a ring those do the whole backward pass too: cuDNN gives a block's dK and dV rounded to bfloat16 and cannot add to
-// what is there. Its results lie in the scratch area until they are merged.
+// Takes bfloat16 pieces that are whole (attention_pieces.h); all else goes to the native kernels. Forward a piece is
+// one call, whose output and log-sum-exp are merged into the state. Backward it is cut to blocks of fused_edge(), since
+// the engine's workspace is quadratic in them; each gets the final output and log-sum-exp of its rows, so that parts
+// add up, and its gradients, dk and dv in bfloat16, are folded into the float32 accumulators. All that lies in the
+// scratch area meanwhile.
+#include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdlib>
 
+#include "runtime/attention_pieces.h"
 #include "runtime/cuda/attention/attention_operands.h"
+#include "runtime/cuda/attention/fused_sizes.h"
 #include "runtime/cuda/check_cuda.h"
 #include "runtime/cuda/device_backend.h"
 
@@ -25,14 +29,14 @@ bool taken(const Tensor& x) {
   return reinterpret_cast<uintptr_t>(x.raw()) % 16 == 0;
 }
 
-FusedBlock block_of(const Tensor& q, const Tensor& k, const Tensor& v, MaskShape::Kind kind, double scale) {
+FusedBlock block_of(const Tensor& q, const Tensor& k, const Tensor& v, MaskPiece::Kind kind, double scale) {
   return {q.size(0),
           q.size(1),
           k.size(1),
           static_cast<int>(q.size(2)),
           static_cast<int>(k.size(2)),
           static_cast<int>(q.size(3)),
-          kind == MaskShape::Kind::kCausal ? BlockMask::kCausal : BlockMask::kFull,
+          kind == MaskPiece::Kind::kCausal ? BlockMask::kCausal : BlockMask::kFull,
           scale,
           heads_view(q, q.dtype()),
           heads_view(k, q.dtype()),
@@ -65,10 +69,11 @@ struct ForwardPlaces {
         workspace(places.take(workspace_bytes)) {}
 };
 struct BackwardPlaces {
-  Tensor dq, dk, dv;
+  Tensor lse, dq, dk, dv;
   void* workspace;
   BackwardPlaces(Places& places, const Tensor& q, const Tensor& k, int64_t workspace_bytes)
-      : dq(places.take(q.count() * 4), DType::kFloat32, q.shape()),
+      : lse(places.take(q.size(0) * q.size(1) * q.size(2) * 4), DType::kFloat32, {q.size(0), q.size(2), q.size(1)}),
+        dq(places.take(q.count() * 4), DType::kFloat32, q.shape()),
         dk(places.take(k.count() * 2), DType::kBFloat16, k.shape()),
         dv(places.take(k.count() * 2), DType::kBFloat16, k.shape()),
         workspace(places.take(workspace_bytes)) {}
@@ -88,78 +93,88 @@ FusedBackward call_of(const FusedBlock& block, const BackwardPlaces& places, con
           heads_view(places.dv, DType::kBFloat16)};
 }
 
+const int64_t* index_data(const Tensor& x) { return static_cast<const int64_t*>(x.raw()); }
+
 }  // namespace
 
+bool CudaBackend::fused_takes(std::initializer_list<Tensor> operands) const {
+  if (!fused_) return false;
+  for (const Tensor& x : operands)
+    if (!taken(x)) return false;
+  const int64_t head_size = operands.begin()->size(3);
+  return std::find(fused_head_sizes_.begin(), fused_head_sizes_.end(), head_size) != fused_head_sizes_.end();
+}
+
 bool CudaBackend::fused_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
-                                double scale) {
-  if (!fused_ || mask.shape.kind == MaskShape::Kind::kIntervals || !taken(q) || !taken(k) || !taken(v)) return false;
+                                MaskPiece::Kind kind, double scale) {
+  if (kind == MaskPiece::Kind::kIntervals || !fused_takes({q, k, v})) return false;
   (void)problem_of(q, k, v, mask, scale);  // its checks
-  const int64_t begin = mask.shape.kind == MaskShape::Kind::kFull ? mask.shape.begin : 0, end = q.size(1);
-  const auto rows = [&](const Tensor& x, int dim) { return x.slice(dim, begin, end); };
-  const Tensor seeing = rows(q, 1);
-  if (seeing.empty() || k.empty()) return true;
-  const FusedBlock block = block_of(seeing, k, v, mask.shape.kind, scale);
+  if (q.empty() || k.empty()) return true;
+  const FusedBlock block = block_of(q, k, v, kind, scale);
   Places unplaced;
-  const int64_t workspace = fused_->workspace(call_of(block, ForwardPlaces(unplaced, seeing, 0)));
-  if (workspace == FusedAttention::kNoPlan)
+  const int64_t workspace = fused_->workspace(call_of(block, ForwardPlaces(unplaced, q, 0)));
+  if (workspace == FusedAttention::kNoPlan) {
+    if (!fused_required_) return false;
     fail(ExitCode::kUsage,
          "{} has no plan for attention with {} query heads and {} of keys, of size {}, {} rows on {} keys, in "
          "runtime.attention: cudnn, use native",
          fused_->name(), block.heads, block.kv_heads, block.head_size, block.rows, block.keys);
+  }
   unplaced.take(workspace);
   Places places(scratch(unplaced.used()));
-  const ForwardPlaces results(places, seeing, workspace);
+  const ForwardPlaces results(places, q, workspace);
   const cudaStream_t stream = on_device();
   fused_->run(call_of(block, results), results.workspace, stream);
+  ++fused_forward_calls_;
 
   const DType wide = DType::kFloat32;
-  const Tensor accumulator = rows(state.accumulator, 1), maximum = rows(state.maximum, 2), sum = rows(state.sum, 2);
   CHECK_CUDA(launch_attention_merge(
-      {rows_of(seeing, maximum), heads_view(results.out, DType::kBFloat16), statistic_view(results.lse, wide),
-       heads_view(accumulator, wide), statistic_view(maximum, wide), statistic_view(sum, wide),
-       static_cast<const int64_t*>(mask.query_index.raw()) + begin,
-       static_cast<const int64_t*>(mask.first.raw()) + begin, mask.first.stride(0)},
+      {rows_of(q, state.maximum), heads_view(results.out, DType::kBFloat16), statistic_view(results.lse, wide),
+       heads_view(state.accumulator, wide), statistic_view(state.maximum, wide), statistic_view(state.sum, wide),
+       index_data(mask.query_index), index_data(mask.first), mask.first.stride(0)},
       stream));
   return true;
 }
 
 bool CudaBackend::fused_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor out,
-                                 Tensor lse, const AttentionMask& mask, double scale) {
-  // A row without keys has lse = -inf, which the engine would turn into NaN.
-  if (!fused_ || mask.shape.kind != MaskShape::Kind::kCausal || mask.shape.empty_rows || q.empty()) return false;
-  for (const Tensor* x : {&q, &k, &v, &dout, &out})
-    if (!taken(*x)) return false;
-  if (!lse.packed()) return false;
+                                 Tensor lse, const AttentionMask& mask, MaskPiece::Kind kind, double scale) {
+  if (kind == MaskPiece::Kind::kIntervals || !fused_backward_ || !fused_takes({q, k, v, dout, out})) return false;
   (void)problem_of(q, k, v, mask, scale);
-  const FusedBlock block = block_of(q, k, v, mask.shape.kind, scale);
+  if (q.empty() || k.empty()) return true;
+  const FusedBlock block = block_of(q, k, v, kind, scale);
+  // A row of padding has lse = -inf, which the engine would turn into NaN.
+  const bool as_it_is = lse.packed() && !mask.shape.empty_rows;
   Places unplaced;
   const int64_t workspace = fused_->workspace(call_of(block, BackwardPlaces(unplaced, q, k, 0), out, dout, lse));
   if (workspace == FusedAttention::kNoPlan || workspace > kMostBackwardWorkspace) return false;
   unplaced.take(workspace);
   Places places(scratch(unplaced.used()));
   const BackwardPlaces results(places, q, k, workspace);
-  fused_->run(call_of(block, results, out, dout, lse), results.workspace, on_device());
-  add(dq, results.dq);
-  add(dk, results.dk);
-  add(dv, results.dv);
+  const cudaStream_t stream = on_device();
+  const DType wide = DType::kFloat32;
+  if (!as_it_is)
+    CHECK_CUDA(launch_attention_rows_lse({rows_of(q, lse), statistic_view(lse, wide), results.lse.data<float>(),
+                                          index_data(mask.query_index), index_data(mask.first), mask.first.stride(0)},
+                                         stream));
+  fused_->run(call_of(block, results, out, dout, as_it_is ? lse : results.lse), results.workspace, stream);
+  ++fused_backward_calls_;
+  CHECK_CUDA(launch_attention_fold(
+      {block.batch, block.rows, block.keys, block.heads, block.kv_heads, block.head_size, heads_view(dq, wide),
+       heads_view(dk, wide), heads_view(dv, wide), heads_view(results.dq, wide),
+       heads_view(results.dk, DType::kBFloat16), heads_view(results.dv, DType::kBFloat16)},
+      stream));
   return true;
-}
-
-void CudaBackend::attention_backward_whole(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout,
-                                           Tensor out, Tensor lse, Tensor delta, const AttentionMask& mask,
-                                           double scale) {
-  if (!fused_backward(dq, dk, dv, q, k, v, dout, out, lse, mask, scale))
-    attention_backward(dq, dk, dv, q, k, v, dout, lse, delta, mask, scale);
 }
 
 // ---- before it is used -------------------------------------------------------------------------------------------
 
 namespace {
 
-// |a - b| / |b|, or infinity where something is not finite.
+// |a - b| / |b|, or infinity where something is not finite and not the same.
 double distance(const std::vector<double>& a, const std::vector<double>& b) {
   double difference = 0, size = 0;
   for (size_t i = 0; i < a.size(); ++i) {
+    if (a[i] == b[i] && !std::isfinite(a[i])) continue;  // log-sum-exp of padding
     if (!std::isfinite(a[i]) || !std::isfinite(b[i])) return INFINITY;
     difference += (a[i] - b[i]) * (a[i] - b[i]), size += b[i] * b[i];
   }
@@ -169,28 +184,70 @@ double distance(const std::vector<double>& a, const std::vector<double>& b) {
 // Results of the two engines may differ by roundings to bfloat16, 2^-9 each: of the weights, of a block's output and of
 // the result. Gradients are rounded once more, and where heads are grouped once for every query head.
 constexpr double kForwardBound = 1.0 / 128, kBackwardBound = 1.0 / 64;
+// Plans that cuDNN makes where nobody asked for it by name: seconds each, for as many shapes at most; what has another
+// shape then goes to the native kernels.
+constexpr int64_t kMostPlans = 32;
 
 }  // namespace
 
-void CudaBackend::start_fused_attention() {
+void CudaBackend::start_fused_attention(const BackendOptions& options) {
+  fused_required_ = options.attention == "cudnn";
   int major = 0, minor = 0;
   CHECK_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device_));
   CHECK_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device_));
+  const auto refuse = [&](ExitCode code, const std::string& why, const std::string& remedy) {
+    fused_.reset();
+    fused_head_sizes_.clear();
+    if (fused_required_) fail(code, "{}, in runtime.attention: cudnn, {}", why, remedy);
+    description_.attention = fmt::format("native kernels ({})", why);
+  };
   if (major < 9)
-    fail(ExitCode::kUsage,
-         "cuDNN's attention is for compute capability 9.0 and later, and CUDA device {} ({}) has {}.{}, in "
-         "runtime.attention: cudnn, use native",
-         device_, description_.processor, major, minor);
-  fused_ = load_fused_attention(device_);
-  for (const int64_t head_size : {64, 128}) compare_fused_attention(head_size);
-  description_.attention = fused_->name() + " where blocks are whole; in a ring backward by native kernels";
+    return refuse(ExitCode::kUsage,
+                  fmt::format("cuDNN's attention is for compute capability 9.0 and later, and CUDA device {} ({}) has "
+                              "{}.{}",
+                              device_, description_.processor, major, minor),
+                  "use native");
+  FusedLibrary library = load_fused_attention(device_, fused_required_ ? 0 : kMostPlans);
+  if (!library.engine) return refuse(ExitCode::kUsage, library.why, library.remedy);
+  fused_ = std::move(library.engine);
+
+  const auto sizes = options.head_size > 0 ? std::vector<int64_t>{options.head_size} : std::vector<int64_t>{64, 128};
+  fused_backward_ = true;
+  for (const int64_t head_size : sizes) {
+    fused_head_sizes_.push_back(head_size);
+    fused_forward_calls_ = fused_backward_calls_ = 0;
+    std::string why;
+    try {
+      why = compare_fused_attention(head_size, options.head_group);
+    } catch (const Error& error) {
+      if (fused_required_) throw;
+      why = error.what();
+    }
+    if (!why.empty()) return refuse(ExitCode::kInternal, why, "use native, and tell us");
+    if (fused_forward_calls_ < kComparedBlocks)
+      return refuse(ExitCode::kUsage, fmt::format("{} has no plan for heads of {}", fused_->name(), head_size),
+                    "use native");
+    fused_backward_ = fused_backward_ && fused_backward_calls_ >= kComparedBlocks;
+  }
+  description_.attention_engine = "cudnn";
+  description_.attention = fmt::format("{} where blocks are whole, else by native kernels{}", fused_->name(),
+                                       fused_backward_ ? "" : ", backward too");
   description_.libraries.emplace_back("fused attention", fused_->name());
 }
 
-// Own keys and an earlier block of them, as a ring meets them: two folds. Then the backward pass of own keys alone.
-void CudaBackend::compare_fused_attention(int64_t head_size) {
-  constexpr int64_t kRows = 160, kHeads = 2;  // no multiple of a tile; keys of one head
-  const int64_t elements = kRows * head_size;
+// What a rank of a zigzag ring meets: its own keys, causal; another rank's that all its rows see; others that its late
+// rows see. The last rows are padding. Output, log-sum-exp and gradients of all three.
+std::string CudaBackend::compare_fused_attention(int64_t head_size, int64_t group) {
+  constexpr int64_t kRows = 160, kEarly = 64, kPadding = 5;  // no multiple of a tile
+  struct Keys {
+    int64_t begin, count;  // in the sequence: other, early rows, later, late rows
+    MaskShape::Kind kind;
+  };
+  constexpr int64_t kOther = 96, kLater = 72, kLate = kRows - kEarly;
+  const std::array<Keys, kComparedBlocks> blocks{{{0, kRows, MaskShape::Kind::kCausal},
+                                                  {0, kOther, MaskShape::Kind::kFull},
+                                                  {kOther + kEarly, kLater, MaskShape::Kind::kFull}}};
+  const int64_t heads = 2 * group, kv_heads = 2;
   std::vector<Buffer> buffers;
   const auto tensor = [&](DType type, std::vector<int64_t> shape) {
     int64_t count = 1;
@@ -199,50 +256,69 @@ void CudaBackend::compare_fused_attention(int64_t head_size) {
     return Tensor(buffers.back().data(), type, shape);
   };
   uint64_t random = 1;
-  const auto values = [&](int64_t heads) {
-    std::vector<float> host(static_cast<size_t>(heads * elements));
+  const auto values = [&](int64_t rows, int64_t of_heads) {
+    std::vector<float> host(static_cast<size_t>(rows * of_heads * head_size));
     for (float& value : host) {  // spread 1
       random = random * 6364136223846793005u + 1442695040888963407u;
       value = static_cast<float>((static_cast<double>(random >> 11) * 0x1p-53 - 0.5) * std::sqrt(12.0));
     }
-    const std::vector<int64_t> shape{1, kRows, heads, head_size};
+    const std::vector<int64_t> shape{1, rows, of_heads, head_size};
     const Tensor single = tensor(DType::kFloat32, shape), rounded = tensor(DType::kBFloat16, shape);
     upload(single, Tensor(host.data(), DType::kFloat32, shape));
     copy(rounded, single);
     return rounded;
   };
-  const Tensor q = values(kHeads), k = values(1), v = values(1), dout = values(kHeads), k2 = values(1), v2 = values(1);
-  std::vector<int64_t> order(2 * kRows), begin(kRows);
+  const Tensor q = values(kRows, heads), dout = values(kRows, heads);
+  std::vector<Tensor> keys, contents;
+  for (const Keys& block : blocks) {
+    keys.push_back(values(block.count, kv_heads));
+    contents.push_back(values(block.count, kv_heads));
+  }
+  // Indices of the whole sequence; of the rows; and what they see first.
+  std::vector<int64_t> order(kOther + kEarly + kLater + kLate), own, begin(kRows);
   for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
-  const Tensor index = tensor(DType::kInt64, {2 * kRows}), first = tensor(DType::kInt64, {1, kRows});
-  upload(index, Tensor::of(order, {2 * kRows}));
+  own.assign(order.begin() + kOther, order.begin() + kOther + kEarly);
+  own.insert(own.end(), order.end() - kLate, order.end());
+  for (size_t row = kRows - kPadding; row < kRows; ++row) begin[row] = static_cast<int64_t>(order.size());
+  const Tensor sequence = tensor(DType::kInt64, {static_cast<int64_t>(order.size())}),
+               rows = tensor(DType::kInt64, {kRows}), first = tensor(DType::kInt64, {1, kRows});
+  upload(sequence, Tensor::of(order, {static_cast<int64_t>(order.size())}));
+  upload(rows, Tensor::of(own, {kRows}));
   upload(first, Tensor::of(begin, {1, kRows}));
-  const Tensor late = index.rows(kRows, 2 * kRows), early = index.rows(0, kRows);
   const double scale = 1 / std::sqrt(static_cast<double>(head_size));
 
   struct Results {
-    std::vector<double> out, lse, dq, dk, dv;
+    std::vector<double> out, lse, dq;
+    std::vector<double> dk, dv;  // of all blocks
   };
   const auto run = [&](bool fused) {
-    const auto shape = [&](MaskShape::Kind kind) { return fused ? MaskShape{kind} : MaskShape{}; };
-    const AttentionMask own{late, first, late, shape(MaskShape::Kind::kCausal)};
-    const AttentionMask other{late, first, early, shape(MaskShape::Kind::kFull)};
-    const AttentionState state{tensor(DType::kFloat32, q.shape()), tensor(DType::kFloat32, {1, kHeads, kRows}),
-                               tensor(DType::kFloat32, {1, kHeads, kRows})};
-    const Tensor out = tensor(DType::kBFloat16, q.shape()), lse = tensor(DType::kFloat32, {1, kHeads, kRows}),
-                 delta = tensor(DType::kFloat32, {1, kHeads, kRows}), dq = tensor(DType::kFloat32, q.shape()),
-                 dk = tensor(DType::kFloat32, k.shape()), dv = tensor(DType::kFloat32, k.shape());
+    const auto mask = [&](size_t i) {
+      const Keys& block = blocks[i];
+      const bool full = block.kind == MaskShape::Kind::kFull;
+      const MaskShape shape{block.kind, full && block.begin > 0 ? kEarly : 0, true};
+      return AttentionMask{rows, first, full ? sequence.rows(block.begin, block.begin + block.count) : rows,
+                           fused ? shape : MaskShape{}};
+    };
+    const std::vector<int64_t> statistic{1, heads, kRows};
+    const AttentionState state{tensor(DType::kFloat32, q.shape()), tensor(DType::kFloat32, statistic),
+                               tensor(DType::kFloat32, statistic)};
+    const Tensor out = tensor(DType::kBFloat16, q.shape()), lse = tensor(DType::kFloat32, statistic),
+                 delta = tensor(DType::kFloat32, statistic), dq = tensor(DType::kFloat32, q.shape());
     Results results;
     attention_begin(state, {});
-    attention_forward(state, q, k, v, own, scale);
+    for (size_t i = 0; i < blocks.size(); ++i) attention_forward(state, q, keys[i], contents[i], mask(i), scale);
     attention_finish(out, lse, state);
     attention_delta(delta, dout, out);
-    attention_backward_whole(dq, dk, dv, q, k, v, dout, out, lse, delta, own, scale);
-    for (const auto& [to, from] : {std::pair(&results.dq, dq), {&results.dk, dk}, {&results.dv, dv}})
-      *to = download_as_double(*this, from);
-    attention_forward(state, q, k2, v2, other, scale);
-    attention_finish(out, lse, state);
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      const Tensor dk = tensor(DType::kFloat32, keys[i].shape()), dv = tensor(DType::kFloat32, keys[i].shape());
+      attention_backward(dq, dk, dv, q, keys[i], contents[i], dout, out, lse, delta, mask(i), scale);
+      for (const auto& [to, from] : {std::pair(&results.dk, dk), {&results.dv, dv}}) {
+        const std::vector<double> block = download_as_double(*this, from);
+        to->insert(to->end(), block.begin(), block.end());
+      }
+    }
     results.out = download_as_double(*this, out), results.lse = download_as_double(*this, lse);
+    results.dq = download_as_double(*this, dq);
     return results;
   };
   const Results expected = run(false), got = run(true);
@@ -252,10 +328,10 @@ void CudaBackend::compare_fused_attention(int64_t head_size) {
                                           {"dk", &got.dk, &expected.dk, kBackwardBound},
                                           {"dv", &got.dv, &expected.dv, kBackwardBound}})
     if (const double far = distance(*a, *b); !(far <= bound))
-      fail(ExitCode::kInternal,
-           "{} on {} differs from the native kernels: {} by {:.2g} of its size, more than {:.2g}, with heads of {}, in "
-           "runtime.attention: cudnn, use native, and tell us",
-           fused_->name(), description_.processor, what, far, bound, head_size);
+      return fmt::format(
+          "{} on {} differs from the native kernels: {} by {:.2g} of its size, more than {:.2g}, with heads of {}",
+          fused_->name(), description_.processor, what, far, bound, head_size);
+  return {};
 }
 
 }  // namespace carillon

@@ -84,6 +84,27 @@ struct AttentionMerge {
   int64_t first_batch = 0;
 };
 cudaError_t launch_attention_merge(const AttentionMerge& args, cudaStream_t stream);
+
+// For such an engine's backward pass: the log-sum-exp of some rows, float32, side by side in `packed` [B, NH, Tq]; of
+// rows that see nothing, by lse = -inf or by an empty interval, a number of which every weight is 0.
+struct AttentionRowsLse {
+  AttentionRows shape;
+  StatisticView lse;
+  float* packed = nullptr;
+  const int64_t* query_index = nullptr;  // [Tq]
+  const int64_t* first = nullptr;        // [B, Tq], batches first_batch elements apart
+  int64_t first_batch = 0;
+};
+cudaError_t launch_attention_rows_lse(const AttentionRowsLse& args, cudaStream_t stream);
+// And its gradients of one block of rows and keys added to the accumulators: dq += block_dq (float32), dk += block_dk,
+// dv += block_dv (bfloat16).
+struct AttentionFold {
+  int64_t batch = 0, rows = 0, keys = 0;
+  int heads = 0, kv_heads = 0, head_size = 0;
+  HeadsView dq, dk, dv;                    // float32
+  HeadsView block_dq, block_dk, block_dv;  // float32, bfloat16, bfloat16
+};
+cudaError_t launch_attention_fold(const AttentionFold& args, cudaStream_t stream);
 cudaError_t launch_attention_delta(const AttentionRows& shape, StatisticView delta, HeadsView dout, HeadsView out,
                                    cudaStream_t stream);
 cudaError_t launch_attention_backward(const AttentionBackward& args, cudaStream_t stream);

@@ -136,10 +136,10 @@ Key key_of(const FusedBackward& call) {
 
 class CudnnAttention : public FusedAttention {
  public:
-  explicit CudnnAttention(int device) : device_(device) {
+  CudnnAttention(int device, int64_t most_plans) : device_(device), most_plans_(most_plans) {
     CHECK_CUDA(cudaSetDevice(device));
     if (const cudnnStatus_t status = cudnnCreate(&handle_); status != CUDNN_STATUS_SUCCESS)
-      fail(ExitCode::kUsage, "cuDNN does not start ({}), {}", cudnnGetErrorString(status), kRemedy);
+      throw Error(ExitCode::kUsage, fmt::format("cuDNN does not start ({})", cudnnGetErrorString(status)));
   }
   ~CudnnAttention() override {
     plans_.clear();
@@ -178,9 +178,11 @@ class CudnnAttention : public FusedAttention {
 
   template <class Call>
   Plan& plan(const Call& call) {
-    const auto [found, fresh] = plans_.try_emplace(key_of(call));
-    Plan& plan = found->second;
-    if (!fresh) return plan;
+    Key key = key_of(call);
+    if (const auto found = plans_.find(key); found != plans_.end()) return found->second;
+    static Plan none;
+    if (most_plans_ > 0 && static_cast<int64_t>(plans_.size()) >= most_plans_) return none;
+    Plan& plan = plans_.try_emplace(std::move(key)).first->second;
     CHECK_CUDA(cudaSetDevice(device_));
     describe(*plan.graph, call);
     fe::graph::Graph& graph = *plan.graph;
@@ -202,6 +204,7 @@ class CudnnAttention : public FusedAttention {
   }
 
   int device_;
+  int64_t most_plans_;
   cudnnHandle_t handle_ = nullptr;
   std::map<Key, Plan> plans_;
 };
@@ -236,8 +239,9 @@ int64_t offered(const Call& call, int architecture, const std::string& device, s
 
 extern "C" {
 
-__attribute__((visibility("default"))) carillon::cuda::FusedAttention* carillon_make_fused_attention(int device) {
-  return new carillon::cuda::CudnnAttention(device);
+__attribute__((visibility("default"))) carillon::cuda::FusedAttention* carillon_make_fused_attention(
+    int device, int64_t most_plans) {
+  return new carillon::cuda::CudnnAttention(device, most_plans);
 }
 
 // For tests/cuda/cudnn_plans_test.py, which has no device: the number of plans for one shape (0: refused, -1: the

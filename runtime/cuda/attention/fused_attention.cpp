@@ -7,41 +7,47 @@
 #include <cstdlib>
 #include <filesystem>
 #include <mutex>
+#include <string_view>
 
 #include "runtime/error.h"
 
 namespace carillon::cuda {
 namespace {
 
-// Beside the library that this very code is in.
+// Beside the library that this very code is in, and by its name: of libcarillon_cuda_emulated.so it is
+// libcarillon_cudnn_emulated.so.
 std::string library_path() {
   if (const char* given = std::getenv("CARILLON_CUDNN_LIBRARY"); given != nullptr && *given != 0) return given;
   Dl_info here{};
   static const char place = 0;
   if (dladdr(&place, &here) == 0 || here.dli_fname == nullptr) return "libcarillon_cudnn.so";
-  return (std::filesystem::path(here.dli_fname).parent_path() / "libcarillon_cudnn.so").string();
+  const std::filesystem::path own = here.dli_fname;
+  std::string name = own.filename().string();
+  constexpr std::string_view kOwn = "carillon_cuda";
+  const size_t at = name.find(kOwn);
+  name = at == std::string::npos ? "libcarillon_cudnn.so" : name.replace(at, kOwn.size(), "carillon_cudnn");
+  return (own.parent_path() / name).string();
 }
 
 }  // namespace
 
-std::unique_ptr<FusedAttention> load_fused_attention(int device) {
+FusedLibrary load_fused_attention(int device, int64_t most_plans) {
   // Ranks may be threads. What was loaded stays: plans and exceptions outlive any one backend.
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
   const std::string path = library_path();
   if (access(path.c_str(), F_OK) != 0)
-    fail(ExitCode::kUsage,
-         "cuDNN's attention was not built (there is no {}), in runtime.attention: cudnn, use native, or build where "
-         "cuDNN "
-         "and the headers of nvidia-cudnn-frontend are (runtime/cuda/README.md)",
-         path);
+    return {nullptr, fmt::format("cuDNN's attention was not built (there is no {})", path),
+            "use native, or build where cuDNN and the headers of nvidia-cudnn-frontend are (runtime/cuda/README.md)"};
   void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   void* symbol = handle == nullptr ? nullptr : dlsym(handle, "carillon_make_fused_attention");
   if (symbol == nullptr)
-    fail(ExitCode::kUsage,
-         "cuDNN's attention cannot be loaded ({}), in runtime.attention: cudnn, use native, or install cuDNN",
-         dlerror());
-  return std::unique_ptr<FusedAttention>(reinterpret_cast<MakeFusedAttention*>(symbol)(device));
+    return {nullptr, fmt::format("cuDNN's attention cannot be loaded ({})", dlerror()), "use native, or install cuDNN"};
+  try {
+    return {std::unique_ptr<FusedAttention>(reinterpret_cast<MakeFusedAttention*>(symbol)(device, most_plans)), {}, {}};
+  } catch (const Error& error) {
+    return {nullptr, error.what(), "use native"};
+  }
 }
 
 }  // namespace carillon::cuda

@@ -36,7 +36,7 @@ struct FusedForward {
   HeadsView out;
   float* lse = nullptr;
 };
-// From out and lse over all keys, not this block's alone, parts of several blocks add up. dq float32, dk and dv
+// From out and lse over all keys, not this block's alone: so the parts of several blocks add up. dq float32, dk and dv
 // bfloat16, all overwritten. Deterministic, or no plan.
 struct FusedBackward {
   FusedBlock block;
@@ -60,11 +60,16 @@ class FusedAttention {
   virtual void run(const FusedBackward& call, void* workspace, cudaStream_t stream) = 0;
 };
 
-// What an engine's library exports, with a C name: "carillon_make_fused_attention". Exceptions cross.
-using MakeFusedAttention = FusedAttention*(int device);
+// What an engine's library exports, with a C name: "carillon_make_fused_attention". Exceptions cross. most_plans: what
+// has another shape than so many before it has no plan; 0: as many as there are shapes.
+using MakeFusedAttention = FusedAttention*(int device, int64_t most_plans);
 
+struct FusedLibrary {
+  std::unique_ptr<FusedAttention> engine;
+  std::string why, remedy;  // where there is none, or cuDNN is missing
+};
 // The engine for this device. The library: environment CARILLON_CUDNN_LIBRARY if set, else libcarillon_cudnn.so beside
-// libcarillon_cuda.so. Error 64 where there is none, or cuDNN is missing.
-std::unique_ptr<FusedAttention> load_fused_attention(int device);
+// libcarillon_cuda.so, and so of the emulated twin.
+FusedLibrary load_fused_attention(int device, int64_t most_plans);
 
 }  // namespace carillon::cuda

@@ -23,6 +23,9 @@ enum class InjectedFault {
   kMergeLeftOut,            // a block of a second engine is not folded into the state
   kMergeNotRescaled,        // the state keeps its old reference when a block's is larger
   kMergeWarpNotWaitedFor,   // the state's reference is overwritten before all lanes have read it
+  kEmptyRowWeighs,          // rows that see nothing keep a log-sum-exp of -inf
+  kFoldOverwrites,          // a block's gradients replace what the blocks before have added
+  kFoldKeysLeftOut,         // a block's dk is not added
   // Of tests/runtime/cuda_reductions_test.cpp: a barrier left out
   kSumBarrierRemoved,       // between writing the warps' sums and adding them
   kSlotsBarrierRemoved,     // before the place of the warps' sums is used again

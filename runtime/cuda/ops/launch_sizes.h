@@ -8,8 +8,6 @@ namespace carillon::cuda {
 
 // The scratch area all ops share from the start: cuBLASLt's workspace (NVIDIA recommends 32 MiB on Hopper and later).
 inline constexpr int64_t kScratchBytes = int64_t{32} << 20;
-// What cuDNN's backward pass may take as workspace; its deterministic one is quadratic in the length on sm_90.
-inline constexpr int64_t kMostBackwardWorkspace = int64_t{1} << 30;
 
 constexpr int64_t parts(int64_t value, int64_t granule) { return (value + granule - 1) / granule; }
 constexpr int64_t round_up(int64_t value, int64_t granule) { return parts(value, granule) * granule; }
@@ -58,21 +56,6 @@ constexpr int64_t embedding_launches(int64_t rows) {
 // Of scratch, A being `wide` bytes: keys, then partial sums.
 constexpr int64_t embedding_bytes(int64_t rows, int64_t channels, int64_t wide) {
   return embedding_keys(rows) * 8 + embedding_partials(rows) * channels * wide;
-}
-
-// cuDNN's attention: out and log-sum-exp of a block until they are merged, without cuDNN's own workspace, which is
-// known on a device only.
-constexpr int64_t fused_forward_bytes(int64_t batch, int64_t rows, int64_t heads, int64_t head_dim) {
-  const int64_t statistics = batch * rows * heads;
-  return round_up(statistics * head_dim * 2, 256) + round_up(statistics * 4, 256);
-}
-// Gradients until they are added, and the workspace of cuDNN's deterministic backward pass on sm_90; 0 where that is
-// more than the backend lets it have: native kernels then.
-constexpr int64_t fused_backward_bytes(int64_t batch, int64_t rows, int64_t heads, int64_t kv_heads, int64_t head_dim) {
-  const int64_t padded = round_up(rows, 64), workspace = batch * heads * padded * padded * 2;
-  if (workspace > kMostBackwardWorkspace) return 0;
-  return round_up(batch * rows * heads * head_dim * 4, 256) +
-         2 * round_up(batch * rows * kv_heads * head_dim * 2, 256) + round_up(workspace, 256);
 }
 
 }  // namespace carillon::cuda

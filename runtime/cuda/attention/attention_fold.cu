@@ -1,0 +1,88 @@
+// Around one block of another engine's backward pass (fused_attention.h): the log-sum-exp of its rows as the engine
+// wants it, and its gradients added to the accumulators, dk and dv out of bfloat16. Memory-bound; one launch each.
+#include "runtime/cuda/attention/attention_kernels.h"
+#include "runtime/cuda/ops/device_code.h"
+
+namespace carillon::cuda {
+namespace {
+
+// A row that sees no key has log-sum-exp -inf, of which an engine makes exp(score + inf). With this it is exp(-1e30) =
+// 0 for every key; finite, so that nothing of it becomes NaN on the way.
+constexpr float kNoWeight = 1e30f;
+
+struct RowsLseArgs {
+  AttentionRowsLse rows;
+  RowGrid grid;
+};
+__global__ void rows_lse_kernel(const __grid_constant__ RowsLseArgs args) {
+  const AttentionRowsLse& rows = args.rows;
+  for (RowGrid::Place at = args.grid.first(); at.row < args.grid.rows; at.row += at.step) {
+    const int64_t batch = at.row / rows.shape.heads, head = at.row % rows.shape.heads, token = at.pack;
+    const float lse = static_cast<const float*>(rows.lse.data)[batch * rows.lse.batch + head * rows.lse.head + token];
+    const bool empty =
+        rows.first[batch * rows.first_batch + token] > rows.query_index[token] || lse == -static_cast<float>(INFINITY);
+    rows.packed[at.row * rows.shape.rows + token] = empty && !kBroken<InjectedFault::kEmptyRowWeighs> ? kNoWeight : lse;
+  }
+}
+
+constexpr int kRows = 8;  // of a block: a warp a row
+
+struct FoldArgs {
+  AttentionFold fold;
+  int64_t queries, keys;  // rows of dq, and of dk and of dv: tokens and heads
+};
+
+template <int kPack, class T>
+__device__ __forceinline__ void add_row(const HeadsView& to, const HeadsView& from, int64_t row, int64_t tokens,
+                                        int heads, int head_size) {
+  const int64_t head = row % heads, token = row / heads % tokens, batch = row / heads / tokens;
+  float* const sum = static_cast<float*>(to.data) + batch * to.batch + token * to.token + head * to.head;
+  const T* const part = static_cast<const T*>(from.data) + batch * from.batch + token * from.token + head * from.head;
+  for (int pack = static_cast<int>(threadIdx.x % 32); pack < head_size / kPack; pack += 32) {
+    const auto added = Pack<T, kPack>::load(part + pack * kPack);
+    auto sums = Pack<float, kPack>::load(sum + pack * kPack);
+    for (int i = 0; i < kPack; ++i)
+      sums.value[i] = (kBroken<InjectedFault::kFoldOverwrites> ? 0.0f : sums.value[i]) + convert<float>(added.value[i]);
+    sums.store(sum + pack * kPack);
+  }
+}
+
+template <int kPack>
+__global__ void fold_kernel(const __grid_constant__ FoldArgs args) {
+  const AttentionFold& fold = args.fold;
+  const int64_t index =
+      (static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x) * kRows + static_cast<int>(threadIdx.x / 32);
+  if (index < args.queries)
+    add_row<kPack, float>(fold.dq, fold.block_dq, index, fold.rows, fold.heads, fold.head_size);
+  else if (index < args.queries + args.keys) {
+    if (!kBroken<InjectedFault::kFoldKeysLeftOut>)
+      add_row<kPack, __nv_bfloat16>(fold.dk, fold.block_dk, index - args.queries, fold.keys, fold.kv_heads,
+                                    fold.head_size);
+  } else if (index < args.queries + 2 * args.keys)
+    add_row<kPack, __nv_bfloat16>(fold.dv, fold.block_dv, index - args.queries - args.keys, fold.keys, fold.kv_heads,
+                                  fold.head_size);
+}
+
+bool fours(const HeadsView& x, int head_size, size_t bytes) {
+  return head_size % 4 == 0 && packs(x.data, x.batch, 4, bytes) && packs(x.data, x.token, 4, bytes) &&
+         packs(x.data, x.head, 4, bytes);
+}
+
+}  // namespace
+
+cudaError_t launch_attention_rows_lse(const AttentionRowsLse& rows, cudaStream_t stream) {
+  const RowGrid grid(rows.shape.batch * rows.shape.heads, rows.shape.rows);
+  return launch(rows_lse_kernel, grid, stream, RowsLseArgs{rows, grid});
+}
+
+cudaError_t launch_attention_fold(const AttentionFold& fold, cudaStream_t stream) {
+  const FoldArgs args{fold, fold.batch * fold.rows * fold.heads, fold.batch * fold.keys * fold.kv_heads};
+  const int64_t blocks = divide_up(args.queries + 2 * args.keys, kRows), most = 1 << 30;
+  bool wide = true;
+  for (const HeadsView* x : {&fold.dq, &fold.dk, &fold.dv, &fold.block_dq}) wide = wide && fours(*x, fold.head_size, 4);
+  for (const HeadsView* x : {&fold.block_dk, &fold.block_dv}) wide = wide && fours(*x, fold.head_size, 2);
+  return launch(wide ? fold_kernel<4> : fold_kernel<1>, blocks < most ? blocks : most, divide_up(blocks, most),
+                kRows * 32, 0, stream, args);
+}
+
+}  // namespace carillon::cuda

@@ -1,0 +1,183 @@
+// What surrounds a block of a second engine's backward pass (runtime/cuda/attention/attention_fold.cu), run by
+// tests/cuda_emulation in both orders of threads: the log-sum-exp of its rows and the sums of its gradients, to the
+// bit; and planted mistakes, each of which must be found.
+#include <gtest/gtest.h>
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <functional>
+#include <vector>
+
+#include "runtime/cuda/attention/attention_kernels.h"
+
+// The broken variants, named by CMakeLists.txt.
+#define CARILLON_FOLD_BREAKS(X) \
+  X(kEmptyRowWeighs)            \
+  X(kFoldOverwrites)            \
+  X(kFoldKeysLeftOut)
+
+namespace carillon::cuda {
+#define CARILLON_DECLARE(name)                                                  \
+  cudaError_t launch_attention_fold_##name(const AttentionFold&, cudaStream_t); \
+  cudaError_t launch_attention_rows_lse_##name(const AttentionRowsLse&, cudaStream_t);
+CARILLON_FOLD_BREAKS(CARILLON_DECLARE)
+#undef CARILLON_DECLARE
+}  // namespace carillon::cuda
+
+namespace carillon::testing {
+namespace {
+
+struct Kernels {
+  std::function<cudaError_t(const cuda::AttentionFold&, cudaStream_t)> fold = cuda::launch_attention_fold;
+  std::function<cudaError_t(const cuda::AttentionRowsLse&, cudaStream_t)> rows_lse = cuda::launch_attention_rows_lse;
+};
+
+template <class T>
+class OnDevice {
+ public:
+  explicit OnDevice(const std::vector<T>& values) : count_(values.size()) {
+    cudaMalloc(&data_, count_ * sizeof(T));
+    cudaMemcpy(data_, values.data(), count_ * sizeof(T), cudaMemcpyHostToDevice);
+  }
+  ~OnDevice() { cudaFree(data_); }
+  OnDevice(const OnDevice&) = delete;
+  T* get() const { return static_cast<T*>(data_); }
+  std::vector<T> read() const {
+    std::vector<T> values(count_);
+    cudaMemcpy(values.data(), data_, count_ * sizeof(T), cudaMemcpyDeviceToHost);
+    return values;
+  }
+
+ private:
+  size_t count_;
+  void* data_ = nullptr;
+};
+
+// Rows and keys of a block inside longer accumulators, `gap` elements between the rows of these.
+struct Sizes {
+  int64_t batch, rows, keys;
+  int heads, kv_heads, head_size;
+  int64_t gap, before;  // tokens of the accumulators before the block
+};
+
+// Elements that are not what they should be.
+int64_t wrong(const Sizes& s, const Kernels& kernels) {
+  uint64_t random = 3;
+  const auto next = [&] {
+    random = random * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<float>(static_cast<double>(random >> 11) * 0x1p-52 - 1);
+  };
+  const int64_t width = s.head_size + s.gap;
+  int64_t count = 0;
+  // Both sides of one sum: the accumulator [B, before + tokens + 1, heads, width] and the block [B, tokens, heads, HD].
+  struct Side {
+    int64_t tokens;
+    int heads;
+    std::vector<float> sums, expected;
+    std::vector<float> wide;
+    std::vector<__nv_bfloat16> narrow;
+  };
+  const auto side = [&](int64_t tokens, int heads, bool narrow) {
+    Side x{tokens, heads, {}, {}, {}, {}};
+    x.sums.resize(static_cast<size_t>(s.batch * (s.before + tokens + 1) * heads * width));
+    for (float& value : x.sums) value = next();
+    x.expected = x.sums;
+    for (int64_t b = 0; b < s.batch; ++b)
+      for (int64_t t = 0; t < tokens; ++t)
+        for (int64_t h = 0; h < heads; ++h)
+          for (int64_t i = 0; i < s.head_size; ++i) {
+            float part = next();
+            if (narrow) {
+              x.narrow.push_back(__float2bfloat16_rn(part));
+              part = __bfloat162float(x.narrow.back());
+            } else {
+              x.wide.push_back(part);
+            }
+            x.expected[static_cast<size_t>((((b * (s.before + tokens + 1)) + s.before + t) * heads + h) * width + i)] +=
+                part;
+          }
+    return x;
+  };
+  const Side q = side(s.rows, s.heads, false), k = side(s.keys, s.kv_heads, true), v = side(s.keys, s.kv_heads, true);
+  const OnDevice<float> dq(q.sums), dk(k.sums), dv(v.sums), block_q(q.wide);
+  const OnDevice<__nv_bfloat16> block_k(k.narrow), block_v(v.narrow);
+  const auto whole = [&](float* data, const Side& x) {
+    const int64_t token = x.heads * width;
+    return cuda::HeadsView{data + s.before * token, (s.before + x.tokens + 1) * token, token, width};
+  };
+  const auto packed = [&](void* data, const Side& x) {
+    const int64_t token = int64_t{x.heads} * s.head_size;
+    return cuda::HeadsView{data, x.tokens * token, token, s.head_size};
+  };
+  if (kernels.fold({s.batch, s.rows, s.keys, s.heads, s.kv_heads, s.head_size, whole(dq.get(), q), whole(dk.get(), k),
+                    whole(dv.get(), v), packed(block_q.get(), q), packed(block_k.get(), k), packed(block_v.get(), v)},
+                   nullptr) != cudaSuccess ||
+      cudaDeviceSynchronize() != cudaSuccess)
+    return -1;
+  for (const auto& [got, expected] :
+       {std::pair(dq.read(), q.expected), {dk.read(), k.expected}, {dv.read(), v.expected}})
+    for (size_t i = 0; i < got.size(); ++i) count += got[i] == expected[i] ? 0 : 1;
+
+  // Of [B, NH, before + rows]: a row without keys, and one of padding whose log-sum-exp is a number.
+  const int64_t all = s.before + s.rows;
+  std::vector<float> lse(static_cast<size_t>(s.batch * s.heads * all));
+  for (float& value : lse) value = 5 * next();
+  std::vector<int64_t> index(static_cast<size_t>(s.rows)), first(static_cast<size_t>(s.batch * s.rows));
+  for (int64_t row = 0; row < s.rows; ++row) index[static_cast<size_t>(row)] = s.before + row;
+  for (int64_t b = 0; b < s.batch; ++b) first[static_cast<size_t>((b + 1) * s.rows - 1)] = 1 << 20;
+  for (int64_t line = 0; line < s.batch * s.heads; ++line)
+    lse[static_cast<size_t>(line * all + s.before + 1)] = -INFINITY;
+  const OnDevice<float> lses(lse), result(std::vector<float>(static_cast<size_t>(s.batch * s.heads * s.rows)));
+  const OnDevice<int64_t> indices(index), firsts(first);
+  const cuda::AttentionRows shape{cuda::Type::kBFloat16, s.batch, s.rows, s.heads, s.head_size};
+  if (kernels.rows_lse(
+          {shape, {lses.get() + s.before, s.heads * all, all}, result.get(), indices.get(), firsts.get(), s.rows},
+          nullptr) != cudaSuccess ||
+      cudaDeviceSynchronize() != cudaSuccess)
+    return -1;
+  const std::vector<float> got = result.read();
+  for (int64_t line = 0; line < s.batch * s.heads; ++line)
+    for (int64_t row = 0; row < s.rows; ++row) {
+      const float value = got[static_cast<size_t>(line * s.rows + row)];
+      const bool empty = row == 1 || row == s.rows - 1;
+      const bool right = empty ? std::isfinite(value) && std::exp(100 - value) == 0
+                               : value == lse[static_cast<size_t>(line * all + s.before + row)];
+      count += right ? 0 : 1;
+    }
+  return count;
+}
+
+constexpr const char* kOrders[] = {"order=ascending", "order=descending"};
+void enter(const char* order) {
+  setenv("CARILLON_EMULATION", order, 1);
+  cudaDeviceReset();
+}
+const Sizes kSizes[] = {{2, 13, 7, 4, 2, 64, 0, 3}, {1, 9, 20, 2, 2, 128, 8, 0}, {1, 5, 4, 3, 1, 33, 5, 1}};
+
+TEST(CudaFold, AddsAndPacksToTheBit) {
+  for (const char* order : kOrders)
+    for (const Sizes& sizes : kSizes) {
+      enter(order);
+      EXPECT_EQ(wrong(sizes, {}), 0) << order << " head size " << sizes.head_size;
+    }
+}
+
+TEST(CudaFold, PlantedMistakesAreFound) {
+  struct Break {
+    const char* name;
+    Kernels kernels;
+  };
+#define CARILLON_LIST(name) {#name, {cuda::launch_attention_fold_##name, cuda::launch_attention_rows_lse_##name}},
+  const Break breaks[] = {CARILLON_FOLD_BREAKS(CARILLON_LIST)};
+#undef CARILLON_LIST
+  for (const Break& mistake : breaks) {
+    enter(kOrders[0]);
+    EXPECT_GT(wrong(kSizes[0], mistake.kernels), 0) << mistake.name;
+  }
+}
+
+}  // namespace
+}  // namespace carillon::testing
