@@ -246,7 +246,8 @@ std::unique_ptr<ChatTemplate> ChatTemplate::open(const std::string& choice, cons
     } else if (const std::string_view text = built_in_chat_template(choice); !text.empty()) {
       made->add("default", "the built-in template " + choice, std::string(text));
     } else {
-      fail(ExitCode::kMissingInput, "there is no such chat template, {}, name a file or one of the built-in qwen3 and chatml", choice);
+      fail(ExitCode::kMissingInput,
+           "there is no such chat template, {}, name a file or one of the built-in qwen3 and chatml", choice);
     }
     return made;
   }

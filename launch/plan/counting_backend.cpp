@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "runtime/cuda/attention/fused_sizes.h"
+#include "runtime/cuda/staged_sizes.h"
 
 namespace carillon {
 namespace {
@@ -116,7 +117,7 @@ void CountingBackend::upload(Tensor device, Tensor host) {
   pairs_.clear();
   recorder_.call();
   counts_.to_device_bytes += static_cast<int64_t>(device.bytes());
-  wait();
+  if (!cuda::is_staged(device, host)) wait();
 }
 
 void CountingBackend::download(Tensor host, Tensor device) {

@@ -215,8 +215,7 @@ void CudaBackend::transfer(Tensor device, Tensor host, Direction direction) {
 
 void CudaBackend::upload(Tensor device, Tensor host) {
   using cuda::StagedUploads;
-  const bool staged = device.packed() && host.packed() && device.bytes() <= StagedUploads::kBlockBytes &&
-                      device.shape() == host.shape() && device.dtype() == host.dtype() && !device.empty();
+  const bool staged = device.shape() == host.shape() && device.dtype() == host.dtype() && cuda::is_staged(device, host);
   if (!staged) return transfer(device, host, Direction::kToDevice);
   const cudaStream_t stream = on_device();
   if (!staged_)

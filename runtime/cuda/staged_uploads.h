@@ -12,13 +12,13 @@
 #include <cstddef>
 
 #include "runtime/buffer.h"
+#include "runtime/cuda/staged_sizes.h"
 
 namespace carillon::cuda {
 
 class StagedUploads {
  public:
-  // Largest upload that is staged. 8 MiB are the int64 rows of a million tokens; a larger one is worth the host's wait.
-  static constexpr size_t kBlockBytes = size_t{8} << 20;
+  static constexpr size_t kBlockBytes = kLargestStagedUpload;
   static constexpr size_t kBlocks = 4;
 
   // `memory`: kBlocks · kBlockBytes of page-locked host memory, which must outlive the stream's work.

