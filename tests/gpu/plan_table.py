@@ -21,7 +21,7 @@ QWEN3_8B = {"model": {"architecture": "qwen3", "vocab_size": 151936, "hidden_siz
                       "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
                       "tie_word_embeddings": False, "max_position_embeddings": 40960},
             "rope": {"type": "default", "base": 1000000},
-            "data": {"train": [{"path": "nowhere.jsonl"}], "sequence_length": "8k"},
+            "data": {"train": [{"path": "nowhere.jsonl"}], "sequence_length": 8192},
             "train": {"max_steps": 10, "recompute": "selective"}, "runtime": {"device": "cuda"}, "output": "nowhere"}
 MILLION = ["train.offload=checkpoints", "train.mlp_tile=8k", "parallel.zero=2"]
 # What it is, its configuration, the keys beside it.
