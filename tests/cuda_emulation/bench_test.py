@@ -98,7 +98,9 @@ class Bench(unittest.TestCase):
             self.assertEqual(device["peak"]["bfloat16_flops_per_second"], 4 * 1e9 * 4096)
         self.assertEqual(len(cuda["links"]), 10)
         self.assertEqual((cuda["links"]["0-1"], cuda["links"]["0-4"]), ("NVLink", "PCIe"))
-        self.assertEqual(cuda["attention"], "native kernels")
+        self.assertIn("cuDNN (emulated)", cuda["attention"])
+        own = json.loads(bb.run(1, "info", "--json", "runtime.device=cuda", "runtime.attention=native", environment=emulation).stdout)
+        self.assertEqual(own["cuda"]["attention"], "native kernels")
         for library in ("CUDA runtime", "CUDA driver", "cuBLASLt", "NCCL"):
             self.assertRegex(cuda[library], r"^\d+\.\d+")
         words = bb.run(2, "info", environment=emulation).stdout

@@ -34,7 +34,7 @@ class Clex(unittest.TestCase):
         cls.config.write_text(f"""
 model: {{base: {cls.base}}}
 data: {{train: [{{path: {cls.folder}/data.jsonl}}], sequence_length: 24, packing: split, positions: random}}
-train: {{max_steps: 6, micro_batch_size: 4, learning_rate: 1e-2, weight_decay: 0.1, seed: 5}}
+train: {{max_steps: 6, micro_batch_size: 4, learning_rate: 1e-2, weight_decay: 0.1, lr_scheduler: constant, seed: 5}}
 runtime: {{dtype: float64}}
 checkpoint: {{every_steps: 3}}
 output: {cls.folder}/run
