@@ -36,13 +36,13 @@ struct RenderedChat {
 
 class ChatTemplate {
  public:
-  // choice: data.chat_template, a file or the name of a built-in template (`qwen3`, `chatml`); empty: the tokenizer's own, which
-  // lies beside it, as in transformers: chat_template.jinja and additional_chat_templates/tool_use.jinja, which is
-  // taken when the row has tools; without either tokenizer_config.json's `chat_template`, one or a list of `default`
-  // and `tool_use`. tokenizer_path: its file or folder, which also names the special tokens; empty: nothing lies beside
-  // it. files: in place of the folder, its files by name (Tokenizer::files). Never fails for want of a template: that
-  // shows with the first row that needs one. Error 64 for a broken template, with its line and column, 66 for a file
-  // that is not there.
+  // choice: data.chat_template, a file or the name of a built-in template (`qwen3`, `chatml`); empty: the tokenizer's
+  // own, which lies beside it, as in transformers: chat_template.jinja and additional_chat_templates/tool_use.jinja,
+  // which is taken when the row has tools; without either tokenizer_config.json's `chat_template`, one or a list of
+  // `default` and `tool_use`. tokenizer_path: its file or folder, which also names the special tokens; empty: nothing
+  // lies beside it. files: in place of the folder, its files by name (Tokenizer::files). Never fails for want of a
+  // template: that shows with the first row that needs one. Error 64 for a broken template, with its line and column,
+  // 66 for a file that is not there.
   static std::unique_ptr<ChatTemplate> open(const std::string& choice, const std::string& tokenizer_path,
                                             const std::map<std::string, std::string>& files = {});
   // The same of an opened tokenizer, which may be none.

@@ -24,8 +24,9 @@
 //                 (one pass of one layer, the mean; bytes sent or received by the rank that was recorded)
 //   counts        [{rank, ops {op: calls}, work {op and shape: {calls, flop, bytes}}, launches (kernels), products
 //                 (cuBLASLt's), allocations, to_device_bytes, to_host_bytes, nccl_operations, nccl_sent_bytes,
-//                 communication {axis: {bytes, calls}}}]: exact, of a step after the first; of every rank of a run of at most 8, else of rank 0; [] for a layout that
-//                 cannot run. Launches to nccl_sent_bytes are null where the machine has no device.
+//                 communication {axis: {bytes, calls}}}]: exact, of a step after the first; of every rank of a run of
+//                 at most 8, else of rank 0; [] for a layout that cannot run. Launches to nccl_sent_bytes are null
+//                 where the machine has no device.
 //   limits        [{name, fatal, text, remedies [{change, peak_bytes, host_bytes, fits}]}]
 //   layouts       [{data, context, tensor, zero, recompute, offload, gradient_accumulation_steps, peak_bytes,
 //                 host_bytes, seconds, tokens_per_second, product_rate_fraction, mfu, limiting, command, sbatch}],

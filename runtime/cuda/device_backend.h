@@ -1,6 +1,7 @@
 // The backend for NVIDIA GPUs: checks shapes, and puts kernels (kernels.h, attention_kernels.h) and cuBLASLt's products
 // on one stream, in the order of the calls. Ops return before they have run, and so do uploads of a few MiB
-// (staged_uploads.h); larger uploads, download, sum_of_squares and synchronize wait. Copies started with start_upload and start_download run on two streams of their own.
+// (staged_uploads.h); larger uploads, download, sum_of_squares and synchronize wait. Copies started with start_upload
+// and start_download run on two streams of their own.
 //
 // Memory: what allocate() gives, and one scratch area that all ops share, since they run in order. It is kScratchBytes
 // from the start and grows only when a shape first needs more.
@@ -96,9 +97,9 @@ class CudaBackend : public Backend {
   std::unique_ptr<Products, ProductsDeleter> products_;
   std::unique_ptr<cuda::FusedAttention> fused_;
   std::unique_ptr<cuda::StagedUploads> staged_;  // made by the first upload that takes it
-  bool fused_required_ = false;            // runtime.attention: cudnn
-  bool fused_backward_ = false;            // it has plans for backward passes too
-  std::vector<int64_t> fused_head_sizes_;  // compared
+  bool fused_required_ = false;                  // runtime.attention: cudnn
+  bool fused_backward_ = false;                  // it has plans for backward passes too
+  std::vector<int64_t> fused_head_sizes_;        // compared
   int64_t fused_forward_calls_ = 0, fused_backward_calls_ = 0;
 };
 

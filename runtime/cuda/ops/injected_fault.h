@@ -1,6 +1,6 @@
-// Deliberate mistakes in kernels, for tests/runtime/cuda_attention_test.cpp, cuda_reductions_test.cpp and the others named
-// below alone: they compile the sources once more for each, with -DCARILLON_KERNEL_BREAK=kName, and ask that a comparison notices. In the
-// program CARILLON_KERNEL_BREAK is kNone, `kBroken` is false and nothing of this remains.
+// Deliberate mistakes in kernels, for tests/runtime/cuda_attention_test.cpp, cuda_reductions_test.cpp and the others
+// named below alone: they compile the sources once more for each, with -DCARILLON_KERNEL_BREAK=kName, and ask that a
+// comparison notices. In the program CARILLON_KERNEL_BREAK is kNone, `kBroken` is false and nothing of this remains.
 #pragma once
 
 #ifndef CARILLON_KERNEL_BREAK
@@ -34,7 +34,7 @@ enum class InjectedFault {
   kGradientBarrierRemoved,  // between reading logits and writing the gradient over them
   kSortBarrierRemoved,      // between two steps of the sort
   // Of tests/runtime/cuda_staged_uploads_test.cpp
-  kStagingNotWaitedFor,     // a block of the staging memory is filled again while copies out of it are queued
+  kStagingNotWaitedFor,  // a block of the staging memory is filled again while copies out of it are queued
 };
 
 // Of internal linkage: every compiled variant of a kernel has its own.
