@@ -317,6 +317,19 @@ namespace {
 size_t without_space_behind(const std::string& text, size_t end) {
   return jinja::strip(std::string_view(text).substr(0, end), jinja::Side::kRight).size();
 }
+// Of blocks inside one another the inner ones end, and are named, first; what is trained is all that any of them holds.
+void join_overlapping(std::vector<std::pair<size_t, size_t>>& pieces) {
+  std::sort(pieces.begin(), pieces.end());
+  size_t kept = 0;
+  for (size_t i = 1; i < pieces.size(); ++i) {
+    if (pieces[i].first < pieces[kept].second)
+      pieces[kept].second = std::max(pieces[kept].second, pieces[i].second);
+    else
+      pieces[++kept] = pieces[i];
+  }
+  if (!pieces.empty()) pieces.resize(kept + 1);
+}
+
 }  // namespace
 
 void ChatTemplate::find_turns(const Named& named, const Row& row, TrainOn train_on, RenderedChat& chat,
@@ -339,6 +352,7 @@ void ChatTemplate::find_turns(const Named& named, const Row& row, TrainOn train_
       const size_t end = jinja::byte_offset(chat.text, generated[i].second);
       if (begin < end) chat.trained.emplace_back(begin, end);
     }
+    join_overlapping(chat.trained);
     return;
   }
   const auto nests = [&](size_t turn, const std::string& prompt, size_t end, const std::string& text) {

@@ -237,6 +237,18 @@ TEST(ChatTemplate, Qwen3MarksTurnsThatItsOwnTemplateRewrites) {
               ElementsAre("<think>\nu\n</think>\n\nd<|im_end|>"));
 }
 
+TEST(ChatTemplate, GenerationInsideGenerationIsTrainedOnce) {
+  const auto nested = ChatTemplate::from_text("t",
+                                              "{% for m in messages %}{% generation %}<{% generation %}{{ m.content "
+                                              "}}{% endgeneration %}>{% endgeneration %};{% endfor %}",
+                                              "");
+  const RenderedChat chat =
+      nested->render(R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})",
+                     TrainOn::kAssistant, "x");
+  EXPECT_EQ(chat.text, "<a>;<b>;");
+  EXPECT_THAT(trained(chat), ElementsAre("<a>", "<b>"));
+}
+
 TEST(ChatTemplate, ChatMlMarksTheAssistantAndRefusesTools) {
   const auto chatml = ChatTemplate::open("chatml", "");
   const char* const row =
