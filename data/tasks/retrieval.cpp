@@ -85,13 +85,7 @@ Retrieval::Retrieval(RetrievalOptions options, const Tokenizer* tokenizer, int64
   if (room(0) < 0)
     fail(ExitCode::kUsage, "length {} has no room for task {}, in lengths, it takes {} tokens", options_.length, task,
          options_.length - room(0));
-  int64_t good = 0, bad = 1;
-  for (; room(bad) >= 0; bad *= 2) good = bad;
-  while (bad - good > 1) {
-    const int64_t middle = (good + bad) / 2;
-    (room(middle) >= 0 ? good : bad) = middle;
-  }
-  size_ = good;
+  size_ = largest_with_room(room);
 }
 
 RetrievalSample Retrieval::sample(int64_t index, double depth) const {

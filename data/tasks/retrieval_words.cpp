@@ -44,4 +44,14 @@ std::string sentence_of(int64_t a, int64_t b) {
          " the " + adjective(b) + " " + noun(b) + ".";
 }
 
+int64_t largest_with_room(const std::function<int64_t(int64_t size)>& room) {
+  int64_t good = 0, bad = 1;
+  for (; room(bad) >= 0; bad *= 2) good = bad;
+  while (bad - good > 1) {
+    const int64_t middle = (good + bad) / 2;
+    (room(middle) >= 0 ? good : bad) = middle;
+  }
+  return good;
+}
+
 }  // namespace carillon

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -15,5 +16,8 @@ inline constexpr int64_t kWords = 64 * 64 * 64;
 const std::vector<std::string>& plain_sentences();
 // A sentence for each pair of numbers, for haystacks that do not repeat.
 std::string sentence_of(int64_t a, int64_t b);
+
+// The largest haystack of `size` that leaves room: room(size) >= 0, which falls with the size and holds at 0.
+int64_t largest_with_room(const std::function<int64_t(int64_t size)>& room);
 
 }  // namespace carillon

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "runtime/cuda/attention/attention_kernels.h"
+#include "tests/runtime/on_device.h"
 
 // The broken variants, named by CMakeLists.txt.
 #define CARILLON_FOLD_BREAKS(X) \
@@ -33,27 +34,6 @@ namespace {
 struct Kernels {
   std::function<cudaError_t(const cuda::AttentionFold&, cudaStream_t)> fold = cuda::launch_attention_fold;
   std::function<cudaError_t(const cuda::AttentionRowsLse&, cudaStream_t)> rows_lse = cuda::launch_attention_rows_lse;
-};
-
-template <class T>
-class OnDevice {
- public:
-  explicit OnDevice(const std::vector<T>& values) : count_(values.size()) {
-    cudaMalloc(&data_, count_ * sizeof(T));
-    cudaMemcpy(data_, values.data(), count_ * sizeof(T), cudaMemcpyHostToDevice);
-  }
-  ~OnDevice() { cudaFree(data_); }
-  OnDevice(const OnDevice&) = delete;
-  T* get() const { return static_cast<T*>(data_); }
-  std::vector<T> read() const {
-    std::vector<T> values(count_);
-    cudaMemcpy(values.data(), data_, count_ * sizeof(T), cudaMemcpyDeviceToHost);
-    return values;
-  }
-
- private:
-  size_t count_;
-  void* data_ = nullptr;
 };
 
 // Rows and keys of a block inside longer accumulators, `gap` elements between the rows of these.

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "runtime/cuda/attention/attention_kernels.h"
+#include "tests/runtime/on_device.h"
 
 // The broken variants, named by CMakeLists.txt.
 #define CARILLON_MERGE_BREAKS(X) \
@@ -36,27 +37,6 @@ struct Sizes {
   int64_t batch, rows;
   int heads, head_size;
   int64_t gap;  // elements between rows
-};
-
-template <class T>
-class OnDevice {
- public:
-  explicit OnDevice(const std::vector<T>& values) : count_(values.size()) {
-    cudaMalloc(&data_, count_ * sizeof(T));
-    cudaMemcpy(data_, values.data(), count_ * sizeof(T), cudaMemcpyHostToDevice);
-  }
-  ~OnDevice() { cudaFree(data_); }
-  OnDevice(const OnDevice&) = delete;
-  T* get() const { return static_cast<T*>(data_); }
-  std::vector<T> read() const {
-    std::vector<T> values(count_);
-    cudaMemcpy(values.data(), data_, count_ * sizeof(T), cudaMemcpyDeviceToHost);
-    return values;
-  }
-
- private:
-  size_t count_;
-  void* data_ = nullptr;
 };
 
 // Three blocks: one of moderate scores, one of far larger ones, one of smaller; in each some rows without keys.
