@@ -1,5 +1,5 @@
-// y += u · B over few inner elements. oneDNN takes the rows of such a result through memory several times over, or
-// splits them badly (kernels/update.h; figures in tests/benchmarks/README.md).
+// y += u · B over few inner elements (kernels/update.h), where oneDNN took up to six times as long (figures in
+// tests/benchmarks/README.md, "What an adapter costs").
 #include <algorithm>
 
 #include "runtime/cpu/cpu_backend.h"
