@@ -26,6 +26,7 @@ BackgroundSave::BackgroundSave(Communicator& world, std::string folder, int64_t 
 
 BackgroundSave::~BackgroundSave() {
   if (thread_.joinable()) thread_.join();
+  if (remover_.joinable()) remover_.join();
 }
 
 std::string BackgroundSave::reserve(const std::vector<NamedShard>& shards) {
@@ -36,8 +37,8 @@ std::string BackgroundSave::reserve(const std::vector<NamedShard>& shards) {
     lack = fmt::format("{:.1f} MiB are available", static_cast<double>(available) / (1 << 20));
   try {
     // Zeros: the pages are there before the first copy, not made by it.
-    if (lack.empty()) copy_.memory.assign(bytes, 0);
-  } catch (const std::bad_alloc&) {
+    if (lack.empty()) copy_.memory = Buffer::host(bytes);
+  } catch (const Error&) {
     lack = "that much cannot be allocated";
   }
   const int64_t first = world_.min(lack.empty() ? int64_t{world_.size()} : int64_t{world_.rank()});
@@ -52,21 +53,24 @@ std::string BackgroundSave::reserve(const std::vector<NamedShard>& shards) {
 SaveResult BackgroundSave::begin(Manifest manifest, const std::vector<NamedShard>& shards,
                                  std::function<void()> records) {
   CHECK(!in_flight(), "one save at a time", manifest.step);
+  if (remover_.joinable()) remover_.join();
   auto save = std::make_unique<CheckpointSave>(world_, folder_, std::move(manifest));
   try {
     save->prepare(shards);
-    save->copy_into(copy_);
+    save->begin_copy(copy_);
   } catch (const NoSpace& lack) {
     return save->give_up(lack);
   }
   save_ = std::move(save);
   written_ = false;
+  copied_ = false;
   error_ = nullptr;
   agree(world_, [&] {
     const SignalsBlocked blocked;
     try {
       thread_ = std::thread([this, records = std::move(records)] { run(records); });
     } catch (const std::system_error& error) {
+      copied_ = true;
       fail(ExitCode::kInputOutput,
            "no thread can be started to write a checkpoint ({}), in this process, raise the limit on processes or set "
            "checkpoint.async=false",
@@ -77,11 +81,18 @@ SaveResult BackgroundSave::begin(Manifest manifest, const std::vector<NamedShard
 }
 
 void BackgroundSave::run(const std::function<void()>& records) {
+  const auto let_tensors_change = [this] {
+    copied_.store(true, std::memory_order_release);
+    copied_.notify_all();
+  };
   try {
+    save_->finish_copy(copy_);
+    let_tensors_change();
     if (world_.rank() == 0 && records) records();
     save_->write(copy_);
   } catch (...) {
     error_ = std::current_exception();
+    let_tensors_change();
   }
   written_.store(true, std::memory_order_release);
 }
@@ -92,9 +103,22 @@ SaveResult BackgroundSave::finish(int64_t best) {
   const std::unique_ptr<CheckpointSave> save = std::move(save_);
   const std::exception_ptr error = std::exchange(error_, nullptr);
   try {
-    return save->commit(keep_, best, error);
+    SaveResult result = save->commit(keep_, best, error);
+    remove(save->superseded());
+    return result;
   } catch (const NoSpace& lack) {
     return save->give_up(lack);
+  }
+}
+
+void BackgroundSave::remove(std::vector<std::string> folders) {
+  if (folders.empty()) return;
+  if (remover_.joinable()) remover_.join();
+  const SignalsBlocked blocked;
+  try {
+    remover_ = std::thread([folders] { remove_folders(folders); });
+  } catch (const std::system_error&) {
+    remove_folders(folders);  // without a thread, training waits
   }
 }
 

@@ -95,7 +95,9 @@ void create_datasets(Hdf5File& file, const std::vector<NamedShard>& shards) {
     file.create_dataset({shard.name, stored_type(shard.data.dtype()), shard.rectangle.global_shape});
 }
 
-void keep_newest(const std::string& folder, int64_t keep, int64_t best) {
+// Takes all but the newest out of sight; returns their new paths.
+std::vector<std::string> keep_newest(const std::string& folder, int64_t keep, int64_t best) {
+  std::vector<std::string> superseded;
   int64_t valid = 0;
   for (const CheckpointFolder& found : list_checkpoints(folder)) {
     try {
@@ -107,8 +109,9 @@ void keep_newest(const std::string& folder, int64_t keep, int64_t best) {
     std::error_code error;
     const std::string doomed = folder + "/.del-" + fs::path(found.path).filename().string();
     fs::rename(found.path, doomed, error);
-    if (!error) fs::remove_all(doomed, error);  // a failure costs space only; the next save tries again
+    if (!error) superseded.push_back(doomed);
   }
+  return superseded;
 }
 
 }  // namespace
@@ -121,6 +124,11 @@ void check_created(const std::string& path, const std::error_code& error) {
 }
 
 }  // namespace
+
+void remove_folders(const std::vector<std::string>& paths) {
+  std::error_code ignored;
+  for (const std::string& path : paths) fs::remove_all(path, ignored);
+}
 
 void remove_checkpoint_leftovers(const std::string& folder) {
   std::error_code error;
@@ -226,24 +234,26 @@ size_t CheckpointCopy::bytes_for(const std::vector<NamedShard>& shards) {
   return bytes;
 }
 
-void CheckpointSave::copy_into(CheckpointCopy& copy) {
+char* CheckpointCopy::take(size_t bytes) {
+  CHECK(used + bytes <= memory.bytes(), "memory was taken for all of a checkpoint", used, bytes, memory.bytes());
+  char* taken = static_cast<char*>(memory.data()) + used;
+  used += (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  return taken;
+}
+
+void CheckpointSave::begin_copy(CheckpointCopy& copy) {
+  copy.used = 0;
   copy.whole.clear();
   copy.pieces.clear();
   copy.others.clear();
-  size_t at = 0;
   for (TensorPart& part : parts_) {
     const size_t bytes = bytes_of(part);
-    if (bytes == 0) continue;
-    CHECK(at + bytes <= copy.memory.size(), "memory was taken for all of a checkpoint", at, bytes, copy.memory.size());
-    char* to = copy.memory.data() + at;
-    if (part.device != nullptr)
-      part.device->download(Tensor(to, DType::kUInt8, {static_cast<int64_t>(bytes)}),
-                            Tensor(const_cast<void*>(part.from), DType::kUInt8, {static_cast<int64_t>(bytes)}));
-    else
-      std::memcpy(to, part.from, bytes);
+    if (bytes == 0 || part.device == nullptr) continue;
+    char* to = copy.take(bytes);
+    part.device->download(Tensor(to, DType::kUInt8, {static_cast<int64_t>(bytes)}),
+                          Tensor(const_cast<void*>(part.from), DType::kUInt8, {static_cast<int64_t>(bytes)}));
     part.from = to;
     part.device = nullptr;
-    at += (bytes + kAlignment - 1) / kAlignment * kAlignment;
   }
   if (written_by_one_machine()) {
     copy.whole = parts_;
@@ -251,6 +261,20 @@ void CheckpointSave::copy_into(CheckpointCopy& copy) {
   }
   Aside aside(copy);
   agree_on_writing(world_, [&] { write_aggregated(world_, machines_, aside, parts_); });
+}
+
+void CheckpointSave::finish_copy(CheckpointCopy& copy) {
+  fail_point("copying", world_.rank());
+  const auto* begin = static_cast<const char*>(copy.memory.data());
+  const char* end = begin + copy.used;
+  for (TensorPart& part : copy.whole) {
+    const size_t bytes = bytes_of(part);
+    const auto* from = static_cast<const char*>(part.from);
+    if (bytes == 0 || (from >= begin && from < end)) continue;  // from a device, and here already
+    char* to = copy.take(bytes);
+    std::memcpy(to, from, bytes);
+    part.from = to;
+  }
 }
 
 void CheckpointSave::write(CheckpointCopy& copy) {
@@ -303,7 +327,7 @@ SaveResult CheckpointSave::commit(int64_t keep, int64_t best, const std::excepti
     } catch (const Error& trouble) {
       result.trouble = fmt::format("the checkpoint is complete, but the file that names it is not: {}", trouble.what());
     }
-    keep_newest(folder_, keep, best);
+    superseded_ = keep_newest(folder_, keep, best);
   });
   return result;
 }
@@ -329,7 +353,9 @@ SaveResult save_checkpoint(Communicator& world, const std::string& folder, Manif
     } catch (...) {
       error = std::current_exception();
     }
-    return save.commit(keep, best, error);
+    SaveResult result = save.commit(keep, best, error);
+    remove_folders(save.superseded());
+    return result;
   } catch (const NoSpace& lack) {
     return save.give_up(lack);
   }

@@ -73,6 +73,14 @@ void RunCheckpoints::write(bool must_succeed) {
   note(result, state_.step, must_succeed, fmt::format("{:.1f} s", seconds_since(begin)));
 }
 
+void RunCheckpoints::wait_until_copied() {
+  if (!background_ || background_->copied()) return;
+  const TraceSpan span("checkpoint");
+  const Clock::time_point begin = Clock::now();
+  background_->wait_until_copied();
+  background_seconds_ += seconds_since(begin);
+}
+
 void RunCheckpoints::finish_written_save() {
   if (background_written_) finish_save();
 }

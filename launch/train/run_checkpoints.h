@@ -51,6 +51,9 @@ class RunCheckpoints {
   // The same once every rank's part is written, and not before.
   void finish_written_save();
 
+  // Before weights or moments change: waits until the save in flight has its copy of them. This rank's own.
+  void wait_until_copied();
+
   // The evaluation of this step was better than all before it, whose best is given: it needs a checkpoint.
   void keep_as_best(const BestSoFar& before);
   // Where none could be made of it, the one that is there stays the best.

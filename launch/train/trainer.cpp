@@ -157,6 +157,7 @@ bool Trainer::update(const StepSums& sums, StepMetrics& record) {
     roll_back_due_ = action == SpikeAction::kRollback;
     return false;
   }
+  checkpoints_->wait_until_copied();
   const auto outcome = network().optimizer().step(sums.weight, record.lr, config_.train.adamw.beta1);
   if (std::isfinite(outcome.gradient_norm)) record.grad_norm = outcome.gradient_norm;
   if (outcome.updated) spike_guard_.accept(loss);

@@ -143,6 +143,16 @@ class Resume(unittest.TestCase):
             self.assertEqual(bb.raw_fields(output), straight)
             self.assertEqual(json.loads((newest / "manifest.json").read_text())["tensors"], tensors[1])
 
+    def test_the_next_update_waits_for_the_copy(self):
+        tensors = []
+        for name, beside, slow in (("waited", "false", ""), ("beside", "true", "copying:0:slow")):
+            output = self.folder / f"copied-{name}"
+            bb.run(1, "train", self.config, f"output={output}", "train.max_steps=4", "checkpoint.every_steps=1",
+                   f"checkpoint.async={beside}", environment={"CARILLON_TEST_FAIL": slow})
+            # Step 4, the last, is waited for in any case.
+            tensors.append(json.loads((output / "checkpoints/step-00000003/manifest.json").read_text())["tensors"])
+        self.assertEqual(*tensors)
+
     def test_a_signal_while_a_checkpoint_is_written_beside_steps(self):
         for number in (signal.SIGUSR1, signal.SIGTERM):
             output = self.folder / f"beside-{number.name}"
