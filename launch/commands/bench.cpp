@@ -23,10 +23,9 @@ void declare(Schema& schema, BenchConfig& config) {
   schema.section("bench", "What is measured, and for how long.");
   schema
       .number("bench.seconds", config.bench.seconds,
-              "Time for all of it, about. What does not fit is left out, the largest shapes first, and said.")
+              "Approximate total time. Measurements that do not fit are skipped, the largest shapes first, and listed.")
       .above(0);
-  schema
-      .text("bench.output", config.output, "The profile's file. carillon plan finds it at the default place by itself.")
+  schema.text("bench.output", config.output, "File for the profile. `carillon plan` reads the default path.")
       .default_is("$CARILLON_PROFILE, else ~/.config/carillon/profile.json");
   const auto set = [&schema, &config](const YamlNode& node) {
     const Key& key = *schema.find("bench.dtypes");
@@ -46,11 +45,12 @@ void declare(Schema& schema, BenchConfig& config) {
     return std::optional(names);
   };
   schema.custom("bench.dtypes", "list of float64, float32, bfloat16",
-                "Types of products and attention; they share the time.", set, get);
-  schema.integer("bench.longest", config.bench.longest, "Tokens of the longest attention.")
+                "Number types of products and attention, which share the time.", set, get);
+  schema.integer("bench.longest", config.bench.longest, "Number of tokens in the longest attention measured.")
       .at_least(1)
       .default_is(fmt::format("{}, on a device {}", kLongest, kLongestOnDevice));
-  schema.text("bench.folder", config.bench.folder, "The folder whose disk is measured: where checkpoints will go.");
+  schema.text("bench.folder", config.bench.folder,
+              "Folder whose disk is measured; use the one where checkpoints will be written.");
   declare_runtime(schema, config.runtime);
 }
 

@@ -50,16 +50,16 @@ struct ExportSettings {
 };
 
 void declare(Schema& schema, ExportSettings& settings) {
-  schema.section("", "How.");
-  schema.choice(
-      "format", settings.format, {{"hf", "hf"}, {"peft", "peft"}, {"gguf", "gguf"}},
-      "hf: a Hugging Face folder, an adapter merged into its weights. peft: the adapter alone, for PEFT. gguf: "
-      "one file for llama.cpp.");
+  schema.section("", "Options.");
+  schema.choice("format", settings.format, {{"hf", "hf"}, {"peft", "peft"}, {"gguf", "gguf"}},
+                "hf: a Hugging Face folder, with any adapter merged into the weights. peft: only the adapter, for "
+                "PEFT. gguf: one file for llama.cpp.");
   schema.choice("dtype", settings.dtype, {{"f32", "f32"}, {"f16", "f16"}, {"bf16", "bf16"}, {"q8_0", "q8_0"}},
-                "Type of a gguf's matrices. Default: the weights'.");
+                "Type of the matrices in a gguf file. Default: that of the weights.");
   declare_adapter_path(schema, settings.adapter);
-  schema.boolean("overwrite", settings.overwrite,
-                 "Whether files of a folder that is no model's may be replaced; a model's folder is replaced anyway.");
+  schema.boolean(
+      "overwrite", settings.overwrite,
+      "Allows files to be replaced in a folder that is not a model's. A model's folder is replaced in any case.");
 }
 
 // The type an adapter was trained in: that of a run's checkpoint. A PEFT folder's says nothing about its base's.

@@ -38,38 +38,47 @@ std::vector<int64_t> read_ids(const char* name, const YamlNode& node) {
 }
 
 void declare(Schema& schema, GenerateConfig& config) {
-  schema.section("", "What to continue, and how.");
-  schema.text("model", config.model, "Model file, checkpoint, run's folder, Hugging Face or PEFT folder.").required();
+  schema.section("", "Prompts and sampling.");
+  schema.text("model", config.model, "Model file, checkpoint, run folder, Hugging Face or PEFT folder.").required();
   declare_adapter_path(schema, config.adapter);
   schema.text("prompt", config.prompt, "The text to continue.").verbatim();
   schema.custom(
-      "tokens", "list of integers", "The prompt as token ids, in place of text.",
+      "tokens", "list of integers", "The prompt as token ids, instead of text.",
       [&config](const YamlNode& node) {
         const std::vector<int64_t> ids = read_ids("tokens", node);
         config.tokens = std::vector<int32_t>(ids.begin(), ids.end());
       },
       [&config] { return config.tokens ? std::optional<Json>(*config.tokens) : std::nullopt; });
   schema.text("input", config.input,
-              "Many prompts: JSON lines, each with `tokens`, `text`, `prompt` or `messages` (the template puts its "
-              "generation prompt after them), and any `id`.");
-  schema.text("output", config.output, "JSON lines in the same order: id, tokens (the new ones), text.")
+              "Several prompts: JSON lines, each with `tokens`, `text`, `prompt` or `messages` (followed by the "
+              "template's generation prompt), and an optional `id` of any type.");
+  schema
+      .text("output", config.output,
+            "JSON lines in the order of the input: id, tokens (only the generated ones), text.")
       .default_is("standard output");
   schema.text("tokenizer", config.tokenizer, "Folder or tokenizer.json.").default_is("the model's");
-  schema.text("chat_template", config.chat_template, "For conversations: a file, or the built-in chatml or qwen3.")
+  schema
+      .text("chat_template", config.chat_template,
+            "Template for conversations: a file, or the built-in chatml or qwen3.")
       .default_is("the tokenizer's");
-  schema.integer("max_new_tokens", config.max_new_tokens, "How many tokens at most.").at_least(1).at_most(1 << 30);
-  schema.number("temperature", config.temperature, "0 is greedy: the likeliest token every time.").at_least(0);
-  schema.integer("top_k", config.top_k, "Sample among so many likeliest tokens; 0 is all.").at_least(0);
-  schema.number("top_p", config.top_p, "Sample among the likeliest tokens that make up this much.").above(0).at_most(1);
-  schema.integer("seed", config.seed, "Of the sampling; the same on every layout.");
+  schema.integer("max_new_tokens", config.max_new_tokens, "Maximum number of tokens to generate.")
+      .at_least(1)
+      .at_most(1 << 30);
+  schema.number("temperature", config.temperature, "Sampling temperature. 0: greedy, always the most likely token.")
+      .at_least(0);
+  schema.integer("top_k", config.top_k, "Samples from this many most likely tokens; 0: from all.").at_least(0);
+  schema.number("top_p", config.top_p, "Samples from the most likely tokens whose probabilities add up to this.")
+      .above(0)
+      .at_most(1);
+  schema.integer("seed", config.seed, "Seed for sampling; gives the same tokens on every layout.");
   schema.custom(
-      "stop", "list of integers", "Token ids that end a continuation, beside the model's own.",
+      "stop", "list of integers", "Token ids that end generation, in addition to the model's own.",
       [&config](const YamlNode& node) { config.stop = read_ids("stop", node); },
       [&config] { return std::optional<Json>(config.stop); });
   schema.boolean(
       "stop_at_end", config.stop_at_end,
-      "Of text: whether the model's end tokens (generation_config.json, config.json, the tokenizer) end it.");
-  schema.boolean("overwrite", config.overwrite, "Whether an output that carillon did not write may be replaced.");
+      "Whether the model's end tokens (generation_config.json, config.json, the tokenizer) end generated text.");
+  schema.boolean("overwrite", config.overwrite, "Allows an output to replace a file that carillon did not write.");
   declare_rope(schema, config.rope);
   declare_parallel(schema, config.parallel);
   declare_runtime(schema, config.runtime);

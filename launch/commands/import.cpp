@@ -16,8 +16,8 @@ namespace carillon {
 namespace {
 
 void declare(Schema& schema, bool& overwrite) {
-  schema.section("", "How.");
-  schema.boolean("overwrite", overwrite, "Whether a file that carillon did not write may be replaced.");
+  schema.section("", "Options.");
+  schema.boolean("overwrite", overwrite, "Allows a file to be replaced that carillon did not write.");
 }
 
 }  // namespace

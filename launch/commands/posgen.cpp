@@ -15,17 +15,18 @@ struct PosGenConfig {
 };
 
 void declare(Schema& schema, PosGenConfig& config) {
-  schema.section("", "Which sequences.");
+  schema.section("", "The sequences to generate.");
   schema.text("task", config.task, "recursive | cot | semi_recursive | semi_recursive_strict").required();
-  schema.text("split", config.split, "train | validation | test; the splits of one seed share no prefix.");
-  schema.integer("modulus", config.modulus, "Digits 0 … modulus-1.");
-  schema.integer("far", config.far, "Far tokens each next token depends on.");
-  schema.integer("near", config.near, "Near tokens it depends on.");
-  schema.integer("length", config.length, "Tokens after the leading EOS.");
-  schema.integer("count", config.count, "Sequences.").at_least(1);
-  schema.integer("seed", config.seed, "Of the order of prefixes.").at_least(0);
-  schema.text("prefixes", config.prefixes, "random: the paper's intent; reference: its code's enumeration.");
-  schema.boolean("overwrite", config.overwrite, "Whether an output that carillon did not write may be replaced.");
+  schema.text("split", config.split, "train | validation | test; splits with the same seed share no prefix.");
+  schema.integer("modulus", config.modulus, "Tokens are the digits 0 … modulus-1.");
+  schema.integer("far", config.far, "Number of distant tokens that determine the next token.");
+  schema.integer("near", config.near, "Number of recent tokens that determine the next token.");
+  schema.integer("length", config.length, "Number of tokens after the leading EOS.");
+  schema.integer("count", config.count, "Number of sequences.").at_least(1);
+  schema.integer("seed", config.seed, "Seed of the order of prefixes.").at_least(0);
+  schema.text("prefixes", config.prefixes,
+              "random: as the paper intends; reference: enumerated as in the paper's code.");
+  schema.boolean("overwrite", config.overwrite, "Allows an output to replace a file that carillon did not write.");
 }
 
 }  // namespace

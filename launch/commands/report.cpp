@@ -22,8 +22,8 @@ void check_report_output(const std::string& results, const std::string& output, 
 }
 
 void declare(Schema& schema, bool& overwrite) {
-  schema.section("", "How.");
-  schema.boolean("overwrite", overwrite, "Whether a file that carillon did not write may be replaced.");
+  schema.section("", "Options.");
+  schema.boolean("overwrite", overwrite, "Allows a file to be replaced that carillon did not write.");
 }
 
 }  // namespace

@@ -27,22 +27,23 @@ struct RopeCommandConfig {
 };
 
 void declare(Schema& schema, RopeCommandConfig& config) {
-  schema.section("", "What for.");
-  schema.integer("length", config.length, "The length to look at, L'.")
+  schema.section("", "What is examined.");
+  schema.integer("length", config.length, "The target length L'.")
       .at_least(1)
       .default_is("factor times the original length");
-  schema.text("svg", config.svg, "A file for the wavelengths as a picture.");
+  schema.text("svg", config.svg, "Writes a diagram of the wavelengths to this file.");
   schema
       .integer("distance", config.distance,
-               "Between query and key, for the shift of each pair's phase by resonance and what that moves.")
+               "Distance between query and key at which the phase shift of each pair caused by resonance, and its "
+               "effect, is shown.")
       .at_least(1)
       .default_is("length - 1");
   schema
       .text("pair_power", config.pair_power,
-            "What `carillon eval` printed of a model with task: {task: attention}: how much of attention's logits each "
-            "pair makes.")
+            "Output of `carillon eval` with task: {task: attention} for a model: how much each pair contributes to the "
+            "attention logits.")
       .default_is("all pairs alike");
-  schema.section("model", "The head.");
+  schema.section("model", "Geometry of the attention head.");
   schema.integer("model.head_dim", config.head_dim, "Width of a head.").at_least(2).at_most(65536);
   schema.integer("model.max_position_embeddings", config.max_position_embeddings, "The model's own length.")
       .at_least(1);

@@ -33,32 +33,35 @@ struct SearchConfig {
 
 void declare(Schema& schema, SearchConfig& config) {
   schema.section("", "What divisors are searched for.");
-  schema.text("model", config.model, "Model file, checkpoint, run's folder, Hugging Face or PEFT folder.").required();
+  schema.text("model", config.model, "Model file, checkpoint, run folder, Hugging Face or PEFT folder.").required();
   declare_adapter_path(schema, config.sweep.adapter);
   schema
-      .integer("length", config.length,
-               "Tokens of a window; the factor is this over the original length where rope.factor is not given.")
+      .integer(
+          "length", config.length,
+          "Window length in tokens. If rope.factor is not given, the factor is this divided by the original length.")
       .at_least(2)
       .at_most(4294967296.0)
       .required();
   schema.choice("window", config.window, {{"full", "full"}, {"blocks", "blocks"}},
-                "full: the first window of each document of data.validation. blocks: one after another.");
-  schema.text("output", config.sweep.output, "A folder: search.jsonl, one record a candidate, and best.yaml.")
+                "full: only the first window of each document in data.validation. blocks: consecutive windows.");
+  schema.text("output", config.sweep.output, "Folder for search.jsonl, with one record per candidate, and best.yaml.")
       .required();
-  schema.section("search", "The evolution (2402.13753).");
+  schema.section("search", "The evolutionary search (2402.13753).");
   const auto count = [&](const char* name, int64_t& target, const char* help) {
     schema.integer(name, target, help).at_least(1).at_most(1e6);
   };
-  count("search.population", config.search.population, "Candidates of the first generation.");
-  schema.integer("search.iterations", config.search.iterations, "Generations after the first.")
+  count("search.population", config.search.population, "Number of candidates in the first generation.");
+  schema.integer("search.iterations", config.search.iterations, "Number of generations after the first.")
       .at_least(0)
       .at_most(1e6);
-  count("search.parents", config.search.parents, "The best so far, from which a generation comes.");
-  count("search.mutations", config.search.mutations, "Of a generation, by changing a parent.");
-  count("search.crossovers", config.search.crossovers, "Of a generation, by mixing two.");
-  schema.number("search.probability", config.search.probability, "Of a divisor to be changed.").above(0).at_most(1);
-  schema.number("search.step", config.search.step, "What changed divisors are multiples of.").above(0).at_most(1);
-  schema.integer("search.seed", config.seed, "Of all that is drawn.").at_least(0);
+  count("search.parents", config.search.parents, "Number of best candidates from which a generation is derived.");
+  count("search.mutations", config.search.mutations, "Candidates per generation made by mutating a parent.");
+  count("search.crossovers", config.search.crossovers, "Candidates per generation made by crossing two parents.");
+  schema.number("search.probability", config.search.probability, "Probability that a divisor is mutated.")
+      .above(0)
+      .at_most(1);
+  schema.number("search.step", config.search.step, "Mutated divisors are multiples of this.").above(0).at_most(1);
+  schema.integer("search.seed", config.seed, "Seed of the search.").at_least(0);
   declare_rope(schema, config.rope);
   declare_data(schema, config.sweep.data);
   declare_parallel(schema, config.sweep.parallel);

@@ -25,22 +25,25 @@ struct ScoreConfig {
 };
 
 void declare(Schema& schema, ScoreConfig& config) {
-  schema.section("", "What to score.");
-  schema.text("model", config.model, "Model file, checkpoint, run's folder, Hugging Face or PEFT folder.").required();
+  schema.section("", "What is scored.");
+  schema.text("model", config.model, "Model file, checkpoint, run folder, Hugging Face or PEFT folder.").required();
   declare_adapter_path(schema, config.adapter);
   schema
       .text("input", config.input,
-            "Rows as in training (JSON lines with `tokens`, `text` or `messages`; also .gz, .zst, folders, "
-            "patterns), each with any `id`.")
+            "Rows as in training (JSON lines with `tokens`, `text` or `messages`; also .gz, .zst, folders and "
+            "patterns), each with an optional `id` of any type.")
       .required();
-  schema.text("output", config.output, "JSON lines in the same order: id, tokens, logprobs, loss.").required();
-  schema.text("tokenizer", config.tokenizer, "For text: folder or tokenizer.json.").default_is("the model's");
-  schema.text("chat_template", config.chat_template, "For conversations: a file, or the built-in chatml or qwen3.")
+  schema.text("output", config.output, "JSON lines in the order of the input: id, tokens, logprobs, loss.").required();
+  schema.text("tokenizer", config.tokenizer, "Folder or tokenizer.json; needed only for text.")
+      .default_is("the model's");
+  schema
+      .text("chat_template", config.chat_template,
+            "Template for conversations: a file, or the built-in chatml or qwen3.")
       .default_is("the tokenizer's");
   schema.choice("embedding", config.embedding, {{"mean", Pooling::kMean}, {"last", Pooling::kLast}},
-                "Beside the scores an embedding of each document, of length 1: what the last norm gives for its tokens "
-                "on average, or for its last one.");
-  schema.boolean("overwrite", config.overwrite, "Whether an output that carillon did not write may be replaced.");
+                "Also writes an embedding of each document, normalised to length 1: the output of the last norm, "
+                "averaged over its tokens (mean) or of its last token (last).");
+  schema.boolean("overwrite", config.overwrite, "Allows an output to replace a file that carillon did not write.");
   declare_rope(schema, config.rope);
   declare_parallel(schema, config.parallel);
   declare_runtime(schema, config.runtime);

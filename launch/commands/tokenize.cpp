@@ -27,14 +27,17 @@ struct TokenizeConfig {
 
 void declare(Schema& schema, TokenizeConfig& config) {
   schema.section("", "What to write.");
-  schema.text("tokenizer", config.tokenizer, "Folder, tokenizer.json or tokenizer.model; for text.")
+  schema.text("tokenizer", config.tokenizer, "Folder, tokenizer.json or tokenizer.model; needed only for text.")
       .default_is("not set");
   schema.text("output", config.output, "The token file (.h5).").required();
-  schema.boolean("end_of_document", config.end_of_document, "Put the tokenizer's end-of-document token after a text.");
-  schema.integer("vocab_size", config.vocab_size, "Ids must be below it.").at_least(1).default_is("the tokenizer's");
-  schema.boolean("overwrite", config.overwrite, "Whether an output that carillon did not write may be replaced.");
+  schema.boolean("end_of_document", config.end_of_document,
+                 "Adds the tokenizer's end-of-document token after each text.");
+  schema.integer("vocab_size", config.vocab_size, "Upper bound of the token ids.")
+      .at_least(1)
+      .default_is("the tokenizer's");
+  schema.boolean("overwrite", config.overwrite, "Allows an output to replace a file that carillon did not write.");
   declare_chat(schema, "", config.chat_template, config.train_on);
-  schema.integer("show", config.show, "Print so many documents first, their targets marked.").at_least(0);
+  schema.integer("show", config.show, "Prints this many documents first, with their targets marked.").at_least(0);
 }
 
 // Documents as texts: what is trained in green on a terminal, else between ⟦ and ⟧.

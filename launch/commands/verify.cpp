@@ -13,16 +13,18 @@ struct VerifyConfig {
 };
 
 void declare(Schema& schema, VerifyConfig& config) {
-  schema.section("verify", "What is compared.");
-  schema.integer("verify.steps", config.check.steps, "Updates to make on both layouts.").at_least(1);
+  schema.section("verify", "The comparison.");
+  schema.integer("verify.steps", config.check.steps, "Number of updates on both layouts.").at_least(1);
   schema.choice("verify.dtype", config.check.dtype,
                 {{"float64", DType::kFloat64}, {"float32", DType::kFloat32}, {"bfloat16", DType::kBFloat16}},
-                "Type to compute in; ~ is the run's own. In float64 a mistake cannot hide behind rounding.");
-  schema.number("verify.tolerance", config.check.tolerance, "Largest relative difference allowed; 0 is the type's.")
+                "Number type of the comparison; ~: the run's own. In float64, rounding cannot hide a mistake.");
+  schema
+      .number("verify.tolerance", config.check.tolerance,
+              "Largest relative difference allowed; 0: the default of the type.")
       .at_least(0)
       .default_is("1e-9 in float64, 1e-3 in float32, 0.1 in bfloat16");
   schema.boolean("verify.shrink", config.check.shrink,
-                 "Whether to take two layers with fresh weights: every rank holds the model once as a whole.");
+                 "Uses two layers with random weights. Without it every rank holds a whole copy of the model.");
   declare_run(schema, config.run);
 }
 

@@ -28,13 +28,13 @@ struct WatchConfig {
 };
 
 void declare(Schema& schema, WatchConfig& config) {
-  schema.section("", "How.");
+  schema.section("", "Options.");
   schema
       .duration("patience", config.patience,
-                "How long a run is waited for that is not at work: not begun, queued again, or dead without a word.")
+                "How long to wait for a run that is not active: not started yet, requeued, or dead.")
       .at_least(0);
-  schema.duration("every", config.every, "Time from one look to the next.").above(0);
-  schema.duration("page_every", config.page_every, "Time from one report.html to the next.").above(0);
+  schema.duration("every", config.every, "Interval between reads of the run's files.").above(0);
+  schema.duration("page_every", config.page_every, "Interval between updates of report.html.").above(0);
 }
 
 // A file of records that grows, and is cut back where the run resumes: read again then, else only what is new.

@@ -44,29 +44,29 @@ AdapterSettings AdapterSection::settings() const {
 
 void declare_adapter(Schema& schema, AdapterSection& adapter) {
   schema.section("adapter",
-                 "A low-rank adapter (LoRA) is trained beside frozen weights, y = W·x + s·B(A·x); model.base names "
-                 "what it belongs to. train.learning_rate is the adapter's.");
+                 "Trains a low-rank adapter (LoRA) and leaves the weights frozen: y = W·x + s·B(A·x). model.base names "
+                 "the base model. train.learning_rate is the adapter's.");
   schema
       .choice("adapter.type", adapter.lora, {{"none", false}, {"lora", true}},
-              "lora: the base keeps no gradients, moments or master weights, a step takes about two thirds of the "
-              "time. A checkpoint holds the adapter only.")
+              "lora: the base has no gradients, moments or master weights, and a step takes about two thirds of the "
+              "time. Checkpoints contain only the adapter.")
       .default_is("none")
       .must_not_change()
       .aliases({"peft_type", "use_peft", "use_lora", "lora", "finetuning_type"});
-  schema.integer("adapter.rank", adapter.rank, "Rows of A, columns of B.")
+  schema.integer("adapter.rank", adapter.rank, "Number of rows of A and columns of B.")
       .at_least(1)
       .at_most(kMostRank)
       .default_is("16")
       .must_not_change()
       .aliases({"lora_r", "lora_rank", "lora_dim"});
-  schema.number("adapter.alpha", adapter.alpha, "s = alpha / rank, with rslora alpha / √rank.")
+  schema.number("adapter.alpha", adapter.alpha, "s = alpha / rank, or alpha / √rank with rslora.")
       .above(0)
       .default_is("32")
       .must_not_change()
       .aliases({"lora_alpha"});
   schema
       .number("adapter.dropout", adapter.dropout,
-              "Share of each adapter's inputs left out in training, the same elements on every layout.")
+              "Fraction of each adapter's inputs that is dropped in training; the same elements on every layout.")
       .at_least(0)
       .below(1)
       .default_is("0; of adapter.base its own")
@@ -74,7 +74,7 @@ void declare_adapter(Schema& schema, AdapterSection& adapter) {
   schema
       .custom(
           "adapter.target_modules", "all-linear | list",
-          "Which layers have one: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj.",
+          "Layers that get an adapter: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj.",
           [&adapter](const YamlNode& node) {
             if (node.kind == YamlNode::Kind::kNull)
               adapter.target_modules.reset();
@@ -88,20 +88,19 @@ void declare_adapter(Schema& schema, AdapterSection& adapter) {
       .default_is("all-linear")
       .must_not_change()
       .aliases({"lora_target_modules", "lora_target", "lora_modules"});
-  schema.boolean("adapter.rslora", adapter.rslora, "Scale by 1/√rank in place of 1/rank.")
+  schema.boolean("adapter.rslora", adapter.rslora, "Scales by 1/√rank instead of 1/rank.")
       .default_is("false")
       .must_not_change()
       .aliases({"use_rslora"});
   schema
       .text("adapter.base", adapter.base,
-            "An adapter to go on from, a PEFT folder or a run: its own rank, alpha, rslora and layers count.")
+            "An adapter to continue from: a PEFT folder or a run. Its own rank, alpha, rslora and layers are used.")
       .aliases({"adapter_name_or_path", "lora_path", "lora_model_dir"});
   schema
-      .choice(
-          "adapter.base_quantization", adapter.base_quantization,
-          {{"none", Quantization::kNone}, {"int8", Quantization::kInt8}, {"nf4", Quantization::kNf4}},
-          "Keeps the frozen linear layers, but for embedding and head, in 8 or 4 bits while the run trains (nf4: as "
-          "bitsandbytes, scales quantised too). Checkpoints, exports and other commands have the base as it is.")
+      .choice("adapter.base_quantization", adapter.base_quantization,
+              {{"none", Quantization::kNone}, {"int8", Quantization::kInt8}, {"nf4", Quantization::kNf4}},
+              "Stores the frozen linear layers, except embedding and head, in 8 or 4 bits during training (nf4 as in "
+              "bitsandbytes, with quantised scales). Checkpoints, exports and other commands use the unquantised base.")
       .default_is("none")
       .aliases({"load_in_4bit", "load_in_8bit", "quantization", "bnb_4bit_quant_type"});
 }
@@ -109,8 +108,8 @@ void declare_adapter(Schema& schema, AdapterSection& adapter) {
 void declare_adapter_path(Schema& schema, std::optional<std::string>& adapter) {
   schema
       .text("adapter", adapter,
-            "An adapter to put beside the model: PEFT folder, or a run that trained one. As `model` it brings its base "
-            "along.")
+            "An adapter to apply to the model: a PEFT folder or a run that trained one. Given as `model`, an adapter "
+            "loads its own base.")
       .aliases({"lora", "peft", "lora_path", "adapter_name_or_path"});
 }
 

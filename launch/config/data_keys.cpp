@@ -8,15 +8,14 @@ void declare_chat(Schema& schema, const std::string& prefix, std::optional<std::
                   TrainOn& train_on) {
   schema
       .text(prefix + "chat_template", chat_template,
-            "A Jinja template for rows of messages: a file, or the built-in chatml or qwen3 (Qwen3's, with the "
-            "assistant's turns "
-            "marked).")
+            "Jinja template for conversations: a file, or the built-in chatml or qwen3 (Qwen3's template with the "
+            "assistant's turns marked).")
       .default_is("the tokenizer's");
   schema.choice(
       prefix + "train_on", train_on,
       {{"assistant", TrainOn::kAssistant}, {"last_assistant", TrainOn::kLastAssistant}, {"all", TrainOn::kAll}},
-      "Which tokens of rows of messages are targets: the assistant's turns (of prompt and completion the "
-      "completion), the last of them, or all tokens.");
+      "Which tokens of conversations are targets: the assistant's turns (for prompt and completion, the completion), "
+      "only the last of them, or all tokens.");
 }
 
 namespace {
@@ -52,7 +51,7 @@ DataSource read_source(const std::string& list, const YamlNode& item, bool mixes
 }  // namespace
 
 void declare_data(Schema& schema, DataSection& data) {
-  schema.section("data", "What it learns from. Relative paths start at the working directory.");
+  schema.section("data", "Training data. Relative paths are resolved against the working directory.");
   const auto sources = [&schema](const char* name, std::vector<DataSource>& target, bool mixes,
                                  const char* help) -> Key& {
     const std::string key_name = name;
@@ -78,41 +77,39 @@ void declare_data(Schema& schema, DataSection& data) {
     return schema.custom(key_name, mixes ? "list of {path: FILE, weight: W, name: N}" : "list of {path: FILE}", help,
                          set, get);
   };
-  sources(
-      "data.train", data.train, /*mixes=*/true,
-      "Files, folders or patterns (`parts/*.jsonl.zst`) in the order they are read: .jsonl with `tokens` (and "
-      "`loss_mask`: weights of the targets, or `labels`: -100 is none) or `text` or `messages` on each line, .txt "
-      "(one document), both also .gz or .zst; .h5 (from `carillon tokenize`). With any `weight`, sequences are "
-      "drawn from the entries in proportion to their weights (1 where none is given), each starting again when used "
-      "up; `name` is what records and the log call an entry.")
+  sources("data.train", data.train, /*mixes=*/true,
+          "Files, folders or patterns (`parts/*.jsonl.zst`), read in this order: .jsonl with `tokens` (and "
+          "`loss_mask`, weights of the targets, or `labels`, where -100 is no target), `text` or `messages` on each "
+          "line; .txt (one document); both also as .gz or .zst; .h5 (from `carillon tokenize`). If any entry has a "
+          "`weight`, sequences are drawn from the entries in proportion to their weights (default 1), and an entry "
+          "starts over when it is used up. `name` identifies an entry in metrics and log.")
       .default_is("required")
       .aliases({"dataset", "train_file", "data_path", "train_data"});
   sources("data.validation", data.validation, /*mixes=*/false,
-          "The same, held out; evaluations read it when a task names no data.")
+          "Held-out data in the same formats; read by evaluation tasks that name no data.")
       .aliases({"val_data", "validation_file", "eval_data"});
-  schema.text("data.tokenizer", data.tokenizer, "Folder or tokenizer.json; needed for text only.")
+  schema.text("data.tokenizer", data.tokenizer, "Folder or tokenizer.json; needed only for text.")
       .default_is("the base model's")
       .aliases({"tokenizer_path", "tokenizer_name"});
   declare_chat(schema, "data.", data.chat_template, data.train_on);
   schema
       .integer("data.sequence_length", data.sequence_length,
-               "Tokens a sequence; at least 2·parallel.context. A longer document is cut into pieces of this length, "
-               "none is dropped. Memory and the attention's share of the time grow with it.")
+               "Tokens per sequence; at least 2·parallel.context. Longer documents are cut into pieces of this length; "
+               "nothing is dropped. Memory and the share of time spent in attention grow with it.")
       .at_least(2)
       .at_most(kMostTokens)
       .default_is("required")
       .aliases({"max_seq_len", "max_seq_length", "seq_length", "seq_len", "block_size", "context_length", "max_length",
                 "cutoff_len"});
   schema
-      .choice(
-          "data.packing", data.packing,
-          {{"false", PackingMode::kNone},
-           {"true", PackingMode::kWhole},
-           {"best_fit", PackingMode::kBestFit},
-           {"split", PackingMode::kSplit}},
-          "Several documents in one sequence, none seeing another. false: one a sequence, padded. true: whole ones "
-          "in file order. best_fit: whole ones, reordered within a window, less padding. split: end to end and cut, "
-          "nothing padded.")
+      .choice("data.packing", data.packing,
+              {{"false", PackingMode::kNone},
+               {"true", PackingMode::kWhole},
+               {"best_fit", PackingMode::kBestFit},
+               {"split", PackingMode::kSplit}},
+              "Puts several documents into one sequence; attention does not cross documents. false: one document per "
+              "sequence, padded. true: whole documents in file order. best_fit: whole documents, reordered within a "
+              "window for less padding. split: documents are concatenated and cut, without padding.")
       .aliases({"sample_packing", "pack", "pack_sequences"});
   schema
       .choice("data.positions", data.positions,
@@ -120,30 +117,30 @@ void declare_data(Schema& schema, DataSection& data) {
                {"pose", PositionKind::kPose},
                {"skipalign", PositionKind::kSkipAlign},
                {"random", PositionKind::kRandom}},
-              "Positions with skips show a model the distances of long documents on short ones, at the cost of short "
-              "ones. pose (2309.10400): the second part of each document is moved by a random number. skipalign "
-              "(2405.03939): what follows a change between trained and untrained tokens is. random (2310.16450): "
-              "each document's tokens stand at random places of rope.factor times its length; with rope.type clex of "
-              "a stretch drawn for each step.")
+              "Positions with skips train a model on short documents for the distances of long ones, at the cost of "
+              "the short model's own distances. pose (2309.10400): shifts the second part of each document by a random "
+              "distance. skipalign (2405.03939): shifts the tokens after a change between trained and untrained "
+              "tokens. random (2310.16450): places each document's tokens at random positions within rope.factor times "
+              "its length; with rope.type clex, within a stretch drawn for each step.")
       .aliases({"position_skipping", "pose", "skip_positions"});
   schema
       .integer("data.positions_length", data.positions_length,
-               "pose and skipalign: positions are below this. The table of the rotation is as long.")
+               "pose and skipalign: upper bound of the positions. The rotation's table has this length.")
       .at_least(2)
       .at_most(kMostTokens)
       .default_is("rope.factor times the original length")
       .aliases({"target_length", "target_context", "skip_target"});
   schema
       .number("data.skip_probability", data.skip_probability,
-              "skipalign: how likely a change between trained and untrained tokens is followed by a skip.")
+              "skipalign: probability that a change between trained and untrained tokens is followed by a skip.")
       .above(0)
       .at_most(1)
       .default_is("0.5")
       .aliases({"skip_prob"});
   schema
       .boolean("data.shuffle", data.shuffle,
-               "A new order of the packed sequences each epoch, the same on every layout. false: file order, wrapping "
-               "at the end.")
+               "Shuffles the packed sequences anew in each epoch, in the same order on every layout. false: file "
+               "order, starting over at the end.")
       .aliases({"shuffle_data"});
 }
 

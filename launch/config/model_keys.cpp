@@ -80,11 +80,11 @@ class JsonKeys {
 }  // namespace
 
 void declare_model(Schema& schema, ModelSection& model) {
-  schema.section("model", "A base model, or a geometry with Hugging Face's names, whose weights then begin at random.");
+  schema.section("model", "A base model, or a geometry under Hugging Face's names with random initial weights.");
   schema
-      .text(
-          "model.base", model.base,
-          "Hugging Face folder, model file (`carillon import`), checkpoint, or a run's folder: its newest checkpoint.")
+      .text("model.base", model.base,
+            "Hugging Face folder, model file (`carillon import`), checkpoint, or a run's folder, which stands for its "
+            "newest checkpoint.")
       .aliases({"model_name_or_path", "pretrained", "base_model", "model_path", "init_from", "pretrained_model"});
   JsonKeys keys(schema, "model", model.geometry);
   const auto size = [&](const char* name, const char* help) -> Key& {
@@ -92,65 +92,72 @@ void declare_model(Schema& schema, ModelSection& model) {
   };
   std::vector<std::string> architectures;
   for (const Family& family : families()) architectures.push_back(family.model_type);
-  keys.word("architecture", architectures, "Hugging Face's model_type; what each family computes: model/README.md.")
+  keys.word("architecture", architectures, "Hugging Face's model_type. model/README.md describes each family.")
       .must_not_change()
       .default_is("llama")
       .aliases({"model_type", "arch"});
-  size("vocab_size", "Tokens; need not be divisible by parallel.tensor.").aliases({"n_vocab", "padded_vocab_size"});
-  size("hidden_size", "Channels of the residual.").aliases({"d_model", "n_embd", "dim", "embed_dim", "n_embed"});
-  size("intermediate_size", "Width of the gated MLP.").aliases({"ffn_dim", "ffn_hidden_size", "d_ff", "hidden_dim"});
-  size("num_hidden_layers", "Blocks.").aliases({"n_layer", "n_layers", "num_layers", "depth"});
-  size("num_attention_heads", "Query heads; divisible by parallel.tensor.").aliases({"n_head", "n_heads", "num_heads"});
-  size("num_key_value_heads", "Key and value heads: they divide parallel.tensor, or it divides them.")
+  size("vocab_size", "Size of the vocabulary. Need not be divisible by parallel.tensor.")
+      .aliases({"n_vocab", "padded_vocab_size"});
+  size("hidden_size", "Channels of the residual stream.").aliases({"d_model", "n_embd", "dim", "embed_dim", "n_embed"});
+  size("intermediate_size", "Inner width of the gated MLP.")
+      .aliases({"ffn_dim", "ffn_hidden_size", "d_ff", "hidden_dim"});
+  size("num_hidden_layers", "Number of blocks.").aliases({"n_layer", "n_layers", "num_layers", "depth"});
+  size("num_attention_heads", "Number of query heads; must be divisible by parallel.tensor.")
+      .aliases({"n_head", "n_heads", "num_heads"});
+  size("num_key_value_heads", "Number of key/value heads; must divide parallel.tensor or be divisible by it.")
       .default_is("num_attention_heads")
       .aliases({"n_kv_heads", "n_kv_head", "num_kv_heads", "num_query_groups"});
-  size("head_dim", "Channels of a head.")
+  size("head_dim", "Channels per head.")
       .default_is("hidden_size / num_attention_heads")
       .aliases({"head_size", "kv_channels"});
-  keys.number("rms_norm_eps", "Added to the mean square in the norms.")
+  keys.number("rms_norm_eps", "Epsilon added to the mean square in norms.")
       .above(0)
       .must_not_change()
       .default_is("1e-6")
       .aliases({"norm_eps", "layer_norm_eps", "norm_epsilon"});
-  keys.boolean("tie_word_embeddings", "One matrix for embedding and output.")
+  keys.boolean("tie_word_embeddings", "Use one matrix for the embedding and the output.")
       .must_not_change()
       .default_is("false")
       .aliases({"tie_weights", "tied_embeddings", "weight_tying"});
-  size("max_position_embeddings", "The length the model is made for; rope settings start from it.")
+  size("max_position_embeddings", "Length the model was made for; the default original length of rope settings.")
       .default_is("2048")
       .aliases({"n_ctx", "n_positions", "context_size"});
-  keys.number("initializer_range", "Standard deviation of the random weights.")
+  keys.number("initializer_range", "Standard deviation of the initial weights.")
       .at_least(0)
       .must_not_change()
       .default_is("0.02")
       .aliases({"init_std", "initializer_std", "init_method_std"});
-  size("sliding_window", "A token of a windowed layer sees this many tokens, itself included.").default_is("not set");
-  keys.list("layer_types", "Of each layer: full_attention or sliding_attention.")
+  size("sliding_window", "Number of tokens, itself included, that a token sees in a windowed layer.")
+      .default_is("not set");
+  keys.list("layer_types", "For each layer, full_attention or sliding_attention.")
       .must_not_change()
       .default_is("the family's pattern");
-  keys.boolean("use_sliding_window", "qwen2, qwen3, smollm3: whether layers have windows.")
+  keys.boolean("use_sliding_window", "qwen2, qwen3, smollm3: whether any layers use a sliding window.")
       .must_not_change()
       .default_is("the family's");
-  keys.integer("max_window_layers", "qwen2, qwen3: the first layer with a window.")
+  keys.integer("max_window_layers", "qwen2, qwen3: first layer that uses the sliding window.")
       .at_least(0)
       .must_not_change()
       .default_is("28");
-  keys.list("no_rope_layers", "Of each layer: 1 rotates, 0 does not.").must_not_change().default_is("all rotate");
-  keys.boolean("attention_bias", "Biases on the attention's projections.").must_not_change().default_is("the family's");
-  keys.boolean("mlp_bias", "Biases on the MLP's projections.").must_not_change().default_is("false");
-  keys.boolean("attention_sinks", "llama: a learned logit a head in the softmax's denominator.")
+  keys.list("no_rope_layers", "For each layer, 1 to rotate queries and keys, 0 not to.")
+      .must_not_change()
+      .default_is("all rotate");
+  keys.boolean("attention_bias", "Biases in the attention projections.").must_not_change().default_is("the family's");
+  keys.boolean("mlp_bias", "Biases in the MLP projections.").must_not_change().default_is("false");
+  keys.boolean("attention_sinks", "llama: a learned logit per head in the softmax's denominator.")
       .must_not_change()
       .default_is("false");
   const auto multiplier = [&](const char* name, const char* help, const char* otherwise) {
     keys.number(name, help).above(0).must_not_change().default_is(otherwise);
   };
-  multiplier("query_pre_attn_scalar", "gemma3_text: scores are divided by its square root.", "256");
+  multiplier("query_pre_attn_scalar", "gemma3_text: attention scores are divided by its square root.", "256");
   multiplier("final_logit_softcapping", "gemma3_text: logits = cap · tanh(logits / cap).", "not set");
-  multiplier("embedding_multiplier", "granite: of the embedding.", "1");
-  multiplier("residual_multiplier", "granite: of what attention and MLP add.", "1");
-  multiplier("attention_multiplier", "granite: of scores, in place of 1/sqrt(head_dim).", "1");
-  multiplier("logits_scaling", "granite: what logits are divided by.", "1");
-  keys.integer("eos_token_id", "Added at the end of each document in training from text; data.tokenizer's otherwise.")
+  multiplier("embedding_multiplier", "granite: factor on the embedding.", "1");
+  multiplier("residual_multiplier", "granite: factor on the outputs of attention and MLP.", "1");
+  multiplier("attention_multiplier", "granite: scale of the attention scores, in place of 1/sqrt(head_dim).", "1");
+  multiplier("logits_scaling", "granite: divisor of the logits.", "1");
+  keys.integer("eos_token_id",
+               "Token added at the end of each document when training from text. Default: that of data.tokenizer.")
       .at_least(0)
       .default_is("not set");
 }
@@ -174,84 +181,96 @@ std::string ModelSection::config_json() const {
 
 void declare_rope(Schema& schema, RopeSection& rope) {
   schema.section("rope",
-                 "Rotary position embedding, merged key by key over the model's own; another type drops the old "
-                 "type's keys, but not base, resonance, cope, original_max_position_embeddings, length.");
+                 "Rotary position embedding. The keys are merged over the model's own. Another type discards the keys "
+                 "of the old one, except base, resonance, cope, original_max_position_embeddings and length.");
   JsonKeys keys(schema, "rope", rope.settings);
   const char* const own = "the model's";
   keys.word("type",
             {"none", "default", "linear", "ntk", "dynamic", "ntk_by_parts", "yarn", "llama3", "longrope",
              "proportional", "distributional", "clex", "resonance_yarn"},
-            "How frequencies are scaled beyond the trained length; resonance_yarn is yarn with resonance: true.")
+            "How frequencies are scaled beyond the trained length. resonance_yarn is yarn with resonance: true.")
       .default_is(own)
       .aliases({"rope_type", "rope_scaling_type", "rope_scaling"});
   keys.boolean("resonance",
-               "Round each wavelength to whole tokens, so that far positions repeat features seen in "
-               "training (Wang et al., 2024); after any type. Costs nothing.")
+               "Rounds each wavelength to whole tokens, so that distant positions repeat features seen in training "
+               "(Wang et al., 2024). Applies on top of any type, at no cost.")
       .default_is(own)
       .aliases({"resonance_rope", "use_resonance"});
   keys.integer("cope",
-               "So many of the slowest pairs are slowed down further by half a cosine, the last one to a stand (CoPE, "
-               "2602.05258; 20 of 64 there); after any type. Those with wavelengths beyond the trained length are "
-               "what `carillon rope` marks.")
+               "Number of slowest pairs whose frequencies are damped by half a cosine, the last one to zero (CoPE, "
+               "2602.05258, which uses 20 of 64). Applies on top of any type. `carillon rope` marks the pairs whose "
+               "wavelengths exceed the trained length.")
       .at_least(0)
       .default_is(own)
       .aliases({"use_cope", "clip_low_n", "cope_pairs"});
-  keys.number("base", "θ of the slowest pair.")
+  keys.number("base", "Base θ of the frequencies.")
       .above(0)
       .default_is(own)
       .aliases({"rope_theta", "rotary_base", "rope_base"});
-  keys.number("factor", "Times the original length the model is to reach.")
+  keys.number("factor", "Target length divided by the original length.")
       .above(0)
       .default_is(own)
       .aliases({"scaling_factor", "scale", "rope_factor", "yarn_factor"});
-  keys.integer("original_max_position_embeddings", "The length the model was trained at.")
+  keys.integer("original_max_position_embeddings", "Length the model was trained at.")
       .at_least(1)
       .default_is("the model's, else its max_position_embeddings")
       .aliases({"original_context", "original_length", "yarn_original_max_position_embeddings"});
-  keys.number("beta_fast", "yarn, ntk_by_parts: turns within that length above which a pair stays as it is.")
+  keys.number("beta_fast",
+              "yarn, ntk_by_parts: pairs that make more turns than this within the original length are not changed.")
       .above(0)
       .default_is("32");
-  keys.number("beta_slow", "The same: turns below which a pair is interpolated whole.").above(0).default_is("1");
-  keys.number("attention_factor", "Multiplies cosines and sines; null: the method's own.")
+  keys.number("beta_slow", "yarn, ntk_by_parts: pairs that make fewer turns than this are fully interpolated.")
+      .above(0)
+      .default_is("1");
+  keys.number("attention_factor", "Factor on cosines and sines. null: the method's own.")
       .above(0)
       .default_is("the method's own")
       .aliases({"attn_factor"});
-  keys.number("low_freq_factor", "llama3.").above(0).default_is(own);
-  keys.number("high_freq_factor", "llama3.").above(0).default_is(own);
-  keys.numbers("short_factor", "longrope: a divisor per pair, up to the original length.").above(0).default_is(own);
-  keys.numbers("long_factor", "longrope: the same beyond it.").above(0).default_is(own);
+  keys.number("low_freq_factor", "llama3's key of that name.").above(0).default_is(own);
+  keys.number("high_freq_factor", "llama3's key of that name.").above(0).default_is(own);
+  keys.numbers("short_factor", "longrope: one divisor per pair, used up to the original length.")
+      .above(0)
+      .default_is(own);
+  keys.numbers("long_factor", "longrope: one divisor per pair, used beyond the original length.")
+      .above(0)
+      .default_is(own);
   keys.boolean("mixed_windows",
-               "longrope: of documents that share a sequence each turns by the list of its own length (LongRoPE2, "
-               "2502.20082). false: all by the list of sequence_length.")
+               "longrope: each document of a packed sequence is rotated with the list for its own length (LongRoPE2, "
+               "2502.20082). false: all are rotated with the list for sequence_length.")
       .default_is("false");
-  keys.integer("param_factor", "clex (2310.16450): the hidden width of what is learned, over twice the pairs.")
+  keys.integer("param_factor",
+               "clex (2310.16450): hidden width of the learned function, as a multiple of twice the number of pairs.")
       .at_least(1)
       .at_most(1024)
       .default_is("1");
-  keys.number("time_step", "clex: the step its equation is integrated by, from a stretch of 1 to factor.")
+  keys.number("time_step", "clex: step by which its equation is integrated, from a stretch of 1 to factor.")
       .above(0)
       .at_most(1)
       .default_is("0.01")
       .aliases({"time_dt"});
-  keys.word("activation", {"tanh", "silu"}, "clex: between its two matrices.").default_is("tanh");
-  keys.boolean("truncate", "yarn: round the ramp's ends to whole pairs.").default_is("true");
-  keys.word("yarn_blend", {"frequency", "wavelength"}, "yarn: what the ramp mixes.").default_is("frequency");
-  keys.number("mscale", "yarn, DeepSeek's temperature.").default_is(own);
-  keys.number("mscale_all_dim", "The same.").default_is(own);
-  keys.number(
-          "disturbance_threshold",
-          "distributional (2410.01490): a pair is interpolated whose angles it disturbs less by more than this than "
-          "leaving it would. `carillon rope` prints both.")
+  keys.word("activation", {"tanh", "silu"}, "clex: activation between its two matrices.").default_is("tanh");
+  keys.boolean("truncate", "yarn: round the ends of the ramp to whole pairs.").default_is("true");
+  keys.word("yarn_blend", {"frequency", "wavelength"}, "yarn: the quantity that the ramp interpolates.")
+      .default_is("frequency");
+  keys.number("mscale", "yarn: DeepSeek's mscale, which sets the attention temperature.").default_is(own);
+  keys.number("mscale_all_dim", "yarn: DeepSeek's mscale_all_dim, which sets the attention temperature.")
+      .default_is(own);
+  keys.number("disturbance_threshold",
+              "distributional (2410.01490): a pair is interpolated if that disturbs the distribution of its angles "
+              "less, by more than this threshold, than leaving it unchanged. `carillon rope` prints both values.")
       .default_is("0");
-  keys.number("partial_rotary_factor", "The share of a head that turns.").above(0).at_most(1).default_is("1");
-  keys.number("alpha", "dynamic, Hunyuan: base · alpha^(d/(d-2)), whatever the length.").above(0).default_is(own);
+  keys.number("partial_rotary_factor", "Fraction of a head that is rotated.").above(0).at_most(1).default_is("1");
+  keys.number("alpha", "dynamic, Hunyuan: the base becomes base · alpha^(d/(d-2)) at every length.")
+      .above(0)
+      .default_is(own);
   keys.number("llama_4_scaling_beta",
-              "Queries times 1 + beta · ln(1 + floor(position / original length)), as Ministral 3.")
+              "Multiplies queries by 1 + beta · ln(1 + floor(position / original length)), as in Ministral 3.")
       .at_least(0)
       .default_is(own);
-  keys.mapping("sliding_attention", "The same keys for layers with a window.")
+  keys.mapping("sliding_attention", "The same keys for layers with a sliding window.")
       .default_is("rope's; in some families their own");
-  keys.integer("length", "Fixes the length dynamic, longrope and clex go by, which otherwise follows the sequence.")
+  keys.integer("length",
+               "Fixes the length that dynamic, longrope and clex depend on, which is otherwise that of the sequence.")
       .at_least(1)
       .default_is("the sequence's");
 }

@@ -9,7 +9,10 @@ namespace {
 
 void declare_output(Schema& schema, std::string& output) {
   schema.section("", "Top level.");
-  schema.text("output", output, "The run's folder: configuration, metrics, log, checkpoints. The same folder resumes.")
+  schema
+      .text("output", output,
+            "The run's folder, for configuration, metrics, log and checkpoints. Starting again with the same folder "
+            "resumes the run.")
       .default_is("required")
       .may_change()
       .aliases({"output_dir", "out_dir", "save_dir", "output_path", "run_dir"});

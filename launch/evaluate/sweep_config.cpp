@@ -90,7 +90,7 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
   };
   schema
       .custom(
-          "models", "list", "Model files, checkpoints, runs' folders, Hugging Face or PEFT folders.",
+          "models", "list", "Model files, checkpoints, run folders, Hugging Face or PEFT folders.",
           [&config, list](const YamlNode& node) {
             config.models.clear();
             for (const Json& entry : list("models", node))
@@ -100,7 +100,7 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
       .required();
   declare_adapter_path(schema, config.adapter);
   schema.custom(
-      "checkpoints", "all | newest | list of steps", "Which checkpoints of a run.",
+      "checkpoints", "all | newest | list of steps", "Which checkpoints of each run.",
       [&config](const YamlNode& node) {
         config.checkpoints = detail::free_json(node);
         const bool word = config.checkpoints == "all" || config.checkpoints == "newest";
@@ -125,7 +125,7 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
       [&config] { return std::optional<Json>(config.rope); });
   schema
       .custom(
-          "lengths", "list of integers", "Tokens of a window; 4k means 4096.",
+          "lengths", "list of integers", "Window lengths in tokens; 4k means 4096.",
           [&config](const YamlNode& node) {
             config.lengths.clear();
             Key key;
@@ -146,18 +146,17 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
           [&config, list](const YamlNode& node) { config.tasks = list("tasks", node); },
           [&config] { return std::optional<Json>(config.tasks); })
       .required();
-  schema.boolean("watch", config.watch, "Whether to wait for more checkpoints until every run says it has ended.");
+  schema.boolean("watch", config.watch, "Waits for further checkpoints until every run has ended.");
   schema
       .duration("watch_patience", config.watch_patience,
-                "How long watch waits for a run that is not at work: not begun, queued again, or dead without a word.")
+                "How long watch waits for a run that is not active: not started yet, requeued, or dead.")
       .above(0);
   schema.text("output", config.output, "The sweep's folder: evals.jsonl, table.csv, lm_eval.json, report.html.")
       .required();
-  schema.section("compare", "Paired differences of settings that scored the same tokens.");
-  schema.text(
-      "compare.baseline", config.baseline,
-      "What the others are compared with: a rope setting or a model. Default: the first rope setting; where there is "
-      "only one, the first model.");
+  schema.section("compare", "Paired differences between settings that scored the same tokens.");
+  schema.text("compare.baseline", config.baseline,
+              "The rope setting or model with which the others are compared. Default: the first rope setting or, if "
+              "there is only one, the first model.");
   declare_data(schema, config.data);
   declare_parallel(schema, config.parallel);
   declare_runtime(schema, config.runtime);

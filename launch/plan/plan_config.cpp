@@ -21,23 +21,24 @@ void declare_plan(Schema& schema, PlanConfig& config) {
   schema.section("plan", "The machine to plan for.");
   schema
       .text("plan.profile", plan.profile,
-            "Its rates: h100-sxm, a100, b200; `this`, what `carillon bench` measured here; or the path of such a file. "
-            "auto: this if it was measured, else h100-sxm.")
+            "Rates of the machine: h100-sxm, a100, b200; `this`, as measured by `carillon bench`; or the path of a "
+            "file that it wrote. auto: this if it has been measured, otherwise h100-sxm.")
       .aliases({"machine", "gpu", "hardware"});
-  schema.integer("plan.nodes", plan.nodes, "Nodes.").at_least(1).at_most(kMostPlannedRanks).default_is("1");
-  schema.integer("plan.ranks_per_node", plan.ranks_per_node, "Ranks on each: one a GPU, on a CPU cores / threads.")
+  schema.integer("plan.nodes", plan.nodes, "Number of nodes.").at_least(1).at_most(kMostPlannedRanks).default_is("1");
+  schema
+      .integer("plan.ranks_per_node", plan.ranks_per_node, "Ranks per node: one per GPU, or cores / threads on a CPU.")
       .at_least(1)
       .at_most(kMostPlannedRanks)
       .default_is("the profile's")
       .aliases({"gpus_per_node"});
-  schema.integer("plan.ranks", plan.ranks, "All ranks, in place of nodes · ranks_per_node.")
+  schema.integer("plan.ranks", plan.ranks, "Number of all ranks, instead of nodes · ranks_per_node.")
       .at_least(1)
       .at_most(kMostPlannedRanks)
       .default_is("nodes · ranks_per_node");
-  schema.integer("plan.memory", plan.memory, "Bytes of a rank (24g), in place of the profile's.")
+  schema.integer("plan.memory", plan.memory, "Memory of a rank in bytes (24g), instead of the profile's.")
       .at_least(1)
       .default_is("the profile's");
-  schema.integer("plan.host_memory", plan.host_memory, "Bytes of a node's host memory (1t), in place of the profile's.")
+  schema.integer("plan.host_memory", plan.host_memory, "Host memory of a node in bytes (1t), instead of the profile's.")
       .at_least(1)
       .default_is("the profile's");
   declare_run(schema, config.run);

@@ -57,11 +57,11 @@ std::string shell_word(const std::string& word) {
 }
 
 void declare_slurm(Schema& schema, SlurmSection& slurm) {
-  schema.section("slurm", "What the site gives.");
-  schema.integer("slurm.nodes", slurm.nodes, "Nodes.").at_least(1).at_most(kMostNodes);
-  schema.integer("slurm.tasks_per_node", slurm.tasks_per_node, "Ranks on each.").at_least(1).at_most(kMostTasks);
-  schema.integer("slurm.cpus_per_task", slurm.cpus_per_task, "Threads of a rank.").at_least(1).at_most(kMostTasks);
-  schema.integer("slurm.gpus_per_node", slurm.gpus_per_node, "GPUs on each.")
+  schema.section("slurm", "The resources to request.");
+  schema.integer("slurm.nodes", slurm.nodes, "Number of nodes.").at_least(1).at_most(kMostNodes);
+  schema.integer("slurm.tasks_per_node", slurm.tasks_per_node, "Ranks per node.").at_least(1).at_most(kMostTasks);
+  schema.integer("slurm.cpus_per_task", slurm.cpus_per_task, "Cores per rank.").at_least(1).at_most(kMostTasks);
+  schema.integer("slurm.gpus_per_node", slurm.gpus_per_node, "GPUs per node.")
       .at_least(0)
       .at_most(kMostTasks)
       .default_is("one a rank where runtime.device is cuda, else none");
@@ -69,18 +69,20 @@ void declare_slurm(Schema& schema, SlurmSection& slurm) {
                 {{"gpus-per-node", GpuRequest::kPerNode},
                  {"gres", GpuRequest::kGenericResource},
                  {"gpus-per-task", GpuRequest::kPerTask}},
-                "How they are asked for: for the node, as a generic resource, or for each task.");
-  schema.duration("slurm.time", slurm.time, "Limit of the job; longer than signal_seconds and a minute.")
+                "How GPUs are requested: per node, as a generic resource, or per task.");
+  schema.duration("slurm.time", slurm.time, "Time limit of the job; must exceed signal_seconds by a minute.")
       .above(0)
       .at_most(kLongestJob);
-  schema.text("slurm.partition", slurm.partition, "Partition.").default_is("the site's");
-  schema.text("slurm.account", slurm.account, "Account.").default_is("yours");
+  schema.text("slurm.partition", slurm.partition, "Partition to submit to.").default_is("the site's");
+  schema.text("slurm.account", slurm.account, "Account to charge.").default_is("yours");
   schema.text("slurm.job_name", slurm.job_name, "Name of the job.").default_is("carillon");
-  schema.integer("slurm.signal_seconds", slurm.signal_seconds, "So long before the limit a checkpoint is written.")
+  schema
+      .integer("slurm.signal_seconds", slurm.signal_seconds,
+               "How many seconds before the time limit a checkpoint is written.")
       .at_least(1)
       .at_most(kLargestSignalTime);
-  schema.boolean("slurm.mpirun", slurm.mpirun, "Start ranks with mpirun in place of srun and PMIx.");
-  schema.integer("slurm.array", slurm.array, "Tasks of a job array that share a sweep.")
+  schema.boolean("slurm.mpirun", slurm.mpirun, "Starts ranks with mpirun instead of srun and PMIx.");
+  schema.integer("slurm.array", slurm.array, "Number of tasks of a job array that share a sweep.")
       .at_least(1)
       .at_most(kMostNodes)
       .default_is("no array");
