@@ -12,9 +12,8 @@
 //    with the same grid, sizes, library and links. NCCL picks the order of a sum by size and topology (a ring begins
 //    where each rank's share ends, a tree adds pairs) and rounds a bfloat16 sum at every hop.
 //  - Work on a backend's queue and communication follow one order: an operation or exchange starts after all work put
-//  on
-//    the queue before it, and work put there after it (after wait(), if it was started) sees its result. Operations on
-//    host memory may assume that this work is done, because Backend::download, which wrote the memory, has waited.
+//    on the queue before it, and work put there after it (after wait(), if it was started) sees its result. Operations
+//    on host memory may assume that this work is done, because Backend::download, which wrote the memory, has waited.
 //  - Any size is allowed: messages above the transport's limit (1 GiB for MPI, whose counts are 32-bit) are split.
 //  - Bytes sent and calls are counted by kind of operation, so that tests can compare them with the formulas.
 #pragma once
