@@ -1,11 +1,11 @@
 // What happens to gradients between the backward pass and the optimizer, for any dp × cp × tp and ZeRO stage
 // (Rajbhandari et al., 1910.02054). The model passes a list of ParameterShard; nothing here depends on the network.
 //
-//   1. Within tp: a gradient that is partial over tp (norms and row-parallel biases under sequence parallelism;
-//      replicated key/value heads) is summed over its replicas.
-//   2. Over dp × cp: summed. Stage 0: all-reduce, every rank gets all of it. Stage 1: reduce-scatter by rows, once a
+//   1. Over dp × cp: summed. Stage 0: all-reduce, every rank gets all of it. Stage 1: reduce-scatter by rows, once a
 //      step. Stage 2: reduce-scatter by rows in each micro-step, so a full gradient exists only briefly.
-//      Both 1 and 2 start as soon as the gradients of a group (a layer) are complete, while the backward pass goes on.
+//   2. Within tp: a gradient that is partial over tp (norms and row-parallel biases under sequence parallelism;
+//      replicated key/value heads) is summed over its replicas, on the owned rows.
+//      Both start as soon as the gradients of a group (a layer) are complete, while the backward pass goes on.
 //   3. The global norm, each parameter counted once; clipping; AdamW on the rows owned; all-gather of the new weights.
 // Optimizer shards are rows (leading dim) of this tp rank's rectangle, share_of(rows, dp_cp, rank). They are rectangles
 // of the global tensor, so a checkpoint can be read with any layout.

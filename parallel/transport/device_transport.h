@@ -3,9 +3,8 @@
 //
 // Rules, in addition to those of communicator.h:
 //  - Operations are ordered like ops of the backend: each starts after all work put on the backend's queue before it,
-//  and
-//    work put there after it (after Transfer::wait, if it was started) sees its result. No call blocks the host until
-//    the device is done, unless a kind says so.
+//    and work put there after it (after Transfer::wait, if it was started) sees its result. No call blocks the host
+//    until the device is done, unless a kind says so.
 //  - Every rank makes the same calls in the same order, over all groups together: one order per process. Otherwise two
 //    groups might wait for each other.
 //  - Tensors are packed; nothing is counted here.

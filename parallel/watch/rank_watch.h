@@ -4,8 +4,7 @@
 // everywhere) but looks at the ranks' progress records (runtime/progress.h):
 //
 //   on its machine   it maps the other ranks' records and asks the kernel about their processes (siblings.h). This
-//   works
-//                    while they are stopped, and before there is any connection.
+//                    works while they are stopped, and before there is any connection.
 //   elsewhere        one rank of each machine tells the machine of rank 0 over TCP for how long nothing has moved there
 //                    (machine_links.h). A machine that is silent for the patience counts as lost.
 //
