@@ -3,9 +3,9 @@
 //   loss = (1/n) Σ w_i · (−log p(x_i | all before it)),   w_i = min(exp(log p(x_i | all) − log p(x_i | short)), γ),
 //
 // where n is the number of target tokens (the sum of the data's weights) and w is constant: no gradient goes through
-// it. The short context of a document's token i ≥ K is its last K … K + stride − 1 tokens: for s = 0, stride, 2·stride …
-// the tokens [s + K, s + K + stride) share the short context that begins at s, as in the published code. A token i < K
-// has w = 1.
+// it. The short context of a document's token i ≥ K is its last K … K + stride − 1 tokens: for s = 0, stride, 2·stride
+// … the tokens [s + K, s + K + stride) share the short context that begins at s, as in the published code. A token i <
+// K has w = 1.
 //
 // The long context is a forward pass of the micro-batch as it is. The short contexts become separate documents, packed
 // into sequences of the same shape for the same network, so they run on the same ring and take no extra device memory.
