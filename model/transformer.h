@@ -88,8 +88,9 @@ class Transformer {
   // Generation: puts the prompt's keys and values into the cache. No loss. Collective over cp and tp.
   void fill_cache(const MicroBatch& prompt);
   // Generation: processes the token at `index` of each sequence ([B, 1] each; targets are ignored), whose predecessors
-  // are in the cache, and adds it to the cache. Returns this tp rank's columns of the logits of the token after it, [B,
-  // Vl] (A), in memory owned by the transformer. Collective over cp and tp; the result is the same on every cp rank.
+  // are in the cache, and adds it to the cache. Returns this tp rank's columns of the logits of the token after it,
+  // [B, Vl] (A), in memory owned by the transformer. Collective over cp and tp; the result is the same on every cp
+  // rank.
   Tensor next_logits(const MicroBatch& token, int64_t index);
 
   // Sets a function that is called in each layer of every forward pass, after attention; empty: none.

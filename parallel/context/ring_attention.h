@@ -1,14 +1,14 @@
 // Attention over a sequence split along cp (ring attention: Liu et al., 2310.01889; zigzag: parallel/README.md, "The
 // ring").
 //
-// Keys and values travel downward, from rank r to rank r-1 (mod W): at step j rank r works on the block of source s =
-// (r + j) mod W, and at the same time sends it on and receives the next one. The late half of a zigzag block is read
-// only by ranks below its source, so it stops at rank 0, which saves 25 % of the bytes. A forward pass makes W-1 hops.
-// In the backward pass dK and dV (type A) follow their keys one hop behind: the first rank that reads the keys starts
-// the sum, and the last one sends it straight home (for a late half, that is rank 0). The owner's own contribution
-// never travels. The mask (runtime/backend.h) decides which pairs are computed, so packed documents, windows and
-// padding need nothing more; a half travels no further than the last rank whose queries see it (ring_schedule.h). On
-// one rank (W = 1) this is a plain call of the backend.
+// Keys and values travel downward, from rank r to rank r-1 (mod W): at step j rank r works on the block of source
+// s = (r + j) mod W, and at the same time sends it on and receives the next one. The late half of a zigzag block is
+// read only by ranks below its source, so it stops at rank 0, which saves 25 % of the bytes. A forward pass makes W-1
+// hops. In the backward pass dK and dV (type A) follow their keys one hop behind: the first rank that reads the keys
+// starts the sum, and the last one sends it straight home (for a late half, that is rank 0). The owner's own
+// contribution never travels. The mask (runtime/backend.h) decides which pairs are computed, so packed documents,
+// windows and padding need nothing more; a half travels no further than the last rank whose queries see it
+// (ring_schedule.h). On one rank (W = 1) this is a plain call of the backend.
 //
 // Two levels (Shape::ring_inner; LoongTrain, 2406.18485, BurstEngine, 2509.19836; drawn in parallel/README.md): inside
 // a node the ranks pass blocks around as above, in one stage for each node's blocks. Meanwhile every rank exchanges the
