@@ -67,8 +67,8 @@ struct WorkingMemory {
   Tensor attention_gradient;  // [N, NHl·HD]
   Tensor qkv_gradient;        // [N, (NHl+2NKVl)·HD]
   Tensor head_gradient;       // [N, (NHl+NKVl)·HD]  with q/k norms: gradient before the norm
-  Tensor output_gradient;     // [N/tp, C]  with norms after, or a multiplier: gradient of a branch's output
-  // with q/k norms over projections that are split over tp: sums over their rows, for queries and for keys
+  Tensor output_gradient;     // [N/tp, C]  with norms after, or a multiplier: gradient by what a half gives
+  // with q/k norms over projections that are split over tp: sums over their rows, of queries and of keys
   Tensor row_sums;      // [2, N] (A)
   LowRankWork adapter;  // with adapters
 };

@@ -323,7 +323,7 @@ void Transformer::attention_backward(int64_t index) {
   ring_->backward(query(dqkv), key(dqkv), value(dqkv), attention_heads(work_.attention_gradient), query(layer.qkv),
                   key(layer.qkv), value(layer.qkv), attention_heads(layer.attention), layer.lse,
                   {attention.scale, mask_of(index), weights.sinks.weight, weights.sinks.gradient});
-  // Before the temperature's factor is applied: the queries contain it too, so it cancels.
+  // Before the temperature's factor: it is in the queries too, and cancels.
   if (attention.qk_norm != QkNorm::kPerHeadAfterRotation) add_rotation_gradient(index, dqkv, layer.qkv);
   if (query_temperature_) backend_.scale_rows(query_rows(dqkv), batch_.query_factor);
   if (attention.qk_norm != QkNorm::kPerHeadAfterRotation) rotate(index, dqkv, /*inverse=*/true);

@@ -145,9 +145,8 @@ class RingAttention {
   Tensor outgoing_;       // … of the block before, being sent
   Tensor incoming_;       // … of the ranks before, being received
   Tensor collected_;      // … of the stage's base block, from the last neighbours that read it; stage 0: own keys
-  // Two levels only. leaving_: the sum over all nodes so far for the base block of the stage before, being sent.
-  // arriving_: the sum of the nodes before for the present base block, being received. home_: the complete sum for this
-  // rank's own keys from the other nodes.
+  // Two levels only: of the base block of the stage before, from all nodes so far, being sent; of the present one, from
+  // the nodes before, being received; of this rank's own keys from other nodes, complete.
   Tensor leaving_, arriving_, home_;
 
   // In flight until the end of the step (transfers_) and until the end of the stage (the other two).
