@@ -2,7 +2,7 @@
 // i mod 2. While one layer computes, the tensors kept by the previous one are copied out; in the backward pass, those
 // that the next one needs are copied in. (Layer inputs in host memory: 2104.07857, section 5.1.2. The copies are hidden
 // if 2·C bytes per token over the link take less time than the layer's FLOP, parallelism reference §2c.)
-//   forward   layer i computes | save(i): its input, attention, log-sum-exp (and the input of a last norm) go out
+//   forward   layer i computes | save(i): its input, attention, log-sum-exp (and input of a norm after the MLP) go out
 //             make_room(i + 1): the copy of layer i - 1 is over, its place takes layer i + 1's input
 //   backward  need(i): the copy in is over | layer i computes | fetch(i - 2): into the place layer i leaves
 //

@@ -51,7 +51,7 @@ struct RopeConfig {
   // longrope: each of several documents in one sequence uses the list for its own length (LongRoPE2, 2502.20082, mixed
   // context windows). false: all use the list for the sequence's length.
   bool mixed_windows = false;
-  double disturbance_threshold = 0;  // distributional: a pair is interpolated if keeping it disturbs more by over this
+  double disturbance_threshold = 0;  // distributional: excess disturbance above which a pair is interpolated
   double partial_rotary_factor = 1;
   // clex: the hidden width divided by twice the pairs, the step of the integration, and the activation.
   int64_t param_factor = 1;

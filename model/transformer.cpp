@@ -24,7 +24,7 @@ int64_t local_rows(const SequenceLayout& layout, const TransformerOptions& optio
   return options.one_token ? 1 : layout.local();
 }
 
-// Splits into chunks where that pays, unless `chunks` says otherwise.
+// The shards of `rows`, in `chunks` chunks; 0: as many as pay off.
 RowShards row_shards(int64_t rows, const Communicator& tp, int64_t chunks) {
   if (chunks == 0) chunks = tensor_chunks(rows / tp.size(), tp.size(), travels_beside_compute(tp));
   return {rows, tp.size(), chunks};

@@ -196,7 +196,8 @@ MaskShape RingAttention::own_shape(std::vector<MaskPiece>& pieces) const {
   return shape;
 }
 
-// Rows that come after a half see all of it (all rows, or those of the late half), unless an interval begins inside it.
+// Rows that come after a half see all of it, unless an interval begins inside it: all of this rank's rows,
+// or those of its late half.
 MaskShape RingAttention::half_shape(int source, int half, std::vector<MaskPiece>& pieces) const {
   MaskShape shape{MaskShape::Kind::kFull};
   const int64_t local = layout_.local(), begin = layout_.index_of(source, half * layout_.half());
@@ -298,8 +299,8 @@ void RingAttention::forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v
         backend_.attention_forward(state_, q, half_of(block(step), half, 0), half_of(block(step), half, 1),
                                    half_mask(plan().source(rank_, step), half), scale);
       }
-    // The sent block was read by the work above, the next hop overwrites it: that hop starts after all work put on the
-    // backend's queue before (communicator.h).
+    // The next hop overwrites the sent block, which the work above reads. It may, because it starts after all work
+    // put on the backend's queue before it (communicator.h).
     wait_after(step);
   }
   backend_.attention_finish(out, lse, state_);

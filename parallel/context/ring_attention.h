@@ -128,7 +128,7 @@ class RingAttention {
   int rank_;
   int ranks_;
   std::vector<Mask> masks_;
-  int mask_ = 0;  // of the present pass
+  int mask_ = 0;  // of the current pass
 
   Tensor query_index_;     // [Tl] int64
   Tensor sequence_index_;  // [T] int64: 0, 1, 2 …; the indices of any half are a slice of it (W > 1)

@@ -1,4 +1,4 @@
-// Decides from where the ranks are whether the context ranks form one ring, or rings inside nodes and one between them.
+// Chooses whether the context ranks form one ring, or rings inside nodes and one between nodes, by where the ranks are.
 #pragma once
 
 #include <cstdint>

@@ -53,7 +53,7 @@ ShardedOptimizer::ShardedOptimizer(Backend& backend, ProcessGrid& grid, std::vec
   if (!arena.measuring()) list_chunks();
 }
 
-// Every parameter gets a chunk, even an empty one: a rank without rows of it still takes part in gathering it.
+// Every parameter gets a chunk, even an empty one: a rank that owns none of its rows still takes part in gathering it.
 void ShardedOptimizer::list_chunks() {
   for (size_t i = 0; i < states_.size(); ++i) {
     const State& state = states_[i];

@@ -117,7 +117,7 @@ class ShardedOptimizer {
   };
   std::optional<StateStream> stream_;
   std::vector<ChunkOf> chunks_;
-  std::vector<StateStream::Chunk> chunk_tensors_;  // exp_avg, exp_avg_sq and, where there is one, master
+  std::vector<StateStream::Chunk> chunk_tensors_;  // exp_avg, exp_avg_sq and, if there is one, master
 };
 
 }  // namespace carillon

@@ -1,6 +1,6 @@
 // Low-rank adapters of linear layers (LoRA: Hu et al., 2106.09685): y = W·x + s·B(A·x) with A [r, in], B [out, r]. A
 // layer whose product serves several named parts (q, k and v) has one adapter per part that is a target. Their A are
-// stored one after another, so that the narrow products with x become one.
+// stored one after another, so that their narrow products with x become one product.
 //
 // No exchange over tp is added. With u = s·A·x and du = s·Bᵀ·dy:
 //   column-parallel  x is whole on every rank, A is replicated, B holds the rows of this rank's outputs. u is the same

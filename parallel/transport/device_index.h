@@ -1,4 +1,4 @@
-// Chooses on which of the devices it sees a rank computes.
+// Assigns each rank one of the devices it sees.
 #pragma once
 
 #include <array>
