@@ -35,7 +35,7 @@ class AttentionStatistics {
     std::vector<double> mass_by_distance;  // at distance 0, 1, 2–3, 4–7 …: means over layers, heads and queries
     std::vector<double> entropy_by_position;  // for queries at position 0, 1, 2–3, 4–7 …: the same means
     std::vector<int64_t> queries_by_position;
-    // query|²·|key|² of each pair, times scale²: product of the mean squares, summed over layers and heads, as a share
+    // |query|²·|key|² of each pair, times scale²: product of the mean squares, summed over layers and heads, as a share
     // of all pairs.
     std::vector<double> pair_power;
   };

@@ -12,8 +12,7 @@
 namespace carillon {
 namespace {
 
-constexpr int64_t kMostLayers =
-    100000;  // larger values are surely mistakes, and their list of layers would fill memory
+constexpr int64_t kMostLayers = 100000;  // larger values are mistakes, and their list of layers would fill memory
 
 // Python writes Infinity and NaN, which JSON does not have. No key that Carillon reads may hold one, so they become
 // null. Strings are left alone.

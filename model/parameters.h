@@ -51,8 +51,7 @@ struct Parameter : ParameterShard {
   Initial initial = Initial::kNormal;
   bool adapter = false;   // belongs to an adapter, not to the model
   bool rotation = false;  // belongs to a learned rotation (model/clex.h)
-  bool frozen =
-      false;  // no gradient, no optimizer state, not in checkpoints: the model's own parameters when there are adapters
+  bool frozen = false;    // no gradient, no optimizer state, not in checkpoints: the model's own, if there are adapters
   explicit operator bool() const { return !name.empty(); }  // false: this architecture does not have it
 };
 

@@ -52,9 +52,8 @@ class RingSchedule {
   // The neighbour whose base block of the stage is the block that `rank` works on at `step`.
   int collector(int rank, int step) const { return shifted(rank, 0, step % inner_); }
 
-  Halves read(int rank, int step) const;  // what rank reads of its block at this step (≥ 1)
-  Halves carried(int rank,
-                 int step) const;  // what it sends down in the inner hop after this step: some rank further on reads it
+  Halves read(int rank, int step) const;     // what rank reads of its block at this step (≥ 1)
+  Halves carried(int rank, int step) const;  // what it sends down in the inner hop after it: a later rank reads it
   // What rank sends down of dK, dV after working at this step (≥ 1): the sum was started by it or by a neighbour before
   // it, and is not yet complete for this stage.
   Halves gradient_carried(int rank, int step) const;
