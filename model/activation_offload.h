@@ -1,14 +1,13 @@
-// Kept activations in host memory (train.offload: checkpoints). The device holds two layers' worth: layer i works in
-// place i mod 2, so while one layer computes, what the one before kept goes out, and in the backward pass what the one
-// after needs comes in (layer inputs in host memory: 2104.07857, section 5.1.2; hidden when 2·C bytes a token over the
-// link take less than the layer's FLOP, parallelism reference §2c).
-//
-//   forward   layer i computes | save(i): its input, attention, log-sum-exp (and the input of a last norm) go out
+// Kept activations in host memory (train.offload: checkpoints). The device holds two layers' worth: layer i uses place
+// i mod 2. While one layer computes, the tensors kept by the previous one are copied out; in the backward pass, those
+// that the next one needs are copied in. (Layer inputs in host memory: 2104.07857, section 5.1.2. The copies are hidden
+// if 2·C bytes per token over the link take less time than the layer's FLOP, parallelism reference §2c.)
+//   forward   layer i computes | save(i): its input, attention, log-sum-exp (and input of a norm after the MLP) go out
 //             make_room(i + 1): the copy of layer i - 1 is over, its place takes layer i + 1's input
 //   backward  need(i): the copy in is over | layer i computes | fetch(i - 2): into the place layer i leaves
 //
-// The last two layers are still in their places when the backward pass begins: they never travel, and host memory holds
-// L - 2 layers. Copies are exact, so gradients are the same bits with and without.
+// The last two layers are still in their places when the backward pass begins, so they are never copied, and host
+// memory holds L - 2 layers. Copies are exact, so gradients have the same bits with and without.
 #pragma once
 
 #include <memory>
@@ -21,13 +20,13 @@ namespace carillon {
 
 class ActivationOffload {
  public:
-  // `layers` as allocate_kept_activations left them with `offloaded`; host copies are allocated from `host`.
+  // `layers` as allocate_kept_activations returned them with `offloaded`; host copies are allocated from `host`.
   ActivationOffload(Backend& backend, const std::vector<LayerActivations>& layers, Recompute recompute, Arena& host);
 
   void save(int64_t layer);
   void make_room(int64_t layer);
   void need(int64_t layer);
-  void fetch(int64_t layer);  // nothing below 0
+  void fetch(int64_t layer);  // does nothing below 0
 
  private:
   struct Place {
@@ -35,7 +34,7 @@ class ActivationOffload {
     std::vector<std::unique_ptr<Backend::Copy>> in_flight;
     void wait();
   };
-  Place* travelling(int64_t layer);  // null: this layer stays, or there is none
+  Place* travelling(int64_t layer);  // null: this layer stays on the device, or does not exist
 
   Backend& backend_;
   std::vector<Place> layers_;

@@ -26,7 +26,7 @@ struct LayerAllocator {
     layer.attention = allocate("attention", shape.compute, {shape.rows, shards.heads * config.head_dim});
     layer.lse = allocate("lse", accumulate(), {shape.batch, shards.heads, shape.local});
   }
-  // What the MLP gives, where a norm follows it.
+  // The MLP's output, if a norm follows it.
   void output(LayerActivations& layer, const LayerSpec& spec) {
     if (!spec.norm_after()) return;
     layer.mlp_output = allocate("mlp_output", shape.compute, {shape.shard_rows, config.hidden_size});
@@ -80,7 +80,7 @@ Activations allocate_kept_activations(const ModelConfig& config, const TensorSha
 void allocate_shared_activations(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
                                  Arena& arena, Activations& activations) {
   LayerAllocator shared{config, shards, shape, arena, "work.layer."};
-  // Layers that differ have what any of them needs.
+  // The shared memory covers whatever any of the layers needs.
   LayerSpec any;
   for (const LayerSpec& spec : config.layers) {
     if (spec.attention.qk_norm != QkNorm::kNone) any.attention.qk_norm = spec.attention.qk_norm;
@@ -122,7 +122,7 @@ namespace {
 
 LowRankWork adapter_memory(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
                            Arena& arena) {
-  // The most that the targets of one product have together.
+  // The largest sum of ranks over the targets of one product.
   int64_t ranks = 0;
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer)
     for (const std::vector<std::string>& targets : {std::vector<std::string>{"q_proj", "k_proj", "v_proj"},
@@ -138,7 +138,7 @@ LowRankWork adapter_memory(const ModelConfig& config, const TensorShards& shards
     }
   LowRankWork work;
   if (config.adapter.base_quantization != Quantization::kNone) {
-    // The largest product's weight.
+    // The largest weight of a product.
     const int64_t channels = config.hidden_size, heads = shards.heads, kv_heads = shards.kv_heads;
     const int64_t rows =
         std::max({(heads + 2 * kv_heads) * config.head_dim, heads * config.head_dim, 2 * shards.mlp.size()});

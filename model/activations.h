@@ -1,6 +1,6 @@
-// What the forward pass keeps for the backward pass, and the memory layers share. Which tensors are kept is the policy
-// `train.recompute`; those that are not kept are views of shared memory that the backward pass fills again, by the same
-// ops in the same order, so gradients are the same bits under every policy.
+// What the forward pass keeps for the backward pass, and the memory that layers share. The policy `train.recompute`
+// decides which tensors are kept. The others are views of shared memory that the backward pass fills again, by the same
+// ops in the same order, so gradients have the same bits under every policy.
 #pragma once
 
 #include <vector>
@@ -13,15 +13,15 @@ namespace carillon {
 
 enum class Recompute {
   kNone,       // keep everything: fastest, most memory
-  kSelective,  // keep the layer's input, attention output and log-sum-exp: the ring is never run twice
-  kFull,       // keep the layer's input only
+  kSelective,  // keep the layer's input, attention output and log-sum-exp, so the ring never runs twice
+  kFull,       // keep only the layer's input
 };
 
-// What lives in host memory and passes through the device while it is needed.
+// What is held in host memory and copied to the device only while it is needed.
 enum class Offload {
   kNone,
   kCheckpoints,  // what the recompute policy keeps of each layer: activation_offload.h
-  kOptimizer,    // master weights and moments: parallel/optimizer_offload.h
+  kOptimizer,    // master weights and moments: parallel/optimizer/state_stream.h
   kAll,          // both
 };
 inline bool offloads_checkpoints(Offload offload) {
@@ -37,7 +37,7 @@ struct LayerActivations {
   Tensor qkv;             // [N, (NHl+2NKVl)·HD] as attention takes it             kept: none
   Tensor attention;       // [N, NHl·HD]                                           kept: none, selective
   Tensor lse;             // [B, NHl, Tl] (A) over the whole ring                  kept: none, selective
-  // With norms after: what attention and MLP give, before the norm.
+  // With norms after: the outputs of attention and MLP before the norm.
   Tensor attention_output;       // [N/tp, C]                                       kept: none
   Tensor attention_output_rstd;  // [N/tp] (A)                                      kept: none
   Tensor mlp_output;             // [N/tp, C]                                       kept: none, selective
@@ -53,7 +53,7 @@ struct Activations {
   Tensor output_rstd;  // [N/tp] (A)
 };
 
-// Memory every layer uses in turn; normed and branch_gradient are the loss's input and output too.
+// Memory that every layer uses in turn; normed and branch_gradient are also the loss's input and output.
 struct WorkingMemory {
   Tensor normed;    // [N/tp, C]   output of a norm
   Tensor gathered;  // [N, C]      the same, gathered over tp (tp > 1)
@@ -61,7 +61,7 @@ struct WorkingMemory {
   Tensor swiglu;    // [N, Fl], or [tile, Fl]
   // training only
   Tensor residual_gradient;   // [N/tp, C]
-  Tensor branch_gradient;     // [N/tp, C]   gradient by a norm's output
+  Tensor branch_gradient;     // [N/tp, C]   gradient of a norm's output
   Tensor gathered_gradient;   // [N, C]      (tp > 1)
   Tensor swiglu_gradient;     // [N, Fl], or [tile, Fl]
   Tensor attention_gradient;  // [N, NHl·HD]
@@ -77,7 +77,7 @@ struct BatchOnDevice {
   Tensor tokens, position;    // [N] int64
   std::vector<Tensor> first;  // [B, Tl] int64, of each distinct window
   Tensor query_factor;        // [N] (A), for queries with a temperature
-  Tensor row;                 // [N] int64, with a dropout: sequence's number · 2^32 + index in the sequence
+  Tensor row;                 // [N] int64, with dropout: the sequence's number · 2^32 + index in the sequence
 };
 
 struct ActivationShape {
@@ -85,16 +85,16 @@ struct ActivationShape {
   DType compute;
   bool training;
   Recompute recompute;
-  bool offloaded;    // layers share two sets of what they keep: activation_offload.h
-  int64_t mlp_rows;  // rows the MLP works on at a time: N, or a tile's
+  bool offloaded;    // layers share two sets of kept tensors: activation_offload.h
+  int64_t mlp_rows;  // rows the MLP processes at a time: N, or those of a tile
 
   bool drops(const ModelConfig& config) const { return training && config.adapter.dropout > 0; }
 
   bool tiled() const { return mlp_rows < rows; }
 };
 
-// In two parts each: what must stand while the loss is computed, and what is filled again afterwards, whose memory the
-// loss may use.
+// Both are allocated in two parts: what must be kept while the loss is computed, and what is refilled afterwards, whose
+// memory the loss may use.
 Activations allocate_kept_activations(const ModelConfig& config, const TensorShards& shards,
                                       const ActivationShape& shape, Arena& arena);
 void allocate_shared_activations(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,

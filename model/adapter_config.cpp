@@ -26,7 +26,7 @@ Shape shape_of(const ModelConfig& model, const std::string& target) {
   return {model.intermediate_size, channels};  // gate_proj, up_proj
 }
 
-// Of "model.layers.N.…", as all possible modules are.
+// Takes "model.layers.N.…", the form of all possible modules.
 int64_t layer_of(const std::string& module) { return std::stoll(module.substr(std::string("model.layers.").size())); }
 
 std::string target_of(const std::string& module) { return module.substr(module.rfind('.') + 1); }
@@ -44,7 +44,7 @@ bool says_something(const Json& value) {
   return !(value.is_null() || value == false || (value.is_array() || value.is_object() ? value.empty() : false));
 }
 
-// Settings of PEFT's LoraConfig that change what is computed and that we do not compute.
+// Refuses settings of PEFT's LoraConfig that change the result and that we do not compute.
 void refuse_other_adapters(const JsonFields& fields, const std::string& where) {
   const auto refuse = [&](const std::string& key) {
     fail(ExitCode::kBadInput, "{} is {}, in {}, it is not supported: {}", key, fields.json().at(key).dump(), where,
@@ -59,15 +59,15 @@ void refuse_other_adapters(const JsonFields& fields, const std::string& where) {
         "layer_replication", "alora_invocation_tokens", "use_qalora", "use_bdlora", "arrow_config", "corda_config",
         "eva_config", "loftq_config", "velora_config", "megatron_config"})
     if (fields.has(key) && says_something(fields.at(key))) refuse(key);
-  // These replace the base's weights by what is left without the adapter.
+  // These replace the base's weights by a remainder that excludes the adapter.
   const Json start = fields.has("init_lora_weights") ? fields.at("init_lora_weights") : Json(true);
   if (start.is_string())
     for (const char* name : {"pissa", "olora", "corda", "loftq", "lora_ga"})
       if (start.get<std::string>().starts_with(name)) refuse("init_lora_weights");
 }
 
-// Whether PEFT's list of modules names this one: by its name or the end of it. Of a wrapper's text model the list may
-// have longer names than ours.
+// Whether PEFT's list of modules names this one, by its full name or the end of it. For the text model of a wrapper,
+// the list may have longer names than ours.
 bool names_module(const Json& list, const std::string& module) {
   const std::string tail = module.substr(module.find('.'));
   return std::any_of(list.begin(), list.end(), [&](const Json& item) {
@@ -76,8 +76,8 @@ bool names_module(const Json& list, const std::string& module) {
   });
 }
 
-// PEFT leaves out what a file has beyond the layers its configuration lists. Either of the two is wrong then. (Where
-// they are given by a regular expression, the file is believed.)
+// PEFT ignores adapters in the file for layers that its configuration does not list. In that case one of the two is
+// wrong. (If the layers are given by a regular expression, the file is trusted.)
 void require_targeted(const JsonFields& fields, const std::vector<std::string>& names, int64_t layer,
                       const std::string& where) {
   const auto listed = [&](const char* key) {
@@ -99,7 +99,7 @@ void require_targeted(const JsonFields& fields, const std::vector<std::string>& 
   if (!kept) refuse("layers_to_transform");
 }
 
-// PEFT's rule: the first key that is the module's name or its end, as a regular expression.
+// PEFT's rule: the first key that matches the module's name or its end, as a regular expression.
 const Json* pattern_for(const Json& patterns, const std::string& module, const std::string& where) {
   for (const auto& [key, value] : patterns.items()) {
     try {
@@ -126,7 +126,8 @@ Number by_pattern(const JsonFields& fields, const char* key, const std::string& 
   }
 }
 
-// What a pattern may also call a layer that the model's files hold with others in one (phi3's q_proj: qkv_proj).
+// Alternative names that a pattern may use for a layer that the model's files store fused with others (phi3's q_proj:
+// qkv_proj).
 std::map<std::string, std::string> names_in_files(const ModelConfig& model) {
   std::map<std::string, std::string> names;
   for (const FusedTensor& whole : fused_tensors(model))
@@ -243,7 +244,7 @@ std::string write_adapter_config(const AdapterConfig& adapter, const ModelConfig
     if (module.alpha != common.alpha) alphas[name] = module.alpha;
     ++layers_of[target_of(name)];
   }
-  // By their short names where every layer has them.
+  // Uses short names if every layer has them.
   Json targets = Json::array();
   if (std::all_of(layers_of.begin(), layers_of.end(),
                   [&](const auto& entry) { return entry.second == model.num_hidden_layers; })) {

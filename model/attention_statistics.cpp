@@ -41,7 +41,7 @@ void AttentionStatistics::begin_document(const SequenceLayout& layout, int64_t t
   sampled_.clear();
   const int64_t count = std::min(options_.queries, tokens);
   for (int64_t k = 1; k <= count; ++k) sampled_.push_back(k * tokens / count - 1);
-  // Once: every context and tensor rank of this document sees the same ones.
+  // Counted once: every context and tensor rank of this document sees the same queries.
   if (grid_.cp_rank != 0 || grid_.tp_rank != 0) return;
   sums_[counts_] += static_cast<double>(count);
   sums_[counts_ + 1] += static_cast<double>(tokens);
@@ -63,7 +63,7 @@ void AttentionStatistics::add(Backend& backend, const AttentionView& view) {
     return head[pair] * head[pair] + head[pair + pairs] * head[pair + pairs];
   };
 
-  // Index of each local row; the sampled queries go to everybody.
+  // Index of each local row; the sampled queries are sent to all context ranks.
   std::vector<int64_t> index(local);
   queries_.assign(sampled_.size() * heads * (width + 1), 0);
   for (size_t row = 0; row < local; ++row) {

@@ -1,10 +1,11 @@
-// One block of the transformer, forward and backward; model/README.md shows the same as equations. Which norms, biases
-// and multipliers there are, the layer's LayerSpec says.
+// One block of the transformer, forward and backward; model/README.md gives the same as equations. The layer's
+// LayerSpec decides which norms, biases and multipliers there are.
 //
-// Policy on gradients: parameter gradients accumulate (+=), but a step's first pass overwrites those of the matrices,
-// which saves clearing and reading them; activation gradients are overwritten (=), except residual_gradient, which both
-// branches of a block add to. Forward functions are also what recomputation calls. A frozen parameter has no gradient:
-// what would form it is not run (norms and biases beside adapters, parallel/tensor/sharded_linear.h).
+// Policy on gradients: parameter gradients accumulate (+=), except that the first pass of a step overwrites those of
+// the matrices, which saves clearing and reading them. Activation gradients are overwritten (=), except
+// residual_gradient, to which both branches of a block add. Recomputation calls the forward functions. A frozen
+// parameter has no gradient, and the ops that would compute it are skipped (norms and biases when there are adapters,
+// parallel/tensor/sharded_linear.h).
 
 #include <algorithm>
 
@@ -49,7 +50,7 @@ void Transformer::add_branch(int64_t index, Tensor sum, Tensor x, const Paramete
   backend_.sum(sum, x, branch);
 }
 
-// The gradient by `given`, from residual_gradient.
+// Returns the gradient with respect to `given`, from residual_gradient.
 Tensor Transformer::branch_backward(int64_t index, Parameter& norm, Tensor rstd, Tensor given) {
   const double multiplier = spec(index).residual_multiplier;
   Tensor gradient = work_.residual_gradient;
@@ -65,8 +66,8 @@ Tensor Transformer::branch_backward(int64_t index, Parameter& norm, Tensor rstd,
   return work_.output_gradient;
 }
 
-// Queries and keys from `from` to `to`, both fused rows; per head, or over whole projections, whose rows are split over
-// tp: their statistics are summed.
+// Normalises queries and keys from `from` to `to`, both fused rows: per head, or over whole projections. The rows of a
+// projection are split over tp, so their statistics are summed.
 void Transformer::normalise_heads(int64_t index, Tensor to, Tensor from) {
   const LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
@@ -82,7 +83,7 @@ void Transformer::normalise_heads(int64_t index, Tensor to, Tensor from) {
   if (shards_.tp > 1) {
     backend_.row_dot(query_sums(), q, q, {}, 0);
     backend_.row_dot(key_sums(), k, k, {}, 0);
-    // Of the ranks that hold the same key heads one gives its sum.
+    // Of the ranks that hold the same key heads, one contributes its sum.
     if (shards_.tp_rank % shards_.kv_replicas != 0) backend_.fill(key_sums(), 0);
     sum_over_projections(of_queries, of_keys);
   }
@@ -127,7 +128,7 @@ void Transformer::normalise_heads_backward(int64_t index, Tensor gradient, Tenso
   backend_.copy(key_rows(gradient), before_key);
 }
 
-// Sums of this rank's heads become those of all.
+// Turns the sums of this rank's heads into those of all heads.
 void Transformer::sum_over_projections(NormOptions& of_queries, NormOptions& of_keys) {
   grid_.tp->all_reduce(work_.row_sums, Reduction::kSum);
   of_queries.sums = query_sums();
@@ -142,7 +143,7 @@ void Transformer::rotate(int64_t index, Tensor fused, bool inverse) {
   backend_.rotate(query_and_key_rows(fused), batch_.position, rotation.cosine, rotation.sine, inverse);
 }
 
-// What a learned rotation gets from a layer, from the turned rows and the gradient by them.
+// Adds a layer's contribution to the gradient of a learned rotation, from the rotated rows and their gradient.
 void Transformer::add_rotation_gradient(int64_t index, Tensor dqkv, Tensor qkv) {
   if (!rates_ || !spec(index).attention.rotates || rotation_of(index) != 0) return;
   backend_.rotation_gradient(rates_, query_and_key_rows(qkv), query_and_key_rows(dqkv), batch_.position);
@@ -246,10 +247,10 @@ void Transformer::mlp_backward(int64_t index) {
   norm_before_backward(weights.mlp_norm, layer.middle, layer.middle_rstd);
 }
 
-// The MLP tile by tile: its columns, 2·F and F wide, exist for one tile of rows at a time. What is C wide is whole; its
-// chunks travel as soon as a tile has finished them and arrive when one is needed, wherever tiles begin and end. With
-// tp 1 a tile's result takes the place of its own input, which was read by then, unless a norm follows the MLP
-// or none before it.
+// The MLP tile by tile: its wide activations, 2·F and F columns, exist for one tile of rows at a time. Those of C
+// columns exist whole. Their chunks are sent as soon as a tile has completed them and are awaited when a tile needs
+// them, wherever tiles begin and end. With tp 1 a tile's result overwrites its own input, which has been read by then,
+// unless a norm follows the MLP or none precedes it.
 void Transformer::mlp_tiles_forward(int64_t index, Tensor output) {
   const LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
@@ -270,8 +271,8 @@ void Transformer::mlp_tiles_forward(int64_t index, Tensor output) {
   finish_mlp(index, output, given);
 }
 
-// Needs middle and, with a norm after, mlp_output of this layer only: gate and up are computed again, a tile at a
-// time. The same ops on each row as mlp_input and mlp_backward; a weight's gradient adds up tile after tile.
+// Needs only middle and, with a norm after, mlp_output of this layer: gate and up are recomputed, one tile at a time.
+// The ops on each row are those of mlp_input and mlp_backward; a weight's gradient is summed tile after tile.
 void Transformer::mlp_tiles_backward(int64_t index) {
   LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];

@@ -25,7 +25,7 @@ double slope(RopeConfig::Activation activation, double x) {
   return sigmoid * (1 + x * (1 - sigmoid));
 }
 
-// The right-hand side at one place, with what its derivative needs.
+// The right-hand side at one point, with what its derivative needs.
 struct Evaluation {
   Vector in, before, hidden, out;
 };
@@ -58,7 +58,7 @@ class Dynamics {
       for (size_t i = 0; i < pairs; ++i) at.out[i] += at.hidden[k] * weights_.down[k * pairs + i];
   }
 
-  // From the gradient by `out`: adds to that by the weights, gives that by z.
+  // From the gradient with respect to `out`: adds to the gradient of the weights, returns that of z.
   void backward(const Evaluation& at, const Vector& dout, ClexWeights& gradient, Vector& dz) const {
     const auto hidden = static_cast<size_t>(weights_.hidden), pairs = static_cast<size_t>(pairs_);
     Vector dbefore(hidden);
@@ -85,7 +85,7 @@ class Dynamics {
   const int64_t pairs_;
 };
 
-// One step from z(t) over `step`: k1 … k4 in `at`.
+// One step from z(t) of length `step`; stores k1 … k4 in `at`.
 void take_step(const Dynamics& dynamics, double t, double step, const Vector& z, Evaluation (&at)[4]) {
   Vector inner = z;
   dynamics.evaluate(t, inner, at[0]);
@@ -171,7 +171,7 @@ ClexWeights clex_gradient(const RopeConfig& config, int64_t pairs, double stretc
       dk[k].assign(dz.size(), 0);
       add_to(dk[k], step * (k == 0 || k == 3 ? 0.125 : 0.375), dz);
     }
-    // The last evaluation first: each hands on to those it was made from.
+    // Starts with the last evaluation: each passes its gradient on to those it was computed from.
     dynamics.backward(at[3], dk[3], result, dinner);
     add_to(dz, 1, dinner);
     add_to(dk[0], step, dinner);

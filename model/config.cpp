@@ -12,10 +12,10 @@
 namespace carillon {
 namespace {
 
-constexpr int64_t kMostLayers = 100000;  // beyond it nothing that is meant, and a list of layers that fills memory
+constexpr int64_t kMostLayers = 100000;  // larger values are mistakes, and their list of layers would fill memory
 
-// Python writes Infinity and NaN where JSON has no such numbers. No key that Carillon reads may hold one, so they
-// become null; text is left alone.
+// Python writes Infinity and NaN, which JSON does not have. No key that Carillon reads may hold one, so they become
+// null. Strings are left alone.
 std::string without_python_numbers(std::string_view text) {
   std::string result;
   bool quoted = false, escaped = false;
@@ -40,7 +40,7 @@ std::string without_python_numbers(std::string_view text) {
   return result;
 }
 
-// A wrapper's (vision) config.json as that of its text model: what is said at the top level alone stays said.
+// The config.json of the text model in a wrapper's (vision) one; keys given only at the top level are kept.
 Json text_model_of(const Json& wrapper) {
   Json text = wrapper["text_config"];
   const std::string outer = wrapper.value("model_type", "");
@@ -96,12 +96,12 @@ class ConfigReader {
  private:
   const Json& json() const { return fields_.json(); }
 
-  // Of a wrapper's text model keys may be missing: its class has values for them.
+  // Keys of a wrapper's text model may be missing: its class has defaults for them.
   int64_t size(const char* key, int64_t otherwise) const {
     return wrapped_ ? fields_.size(key, otherwise) : fields_.required_size(key);
   }
 
-  // So that the text model's own config.json needs no defaults.
+  // Writes out the sizes, so that the text model's own config.json needs no defaults.
   void say_sizes() {
     Json& json = config_.source;
     json["vocab_size"] = config_.vocab_size;
@@ -114,8 +114,8 @@ class ConfigReader {
     json["eos_token_id"] = config_.eos_token_id;
   }
 
-  // By model_type, as transformers; by the class where there is none. A class without a head for the next token is no
-  // causal model.
+  // By model_type, as in transformers, or by the class name if there is none. A class without a head for the next token
+  // is not a causal model.
   void find_family() {
     const std::string name = fields_.text("model_type");
     std::string class_name;
@@ -177,8 +177,8 @@ class ConfigReader {
     }
   }
 
-  // What the file says in Hugging Face's keys; `carillon_rope`, the exact definition that `carillon export` wrote
-  // beside them, counts only as long as they say the same.
+  // What the file says in Hugging Face's keys. `carillon_rope`, the exact definition that `carillon export` writes
+  // alongside them, counts only if both say the same.
   void rotation() {
     const ModelRope said = public_rope();
     static_cast<ModelRope&>(config_) = said;
@@ -203,7 +203,7 @@ class ConfigReader {
     return parse_rope_config(settings, config_.max_position_embeddings, fields_.where(), fields_.code());
   }
 
-  // The same frequencies and factor, at lengths on both sides of the original one.
+  // Compares frequencies and attention factor, at lengths on both sides of the original one.
   bool same_rotation(RopeConfig a, RopeConfig b) const {
     a.length.reset();
     b.length.reset();
@@ -220,8 +220,8 @@ class ConfigReader {
     return true;
   }
 
-  // v5's rope_parameters, by kind of layer or for all; v4's rope_scaling, which replaces them where it is not empty,
-  // with the top level's rope_theta; else what the family's class takes.
+  // v5's rope_parameters, by kind of layer or for all layers; or v4's rope_scaling, which replaces them unless it is
+  // empty, with rope_theta of the top level; otherwise the defaults of the family's class.
   ModelRope public_rope() const {
     const Family::Defaults& otherwise = config_.family->defaults;
     const bool nested = otherwise.sliding_rope[0] != '\0';
@@ -247,7 +247,7 @@ class ConfigReader {
           sliding = all["sliding_attention"];
         if (!all.contains("full_attention") && !nested) full = all["sliding_attention"], given = true;
       } else if (!nested) {
-        full = all, given = true;  // the nested classes read the two kinds alone
+        full = all, given = true;  // the nested classes read only the two kinds
       }
     }
     if (scaling && (!nested || !given)) {
@@ -255,7 +255,7 @@ class ConfigReader {
       full.erase("full_attention");
       full.erase("sliding_attention");
     }
-    // A default rotation that scales is taken whole or not at all.
+    // A default rotation with a scaling is used as a whole or not at all.
     if (!given && plain["rope_type"] == "default" && fields_.has("rope_theta"))
       full["rope_theta"] = json()["rope_theta"];
     if (given && !full.contains("rope_theta") && fields_.has("rope_theta")) full["rope_theta"] = json()["rope_theta"];
@@ -274,7 +274,7 @@ class ConfigReader {
     return {parse(full), sliding ? std::optional(parse(*sliding)) : std::nullopt};
   }
 
-  // Its class calls longrope by older names, and has a length of its own.
+  // Phi-3's class has older names for longrope and its own default length.
   void adjust_phi3(Json& full) const {
     if (std::string(config_.family->model_type) != "phi3") return;
     for (const char* key : {"rope_type", "type"})

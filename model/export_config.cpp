@@ -9,8 +9,9 @@
 namespace carillon {
 namespace {
 
-// Whether transformers' class of the family computes this type under its own name. YaRN does not count for the oldest
-// four: readers of their files differ in which length its ramp goes by (README.md of data/formats).
+// Whether the family's class in transformers computes this type under its own name. YaRN is excluded for the four
+// oldest families, because readers of their files disagree on the length that its ramp uses (README.md of
+// data/formats).
 bool known_elsewhere(const RopeConfig& rope, const Family& family) {
   const std::string name = family.model_type;
   if (rope.resonance || rope.cope > 0) return false;
@@ -28,10 +29,10 @@ bool known_elsewhere(const RopeConfig& rope, const Family& family) {
   }
 }
 
-// The divisor of a pair that does not turn: at a position of 1e12 its angle is below 1e-17.
+// The divisor of a pair that does not rotate: at position 1e12 its angle is below 1e-17.
 constexpr double kStill = 1e30;
 
-// The divisors that turn the plain frequencies of this base into the table's.
+// The divisors that turn the plain frequencies of this base into those of the table.
 std::vector<double> factors_of(const RopeConfig& rope, int64_t head_dim, int64_t length) {
   const RopeTable table = make_rope_table(rope, head_dim, length);
   const int64_t width = 2 * static_cast<int64_t>(table.inverse_frequency.size());
@@ -58,7 +59,7 @@ Json as_longrope(const RopeConfig& rope, int64_t head_dim) {
                    {"long_factor", factors_of(rope, head_dim, two_lists ? original + 1 : original)},
                    {"short_mscale", attention},
                    {"long_mscale", attention}};
-  // proportional's share is in the factors: its pairs are those of the whole head.
+  // proportional's share is already in the factors: its pairs are those of the whole head.
   if (rope.partial_rotary_factor != 1 && rope.type != RopeType::kProportional)
     settings["partial_rotary_factor"] = rope.partial_rotary_factor;
   return settings;
@@ -71,7 +72,7 @@ Json public_form(const RopeConfig& rope, const ModelConfig& config) {
   if (known_elsewhere(rope, *config.family)) {
     settings.erase("resonance");
     settings.erase("cope");
-    settings.erase("mixed_windows");  // others take one document at a time
+    settings.erase("mixed_windows");  // other programs process one document at a time
     return settings;
   }
   const bool by_length = rope.type == RopeType::kDynamic && !rope.alpha;
@@ -84,7 +85,7 @@ Json public_form(const RopeConfig& rope, const ModelConfig& config) {
          : changed      ? " or without rope.cope"
                         : "");
   if (rope.type == RopeType::kNtk && !changed && !phi3) {
-    // ntk is a change of base and nothing else: θ_1 of the table tells which.
+    // ntk only changes the base, which follows from θ_1 of the table.
     const RopeTable table = make_rope_table(rope, config.head_dim, rope.original_max_position_embeddings);
     const double width = 2.0 * static_cast<double>(table.inverse_frequency.size());
     return {{"rope_type", "default"}, {"rope_theta", std::pow(table.inverse_frequency[1], -width / 2)}};
@@ -92,13 +93,13 @@ Json public_form(const RopeConfig& rope, const ModelConfig& config) {
   return as_longrope(rope, config.head_dim);
 }
 
-// The length a rotation reaches that was told so.
+// The length that a rotation is configured to reach.
 int64_t reach_of(const RopeConfig& rope) {
   return static_cast<int64_t>(
       std::min(rope.factor * static_cast<double>(rope.original_max_position_embeddings), 0x1p62));
 }
 
-// Error 64 for what the family's class in transformers does not compute.
+// Fails with error 64 for anything the family's class in transformers does not compute.
 void require_sayable(const ModelConfig& config) {
   const Family& family = *config.family;
   const auto refuse = [&](const std::string& what) {
@@ -128,7 +129,7 @@ void write_layers(const ModelConfig& config, Json& json) {
   } else {
     json.erase("layer_types");
   }
-  // Where no layer slides, the source says so in its own way: EXAONE's other layers then go by it.
+  // If no layer slides, the source's own keys already say so; EXAONE's other layers then depend on them.
   if (width > 0) json["sliding_window"] = width;
   if (width > 0 && json.contains("use_sliding_window")) json["use_sliding_window"] = true;
   const std::string name = config.family->model_type;
@@ -171,7 +172,7 @@ std::string export_model_config(const ModelConfig& config, const std::string& dt
   json["head_dim"] = config.head_dim;
   json["tie_word_embeddings"] = config.tie_word_embeddings;
   if (!json.contains("pad_token_id"))
-    json["pad_token_id"] = nullptr;  // some classes have one beyond small vocabularies
+    json["pad_token_id"] = nullptr;  // the default of some classes lies beyond a small vocabulary
   write_layers(config, json);
 
   json["carillon_rope"] = exact_rope(config);
@@ -181,7 +182,7 @@ std::string export_model_config(const ModelConfig& config, const std::string& dt
   if (config.sliding_rope) {
     json["rope_parameters"] = {{"full_attention", settings},
                                {"sliding_attention", public_form(*config.sliding_rope, config)}};
-    // Read from the outer level by these classes.
+    // These classes read it from the outer level.
     if (!rope.truncate && settings["rope_type"] == "yarn") json["rope_parameters"]["truncate"] = false;
     json.erase("rope_theta");
   } else {
@@ -201,14 +202,14 @@ double largest_rotation_deviation(const ModelConfig& original, const ModelConfig
   const RopeTable theirs = make_rope_table(exported.rope, exported.head_dim, length);
   const size_t pairs = ours.inverse_frequency.size();
   double largest = 0;
-  // Every position up to 4096, then ever sparser ones; the last one always.
+  // Every position up to 4096, then increasingly sparse ones; always the last one.
   for (int64_t position = 0; position < length;) {
     std::vector<int64_t> at{position};
     std::vector<double> cosine(pairs), sine(pairs);
     fill_rotation(ours, at, Tensor::of(cosine, {1, static_cast<int64_t>(pairs)}),
                   Tensor::of(sine, {1, static_cast<int64_t>(pairs)}));
     for (size_t i = 0; i < pairs; ++i) {
-      // As transformers does it: frequency and angle in float32.
+      // As transformers computes it: frequency and angle in float32.
       const float angle = static_cast<float>(position) * static_cast<float>(theirs.inverse_frequency[i]);
       const float factor = static_cast<float>(theirs.attention_factor);
       largest = std::max({largest, std::abs(cosine[i] - static_cast<double>(std::cos(angle) * factor)),

@@ -1,4 +1,4 @@
-// config.json for other programs: rotations they know under their own names, all others as longrope factors.
+// config.json for other programs: rotations that they know keep their names, all others become longrope factors.
 #pragma once
 
 #include <string>
@@ -7,19 +7,21 @@
 
 namespace carillon {
 
-// Of `config` with its rope. default, linear, dynamic, llama3, longrope and proportional keep their names; ntk becomes
-// a default rope with another rope_theta; yarn, ntk_by_parts, distributional and everything with resonance or CoPE
-// become longrope with factors f_i = 1 / (θ_i · base^(2i/d)), the same list for short and long sequences, and an
-// explicit attention factor; of a pair that does not turn the factor is so large that no position moves it. The exact
-// definition is in `carillon_rope`, which parse_model_config reads. `dtype`: the weights' type. Error 64 for
-// resonance or CoPE over dynamic, which no list of factors can say, for none, and for what the class does not compute.
+// Writes `config` with its rope. default, linear, dynamic, llama3, longrope and proportional keep their names. ntk
+// becomes a default rope with another rope_theta. yarn, ntk_by_parts, distributional and everything with resonance or
+// CoPE become longrope with factors f_i = 1 / (θ_i · base^(2i/d)), the same list for short and long sequences, and an
+// explicit attention factor; a pair that does not rotate gets a factor so large that no position moves it. The exact
+// definition is stored in `carillon_rope`, which parse_model_config reads. `dtype`: the weights' type. Fails with error
+// 64 for resonance or CoPE over dynamic (which no list of factors can express), for none, and for anything the family's
+// class does not compute.
 std::string export_model_config(const ModelConfig& config, const std::string& dtype);
 
-// The exact definition of its rotation, as `carillon_rope` holds it.
+// The exact definition of the model's rotation, as stored in `carillon_rope`.
 Json exact_rope(const ModelConfig& config);
 
-// Whether only part of each head turns (partial_rotary_factor) where the family's class in transformers turns all of
-// it, whatever its config.json says: all classes but phi3's. (`proportional` turns whole heads, some pairs by nothing.)
+// Whether only part of each head is rotated (partial_rotary_factor) although the family's class in transformers rotates
+// all of it, whatever its config.json says: true of all classes but phi3's. (`proportional` rotates whole heads, some
+// pairs by zero.)
 bool turns_part_of_heads_only_here(const ModelConfig& config);
 
 // The largest difference, over positions [0, length), between our cosines and sines and those that transformers

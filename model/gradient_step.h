@@ -1,5 +1,5 @@
-// The gradients of one training step, over all its micro-steps and ranks: what `train` updates with, `verify` compares,
-// `plan` counts and the layout tests run.
+// The gradients of one training step, over all its micro-steps and ranks. `train` updates with them, `verify` compares
+// them, `plan` counts their operations, and the layout tests run them.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace carillon {
 
-// What one step adds up to over all ranks.
+// Sums of one step over all ranks.
 struct StepSums {
   double loss = 0;    // Σ weight · emphasis · loss
   double weight = 0;  // Σ weight
@@ -19,8 +19,9 @@ struct StepSums {
   std::optional<double> cross_entropy, emphasis;
 };
 
-// `batch(micro)` is what this rank computes with in micro-step `micro` (from 0), good until the next. The gradients are
-// undivided sums; the update is network.optimizer().step(sums.weight, …). Collective over the grid.
+// Accumulates the gradients of one step. `batch(micro)` returns this rank's micro-batch for micro-step `micro` (from
+// 0); it must stay valid until the next call. The gradients are undivided sums; the update is
+// network.optimizer().step(sums.weight, …). Collective over the grid.
 StepSums accumulate_gradients(Network& network, ProcessGrid& grid, int64_t micro_steps,
                               const std::function<const MicroBatch&(int64_t micro)>& batch);
 

@@ -8,7 +8,7 @@
 
 namespace carillon {
 
-// The exponent is bounded, not the power: a difference of 1000 nats is no infinity.
+// Bounds the exponent, not the power, so a difference of 1000 nats does not overflow.
 double long_loss_weight(double long_loss, double short_loss, double largest) {
   return std::exp(std::min(short_loss - long_loss, std::log(largest)));
 }
@@ -47,7 +47,7 @@ MicroBatch LongLoss::weigh(const MicroBatch& whole, const MicroBatch& local) {
     const auto here = static_cast<size_t>(row);
     const int64_t index = network_.layout().index_of(grid_.cp_rank, row % rows);
     const auto at = static_cast<size_t>(row / rows * length_ + index);
-    // One that is not a number makes the loss none: the step is then skipped, as any that is not finite.
+    // A weight that is not a number makes the loss not a number, so the step is skipped like any non-finite one.
     emphasis_[here] = index < length_ && weighed_[at]
                           ? long_loss_weight(losses_[here], short_loss_[at], settings_.largest_weight)
                           : 1;
@@ -62,8 +62,8 @@ MicroBatch LongLoss::weigh(const MicroBatch& whole, const MicroBatch& local) {
 
 LongLoss::Sums LongLoss::take_sums() { return std::exchange(sums_, {}); }
 
-// Rows of one `first` that lie at or after it are a document. Row r's target is token r + 1: that of token s + K is
-// row s + K − 1, and the last token of a window is only ever a target.
+// The rows from `begin` on whose `first` is `begin` are a document. Row r's target is token r + 1, so token s + K is
+// the target of row s + K − 1, and the last token of a window is only ever a target.
 void LongLoss::find_windows(const MicroBatch& whole) {
   std::fill(short_loss_.begin(), short_loss_.end(), 0);
   std::fill(weighed_.begin(), weighed_.end(), 0);
@@ -121,7 +121,8 @@ void LongLoss::run_short_passes(const MicroBatch& whole) {
     if (!any) break;
     run_pass();
   }
-  // Each was some context rank's; all need those of their rows of the batch, which are others.
+  // Each loss was computed on the context rank that held its packed row, but is needed by the rank that holds its row
+  // of the batch.
   if (passes_ > 0 && !injected(InjectedFault::kShortLossesNotShared))
     grid_.cp->all_reduce(Tensor::of(short_loss_, {batch_ * length_}), Reduction::kSum);
 }

@@ -1,4 +1,4 @@
-// What LongCE weighs tokens by; model/long_loss.h has its definition.
+// Parameters of LongCE's token weights; model/long_loss.h has the definition.
 #pragma once
 
 #include <cstdint>
@@ -6,8 +6,8 @@
 namespace carillon {
 
 struct LongLossSettings {
-  int64_t context = 4096;     // K: tokens the short context has at least, before a token that is weighed
-  int64_t stride = 1024;      // and at most so many more: tokens that share a short context
+  int64_t context = 4096;     // K: minimum number of tokens in a short context, before the tokens it is used for
+  int64_t stride = 1024;      // number of tokens that share a short context
   double largest_weight = 5;  // γ
 };
 

@@ -72,7 +72,7 @@ Network::Parts Network::allocate(Arena& arena, Arena& host) {
   parameter_options.shared_layer_gradients = options_.training && options_.optimizer.zero == 2;
   if (shared_ == nullptr) parts.parameters = std::make_unique<Parameters>(config_, shards_, parameter_options, arena);
   after_weights_ = arena.mark();
-  // The transformer keeps a reference to the parameters: those allocated here.
+  // The transformer keeps a reference to the parameters, so it must get those allocated here.
   std::swap(parts_.parameters, parts.parameters);
   parts.transformer = allocate_transformer(arena, host);
   std::swap(parts_.parameters, parts.parameters);

@@ -1,5 +1,5 @@
-// A model on this rank with everything it needs to be trained or evaluated, in one piece of memory: weights,
-// activations and, for training, gradients and the optimizer's shards. Nothing is allocated later.
+// A model on this rank with everything needed to train or evaluate it, in one allocation: weights, activations and, for
+// training, gradients and the optimizer's shards. Nothing is allocated later.
 #pragma once
 
 #include <map>
@@ -14,42 +14,42 @@ namespace carillon {
 
 struct NetworkOptions {
   DType compute = DType::kBFloat16;
-  int64_t batch = 1;            // sequences at a time
+  int64_t batch = 1;            // sequences per micro-batch
   int64_t sequence_length = 0;  // T, before padding
-  int64_t positions = 0;        // rows of the rotation table, where positions go further than the sequence
+  int64_t positions = 0;        // rows of the rotation table, if positions exceed the sequence length
   LayoutKind layout = LayoutKind::kZigzag;
   bool training = true;
-  // As in TransformerOptions; 0: chosen by the transformer.
+  // As in TransformerOptions; 0: the transformer chooses.
   int64_t loss_chunk_rows = 0, tensor_chunks = 0;
   // Training only:
   Recompute recompute = Recompute::kSelective;
-  int64_t mlp_tile = 0;              // rows of the MLP at a time, 0: all; not with Recompute::kNone
-  Offload offload = Offload::kNone;  // checkpoints not with Recompute::kNone
+  int64_t mlp_tile = 0;              // rows per MLP tile, 0: all; not with Recompute::kNone
+  Offload offload = Offload::kNone;  // checkpoints: not with Recompute::kNone
   uint64_t dropout_seed = 0;         // of the adapters' dropout
   ShardedOptimizer::Options optimizer;
 };
 
-// What a network takes on one rank.
+// Memory that a network needs on one rank.
 struct NetworkMemory {
-  size_t bytes = 0;                                    // the one piece that is allocated
-  std::map<std::string, size_t, std::less<>> by_name;  // "role.tensor"; phases that share memory are each counted
-  size_t host_bytes = 0;                               // the same for what is offloaded
+  size_t bytes = 0;                                    // the single allocation
+  std::map<std::string, size_t, std::less<>> by_name;  // "role.tensor"; phases that share memory are counted separately
+  size_t host_bytes = 0;                               // the same for offloaded tensors
   std::map<std::string, size_t, std::less<>> host_by_name;
 };
 
 class Network {
  public:
-  // The memory the first constructor below would take, without taking it: measured by the same allocation code. Nothing
-  // is computed or exchanged, so `grid` may hold stand-ins that know rank and size only. Errors 64 as the
-  // constructor's.
+  // Returns the memory that the first constructor below would allocate, without allocating it; the same allocation code
+  // measures it. Nothing is computed or exchanged, so `grid` may hold stand-ins that only know rank and size. Fails
+  // with error 64 as the constructor does.
   static NetworkMemory measure(Backend& backend, ProcessGrid& grid, const ModelConfig& config,
                                const NetworkOptions& options);
 
-  // Collective in nothing; `config`, `backend` and `grid` must outlive it. Error 64 when the grid does not fit the
-  // model's heads or the sequence is too short, 74 when there is no memory.
+  // Not collective. `config`, `backend` and `grid` must outlive it. Fails with error 64 if the grid does not fit the
+  // model's heads or the sequence is too short, and with error 74 if there is not enough memory.
   Network(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const NetworkOptions& options);
 
-  // For evaluation beside training: the activations are its own, the weights are those of `shared`, which must outlive
+  // For evaluation during training: allocates its own activations and uses the weights of `shared`, which must outlive
   // it.
   Network(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const NetworkOptions& options,
           Parameters& shared);
@@ -61,13 +61,13 @@ class Network {
   Transformer& transformer() { return *parts_.transformer; }
   ShardedOptimizer& optimizer() { return *parts_.optimizer; }
 
-  // Evaluation only: the same weights for sequences of another length; the activations' memory is used again. The
-  // length must not be above options().sequence_length.
+  // Evaluation only: keeps the weights and sets another sequence length, at most options().sequence_length. Reuses the
+  // memory of the activations.
   void set_sequence_length(int64_t length);
 
   size_t bytes() const { return arena_.peak(); }
-  size_t host_bytes() const { return host_.peak(); }  // offloaded; not in bytes()
-  // "weights 257 MiB, activations 1203 MiB, …": what the memory goes to, largest first, by the part before the dot.
+  size_t host_bytes() const { return host_.peak(); }  // of offloaded tensors; not in bytes()
+  // "weights 257 MiB, activations 1203 MiB, …": memory by the part of the name before the dot, largest first.
   std::string memory_summary() const;
 
  private:

@@ -1,4 +1,4 @@
-// What parameters hold: drawn at the start, quantised, and given to checkpoints and the optimizer as shards.
+// The contents of parameters: drawn at the start, quantised, and passed to checkpoints and the optimizer as shards.
 #include <cmath>
 
 #include "model/parameters.h"
@@ -21,7 +21,7 @@ bool is_one_of(const Parameter& parameter, Which which) {
   return false;
 }
 
-// Rows [begin, begin + to.size(0)) of the parameter's rectangle as they are drawn, into host memory.
+// Draws rows [begin, begin + to.size(0)) of the parameter's rectangle into host memory.
 void draw(const Parameter& parameter, int64_t begin, Tensor to, double initializer_range, uint64_t seed) {
   const Rectangle& rectangle = parameter.rectangle;
   const int64_t width = to.count() / to.size(0);
@@ -85,7 +85,7 @@ void Parameters::quantize(Backend& backend, Communicator& tp, const Parameter& p
   if (values.empty()) return;
   QuantizedMatrix host = parameter.quantized;
   std::vector<char> memory(host.codes.bytes() + host.scales.bytes() + host.table.bytes());
-  // What is read as float32 first, so that it is aligned.
+  // float32 tensors come first, so that they are aligned.
   size_t at = 0;
   for (Tensor* tensor : {&host.table, &host.scales, &host.codes}) {
     if (!*tensor) continue;

@@ -7,19 +7,19 @@
 namespace carillon {
 namespace {
 
-// Allocates a weight and its gradient of one shape; gradient from the same arena, of the accumulate type.
+// Allocates weights and gradients of equal shape from one arena; gradients have the accumulate type.
 struct TensorAllocator {
   const ParameterOptions& options;
   Arena& arena;
-  bool gradients;             // whether gradients are being allocated at present
-  Quantization quantization;  // of linear layers' weights
+  bool gradients;             // whether gradients are currently being allocated
+  Quantization quantization;  // of the weights of linear layers
 
   Tensor weight(std::initializer_list<int64_t> shape) { return arena.allocate("weights", options.compute, shape); }
   Tensor gradient(std::initializer_list<int64_t> shape) {
     if (!gradients) return {};
     return arena.allocate("gradients", accumulate_type(options.compute), shape);
   }
-  // This rectangle of a matrix.
+  // Allocates the quantised form of this rectangle of a matrix.
   QuantizedMatrix quantized(const Rectangle& rectangle) {
     QuantizedMatrix matrix;
     matrix.kind = quantization;
@@ -50,7 +50,7 @@ Parameter make_parameter(std::string name, Rectangle rectangle, Tensor weight, T
   return parameter;
 }
 
-// A replicated vector whose gradient each tp rank sees only for its own rows or heads.
+// A replicated vector of which each tp rank computes the gradient only for its own rows or heads.
 Parameter replicated(std::string name, Tensor weight, Tensor gradient, int tp, Initial initial) {
   Parameter parameter = make_parameter(std::move(name), Rectangle::whole(weight.shape()), weight, gradient);
   parameter.tp_replicas = tp;
@@ -182,7 +182,7 @@ class LayerAllocator {
     return parameter;
   }
 
-  // Elements `part` of a vector with `total`, one or more for each head.
+  // Elements `part` of a vector of `total` elements, one or more per head.
   Parameter heads_vector(const char* name, int64_t total, Range part, Initial initial) {
     Parameter parameter = make_parameter(prefix_ + name, Rectangle{{total}, {part.begin}, {part.size()}},
                                          allocator_.weight({part.size()}), allocator_.gradient({part.size()}));
@@ -222,8 +222,7 @@ class LayerAllocator {
   std::string prefix_;
 };
 
-// The adapters of one layer: lora_A and lora_B of every target, and the views of them that its linear layers compute
-// with.
+// The adapters of one layer: lora_A and lora_B of every target, and the views of them that the linear layers use.
 class AdapterAllocator {
  public:
   AdapterAllocator(const ModelConfig& config, const TensorShards& shards, TensorAllocator& allocator)
@@ -249,8 +248,8 @@ class AdapterAllocator {
   struct Part {
     const char* target;
     int64_t total;  // outputs of the whole layer
-    Range part;     // of them, this rank's
-    int replicas;   // tp ranks that hold the same ones
+    Range part;     // this rank's part of them
+    int replicas;   // tp ranks that hold the same part
   };
 
   const AdapterModule* find(const std::string& target) const {
@@ -314,7 +313,7 @@ class AdapterAllocator {
     return target;
   }
 
-  // Of what `replicas` ranks hold, each has the gradient of its own rows, columns or heads.
+  // Adds a parameter that `replicas` ranks hold; each of them computes the gradient for its own rows, columns or heads.
   void add(std::string name, Rectangle rectangle, Tensor weight, Tensor gradient, int replicas, Initial initial) {
     Parameter parameter = make_parameter(std::move(name), std::move(rectangle), weight, gradient);
     parameter.initial = initial;
@@ -332,8 +331,8 @@ class AdapterAllocator {
   LayerParameters* layer_ = nullptr;
 };
 
-// Layers with the same parameters can share two layers' gradient memory in turn: while one is written, the other is
-// being reduced.
+// Layers with the same parameters can take turns with the gradient memory of two layers: while one is written, the
+// other is being reduced.
 bool same_parameters(const LayerSpec& a, const LayerSpec& b) {
   return a.norms == b.norms && a.mlp.bias == b.mlp.bias && a.attention.qkv_bias == b.attention.qkv_bias &&
          a.attention.o_bias == b.attention.o_bias && a.attention.sinks == b.attention.sinks &&
@@ -404,7 +403,7 @@ Parameters::Parameters(const ModelConfig& config, const TensorShards& shards, co
                     config.norm_weight_offset == 1 ? Initial::kZeros : Initial::kOnes);
   if (config.rope.type == RopeType::kClex) {
     const int64_t pairs = config.rotary_pairs(), hidden = clex_hidden(config.rope, pairs);
-    // Each tensor rank has the gradient of its own heads.
+    // Each tensor rank computes the gradient for its own heads.
     const auto learned = [&](const char* name, int64_t rows, int64_t columns, Initial initial) {
       Parameter parameter =
           replicated(name, allocator.weight({rows, columns}), allocator.gradient({rows, columns}), shards.tp, initial);

@@ -1,15 +1,15 @@
 // The weights of this tensor-parallel rank: the only place that knows the parameters' names, shapes and shards.
-// Initialising, loading, saving, gradient reduction, the optimizer and inspection all walk for_each().
+// Initialising, loading, saving, gradient reduction, the optimizer and inspection all use for_each().
 //
-// Weights are [out, in] (y = x·Wᵀ + b) and named as in Hugging Face's state dict. Query, key and value projections lie
-// concatenated in memory, as do gate and up, so that each group is one product; the named parameters are row
-// slices of it. Over tp: query heads, key/value heads, MLP columns and vocabulary rows are split; norms are replicated.
+// Weights are [out, in] (y = x·Wᵀ + b) and named as in Hugging Face's state dict. The query, key and value projections
+// are concatenated in memory, and so are gate and up, so that each group is one product; the named parameters are row
+// slices of it. Over tp, query heads, key/value heads, MLP columns and vocabulary rows are split; norms are replicated.
 // With fewer key/value heads than ranks, tp / heads neighbouring ranks hold the same head.
 //
-// Adapters (ModelConfig::adapter) are parameters like others, named as in PEFT's state dict; how they are split over
-// tp, parallel/tensor/low_rank.h says. Where there are some, all other parameters are frozen, and the weights of linear
-// layers may be quantised (AdapterConfig::base_quantization): each named one by itself, by its values as float32, so
-// that neither the layout nor the compute type changes what they become.
+// Adapters (ModelConfig::adapter) are parameters like others, named as in PEFT's state dict; parallel/tensor/low_rank.h
+// says how they are split over tp. If there are any, all other parameters are frozen, and the weights of linear layers
+// may be quantised (AdapterConfig::base_quantization). Each named weight is quantised separately, from its float32
+// values, so that the result depends neither on the layout nor on the compute type.
 #pragma once
 
 #include <span>
@@ -23,7 +23,7 @@
 
 namespace carillon {
 
-// A rank's place on the tensor-parallel axis and what follows from it for one model.
+// A rank's place on the tensor-parallel axis, and what follows from it for one model.
 struct TensorShards {
   TensorShards(const ModelConfig& config, int tp, int tp_rank);
 
@@ -31,48 +31,48 @@ struct TensorShards {
   int tp_rank;
   int64_t heads;        // NHl
   int64_t kv_heads;     // NKVl
-  int kv_replicas;      // tp ranks that hold the same key/value head; 1 when there are enough heads
+  int kv_replicas;      // tp ranks that hold the same key/value head; 1 if there are enough heads
   Range head_range;     // query heads of this rank
   Range kv_head_range;  // key/value heads of this rank
-  Range mlp;            // of intermediate_size
-  Range vocabulary;     // of vocab_size
+  Range mlp;            // range of intermediate_size
+  Range vocabulary;     // range of vocab_size
 };
 
 enum class Initial {
   kNormal,
   kOnes,
   kZeros,
-  kFanIn,  // uniform within ± 1/√in: PyTorch's Kaiming-uniform with a = √5, as PEFT begins lora_A
+  kFanIn,  // uniform within ± 1/√in: PyTorch's Kaiming-uniform with a = √5, PEFT's initialisation of lora_A
 };
 
-// One named parameter: what the optimizer sees, and how it begins.
+// One named parameter: what the optimizer sees, and its initialisation.
 struct Parameter : ParameterShard {
-  QuantizedMatrix quantized;  // in place of `weight`, which is then absent
+  QuantizedMatrix quantized;  // replaces `weight`, which is then absent
   Initial initial = Initial::kNormal;
-  bool adapter = false;   // of an adapter, not of the model
-  bool rotation = false;  // of a rotation that is learned (model/clex.h)
-  bool frozen = false;    // no gradient, no optimizer state, in no checkpoint: the model's own beside adapters
-  explicit operator bool() const { return !name.empty(); }  // false: this architecture has none
+  bool adapter = false;   // belongs to an adapter, not to the model
+  bool rotation = false;  // belongs to a learned rotation (model/clex.h)
+  bool frozen = false;    // no gradient, no optimizer state, not in checkpoints: the model's own, if there are adapters
+  explicit operator bool() const { return !name.empty(); }  // false: this architecture does not have it
 };
 
 struct LayerParameters {
-  Linear qkv;      // [(NHl + 2·NKVl)·HD, C]   the three below, concatenated
-  Linear output;   // [C, NHl·HD]              o_weight; o_bias is the caller's
+  Linear qkv;      // [(NHl + 2·NKVl)·HD, C]   q, k and v below, concatenated
+  Linear output;   // [C, NHl·HD]              o_weight; the caller adds o_bias
   Linear gate_up;  // [2·Fl, C]
   Linear down;     // [C, Fl]
 
-  Parameter input_norm;                    // [C] before attention; absent with norms after only
+  Parameter input_norm;                    // [C] before attention; absent if norms are only after
   Parameter q_weight, k_weight, v_weight;  // [NHl·HD, C], [NKVl·HD, C] twice
   Parameter q_bias, k_bias, v_bias;
   Parameter q_norm, k_norm;          // [HD], or of the whole projection [NHl·HD], [NKVl·HD]
   Parameter sinks;                   // [NHl]
   Parameter o_weight, o_bias;        // [C, NHl·HD], [C]
-  Parameter attention_output_norm;   // [C] after attention; absent with norms before only
+  Parameter attention_output_norm;   // [C] after attention; absent if norms are only before
   Parameter mlp_norm;                // [C] before the MLP
   Parameter gate_weight, up_weight;  // [Fl, C]
   Parameter gate_bias, up_bias;
   Parameter down_weight, down_bias;  // [C, Fl], [C]
-  Parameter mlp_output_norm;         // [C] after it
+  Parameter mlp_output_norm;         // [C] after the MLP
   std::vector<Parameter> adapters;   // lora_A [r, in] and lora_B [out, r] of each target
 
   template <class Function>
@@ -106,12 +106,12 @@ struct LayerParameters {
 struct ParameterOptions {
   DType compute = DType::kFloat32;
   bool gradients = true;  // false: evaluation only
-  // All layers' gradients share two layers' memory, double-buffered; the caller has taken a layer's away when the one
-  // before the next begins (ZeRO-2).
+  // All layers share the gradient memory of two layers, double-buffered. The caller must have taken layer i's gradients
+  // away before the backward pass of layer i - 2 begins (ZeRO-2).
   bool shared_layer_gradients = false;
 };
 
-// Some of the parameters: all, those that are trained, the model's own, those of a learned rotation.
+// A subset of the parameters: all, the trained ones, the model's own, those of a learned rotation.
 enum class Which { kAll, kTrained, kBase, kRotation };
 
 class Parameters {
@@ -122,7 +122,7 @@ class Parameters {
   Parameter embedding;  // [Vl, C]
   std::vector<LayerParameters> layers;
   Parameter norm;              // [C]
-  Parameter ode_up, ode_down;  // [R, hidden], [hidden, R] of a rotation that is learned (clex); else absent
+  Parameter ode_up, ode_down;  // [R, hidden], [hidden, R] of a learned rotation (clex); otherwise absent
   Parameter lm_head;           // [Vl, C]; absent when tied to the embedding
 
   const Parameter& head() const { return lm_head ? lm_head : embedding; }
@@ -138,22 +138,21 @@ class Parameters {
     if (lm_head) visit(lm_head);
   }
 
-  // Random weights (normal with standard deviation initializer_range, norms 1, biases 0; of an adapter A as kFanIn
-  // says, B 0, so that it begins by changing nothing): a pure function of seed, name and global index, so the same on
-  // every layout.
-  // `tp` is used, collectively, where weights are quantised.
+  // Initialises the weights: normal with standard deviation initializer_range, norms 1, biases 0; of adapters, A as
+  // kFanIn and B 0, so that an adapter initially changes nothing. Values are a pure function of seed, name and global
+  // index, so they are the same on every layout. `tp` is used, collectively, if weights are quantised.
   void initialize(Backend& backend, Communicator& tp, double initializer_range, uint64_t seed,
                   Which which = Which::kAll);
-  // Elements of a weight on the host at a time meanwhile: a whole embedding would be the run's largest moment.
+  // Number of elements of a weight drawn on the host at a time: a whole embedding would set the run's peak memory.
   static constexpr int64_t kDrawnAtOnce = 1 << 17;
 
-  // Makes `values`, float32 [rows, columns] of this rank's rectangle in host memory, the weight of a parameter that is
-  // quantised. Collective over tp: blocks do not end where a rank's part does.
+  // Quantises `values`, float32 [rows, columns] of this rank's rectangle in host memory, into the weight of a quantised
+  // parameter. Collective over tp: blocks may extend beyond a rank's part.
   static void quantize(Backend& backend, Communicator& tp, const Parameter& parameter, std::span<const float> values);
 
-  // "model/NAME" with this rank's rectangles and weights, for loading and saving; not of quantised ones. A replica that
-  // is not the first of its kind is not owned, and nothing is owned unless `owner` (one rank of dp_cp writes).
-  // `backend`: whose memory it is.
+  // Returns "model/NAME" with this rank's rectangles and weights, for loading and saving; leaves out quantised ones.
+  // Only the first of several replicas is owned, and nothing is owned unless `owner` (one rank of dp_cp writes).
+  // `backend` is the device whose memory holds the weights.
   std::vector<NamedShard> weight_shards(Backend& backend, bool owner, Which which = Which::kAll);
   std::vector<ParameterShard> trained();
 

@@ -73,7 +73,7 @@ void longrope(const RopeConfig& config, int64_t length, std::vector<double>& the
   for (size_t i = 0; i < theta.size(); ++i) theta[i] /= divisor[i];
 }
 
-// Shares of the bins of a turn that positions [0, length) fall into.
+// Share of positions [0, length) in each bin of a turn.
 std::vector<double> angle_shares(double frequency, int64_t length) {
   constexpr size_t kBins = 360;
   std::vector<int64_t> counts(kBins);
@@ -96,7 +96,7 @@ double disturbance(const std::vector<double>& shares, const std::vector<double>&
 }
 
 void distributional(const RopeConfig& config, std::vector<double>& theta) {
-  // Every position is looked at: two seconds for a pair at this length.
+  // Examines every position: two seconds per pair at this length.
   constexpr double kMostPositions = 1 << 28;
   const double reach = config.factor * original(config);
   if (!(reach <= kMostPositions))
@@ -128,25 +128,26 @@ double attention_factor(const RopeConfig& config) {
   return config.attention_factor.value_or(1);
 }
 
-// CoPE (Li et al., 2602.05258, as its public code computes it): the last N pairs' frequencies are multiplied by half a
-// cosine, (1 + cos(π·j/(N − 1))) / 2 for j = 0 … N − 1: the first of them turns as before, the last one not at all.
+// CoPE (Li et al., 2602.05258, as its published code computes it): multiplies the frequencies of the last N pairs by
+// half a cosine, (1 + cos(π·j/(N − 1))) / 2 for j = 0 … N − 1. The first of them is unchanged, the last one does not
+// turn.
 void fade(const RopeConfig& config, std::vector<double>& theta) {
   const auto faded = static_cast<size_t>(config.cope);
   if (faded > theta.size())
     fail(ExitCode::kUsage, "rope.cope is {}, the head has {} rotary pairs, give at most so many", faded, theta.size());
   for (size_t j = 0; j < faded; ++j) {
     const double angle = std::numbers::pi * static_cast<double>(j) / static_cast<double>(faded - 1);
-    // cos(π) in floating point leaves almost 0 here, but 0 is meant exactly.
+    // In floating point cos(π) would leave a tiny value; exactly 0 is meant.
     theta[theta.size() - faded + j] *= j + 1 == faded ? 0 : 0.5 * (1 + std::cos(angle));
   }
 }
 
-// Rounds to whole tokens, ties to even as the published code does; pairs that do not turn have no wavelength.
+// Rounds to whole tokens, ties to even as in the published code. Pairs that do not turn have no wavelength.
 void resonate(RopeTable& table) {
   for (size_t i = 0; i < table.inverse_frequency.size(); ++i) {
     if (table.inverse_frequency[i] == 0) continue;
     const double rounded = std::max(1.0, std::nearbyint(table.wavelength[i]));
-    // Beyond 2^62 tokens nothing repeats that anyone could see, and the integer would not hold it.
+    // Beyond 2^62 tokens the repetition does not matter, and the integer could not hold it.
     if (rounded > 0x1p62) continue;
     table.period[i] = static_cast<int64_t>(rounded);
     table.inverse_frequency[i] = kTurn / rounded;

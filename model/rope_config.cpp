@@ -21,18 +21,18 @@ constexpr std::array kTypes = {std::pair{"none", RopeType::kNone},
                                std::pair{"distributional", RopeType::kDistributional},
                                std::pair{"clex", RopeType::kClex}};
 
-// Settings in one spelling; null values stay, they mean "the method's own".
+// Settings in one spelling. Null values are kept; they mean "the method's own".
 Json canonical(const Json& settings) {
   Json result = Json::object();
   for (const auto& [key, value] : settings.items()) {
-    // Old files carry both spellings; transformers goes by the new one.
+    // Old files contain both spellings; transformers uses the new one.
     if (key == "type" && settings.contains("rope_type") && !settings["rope_type"].is_null()) continue;
     if (key == "rope_type" && value.is_null()) continue;
     result[key == "type" ? "rope_type" : key == "base" ? "rope_theta" : key] = value;
   }
   if (!result.contains("rope_type") || result["rope_type"].is_null()) result["rope_type"] = "default";
   if (result["rope_type"] == "su") result["rope_type"] = "longrope";
-  // CLEX's own files have other words.
+  // CLEX's own files use other names.
   if (result["rope_type"] == "clex")
     for (const auto& [theirs, ours] :
          {std::pair{"max_factor", "factor"}, std::pair{"time_dt", "time_step"}, std::pair{"act", "activation"}})
@@ -44,7 +44,7 @@ Json canonical(const Json& settings) {
   return result;
 }
 
-// Reads one value after the other, with the same message for what is wrong with them.
+// Reads values one after another and reports errors in one form.
 class Reader {
  public:
   Reader(const Json& settings, const std::string& where, ExitCode code)
@@ -196,7 +196,7 @@ RopeConfig parse_rope_config(const Json& given, int64_t max_position_embeddings,
   config.type = found->second;
   if (read.has("cope")) {
     const double faded = read.number("cope", 0);
-    // The half cosine begins with the whole frequency and ends with none: of one pair it has only the beginning.
+    // The half cosine goes from the whole frequency to none; a single pair would have only its beginning.
     if (faded < 0 || faded == 1 || faded != std::floor(faded) || faded > 1e6)
       read.wrong("cope", "how many of the slowest pairs are faded, 2 or more, or 0 for none");
     config.cope = static_cast<int64_t>(faded);

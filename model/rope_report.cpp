@@ -10,7 +10,7 @@ namespace {
 
 constexpr double kTurn = 2 * std::numbers::pi;
 
-// The point a pair shows at a position, as a fraction of a turn in [0, 1): by integers where there is a period.
+// Where a pair points at a position, as a fraction of a turn in [0, 1). Uses integer arithmetic if there is a period.
 double turn_at(const RopeTable& table, size_t pair, int64_t position) {
   const int64_t period = table.period[pair];
   if (period > 0) return static_cast<double>(position % period) / static_cast<double>(period);
@@ -27,7 +27,7 @@ double feature_gap(const RopeTable& table, size_t pair, int64_t trained, int64_t
   for (int64_t m = 0; m < trained; ++m) seen[static_cast<size_t>(m)] = turn_at(table, pair, m);
   std::sort(seen.begin(), seen.end());
   double gap = 0;
-  // Beyond one period nothing new appears.
+  // Nothing new appears beyond one period.
   const int64_t end = period > 0 ? std::min(length, std::max(period, trained)) : length;
   for (int64_t n = trained; n < end; ++n) {
     const double turn = turn_at(table, pair, n);
@@ -56,7 +56,7 @@ double log10_of_common_multiple(const std::vector<int64_t>& numbers) {
 
 double wrapped(double angle) { return angle - kTurn * std::ceil(angle / kTurn - 0.5); }
 
-// Powers that add to 1.
+// Normalises the powers to a sum of 1.
 std::vector<double> shares_of(const std::vector<double>& power, size_t pairs) {
   if (power.empty()) return std::vector<double>(pairs, 1.0 / static_cast<double>(pairs));
   if (power.size() != pairs)
@@ -73,7 +73,7 @@ std::vector<double> shares_of(const std::vector<double>& power, size_t pairs) {
   return shares;
 }
 
-// What rounding moves at a distance, as a share of the pair's own variance.
+// The variance that rounding moves at a distance, as a share of the pair's own variance.
 double moved(const RopeTable& table, const RopeTable& plain, size_t pair, int64_t distance) {
   const double turned = static_cast<double>(distance) * (table.inverse_frequency[pair] - plain.inverse_frequency[pair]);
   return 2 * (1 - std::cos(turned));

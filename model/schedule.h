@@ -1,11 +1,11 @@
 // Learning-rate schedules: the factor on `train.learning_rate` in step k (first step k = 0). All but one_cycle warm up
-// linearly over W steps, factor (k+1)/W, then with p = (k-W)/(steps-W) and r = min_lr_ratio:
+// linearly over W steps with factor (k+1)/W. After that, with p = (k-W)/(steps-W) and r = min_lr_ratio:
 //   constant   1
 //   linear     r + (1-r)(1-p)
 //   cosine     r + (1-r)(1 + cos πp)/2
 //   wsd        1 until the last decay_ratio of the steps, then linear from 1 to r over those
-//   one_cycle  PyTorch's OneCycleLR (cosine annealing, pct_start = W/steps, div_factor 25, final_div_factor 1e4), betas
-//   fixed
+//   one_cycle  PyTorch's OneCycleLR (cosine annealing, pct_start = W/steps, div_factor 25, final_div_factor 1e4), with
+//              fixed betas
 #pragma once
 
 #include <algorithm>

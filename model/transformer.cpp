@@ -12,8 +12,8 @@
 namespace carillon {
 namespace {
 
-// Rows of logits alive at once: about 192 MiB of them. Each chunk passes once over the weight and its gradient, which
-// counts with few rows (128 MiB: 2 %, 65 MiB: 6 % of a step of the 135M model at 2048 tokens).
+// Rows of logits alive at once: about 192 MiB of them. Each chunk reads the weight and its gradient once, which is
+// noticeable with few rows (128 MiB: 2 %, 65 MiB: 6 % of a step of the 135M model at 2048 tokens).
 int64_t default_chunk_rows(int64_t rows, int64_t vocabulary, DType compute) {
   constexpr int64_t kBytes = int64_t{192} << 20;
   const int64_t row_bytes = std::max<int64_t>(1, vocabulary * static_cast<int64_t>(size_of(accumulate_type(compute))));
@@ -24,7 +24,7 @@ int64_t local_rows(const SequenceLayout& layout, const TransformerOptions& optio
   return options.one_token ? 1 : layout.local();
 }
 
-// Cut where that pays, unless somebody says otherwise.
+// The shards of `rows`, in `chunks` chunks; 0: as many as pay off.
 RowShards row_shards(int64_t rows, const Communicator& tp, int64_t chunks) {
   if (chunks == 0) chunks = tensor_chunks(rows / tp.size(), tp.size(), travels_beside_compute(tp));
   return {rows, tp.size(), chunks};
@@ -43,7 +43,7 @@ ActivationShape shape_of(const SequenceLayout& layout, const TransformerOptions&
           options.mlp_tile == 0 ? rows : std::min(options.mlp_tile, rows)};
 }
 
-// The length up to which a document takes the first of two tables; nothing without mixed windows.
+// The maximum length of a document that uses the first of two tables; nothing without mixed windows.
 std::optional<int64_t> mixed_length(const ModelRope& rope) {
   std::optional<int64_t> length;
   for (const RopeConfig* one : {&rope.rope, rope.sliding_rope ? &*rope.sliding_rope : nullptr}) {
@@ -68,7 +68,7 @@ std::vector<int> masks_of(const ModelConfig& config) {
   return masks;
 }
 
-// Any double, times another where there are any, to memory of the accumulate type.
+// Converts doubles, multiplied by `times` if it is not empty, to memory of the accumulate type.
 void convert_to(std::vector<char>& to, DType type, std::span<const double> from, std::span<const double> times) {
   dispatch_floating(type, [&](auto zero) {
     using A = decltype(zero);
@@ -117,7 +117,7 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
                     arena.allocate("rotation.sine", type, {tables * options.positions, pairs})};
   };
   rotations_[0] = table(config.rope);
-  // An evaluation may give windowed layers a rotation of their own.
+  // An evaluation may give windowed layers a separate rotation.
   const bool windowed = config.any([](const LayerSpec& layer) { return layer.attention.window > 0; });
   if (config.sliding_rope || (windowed && !options.training))
     rotations_[1] = table(config.sliding_rope ? *config.sliding_rope : config.rope);
@@ -159,7 +159,7 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
                   chunk, options.compute, arena, /*with_margins=*/!options.training, config.logit_cap);
   }
 
-  // What the layers fill again for their backward pass and what the loss computes with are never alive together.
+  // What the layers refill for their backward pass and what the loss computes with are never alive together.
   const ActivationShape shape = shape_of(layout, options, shards.tp);
   const size_t begin = arena.mark();
   allocate_shared_activations(config, shards, shape, arena, activations_);
@@ -199,7 +199,7 @@ LowRankWork Transformer::adapter_work(int64_t begin, int64_t end) const {
   return work;
 }
 
-// With what the parameters hold of it.
+// Returns `rope` with the learned weights that the parameters hold for it.
 RopeConfig Transformer::learned(const RopeConfig& rope) const {
   RopeConfig result = rope;
   if (rope.type != RopeType::kClex) return result;
@@ -228,7 +228,7 @@ void Transformer::fill_table(size_t which, const RopeConfig& given, int64_t leng
   const Tensor host_cosine(cosines.data(), cosine.dtype(), cosine.shape());
   const Tensor host_sine(sines.data(), sine.dtype(), sine.shape());
   for (int64_t begin = 0; begin < cosine.size(0); begin += rows) {
-    // Of two tables the first is for short documents, the second for long ones.
+    // Of two tables, the first is for short documents and the second for long ones.
     const int64_t of = rope.mixed_windows && mixed_ ? mixed_length_ + (begin > 0 ? 1 : 0) : length;
     const RopeTable table = make_rope_table(rope, config_.head_dim, of);
     fill_rotation(table, positions, host_cosine.rows(begin, begin + rows), host_sine.rows(begin, begin + rows));
@@ -251,7 +251,7 @@ void Transformer::load(const MicroBatch& batch, int64_t index) {
     CHECK(position[row] < options_.positions, "position beyond the rotation table", position[row], options_.positions);
     const int64_t own = options_.one_token ? index : layout_.index_of(grid_.cp_rank, row % local_);
     if (mixed_ && first[row] <= own) {
-      // Which table's row: that of a document of this length.
+      // Selects the row in the table for documents of this length.
       const int64_t reach = batch.reach.span<int64_t>()[static_cast<size_t>(row)];
       CHECK(reach > position[row], "a document reaches beyond each of its positions", reach, position[row]);
       if (reach > mixed_length_) staged_position_[static_cast<size_t>(row)] += options_.positions;
@@ -381,7 +381,7 @@ void Transformer::forward_backward(const MicroBatch& batch, bool accumulate,
       attention_forward(index, /*attend=*/options_.recompute == Recompute::kFull);
       attention_output(index);
       if (!mlp_tiled_) mlp_input(index);
-      // The input of a norm after the MLP is kept but under the full policy.
+      // The input of a norm after the MLP is kept, except under the full policy.
       if (options_.recompute == Recompute::kFull && spec(index).norm_after())
         mlp_tiled_ ? mlp_tiles_forward(index, {}) : mlp_output(index, {});
     }
@@ -399,13 +399,13 @@ void Transformer::forward_backward(const MicroBatch& batch, bool accumulate,
                               shards_.vocabulary.begin);
 }
 
-// The gradient by a learned rotation's weights, by way of the logarithms of its frequencies.
+// The gradient of a learned rotation's weights, by way of the logarithms of its frequencies.
 void Transformer::learned_backward() {
   if (!rates_) return;
   const std::vector<double> rates = download_as_double(backend_, rates_);
   std::vector<char> staged(learned_gradient_.bytes());
   const Tensor host(staged.data(), learned_gradient_.dtype(), learned_gradient_.shape());
-  // None where only operations are counted and no rotation was set.
+  // Absent if operations are only counted and no rotation was set.
   if (learned_rope_.dynamics) {
     std::vector<double> logarithms;
     for (size_t i = 0; i < rates.size(); ++i) logarithms.push_back(rates[i] * learned_frequencies_[i]);
@@ -422,7 +422,7 @@ void Transformer::learned_backward() {
   }
 }
 
-// A multiplier as the compute type holds it.
+// A multiplier rounded to the compute type.
 double Transformer::rounded(double multiplier) const {
   return dispatch_floating(options_.compute, [&](auto zero) {
     using T = decltype(zero);

@@ -1,8 +1,9 @@
-// The network: a stack of blocks (attention, gated MLP) whose settings are a LayerSpec each, forward and hand-written
-// backward, on any grid. model/README.md shows the block's equations with the line that computes each.
+// The network: a stack of blocks (attention, gated MLP), each with its own LayerSpec, with forward pass and
+// hand-written backward pass, on any grid. model/README.md gives the block's equations and the function that computes
+// each.
 //
-// One micro-batch is B sequences, of which this rank holds Tl = T/cp tokens each, and between blocks the row shard N/tp
-// of its N = B·Tl rows (parallel/tensor/row_shards.h). All memory is allocated from an Arena in the constructor; a step
+// One micro-batch is B sequences. This rank holds Tl = T/cp tokens of each and, between blocks, the row shard N/tp of
+// its N = B·Tl rows (parallel/tensor/row_shards.h). The constructor allocates all memory from an Arena; a step
 // allocates nothing.
 #pragma once
 
@@ -30,15 +31,16 @@ struct TransformerOptions {
   int64_t batch = 1;            // B
   int64_t loss_chunk_rows = 0;  // rows of logits alive at once; 0: about 192 MiB of them
   int64_t positions = 0;        // length of the rotation table: one more than the largest position
-  // Rows the MLP works on at a time, 0: all. Its working memory is then this many rows'; so that a tile need not be
-  // kept, not with Recompute::kNone. Activations stay the same bits where products go by rows; gradients of its weights
-  // are sums over tiles and differ in rounding. On cp·tp ranks a tile is of the rank's N rows.
+  // Rows that the MLP processes at a time, 0: all. Its working memory then holds only this many rows. Not with
+  // Recompute::kNone, because the activations of a tile are not kept. Activations have the same bits if products work
+  // row by row; gradients of the MLP's weights are sums over tiles and differ in rounding. On cp·tp ranks a tile is
+  // taken from the rank's N rows.
   int64_t mlp_tile = 0;
   bool offload_checkpoints = false;  // training, not with Recompute::kNone: activation_offload.h
   uint64_t dropout_seed = 0;         // of the adapters' dropout, in training
-  int64_t tensor_chunks = 0;         // in which rows travel between tp ranks, 0: as row_shards.h chooses
-  // Generation, forward only: whose keys and values are kept. Two transformers share the weights and one cache: one
-  // takes the prompt (fill_cache), the other (`one_token`) has rows for one token of each sequence (next_logits).
+  int64_t tensor_chunks = 0;         // chunks in which rows travel between tp ranks, 0: as row_shards.h chooses
+  // Generation, forward only: holds the keys and values. Two transformers share the weights and one cache: one
+  // processes the prompt (fill_cache), the other (`one_token`) has rows for one token of each sequence (next_logits).
   KeyValueCache* cache = nullptr;
   bool one_token = false;
 };
@@ -59,42 +61,45 @@ class Transformer {
               Parameters& parameters, const SequenceLayout& layout, const TransformerOptions& options, Arena& arena,
               Arena* host = nullptr);  // host: where offloaded activations go
 
-  // Fills the rotation tables for sequences of `length` tokens, and takes the queries' temperature. A rotation that is
-  // learned is computed from the parameters as they are now: to be called again when they have changed. Positions
-  // beyond TransformerOptions::positions are an InternalError later; error 64 where windowed layers are given a
-  // rotation of their own that this transformer has no table for, or where nothing is learned of a rotation that is.
-  // Where the model's own rope has mixed_windows, MicroBatch::reach is read.
+  // Fills the rotation tables for sequences of `length` tokens and sets the queries' temperature. A learned rotation is
+  // computed from the current parameters, so call this again when they have changed. Fails with error 64 if windowed
+  // layers are given a separate rotation for which this transformer has no table, or if a learned rotation has not been
+  // learned. Positions beyond TransformerOptions::positions cause an InternalError later. If the model's own rope has
+  // mixed_windows, MicroBatch::reach is read.
   void set_rotation(const ModelRope& rope, int64_t length);
 
-  // Forward pass only; then losses(). Keeps nothing for a backward pass. Collective over cp and tp.
+  // Runs the forward pass only; afterwards losses() is valid. Keeps nothing for a backward pass. Collective over cp and
+  // tp.
   void forward(const MicroBatch& batch);
-  // Forward and backward pass of Σ target_weight · emphasis · loss; gradients are added to the parameters', but without
-  // `accumulate` overwrite those of ParameterShard::overwritten, which may then hold anything before. After a layer's
-  // gradients are complete `layer_done` (if any) is called with its index, last layer first, and before all of them
-  // with the number of layers: the last norm's, and an untied head's.
+  // Runs forward and backward pass of Σ target_weight · emphasis · loss and adds the gradients to those of the
+  // parameters. Without `accumulate` it overwrites those of ParameterShard::overwritten, which may then hold anything
+  // before the call. When a layer's gradients are complete, calls `layer_done` (if given) with its index, last layer
+  // first; before all of them with the number of layers, for the last norm and an untied head.
   void forward_backward(const MicroBatch& batch, bool accumulate,
                         const std::function<void(int64_t layer)>& layer_done = {});
 
-  // Evaluation: all layers and the last norm, without a loss; then pooled() any number of times: Σ over this rank's
-  // rows of weight[row] · the last norm's output, [C]. Weights are rounded to the compute type: 0 and 1 are exact. Both
-  // are collective over cp and tp; the sum is the same on every tp rank, and over cp the caller's to add.
+  // Evaluation: encode() runs all layers and the last norm, without a loss. After it pooled() may be called any number
+  // of times: it returns Σ over this rank's rows of weight[row] · output of the last norm, [C]. Weights are rounded to
+  // the compute type; 0 and 1 are exact. Both are collective over cp and tp. The sum is the same on every tp rank; the
+  // caller has to add it up over cp.
   void encode(const MicroBatch& batch);
   std::vector<double> pooled(std::span<const double> weight);
 
-  // Generation: the prompt's keys and values into the cache. No loss. Collective over cp and tp.
+  // Generation: puts the prompt's keys and values into the cache. No loss. Collective over cp and tp.
   void fill_cache(const MicroBatch& prompt);
-  // Generation: takes the token at `index` of each sequence ([B, 1] each; targets are not looked at), whose
-  // predecessors are in the cache, and puts it there; returns this tp rank's columns of the logits of the token after
-  // it, [B, Vl] (A), in memory of the transformer's. Collective over cp and tp; the same on every cp rank.
+  // Generation: processes the token at `index` of each sequence ([B, 1] each; targets are ignored), whose predecessors
+  // are in the cache, and adds it to the cache. Returns this tp rank's columns of the logits of the token after it,
+  // [B, Vl] (A), in memory owned by the transformer. Collective over cp and tp; the result is the same on every cp
+  // rank.
   Tensor next_logits(const MicroBatch& token, int64_t index);
 
-  // Called in each layer of every forward pass, after its attention; empty: nobody.
+  // Sets a function that is called in each layer of every forward pass, after attention; empty: none.
   void set_probe(std::function<void(const AttentionView&)> probe) { probe_ = std::move(probe); }
 
-  // Of the last pass: -log p(target) of each local row [N] (A), 0 without target; the same on every tp rank.
+  // -log p(target) of each local row in the last pass, [N] (A); 0 without a target; the same on every tp rank.
   Tensor losses() const { return losses_; }
-  // Of the last forward(), evaluation only: [N] (A), the target's logit less the row's largest; 0 where the target is
-  // the greedy choice, and without target. Collective over tp; its memory is overwritten by the next call.
+  // Evaluation only, for the last forward(): [N] (A), the target's logit minus the row's largest logit; 0 if the target
+  // is the greedy choice, and without a target. Collective over tp; the next call overwrites its memory.
   Tensor margins();
   // Σ over local rows of target_weight · emphasis · loss, in float64.
   double weighted_loss() const;
@@ -126,12 +131,12 @@ class Transformer {
   void fill_table(size_t which, const RopeConfig& rope, int64_t length);
   void add_rotation_gradient(int64_t layer, Tensor dqkv, Tensor qkv);
   void learned_backward();
-  // Of the layer: which rotation table, and which of the distinct windows' masks.
+  // For a layer: the index of its rotation table, and of the mask of its window.
   size_t rotation_of(int64_t layer) const { return spec(layer).attention.window > 0 && rotations_[1].cosine ? 1 : 0; }
   int mask_of(int64_t layer) const { return masks_[static_cast<size_t>(layer)]; }
   RowGather gathered(Tensor shard, Tensor work) { return {*grid_.tp, row_shards_, work, shard}; }
   RowScatter scattered(Tensor shard) { return {*grid_.tp, row_shards_, shard, work_.partial}; }
-  // Views of fused rows [N, heads·HD] or [N, 2·Fl]; nothing moves.
+  // Views of fused rows [N, heads·HD] or [N, 2·Fl]; nothing is copied.
   Tensor heads_of(Tensor fused, int64_t first_head, int64_t heads) const;  // [B, Tl, heads, HD]
   Tensor rows_of(Tensor fused, int64_t first_head, int64_t heads) const {  // [N, heads, HD]
     return fused.slice(1, first_head * config_.head_dim, (first_head + heads) * config_.head_dim).split_dim(1, heads);
@@ -149,7 +154,7 @@ class Transformer {
   }
   Tensor query_sums() const { return work_.row_sums.rows(0, 1).reshape({-1}); }
   Tensor key_sums() const { return work_.row_sums.rows(1, 2).reshape({-1}); }
-  // What adapters compute with, for a pass over all rows or for rows [begin, end).
+  // The memory and parameters for adapters, for a pass over all rows or over rows [begin, end).
   LowRankWork adapter_work(int64_t begin, int64_t end) const;
   LowRankWork adapter_work() const { return adapter_work(0, row_shards_.rows()); }
   Tensor gate(Tensor fused) const { return fused.slice(1, 0, fused.size(1) / 2); }
@@ -162,12 +167,12 @@ class Transformer {
   Parameters& parameters_;
   SequenceLayout layout_;
   TransformerOptions options_;
-  int64_t local_;  // rows of a sequence on this rank: Tl, or 1
+  int64_t local_;  // rows per sequence on this rank: Tl, or 1
   const RowShards row_shards_;
   bool mlp_tiled_;
   bool accumulate_ = true;  // of this backward pass
   const NormOptions norm_options_;
-  const std::vector<int64_t> windows_;  // the distinct ones; a mask each
+  const std::vector<int64_t> windows_;  // the distinct ones; each has a mask
   std::vector<int> masks_;              // [L] index into windows_
   bool query_temperature_ = false;
   double temperature_beta_ = 0, temperature_length_ = 1;
@@ -175,16 +180,16 @@ class Transformer {
   Activations activations_;
   WorkingMemory work_;
   BatchOnDevice batch_;
-  // With mixed windows there are two tables, one behind the other: for documents that reach up to mixed_length_
-  // positions, and for those that reach further.
+  // With mixed windows there are two tables, one after the other: for documents of up to mixed_length_ positions, and
+  // for longer ones.
   bool mixed_tables_ = false, mixed_ = false;
   int64_t mixed_length_ = 0;
   struct Rotation {
     Tensor cosine, sine;  // [positions or twice as many, pairs] (A)
   };
-  Rotation rotations_[2];  // layers with full attention; windowed ones, absent where theirs is the same
-  // Training with a learned rotation: the gradient by the frequencies [R] (float64), what is uploaded of that by the
-  // weights, and what set_rotation() computed with.
+  Rotation rotations_[2];  // for layers with full attention; for windowed ones, absent if theirs is the same
+  // Training with a learned rotation: the gradient with respect to the frequencies [R] (float64), the gradient of its
+  // weights to be uploaded, and the rotation that set_rotation() used.
   Tensor rates_, learned_gradient_;
   RopeConfig learned_rope_;
   double learned_stretch_ = 1;

@@ -1,5 +1,5 @@
-// Which rectangle of a global tensor a rank holds. Everything that outlives a run (checkpoints, exports, hashes) speaks
-// of global shapes and rectangles, so that it does not depend on the layout that wrote it.
+// The rectangle of a global tensor that a rank holds. Everything that outlives a run (checkpoints, exports, hashes)
+// uses global shapes and rectangles, so that it does not depend on the layout that wrote it.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,8 @@ namespace carillon {
 
 class Backend;
 
-// The half-open part [begin, end) that share `index` of `shares` gets of `total` things: sizes differ by at most one,
-// the first total % shares ones are longer. One rule for vocabulary rows, MLP columns and optimizer rows.
+// The half-open range [begin, end) that share `index` of `shares` gets of `total` items. Sizes differ by at most one,
+// and the first total % shares are the longer ones. The one rule for vocabulary rows, MLP columns and optimizer rows.
 struct Range {
   int64_t begin = 0;
   int64_t end = 0;
@@ -41,17 +41,17 @@ struct Rectangle {
   bool empty() const { return count() == 0; }
 };
 
-// One rank's part of one named global tensor. Over all ranks, the rectangles with `owned` set cover the global tensor
-// exactly once; a rank that merely holds a replica has it unset (it reads, but does not write or hash, the rectangle).
+// One rank's part of a named global tensor. Over all ranks, the rectangles with `owned` set cover the global tensor
+// exactly once. A rank that only holds a replica has it unset: it reads the rectangle, but does not write or hash it.
 struct NamedShard {
   std::string name;  // dataset path, "model/model.layers.0.self_attn.q_proj.weight"
   Rectangle rectangle;
   Tensor data;  // packed, of the rectangle's extent
   bool owned = true;
-  Backend* device = nullptr;  // the device whose memory holds `data`; nullptr: the host can read it
+  Backend* device = nullptr;  // the device whose memory holds `data`; nullptr if the host can read it
 };
 
-// A stored tensor that holds several of ours, their rows one after another.
+// A stored tensor that contains several of ours, with their rows one after another.
 struct FusedTensor {
   struct Part {
     std::string name;

@@ -23,7 +23,7 @@ int64_t ConfigFields::required_size(const char* key) const {
 int64_t ConfigFields::count(const char* key, int64_t otherwise) const {
   if (!has(key)) return otherwise;
   const Json& value = json_[key];
-  // Some writers put 4096.0; beyond 2^40 nothing that is meant.
+  // Some writers write 4096.0; values beyond 2^40 are surely mistakes.
   const double number = value.is_number() ? value.get<double>() : -1;
   if (!(number >= 0 && number <= 0x1p40) || number != std::floor(number))
     wrong(key, "give a whole number, 0 or above and up to 2^40");

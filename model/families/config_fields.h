@@ -1,5 +1,5 @@
-// The keys of one config.json, read one after the other with the same message for what is wrong with them. A key that
-// is null is absent for every getter; where null means something of its own, ask has_key() first.
+// Reads the keys of one config.json and reports errors in one form. Every getter treats a null key as absent; if null
+// has a meaning of its own, ask has_key() first.
 #pragma once
 
 #include <cstdint>
@@ -29,16 +29,16 @@ class ConfigFields {
   int64_t count(const char* key, int64_t otherwise) const;  // 0 or above
   double number(const char* key, double otherwise) const;   // 0 or above, finite
   bool boolean(const char* key, bool otherwise) const;
-  std::string text(const char* key) const;  // empty where it is absent or no text
+  std::string text(const char* key) const;  // empty if it is absent or not a string
 
-  // `sliding_window`, with null and 0 for none; `otherwise` where the key is absent.
+  // `sliding_window`; null and 0 mean none. `otherwise` if the key is absent.
   int64_t window(int64_t otherwise) const;
-  // The window of each layer: `width` where `layer_types` says sliding_attention, or, without layer_types, where
-  // `slides(layer)`. Error where a layer slides and there is no width.
+  // Sets the window of each layer: `width` for layers that `layer_types` calls sliding_attention or, without
+  // layer_types, for which slides(layer) is true. Fails if a layer slides and there is no width.
   void set_windows(ModelConfig& config, int64_t width, const std::function<bool(int64_t layer)>& slides) const;
-  // `no_rope_layers`: 1 for a layer that rotates; without it `rotates(layer)`.
+  // Reads `no_rope_layers`: 1 for a layer that rotates; without it uses rotates(layer).
   void set_rotating(ModelConfig& config, const std::function<bool(int64_t layer)>& rotates) const;
-  // The gate's activation by this key; error for one that is not computed.
+  // The gate's activation named by this key; fails for one that is not computed.
   GateActivation activation(const char* key, const char* otherwise) const;
 
  private:
@@ -47,7 +47,7 @@ class ConfigFields {
   ExitCode code_;
 };
 
-// L layers alike, with scale 1/sqrt(HD).
+// Sets L equal layers, with scale 1/sqrt(HD) unless `spec` sets one.
 void set_layers(ModelConfig& config, LayerSpec spec);
 
 }  // namespace carillon

@@ -1,4 +1,4 @@
-// Code World Model: llama's block with windows on three layers of four, the first of each four without.
+// Code World Model: llama's block with windows on three layers of four; the first of each four has none.
 #include "model/families/family.h"
 
 namespace carillon {

@@ -1,5 +1,5 @@
-// EXAONE 4: norms after attention and MLP only, q/k norms per head; where some layers have windows, those without do
-// not rotate.
+// EXAONE 4: norms only after attention and MLP, q/k norms per head. If some layers have windows, the others do not
+// rotate.
 #include "model/families/family.h"
 
 namespace carillon {

@@ -4,7 +4,7 @@
 
 namespace carillon {
 
-// Defaults as transformers 5.24 has them (configuration_*.py).
+// Defaults of transformers 5.24 (configuration_*.py).
 const std::vector<Family>& families() {
   static const std::vector<Family> table = {
       {.model_type = "llama",

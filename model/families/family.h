@@ -1,5 +1,5 @@
-// The table of families: what each is called, what its class in transformers takes for a key that is absent, and which
-// function reads its settings. Adding one is a row in families.cpp and a reader beside the others (CONTRIBUTING.md).
+// The table of families: each one's name, the defaults of its class in transformers for absent keys, and the function
+// that reads its settings. Adding one takes a row in families.cpp and a reader next to the others (CONTRIBUTING.md).
 #pragma once
 
 #include <cstdint>
@@ -14,11 +14,11 @@ namespace carillon {
 struct Family {
   const char* model_type;
   const char* class_name;  // architectures[0]
-  // Sets config.layers and the multipliers; all sizes of `config` are set.
+  // Sets config.layers and the multipliers; all sizes in `config` are already set.
   void (*read)(const ConfigFields& fields, ModelConfig& config);
 
-  // What its configuration class takes for absent keys. 0 heads: as many as query heads; 0 head_dim: hidden_size /
-  // num_attention_heads.
+  // Defaults of its configuration class for absent keys. 0 key_value_heads: as many as query heads; 0 head_dim:
+  // hidden_size / num_attention_heads.
   struct Defaults {
     int64_t vocab_size, hidden_size, intermediate_size, layers, heads, key_value_heads, head_dim;
     int64_t max_position_embeddings;
@@ -26,7 +26,7 @@ struct Family {
     bool tied = false;
     const char* eos = "null";                                                 // JSON
     const char* rope = R"({"rope_type": "default", "rope_theta": 10000.0})";  // rope_parameters as a whole
-    // Not empty: windowed layers have a rotation of their own, and rope_parameters is nested by kind of layer.
+    // If not empty, windowed layers have a separate rotation, and rope_parameters is nested by kind of layer.
     const char* sliding_rope = "";
   } defaults;
 
@@ -35,18 +35,18 @@ struct Family {
   bool fused_projections = false;  // files hold self_attn.qkv_proj and mlp.gate_up_proj
   // What its class computes, for the export.
   enum class Windows { kNone, kAll, kByLayer } windows = Windows::kNone;
-  bool says_no_rope = false;  // layers that do not rotate
-  // Export: what its class needs in config.json, and error 64 naming what it cannot say. May be absent.
+  bool says_no_rope = false;  // its config.json can mark layers that do not rotate
+  // Export: adds what its class needs in config.json; fails with error 64 naming what it cannot express. May be absent.
   void (*write)(const ModelConfig& config, Json& json) = nullptr;
 };
 
 const std::vector<Family>& families();
-// Null: none of this name.
+// Returns null if there is no such family.
 const Family* find_family(const std::string& model_type);
 // "llama, mistral, …".
 std::string family_names();
 
-// Readers, one file each or one for families that differ in a line.
+// Readers: one file per family, or one for several that differ in a line.
 void read_llama(const ConfigFields& fields, ModelConfig& config);
 void read_mistral(const ConfigFields& fields, ModelConfig& config);
 void read_qwen2(const ConfigFields& fields, ModelConfig& config);

@@ -1,4 +1,4 @@
-// Gemma (2403.08295): llama's block with the norms' weight around 0, a gate of gelu and embeddings times √C.
+// Gemma (2403.08295): llama's block with norm weights centred on 0, a gelu gate and embeddings multiplied by √C.
 #include <cmath>
 
 #include "model/families/family.h"
@@ -10,7 +10,7 @@ void read_gemma(const ConfigFields& fields, ModelConfig& config) {
     fields.wrong("use_bidirectional_attention", "only causal attention is supported");
   LayerSpec spec;
   spec.attention.qkv_bias = spec.attention.o_bias = fields.boolean("attention_bias", false);
-  // The first published files say gelu and mean its tanh formula, as its class has it.
+  // The first published files say gelu but mean its tanh formula, as their class computes it.
   spec.mlp.activation = fields.text("hidden_act") == "gelu" ? GateActivation::kGeluTanh
                                                             : fields.activation("hidden_act", "gelu_pytorch_tanh");
   set_layers(config, spec);

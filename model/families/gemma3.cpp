@@ -1,5 +1,5 @@
-// Gemma 3's text model (2503.19786): windows on five layers of six with a rotation of their own, norms before and after
-// both halves with the weight around 0, embeddings times √C.
+// Gemma 3's text model (2503.19786): windows on five layers of six, which have a separate rotation; norms before and
+// after both branches, with weights centred on 0; embeddings multiplied by √C.
 #include <cmath>
 
 #include "model/families/family.h"

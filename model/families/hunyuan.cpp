@@ -12,7 +12,7 @@ void read_hunyuan(const ConfigFields& fields, ModelConfig& config) {
   set_layers(config, spec);
 }
 
-// Its class needs head_dim (written always), and a factor beside alpha, which it does not use.
+// Its class needs head_dim (always written) and, with alpha, a factor, which it does not use.
 void write_hunyuan(const ModelConfig&, Json& json) {
   Json& rope = json["rope_parameters"];
   if (rope.value("rope_type", "default") == "dynamic" && rope.contains("alpha") && !rope.contains("factor"))

@@ -1,11 +1,11 @@
-// llama, mistral, qwen2 and qwen3. The classes of the first two ignore layer_types and no_rope_layers, and llama's
-// sliding_window too: here they mean what they mean elsewhere.
+// llama, mistral, qwen2 and qwen3. The classes of the first two ignore layer_types and no_rope_layers, and llama's also
+// sliding_window; here these keys mean the same as in other families.
 #include "model/families/family.h"
 
 namespace carillon {
 namespace {
 
-// Without layer_types: all layers from max_window_layers on, where `used`.
+// Without layer_types, all layers from max_window_layers on have a window, if `used`.
 void windows_from(const ConfigFields& fields, ModelConfig& config, bool used, int64_t width, int64_t first) {
   const int64_t begin = fields.count("max_window_layers", first);
   fields.set_windows(config, used ? width : 0, [&](int64_t layer) { return used && width > 0 && layer >= begin; });

@@ -1,4 +1,4 @@
-// Ministral 3: YaRN, and queries whose temperature grows with the position, as in Llama 4.
+// Ministral 3: YaRN, and a query temperature that grows with the position, as in Llama 4.
 #include "model/families/family.h"
 
 namespace carillon {
@@ -15,7 +15,7 @@ void read_ministral3(const ConfigFields& fields, ModelConfig& config) {
   fields.set_windows(config, width, [&](int64_t) { return width > 0; });
 }
 
-// Its class computes with both keys whatever the rotation.
+// Its class uses both keys whatever the rotation.
 void write_ministral3(const ModelConfig& config, Json& json) {
   Json& rope = json["rope_parameters"];
   rope["llama_4_scaling_beta"] = config.rope.llama_4_scaling_beta;

@@ -1,5 +1,5 @@
-// OLMo 2 (2501.00656) and 3: norms after attention and MLP only, q/k norms over the whole projection; OLMo 3 has
-// windows on three layers of four, and scales the rotation of the others alone.
+// OLMo 2 (2501.00656) and 3: norms only after attention and MLP, q/k norms over the whole projection. OLMo 3 has
+// windows on three layers of four, and scales only the rotation of the others.
 #include "model/families/family.h"
 
 namespace carillon {

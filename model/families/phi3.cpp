@@ -1,4 +1,4 @@
-// Phi-3 and Phi-4: fused projections, rotation of a part of the head, longrope.
+// Phi-3 and Phi-4: fused projections, rotation of part of the head, longrope.
 #include "model/families/family.h"
 
 namespace carillon {
@@ -11,7 +11,7 @@ void read_phi3(const ConfigFields& fields, ModelConfig& config) {
   fields.set_windows(config, width, [&](int64_t) { return width > 0; });
 }
 
-// Its class knows these two rotations alone, and takes the length at the top level, 4096 where it is absent.
+// Its class supports only these two rotations, and reads the original length from the top level, 4096 if it is absent.
 void write_phi3(const ModelConfig& config, Json& json) {
   const std::string type = json["rope_parameters"].value("rope_type", "default");
   if (type != "default" && type != "longrope")

@@ -1,4 +1,4 @@
-// Seed-OSS: biases on q, k and v, and on the output by a key of its own.
+// Seed-OSS: biases on q, k and v, and a separate key for the bias of the output.
 #include "model/families/family.h"
 
 namespace carillon {

@@ -1,4 +1,4 @@
-// SmolLM3: every fourth layer does not rotate, and is the one that may have a window.
+// SmolLM3: every fourth layer does not rotate; only these layers may have a window.
 #include "model/families/family.h"
 
 namespace carillon {

@@ -56,7 +56,7 @@ void KeyValueCache::attend(int64_t layer, Tensor out, Tensor q, Tensor k, Tensor
     backend_.copy(part(layer, 0).slice(1, place.local, place.local + 1), k);
     backend_.copy(part(layer, 1).slice(1, place.local, place.local + 1), v);
   }
-  // A sink counts once in the sum over ranks.
+  // A sink must be counted once in the sum over ranks.
   backend_.attention_begin(state_, cp_.rank() == 0 ? sinks : Tensor());
   backend_.attention_forward(state_, q, part(layer, 0), part(layer, 1),
                              {query_index_, first_[static_cast<size_t>(mask)], key_index_, {}}, scale);
@@ -64,7 +64,7 @@ void KeyValueCache::attend(int64_t layer, Tensor out, Tensor q, Tensor k, Tensor
   backend_.attention_finish(out, lse_, state_);
 }
 
-// state = Σ over ranks of exp(maximum_r - maximum) · state_r. On the host: it is HD + 2 numbers a head.
+// state = Σ over ranks of exp(maximum_r - maximum) · state_r. Computed on the host: only HD + 2 numbers per head.
 void KeyValueCache::merge_over_ranks() {
   const auto width = static_cast<size_t>(shape_.head_dim);
   const size_t rows = own_.size() / (width + 2);

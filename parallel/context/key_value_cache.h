@@ -1,10 +1,10 @@
 // Keys and values of tokens already seen, for generation; sharded along cp exactly as the sequence is.
 //
-// The cache is made for the whole sequence, prompt and continuation: every token index has its place in the
-// SequenceLayout from the beginning, and places not yet filled lie after every query, so the one mask contract
-// (runtime/backend.h) hides them. The prompt's keys come from an ordinary pass over the ring; then each new token is
-// attended by all context ranks at once, each over its own rows, and the partial softmax states are gathered and added
-// up in rank order, in float64: one exchange of HD + 2 numbers a head, layer and sequence, however long the sequence.
+// The cache is sized for the whole sequence, prompt and continuation: every token index has a fixed place in the
+// SequenceLayout, and places not yet filled lie after every query, so the usual mask contract (runtime/backend.h) hides
+// them. The prompt's keys come from an ordinary pass over the ring. After that, all context ranks attend to each new
+// token at once, each over its own rows. The partial softmax states are gathered and summed in rank order, in float64:
+// one exchange of HD + 2 numbers per head, layer and sequence, whatever the length of the sequence.
 #pragma once
 
 #include <vector>
@@ -25,23 +25,23 @@ class KeyValueCache {
     int64_t kv_heads;  // NKVl
     int64_t head_dim;  // HD
     DType compute;     // T
-    int masks = 1;     // different ones of a token: a window's, none
+    int masks = 1;     // number of different masks of a token, e.g. with a window and without
   };
   // Memory from `arena`: layers · B · Tl · 2·NKVl·HD of T.
   KeyValueCache(Backend& backend, Communicator& cp, const SequenceLayout& layout, const Shape& shape, Arena& arena);
 
   const SequenceLayout& layout() const { return layout_; }
 
-  // Keys and values of this rank's whole part of the sequence, [B, Tl, NKVl, HD], rotated; rows beyond the prompt may
-  // hold anything.
+  // Stores keys and values of this rank's whole part of the sequence, [B, Tl, NKVl, HD], rotated; rows beyond the
+  // prompt may hold anything.
   void store(int64_t layer, Tensor k, Tensor v);
 
-  // The next token's index in the sequence, and what its rows see under each mask: first [B, 1] int64 on the device, as
-  // AttentionMask::first.
+  // Sets the next token's index in the sequence, and what its rows see under each mask: first [B, 1] int64 on the
+  // device, as AttentionMask::first.
   void set_token(int64_t index, const std::vector<Tensor>& first);
-  // The token's own keys and values [B, 1, NKVl, HD] are put in their place, then out [B, 1, NHl, HD] is its attention
-  // over everything up to itself under mask `mask`; sinks [NHl] (T) as for attention_begin, absent without. Collective
-  // over cp; the same on every rank of it.
+  // Puts the token's own keys and values [B, 1, NKVl, HD] in their place, then writes its attention over everything up
+  // to and including itself, under mask `mask`, to out [B, 1, NHl, HD]. sinks [NHl] (T) as for attention_begin, absent
+  // if there are none. Collective over cp; the result is the same on every rank of it.
   void attend(int64_t layer, Tensor out, Tensor q, Tensor k, Tensor v, double scale, int mask = 0, Tensor sinks = {});
 
  private:
@@ -63,7 +63,7 @@ class KeyValueCache {
   Tensor lse_;  // [B, NHl, 1] (A)
   bool indices_ready_ = false;
 
-  std::vector<double> own_, all_;  // one softmax state, everybody's
+  std::vector<double> own_, all_;  // this rank's softmax state; those of all ranks
   std::vector<float> single_;
 };
 

@@ -35,8 +35,8 @@ ShardedBatch::ShardedBatch(const SequenceLayout& layout, int cp_rank, int64_t ba
     : layout_(layout), cp_rank_(cp_rank), memory_(batch, layout.local()), local_(memory_.view()) {}
 
 const MicroBatch& ShardedBatch::shard(const MicroBatch& whole) {
-  // Padding stands at the end of the sequence: `first` = padded length is past every index and keeps the row
-  // increasing.
+  // Padding stands at the end of the sequence. Its `first` is the padded length, which is past every index and keeps
+  // `first` non-decreasing along the row.
   layout_.shard(local_.tokens, whole.tokens, cp_rank_, 0);
   layout_.shard(local_.position, whole.position, cp_rank_, 0);
   layout_.shard(local_.first, whole.first, cp_rank_, static_cast<double>(layout_.padded()));

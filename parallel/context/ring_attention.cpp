@@ -19,14 +19,14 @@ struct CausalHalves {
 };
 CausalHalves causal_halves(const SequenceLayout& layout, int ring_inner) {
   const int64_t ranks = layout.cp(), inner = ring_inner == 0 ? ranks : ring_inner, nodes = ranks / inner;
-  // In a later stage an inner ring reads all of a block or nothing; back to the collector is one hop more than away.
+  // In a later stage an inner ring reads a whole block or nothing. Returning it to the collector takes one hop more.
   const int64_t back = inner > 1 ? inner : 0;
   if (layout.kind() == LayoutKind::kZigzag) {
     const int64_t outer = 3 * ranks * (nodes - 1) / 2, first = 3 * ranks * (inner - 1) / 2;
     return {{first + outer * (inner - 1), outer}, {first + outer * back, outer}};
   }
-  // Contiguous: the last rank's keys are read by nobody else; those of rank s by the ranks above it only, which lie at
-  // the end of the way down and round. So it is with neighbours in stage 0, and with nodes.
+  // Contiguous: no other rank reads the last rank's keys, and only the ranks above s read those of rank s. Travelling
+  // downward and around, keys reach these readers last. The same holds for neighbours in stage 0 and for nodes.
   const int64_t outer = inner * nodes * (nodes - 1);  // pairs of a half and a later node that reads it
   return {{2 * nodes * (inner - 1) * (inner - 1) + outer * (inner - 1), 2 * inner * (nodes - 1) * (nodes - 1)},
           {nodes * inner * (inner - 1) + outer * back, outer}};
@@ -81,7 +81,8 @@ void RingAttention::allocate_work(Arena& arena) {
   if (ranks_ > 1) base_[0] = keys();
   if (two_level) base_[1] = keys();
   if (plan().inner() > 1) passing_[1] = keys();
-  // One ring's own block is not needed after its first hop; a base block is, until it has gone down a node.
+  // With a flat ring the own block is not needed after its first hop. A base block is needed until it was sent on to
+  // the next node.
   if (plan().inner() > 2) passing_[0] = two_level ? keys() : base_[0];
 
   // The state of a forward pass and the accumulators of a backward pass are never alive together.
@@ -135,8 +136,8 @@ void RingAttention::set_mask(int which, Tensor first, Tensor host) {
   if (host || ranks_ > 1 || dropped) mask.own = own_shape(mask.own_pieces);
   if (ranks_ == 1) return;
 
-  // A half's keys are the run [begin, begin + half); a row sees some of them unless its interval ends before or starts
-  // after.
+  // The keys of a half are the contiguous range [begin, begin + half). A row sees some of them unless its interval ends
+  // before the range or starts after it.
   const int64_t half = layout_.half();
   for (int source = 0; source < ranks_; ++source)
     for (int part = 0; part < 2; ++part) {
@@ -181,7 +182,7 @@ AttentionMask RingAttention::half_mask(int source, int half) const {
   return {query_index_, mask.first, sequence_index_.rows(begin, begin + layout_.half()), shape};
 }
 
-// Local order is that of the sequence, whatever the layout: own keys are causal unless a row's interval begins later.
+// In both layouts local order is sequence order, so own keys are causal unless a row's interval begins later.
 MaskShape RingAttention::own_shape(std::vector<MaskPiece>& pieces) const {
   MaskShape shape{MaskShape::Kind::kCausal};
   const int64_t local = layout_.local(), begin = layout_.index_of(rank_, 0);
@@ -195,7 +196,8 @@ MaskShape RingAttention::own_shape(std::vector<MaskPiece>& pieces) const {
   return shape;
 }
 
-// All rows see a half of another rank, or the late half of this one's rows, unless intervals begin inside it.
+// Rows that come after a half see all of it, unless an interval begins inside it: all of this rank's rows,
+// or those of its late half.
 MaskShape RingAttention::half_shape(int source, int half, std::vector<MaskPiece>& pieces) const {
   MaskShape shape{MaskShape::Kind::kFull};
   const int64_t local = layout_.local(), begin = layout_.index_of(source, half * layout_.half());
@@ -215,7 +217,7 @@ MaskShape RingAttention::half_shape(int source, int half, std::vector<MaskPiece>
   return shape;
 }
 
-// What is not whole may have pieces that are: documents longer than these, wide windows.
+// A shape that is not whole may still have whole pieces: documents longer than a piece, wide windows.
 MaskShape RingAttention::piecewise(std::vector<MaskPiece>& pieces, const std::vector<int64_t>& keys, bool own) const {
   const std::vector<int64_t> rows = layout_.indices(rank_);
   pieces = mask_pieces({rows, staged_first_, own ? rows : keys, shape_.batch, own}, attention_edge());
@@ -251,8 +253,8 @@ void RingAttention::poll() const {
     for (const auto& transfer : *transfers) transfer->poll();
 }
 
-// What was started in this step; at the end of a stage also what had all of it: the next base block has come, and one
-// step later, when the stage's last gradients are collected, those of the node before.
+// Waits for what was started in this step. At the end of a stage it also waits for the next base block. One step later,
+// when the last gradients of the stage are collected, it waits for the sums from the node before.
 void RingAttention::wait_after(int step) {
   const auto finish = [](Transfers& transfers) {
     for (const auto& transfer : transfers) transfer->wait();
@@ -263,9 +265,9 @@ void RingAttention::wait_after(int step) {
   if (step % plan().inner() == 0 || step > ranks_) finish(outer_gradients_);
 }
 
-// Sends the present block down and receives the next one; nothing when no rank needs the hop. Beside that a piece of
-// the base block goes down a node, one in every step of the stage: a device carries out the exchanges of a group one
-// after another, and a whole block would make the inner hops behind it wait.
+// Sends the present block down and receives the next one; does nothing if no rank needs the hop. Also sends one piece
+// of the base block to the next node in every step of the stage: a device carries out the exchanges of a group one
+// after another, so a whole block would delay the inner hops behind it.
 void RingAttention::start_keys(int step) {
   const int inner = plan().inner(), stage = step / inner, inner_step = step % inner;
   if (step >= ranks_) return;
@@ -297,15 +299,15 @@ void RingAttention::forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v
         backend_.attention_forward(state_, q, half_of(block(step), half, 0), half_of(block(step), half, 1),
                                    half_mask(plan().source(rank_, step), half), scale);
       }
-    // The sent block was read by the work above, the next hop overwrites it: that hop starts after all work put on the
-    // backend's queue before (communicator.h).
+    // The next hop overwrites the sent block, which the work above reads. It may, because it starts after all work
+    // put on the backend's queue before it (communicator.h).
     wait_after(step);
   }
   backend_.attention_finish(out, lse, state_);
 }
 
-// What the step before has left in outgoing_: on to the next rank down, or where all of the stage is in it straight to
-// who collects it.
+// Sends what the previous step left in outgoing_: on to the next rank below or, if it holds the whole sum of the stage,
+// straight to the collector.
 void RingAttention::start_gradients(int step) {
   const int before = step - 1, inner = plan().inner();
   if (before < 1 || before >= ranks_) return;
@@ -314,7 +316,7 @@ void RingAttention::start_gradients(int step) {
     exchange(transfers_, part_of(outgoing_, plan().gradient_carried(rank_, before)), plan().below(rank_),
              part_of(incoming_, plan().gradient_carried(above, before)), above);
   }
-  if (before % inner == 0) {  // nobody but the collector has read these
+  if (before % inner == 0) {  // only the collector has read these
     const Halves stay = plan().gradient_finished(rank_, before);
     for (int half = 0; half < 2; ++half)
       if (stay.has(half)) backend_.copy(collected_.rows(half, half + 1), outgoing_.rows(half, half + 1));
@@ -326,8 +328,9 @@ void RingAttention::start_gradients(int step) {
   }
 }
 
-// What the stage before the last collection has left in leaving_: down to the next node, or straight home where it is
-// complete. In pieces, as the base blocks; the last stage's have nothing to hide behind and come in one.
+// Sends what the stage before the last collection left in leaving_: down to the next node or, if complete, straight
+// home. It goes in pieces, as base blocks do, except in the last stage: with no compute left to hide behind, it goes in
+// one message.
 void RingAttention::start_outer_gradients(int step) {
   const int inner = plan().inner(), stage = (step - 1) / inner - 1;
   if (step < 1 || stage < 1 || stage >= plan().stages()) return;
@@ -359,7 +362,7 @@ void RingAttention::backward_remote(int step, Tensor q, Tensor dout, Tensor out,
     }
 }
 
-// This rank's part and that of the ranks before it become one, which is sent while the next block is worked on.
+// Adds the contribution of the ranks before to this rank's own. The sum is sent while the next block is worked on.
 void RingAttention::add_parts(int step) {
   const Halves mine = plan().read(rank_, step);
   const Halves theirs = step > 1 ? plan().gradient_carried(plan().above(rank_), step - 1) : Halves{};
@@ -372,7 +375,8 @@ void RingAttention::add_parts(int step) {
   std::swap(part_, outgoing_);
 }
 
-// All of a stage has come. Of stage 0 that is of this rank's own keys; otherwise the nodes before are added.
+// Everything of a stage has arrived. In stage 0 it is the gradient of this rank's own keys; otherwise adds the sum of
+// the nodes before.
 void RingAttention::collect(int stage) {
   const Halves mine = plan().collected(rank_, stage);
   if (stage == 0) {
@@ -410,7 +414,7 @@ void RingAttention::backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tenso
   for (const Tensor& accumulator : {dq_, dk_, dv_}) backend_.fill(accumulator, 0);
   if (ranks_ > 1) pack_own(k, v);
 
-  // Step W has no work left: the last gradients are collected in it, and come home from other nodes in the one after.
+  // Step W has no work left: it collects the last gradients. Those from other nodes come home in the step after it.
   const int last_step = ranks_ == 1 ? 0 : stages == 1 ? ranks_ : ranks_ + 1;
   for (int step = 0; step <= last_step; ++step) {
     start_keys(step);

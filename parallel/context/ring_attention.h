@@ -1,20 +1,21 @@
-// Attention over a sequence split along cp (ring attention: Liu et al., 2310.01889; zigzag as in 2.x of
-// parallel/README.md).
+// Attention over a sequence split along cp (ring attention: Liu et al., 2310.01889; zigzag: parallel/README.md, "The
+// ring").
 //
 // Keys and values travel downward, from rank r to rank r-1 (mod W): at step j rank r works on the block of source
-// s = (r + j) mod W, and at the same time sends it on and receives the next. The late half of a zigzag block is read
-// only by ranks below its source, so it stops at rank 0: 25 % fewer bytes. A forward pass makes W-1 hops. In the
-// backward pass dK and dV (type A) follow their keys one hop behind, begun by the first rank that reads them and sent
-// straight home by the last: the late half's from rank 0. The owner's own part never travels. The mask
-// (runtime/backend.h) decides which pairs are computed, so packed documents, windows and padding need nothing more; a
-// half travels no further than the last rank whose queries see it (ring_schedule.h). On one rank (W = 1) this is a
-// plain call of the backend.
+// s = (r + j) mod W, and at the same time sends it on and receives the next one. The late half of a zigzag block is
+// read only by ranks below its source, so it stops at rank 0, which saves 25 % of the bytes. A forward pass makes W-1
+// hops. In the backward pass dK and dV (type A) follow their keys one hop behind: the first rank that reads the keys
+// starts the sum, and the last one sends it straight home (for a late half, that is rank 0). The owner's own
+// contribution never travels. The mask (runtime/backend.h) decides which pairs are computed, so packed documents,
+// windows and padding need nothing more; a half travels no further than the last rank whose queries see it
+// (ring_schedule.h). On one rank (W = 1) this is a plain call of the backend.
 //
 // Two levels (Shape::ring_inner; LoongTrain, 2406.18485, BurstEngine, 2509.19836; drawn in parallel/README.md): inside
-// a node the ranks pass blocks around as above, one stage for each node's blocks; meanwhile every rank exchanges the
-// block that begins the next stage with its counterpart on the next node, so all of a node's network adapters work at
-// once and have a whole stage of computing to finish. dK and dV of a stage are summed around the inner ring, collected
-// by the rank that brought the block and added to those that the node before has sent; these too have a stage for their
+// a node the ranks pass blocks around as above, in one stage for each node's blocks. Meanwhile every rank exchanges the
+// block that begins the next stage with its counterpart on the next node. All network adapters of a node thus work at
+// once, and each transfer has a whole stage of compute to hide behind. dK and dV of a stage are summed around the inner
+// ring, collected by the rank that brought the block, and added to the sums received from the node before; these
+// transfers also have a whole stage to complete.
 // way.
 #pragma once
 
@@ -33,9 +34,9 @@ namespace carillon {
 
 class RingAttention {
  public:
-  // Shapes of one call. Indices are allocated from `arena` here; working memory (send and receive blocks, softmax
-  // state, dK/dV accumulators) by allocate_work, once: all layers' passes share it, and nothing in it lasts from one to
-  // the next.
+  // Shapes of one call. The constructor allocates the indices from `arena`. allocate_work() allocates the working
+  // memory (send and receive blocks, softmax state, dK/dV accumulators) once: all layers share it, and no content is
+  // kept from one pass to the next.
   struct Shape {
     int64_t batch;         // B
     int64_t heads;         // NHl: query heads on this rank
@@ -44,19 +45,19 @@ class RingAttention {
     DType compute;         // T
     bool backward = true;  // false: forward only (evaluation), less memory
     int ring_inner = 0;    // ranks of an inner ring, a divisor of cp's; 0: one ring
-    int masks = 1;         // different masks of one micro-batch: a window's, none
+    int masks = 1;         // number of different masks per micro-batch, e.g. with a window and without
   };
   RingAttention(Backend& backend, Communicator& cp, const SequenceLayout& layout, const Shape& shape, Arena& arena);
   void allocate_work(Arena& arena);
 
-  // Of mask `which`: first [B, Tl] int64, for each local row the sequence index of its first visible key
-  // (runtime/backend.h). Collective; call once per micro-batch and mask. The rows' own indices come from the layout.
-  // `first` is kept as a view: its memory must stay as it is until the last pass over this micro-batch. `host`: the
-  // same on the host where the caller has it, which saves the way back; without it the only rank of a group (W = 1)
-  // knows nothing of the mask's shape.
+  // Sets mask `which`: first [B, Tl] int64 holds, for each local row, the sequence index of its first visible key
+  // (runtime/backend.h). Collective; call it once per micro-batch and mask. The rows' own indices come from the layout.
+  // `first` is kept as a view: its memory must not change until the last pass over this micro-batch. `host` is a copy
+  // of `first` in host memory, if the caller has one, and saves a download. Without it a group of one rank (W = 1) does
+  // not derive the mask's shape.
   void set_mask(int which, Tensor first, Tensor host = {});
 
-  // How a layer attends: under which mask, with which scale, and its sinks [NHl] (T), absent without.
+  // How a layer attends: its mask, its scale and its sinks [NHl] (T), absent if it has none.
   struct Layer {
     double scale = 1;
     int mask = 0;
@@ -65,23 +66,23 @@ class RingAttention {
   };
   // out [B, Tl, NHl, HD] (T), lse [B, NHl, Tl] (A).  q, k, v local, rotated; dims 0..2 may be strided.
   void forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, const Layer& layer);
-  // dq, dk, dv (T; overwritten; may be strided) from dout, out and lse of the forward pass.
+  // Writes dq, dk, dv (T; overwritten; may be strided) from dout and the forward pass's out and lse.
   void backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse,
                 const Layer& layer);
 
-  // Bytes all ranks together put on the wire for one forward (backward) pass of plain causal attention by the formulas
-  // of parallel/README.md; the test compares them with what was counted. Masks that hide whole halves send less.
+  // Bytes that all ranks together send in one forward (backward) pass of plain causal attention, by the formulas of
+  // parallel/README.md; a test compares them with the bytes counted. Masks that hide whole halves send less.
   static int64_t forward_bytes(const SequenceLayout& layout, const Shape& shape) {
     return forward_wire(layout, shape).all();
   }
   static int64_t backward_bytes(const SequenceLayout& layout, const Shape& shape) {
     return backward_wire(layout, shape).all();
   }
-  // The same by link: inside inner rings and between them. Of one ring all is inner.
+  // The same split by link: inside inner rings and between them. With a single ring everything is inner.
   static RingSchedule::Wire forward_wire(const SequenceLayout& layout, const Shape& shape);
   static RingSchedule::Wire backward_wire(const SequenceLayout& layout, const Shape& shape);
 
-  // What travels under a mask that was set.
+  // What travels under a mask set earlier.
   const RingSchedule& schedule(int mask = 0) const { return masks_[static_cast<size_t>(mask)].schedule; }
 
  private:
@@ -90,20 +91,20 @@ class RingAttention {
   Tensor half_of(Tensor block, int half, int which) const;  // [B, half, NKVl, HD]; which: 0 keys, 1 values
   static Tensor part_of(Tensor block, Halves halves);       // what one message carries; absent for none
   Tensor& block(int step);                                  // worked on at this step
-  // What is known of one mask.
+  // What is derived from one mask.
   struct Mask {
     RingSchedule schedule;
     Tensor first;  // [B, Tl] int64, the caller's
     MaskShape own;
     std::vector<MaskShape> halves;  // [source, half]
-    // Of the shapes that are not whole.
+    // Pieces of the shapes above that are not whole.
     std::vector<MaskPiece> own_pieces;
     std::vector<std::vector<MaskPiece>> pieces;  // [source, half]
   };
-  const RingSchedule& plan() const { return masks_[static_cast<size_t>(mask_)].schedule; }  // of the present pass
+  const RingSchedule& plan() const { return masks_[static_cast<size_t>(mask_)].schedule; }  // of the current pass
   AttentionMask own_mask() const;
   AttentionMask half_mask(int source, int half) const;
-  // From staged_first_; what lies behind the result's pieces is left in `pieces`.
+  // These read staged_first_. The pieces that the result refers to are stored in `pieces`.
   MaskShape own_shape(std::vector<MaskPiece>& pieces) const;
   MaskShape half_shape(int source, int half, std::vector<MaskPiece>& pieces) const;
   MaskShape piecewise(std::vector<MaskPiece>& pieces, const std::vector<int64_t>& keys, bool own) const;
@@ -127,14 +128,14 @@ class RingAttention {
   int rank_;
   int ranks_;
   std::vector<Mask> masks_;
-  int mask_ = 0;  // of the present pass
+  int mask_ = 0;  // of the current pass
 
   Tensor query_index_;     // [Tl] int64
   Tensor sequence_index_;  // [T] int64: 0, 1, 2 …; the indices of any half are a slice of it (W > 1)
   bool indices_ready_ = false;
 
-  // Of stage o base_[o % 2] is the block it begins with, and the other one that of the next stage, being received; at
-  // inner step j > 0 passing_[j % 2] is worked on and sent while the other one is received (T).
+  // In stage o, base_[o % 2] is the block the stage begins with and the other one receives the next stage's. At inner
+  // step j > 0, passing_[j % 2] is worked on and sent while the other one is received (T).
   std::array<Tensor, 2> base_, passing_;
   AttentionState state_;  // forward only; shares memory with what follows
   Tensor delta_;          // [B, NHl, Tl] (A)
@@ -148,7 +149,7 @@ class RingAttention {
   // the nodes before, being received; of this rank's own keys from other nodes, complete.
   Tensor leaving_, arriving_, home_;
 
-  // Under way until the step's end, and until the stage's.
+  // In flight until the end of the step (transfers_) and until the end of the stage (the other two).
   Transfers transfers_, outer_keys_, outer_gradients_;
 
   std::vector<int64_t> staged_first_;  // host staging of set_mask

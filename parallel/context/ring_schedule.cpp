@@ -99,7 +99,7 @@ RingSchedule::Wire RingSchedule::key_halves() const {
 
 RingSchedule::Wire RingSchedule::gradient_halves() const {
   Wire halves;
-  // What the collector alone has read stays where it is.
+  // A gradient of keys that only the collector has read does not travel.
   for (const Span& ring : within_)
     if (ring.any() && ring.last > 0) halves.inner += ring.last - ring.first + 1;
   for (const Span& nodes : between_)

@@ -8,7 +8,7 @@
 namespace carillon {
 namespace {
 
-// Context ranks on each node where the ring's nodes are a run of as many each, else 0.
+// Context ranks per node if the ring's nodes are contiguous runs of equal length, otherwise 0.
 int even_run(const std::vector<int64_t>& nodes) {
   size_t run = 1;
   while (run < nodes.size() && nodes[run] == nodes[0]) ++run;

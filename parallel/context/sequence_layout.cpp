@@ -25,7 +25,7 @@ void pick(const SequenceLayout& layout, Tensor local, Tensor whole, int cp_rank,
   for (int64_t row = 0; row < local.size(0); ++row) {
     const T* from = whole.data<T>() + row * whole.stride(0);
     T* to = local.data<T>() + row * local.stride(0);
-    // Each half is one run of the sequence, of which padding may cut off the end.
+    // Each half is one contiguous range of the sequence; padding may cut off its end.
     for (const int64_t begin : {int64_t{0}, half}) {
       const int64_t index = layout.index_of(cp_rank, begin);
       const int64_t real = std::clamp<int64_t>(layout.length() - index, 0, half);

@@ -1,4 +1,4 @@
-// Which tokens of a sequence a context rank holds. A value; pure index arithmetic, no communication.
+// Which tokens of a sequence a context rank holds. A value type: pure index arithmetic, no communication.
 //
 // A sequence of T tokens is padded to a multiple of 2·cp·tp (padding is masked and has no targets). Zigzag cuts it into
 // 2·cp chunks; rank r holds chunk r (its "early half") and chunk 2·cp-1-r (its "late half"), so that causal work is
@@ -6,7 +6,7 @@
 //   T = 8, cp = 2     index 0 1 2 3 4 5 6 7
 //                     rank  0 0 1 1 1 1 0 0
 //                     local 0 1 0 1 2 3 2 3
-// Contiguous: rank r holds [r·Tl, (r+1)·Tl); its two halves are simply the first and second half of that.
+// Contiguous: rank r holds [r·Tl, (r+1)·Tl); its two halves are simply the first and the second half of that range.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@ enum class LayoutKind { kZigzag, kContiguous };
 
 class SequenceLayout {
  public:
-  // length: tokens of the sequence before padding. Error 64 if length < 2·cp.
+  // length: tokens of the sequence before padding. Throws error 64 if length < 2·cp.
   SequenceLayout(LayoutKind kind, int64_t length, int cp, int tp);
 
   LayoutKind kind() const { return kind_; }
@@ -38,8 +38,8 @@ class SequenceLayout {
   Place place_of(int64_t sequence_index) const;     // sequence index -> (rank, local)
   std::vector<int64_t> indices(int cp_rank) const;  // [Tl], increasing
 
-  // local[B, Tl] = whole[B, length] picked at this rank's indices; padding tokens get `padding`.
-  // Any 8-, 4- or 2-byte dtype; host tensors.
+  // local[B, Tl] = whole[B, length] at this rank's indices; padding tokens get `padding`. Host tensors, int64 or a
+  // floating type.
   void shard(Tensor local, Tensor whole, int cp_rank, double padding) const;
 
  private:

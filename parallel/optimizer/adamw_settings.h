@@ -1,4 +1,4 @@
-// What a person sets of AdamW, with its defaults: the configuration's keys and the optimizer read this one struct.
+// AdamW's user settings and their defaults; the configuration's keys and the optimizer both use this struct.
 #pragma once
 
 #include <optional>
@@ -10,7 +10,7 @@ struct AdamWSettings {
   double beta2 = 0.95;
   double epsilon = 1e-8;
   double weight_decay = 0.01;                 // matrices only
-  std::optional<double> max_grad_norm = 1.0;  // of the global L2 norm; nothing: off
+  std::optional<double> max_grad_norm = 1.0;  // of the global L2 norm; empty: no clipping
 };
 
 }  // namespace carillon

@@ -14,7 +14,7 @@ std::vector<int64_t> row_counts(int64_t rows, const Communicator& dp_cp) {
   return counts;
 }
 
-// Rows `own` of a rectangle of the global tensor.
+// Returns rows `own` of a rectangle, as a rectangle of the global tensor.
 Rectangle rows_of(Rectangle rectangle, Range own) {
   rectangle.offset[0] += own.begin;
   rectangle.extent[0] = own.size();
@@ -53,7 +53,7 @@ ShardedOptimizer::ShardedOptimizer(Backend& backend, ProcessGrid& grid, std::vec
   if (!arena.measuring()) list_chunks();
 }
 
-// Every parameter has a chunk, even an empty one: a rank that owns no rows still takes part in gathering them.
+// Every parameter gets a chunk, even an empty one: a rank that owns none of its rows still takes part in gathering it.
 void ShardedOptimizer::list_chunks() {
   for (size_t i = 0; i < states_.size(); ++i) {
     const State& state = states_[i];
@@ -96,7 +96,7 @@ void ShardedOptimizer::start_from_weights() {
 }
 
 void ShardedOptimizer::zero_gradients() {
-  finish_reductions();  // of a step that was left out
+  finish_reductions();  // of an abandoned step
   gradients_hold_ = false;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     if (!parameters_[i].overwritten) backend_.fill(parameters_[i].gradient, 0);
@@ -105,7 +105,7 @@ void ShardedOptimizer::zero_gradients() {
 }
 
 void ShardedOptimizer::begin_micro_step(bool last) {
-  finish_reductions();  // stage 2, those of the micro-step before
+  finish_reductions();  // at stage 2, those of the previous micro-step
   last_micro_step_ = last;
   groups_reduced_ = 0;
 }
@@ -113,7 +113,7 @@ void ShardedOptimizer::begin_micro_step(bool last) {
 void ShardedOptimizer::group_done(int64_t group) {
   if (options_.zero != 2 && !last_micro_step_) return;
   start_reduction(group);
-  // The next layer writes where the one before this has been.
+  // The next layer writes its gradients where those of the layer before this one are.
   while (options_.zero == 2 && under_way_.size() > 1) finish_oldest_reduction();
 }
 
@@ -133,10 +133,10 @@ bool ShardedOptimizer::first_replica(const ParameterShard& parameter) const {
   return grid_.tp_rank % parameter.tp_replicas == 0;
 }
 
-// One call for all gradients of a group, and one for those that are partial over tp. Over dp_cp first: the sum over tp
-// replicas is then of the owned rows only; it may be started on what is still under way (communicator.h). At stage 2
-// the sum over dp_cp goes into this rank's rows of the full gradient (nobody else reads them), and from there to the
-// shard.
+// One call for all gradients of a group, and one for those that are partial over tp. The sum over dp_cp comes first, so
+// that the sum over tp replicas covers the owned rows only; the second may be started while the first is in flight
+// (communicator.h). At stage 2 the sum over dp_cp goes into this rank's rows of the full gradient (no other rank reads
+// them), and from there to the shard.
 void ShardedOptimizer::start_reduction(int64_t group) {
   const auto members = groups_.find(group);
   if (members == groups_.end()) return;
@@ -166,7 +166,7 @@ void ShardedOptimizer::start_replica_sums(Bucket& bucket) {
   for (const size_t i : *bucket.parameters)
     if (parameters_[i].tp_replicas > 1 && parameters_[i].tp_partial)
       partial[&replicas_of(parameters_[i])].push_back(states_[i].gradient);
-  for (Communicator* replicas : {grid_.tp.get(), grid_.kv_replicas.get()})  // one order on all ranks
+  for (Communicator* replicas : {grid_.tp.get(), grid_.kv_replicas.get()})  // the same order on all ranks
     if (const auto found = partial.find(replicas); found != partial.end())
       bucket.transfers.push_back(replicas->start_all_reduces(found->second, Reduction::kSum));
 }
@@ -198,8 +198,8 @@ void ShardedOptimizer::wait(Bucket& bucket) {
   bucket.transfers.clear();
 }
 
-// Every parameter once: of its tp replicas the first counts, and at stage 0, where every dp_cp rank has all, one dp_cp
-// rank.
+// Counts every parameter once: only on the first of its tp replicas. At stage 0 every dp_cp rank has the whole
+// gradient, so the sum goes over tp only.
 double ShardedOptimizer::gradient_norm(double divisor) {
   std::vector<Tensor> gradients;
   for (size_t i = 0; i < parameters_.size(); ++i)
@@ -288,7 +288,7 @@ std::vector<NamedShard> ShardedOptimizer::state_shards() {
     const ParameterShard& parameter = parameters_[index];
     shards.push_back({std::string("optimizer/") + group + "/" + parameter.name,
                       rows_of(parameter.rectangle, states_[index].own), data, owner && first_replica(parameter),
-                      stream_ || backend_.unified() ? nullptr : &backend_});  // offloaded state lies with the host
+                      stream_ || backend_.unified() ? nullptr : &backend_});  // offloaded state is in host memory
   };
   for (size_t i = 0; i < parameters_.size(); ++i) {
     add("exp_avg", i, states_[i].exp_avg);

@@ -1,4 +1,5 @@
-// AdamW over a list of parameters, its state split by rows over dp_cp (ZeRO stage 1 and 2) or whole on every rank (0).
+// AdamW over a list of parameters. Its state is split by rows over dp_cp (ZeRO stages 1 and 2) or whole on every rank
+// (0).
 #pragma once
 
 #include <deque>
@@ -18,33 +19,34 @@ class ShardedOptimizer {
   struct Options : AdamWSettings {
     int zero = 1;          // 0 | 1 | 2
     bool offload = false;  // master weights and moments in host memory: state_stream.h
-    // Elements that pass through the device at a time: copies long enough for a link's full rate, six of which (96 MiB)
-    // no plan notices.
+    // Elements that pass through the device at a time: copies long enough for the full rate of a link, while the six
+    // buffers (96 MiB) are negligible in any memory plan.
     int64_t offload_chunk = int64_t{4} << 20;
   };
-  // Allocates master weights (when T is bfloat16; otherwise the weight itself is the master where that saves memory),
-  // moments and, at stage 2, gradient shards from `arena`; with `offload` masters and moments from `host`. Touches no
-  // memory: the arenas may be measuring.
+  // Allocates moments and, at stage 2, gradient shards from `arena`, and master weights if T is bfloat16 (otherwise the
+  // weight itself is the master). With `offload` masters and moments come from `host`. Touches no memory: the arenas
+  // may be measuring.
   ShardedOptimizer(Backend& backend, ProcessGrid& grid, std::vector<ParameterShard> parameters, const Options& options,
                    Arena& arena, Arena* host = nullptr);
 
-  // Masters = the weights as they are now, moments 0, no updates yet. After initialising or importing a model.
+  // Sets the masters to the current weights, the moments to 0 and the number of updates to 0. Call it after
+  // initialising or importing a model.
   void start_from_weights();
 
-  // Before the first micro-step of a step. At stage 2 the full gradients and the owners' shards, else the gradients;
-  // but not those that the next backward pass overwrites.
+  // Call it before the first micro-step of a step. Clears the gradients and, at stage 2, also the owners' shards; skips
+  // gradients that the next backward pass overwrites.
   void zero_gradients();
-  // Whether the next backward pass adds to the gradients of ParameterShard::overwritten, or overwrites them: the first
-  // of a step, and at stage 2 every one.
+  // Whether the next backward pass must add to the gradients of ParameterShard::overwritten instead of overwriting
+  // them. False for the first one of a step, and at stage 2 for every one.
   bool gradients_hold() const { return gradients_hold_; }
-  // Before each micro-step; `last` of its step?
+  // Call it before each micro-step; `last` marks the last one of a step.
   void begin_micro_step(bool last);
-  // The gradients of the parameters of this group (ParameterShard::group, a layer) are complete for this micro-step:
-  // their reduction starts, at stage 2 in every micro-step, else in the last. Until step() nobody may touch them. At
-  // stage 2 the group before has then been added to the owners' shards and may be written again, so two layers'
-  // gradient memory serves all layers, double-buffered. Collective.
+  // Call it when the gradients of this group (ParameterShard::group, a layer) are complete for this micro-step. Starts
+  // their reduction: at stage 2 in every micro-step, otherwise in the last. They must not be touched until step(). At
+  // stage 2 the previous group has been added to the owners' shards when this returns, and its memory may be written
+  // again. So the gradient memory of two layers serves all layers, double-buffered. Collective.
   void group_done(int64_t group);
-  // After each micro-step: the same for the parameters of no group (-1). Collective.
+  // Call it after each micro-step: the same for the parameters without a group (-1). Collective.
   void after_micro_step();
 
   struct StepResult {
@@ -52,15 +54,15 @@ class ShardedOptimizer {
     bool updated = false;
   };
   // Waits for the reductions of the last micro-step, divides by `divisor` (the sum of target weights over the whole
-  // step), clips, updates with `learning_rate` (and beta1 if the schedule moves it), gathers weights. Collective over
-  // all ranks.
+  // step), clips, updates with `learning_rate` and `beta1` (which a schedule may change), and gathers the weights.
+  // Collective over all ranks.
   StepResult step(double divisor, double learning_rate, double beta1);
 
   int64_t updates() const { return updates_; }  // AdamW's step count (skipped steps do not count)
   void set_updates(int64_t updates) { updates_ = updates; }
 
-  // Dataset paths optimizer/exp_avg/NAME, optimizer/exp_avg_sq/NAME, optimizer/master/NAME and this rank's rectangles;
-  // replicas are marked not owned. The same list serves saving and loading. With `offload` the tensors are in host
+  // This rank's rectangles of the datasets optimizer/exp_avg/NAME, optimizer/exp_avg_sq/NAME and optimizer/master/NAME;
+  // replicas are marked as not owned. The same list is used to save and to load. With `offload` the tensors are in host
   // memory.
   std::vector<NamedShard> state_shards();
 
@@ -71,11 +73,11 @@ class ShardedOptimizer {
     Tensor master;      // A; a view of the weight's rows when T is A
     Tensor exp_avg;     // A
     Tensor exp_avg_sq;  // A
-    Tensor gradient;    // A: stage 2 a shard of its own, else the rows of the full gradient
+    Tensor gradient;    // A: at stage 2 a separate shard, otherwise rows of the full gradient
   };
   Communicator& replicas_of(const ParameterShard& parameter);
   bool first_replica(const ParameterShard& parameter) const;
-  // What is under way for the gradients of one group.
+  // Transfers in flight for the gradients of one group.
   struct Bucket {
     const std::vector<size_t>* parameters;
     std::vector<std::unique_ptr<Communicator::Transfer>> transfers;
@@ -99,9 +101,9 @@ class ShardedOptimizer {
   Options options_;
   std::vector<ParameterShard> parameters_;
   std::vector<State> states_;
-  std::map<int64_t, std::vector<size_t>> groups_;  // parameters by group, in their order
+  std::map<int64_t, std::vector<size_t>> groups_;  // indices of parameters by group, in order
   std::deque<Bucket> under_way_;                   // oldest first
-  std::deque<Bucket> replica_sums_;                // stage 2: of shards, in the last micro-step
+  std::deque<Bucket> replica_sums_;                // stage 2: sums of shards over tp replicas, in the last micro-step
   bool last_micro_step_ = false;
   size_t groups_reduced_ = 0;  // of this micro-step
   bool gradients_hold_ = false;
@@ -115,7 +117,7 @@ class ShardedOptimizer {
   };
   std::optional<StateStream> stream_;
   std::vector<ChunkOf> chunks_;
-  std::vector<StateStream::Chunk> chunk_tensors_;  // exp_avg, exp_avg_sq and, where there is one, master
+  std::vector<StateStream::Chunk> chunk_tensors_;  // exp_avg, exp_avg_sq and, if there is one, master
 };
 
 }  // namespace carillon

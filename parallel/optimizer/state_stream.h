@@ -1,10 +1,10 @@
 // State that lives in host memory and passes through the device chunk by chunk: master weights and moments of an
 // optimizer under train.offload: optimizer.
 //
-// Why through the device and not AdamW on the host: a parameter's state is 12 bytes each way, both directions at once,
-// so an 8-rank node moves 8B's 96 GB in about 0.2 s over its eight links; the host would read and write 28 bytes a
-// parameter through one memory system that its ranks share, and gradients would have to travel anyway. And it is the
-// same kernel on the same numbers: weights are the same bits with and without.
+// Why not run AdamW on the host: a parameter's state is 12 bytes each way, and both directions run at once, so an
+// 8-rank node moves the 96 GB of an 8B model in about 0.2 s over its eight links. The host would read and write 28
+// bytes per parameter through one memory system that its ranks share, and the gradients would have to travel anyway.
+// Besides, it is the same kernel on the same numbers: the weights have the same bits with and without offload.
 //
 //   chunk   i - 1        i            i + 1
 //   place   p            1 - p        p
@@ -25,13 +25,14 @@ class StateStream {
   using Chunk = std::vector<Tensor>;  // up to kTensors 1-D tensors in host memory, all of one length (0 allowed)
   static constexpr size_t kTensors = 3;
 
-  // Allocates two places of kTensors · `elements` of type A from `device`. Touches no memory.
+  // Allocates two places of kTensors · `elements` of `type` from `device`. Touches no memory.
   StateStream(Backend& backend, DType type, int64_t elements, Arena& device);
 
   int64_t elements() const { return elements_; }  // of the longest chunk
 
-  // work(i, the chunk's tensors on the device) for each chunk in order; then they go back. Without `bring` nothing
-  // comes in and work fills them. At the end the host memory may be read.
+  // Calls work(i, the chunk's tensors on the device) for each chunk in order and copies the tensors back to the host.
+  // Without `bring` nothing is copied to the device: `work` fills the tensors. The host memory is valid when this
+  // returns.
   void run(const std::vector<Chunk>& chunks, bool bring,
            const std::function<void(size_t index, const Chunk& device)>& work);
 

@@ -11,7 +11,7 @@ double scale_of(const LowRankTarget& target) {
   return injected(InjectedFault::kAdapterScaleDoubled) ? 2 * target.scale : target.scale;
 }
 
-// One product with A for all targets: where they read the same input and have the same scale.
+// Whether one product with A serves all targets: they read the same input and have the same scale.
 bool together(const LowRank& adapter, const LowRankWork& work) {
   return work.dropout.probability == 0 &&
          std::all_of(adapter.targets.begin(), adapter.targets.end(),
@@ -23,7 +23,7 @@ Tensor matrix(Tensor memory, int64_t first, int64_t rows, int64_t columns) {
   return memory.rows(first, first + rows * columns).reshape({rows, columns});
 }
 
-// What a product with A serves: all targets at once, or one.
+// The targets served by one product with A: all, or a single one.
 struct Part {
   Range ranks;
   std::vector<const LowRankTarget*> targets;

@@ -22,7 +22,7 @@ Range RowShards::chunk(int64_t chunk) const {
 }
 
 int64_t RowShards::row(int64_t rank, int64_t shard_row) const {
-  // The chunk of share_of that holds the row: the first ones are a row longer.
+  // Finds the chunk (a range of share_of) that holds the row: the first ones are a row longer.
   const int64_t base = shard_rows_ / chunks_, longer = shard_rows_ % chunks_, of_longer = longer * (base + 1);
   const int64_t index = shard_row < of_longer ? shard_row / (base + 1) : longer + (shard_row - of_longer) / base;
   const Range own = piece(index);

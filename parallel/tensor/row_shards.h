@@ -1,10 +1,10 @@
-// The N rows of the residual, allocated to the ranks of a tp group, and their exchange in chunks: one travels while the
-// product of another is computed (Wang et al., ASPLOS 2023, "Overlap communication with dependent computation via
-// decomposition", have the idea; there the pieces are the ranks' shards).
+// How the N rows of the residual are distributed over the ranks of a tp group, and their exchange in chunks: one chunk
+// travels while another one's product is computed. (The idea is that of Wang et al., ASPLOS 2023, "Overlap
+// communication with dependent computation via decomposition"; there the pieces are the ranks' shards.)
 //
-// The rows are cut into chunks and each chunk into a piece for every rank; a rank's shard is its pieces, one after
-// another. So a chunk's pieces, gathered, are rows in the order of the sequence, where they belong: no product, no
-// position and no mask knows of chunks, nothing is permuted or staged. 10 rows on 2 ranks in 2 chunks:
+// The rows are cut into chunks, and each chunk into one piece per rank. A rank's shard is its pieces, one after
+// another. So the gathered pieces of a chunk are consecutive rows of the sequence: products, positions and masks need
+// not know about chunks, and nothing is permuted or staged. 10 rows on 2 ranks in 2 chunks:
 //
 //   row    0 1 2 3 4 5 | 6 7 8 9        shard of rank 0: rows 0 1 2 6 7
 //   rank   0 0 0 1 1 1 | 0 0 1 1        shard of rank 1: rows 3 4 5 8 9
@@ -20,39 +20,40 @@ namespace carillon {
 
 class RowShards {
  public:
-  // `rows` a multiple of `ranks`; as many chunks as there are rows in a shard, at most. With one rank there is one.
+  // `rows` is a multiple of `ranks`. There are at most as many chunks as a shard has rows, and one chunk if ranks is 1.
   RowShards(int64_t rows, int64_t ranks, int64_t chunks);
 
   int64_t rows() const { return shard_rows_ * ranks_; }  // N
   int64_t shard_rows() const { return shard_rows_; }     // N/tp
   int64_t chunks() const { return chunks_; }
-  // A chunk's rows among those of a shard, and among the N. Sizes differ by at most one row a rank.
+  // A chunk's rows within a shard (piece), and within the N rows (chunk). Sizes differ by at most one row per rank.
   Range piece(int64_t chunk) const { return share_of(shard_rows_, chunks_, chunk); }
   Range chunk(int64_t chunk) const;
-  // Of the N rows, the one that is row `shard_row` of a rank's shard.
+  // Which of the N rows is row `shard_row` of a rank's shard.
   int64_t row(int64_t rank, int64_t shard_row) const;
 
  private:
   int64_t shard_rows_, ranks_, chunks_;
 };
 
-// Whether what this group starts travels beside compute: over a device's links. In host memory the cores that compute
-// carry it too, and start_… does it at once: more chunks would only make the products thinner.
+// Whether operations that this group starts overlap with compute. They do over a device's links. In host memory the
+// cores that compute also move the data, and start_… does it at once: more chunks would only make the products thinner.
 bool travels_beside_compute(const Communicator& tp);
 
-// How many chunks: as many as leave a piece 2048 rows, eight at most; one where exchanges do not travel beside compute.
-// A chunk's product has tp · 2048 rows and 1/tp of the columns (or of what is summed), so about as much work whatever
-// tp is: with 4096 columns 256 tiles of 128 · 256 or more, two for each multiprocessor of an H100; a piece of 4096
-// bfloat16 channels is a message of 16 MiB. What stays exposed is one chunk's exchange of each gather or scatter, an
-// eighth of it. None of this was measured on a GPU yet: CARILLON_TENSOR_CHUNKS=n takes n chunks whatever travels.
+// Number of chunks: as many as leave 2048 rows per piece, at most eight; one if exchanges do not overlap with compute.
+// A chunk's product has tp · 2048 rows and 1/tp of the columns (or of the inner dimension), so its work is about the
+// same for any tp. With 4096 columns it has 256 or more tiles of 128 · 256, two for each multiprocessor of an H100; a
+// piece of 4096 bfloat16 channels is a message of 16 MiB. What stays exposed is the exchange of one chunk of each
+// gather or scatter, an eighth of it. None of this has been measured on a GPU yet. CARILLON_TENSOR_CHUNKS=n takes n
+// chunks, whether exchanges overlap or not.
 int64_t tensor_chunks(int64_t shard_rows, int64_t tp, bool beside_compute);
-// CARILLON_TENSOR_CHUNKS; 0: not set. Must be the same on all ranks (launch/session/ranks.cpp asks). Error 64 for no
-// number.
+// CARILLON_TENSOR_CHUNKS, or 0 if it is not set. Must be the same on all ranks (launch/session/ranks.cpp checks). Fails
+// with error 64 if it is not a number.
 int64_t wished_tensor_chunks();
 
-// All ranks' rows of a tensor whose shards they hold; with a group of one the shard itself. Every gather is started
-// when this is made, chunk by chunk, so that a chunk travels while products of those before it are computed. Work put
-// on the queue after a call that returns rows sees them; call all() in the end, or rows() up to the last.
+// All ranks' rows of a tensor that is held in shards; for a group of one, the shard itself. The constructor starts
+// every gather, chunk by chunk, so that a chunk travels while products of earlier chunks are computed. Work put on the
+// queue after rows() has returned sees those rows. In the end all() must be called, or rows() up to the last row.
 class RowGather {
  public:
   // work [N, ...]: where the rows come (absent with a group of one).
@@ -68,17 +69,17 @@ class RowGather {
   int64_t arrived_ = 0;                                            // chunks
 };
 
-// The way back: this rank's rows of a sum over the ranks. Each chunk is sent once its rows are said to be done and
-// travels while the next ones are computed.
+// The reverse: this rank's rows of a sum over the ranks. Each chunk is sent once done() covers its rows, and travels
+// while the next ones are computed.
 class RowScatter {
  public:
-  // work [N, ...]: for this rank's part of the sum; with a group of one it is the shard itself that is written.
+  // work [N, ...]: for this rank's term of the sum; for a group of one, the shard itself is written instead.
   RowScatter(Communicator& tp, const RowShards& shards, Tensor shard, Tensor work);
   Tensor rows(int64_t begin, int64_t end) const { return partial_.rows(begin, end); }  // to be written
   Tensor all() const { return partial_; }
-  // Rows [0, end) were put on the queue and change no more.
+  // Declares rows [0, end) complete: they were put on the queue and will not change.
   void done(int64_t end);
-  // All rows are done; work put on the queue from now on sees the shard. To be called in the end.
+  // All rows are done; work put on the queue from now on sees the shard. Must be called in the end.
   void finish();
   const RowShards& shards() const { return shards_; }
 

@@ -3,7 +3,7 @@
 namespace carillon {
 namespace {
 
-// The weight, or what a quantised one stands for.
+// Returns the weight; a quantised one is dequantised.
 Tensor weight_of(Backend& backend, const Linear& linear, const LowRankWork& work) {
   if (linear.quantized.empty()) return linear.weight;
   const int64_t width = linear.quantized.front().width;
@@ -18,7 +18,7 @@ Tensor weight_of(Backend& backend, const Linear& linear, const LowRankWork& work
   return weight;
 }
 
-// y = x · weightᵀ and what the adapter adds, for rows that begin at `begin` of the pass.
+// y = x · weightᵀ plus the adapter's contribution, for rows that start at row `begin` of the pass.
 void product(Backend& backend, Tensor y, Tensor x, Tensor weight, const LowRank& adapter, const LowRankWork& work,
              int64_t begin) {
   backend.matmul(y, x, weight, Transpose::kNo, Transpose::kYes);

@@ -71,7 +71,7 @@ void VocabularyLoss::allocate_work(Arena& arena) {
   if (with_margins_) margin_ = arena.allocate("loss.statistics", wide, {rows_});
 }
 
-// Lists the rows with a target, orders them chunk by chunk and uploads targets and weights in that order.
+// Lists the rows with a target, orders them chunk by chunk, and uploads targets and weights in that order.
 void VocabularyLoss::set_targets(Tensor target, Tensor target_weight) {
   const DType wide = accumulate_type(compute_);
   const size_t weight_bytes = size_of(wide);
@@ -89,7 +89,8 @@ void VocabularyLoss::set_targets(Tensor target, Tensor target_weight) {
       if (host_target[static_cast<size_t>(shards_.row(rank, row))] >= 0) shard_rows.push_back(row);
     longest = std::max(longest, static_cast<int64_t>(shard_rows.size()));
   }
-  // As many chunks as needed and all about as long: a last one of a few rows would be a product too thin to run fast.
+  // Uses as few chunks as needed, all of about equal length: a last chunk of a few rows would be too thin a product to
+  // run fast.
   chunks_ = (longest + most_per_rank_ - 1) / most_per_rank_;
   chunk_per_rank_ = chunks_ == 0 ? most_per_rank_ : (longest + chunks_ - 1) / chunks_;
 
@@ -144,7 +145,7 @@ Tensor VocabularyLoss::gather_chunk(const Chunk& chunk, int64_t index, Tensor x_
   const int64_t begin = index * chunk_per_rank_;
   Tensor picked = picked_.rows(0, count);
   if (count > 0) {
-    // Rows without a gap need no copy.
+    // Consecutive rows need no copy.
     const int64_t first = mine[static_cast<size_t>(begin)];
     if (mine[static_cast<size_t>(begin + count - 1)] == first + count - 1)
       picked = x_shard.rows(first, first + count);
@@ -159,7 +160,7 @@ Tensor VocabularyLoss::gather_chunk(const Chunk& chunk, int64_t index, Tensor x_
 
 void VocabularyLoss::run_chunk(const Chunk& chunk, Tensor x, Tensor dweight, Tensor weight, bool gradients,
                                bool accumulate) {
-  const bool any_columns = weight.size(0) > 0;  // a rank may hold none of a tiny vocabulary
+  const bool any_columns = weight.size(0) > 0;  // a rank may hold no rows of a tiny vocabulary
   const Tensor logits = logits_.rows(0, chunk.rows);
   const Tensor maximum = maximum_.rows(0, chunk.rows);
   const Tensor sums = sums_.rows(0, 2 * chunk.rows).reshape({2, chunk.rows});
@@ -173,7 +174,7 @@ void VocabularyLoss::run_chunk(const Chunk& chunk, Tensor x, Tensor dweight, Ten
   tp_.all_reduce(maximum, Reduction::kMax);
   backend_.cross_entropy_sums(sums, logits, maximum, target, first_row_);
   tp_.all_reduce(sums, Reduction::kSum);
-  // The gradient by the logits takes their place, rounded to T, with rows that begin where theirs do.
+  // The gradient of the logits is written over them, rounded to T, with the same row starts.
   Tensor dlogits;
   if (gradients && any_columns) {
     const int64_t width = logits.stride(0) * static_cast<int64_t>(size_of(logits.dtype()) / size_of(compute_));
@@ -194,9 +195,8 @@ void VocabularyLoss::run_chunk(const Chunk& chunk, Tensor x, Tensor dweight, Ten
   if (dweight) backend_.matmul(dweight, dlogits, x, Transpose::kYes, Transpose::kNo, accumulate);
 }
 
-// Brings the chunk's gradient to the rows it belongs to; those between them have no target and become 0. Chunk `index`
-// answers for the rows from its first one (chunk 0: from 0) up to the next chunk's first one (the last chunk: to the
-// end).
+// Writes the chunk's gradient to the rows it belongs to; the rows in between have no target and become 0. Chunk `index`
+// covers the rows from its first one (chunk 0: from 0) up to the next chunk's first one (the last chunk: to the end).
 void VocabularyLoss::scatter_gradient(const Chunk& chunk, int64_t index, Tensor dx_shard) {
   const auto& mine = active_[static_cast<size_t>(tp_.rank())];
   const int64_t count = chunk.counts[static_cast<size_t>(tp_.rank())];
@@ -225,7 +225,7 @@ void VocabularyLoss::run(Tensor loss, Tensor dx_shard, Tensor dweight, Tensor x_
     accumulate = true;
     if (gradients) scatter_gradient(chunk, index, dx_shard);
   }
-  if (dweight && !accumulate) backend_.fill(dweight, 0);  // nobody had a target
+  if (dweight && !accumulate) backend_.fill(dweight, 0);  // no row had a target
   if (gradients && active_[static_cast<size_t>(tp_.rank())].empty()) backend_.fill(dx_shard, 0);
   spread(loss, loss_);
 }
@@ -235,7 +235,7 @@ void VocabularyLoss::margins(Tensor margin) {
   spread(margin, margin_);
 }
 
-// From the compacted rows to where they belong; rows without a target are 0.
+// Spreads compacted rows to where they belong; rows without a target become 0.
 void VocabularyLoss::spread(Tensor rows, Tensor compacted) {
   if (compacted_ == 0)
     backend_.fill(rows, 0);

@@ -14,7 +14,7 @@ class DeviceCommunicator : public Communicator {
       : backend_(backend), host_(std::move(host)), make_(std::move(make)) {
     if (host_->size() > 1) transport_ = make_(backend_, *host_);
   }
-  // With the transport of a group of the same ranks in the same order.
+  // Uses the transport of a group of the same ranks in the same order.
   DeviceCommunicator(Backend& backend, std::unique_ptr<Communicator> host, MakeTransport make,
                      const DeviceCommunicator& same)
       : backend_(backend), host_(std::move(host)), make_(std::move(make)), transport_(same.transport_) {
@@ -53,7 +53,7 @@ class DeviceCommunicator : public Communicator {
 
   void barrier() override { host_->barrier(); }
 
-  // Tensors of one call lie on one side.
+  // All tensors of one call must lie on the same side.
   std::unique_ptr<Transfer> start_all_reduces(const std::vector<Tensor>& tensors, Reduction reduction) override {
     bool device = false;
     for (const Tensor& x : tensors) {
@@ -106,7 +106,7 @@ class DeviceCommunicator : public Communicator {
   DeviceTransport* transport() const { return transport_.get(); }
 
  private:
-  // Checks and counts, wherever the tensors lie.
+  // These check and count an operation, whether its tensors lie on the host or the device.
   void admit_all_reduce(Tensor x) {
     CHECK(x.packed(), "all_reduce of a tensor with gaps", describe(x));
     note("all_reduce", x.count(), x.dtype());
@@ -126,7 +126,7 @@ class DeviceCommunicator : public Communicator {
     note("reduce_scatter", x.count(), x.dtype(), detail_of(counts));
     count_reduce_scatter(static_cast<int64_t>(x.bytes()), static_cast<int64_t>(y.bytes()));
   }
-  // Whether the tensors lie in the device's memory: all that hold anything must agree.
+  // Whether the tensors lie in the device's memory. All non-empty ones must agree.
   bool on_device(Tensor a, Tensor b = {}) const {
     const bool first = !a.empty() && backend_.holds(a.raw()), second = !b.empty() && backend_.holds(b.raw());
     CHECK(a.empty() || b.empty() || first == second, "one tensor lies in host memory, one in the device's", name());
@@ -139,12 +139,12 @@ class DeviceCommunicator : public Communicator {
   }
 
   Backend& backend_;
-  std::unique_ptr<Communicator> host_;  // before the transport, which is gone when its last group is
+  std::unique_ptr<Communicator> host_;  // declared before the transport, which must be destroyed before the host group
   MakeTransport make_;
   std::shared_ptr<DeviceTransport> transport_;  // none in a group of one
 };
 
-// Whether the ranks that share weights are those of one ring.
+// Whether the ranks that share weights (dp_cp) are exactly those of one ring.
 bool ring_is_all(const GridShape& shape) { return shape.data == 1; }
 
 }  // namespace
@@ -181,7 +181,7 @@ OpenedGroups opened_groups(const GridShape& shape, int kv_replicas) {
   OpenedGroups opened;
   opened.groups = (shape.context > 1) + (shape.tensor > 1) + (!ring_is_all(shape) && shape.data * shape.context > 1) +
                   (kv_replicas > 1 && kv_replicas < shape.tensor);
-  // Neighbours, and the rank that is the last to read what it sends home.
+  // The ring's neighbours, and the rank that reads this rank's keys last and sends their gradient home.
   opened.partners = std::min(shape.context - 1, static_cast<int>(ring_partners(shape, 0).from.size()) + 1);
   return opened;
 }

@@ -11,7 +11,7 @@ std::vector<int> assign_devices(const std::vector<std::vector<DeviceId>>& visibl
   std::map<DeviceId, size_t> holder;  // rank by device
   std::vector<int> index(visible.size(), -1);
   std::vector<DeviceId> tried;
-  // A device for the rank: a free one, else that of a rank which finds another (Kuhn, 1955).
+  // Finds a device for the rank: a free one, or one held by a rank that can move to another (Kuhn, 1955).
   const std::function<bool(size_t)> find = [&](size_t rank) {
     for (const bool move_others : {false, true})
       for (size_t i = 0; i < visible[rank].size(); ++i) {

@@ -1,12 +1,12 @@
-// What carries tensors in a device's memory between the ranks of one group; device_communicator.h puts it beside the
-// communicator for host memory. Two kinds: NCCL (nccl_communicator.h) and `staged`, through host memory.
+// Carries tensors in a device's memory between the ranks of one group; device_communicator.h combines it with the
+// communicator for host memory. There are two kinds: NCCL (nccl_communicator.h), and `staged`, through host memory.
 //
-// Rules, beside those of communicator.h:
-//  - All are ordered like ops of the backend: each starts after all work put on the backend's queue before it, and work
-//    put there after it (after Transfer::wait, for what was started) sees its result. No call waits for the device on
-//    the host, except where a kind says so.
-//  - Every rank calls the same in the same order, over all groups together: one order per process, or two groups may
-//    wait for each other.
+// Rules, in addition to those of communicator.h:
+//  - Operations are ordered like ops of the backend: each starts after all work put on the backend's queue before it,
+//    and work put there after it (after Transfer::wait, if it was started) sees its result. No call blocks the host
+//    until the device is done, unless a kind says so.
+//  - Every rank makes the same calls in the same order, over all groups together: one order per process. Otherwise two
+//    groups might wait for each other.
 //  - Tensors are packed; nothing is counted here.
 #pragma once
 
@@ -22,17 +22,17 @@ class DeviceTransport {
  public:
   virtual ~DeviceTransport() = default;
 
-  // "NCCL 2.28.9", "host memory": for the line a run prints about itself.
+  // "NCCL 2.28.9" or "host memory": for the line a run prints about itself.
   virtual std::string describe() const = 0;
-  // Whether everything passes through host memory.
+  // Whether all data passes through host memory.
   virtual bool through_host() const { return false; }
 
-  // That exchanges with these ranks will come, to some and from others: what a pair of ranks takes is taken now, while
-  // there is memory, and a peer that cannot be reached is found before the first step. Collective. Others are connected
-  // when they first exchange.
+  // Announces exchanges with these ranks: sends to some, receives from others. The memory that a pair of ranks needs is
+  // allocated now, while there is some left, and an unreachable peer is found before the first step. Collective. Other
+  // pairs are connected at their first exchange.
   virtual void connect(const std::vector<int>& /*to*/, const std::vector<int>& /*from*/) {}
 
-  // As Communicator's, on tensors in the device's memory; the group has more than one rank.
+  // As in Communicator, on tensors in the device's memory; the group has more than one rank.
   virtual void all_reduce(Tensor x, Reduction reduction) = 0;
   virtual void all_gather(Tensor y, Tensor x, const std::vector<int64_t>& counts) = 0;
   virtual void reduce_scatter(Tensor y, Tensor x, const std::vector<int64_t>& counts) = 0;
@@ -43,11 +43,11 @@ class DeviceTransport {
                                                                    const std::vector<int64_t>& counts) = 0;
   virtual std::unique_ptr<Communicator::Transfer> start_reduce_scatters(
       const std::vector<Communicator::ReduceScatter>& parts) = 0;
-  // An absent tensor or rank -1: nothing in that direction.
+  // An absent tensor or rank -1 means: nothing in that direction.
   virtual std::unique_ptr<Communicator::Transfer> start_exchange(Tensor send, int to, Tensor receive, int from) = 0;
 };
 
-// A transport whose collectives are over when they were called.
+// A transport whose collectives have completed when the call returns.
 class ImmediateTransport : public DeviceTransport {
  public:
   std::unique_ptr<Communicator::Transfer> start_all_reduces(const std::vector<Tensor>& tensors,

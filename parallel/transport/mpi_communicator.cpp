@@ -17,15 +17,15 @@ namespace carillon {
 namespace {
 
 constexpr size_t kMessageLimit = size_t{1} << 30;
-// Reductions work through a tensor in blocks of this size a rank, so that scratch stays small.
+// Reductions process a tensor in blocks of this many elements per rank, so that scratch stays small.
 constexpr int64_t kReductionBlock = int64_t{4} << 20;
 std::atomic<size_t> message_limit{kMessageLimit};
-// Collectives up to this size carry a stamp of everything the group has called before, and compare it (Stamp below).
+// Collectives up to this size carry a stamp of everything the group has called before, and compare it (see Stamp).
 constexpr size_t kSmall = 4096;
 using Stamp = uint64_t;
 
-// Single messages are told apart by their number between two ranks, so that one too many or too few is never taken for
-// the next. MPI promises tags up to 32767.
+// Single messages carry a number that counts those between two ranks, as their tag. So one message too many or too few
+// is never taken for the next one. MPI guarantees tags up to 32767.
 constexpr int kNumbers = 1 << 14;
 constexpr int kReductionTags = kNumbers;
 
@@ -42,7 +42,7 @@ class MpiTransfer : public Communicator::Transfer {
  public:
   explicit MpiTransfer(const std::string& where) : where_(where) {}
   ~MpiTransfer() override {
-    // Only on the way out of an error: nobody may be left to answer, so nothing is waited for.
+    // Reached only when an error unwinds the stack: the peers may be gone, so nothing is waited for.
     for (MPI_Request& request : requests_) {
       if (request == MPI_REQUEST_NULL) continue;
       MPI_Cancel(&request);
@@ -72,7 +72,7 @@ class MpiTransfer : public Communicator::Transfer {
     expected_.push_back(bytes);
     return &requests_.emplace_back(MPI_REQUEST_NULL);
   }
-  // MPI takes a shorter message than was asked for without a word.
+  // MPI accepts a message that is shorter than requested without reporting it.
   void finish() {
     for (size_t i = 0; i < requests_.size(); ++i) {
       int bytes = 0;
@@ -90,7 +90,7 @@ class MpiTransfer : public Communicator::Transfer {
 
   std::string where_;
   std::vector<MPI_Request> requests_;
-  std::vector<int> expected_;  // bytes to receive; -1: of a send
+  std::vector<int> expected_;  // bytes to receive; -1 for a send
   std::vector<MPI_Status> statuses_;
 };
 
@@ -133,8 +133,8 @@ class MpiCommunicator : public Communicator {
   }
 
  private:
-  // A few bytes of every rank side by side, each before the stamp it was sent with, which must be everybody's: part(r)
-  // is where those of rank r begin in scratch_ (8-byte aligned).
+  // Gathers a few bytes from every rank. Each rank's bytes are followed by its stamp, which must be the same on all
+  // ranks. part(r) is where the bytes of rank r begin in scratch_ (8-byte aligned).
   void gather_small(const void* x, size_t bytes) { gather_small(x, even(static_cast<int64_t>(bytes))); }
   void gather_small(const void* x, const std::vector<int64_t>& bytes);
   const char* part(int r) const { return scratch_.data() + part_begin_[static_cast<size_t>(r)]; }
@@ -142,10 +142,11 @@ class MpiCommunicator : public Communicator {
     return static_cast<int>(numbers[static_cast<size_t>(rank)]++ % kNumbers);
   }
   void look_for_strays() override;
-  // Everybody's bytes concatenated, unchecked and uncounted.
+  // Concatenates the bytes of all ranks, without checks and counting.
   void gather_bytes(char* y, const char* x, const std::vector<int64_t>& bytes);
   void all_reduce_small(Tensor x, Reduction reduction);
-  // y = this rank's share of the sum over ranks of x, whose shares of `counts` elements stand at `begin` elements.
+  // y = this rank's share of the sum over ranks of x. Rank r's share has counts[r] elements and starts at element
+  // begin[r].
   void reduce_shares(char* y, const char* x, DType dtype, const std::vector<int64_t>& begin,
                      const std::vector<int64_t>& counts, Reduction reduction);
 
@@ -153,9 +154,9 @@ class MpiCommunicator : public Communicator {
   int rank_ = 0;
   int size_ = 1;
   std::string name_;
-  std::vector<uint32_t> sent_, received_;  // single messages so far to and from each rank
+  std::vector<uint32_t> sent_, received_;  // number of single messages so far to and from each rank
   std::vector<size_t> part_begin_;
-  std::vector<char> scratch_;  // kept: a step allocates nothing after the first
+  std::vector<char> scratch_;  // kept, so that a step allocates nothing after the first one
 };
 
 void MpiCommunicator::gather_small(const void* x, const std::vector<int64_t>& bytes) {
@@ -188,7 +189,7 @@ void MpiCommunicator::gather_small(const void* x, const std::vector<int64_t>& by
   }
 }
 
-// A message from before what has been received from its rank was sent once too often.
+// A message with a number below those already received from its rank was sent once too often.
 void MpiCommunicator::look_for_strays() {
   int there = 0;
   MPI_Status status;
@@ -242,7 +243,7 @@ void MpiCommunicator::reduce_shares(char* y, const char* x, DType dtype, const s
   const int64_t longest = *std::max_element(counts.begin(), counts.end());
   const int64_t own = counts[static_cast<size_t>(rank_)];
   const size_t part_bytes = static_cast<size_t>(std::min(block, std::max<int64_t>(own, 1)) * width);
-  // Shares are sent from where they stand and received side by side.
+  // Shares are sent from where they lie and received side by side.
   scratch_.resize(std::max(scratch_.size(), part_bytes * static_cast<size_t>(size_)));
   for (int64_t at = 0; at < longest; at += block) {
     const int64_t here = std::clamp<int64_t>(own - at, 0, block);
@@ -352,7 +353,7 @@ void MpiCommunicator::broadcast(Tensor x, int root) {
   note("broadcast", x.count(), x.dtype(), static_cast<uint64_t>(root));
   count_broadcast(static_cast<int64_t>(x.bytes()), root);
   if (size_ == 1) return;
-  // The stamp travels behind a few bytes, or ahead of many.
+  // The stamp follows small data in the same message, and precedes large data.
   const bool small = x.bytes() <= kSmall;
   std::vector<char> packed(sizeof(Stamp) + (small ? x.bytes() : 0));
   const Stamp stamp = history();

@@ -13,15 +13,15 @@
 namespace carillon {
 
 bool started_under_mpi() {
-  // Open MPI's mpirun; PMI-2 and PMIx of srun and other launchers. srun without an MPI plugin sets SLURM_ variables
-  // only, and then a Slurm batch step of one task is a lone process.
+  // Open MPI's mpirun; PMI-2 and PMIx of srun and other launchers. srun without an MPI plugin sets only SLURM_
+  // variables; then a Slurm step of one task is a single process.
   if (std::getenv("OMPI_COMM_WORLD_SIZE") || std::getenv("PMIX_RANK") || std::getenv("PMI_RANK")) return true;
   const char* tasks = std::getenv("SLURM_STEP_NUM_TASKS");
   return tasks != nullptr && std::atoi(tasks) > 1;
 }
 
 struct MpiEnvironment::State {
-  MPI_Comm leaving = MPI_COMM_NULL;  // for all_failed alone: nothing else is ever in flight on it
+  MPI_Comm leaving = MPI_COMM_NULL;  // used by all_failed only: nothing else is ever in flight on it
 };
 
 MpiEnvironment::MpiEnvironment() : state_(std::make_unique<State>()) {

@@ -1,4 +1,4 @@
-// MPI as this process sees it: started once, at the beginning, by processes that mpirun or srun started.
+// MPI in this process: initialised once, at program start, by processes that mpirun or srun started.
 #pragma once
 
 #include <cstddef>
@@ -8,8 +8,8 @@
 
 namespace carillon {
 
-// Whether a launcher of several ranks (mpirun, srun with PMI) started this process. From the environment alone; false
-// for a lone process, which then never initialises MPI.
+// Whether a launcher of several ranks (mpirun, srun with PMI) started this process, judged from the environment alone.
+// False for a single process, which then never initialises MPI.
 bool started_under_mpi();
 
 class MpiEnvironment {
@@ -18,15 +18,16 @@ class MpiEnvironment {
   ~MpiEnvironment();  // MPI_Finalize; every communicator must be gone by then
   MpiEnvironment(const MpiEnvironment&) = delete;
 
-  // All ranks. Each call makes a new communicator; collective.
+  // The group of all ranks. Each call makes a new communicator; collective.
   std::unique_ptr<Communicator> world();
   int rank() const;
   int size() const;
 
-  // Called by a rank that is about to leave with an error: waits up to `seconds` for all the others to come here with
-  // an error too. True: all did, and may leave in order (rank 0 speaks); false: the others are at work or gone.
+  // Called by a rank that is about to exit with an error: waits up to `seconds` until all other ranks have come here
+  // with an error too. Returns true if all did, so they may exit in an orderly way (rank 0 prints the error); false if
+  // the others are still working or gone.
   bool all_failed(double seconds);
-  // Takes every rank down, at once.
+  // Kills all ranks at once.
   [[noreturn]] void abort(int code);
 
  private:
@@ -34,7 +35,7 @@ class MpiEnvironment {
   std::unique_ptr<State> state_;
 };
 
-// Test only: the largest single message in bytes (default 1 GiB; MPI counts are 32-bit). 0 restores the default.
+// Test only: sets the largest single message in bytes (default 1 GiB; MPI counts are 32-bit). 0 restores the default.
 void set_mpi_message_limit(size_t bytes);
 
 }  // namespace carillon

@@ -1,4 +1,4 @@
-// The one door to raw MPI outside `parallel`: data/files/hdf5_file.cpp needs an MPI_Comm for HDF5's parallel driver.
+// The only access to raw MPI outside `parallel`: data/files/hdf5_file.cpp needs an MPI_Comm for HDF5's parallel driver.
 #pragma once
 
 #include <mpi.h>
@@ -9,7 +9,8 @@
 
 namespace carillon {
 
-// The MPI communicator behind `group`; nothing when it is not one (a solo or thread communicator).
+// Returns the MPI communicator behind `group`, or nothing if `group` is not an MPI group (a solo or thread
+// communicator).
 std::optional<MPI_Comm> mpi_native(Communicator& group);
 
 }  // namespace carillon

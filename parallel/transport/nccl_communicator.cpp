@@ -34,7 +34,7 @@ ncclRedOp_t operation_of(Reduction reduction) {
   return reduction == Reduction::kSum ? ncclSum : reduction == Reduction::kMax ? ncclMax : ncclMin;
 }
 
-// The last operation of the groups of one rank (thread): the next one of another group waits for it.
+// The last operation among all groups of one rank (thread): the next one of another group waits for it.
 struct Order {
   std::shared_ptr<NcclOperation> last;
   const void* group = nullptr;
@@ -45,7 +45,7 @@ std::shared_ptr<Order> order_of_this_rank() {
   return order;
 }
 
-// An exchange or collective under way on the group's stream.
+// An exchange or collective in flight on the group's stream.
 class NcclTransfer : public Communicator::Transfer {
  public:
   NcclTransfer(cudaStream_t queue, std::shared_ptr<NcclOperation> operation, bool (*drops_wait)())
@@ -97,19 +97,19 @@ class NcclTransport : public DeviceTransport {
   std::unique_ptr<Transfer> start_exchange(Tensor send, int to, Tensor receive, int from) override;
 
  private:
-  // Puts what `body` calls (inside an NcclCall) on the group's stream, as one group, after the work on the backend's
-  // queue.
+  // Enqueues the calls that `body` makes (inside an NcclCall) on the group's stream, as one NCCL group, after the work
+  // on the backend's queue.
   template <class Body>
   std::shared_ptr<NcclOperation> put(const char* what, Body body);
-  // Nothing (nullptr) where there are no elements.
+  // These return nullptr if there are no elements.
   std::shared_ptr<NcclOperation> put_all_reduces(std::span<const Tensor> tensors, Reduction reduction);
   std::shared_ptr<NcclOperation> put_all_gather(Tensor y, Tensor x, const std::vector<int64_t>& counts);
   std::shared_ptr<NcclOperation> put_reduce_scatters(std::span<const ReduceScatter> parts);
   void call_reduce_scatter(Tensor y, Tensor x, const std::vector<int64_t>& counts);
-  // Lets the queue wait for it now; or when its Transfer is waited for.
+  // Makes the queue wait for the operation: at once (await), or when the returned Transfer is waited for (under_way).
   void await(const std::shared_ptr<NcclOperation>& operation);
   std::unique_ptr<Transfer> under_way(std::shared_ptr<NcclOperation> operation, bool (*drops_wait)());
-  // Error 75 for what is not our mistake. Inside an NcclCall.
+  // Throws error 75 for failures that are not our mistake. Must be called inside an NcclCall.
   void require(ncclResult_t result, const char* what);
   [[noreturn]] void lost(const char* what, const std::string& why);
 
@@ -120,7 +120,7 @@ class NcclTransport : public DeviceTransport {
   const cudaStream_t queue_;
   int device_ = 0;
   cudaStream_t stream_ = nullptr;
-  cudaEvent_t ready_ = nullptr;  // the queue has come to where the operation was called
+  cudaEvent_t ready_ = nullptr;  // recorded on the queue where the operation was called
   ncclComm_t communicator_ = nullptr;
   std::shared_ptr<NcclGroup> group_;
   std::shared_ptr<EventPool> events_ = std::make_shared<EventPool>();
@@ -141,10 +141,10 @@ NcclTransport::NcclTransport(Backend& backend, Communicator& host, const NcclOpt
 
 NcclTransport::~NcclTransport() {
   cudaSetDevice(device_);
-  // On the way out of an error nobody may be left to answer: nothing is waited for.
+  // When an error unwinds the stack, the peers may be gone, so nothing is waited for.
   bool orderly = std::uncaught_exceptions() == 0;
   if (communicator_ != nullptr && orderly) {
-    cudaStreamSynchronize(stream_);  // the watchdog looks on, as it does on the call
+    cudaStreamSynchronize(stream_);  // the watchdog covers this wait and the next call
     const NcclCall call(*group_, "leaving a group");
     orderly = ncclCommFinalize(communicator_) == ncclSuccess;
   }
@@ -174,7 +174,8 @@ void NcclTransport::require(ncclResult_t result, const char* what) {
 
 void NcclTransport::join(Communicator& host) {
   CHECK_CUDA(cudaGetDevice(&device_));
-  // Ahead of the queue's kernels where both want to start: what waits for a message waits for all ranks.
+  // Higher priority than the queue's kernels if both are ready to start: a rank that waits for a message delays all
+  // ranks.
   int least = 0, greatest = 0;
   CHECK_CUDA(cudaDeviceGetStreamPriorityRange(&least, &greatest));
   CHECK_CUDA(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest));
@@ -206,7 +207,7 @@ void NcclTransport::join(Communicator& host) {
     require(result, "joining a group");
     group_->communicator = communicator_;
   }
-  // The rings or trees of reductions, whose memory is taken at first use.
+  // Sets up the rings or trees of reductions, whose memory is allocated at first use.
   const Buffer buffer = backend_.allocate(sizeof(float));
   await(put("a first all-reduce", [&] {
     return ncclAllReduce(buffer.data(), buffer.data(), 1, ncclFloat32, ncclSum, communicator_, stream_);
@@ -338,7 +339,7 @@ void NcclTransport::broadcast(Tensor x, int root) {
   }));
 }
 
-// One group: a send may wait for its receive to be called, which must not wait for a send.
+// In one group, because a send may block until its receive is called, and the receive must not be behind a send.
 std::unique_ptr<Communicator::Transfer> NcclTransport::start_exchange(Tensor send, int to, Tensor receive, int from) {
   const bool sends = !send.empty() && to >= 0, receives = !receive.empty() && from >= 0;
   if (!sends && !receives) return under_way(nullptr, nullptr);

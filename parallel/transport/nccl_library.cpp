@@ -12,7 +12,7 @@ namespace {
 
 using MakeNccl = decltype(&carillon_make_nccl_communicator);
 
-// Nothing when the library, or NCCL in it, is missing.
+// Returns nullptr if the library is missing, or NCCL in it.
 MakeNccl find_nccl() {
   try {
     return reinterpret_cast<MakeNccl>(cuda_library_symbol("carillon_make_nccl_communicator"));
@@ -39,7 +39,7 @@ std::unique_ptr<DeviceTransport> make_device_transport(Backend& backend, Communi
   if (wish != "" && wish != "nccl" && wish != "staged")
     fail(ExitCode::kUsage, "CARILLON_DEVICE_TRANSPORT is neither nccl nor staged, in the environment, unset it");
   const MakeNccl make = wish == "staged" ? nullptr : find_nccl();
-  // All or none: over two transports ranks would wait for each other for ever.
+  // All ranks or none: with different transports ranks would wait for each other for ever.
   const bool everywhere = host.min(int64_t{make != nullptr}) != 0;
   if (!everywhere && wish == "nccl")
     fail(ExitCode::kUsage,

@@ -12,12 +12,13 @@ namespace {
 
 using Seconds = std::chrono::duration<double>;
 constexpr auto kBetweenLooks = std::chrono::milliseconds(200);
-// An operation is not asked about while it is young: nearly all have ended by themselves by then, and every question
-// takes the driver's lock.
+// An operation is not queried while it is younger than this: nearly all have ended by then, and every query takes the
+// driver's lock.
 constexpr double kYoungSeconds = 1;
-// An error that the calling thread sees too is its to report; only one it does not see, since it waits, stays.
+// An error that the calling thread also sees is reported by that thread. Only one that it does not see, because it is
+// waiting, persists longer than this.
 constexpr double kErrorSeconds = 1;
-// Operations of a group under way at a time; a step has hundreds, and the host runs a step ahead at most.
+// Maximum number of operations in flight per group. A step has hundreds, and the host is at most one step ahead.
 constexpr size_t kMostOperations = 1024;
 
 bool ended(cudaEvent_t event) { return cudaEventQuery(event) != cudaErrorNotReady; }
@@ -97,19 +98,19 @@ void NcclWatchdog::add(const NcclGroup& group, std::shared_ptr<NcclOperation> op
     oldest = watched->operations.front();
     watched->operations.pop_front();
   }
-  // Not under the lock: should this wait never end, the watchdog must see its neighbour behind it.
+  // Not under the lock: if this wait never ends, the watchdog must still be able to run.
   CHECK_CUDA(cudaEventSynchronize(oldest->end));
 }
 
 std::string NcclWatchdog::examine(Watched& watched, Clock::time_point now) {
   NcclGroup& group = *watched.group;
   const double timeout = group.timeout_seconds, young = std::min(kYoungSeconds, timeout / 4);
-  cudaSetDevice(group.device);  // or the questions below would start up device 0 for this thread
+  cudaSetDevice(group.device);  // otherwise the queries below would initialise device 0 for this thread
   if (const char* call = group.call) {
     const double seconds = Seconds(now - group.call_began.load()).count();
     if (seconds >= timeout) return fmt::format("{} has not ended after {:.0f} s", call, seconds);
   }
-  // Where the rank is inside NCCL it will be told itself.
+  // If the rank is inside NCCL, NCCL reports the error to the rank itself.
   if (const std::unique_lock lock(group.calls, std::try_to_lock); lock && group.communicator != nullptr) {
     ncclResult_t state = ncclSuccess;
     const ncclResult_t asked = ncclCommGetAsyncError(group.communicator, &state);
@@ -156,7 +157,7 @@ void NcclWatchdog::end_process(const std::string& message) {
   std::fwrite(message.data(), 1, message.size(), stderr);
   std::fflush(stderr);
   constexpr int kCode = static_cast<int>(ExitCode::kLostPeer);
-  // Should an abort wait for somebody too.
+  // A fallback in case an abort also waits for a peer.
   std::thread([] {
     std::this_thread::sleep_for(std::chrono::seconds(5));
     std::_Exit(kCode);

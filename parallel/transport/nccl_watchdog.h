@@ -1,9 +1,10 @@
-// Ends a process whose NCCL operations cannot end. The host may be inside a call of CUDA that waits for the device, and
-// the device inside a kernel that waits for a peer which is gone: a thread of its own is the only one who can tell.
+// Ends a process whose NCCL operations cannot complete. The host may be inside a CUDA call that waits for the device,
+// and the device inside a kernel that waits for a peer that is gone. Only a separate thread can detect this.
 //
-// NCCL does not guard a communicator against two threads: even ncclCommGetAsyncError joins and frees what the calls
-// before it have left (2.27 to 2.30, comm->groupJob). So `NcclGroup::calls` is held by whoever calls NCCL for it, and
-// the watchdog asks only where it gets that without waiting. ncclCommAbort alone is made for another thread.
+// NCCL does not protect a communicator against concurrent calls: even ncclCommGetAsyncError joins and frees what
+// earlier calls have left (2.27 to 2.30, comm->groupJob). So whoever calls NCCL for a group holds `NcclGroup::calls`,
+// and the watchdog queries a communicator only if it gets this lock without waiting. Only ncclCommAbort is meant to be
+// called from another thread.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -21,7 +22,7 @@
 
 namespace carillon {
 
-// Events that are used again. Makes more when all are in use.
+// A pool of reusable events. Creates more when all are in use.
 class EventPool {
  public:
   ~EventPool();
@@ -33,7 +34,7 @@ class EventPool {
   std::vector<cudaEvent_t> free_;
 };
 
-// One operation on a group's stream: between the two events. Gives them back when nobody needs them any more.
+// One operation on a group's stream, enclosed by two events. Returns them to the pool when it is no longer referenced.
 struct NcclOperation {
   NcclOperation(std::shared_ptr<EventPool> from, const char* name, int64_t count);
   ~NcclOperation();
@@ -41,13 +42,13 @@ struct NcclOperation {
 
   const std::shared_ptr<EventPool> pool;
   const char* const what;  // "an all-reduce"
-  const int64_t number;    // of the group's operations, from 1
+  const int64_t number;    // counts the group's operations, from 1
   const cudaEvent_t begin, end;
   const std::chrono::steady_clock::time_point called = std::chrono::steady_clock::now();
-  std::chrono::steady_clock::time_point begun{};  // as the watchdog has seen it
+  std::chrono::steady_clock::time_point begun{};  // when the watchdog first saw it running
 };
 
-// A group's communicator, which its rank and the watchdog share.
+// A group's communicator, shared by its rank and the watchdog.
 struct NcclGroup {
   NcclGroup(int on_device, std::string name, double seconds)
       : device(on_device), who(std::move(name)), timeout_seconds(seconds) {}
@@ -55,13 +56,13 @@ struct NcclGroup {
   const std::string who;  // "rank 1 of 4 of group cp"
   const double timeout_seconds;
   std::mutex calls;
-  std::atomic<ncclComm_t> communicator = nullptr;  // from its making to its end
-  // The call that the rank is in, for the host may wait in it for its peers; nullptr between calls.
+  std::atomic<ncclComm_t> communicator = nullptr;  // non-null from creation until destruction
+  // The call that the rank is in (the host may wait in it for its peers); nullptr between calls.
   std::atomic<const char*> call = nullptr;
   std::atomic<std::chrono::steady_clock::time_point> call_began = std::chrono::steady_clock::time_point{};
 };
 
-// The rank calls NCCL for the group, from here to the end of the scope.
+// Marks that the rank calls NCCL for the group, until the end of the scope.
 class NcclCall {
  public:
   NcclCall(NcclGroup& group, const char* what) : group_(group), lock_(group.calls) {
@@ -80,26 +81,26 @@ class NcclWatchdog {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // The process's one; its thread ends with the last owner.
+  // The only watchdog of the process. Its thread ends when the last owner is gone.
   static std::shared_ptr<NcclWatchdog> of_process();
   NcclWatchdog();
   ~NcclWatchdog();
 
-  // From before its communicator is made until after that has ended. When forget() returns the watchdog has no hand on
-  // the group.
+  // A group is watched from before its communicator is created until after it was finalised. The watchdog does not
+  // touch the group after forget() returns.
   void watch(std::shared_ptr<NcclGroup> group);
   void forget(const NcclGroup& group);
-  // Called for a group that is watched. Waits for the oldest operation when very many are under way.
+  // The group must be watched. Waits for the oldest operation if too many are in flight.
   void add(const NcclGroup& group, std::shared_ptr<NcclOperation> operation);
 
  private:
   struct Watched {
     std::shared_ptr<NcclGroup> group;
-    std::list<std::shared_ptr<NcclOperation>> operations;  // in their order on the stream
+    std::list<std::shared_ptr<NcclOperation>> operations;  // in stream order
     Clock::time_point error_seen{};
   };
   void run();
-  // What is wrong with a group; empty when nothing is. Drops operations that have ended.
+  // Returns what is wrong with a group; empty if nothing is. Drops operations that have ended.
   std::string examine(Watched& watched, Clock::time_point now);
   [[noreturn]] void end_process(const std::string& message);
 

@@ -6,7 +6,7 @@
 namespace carillon {
 namespace {
 
-// Sums are of type A, so that bfloat16 is rounded once.
+// The running value has type A, so that bfloat16 is rounded once.
 template <class T, class A>
 void reduce(T* y, int64_t count, const std::vector<const void*>& parts, Reduction reduction) {
   for (int64_t i = 0; i < count; ++i) {
@@ -15,7 +15,7 @@ void reduce(T* y, int64_t count, const std::vector<const void*>& parts, Reductio
       const A next = static_cast<A>(static_cast<const T*>(parts[r])[i]);
       if (reduction == Reduction::kSum) {
         if constexpr (std::is_integral_v<A>)
-          value = static_cast<A>(static_cast<uint64_t>(value) + static_cast<uint64_t>(next));  // hashes wrap round
+          value = static_cast<A>(static_cast<uint64_t>(value) + static_cast<uint64_t>(next));  // hashes wrap around
         else
           value += next;
       } else if (value == value && (next != next || (reduction == Reduction::kMax ? next > value : next < value))) {

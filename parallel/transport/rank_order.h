@@ -1,5 +1,5 @@
-// Reductions whose result does not depend on how messages were cut or in which order they came: the ranks' parts are
-// added as ((part 0 + part 1) + part 2) …, in the accumulate type, and rounded once.
+// Reductions whose result does not depend on how messages were split or in which order they arrived: the ranks' parts
+// are added as ((part 0 + part 1) + part 2) …, in the accumulate type, and rounded once.
 #pragma once
 
 #include <vector>

@@ -4,10 +4,10 @@
 namespace carillon {
 namespace {
 
-// Reductions and broadcasts pass in pieces of this size; gathers and exchanges are staged as a whole.
+// Reductions and broadcasts proceed in pieces of this size; gathers and exchanges are staged as a whole.
 constexpr int64_t kPieceBytes = int64_t{32} << 20;
 
-// Host memory that is used again: a step allocates nothing after the first.
+// Reused host memory, so that a step allocates nothing after the first one.
 class Pool {
  public:
   Buffer take(size_t bytes) {
@@ -28,7 +28,7 @@ class Pool {
   std::vector<Buffer> free_;
 };
 
-// `device` in host memory, from its making to its end.
+// A host copy of `device` that lives as long as this object.
 class Staging {
  public:
   Staging(Pool& pool, Backend& backend, Tensor device)
@@ -71,7 +71,7 @@ class StagedTransfer : public Communicator::Transfer {
   std::unique_ptr<Communicator::Transfer> transfer_;
 };
 
-// Immediate: the host would wait for the download in any case.
+// Immediate: the host would have to wait for the download anyway.
 class StagedTransport : public ImmediateTransport {
  public:
   StagedTransport(Backend& backend, Communicator& host) : backend_(backend), host_(host) {}

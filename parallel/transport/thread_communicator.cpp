@@ -25,12 +25,12 @@ void delay() {
   std::this_thread::sleep_for(std::chrono::microseconds(numbers() % static_cast<unsigned>(longest)));
 }
 
-// Thrown in ranks that wait for one that has failed.
+// Thrown in ranks that wait for a failed rank.
 struct PeerFailed : Error {
   PeerFailed() : Error(ExitCode::kLostPeer, "another rank has failed, in a thread group, see its error") {}
 };
 
-// One half of an exchange that waits for the other.
+// One half of an exchange, waiting for the other.
 struct Pending {
   void* data;
   size_t bytes;
@@ -77,7 +77,7 @@ struct Group {
   int64_t generation = 0;
   std::vector<const void*> slot;
   std::vector<Mail> mail;
-  // For split(): what each rank asked for and what it gets.
+  // For split(): what each rank requested and what it gets.
   std::vector<std::pair<int, int>> color_key;
   std::vector<std::shared_ptr<Group>> made;
 };
@@ -202,14 +202,14 @@ class ThreadCommunicator : public Communicator {
   }
 
  private:
-  // Every rank's pointer, seen by all; a barrier must follow before the memory behind it changes.
+  // Makes every rank's pointer visible to all; a barrier must follow before the memory it points to changes.
   std::vector<const void*> show(const void* data) {
     group_->slot[static_cast<size_t>(rank_)] = data;
     group_->barrier();
     return group_->slot;
   }
 
-  // Copies if the other half waits already, else waits in line.
+  // Copies if the other half is already waiting, otherwise queues this half.
   static std::shared_ptr<Pending> meet(std::deque<std::shared_ptr<Pending>>& others,
                                        std::deque<std::shared_ptr<Pending>>& own, Tensor tensor, bool sending) {
     CHECK(tensor.packed(), "exchanges are of packed tensors", describe(tensor));
@@ -247,7 +247,7 @@ void run_ranks(int ranks, const std::function<void(std::unique_ptr<Communicator>
     try {
       body(std::make_unique<ThreadCommunicator>(group, rank, "world"));
     } catch (const PeerFailed&) {
-      // The rank it waited for reports.
+      // the rank that failed reports its own error
     } catch (...) {
       const std::lock_guard lock(mutex);
       if (!first) first = std::current_exception();

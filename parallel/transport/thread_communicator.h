@@ -1,5 +1,5 @@
-// Ranks as threads of one process: every layout in one test, without mpirun. The same rules as over MPI
-// (communicator.h); exchanges complete when both sides have started them, the second copies.
+// Ranks as threads of one process: runs every layout in one test, without mpirun. The rules are the same as over MPI
+// (communicator.h). An exchange completes when both sides have started it; the side that starts second copies.
 #pragma once
 
 #include <functional>
@@ -9,12 +9,12 @@
 
 namespace carillon {
 
-// Runs body(world) on `ranks` threads and returns when all have. If one throws, the others are woken with an error
-// where they wait, and the exception of the rank that failed first is thrown here.
+// Runs body(world) on `ranks` threads and returns when all have returned. If one throws, the others are woken with an
+// error wherever they wait, and the exception of the rank that failed first is rethrown here.
 void run_ranks(int ranks, const std::function<void(std::unique_ptr<Communicator>)>& body);
 
-// Test only: until it is destroyed, exchanges are started and waited for up to `microseconds` late, differently each
-// time. What is computed must not change by a bit.
+// Test only: during its lifetime, starting an exchange and waiting for it is delayed by up to `microseconds`, at
+// random. Results must not change by a bit.
 class ScopedExchangeDelay {
  public:
   explicit ScopedExchangeDelay(int microseconds);

@@ -1,12 +1,12 @@
-// How long this process has waited for other ranks: wall time inside blocking calls of a transport. What a step takes
-// beyond that is this rank's own work, so that a slow rank can be told from those that wait for it.
+// How long this process has waited for other ranks: wall time inside blocking calls of a transport. The rest of a step
+// is this rank's own work, so a slow rank can be told from those that wait for it.
 #pragma once
 
 #include <chrono>
 
 namespace carillon {
 
-// Counts from construction to destruction. Used by the thread that communicates, which is one (MPI_THREAD_FUNNELED).
+// Counts from construction to destruction. Used only by the one thread that communicates (MPI_THREAD_FUNNELED).
 class WaitTime {
  public:
   WaitTime() : begin_(std::chrono::steady_clock::now()), outer_(depth_++ == 0) {}
@@ -20,7 +20,7 @@ class WaitTime {
 
  private:
   static inline thread_local double total_ = 0;
-  static inline thread_local int depth_ = 0;  // a collective may be made of others
+  static inline thread_local int depth_ = 0;  // a collective may call others
   std::chrono::steady_clock::time_point begin_;
   bool outer_;
 };

@@ -22,7 +22,7 @@
 namespace carillon {
 namespace {
 
-constexpr int kMillisecondsToConnect = 3000;  // each address
+constexpr int kMillisecondsToConnect = 3000;  // per address
 
 using Secret = std::array<char, 16>;
 
@@ -41,7 +41,7 @@ std::string machine_of_this_rank(int rank) {
   char host[128] = "", space[64] = "";
   gethostname(host, sizeof host - 1);
   if (readlink("/proc/self/ns/pid", space, sizeof space - 1) < 0) space[0] = '\0';
-  // Test only: every rank counts as a machine of its own.
+  // Test only: every rank counts as a separate machine.
   const bool apart = std::getenv("CARILLON_TEST_MACHINES") != nullptr;
   return std::string(host) + " " + space + (apart ? " " + std::to_string(rank) : "");
 }
@@ -57,7 +57,7 @@ std::vector<std::string> gather_names(Communicator& world, const std::string& ow
   return names;
 }
 
-// Every address of this machine, the loopback last.
+// All addresses of this machine, the loopback addresses last.
 std::string addresses() {
   std::string usual, loopback;
   ifaddrs* first = nullptr;
@@ -69,7 +69,7 @@ std::string addresses() {
     char text[NI_MAXHOST];
     const socklen_t size = family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
     if (getnameinfo(entry->ifa_addr, size, text, sizeof text, nullptr, 0, NI_NUMERICHOST) != 0) continue;
-    if (std::strchr(text, '%') != nullptr) continue;  // of one link only
+    if (std::strchr(text, '%') != nullptr) continue;  // link-local
     const bool local = std::strcmp(text, "127.0.0.1") == 0 || std::strcmp(text, "::1") == 0;
     (local ? loopback : usual) += std::string(text) + " ";
   }
@@ -109,10 +109,10 @@ int connect_to(const std::string& address, const std::string& port) {
   return socket;
 }
 
-// A connection and what has come of the next message.
+// A connection, and the part of the next message that has arrived.
 struct Connection {
   int socket = -1;
-  int machine = -1;  // index into heard(); -1: nobody has said who it is
+  int machine = -1;  // index into heard(); -1: the peer has not identified itself yet
   size_t filled = 0;
   Message arriving{};
 };
@@ -198,7 +198,7 @@ MachineLinks::MachineLinks(Communicator& world) : state_(std::make_unique<State>
     Connection connection;
     while (connection.socket < 0 && words >> address) connection.socket = connect_to(address, port);
     connection.machine = 0;
-    // Without a connection there is nothing to hear and nothing to conclude.
+    // Without a connection no reports arrive, so silence means nothing.
     if (connection.socket < 0)
       s.heard.clear();
     else
@@ -223,7 +223,7 @@ bool MachineLinks::one_machine() const { return state_->one_machine; }
 const std::vector<MachineLinks::Machine>& MachineLinks::heard() const { return state_->heard; }
 int MachineLinks::told_to_end() const { return state_->code; }
 
-// A message that does not fit into the connection's buffer is lost with the connection's peer not reading: silence.
+// If the connection's buffer is full because the peer does not read, the message is dropped; the peer sees silence.
 bool MachineLinks::State::send(const Connection& connection, Message message) const {
   message.secret = secret;
   message.rank = rank;

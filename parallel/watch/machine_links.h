@@ -1,7 +1,7 @@
-// What machines tell each other while main threads may be stuck in MPI: a star of TCP connections, from one rank of
-// each machine (its first) to rank 0. Connected once on the main thread, used by the watch threads alone. A secret that
-// went over MPI opens every message, so that nobody else on the network is listened to. Within one machine there are no
-// links and nothing listens.
+// What machines tell each other while main threads may be stuck in MPI: a star of TCP connections from the first rank
+// of each machine to rank 0. The main thread connects them once; after that only the watch threads use them. Every
+// message begins with a secret that was distributed over MPI, so that messages of others on the network are rejected.
+// With one machine there are no links, and nothing listens.
 #pragma once
 
 #include <memory>
@@ -14,22 +14,22 @@ namespace carillon {
 
 class MachineLinks {
  public:
-  // What one machine says of itself.
+  // What one machine reports about itself.
   struct Report {
     double unmoved = 0;     // seconds since anything on it moved
-    bool all_wait = false;  // every rank of it waits for others
-    std::string text;       // where its ranks are, for a person
+    bool all_wait = false;  // all of its ranks wait for others
+    std::string text;       // where its ranks are, human-readable
   };
   struct Machine {
     int first_rank = 0;
     std::string host;
     Report report;
-    double silence = 0;   // seconds since it was last heard
+    double silence = 0;   // seconds since the last message from it
     bool broken = false;  // its connection ended without a goodbye
     bool left = false;    // it said goodbye
   };
 
-  // Collective. Machines are told apart by host name and space of process ids.
+  // Collective. Machines are told apart by host name and PID namespace.
   explicit MachineLinks(Communicator& world);
   ~MachineLinks();  // says goodbye
   MachineLinks(const MachineLinks&) = delete;
@@ -37,13 +37,14 @@ class MachineLinks {
   struct Process {
     int rank, pid;
   };
-  const std::vector<Process>& here() const;  // the ranks of this machine, ascending, this one among them
+  const std::vector<Process>& here() const;  // the ranks of this machine including this one, ascending
   bool one_machine() const;
-  // The machines this rank receives from: all others for rank 0; rank 0's for the first rank of another; else none.
+  // The machines this rank receives from: on rank 0 all others; on the first rank of another machine rank 0's;
+  // otherwise none.
   const std::vector<Machine>& heard() const;
-  // Sends and receives what there is; never waits. `seconds` have passed on the watch's clock.
+  // Sends and receives whatever is possible; never blocks. `seconds` have passed on the watch's clock.
   void exchange(const Report& own, double seconds);
-  // The others are told to leave, and why not; or nothing yet: 0, else the exit code.
+  // end_all tells the other machines to exit with `code`. told_to_end returns the code this rank was told, or 0.
   void end_all(int code);
   int told_to_end() const;
 

@@ -24,10 +24,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kShownRanks = 8;               // whose histories are printed
-constexpr int kShownOperations = 12;         // of each
-constexpr double kSecondsForALine = 3;       // how long the others leave the word to the rank that speaks
-constexpr double kSecondsOfBrokenLink = 10;  // a launcher that sees the rank's end is faster
+constexpr int kShownRanks = 8;               // number of ranks whose histories are printed
+constexpr int kShownOperations = 12;         // per rank
+constexpr double kSecondsForALine = 3;       // how long the other ranks wait for the one that prints
+constexpr double kSecondsOfBrokenLink = 10;  // a launcher that sees the rank end is faster
 
 std::string host() {
   char name[128] = "";
@@ -35,7 +35,7 @@ std::string host() {
   return name;
 }
 
-// What is seen of one rank of this machine, this one included.
+// What is observed of one rank of this machine, this one included.
 struct Seen {
   int pid = 0;
   int rank = 0;
@@ -46,7 +46,7 @@ struct Seen {
   bool gone = false;
 
   bool waits() const { return record->waits.load() > 0; }
-  // It says that it waits in MPI, and never was there when it was looked at.
+  // It claims to wait in MPI, but no sample of its main thread was inside the MPI library.
   bool spins_outside_mpi() const { return record->samples.load() >= 5 && record->samples_in_mpi.load() == 0; }
   std::string place() const { return (spins_outside_mpi() ? "outside MPI " : "") + describe_place(*record); }
 };
@@ -89,10 +89,10 @@ struct RankWatch::State {
 
 namespace {
 
-std::atomic<int> at_work{0};  // the process that is; children that were begun may end
+std::atomic<int> at_work{0};  // pid of the process that works; child processes may exit
 
-// exit() in the midst of the work: a library's idea of how to report a failure. The others would wait for ever, and the
-// launcher would take the code, which may be 0, for this rank's.
+// exit() in the middle of work: some library's way to report a failure. The others would wait for ever, and the
+// launcher would take the exit code, which may be 0, for this rank's.
 void left_early() {
   if (at_work.load() != getpid() || progress().speaking.load() != 0) return;
   const std::string text = fmt::format(
@@ -141,7 +141,7 @@ void RankWatch::State::run() {
     changed.wait_for(lock, std::chrono::duration<double>(interval));
     if (stop) return;
     const Clock::time_point now = Clock::now();
-    // Time in which this thread did not run is nobody's fault: the machine is busy, or the job was suspended.
+    // Time in which this thread did not run counts for no rank: the machine is busy, or the job was suspended.
     const double seconds = std::min(std::chrono::duration<double>(now - last).count(), 2 * interval);
     last = now;
     const double limit = patience();
@@ -177,7 +177,7 @@ void RankWatch::State::observe(double seconds) {
   running += seconds;
   if (running >= next_look) {
     look_for_siblings();
-    // Processes come within the first seconds, or late when a machine is slow.
+    // Processes appear within the first seconds, or later on a slow machine.
     next_look = running + (all_known() && links ? 60 : running < 60 ? 0.5 : 5);
   }
   for (Seen& each : seen) {
@@ -255,17 +255,17 @@ std::optional<Finding> RankWatch::State::find(double limit) const {
 
 std::optional<Finding> RankWatch::State::all_wait(double limit) const {
   if (!machine_waits() || machine_unmoved() < limit) return std::nullopt;
-  // A rank that has come to its end waits for nobody, and of those that are there nobody is waited for.
+  // A rank that has ended waits for no one; without a rank that waits there is nothing to report.
   if (std::none_of(seen.begin(), seen.end(), [](const Seen& each) { return !each.gone && each.waits(); }))
     return std::nullopt;
-  // Whoever has not been looked at yet is, in a moment.
+  // A rank that has not been sampled yet will be in a moment.
   for (const Seen& each : seen) {
     if (each.stopped > 0) return std::nullopt;
     if (!each.gone && each.record->samples.load() < 5 && each.unmoved < 2 * limit) return std::nullopt;
   }
   const bool alone = !links || links->one_machine();
   if (!alone) {
-    // Rank 0's machine receives from all others; only it can tell.
+    // Only the machine of rank 0, which receives from all others, can decide.
     if (seen.front().rank != 0 || links->heard().empty()) return std::nullopt;
     for (const MachineLinks::Machine& machine : links->heard())
       if (!machine.left && (!machine.report.all_wait || machine.report.unmoved < limit)) return std::nullopt;
@@ -295,7 +295,7 @@ std::optional<Finding> RankWatch::State::all_wait(double limit) const {
                                                          : "look for a link that is down and start again")};
 }
 
-// The first rank of those that can speak does; should it not, the next.
+// The lowest rank that is able to speaks; if it does not, the next one does.
 void RankWatch::State::leave_if(const std::optional<Finding>& finding, double seconds) {
   int others = 0, code = 0;
   for (const Seen& each : seen) {

@@ -1,27 +1,27 @@
-// Ends a job in which a rank does not move any more. MPI itself waits for ever for a rank that is stopped, spins or is
-// lost, so every rank has a watch thread, from before MPI starts until after it has ended. It calls no MPI (which is
-// initialised for one thread only: MPI_THREAD_MULTIPLE costs every message a lock and is not to be had everywhere) but
-// looks at what the ranks tell (runtime/progress.h):
+// Ends a job in which a rank has stopped making progress. MPI itself waits for ever for a rank that is stopped, spins
+// or is lost. So every rank has a watch thread, from before MPI starts until after it has ended. The thread calls no
+// MPI (which is initialised for one thread only: MPI_THREAD_MULTIPLE costs every message a lock and is not available
+// everywhere) but looks at the ranks' progress records (runtime/progress.h):
 //
-//   on its machine   it maps the other ranks' records and asks the kernel about their processes (siblings.h). That
+//   on its machine   it maps the other ranks' records and asks the kernel about their processes (siblings.h). This
 //                    works while they are stopped, and before there is any connection.
-//   elsewhere        one rank of each machine tells the machine of rank 0 over TCP how long nothing has moved there
-//                    (machine_links.h); silence for as long as the patience counts as lost.
+//   elsewhere        one rank of each machine tells the machine of rank 0 over TCP for how long nothing has moved there
+//                    (machine_links.h). A machine that is silent for the patience counts as lost.
 //
 // What ends the job:
-//   stopped   a process that is stopped by a signal, for min(patience, kStoppedSeconds): it is certain that it does not
-//             work. Whole jobs that are suspended and continued are not meant: while this thread is stopped too, or
-//             gets no time from a loaded machine, its clock stops.
-//   stuck     a rank that is at work of its own (not waiting for others) and has not moved for `patience`.
+//   stopped   a process that a signal has stopped for min(patience, kStoppedSeconds): it certainly does not work. Whole
+//             jobs that are suspended and continued do not count: while this thread is stopped too, or gets no time
+//             from a loaded machine, its clock stops.
+//   stuck     a rank that does its own work (does not wait for others) and has not moved for `patience`.
 //   all wait  every rank of the job waits for others and none has moved for `patience`. If the main thread of one is
-//             outside the MPI library although it should be inside, that one is stuck. Else, where all ranks share a
-//             machine and no message can get lost, they wait for different things: collectives were mismatched, which
-//             is exit code 70; with a network between them 75.
+//             outside the MPI library although it should be inside, that rank is stuck. Otherwise, if all ranks share a
+//             machine, so that no message can be lost, they wait for different things: collectives are mismatched,
+//             which is exit code 70; with a network between them it is 75.
 //   lost      a machine that has been silent for `patience`, or whose connection broke.
-// A rank that is merely slow moves, and may take as long as it likes; the others wait, and are not to blame.
+// A rank that is merely slow still moves and may take as long as it likes; the ranks that wait for it are not blamed.
 //
-// One rank speaks: the line, and the last operations of the ranks of its machine. Then all leave by _exit, which the
-// launcher makes every rank's end. mpirun and srun --kill-on-bad-exit take stopped ranks too.
+// One rank prints the error line and the last operations of the ranks of its machine. Then all ranks leave by _exit,
+// and the launcher ends the job. mpirun and srun --kill-on-bad-exit also end stopped ranks.
 #pragma once
 
 #include <memory>
@@ -34,13 +34,13 @@ class RankWatch {
  public:
   static constexpr double kStoppedSeconds = 10;
 
-  RankWatch();  // starts the thread; before MPI, on the main thread
+  RankWatch();  // starts the thread; call it before MPI, on the main thread
   ~RankWatch();
   RankWatch(const RankWatch&) = delete;
 
   // From now on this rank may end by exit(), as MPI_Abort does.
   static void expect_exit();
-  // Connects the machines. Collective, once, when MPI is up.
+  // Connects the machines. Collective; call it once, when MPI is up.
   void connect(Communicator& world);
 
  private:
@@ -48,7 +48,7 @@ class RankWatch {
   std::unique_ptr<State> state_;
 };
 
-// The last operations of this rank and of the others of this machine, as lines for a message.
+// The last operations of the ranks of this machine, this one included, as lines for a message.
 std::string histories_of_machine();
 
 }  // namespace carillon

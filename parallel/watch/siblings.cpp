@@ -32,7 +32,7 @@ void for_each_number(const std::string& folder, Visit visit) {
   closedir(entries);
 }
 
-// The record behind a descriptor of another process; nullptr when there is none of this job.
+// Maps the record behind a descriptor of another process; nullptr if it is none of this job.
 const ProgressRecord* map_record(const std::string& path) {
   const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file < 0) return nullptr;
@@ -86,7 +86,7 @@ void Siblings::add(int pid) {
   const ProgressRecord* record = record_of(pid);
   if (record == nullptr) return;
   const Sibling found{pid, record->rank, record};
-  // A child that a rank has begun (data/files/sealed_process.h) has its parent's record.
+  // A child process started by a rank (data/files/sealed_process.h) has its parent's record.
   const bool known = found.rank == progress().rank || std::any_of(all_.begin(), all_.end(), [&](const Sibling& other) {
                        return other.rank == found.rank;
                      });
@@ -114,7 +114,7 @@ void Siblings::look_at(const std::vector<int>& pids) {
 
 char state_of_process(int pid) {
   const std::string text = read_text("/proc/" + std::to_string(pid) + "/stat");
-  const size_t end = text.rfind(')');  // the name before may hold anything
+  const size_t end = text.rfind(')');  // the name before it may contain anything
   return end == std::string::npos || end + 2 >= text.size() ? '\0' : text[end + 2];
 }
 

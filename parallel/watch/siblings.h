@@ -1,5 +1,5 @@
-// The other ranks of this machine, found without their help: processes of the same user, program and start whose
-// progress (runtime/progress.h) can be mapped through /proc. Works before MPI is up, and while they are stopped.
+// Finds the other ranks of this machine without their help: processes of the same user, program and launch whose
+// progress record (runtime/progress.h) can be mapped through /proc. Works before MPI is up, and while they are stopped.
 #pragma once
 
 #include <cstdint>
@@ -21,9 +21,9 @@ class Siblings {
   ~Siblings();
   Siblings(const Siblings&) = delete;
 
-  // Adds those that have come since the last look. Costs a look at every process of the machine.
+  // Adds those that have appeared since the last look. Examines every process of the machine.
   void look();
-  // The same where the processes are known: adds those that can be mapped, and forgets all others.
+  // The same if the processes are known: adds those that can be mapped, and forgets all others.
   void look_at(const std::vector<int>& pids);
   const std::vector<Sibling>& all() const { return all_; }
 
@@ -33,11 +33,11 @@ class Siblings {
   std::vector<Sibling> all_;
 };
 
-// What the kernel says of a process: 'R' 'S' 'D' run and sleep, 'T' stopped by a signal, 't' by a debugger, 'Z' and 'X'
-// dead; '\0': there is no such process.
+// State of a process in the kernel: 'R' 'S' 'D' running and sleeping, 'T' stopped by a signal, 't' by a debugger, 'Z'
+// and 'X' dead; '\0': there is no such process.
 char state_of_process(int pid);
 
-// This process's rank, number of ranks and start as the launcher's environment says; no MPI is needed.
+// This process's rank, number of ranks and job, from the launcher's environment; needs no MPI.
 struct Launched {
   int rank = 0;
   int ranks = 1;

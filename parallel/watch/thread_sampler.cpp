@@ -27,7 +27,7 @@ void note_place(int, siginfo_t*, void* context) {
 #endif
 }
 
-// The libraries MPI is made of, and those it moves bytes with.
+// The libraries that MPI consists of, and those it uses to move bytes.
 bool belongs_to_mpi(const void* where) {
   Dl_info found{};
   if (dladdr(where, &found) == 0 || found.dli_fname == nullptr) return true;  // the kernel's page: a system call
