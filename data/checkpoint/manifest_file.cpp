@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The hash comes last, over the text in which its own digits are zeros.
+// The hash comes last. It is computed over the text with zeros in place of its own digits.
 constexpr std::string_view kHashKey = "\"hash\": \"";
 const std::string kZeros(32, '0');
 constexpr int64_t kLargestManifest = int64_t{64} << 20;
@@ -59,7 +59,7 @@ int64_t step_of_folder(const std::string& path) {
   if (!name.starts_with("step-")) return -1;
   const auto [end, error] = std::from_chars(name.data() + 5, name.data() + name.size(), step);
   if (error != std::errc() || step < 0) return -1;
-  return name == folder_of_step(step) ? step : -1;  // two spellings of one step would be two truths
+  return name == folder_of_step(step) ? step : -1;  // two spellings of one step would be ambiguous
 }
 
 std::vector<CheckpointFolder> list_checkpoints(const std::string& folder) {
