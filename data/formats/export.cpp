@@ -39,8 +39,8 @@ std::string dtype_name(StoredType type, const std::string& tensor) {
   }
 }
 
-// Whether a file of this name belongs to a model's folder as we and transformers write it: of a former model it would
-// be read together with the new one.
+// Whether a file of this name belongs to a model's folder as we and transformers write it. Left over from a former
+// model, it would be read together with the new one.
 bool belongs_to_model(const std::string& name, bool in_adapter_folder) {
   static const std::regex shard("model(-[0-9]+-of-[0-9]+)?\\.safetensors(\\.index\\.json)?");
   const auto& others = tokenizer_file_names();
@@ -51,7 +51,7 @@ bool belongs_to_model(const std::string& name, bool in_adapter_folder) {
   return name == "config.json" || of_tokenizer || (in_adapter_folder && of_adapter) || std::regex_match(name, shard);
 }
 
-// A folder that is removed with all that is in it unless it was renamed.
+// A new folder that is removed with its contents unless it is renamed.
 struct NewFolder {
   std::string path;
   explicit NewFolder(const std::string& beside) : path(beside + ".tmp-XXXXXX") {
@@ -81,7 +81,7 @@ void check(const std::error_code& error, const std::string& path) {
   if (error) fail(ExitCode::kInputOutput, "cannot be put in place ({}), {}, check the disk", error.message(), path);
 }
 
-// The new folder's files into the old folder, in place of a former model's.
+// Moves the new folder's files into the old folder, replacing those of a former model.
 void put_in_place(const std::string& from, const std::string& to) {
   std::error_code error;
   // Nothing there, or an empty folder: one step.
@@ -89,7 +89,8 @@ void put_in_place(const std::string& from, const std::string& to) {
     fs::rename(from, to, error);
     if (!error) return;
   }
-  // Left there, an adapter's files would be read with the new model; without its configuration they are somebody's own.
+  // If an adapter's files stayed, they would be read with the new model. Without an adapter_config.json they belong to
+  // the user and stay.
   const bool adapter = fs::exists(fs::path(to) / "adapter_config.json", error);
   for (const char* name : {"config.json", "adapter_config.json"}) {
     fs::remove(fs::path(to) / name, error);
@@ -164,7 +165,7 @@ ExportCounts export_adapter(const ModelSource& source, const std::string& config
 ExportCounts export_model(const ModelSource& source, const std::string& config, const std::string& folder,
                           int64_t shard_bytes) {
   const std::string target = without_slash(folder);
-  // The source's texts before anything is touched: it may lie in a folder that the export replaces parts of.
+  // Read the texts of the source first: it may be in the folder whose files are replaced below.
   const std::map<std::string, std::string> texts = source.tokenizer_files();
   const NewFolder fresh(target);
   ExportCounts counts;
