@@ -288,7 +288,7 @@ Value slice_filter(Evaluator& evaluator, const Value& value, Given& given) {
       1);
 }
 
-// What map, select and reject apply to each item.
+// Applies a filter to each item, or looks up an attribute of it.
 Value map_filter(Evaluator& evaluator, const Value& value, Given& given) {
   Heap& heap = evaluator.heap();
   return heap.iterator(

@@ -104,7 +104,7 @@ std::vector<std::string> keep_newest(const std::string& folder, int64_t keep, in
     try {
       (void)glance_at_checkpoint(found.path);
     } catch (const Error&) {
-      continue;  // neither counted nor removed: somebody may want to look at it
+      continue;  // neither counted nor removed: the user may want to examine it
     }
     if (++valid <= std::max<int64_t>(keep, 2) || found.step == best) continue;
     std::error_code error;

@@ -28,7 +28,7 @@ Json to_json(const Manifest& manifest) {
           {"hash", kZeros}};
 }
 
-// Replaces the digits after the last hash key; false when there is none.
+// Swaps the digits after the last hash key with `digits`; false if there is no such key.
 bool swap_hash(std::string& text, std::string& digits) {
   const size_t key = text.rfind(kHashKey);
   if (key == std::string::npos || key + kHashKey.size() + 32 > text.size()) return false;

@@ -20,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A byte order mark is no part of a text.
+// A byte order mark is not part of a text.
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 // A line may be as long as parse_json.h allows; a text is one document in memory.

@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What the kernel knows a file by.
+// What identifies a file to the kernel, and what kind it is.
 struct Identity {
   dev_t device;
   ino_t number;

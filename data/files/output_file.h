@@ -28,7 +28,7 @@ class OutputFile {
   [[noreturn]] void fail_with(const char* what) const;
 
   std::string path_;
-  std::string temporary_;  // empty: written straight
+  std::string temporary_;  // empty: written directly
   std::string buffer_;
   int64_t size_ = 0;
   int descriptor_ = -1;
@@ -44,13 +44,13 @@ class TemporaryFile {
   TemporaryFile& operator=(const TemporaryFile&) = delete;
 
   const std::string& name() const { return name_; }
-  void commit();  // what was written is on the disk already
+  void commit();  // what was written must be durable already
 
  private:
   std::string path_, name_;
 };
 
-// The whole of a small file, or nothing of it. Errors as OutputFile's.
+// Writes a whole small file, or nothing of it. Throws what OutputFile throws.
 void write_whole_file(const std::string& path, std::string_view text);
 
 }  // namespace carillon

@@ -21,7 +21,7 @@ std::string_view name_of(Packer packer);
 
 class UnpackedFile {
  public:
-  // Error 66 when there is no such file, 74 when it cannot be opened.
+  // Error 66 if there is no such file, 74 if it cannot be opened.
   UnpackedFile(std::string path, Packer packer);
   ~UnpackedFile();
   UnpackedFile(const UnpackedFile&) = delete;

@@ -46,7 +46,7 @@ bool belongs_to_model(const std::string& name, bool in_adapter_folder) {
   const auto& others = tokenizer_file_names();
   const bool of_adapter = name == "adapter_config.json" || name == "adapter_model.safetensors" || name == "base_config";
   const bool of_tokenizer = std::any_of(others.begin(), others.end(), [&](const std::string& other) {
-    return name == other.substr(0, other.find('/'));  // the folder of one that lies in one
+    return name == other.substr(0, other.find('/'));  // of a file in a subfolder: the subfolder
   });
   return name == "config.json" || of_tokenizer || (in_adapter_folder && of_adapter) || std::regex_match(name, shard);
 }
@@ -84,7 +84,7 @@ void check(const std::error_code& error, const std::string& path) {
 // Moves the new folder's files into the old folder, replacing those of a former model.
 void put_in_place(const std::string& from, const std::string& to) {
   std::error_code error;
-  // Nothing there, or an empty folder: one step.
+  // If nothing or only an empty folder is there, one rename is enough.
   if (!fs::exists(to, error) || fs::is_empty(to, error)) {
     fs::rename(from, to, error);
     if (!error) return;

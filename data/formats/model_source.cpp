@@ -244,7 +244,7 @@ void require_tensors(const std::vector<TensorShape>& tensors,
   for (const TensorShape& tensor : tensors)
     if (!find(tensor.name)) missing.push_back(tensor.name);
   if (!missing.empty()) {
-    std::string list;  // below the line
+    std::string list;  // printed below the line of the error
     for (const std::string& name : missing) list += "\n  " + name;
     fail(ExitCode::kBadInput, "{} tensor{} missing, among them {}, {}, use the model its config.json describes{}",
          missing.size(), missing.size() == 1 ? " is" : "s are", missing.front(), path, missing.size() > 1 ? list : "");

@@ -17,7 +17,7 @@ constexpr int64_t kLongest = int64_t{1} << 30;  // of one sequence, which is hel
 // min(a·b, kMostPrefixes).
 int64_t saturating_product(int64_t a, int64_t b) { return a != 0 && b > kMostPrefixes / a ? kMostPrefixes : a * b; }
 
-// Binomial coefficient n over k, saturating.
+// Binomial coefficient n over k, at most kMostPrefixes.
 int64_t binomial(int64_t n, int64_t k) {
   if (k < 0 || k > n) return 0;
   __int128 result = 1;

@@ -39,7 +39,8 @@ void NormalizedText::replace(size_t size, std::string_view by) {
   }
   made_ += by;
   if (made_.empty()) keeps_start_ = false;
-  if (with_ends_) {  // the new bytes share the source of the old ones, and the last one ends where that ends
+  if (with_ends_) {  // the new bytes share the source of the old ones; the last new byte ends where the last old one
+                     // ended
     const size_t begin = source_end(taken_), end = source_end(taken_ + size);
     for (size_t i = 1; i <= by.size(); ++i)
       made_ends_.push_back(static_cast<uint32_t>(begin + (end - begin) * i / by.size()));
