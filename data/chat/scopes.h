@@ -1,4 +1,4 @@
-// Resolves names to variables. Like jinja2, this happens before anything is rendered. The variables of a scope are
+// Resolves names to variables. As in jinja2, this happens before anything is rendered. The variables of a scope are
 // those that its own statements mention, each with its initial value when the scope is entered (the value in the
 // surrounding scope, one of the template's variables, or none yet). A variable that is set inside a loop, macro, block,
 // call, filter, with or set block is therefore gone after it, and each iteration of a loop begins a new scope. `if`

@@ -1,5 +1,5 @@
-// Checks before a command writes whether the output is one of its inputs or a file of somebody else. This is the only
-// place that knows which files the program may replace.
+// Checks before a command writes whether the output is one of its inputs or a file of somebody else. Only this code
+// decides which files the program may replace.
 //
 // An output that is an input under any name is refused, with or without `overwrite` (device and inode are compared and
 // links followed; if an input is a folder, so is every file in it). An existing file may be replaced if it is empty, if

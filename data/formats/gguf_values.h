@@ -13,8 +13,8 @@ namespace carillon {
 // The nearest float16 (IEEE binary16), ties to even; infinity from 65520 on.
 uint16_t float16_bits(float value);
 
-// Appends `values` as `type`. Q8_0 has blocks of 32 values: a float16 scale d = max|x| / 127 and 32 int8 round(x / d),
-// with halves rounded away from zero, and dividing by d before it is rounded to float16. This is ggml's reference
+// Appends `values` as `type`. Q8_0 has blocks of 32 values: a float16 scale d = max|x| / 127 and 32 int8 round(x / d).
+// Halves round away from zero, and x is divided by d before d is rounded to float16. This is ggml's reference
 // quantisation, bit for bit. Returns the first value that does not fit the type (as float16 it would be infinite), if
 // any.
 std::optional<float> append_as(GgufType type, std::span<const float> values, std::string& bytes);

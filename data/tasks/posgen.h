@@ -24,11 +24,12 @@ namespace carillon {
 enum class PosGenTask { kRecursive, kCot, kSemiRecursive, kSemiRecursiveStrict };
 enum class PosGenSplit { kTrain, kValidation, kTest };
 
-// Random: what the paper intends. The M^(j+k) prefixes are ordered by the seed. The first eight tenths are the training
-// split, then follow one tenth each for validation and test (rounded down; training gets the rest). No prefix occurs
-// twice. Reference: what the authors' code does. The prefixes are strictly ascending and in lexicographic order,
-// repeated from the start when they run out. Validation takes rows 0 …, test rows 1000 … of the same list that training
-// uses.
+// Random: what the paper intends. The M^(j+k) prefixes are put into a random order that depends on the seed. The first
+// eight tenths are the training split, then follow one tenth each for validation and test (rounded down; training gets
+// the rest). No prefix occurs twice.
+//
+// Reference: what the authors' code does. The prefixes are strictly ascending and in lexicographic order, repeated from
+// the start when they run out. Validation takes rows 0 …, test rows 1000 … of the same list that training uses.
 enum class PosGenPrefixes { kRandom, kReference };
 
 // Parse the names that users write; anything else is error 64, which lists the choices.

@@ -19,7 +19,7 @@ struct AddedToken {
   bool single_word = false;            // only matches if no neighbour is a word character
   bool lstrip = false;                 // includes white space before it
   bool rstrip = false;                 // includes white space after it
-  bool normalized = false;             // searched in the normalised text, otherwise in the original text
+  bool normalized = false;             // searched for in the normalised text, otherwise in the original text
   bool special = false;                // omitted by decode(skip_special)
   bool operator==(const AddedToken&) const = default;
 };
@@ -27,7 +27,8 @@ struct AddedToken {
 // A trie of tokens. Matching takes at most the length of the text times that of the longest token.
 class AddedTokenMatcher {
  public:
-  // `content` is the text to find (normalised for tokens that are searched in normalised text); empty ones are ignored.
+  // `content` is the text to find (normalised for tokens that are searched for in normalised text); empty ones are
+  // ignored.
   void add(std::string_view content, const AddedToken& token);
   bool empty() const { return tokens_.empty(); }
 

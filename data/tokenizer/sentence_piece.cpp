@@ -12,7 +12,8 @@ namespace {
 
 constexpr size_t kLargestModel = size_t{64} << 20;
 
-// If appended to a model, sets normalizer_spec.add_dummy_prefix to false: protocol buffers merge repeated fields.
+// If appended to a model, sets normalizer_spec.add_dummy_prefix to false: protocol buffers merge a message that occurs
+// twice.
 constexpr std::string_view kWithoutBlank("\x1A\x02\x18\x00", 4);
 
 }  // namespace

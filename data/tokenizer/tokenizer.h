@@ -30,10 +30,11 @@ class Tokenizer {
                                               const std::string& tokenizer_config_json);
 
   // with_special: adds what the tokenizer's post-processor puts around a text (Llama: a beginning-of-text token).
-  // Tokens written out in the text ("<|endoftext|>") always become their ids. Error 65 for invalid UTF-8. ends: if not
-  // null, receives the byte of `text` at which each token ends. The values never decrease, and the last is text.size(),
-  // so that their differences count every byte of the source once. Inside a word that was changed, or whose characters
-  // were split, the bytes are divided in proportion; tokens from the post-processor get none.
+  // Tokens written out in the text ("<|endoftext|>") always become their ids. Error 65 for invalid UTF-8.
+  //
+  // ends: if not null, receives the byte of `text` at which each token ends. The values never decrease, and the last is
+  // text.size(), so that their differences count every byte of the source once. Inside a word that was changed, or
+  // whose characters were split, the bytes are divided in proportion; tokens from the post-processor get none.
   virtual std::vector<uint32_t> encode(std::string_view text, bool with_special,
                                        std::vector<size_t>* ends = nullptr) const = 0;
 
