@@ -1,4 +1,4 @@
-// Arguments of a call matched to the parameters of a built-in function, as Python matches them.
+// Matches the arguments of a call to the parameters of a built-in function, as Python does.
 #pragma once
 
 #include <initializer_list>
@@ -11,14 +11,14 @@ namespace carillon::jinja {
 
 class Bound {
  public:
-  // TypeErrors: too many, unknown or doubled ones, or fewer than `required`.
+  // TypeError for too many, unknown or repeated arguments, or if one of the first `required` is missing.
   Bound(const Arguments& given, const std::string& function, std::initializer_list<const char*> names,
         size_t required = 0);
 
   bool has(size_t i) const { return !values_[i].is(Kind::kMissing); }
   const Value& operator[](size_t i) const { return values_[i]; }
   Value or_else(size_t i, Value other) const { return has(i) ? values_[i] : other; }
-  // TypeErrors where the argument is of another type.
+  // TypeError if the argument has another type.
   int64_t integer(size_t i, int64_t otherwise) const;
   const std::string& text(size_t i) const;
   bool flag(size_t i, bool otherwise) const { return has(i) ? truth(values_[i]) : otherwise; }

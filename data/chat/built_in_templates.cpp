@@ -3,10 +3,9 @@
 namespace carillon {
 namespace {
 
-// Qwen3's format: what the model's own template writes for a history, with the assistant's part of each turn marked.
-// Thoughts are kept in the turns after the last question only, as the model expects them, which is why the turns of
-// its own template cannot be found by rendering prefixes. The end-of-turn token belongs to the turn, the newline after
-// it not.
+// Qwen3's format: writes a history as the model's own template does, and marks the assistant's part of each turn. As
+// the model expects, thoughts are kept only in the turns after the last question; this is why rendering prefixes does
+// not locate the turns of its own template. The end-of-turn token belongs to the turn, the newline after it does not.
 constexpr std::string_view kQwen3 = R"jinja(
 {%- macro turn_begin(role) -%}
     {{ '<|im_start|>' ~ role ~ '\n' }}
@@ -78,8 +77,8 @@ constexpr std::string_view kQwen3 = R"jinja(
 {%- endif -%}
 )jinja";
 
-// ChatML for models that come without a template, as base models do: a turn is <|im_start|>role, a line, the content
-// and <|im_end|>. What else a message holds has no form in it and is refused rather than left out.
+// ChatML for models without a template, such as base models: a turn is <|im_start|>role, a newline, the content and
+// <|im_end|>. Messages with other fields are refused, because ChatML has no form for them.
 constexpr std::string_view kChatMl = R"jinja(
 {%- if tools -%}
     {{ raise_exception('ChatML has no form for tools: take a template that has') }}

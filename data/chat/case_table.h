@@ -1,5 +1,5 @@
-// The characters whose upper or title case is more than one character: Unicode's SpecialCasing.txt without the rules
-// that depend on a language. utf8proc has the simple mappings only.
+// The characters whose upper or title case is more than one character: Unicode's SpecialCasing.txt without the
+// language-dependent rules. utf8proc only has the simple mappings.
 #pragma once
 
 #include <cstdint>

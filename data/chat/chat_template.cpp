@@ -24,7 +24,7 @@ using jinja::Value;
 
 namespace {
 
-// A line of its own in an error: what it says may be long, and may quote a template.
+// Removes newlines from a text for an error message; the text may be long and may quote a template.
 std::string one_line(std::string text) {
   std::replace(text.begin(), text.end(), '\n', ' ');
   return text;
@@ -38,11 +38,11 @@ bool is_text(const Value* value) { return value != nullptr && value->is_string()
 
 }  // namespace
 
-// A row as the template is to see it. The heap has no bound of its own: it holds what the file held.
+// A row as the template will see it. The heap is unlimited: it contains only what was in the file.
 struct ChatTemplate::Row {
   std::unique_ptr<Heap> heap = std::make_unique<Heap>();
   std::vector<Value> messages;
-  size_t prompt_messages = 0;  // of these, those of the prompt; 0: there was no prompt
+  size_t prompt_messages = 0;  // number of messages that belong to the prompt; 0: there was no prompt
   bool is_plain = false;
   std::string prompt, completion;
   Value tools = Value::none();
@@ -63,7 +63,7 @@ struct ChatTemplate::Row {
 
 namespace {
 
-// As transformers: null entries go, and reasoning is found under each of its names.
+// As in transformers: null entries are dropped, and reasoning is available under each of its names.
 Value normalised(Heap& heap, const jinja::Dict& message) {
   auto* kept = heap.make<jinja::Dict>();
   const Value* reasoning = nullptr;
@@ -230,7 +230,7 @@ std::unique_ptr<ChatTemplate> ChatTemplate::open(const std::string& choice, cons
   fs::path folder = tokenizer_path;
   if (!tokenizer_path.empty() && !fs::is_directory(folder)) folder = folder.parent_path();
   const bool beside = !files.empty() || (!tokenizer_path.empty() && !tokenizer_path.ends_with(".h5"));
-  // The text of a file beside the tokenizer, if there is one.
+  // The text of a file next to the tokenizer, if there is one.
   const auto text_of = [&](const char* name) -> std::optional<std::string> {
     if (!beside) return std::nullopt;
     if (!files.empty()) return files.contains(name) ? std::optional(files.at(name)) : std::nullopt;
@@ -290,7 +290,7 @@ const ChatTemplate::Named& ChatTemplate::choose(bool has_tools, const std::strin
   return *chosen;
 }
 
-// The first `messages` of the row, with a generation prompt after them or not.
+// Renders the first `messages` of the row, optionally followed by a generation prompt.
 jinja::Rendered ChatTemplate::run(const Named& named, const Row& row, size_t messages, bool prompt) const {
   Heap heap;
   std::vector<std::pair<std::string, Value>> variables;
@@ -306,7 +306,7 @@ jinja::Rendered ChatTemplate::run(const Named& named, const Row& row, size_t mes
       "messages", heap.list({row.messages.begin(), row.messages.begin() + static_cast<std::ptrdiff_t>(messages)}));
   variables.emplace_back("tools", row.tools);
   variables.emplace_back("add_generation_prompt", Value::from(prompt));
-  // A text of any length takes steps in proportion to itself.
+  // Limits grow with the length of the row.
   jinja::Limits limits;
   limits.steps += 64 * static_cast<int64_t>(row.bytes);
   limits.output_bytes += 16 * static_cast<int64_t>(row.bytes);
@@ -317,7 +317,7 @@ namespace {
 size_t without_space_behind(const std::string& text, size_t end) {
   return jinja::strip(std::string_view(text).substr(0, end), jinja::Side::kRight).size();
 }
-// Of blocks inside one another the inner ones end, and are named, first; what is trained is all that any of them holds.
+// Joins spans of nested generation blocks, whose inner ones are reported first; what any of them contains is trained.
 void join_overlapping(std::vector<std::pair<size_t, size_t>>& pieces) {
   std::sort(pieces.begin(), pieces.end());
   size_t kept = 0;
@@ -344,7 +344,7 @@ void ChatTemplate::find_turns(const Named& named, const Row& row, TrainOn train_
     first = turns[0];
   }
   if (named.parsed->marks_generation()) {
-    // Those of the turns before the first that counts come first; how many there are, these turns by themselves tell.
+    // The spans of turns before `first` come first; rendering those turns alone tells how many there are.
     size_t skipped = 0;
     if (first > 0) skipped = std::min(run(named, row, first, false).generated.size(), generated.size());
     for (size_t i = skipped; i < generated.size(); ++i) {

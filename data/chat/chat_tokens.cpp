@@ -11,16 +11,16 @@ namespace carillon {
 namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
-// A character is at most four bytes, so that more tokens than these never share one.
+// A character has at most four bytes, so more tokens than these never share one.
 constexpr size_t kLongestRun = 64;
 
-// What tokens [from, to) add to the text of the token before them.
+// The text that tokens [from, to) add to that of the preceding token.
 std::string piece(const Tokenizer& tokenizer, const std::vector<uint32_t>& tokens, size_t from, size_t to) {
   const std::span<const uint32_t> all(tokens);
   if (from == 0) return tokenizer.decode(all.subspan(0, to), false);
   const std::string before = tokenizer.decode(all.subspan(from - 1, 1), false);
   const std::string both = tokenizer.decode(all.subspan(from - 1, to - from + 1), false);
-  // The token before may end inside a character, which then is not what it was by itself.
+  // The preceding token may end inside a character; its text alone is then different.
   return both.starts_with(before) ? both.substr(before.size()) : tokenizer.decode(all.subspan(from, to - from), false);
 }
 
@@ -36,7 +36,7 @@ std::optional<std::vector<std::pair<size_t, size_t>>> token_ranges(std::string_v
     for (size_t j = i + 1; j <= std::min(tokens.size(), i + kLongestRun) && !found; ++j) {
       const std::string spelled = piece(tokenizer, tokens, i, j);
       const bool broken = spelled.find(kReplacement) != std::string::npos;
-      // White space that an added token has swallowed, or a space that only precedes words, is in the text alone.
+      // Skips white space that is only in the text: an added token may have swallowed it, or it only precedes words.
       size_t begin = at;
       while (begin < text.size() && !text.substr(begin).starts_with(spelled)) {
         size_t next = begin;
@@ -51,7 +51,7 @@ std::optional<std::vector<std::pair<size_t, size_t>>> token_ranges(std::string_v
       if (j == i + 1) {
         ranges.emplace_back(at, end);
       } else {
-        // Several tokens for a few characters: each stands for all that it may touch.
+        // Several tokens share a few characters: each gets the whole range.
         for (size_t k = i; k < j; ++k) ranges.emplace_back(at, end);
       }
       at = end;
@@ -69,7 +69,7 @@ ChatTokens tokenize_chat(const RenderedChat& chat, const Tokenizer& tokenizer, s
   ChatTokens made;
   made.tokens = tokenizer.encode(chat.text, chat.is_plain);
   if (!chat.all) {
-    // The ids that the tokenizer itself adds around a plain text are no part of it.
+    // Excludes the ids that the tokenizer adds around a plain text.
     std::vector<uint32_t> inner = chat.is_plain ? tokenizer.encode(chat.text, false) : made.tokens;
     const auto begin = std::search(made.tokens.begin(), made.tokens.end(), inner.begin(), inner.end());
     const auto offset = static_cast<size_t>(begin - made.tokens.begin());
@@ -78,7 +78,7 @@ ChatTokens tokenize_chat(const RenderedChat& chat, const Tokenizer& tokenizer, s
     auto ranges = token_ranges(text, inner, tokenizer);
     std::vector<std::pair<size_t, size_t>> trained = chat.trained;
     if (!ranges) {
-      // The tokenizer may have normalised the text: what is trained is then sought in that.
+      // The tokenizer may have normalised the text; then find the trained ranges in the normalised text.
       text = normalize(text, NormalForm::kNfc, normal);
       ranges = token_ranges(text, inner, tokenizer);
       for (auto& [from, to] : trained)

@@ -1,11 +1,11 @@
-// What Python finds equal, less, or the same.
+// Python's ==, < and `is` on values, and which values are hashable.
 #include "data/chat/text.h"
 #include "data/chat/value.h"
 
 namespace carillon::jinja {
 namespace {
 
-// -1, 0, 1; 2 when one is no number.
+// -1, 0, 1; 2 if one is NaN.
 int compare_numbers(const Value& a, const Value& b) {
   if (a.is_integral() && b.is_integral()) return a.as_integer() < b.as_integer() ? -1 : a.as_integer() > b.as_integer();
   // 64 bits of significand hold every int64 and every double.
@@ -69,7 +69,7 @@ bool equal(Heap& heap, const Value& a, const Value& b, int depth) {
 }
 
 namespace {
-// -1, 0, 1, or 2 where nothing holds (not a number).
+// -1, 0, 1, or 2 if the values are unordered (NaN).
 int order(Heap& heap, const Value& a, const Value& b, const char* sign, int depth) {
   check_depth(depth);
   heap.charge();
@@ -78,7 +78,7 @@ int order(Heap& heap, const Value& a, const Value& b, const char* sign, int dept
   if (a.is_number() && b.is_number()) return compare_numbers(a, b);
   if (a.is_string() && b.is_string()) {
     heap.charge(std::min(a.text().size(), b.text().size()));
-    const int sense = a.text().compare(b.text());  // UTF-8 sorts as its code points do
+    const int sense = a.text().compare(b.text());  // UTF-8 sorts like its code points
     return sense < 0 ? -1 : sense > 0;
   }
   if (a.kind == b.kind && a.is_sequence()) {

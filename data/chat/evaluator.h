@@ -1,5 +1,5 @@
-// Runs a parsed template on the values it is given. Everything made on the way lies in the Heap, whose steps bound the
-// time; the output has a bound of its own, and nesting too, so that no template exhausts the stack.
+// Runs a parsed template on given values. All intermediate values are allocated in the Heap, whose steps bound the
+// time. The output and the nesting depth have separate bounds, so that no template exhausts the stack.
 #pragma once
 
 #include <string>
@@ -11,7 +11,7 @@
 
 namespace carillon::jinja {
 
-// The variables of a scope while it runs; macros keep the scope they were made in.
+// The variables of a scope at run time; a macro keeps the scope in which it was made.
 struct Variables : Object {
   Variables* outer = nullptr;
   std::vector<Value> slots;
@@ -20,7 +20,7 @@ struct Variables : Object {
 struct Macro : Object {
   const Statement* node = nullptr;
   Variables* outer = nullptr;
-  std::string name;  // empty: a caller
+  std::string name;  // empty for a caller
 };
 
 struct Loop : Object {
@@ -30,29 +30,29 @@ struct Loop : Object {
   int64_t index0 = -1;
   int64_t depth0 = 0;
   int64_t length = -1;
-  const Statement* node = nullptr;  // of a recursive loop
+  const Statement* node = nullptr;  // if the loop is recursive
   Variables* outer = nullptr;
 };
 
-// Code points [begin, end) of the output that `{% generation %}` made.
+// Code points [begin, end) of the output that a `{% generation %}` block wrote.
 using Span = std::pair<int64_t, int64_t>;
 
 class Evaluator {
  public:
-  // `variables`: what the template is given besides jinja2's and transformers' own globals. `now`: seconds since 1970
-  // for strftime_now.
+  // `variables` are given to the template in addition to the globals of jinja2 and transformers. `now` is in seconds
+  // since 1970, for strftime_now.
   Evaluator(Heap& heap, const SyntaxTree& tree, const std::vector<std::pair<std::string, Value>>& variables,
             const Limits& limits, int64_t now);
 
-  // TemplateError, with a position, when the template or a bound ends it.
+  // Throws TemplateError with a position if the template fails or exceeds a bound.
   std::string run();
   const std::vector<Span>& spans() const { return spans_; }
 
   Heap& heap() { return heap_; }
   int64_t now() const { return now_; }
   Value call(const Value& callee, Arguments& arguments);
-  // obj.name and obj[key] as the sandbox gives them: undefined where there is nothing, and what would change a list or
-  // dict is an undefined that says so when it is called.
+  // obj.name and obj[key] as the sandbox returns them: undefined if there is no such member; a method that would change
+  // a list or dict is an undefined whose call says so.
   Value attribute(const Value& object, const std::string& name);
   Value item(const Value& object, const Value& key);
   Value slice(const Value& object, const Value& start, const Value& stop, const Value& step);
@@ -103,18 +103,18 @@ class Evaluator {
   Limits limits_;
   int64_t now_;
   std::unordered_map<std::string, Value> given_;    // variables and globals
-  std::unordered_map<std::string, Value> context_;  // what the template set at its top level
+  std::unordered_map<std::string, Value> context_;  // set by the template at its top level
   Variables* top_ = nullptr;
   Variables* variables_ = nullptr;
   std::string output_;
   int64_t output_characters_ = 0;
-  std::string* buffer_ = nullptr;  // where printing goes; nullptr: the output
+  std::string* buffer_ = nullptr;  // where to print; nullptr: the output
   std::vector<Span> spans_;
   int depth_ = 0;
   Position position_;
 };
 
-// methods.cpp: a method of str, list, tuple or dict, bound to `object`; nothing where Python has none of that name.
+// methods.cpp: a method of str, list, tuple or dict, bound to `object`; nothing if Python has no such method.
 std::optional<Value> method(Heap& heap, const Value& object, const std::string& name);
 // globals.cpp
 std::vector<std::pair<std::string, Value>> globals(Heap& heap);

@@ -1,5 +1,5 @@
-// Expressions of a template, by the grammar of jinja2's parser: a method for each level of precedence, the loosest
-// first.
+// Parses the expressions of a template by the grammar of jinja2's parser, with one method per level of precedence, from
+// the lowest to the highest.
 #pragma once
 
 #include <string>
@@ -16,21 +16,21 @@ class ExpressionParser : protected TokenReader {
 
   using Kind = Expression::Kind;
 
-  // `conditional`: "… if … else …" may follow.
+  // `conditional`: whether "… if … else …" may follow.
   ExpressionPointer expression(bool conditional = true);
-  // One expression, or several with commas between as a tuple. names_only: as the target of an assignment; end_name: a
-  // name that ends it; namespace_targets: "namespace.attribute" is one of the names.
+  // Parses one expression, or several separated by commas as a tuple. names_only: as the target of an assignment;
+  // end_name: a name that ends it; namespace_targets: whether "namespace.attribute" may be a target.
   ExpressionPointer tuple(bool names_only, bool conditional, std::string_view end_name, bool parentheses,
                           bool namespace_targets);
-  // What may be assigned to.
+  // The target of an assignment.
   ExpressionPointer target(std::string_view end_name = {}, bool namespaces = false);
   std::string target_name();
   ExpressionPointer constant(Position position, Value value) const;
-  // `inline_start`: a name stands here already, without a bar.
+  // `inline_start`: the filter's name comes next, without a bar.
   ExpressionPointer filter(ExpressionPointer node, bool inline_start);
 
   Heap& heap_;     // of the constants
-  int loops_ = 0;  // that stand around
+  int loops_ = 0;  // number of enclosing loops
 
  private:
   ExpressionPointer make(Kind kind, Position position, std::string text = {}) const;

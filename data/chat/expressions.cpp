@@ -176,7 +176,7 @@ Value Evaluator::call(const Value& callee, Arguments& given) {
   }
 }
 
-// body: the content of a filter or set block, which the innermost filter of the chain takes.
+// `body` is the content of a filter or set block, which is the input of the chain's innermost filter.
 Value Evaluator::evaluate_filter(const Expression& node, const std::string* body) {
   const Depth depth(*this);
   Value value;
@@ -212,7 +212,7 @@ bool changes(const Value& object, const std::string& name) {
 
 }  // namespace
 
-// What Python's getattr finds, as far as templates may see it.
+// What Python's getattr returns, as far as templates may see it.
 std::optional<Value> Evaluator::own_attribute(const Value& object, const std::string& name) {
   if (changes(object, name) || (name.size() > 4 && name.starts_with("__") && name.ends_with("__") &&
                                 !object.is(Kind::kNamespace) && !object.is(Kind::kDictClass)))
@@ -371,7 +371,7 @@ Value Evaluator::loop_attribute(Loop& loop, const std::string& name) {
     if (loop.length >= 0) return loop.length;
     const auto known = loop.iterable.is(Kind::kMissing) ? std::nullopt : length(heap_, loop.iterable);
     if (known) return loop.length = *known;
-    // Reads what is left, to count it.
+    // Reads the remaining items to count them.
     std::vector<Value> rest;
     for (Value value; loop.next(value);) rest.push_back(value);
     const auto left = static_cast<int64_t>(rest.size());

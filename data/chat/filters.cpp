@@ -15,7 +15,7 @@ namespace {
 
 using Given = Arguments;
 
-// soft_str: a Markup stays one.
+// soft_str: a Markup stays a Markup.
 Value soft(Evaluator& evaluator, const Value& value) {
   return value.is_string() ? value : evaluator.heap().string(to_text(evaluator.heap(), value));
 }
@@ -56,7 +56,7 @@ Value attr_filter(Evaluator& evaluator, const Value& value, Given& given) {
   const Bound bound(given, "attr", {"name"}, 1);
   const std::string& name = bound.text(0);
   if (value.is_undefined()) raise_undefined(value);
-  // An entry of a dict is no attribute of it.
+  // Entries of a dict are not attributes.
   if (value.is(Kind::kDict) && !method(evaluator.heap(), value, name))
     return evaluator.heap().undefined("'dict object' has no attribute '" + name + "'");
   return evaluator.attribute(value, name);
@@ -102,7 +102,7 @@ Value capitalize_filter(Evaluator& evaluator, const Value& value, Given& given) 
 Value title_filter(Evaluator& evaluator, const Value& value, Given& given) {
   const Bound bound(given, "title", {});
   const Value text = soft(evaluator, value);
-  // Words begin after - white space ( { [ <.
+  // A word begins after one of: - white space ( { [ <
   std::string result;
   std::string word;
   const auto flush = [&] {
@@ -185,7 +185,7 @@ Value truncate_filter(Evaluator& evaluator, const Value& value, Given& given) {
   const Bound bound(given, "truncate", {"length", "killwords", "end", "leeway"});
   Heap& heap = evaluator.heap();
   if (value.is_undefined()) {
-    // Its length is 0, which is short enough.
+    // It has length 0, which needs no truncation.
     return value;
   }
   const int64_t size = bound.integer(0, 255);
@@ -221,7 +221,7 @@ Value striptags_filter(Evaluator& evaluator, const Value& value, Given& given) {
   const Bound bound(given, "striptags", {});
   std::string text = to_text(evaluator.heap(), value);
   evaluator.heap().charge(text.size());
-  // Comments first, then tags, as markupsafe does; then every run of white space is one space.
+  // Removes comments, then tags, like markupsafe; then every run of white space becomes one space.
   const auto cut = [&](std::string_view open, std::string_view close) {
     std::string kept;
     size_t from = 0;

@@ -136,7 +136,7 @@ std::string format_integer(Heap& heap, int64_t value, const Specification& how) 
   if (how.grouping != 0) digits = grouped(digits, how.grouping, base == 10 ? 3 : 4);
   std::string sign = value < 0 ? "-" : how.sign == '-' ? "" : std::string(1, how.sign);
   if (how.alternate && base != 10) sign += std::string("0") + how.type;
-  // With zeros in front the grouping goes on through them.
+  // Grouping also applies to leading zeros.
   if (how.grouping != 0 && how.fill == '0' && (how.align == 0 || how.align == '=')) {
     const size_t size = base == 10 ? 3 : 4;
     heap.charge(static_cast<size_t>(std::max<int64_t>(how.width, 0)) * 2);
@@ -158,11 +158,11 @@ std::string format_float(Heap& heap, double value, Specification how) {
   if (how.type == 0 && how.precision < 0) {
     body = float_text(size);
   } else if (how.type == 0) {
-    // As 'g', with at least one digit after the point.
+    // Like 'g', but with at least one digit after the point.
     const int64_t precision = std::max<int64_t>(how.precision, 1);
     body = float_digits(heap, size, 'g', precision, how.alternate);
     if (std::isfinite(size) && body.find_first_of(".e") == std::string::npos) {
-      // repr-like: an exponent from `precision` digits on.
+      // Like repr: uses an exponent from `precision` digits on.
       if (static_cast<int64_t>(body.size()) >= precision + 1 || (precision == static_cast<int64_t>(body.size())))
         body = float_digits(heap, size, 'e', precision - 1, how.alternate);
       else

@@ -161,7 +161,7 @@ std::string format_percent(Heap& heap, const Value& value, const Value& argument
       result += padded(heap, sign + body, how.width, ' ', '>', false);
     heap.charge(body.size());
   }
-  // What could be asked for by name need not be used.
+  // Unused arguments are allowed if they can be accessed by name.
   const bool maybe_named =
       arguments.is_undefined() || arguments.is(Kind::kDict) || arguments.is(Kind::kList) || arguments.is(Kind::kRange);
   if (is_tuple ? used < arguments.items().size() : used == 0 && !by_name && !maybe_named)

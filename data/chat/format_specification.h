@@ -1,4 +1,5 @@
-// What follows the colon in "{:>8.3f}" or the percent sign in "%8.3f", and the digits it makes of a number.
+// The format specification after the colon in "{:>8.3f}" or after the percent sign in "%8.3f", and the digits it
+// produces.
 #pragma once
 
 #include <cstdint>
@@ -16,9 +17,9 @@ struct Specification {
   int64_t width = 0, precision = -1;
 };
 
-// The number whose digits begin at `at`, which is moved past them; 0 where there are none.
+// Reads the number that begins at `at` and moves `at` past it; 0 if there are no digits.
 int64_t read_number(std::string_view text, size_t& at);
-// The digits of a float as Python's format codes write them, without its sign.
+// The digits of a float as Python's format codes write them, without the sign.
 std::string float_digits(Heap& heap, double value, char type, int64_t precision, bool alternate);
 std::string format_integer(Heap& heap, int64_t value, const Specification& how);
 

@@ -1,4 +1,4 @@
-// Walking values, one item after the other.
+// Iteration over values.
 #include "data/chat/text.h"
 #include "data/chat/value.h"
 

@@ -11,7 +11,7 @@ namespace {
 
 constexpr size_t kDeepest = 500;
 
-// Builds values from the parser's events; the parser itself keeps no recursion either.
+// Builds values from the events of the parser, which is not recursive either.
 class Reader : public nlohmann::json_sax<nlohmann::ordered_json> {
  public:
   explicit Reader(Heap& heap) : heap_(heap) {}

@@ -1,5 +1,5 @@
-// JSON to values and back, as Python's json module: numbers keep their kind and integers all their digits, of equal
-// keys the last counts.
+// Converts JSON to values and back like Python's json module: numbers keep their type, integers keep all digits, and of
+// equal keys the last one wins.
 #pragma once
 
 #include <string>
@@ -9,18 +9,18 @@
 
 namespace carillon::jinja {
 
-// The value, whose depth is bounded; throws std::invalid_argument, saying where, for what is no JSON.
+// Reads a value of bounded depth; throws std::invalid_argument with the place of the error if the text is not JSON.
 Value read_json(Heap& heap, std::string_view text);
 
 struct JsonStyle {
   bool ascii = false;
-  bool lines = false;  // an item a line, with `indent` for each depth
+  bool lines = false;  // one item per line, with one `indent` per level
   std::string indent;
   std::string item_separator = ", ";
   std::string key_separator = ": ";
   bool sort_keys = false;
 };
-// TypeError for what JSON cannot say.
+// TypeError for a value that JSON cannot represent.
 std::string to_json(Heap& heap, const Value& value, const JsonStyle& style = {});
 
 }  // namespace carillon::jinja

@@ -10,7 +10,7 @@ namespace {
 
 bool is_ascii_digit(char c) { return c >= '0' && c <= '9'; }
 
-// [0-9]+ with single underscores between; the offset after it, or `at`.
+// Matches [0-9]+ with single underscores in between; returns the offset after it, or `at`.
 size_t digits(std::string_view text, size_t at, bool (*is)(char)) {
   if (at >= text.size() || !is(text[at])) return at;
   while (at < text.size() && (is(text[at]) || (text[at] == '_' && at + 1 < text.size() && is(text[at + 1])))) ++at;
@@ -45,7 +45,7 @@ class Lexer {
     throw error;
   }
 
-  // Offsets mostly grow, so that counting goes on from the last one asked for.
+  // Offsets mostly increase, so counting continues from the last one.
   Position position(size_t at) {
     if (at < counted_) {
       counted_ = 0;
@@ -77,7 +77,7 @@ class Lexer {
     return at;
   }
 
-  // The text before a delimiter: `sign` is what stands after that.
+  // Adds the text before a delimiter; `sign` is the character after the delimiter.
   void data(size_t begin, size_t end, char sign, bool variable) {
     std::string_view text = std::string_view(source_).substr(begin, end - begin);
     if (sign == '-') {
@@ -90,7 +90,8 @@ class Lexer {
     if (!text.empty()) push(Token::Kind::kData, begin, std::string(text));
   }
 
-  // What a tag ends with, at `at`: "-%}" and the white space after it, "+%}", or "%}" and a newline; its end, or npos.
+  // The end of a tag whose closing begins at `at`, or npos: "-%}" and the white space after it, "+%}", or "%}" and a
+  // newline.
   size_t tag_end(std::string_view delimiter, size_t at, bool block) const {
     if (follows(delimiter, at)) {
       at += delimiter.size();
@@ -190,7 +191,7 @@ class Lexer {
       std::erase(kept, '_');
       return kept;
     };
-    // digits [. digits] [e [+-] digits] with at least one of the two; none directly after a point.
+    // digits [. digits] [e [+-] digits] with at least one of the two parts, and not directly after a point.
     if (from == 0 || text[from - 1] != '.') {
       size_t end = digits(text, from, is_ascii_digit);
       bool is_float = false;
@@ -275,7 +276,7 @@ class Lexer {
     return true;
   }
 
-  // Escapes as Python's "unicode-escape": an unknown one stands for itself, backslash included.
+  // Resolves escapes like Python's "unicode-escape": an unknown escape is kept, including the backslash.
   std::string unescape(size_t at, size_t end) {
     std::string result;
     while (at < end) {
@@ -289,7 +290,7 @@ class Lexer {
       if (simple != std::string_view::npos) {
         result += "\\'\"\a\b\f\n\r\t\v"[simple];
       } else if (c == '\n') {
-        // A line that goes on.
+        // A continued line.
       } else if (c >= '0' && c <= '7') {
         int32_t code = c - '0';
         for (int i = 0; i < 2 && at < end && source_[at] >= '0' && source_[at] <= '7'; ++i)
@@ -311,8 +312,8 @@ class Lexer {
         fail("\\N{…} escapes are not supported: write the character", from);
       } else {
         result += '\\';
-        // Python turns characters beyond ASCII into escapes before it looks for them, so that after a backslash the
-        // letters of the escape remain.
+        // Python replaces non-ASCII characters by escapes before it resolves escapes. After a backslash, the letters of
+        // that escape therefore remain.
         if (static_cast<unsigned char>(c) < 0x80) {
           result += c;
         } else {

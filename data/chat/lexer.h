@@ -1,6 +1,6 @@
-// A template's text as tokens, cut as jinja2's lexer cuts it with trim_blocks and lstrip_blocks: the newline after a
-// block's end goes, so does white space before a block that begins its line, and `-` and `+` at a delimiter overrule
-// that. Every kind of newline counts as "\n"; one at the template's very end is dropped.
+// Splits a template into tokens like jinja2's lexer with trim_blocks and lstrip_blocks: the newline after a block tag
+// is removed, and so is white space before a block tag that begins a line; `-` and `+` at a delimiter override this.
+// Every kind of newline counts as "\n"; one at the very end of the template is dropped.
 #pragma once
 
 #include <string>
@@ -31,7 +31,7 @@ struct Token {
   Position position;
 };
 
-// TemplateError of kSyntax with line and column for what is no template.
+// Throws TemplateError of kSyntax with line and column if the text is not a template.
 std::vector<Token> tokenize(std::string_view source);
 
 }  // namespace carillon::jinja

@@ -10,13 +10,13 @@
 namespace carillon::jinja {
 namespace {
 
-// A method of a text: the evaluator, the text, what it is given.
+// A method of str: takes the evaluator, the text and the arguments.
 using StringMethod = Value (*)(Evaluator&, const Value&, const Arguments&);
 
 Value text_value(Evaluator& evaluator, const Value& like, std::string_view text) {
   return evaluator.heap().string(std::string(text), like.string().markup);
 }
-// What is put into a Markup gets escaped, if it is none itself.
+// A part that is put into a Markup is escaped unless it is a Markup itself.
 std::string put_into(const Value& self, const Value& part) {
   return self.string().markup && !part.string().markup ? escape_html(part.text()) : part.text();
 }
@@ -100,7 +100,7 @@ Value join_method(Evaluator& evaluator, const Value& self, const Arguments& give
   }
   return text_value(evaluator, self, text);
 }
-// The part of the text that start and end mean, and where it begins; nothing when start lies past the end of the text.
+// The part of the text between start and end, and its offset; nothing if start is past the end.
 std::optional<std::pair<std::string_view, size_t>> window(const Value& self, const Bound& bound) {
   const int64_t size = self.string().length;
   const auto place = [&](size_t i, int64_t otherwise) {

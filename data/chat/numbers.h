@@ -1,4 +1,4 @@
-// Numbers as Python reads and rounds them.
+// Parses and rounds numbers as Python does.
 #pragma once
 
 #include <cstdint>

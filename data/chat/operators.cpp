@@ -72,7 +72,7 @@ Value numbers(const std::string& sign, const Value& left, const Value& right) {
   if (sign == "**") return power(left, right);
   if (sign == "/") {
     if (right.as_double() == 0) raise("division by zero");
-    // The quotient of integers is rounded once, also where one has more than 53 bits.
+    // The quotient of integers is rounded once, even if one of them has more than 53 bits.
     if (whole)
       return Value::from(static_cast<double>(static_cast<long double>(left.as_integer()) / right.as_integer()));
     return Value::from(left.as_double() / right.as_double());
@@ -91,7 +91,7 @@ Value numbers(const std::string& sign, const Value& left, const Value& right) {
 Value repeated(Heap& heap, const Value& value, int64_t count) {
   count = std::max<int64_t>(count, 0);
   const size_t size = value.is_string() ? value.text().size() : value.items().size() * sizeof(Value);
-  // Asked before anything is made, with care for the product's size.
+  // Checked before anything is allocated, without overflow of the product.
   if (size > 0 && count > static_cast<int64_t>((size_t{1} << 40) / size))
     throw TemplateError(TemplateError::Reason::kLimit, "the template makes more text than is allowed");
   heap.charge(size * static_cast<size_t>(count));

@@ -1,4 +1,4 @@
-// Python's operators on values.
+// Python's operators on template values.
 #pragma once
 
 #include <string>

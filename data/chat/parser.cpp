@@ -20,7 +20,7 @@ class Parser : ExpressionParser {
   }
 
  private:
-  // Up to one of `ends`, which is left to be read; to the end of the template when there are none.
+  // Parses up to one of the tags `ends`, which is left unread, or without `ends` to the end of the template.
   Body statements(std::initializer_list<std::string_view> ends) {
     const Nesting nesting(*this);
     Body body;
@@ -63,7 +63,7 @@ class Parser : ExpressionParser {
                           : (ends.size() > 0 ? "," : "") + std::string(" in the tag '") + open_.back().first + "'");
   }
 
-  // The body of a tag whose head has been read.
+  // Parses the body of a tag after its head.
   Body body(std::initializer_list<std::string_view> ends, bool drop = true) {
     skip_sign(":");
     expect(Token::Kind::kBlockEnd, "'%}'");
@@ -136,7 +136,7 @@ class Parser : ExpressionParser {
     made.expressions.push_back(filter(nullptr, false));
     made.bodies.push_back(inner({"endset"}));
   }
-  // Some bodies are functions of their own in jinja2: no break leads out of them.
+  // The body of a tag that jinja2 compiles to a separate function: `break` cannot leave it.
   Body inner(std::initializer_list<std::string_view> ends, bool keeps_loop = true) {
     const int inside = std::exchange(breakable_, keeps_loop ? breakable_ : 0);
     Body made = body(ends);
@@ -227,7 +227,7 @@ class Parser : ExpressionParser {
   }
 
   SyntaxTree* tree_ = nullptr;
-  int breakable_ = 0;  // of the loops around, those that `break` reaches
+  int breakable_ = 0;  // number of enclosing loops that `break` can reach
   std::vector<std::pair<std::string, Position>> open_;
 };
 

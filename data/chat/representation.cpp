@@ -1,4 +1,4 @@
-// Values as Python's str and repr write them.
+// Python's str and repr of values.
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -8,7 +8,7 @@
 
 namespace carillon::jinja {
 
-// The shortest digits that read back as the same number, written as Python's repr writes them.
+// The shortest digits that read back as the same number, in the format of Python's repr.
 std::string float_text(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value < 0 ? "-inf" : "inf";

@@ -11,7 +11,7 @@ namespace {
 
 using Kind = Expression::Kind;
 
-// What is known of a scope's names while its statements are read; copied for the branches of an `if`.
+// The names of a scope known while its statements are read; copied for the branches of an `if`.
 struct Symbols {
   enum class Load { kParameter, kContext, kOuter, kNothing };
   struct Known {
@@ -19,7 +19,7 @@ struct Symbols {
     Place outer;
   };
   Symbols* parent = nullptr;
-  std::map<std::string, int>* slots = nullptr;  // shared by copies: a name keeps its slot
+  std::map<std::string, int>* slots = nullptr;  // shared by copies, so that a name keeps its slot
   std::map<std::string, Known> known;
   std::set<std::string> stored;
 
@@ -36,7 +36,7 @@ struct Symbols {
     known[name] = what;
     return slots->emplace(name, static_cast<int>(slots->size())).first->second;
   }
-  // In the surroundings, as seen from here.
+  // Looks in the surrounding scopes; `place` is relative to this one.
   bool find_outer(const std::string& name, Place& place) {
     if (parent == nullptr || !parent->find(name, place)) return false;
     ++place.hops;
@@ -57,7 +57,7 @@ struct Symbols {
     stored.insert(name);
     return define(name, {Load::kParameter, {}});
   }
-  // After an `if`: a name that only some branch sets is what it was around it.
+  // Joins the branches of an `if`: a name that only some branches set starts with its value from the surrounding scope.
   void join(const std::vector<Symbols>& branches) {
     std::set<std::string> fresh;
     for (const Symbols& branch : branches) fresh.insert(branch.stored.begin(), branch.stored.end());
@@ -87,7 +87,7 @@ void each_part(const Expression& node, const Visit& visit) {
   each_argument(node.arguments, visit);
 }
 
-// Which of `names` a body reads without having set it, nested bodies included, blocks not.
+// Finds which of `names` a body reads without having set it; includes nested bodies, but not blocks.
 class Undeclared {
  public:
   explicit Undeclared(std::set<std::string> names) : names_(std::move(names)) {}
@@ -143,7 +143,7 @@ class Resolver {
     bool soft = false;  // under a condition
   };
 
-  // --- first: what a scope's own statements mention
+  // --- first pass: what a scope's own statements mention
   static void mention(const Expression& node, Symbols& symbols) {
     if (node.kind == Kind::kName) symbols.read(node.text);
     each_part(node, [&](const Expression& part) { mention(part, symbols); });
@@ -169,7 +169,7 @@ class Resolver {
         for (const auto& part : node.expressions) mention(*part, symbols);
         break;
       case Statement::Kind::kIf: {
-        // elif is an `if` of its own inside the branch that follows, as the tests are read in turn.
+        // elif is an `if` inside the following branch, because the tests are read in turn.
         mention(*node.expressions[0], symbols);
         std::vector<Symbols> branches(3, symbols);
         analyze(node.bodies[0], branches[0]);
@@ -223,10 +223,10 @@ class Resolver {
     return scope;
   }
 
-  // --- then: every name to its place
+  // --- second pass: resolve every name to its place
   void place(Expression& node) {
     if (node.kind == Kind::kName && !frame_.symbols->find(node.text, node.place)) {
-      frame_.symbols->read(node.text);  // only in the filter of a set block, which nobody has read before
+      frame_.symbols->read(node.text);  // only in the filter of a set block, which the first pass skips
       frame_.symbols->find(node.text, node.place);
     }
     const bool filter = node.kind == Kind::kFilter, test = node.kind == Kind::kTest;
@@ -250,7 +250,7 @@ class Resolver {
     for (auto& statement : body) place(*statement);
   }
 
-  // Runs `work` in a scope inside the present one (or in none, for blocks), of which `analysis` tells the names.
+  // Runs `work` in a new scope inside the current one (or isolated, for blocks); `analysis` collects its names.
   template <class Analysis, class Work>
   void scope(Statement& node, bool isolated, const Analysis& analysis, const Work& work) {
     std::map<std::string, int> slots;
@@ -266,7 +266,7 @@ class Resolver {
     scope(
         node, false,
         [&](Symbols& symbols) {
-          // jinja2 reads the parameters and defaults together with the body, then adds the special ones.
+          // jinja2 reads the parameters and defaults together with the body, then adds the special variables.
           for (const std::string& name : node.parameters) node.parameter_slots.push_back(symbols.parameter(name));
           Undeclared special({"caller", "kwargs", "varargs"});
           special.body(node.bodies[0]);
@@ -383,8 +383,8 @@ class Resolver {
         });
     scope(
         node, false, [&](Symbols& symbols) { analyze(node.bodies[1], symbols); }, [&] { body(node.bodies[1]); });
-    // The condition has a scope of its own with the loop's variables. Its slots are found by name, in the order in
-    // which the target's names are declared.
+    // The condition has a separate scope with the loop's variables. Its slots are found by name, in the order in which
+    // the target declares the names.
     scope(
         node, false,
         [&](Symbols& symbols) {

@@ -30,7 +30,7 @@ Value folded(Evaluator& evaluator, const Value& value, bool case_sensitive) {
   return evaluator.heap().string(lower(value.text()));
 }
 
-// The dotted attribute with what stands in for an undefined step.
+// Looks up a dotted attribute; an undefined step is replaced by `otherwise`.
 Value look_up_or(Evaluator& evaluator, const Value& item, const Value& attribute, const Value& otherwise) {
   if (otherwise.is(Kind::kMissing) || otherwise.is(Kind::kNone)) return look_up(evaluator, item, attribute);
   if (!attribute.is_string()) {
@@ -45,7 +45,7 @@ Value look_up_or(Evaluator& evaluator, const Value& item, const Value& attribute
   return value;
 }
 
-// Items by keys, stable; reversed as Python does it, where equal ones keep their order.
+// Sorts items by their keys, stably; when reversed, equal items keep their order, as in Python.
 void sort_by(Heap& heap, std::vector<std::pair<Value, Value>>& keyed, bool reverse) {
   if (reverse) std::reverse(keyed.begin(), keyed.end());
   heap.charge(keyed.size() * 2 * sizeof(Value));
@@ -176,7 +176,7 @@ Value first_filter(Evaluator& evaluator, const Value& value, Given& given) {
   return iterate(evaluator.heap(), value)(item) ? item
                                                 : evaluator.heap().undefined("No first item, sequence was empty.");
 }
-// From the end, where Python can; nothing for iterators.
+// The items in reverse order; nothing for iterators, which Python cannot reverse.
 std::optional<std::vector<Value>> reversed(Heap& heap, const Value& value) {
   if (value.is(Kind::kIterator) || !is_iterable(value)) return std::nullopt;
   std::vector<Value> items = to_vector(heap, value);
@@ -206,7 +206,7 @@ Value reverse_filter(Evaluator& evaluator, const Value& value, Given& given) {
 Value items_filter(Evaluator& evaluator, const Value& value, Given& given) {
   const Bound bound(given, "items", {});
   Heap& heap = evaluator.heap();
-  // A generator: what is wrong shows when it is read.
+  // A generator: errors appear only when it is read.
   return heap.iterator(
       [&heap, value, next = Next()](Value& item) mutable {
         if (!next && !value.is_undefined()) {
@@ -288,7 +288,7 @@ Value slice_filter(Evaluator& evaluator, const Value& value, Given& given) {
       1);
 }
 
-// What map, select and reject apply to each item.
+// Applies a filter to each item, or looks up an attribute of it.
 Value map_filter(Evaluator& evaluator, const Value& value, Given& given) {
   Heap& heap = evaluator.heap();
   return heap.iterator(

@@ -51,7 +51,7 @@ void Evaluator::print(const std::string& text) {
   if (buffer_ == nullptr) output_characters_ += code_points(text);
 }
 
-// What a filter or call block gives is not turned into a text.
+// A filter or call block prints its result only if that is a text; other types are not converted.
 void Evaluator::print_text(const Value& value) {
   if (!value.is_string())
     raise(std::string("a block gives a value of type '") + type_name(value) + "', which is no text");
@@ -100,7 +100,7 @@ void Evaluator::leave(const Scope& scope, Variables& variables) const {
 }
 
 namespace {
-// Puts a value back at the end of a block of code, exceptions included.
+// Sets a value and restores the old one at the end of the scope, also after an exception.
 template <class T>
 class Restore {
  public:
@@ -191,13 +191,13 @@ Evaluator::Flow Evaluator::run(const Statement& node) {
   return Flow::kOn;
 }
 
-// offset: the target's slots lie so much further in this scope than where they were resolved.
+// offset: added to the slots of the target, if this scope's slots differ from those the target was resolved in.
 void Evaluator::assign(const Expression& target, const Value& value, int offset) {
   heap_.charge();
   switch (target.kind) {
     case Expression::Kind::kName:
       at({target.place.hops, target.place.slot + offset}) = value;
-      // What the top level sets is the template's, for the blocks to see.
+      // Variables of the top level belong to the template and are visible to blocks.
       if (variables_ == top_ && target.place.hops == 0) context_[target.text] = value;
       return;
     case Expression::Kind::kNamespaceTarget: {
@@ -236,7 +236,7 @@ Evaluator::Flow Evaluator::run_for(const Statement& node) {
   return Flow::kOn;
 }
 
-// Runs in the scope around the loop.
+// Runs in the scope that surrounds the loop.
 Evaluator::Flow Evaluator::run_loop(const Statement& node, const Value& iterable, int64_t depth0) {
   auto* loop = heap_.make<Loop>();
   loop->iterable = iterable;
@@ -245,7 +245,8 @@ Evaluator::Flow Evaluator::run_loop(const Statement& node, const Value& iterable
   loop->outer = variables_;
   loop->next = iterate(heap_, iterable);
   if (node.expressions[1]) {
-    // The condition is asked item by item, as the loop goes on; its scope's slots are the target's, without `loop`.
+    // The condition is evaluated for each item when the loop reaches it. Its scope has the target's slots, without
+    // `loop`.
     Variables* scope = enter(node.scopes[2], variables_);
     loop->iterable = Value();
     loop->next = [this, &node, scope, source = std::move(loop->next)](Value& item) {
@@ -276,7 +277,9 @@ Evaluator::Flow Evaluator::run_loop(const Statement& node, const Value& iterable
     load(node.scopes[0], *inner);
     flow = run(node.bodies[0]);
     if (flow == Flow::kBreak) break;
-    if (flow == Flow::kOn) any = true;  // as in jinja2, a turn that `continue` or `break` ends is none for `else`
+    if (flow == Flow::kOn)
+      any = true;  // as in jinja2, an iteration ended by `continue` or `break` does not count for
+                   // `else`
   }
   leave(node.scopes[0], *inner);
   if (any || node.bodies[1].empty()) return Flow::kOn;
@@ -380,9 +383,9 @@ void Evaluator::run_call(const Statement& node) {
   print_text(value);
 }
 
-// As in transformers: the body is rendered by itself, and its place is what has been put out so far. Inside of
-// something that is rendered into a value (a macro, a set block) that is where the surrounding text ends, not where
-// this will stand.
+// As in transformers, the body is rendered separately, and its position is the length of the output so far. Inside
+// something that is rendered into a value (a macro, a set block), this is the end of the surrounding text, not the
+// place where the value will be printed.
 void Evaluator::run_generation(const Statement& node) {
   const Value body = make_macro(node);
   Arguments none;
@@ -392,7 +395,7 @@ void Evaluator::run_generation(const Statement& node) {
 }
 
 void Evaluator::run_block(const Statement& node) {
-  // A block sees what the top level has set, and with `scoped` what is around it.
+  // A block sees the variables of the top level and, if `scoped`, those around it.
   std::unordered_map<std::string, Value> saved;
   if (node.flag) {
     saved = context_;

@@ -1,4 +1,4 @@
-// The tree of a parsed template, with every variable resolved to a place (scopes.h). It never changes once it is made.
+// The tree of a parsed template, with every variable resolved to a place (scopes.h). It is immutable.
 #pragma once
 
 #include <memory>
@@ -10,7 +10,7 @@
 
 namespace carillon::jinja {
 
-// Where a variable lies: `hops` scopes outwards, then that slot.
+// Place of a variable: a slot of the scope that is `hops` scopes further out.
 struct Place {
   int hops = -1;
   int slot = -1;
@@ -27,7 +27,7 @@ using ExpressionPointer = std::unique_ptr<Expression>;
 using StatementPointer = std::unique_ptr<Statement>;
 using Body = std::vector<StatementPointer>;
 
-// What a call, filter or test is given: f(a, name=b, *c, **d).
+// The arguments of a call, filter or test: f(a, name=b, *c, **d).
 struct CallArguments {
   std::vector<ExpressionPointer> positional;
   std::vector<std::pair<std::string, ExpressionPointer>> named;
@@ -44,9 +44,9 @@ struct Expression {
     kDict,       // parts: key, value, key, value …
     kAttribute,  // parts[0].text
     kItem,       // parts[0][parts[1]]
-    kSlice,      // parts[1]: start, stop, step as a kTuple whose parts may be absent; parts[0][…]
+    kSlice,      // parts[0][start:stop:step]; parts[1] is a kTuple of the three, any of which may be absent
     kCall,       // parts[0](arguments)
-    kFilter,     // parts[0] | text(arguments); no parts: the body of a filter or set block
+    kFilter,     // parts[0] | text(arguments); without parts: applied to the body of a filter or set block
     kTest,       // parts[0] is text(arguments)
     kNot,        // parts[0]
     kUnary,      // text ("+" or "-"), parts[0]
@@ -54,9 +54,9 @@ struct Expression {
     kAnd,
     kOr,
     kCompare,          // parts[0] operators[0] parts[1] operators[1] parts[2] …
-    kConcatenate,      // parts joined as texts: ~
+    kConcatenate,      // parts joined as texts (~)
     kConditional,      // parts[0] if parts[1] else parts[2], which may be absent
-    kNamespaceTarget,  // as a target: the attribute `text` of the namespace parts[0]
+    kNamespaceTarget,  // as a target: attribute `text` of the namespace parts[0]
   };
   Kind kind = Kind::kConstant;
   Position position;
@@ -69,13 +69,13 @@ struct Expression {
   CallArguments arguments;
 };
 
-// A scope's variables, and what they are when it is entered.
+// The variables of a scope and their initial values when it is entered.
 struct Scope {
   struct Load {
     int slot = 0;
     enum class From { kNothing, kOuter, kContext } from = From::kNothing;
-    Place outer;       // of kOuter
-    std::string name;  // of kContext
+    Place outer;       // if kOuter
+    std::string name;  // if kContext
   };
   int slots = 0;
   std::vector<Load> loads;
@@ -83,15 +83,15 @@ struct Scope {
 
 struct Statement {
   enum class Kind {
-    kOutput,      // expressions
-    kIf,          // expressions[i] → bodies[i]; a further body: else
+    kOutput,      // expressions are printed
+    kIf,          // expressions[i] → bodies[i]; one more body: else
     kFor,         // target, expressions: iterable, condition (may be absent); bodies: body, else; scopes: body, else,
                   // condition
     kSet,         // target = expressions[0]
-    kSetBlock,    // target = bodies[0], filtered by expressions[0] if there is one
+    kSetBlock,    // target = bodies[0], filtered by expressions[0] if present
     kMacro,       // name, parameters, bodies[0]
-    kCall,        // expressions[0] with a caller of parameters and bodies[0]
-    kFilter,      // expressions[0] over bodies[0]
+    kCall,        // expressions[0] with a caller made of parameters and bodies[0]
+    kFilter,      // expressions[0] applied to bodies[0]
     kWith,        // targets = expressions, bodies[0]
     kBlock,       // name, bodies[0]
     kGeneration,  // bodies[0]
@@ -101,22 +101,22 @@ struct Statement {
   Kind kind = Kind::kOutput;
   Position position;
   std::string name;
-  Place place;             // of a macro's name
-  bool flag = false;       // a recursive loop, a scoped block
-  bool top_level = false;  // what is set becomes visible to blocks
+  Place place;             // of the macro's name
+  bool flag = false;       // loop: recursive; block: scoped
+  bool top_level = false;  // variables set here are visible to blocks
   ExpressionPointer target;
   std::vector<ExpressionPointer> targets;
   std::vector<ExpressionPointer> expressions;
   std::vector<Body> bodies;
   std::vector<Scope> scopes;
-  // Of macros, calls and generations: parameters and what the last of them are by default. The special ones have a slot
-  // where the body reads them.
+  // Of macros, calls and generations: the parameters, and the defaults of the last ones. The special variables have a
+  // slot if the body reads them.
   std::vector<std::string> parameters;
   std::vector<int> parameter_slots;
   std::vector<ExpressionPointer> defaults;
   int caller_slot = -1, named_slot = -1, positional_slot = -1, loop_slot = -1;
   bool explicit_caller = false;
-  std::vector<std::pair<std::string, Place>> visible;  // of a scoped block: what its surroundings set
+  std::vector<std::pair<std::string, Place>> visible;  // of a scoped block: variables set around it
 };
 
 struct SyntaxTree {

@@ -1,9 +1,9 @@
 // A Jinja template as Hugging Face's transformers runs it: ImmutableSandboxedEnvironment with trim_blocks and
-// lstrip_blocks, loop controls, its own `tojson`, `raise_exception`, `strftime_now` and `{% generation %}`. No file, no
-// network, no other template can be reached from it, and it is bounded in steps, depth and output (value.h, Limits).
-// README.md says what of jinja2 there is, and what is refused.
+// lstrip_blocks, loop controls, transformers' `tojson`, `raise_exception`, `strftime_now` and `{% generation %}`. A
+// template cannot reach files, the network or other templates, and its steps, depth and output are bounded (value.h,
+// Limits). README.md lists what of jinja2 is supported and what is refused.
 //
-// A template never changes once it is parsed, and may be rendered by many threads at once.
+// A template never changes after it is parsed, and many threads may render it at once.
 #pragma once
 
 #include <memory>
@@ -20,16 +20,16 @@ namespace carillon::jinja {
 
 struct Rendered {
   std::string text;
-  std::vector<Span> generated;  // code points of what `{% generation %}` blocks made, in the order they were made
+  std::vector<Span> generated;  // code points written by `{% generation %}` blocks, in order of creation
 };
 
 class Template {
  public:
-  // TemplateError with line and column for what is no template.
+  // Throws TemplateError with line and column if the source is not a template.
   explicit Template(std::string_view source);
 
-  // The values may lie in another heap than the rendering's own. TemplateError with line and column for what goes
-  // wrong.
+  // The values may be in another heap than the one used for rendering. Throws TemplateError with line and column if
+  // rendering fails.
   Rendered render(const std::vector<std::pair<std::string, Value>>& variables, const Limits& limits = {}) const;
 
   // Whether it has `{% generation %}` blocks.

@@ -176,12 +176,12 @@ bool is_case_ignorable(int32_t code) {
   }
 }
 
-// `at`: after the character.
+// `at` is the offset after the character.
 void append_lower(std::string& text, int32_t code, std::string_view whole, size_t from, size_t at) {
   if (code == 0x130) {
     text += "i\u0307";
   } else if (code == 0x3A3) {
-    // Unicode's Final_Sigma: a cased letter before, none after, whatever is ignorable in between.
+    // Unicode's Final_Sigma: preceded by a cased letter and not followed by one, skipping case-ignorable characters.
     bool before = false, behind = false;
     for (size_t i = from; i > 0;) {
       do --i;
@@ -313,7 +313,7 @@ std::vector<std::string_view> split(std::string_view text, std::optional<std::st
   text = strip(text, Side::kLeft);
   while (!text.empty()) {
     if (limit >= 0 && static_cast<int64_t>(parts.size()) >= limit) {
-      parts.push_back(text);  // white space at its end stays
+      parts.push_back(text);  // keeps trailing white space
       break;
     }
     size_t end = text.size();
@@ -335,7 +335,7 @@ std::vector<std::string_view> split_right(std::string_view text, std::optional<s
   std::vector<std::string_view> parts;
   const auto full = [&] { return limit >= 0 && static_cast<int64_t>(parts.size()) >= limit; };
   if (separator) {
-    // Searched from the front in the mirrored texts, which is linear.
+    // Searches the reversed texts forwards, which takes linear time.
     const std::string mirrored(text.rbegin(), text.rend()), wanted(separator->rbegin(), separator->rend());
     size_t from = 0;
     while (!full()) {
@@ -393,7 +393,7 @@ size_t find_text(std::string_view text, std::string_view part, size_t from) {
   return found == nullptr ? std::string_view::npos : static_cast<size_t>(static_cast<const char*>(found) - text.data());
 }
 size_t find_last(std::string_view text, std::string_view part) {
-  // The search runs over the mirrored texts, so that it stays linear.
+  // Searches the reversed texts, so that it takes linear time.
   if (part.size() > text.size()) return std::string_view::npos;
   if (part.size() == 1) return text.rfind(part[0]);
   if (part.size() <= 64) return text.rfind(part);

@@ -1,4 +1,4 @@
-// The tokens of a template, one after the other, and the errors that name where one was not expected.
+// Reads the tokens of a template one after another and throws errors that name an unexpected token and its place.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 
 namespace carillon::jinja {
 
-// How deep expressions and statements may be nested: bounds the stack of walking the tree.
+// How deeply expressions and statements may be nested; bounds the stack needed to walk the tree.
 constexpr int kDeepestTree = 200;
 
 inline bool one_of(std::string_view text, std::initializer_list<std::string_view> list) {
@@ -65,7 +65,7 @@ class TokenReader {
     return take().text;
   }
 
-  // Counts how deep the parser is nested in itself.
+  // Counts the nesting of the parser's recursion.
   struct Nesting {
     explicit Nesting(TokenReader& of) : reader(of) {
       if (++reader.nesting_ > kDeepestTree) reader.fail("nested too deeply", reader.now().position);

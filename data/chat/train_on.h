@@ -4,8 +4,8 @@
 namespace carillon {
 
 enum class TrainOn {
-  kAssistant,      // every turn of the assistant; of prompt and completion the completion
-  kLastAssistant,  // the last one only
+  kAssistant,      // every assistant turn; for prompt and completion, the completion
+  kLastAssistant,  // only the last assistant turn
   kAll,
 };
 

@@ -1,10 +1,10 @@
-// Values of a template as Python has them: what `{{ x }}` prints, what `==`, `<`, `in` and `if` say of them. A Value is
-// a few bytes that are copied freely; texts, lists and the rest lie in a Heap and live as long as it does, so that
-// nothing is counted, cycles (a namespace that holds itself) do no harm, and taking a template's values down needs no
-// recursion.
+// Template values with Python's semantics: what `{{ x }}` prints, and how `==`, `<`, `in` and `if` treat them. A Value
+// is a few bytes and is copied freely. Texts, lists and other objects are allocated in a Heap and live as long as it.
+// So nothing is reference-counted, cycles (a namespace that contains itself) are harmless, and freeing a template's
+// values needs no recursion.
 //
-// Where Python's integers are unbounded these have 64 bits: a result beyond them is an error, and a longer number from
-// JSON is carried as its digits (kBigInteger), which print but do not calculate.
+// Python's integers are unbounded; these have 64 bits. A larger result is an error, and a longer number from JSON is
+// stored as its digits (kBigInteger), which can be printed but not used in calculations.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,7 @@ enum class Kind : uint8_t {
   kDict,
   kDictView,  // keys(), values(), items()
   kRange,
-  kIterator,  // may be read once, as Python's generators
+  kIterator,  // can be read only once, like Python's generators
   kNamespace,
   kFunction,  // built in, or a method bound to its value
   kMacro,
@@ -44,16 +44,16 @@ enum class Kind : uint8_t {
   kDictClass,  // the global `dict`
 };
 
-// Why a template ended. Raised is what the template itself said by raise_exception; limit is a bound of ours.
+// Why a template stopped. kRaised: the template called raise_exception; kLimit: it exceeded one of our bounds.
 class TemplateError : public std::runtime_error {
  public:
   enum class Reason { kSyntax, kUnknownName, kRuntime, kRaised, kLimit };
   TemplateError(Reason why, const std::string& message) : std::runtime_error(message), reason(why) {}
   Reason reason;
-  int line = 0;  // from 1; 0: not known yet
+  int line = 0;  // from 1; 0: not yet known
   int column = 0;
 };
-[[noreturn]] void raise(const std::string& message);  // a TemplateError of kRuntime
+[[noreturn]] void raise(const std::string& message);  // throws a TemplateError of kRuntime
 
 struct Object {
   virtual ~Object() = default;
@@ -94,21 +94,21 @@ struct Value {
 struct Text : Object {
   std::string text;     // UTF-8
   int64_t length = 0;   // code points
-  bool markup = false;  // Markup of markupsafe: what is joined to it gets escaped
+  bool markup = false;  // markupsafe's Markup: texts joined to it are escaped
 };
 struct UndefinedObject : Object {
-  std::string message;  // what an error says when more than printing is done with it
+  std::string message;  // the error if it is used for more than printing
 };
 struct List : Object {  // and tuple
   std::vector<Value> items;
-  bool is_group = false;  // of groupby: has `grouper` and `list`
+  bool is_group = false;  // result of groupby: has `grouper` and `list`
 };
 struct Dict : Object {
   std::vector<std::pair<Value, Value>> entries;
-  std::unordered_map<std::string, size_t> by_text;  // of the keys that are strings
+  std::unordered_map<std::string, size_t> by_text;  // index of the string keys
   const Value* find(const Value& key) const;
   const Value* find(const std::string& key) const;
-  void set(const Value& key, const Value& value);  // the first place, the last value
+  void set(const Value& key, const Value& value);  // an existing key keeps its place
 };
 struct DictView : Object {
   enum class Part { kKeys, kValues, kItems } part = Part::kKeys;
@@ -118,10 +118,10 @@ struct Range : Object {
   int64_t start = 0, stop = 0, step = 1;
   int64_t length() const;
 };
-using Next = std::function<bool(Value&)>;  // the next value, or false
+using Next = std::function<bool(Value&)>;  // stores the next value, or returns false
 struct Iterator : Object {
   Next next;
-  int depth = 0;  // iterators over iterators
+  int depth = 0;  // nesting depth of iterators over iterators
 };
 struct Namespace : Object {
   std::vector<std::pair<std::string, Value>> attributes;
@@ -147,8 +147,8 @@ struct Function : Object {
   std::function<Value(Evaluator&, Arguments&)> call;
 };
 
-// Bounds of one rendering. Every evaluated node and every 16 bytes made or looked at is a step, so `steps` bounds time
-// and memory alike (nothing is given back before the end); `depth` bounds nested evaluation, macros' calls included.
+// Bounds of one rendering. Every evaluated node and every 16 bytes that are made or read cost a step, so `steps` bounds
+// both time and memory (nothing is freed before the end). `depth` bounds nested evaluation, including macro calls.
 struct Limits {
   int64_t steps = int64_t{1} << 24;
   int64_t output_bytes = int64_t{1} << 28;
@@ -161,7 +161,7 @@ class Heap {
   Heap(const Heap&) = delete;
   Heap& operator=(const Heap&) = delete;
 
-  // One step, and one more for each 16 bytes. TemplateError of kLimit when none is left.
+  // Charges one step plus one per 16 bytes. TemplateError of kLimit if none is left.
   void charge(size_t bytes = 0);
   int64_t steps_left() const { return steps_; }
 
@@ -178,7 +178,7 @@ class Heap {
   Value list(std::vector<Value> items);
   Value tuple(std::vector<Value> items);
   Value function(std::string name, std::function<Value(Evaluator&, Arguments&)> call);
-  // The depth is one more than that of what it reads from.
+  // `depth` is one more than that of the iterator it reads from.
   Value iterator(Next next, int depth);
 
  private:
@@ -186,28 +186,29 @@ class Heap {
   std::vector<std::unique_ptr<Object>> objects_;
 };
 
-const char* type_name(const Value& value);              // Python's: 'str', 'NoneType'
-[[noreturn]] void raise_undefined(const Value& value);  // UndefinedError
+const char* type_name(const Value& value);              // as in Python: 'str', 'NoneType'
+[[noreturn]] void raise_undefined(const Value& value);  // throws UndefinedError
 bool truth(const Value& value);
-// Python's == and <. less() is a TypeError (kRuntime) between kinds that have no order.
-// TemplateError of kLimit where values are nested too deeply to be compared or printed.
+// Python's == and <. less() throws TypeError (kRuntime) for kinds that have no order. TemplateError of kLimit if values
+// are nested too deeply to be compared or printed.
 void check_depth(int depth);
 bool equal(Heap& heap, const Value& a, const Value& b, int depth = 0);
 bool less(Heap& heap, const Value& a, const Value& b, const char* sign, int depth = 0);
 bool less_or_equal(Heap& heap, const Value& a, const Value& b, const char* sign);
 bool same(const Value& a, const Value& b);  // `is`
 void check_hashable(const Value& value);
-// str() and repr(). What has an address in its text (methods, generators) is an error: it would differ from run to run.
+// str() and repr(). Values whose text contains an address (methods, generators) are an error, because the text would
+// differ from run to run.
 std::string to_text(Heap& heap, const Value& value);
 std::string representation(Heap& heap, const Value& value, int depth = 0);
 std::string float_text(double value);
 std::string string_representation(std::string_view text);
 
-// Iterating; a TypeError for what Python cannot iterate.
+// Iteration; TypeError for values that Python cannot iterate.
 bool is_iterable(const Value& value);
 Next iterate(Heap& heap, const Value& value);
 int iterator_depth(const Value& value);
 std::vector<Value> to_vector(Heap& heap, const Value& value);
-std::optional<int64_t> length(Heap& heap, const Value& value);  // nothing: no len()
+std::optional<int64_t> length(Heap& heap, const Value& value);  // nothing if there is no len()
 
 }  // namespace carillon::jinja

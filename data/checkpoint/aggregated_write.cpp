@@ -14,8 +14,8 @@ namespace {
 // Tensors of about this many bytes are sent at a time.
 constexpr int64_t kBytesAtOnce = int64_t{256} << 20;
 
-// A rectangle in the bytes of the file: rows [first_row, end_row) of row_bytes each, of which it has `bytes` from
-// `column`.
+// The bytes of a rectangle in the file: `bytes` bytes from `column` on in each of the rows [first_row, end_row), which
+// are row_bytes long.
 struct Placed {
   int64_t first_row = 0, end_row = 0, column = 0, bytes = 0;
 };
@@ -37,7 +37,7 @@ Placed placed(const TensorPart& part) {
   return result;
 }
 
-// Which rank's machine writes each block, and whether another has bytes of it.
+// For each block, the rank whose machine writes it, and whether another machine holds bytes of it.
 struct Blocks {
   std::vector<int> owner;
   std::vector<bool> shared;
@@ -66,7 +66,7 @@ Blocks blocks_of(const std::vector<TensorPart>& parts, const std::vector<Placed>
   return blocks;
 }
 
-// What lies together in the file and belongs to one owner.
+// Bytes that are contiguous in the file and lie in one block.
 struct Piece {
   int64_t part, place, bytes;
 };
@@ -86,7 +86,7 @@ void for_each_piece(const TensorPart& part, int64_t number, const Placed& at, Vi
   }
 }
 
-// Messages of one batch to one rank: its pieces, and their bytes one after another.
+// All that one batch sends to one rank: the pieces, and their bytes one after another.
 struct Message {
   std::vector<Piece> pieces;
   std::vector<char> bytes;
@@ -99,7 +99,7 @@ Tensor pieces_tensor(std::vector<Piece>& pieces) {
   return pieces.empty() ? Tensor() : Tensor(pieces.data(), DType::kInt64, {3 * static_cast<int64_t>(pieces.size())});
 }
 
-// Every rank's messages to their ranks; what came, from all of them.
+// Sends every rank's messages to their destinations; returns the received message of each rank.
 std::vector<Message> exchange(Communicator& world, std::vector<Message>& out) {
   const int ranks = world.size(), me = world.rank();
   std::vector<int64_t> mine, counts(static_cast<size_t>(2 * ranks * ranks));
@@ -143,7 +143,7 @@ void write_aggregated(Communicator& world, const std::vector<int>& machine, Tens
     return blocks.shared[block] && machine[static_cast<size_t>(blocks.owner[block])] != machine[me];
   };
 
-  // A rank whose disk failed writes no more, but goes on exchanging: the others wait for what it has.
+  // After a disk error a rank stops writing but keeps exchanging, because the others wait for its bytes.
   std::exception_ptr error;
   const auto attempt = [&](const auto& body) {
     if (error) return;

@@ -1,10 +1,12 @@
-// Several machines write one file. A network file system may keep pages of a file on each machine and bring them back
-// whole, so that of two machines that write neighbouring bytes at once one loses its bytes. Here every block of the
-// file is written by one machine only: what ranks elsewhere have of it travels to its owner first. No library stands
-// between us and the disk (MPI-IO hangs when a write fails), so an error is known at once and on every rank.
+// Writes one file from several machines. A network file system may cache pages of the file on each machine and write
+// them back whole. If two machines write neighbouring bytes at the same time, the bytes of one of them are then lost.
+// Here every block of the file is written by exactly one machine; ranks elsewhere first send it the bytes they hold of
+// that block. No library stands between us and the disk (MPI-IO hangs when a write fails), so a failed write is known
+// at once.
 //
-// The owner of a block of kSharedBlock bytes is the machine of the first rank that has any of its bytes. Tensors split
-// by rows share a block a boundary, so next to nothing travels; tensors split by columns over machines travel whole.
+// A block has kSharedBlock bytes. Its owner is the machine of the first rank that holds any of its bytes. Tensors split
+// by rows share one block per boundary, so almost nothing is sent; tensors split by columns across machines are sent
+// whole.
 #pragma once
 
 #include <vector>
@@ -16,9 +18,10 @@ namespace carillon {
 
 inline constexpr int64_t kSharedBlock = int64_t{1} << 20;
 
-// Writes `parts`, the same names and places in the same order on every rank (with an empty rectangle where it has
-// nothing), and fills in the hashes of those that travel; the sink those of the others. machine[r] numbers the machine
-// of rank r. Collective; errors as TensorWriter's, on every rank.
+// Writes `parts`. Every rank passes the same names and places in the same order, with an empty rectangle for a tensor
+// of which it has nothing. Fills in the hashes of the parts that are sent; the sink fills in those of the others.
+// machine[r] is the number of rank r's machine. Collective. A rank whose disk fails keeps exchanging and throws its own
+// error at the end, as TensorWriter would; the caller has to make the ranks agree on it.
 void write_aggregated(Communicator& world, const std::vector<int>& machine, TensorSink& writer,
                       std::vector<TensorPart>& parts);
 

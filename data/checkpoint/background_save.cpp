@@ -10,7 +10,7 @@
 namespace carillon {
 namespace {
 
-// Memory that can be had without swapping; -1 where the kernel does not say.
+// Memory that is available without swapping; -1 if the kernel does not tell.
 int64_t available_memory() {
   std::ifstream file("/proc/meminfo");
   std::string word;
@@ -36,7 +36,7 @@ std::string BackgroundSave::reserve(const std::vector<NamedShard>& shards) {
   if (available >= 0 && 1.2 * static_cast<double>(bytes) > static_cast<double>(available))
     lack = fmt::format("{:.1f} MiB are available", static_cast<double>(available) / (1 << 20));
   try {
-    // Zeros: the pages are there before the first copy, not made by it.
+    // Zero-filled, so that the pages are mapped before the first copy.
     if (lack.empty()) copy_.memory = Buffer::host(bytes);
   } catch (const Error&) {
     lack = "that much cannot be allocated";
@@ -118,7 +118,7 @@ void BackgroundSave::remove(std::vector<std::string> folders) {
   try {
     remover_ = std::thread([folders] { remove_folders(folders); });
   } catch (const std::system_error&) {
-    remove_folders(folders);  // without a thread, training waits
+    remove_folders(folders);  // no thread could be started: training waits
   }
 }
 

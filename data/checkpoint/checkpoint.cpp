@@ -1,5 +1,5 @@
-// Saving. The order of the steps is the protocol (data/README.md, "How a checkpoint is committed"); each is agreed upon
-// by all ranks before the next begins.
+// Saving. The order of the steps is the protocol (data/README.md, "How a checkpoint is committed"); all ranks agree on
+// the result of each before the next begins.
 #include "data/checkpoint/checkpoint.h"
 
 #include <sys/statvfs.h>
@@ -38,7 +38,7 @@ void rename_or_fail(const std::string& from, const std::string& to) {
   if (error) fail_to_write("cannot be renamed to " + to, error.value(), from);
 }
 
-// A tenth more than the bytes themselves, for metadata and rounding to blocks.
+// Asks for a tenth more than the bytes themselves, for metadata and rounding to blocks.
 std::string lack_of_space(const std::string& folder, int64_t bytes) {
   struct statvfs disk {};
   if (statvfs(folder.c_str(), &disk) != 0) return "";
@@ -57,9 +57,9 @@ void set_aside(const std::string& path) {
   rename_or_fail(path, aside);
 }
 
-// The machine of each rank, for ranks that write straight into one file: under one kernel they see the same pages.
-// CARILLON_CHECKPOINT_IO=posix says that the file system keeps neighbouring bytes of several machines apart by itself,
-// mpi that it does not even on this one.
+// Returns the machine of each rank; ranks under one kernel see the same pages of the file and can write to it directly.
+// CARILLON_CHECKPOINT_IO=posix declares that the file system keeps neighbouring bytes of several machines apart by
+// itself, and mpi that it does not even do so for the ranks of one machine.
 std::vector<int> writing_machines(Communicator& world) {
   std::string wish;
   agree(world, [&] {
@@ -76,7 +76,8 @@ std::vector<int> writing_machines(Communicator& world) {
   return machines;
 }
 
-// Runs body() on every rank; all leave together. Lack of space on some, and nothing worse anywhere, is NoSpace on all.
+// Runs body() on every rank; all of them return or throw together. If some lack space and nothing worse happened, all
+// throw NoSpace.
 void agree_on_writing(Communicator& world, const std::function<void()>& body) {
   std::string lack;
   agree(world, [&] {
@@ -95,7 +96,7 @@ void create_datasets(Hdf5File& file, const std::vector<NamedShard>& shards) {
     file.create_dataset({shard.name, stored_type(shard.data.dtype()), shard.rectangle.global_shape});
 }
 
-// Takes all but the newest out of sight; returns their new paths.
+// Renames all but the newest checkpoints out of sight; returns their new paths.
 std::vector<std::string> keep_newest(const std::string& folder, int64_t keep, int64_t best) {
   std::vector<std::string> superseded;
   int64_t valid = 0;
@@ -103,7 +104,7 @@ std::vector<std::string> keep_newest(const std::string& folder, int64_t keep, in
     try {
       (void)glance_at_checkpoint(found.path);
     } catch (const Error&) {
-      continue;  // neither counted nor removed: somebody may want to look at it
+      continue;  // neither counted nor removed: the user may want to examine it
     }
     if (++valid <= std::max<int64_t>(keep, 2) || found.step == best) continue;
     std::error_code error;
@@ -204,7 +205,7 @@ void CheckpointSave::write() {
 
 namespace {
 
-// Keeps what write_aggregated hands out: the parts that stay with us, and other ranks' bytes for our blocks.
+// Stores what write_aggregated hands out: our own parts, and other ranks' bytes for our blocks.
 class Aside final : public TensorSink {
  public:
   explicit Aside(CheckpointCopy& copy) : copy_(copy) {}
@@ -270,7 +271,7 @@ void CheckpointSave::finish_copy(CheckpointCopy& copy) {
   for (TensorPart& part : copy.whole) {
     const size_t bytes = bytes_of(part);
     const auto* from = static_cast<const char*>(part.from);
-    if (bytes == 0 || (from >= begin && from < end)) continue;  // from a device, and here already
+    if (bytes == 0 || (from >= begin && from < end)) continue;  // copied from a device by begin_copy
     char* to = copy.take(bytes);
     std::memcpy(to, from, bytes);
     part.from = to;
@@ -335,7 +336,7 @@ SaveResult CheckpointSave::commit(int64_t keep, int64_t best, const std::excepti
 SaveResult CheckpointSave::give_up(const NoSpace& lack) {
   writer_.reset();
   if (world_.rank() == 0) {
-    std::error_code ignored;  // what stays is removed by the next save
+    std::error_code ignored;  // what remains is removed by the next save
     fs::remove_all(temporary_, ignored);
   }
   world_.barrier();

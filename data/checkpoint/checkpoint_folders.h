@@ -1,4 +1,4 @@
-// What a run does with its checkpoints' folders beside saving and loading (checkpoint.h).
+// Operations of a run on the folders of its checkpoints, other than saving and loading (checkpoint.h).
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,8 @@
 
 namespace carillon {
 
-// Renames every checkpoint of `folder` from step `from` on to .bad-step-…, unless no older one with a readable manifest
-// would be left; gives their new names. Error 74.
+// Renames every checkpoint of `folder` from step `from` on to .bad-step-… and returns the new names. Does nothing if no
+// older checkpoint with a readable manifest would remain. Error 74.
 std::vector<std::string> set_checkpoints_aside(const std::string& folder, int64_t from);
 
 }  // namespace carillon

@@ -1,4 +1,4 @@
-// Loading and verifying: every byte of payload is hashed once over the ranks, on the way in.
+// Loading and verifying: all tensor data is read and hashed once, divided over the ranks.
 #include <algorithm>
 #include <optional>
 #include <set>
@@ -13,10 +13,10 @@
 namespace carillon {
 namespace {
 
-// Rows of at most this many bytes are read at a time where a tensor is only hashed.
+// Tensors that are only hashed are read this many bytes of rows at a time.
 constexpr int64_t kBytesAtOnce = int64_t{64} << 20;
 
-// The dataset of a manifest's entry, with the entry's own type and shape. Error 65.
+// Returns the dataset of a manifest entry after checking its type and shape. Error 65.
 Hdf5File::Dataset expect_dataset(const Hdf5File& file, const std::string& name, const Manifest::TensorEntry& entry) {
   const auto dataset = file.find(name);
   if (!dataset) fail(ExitCode::kBadInput, "tensor {} is missing, {}, use another checkpoint", name, file.path());
@@ -27,7 +27,7 @@ Hdf5File::Dataset expect_dataset(const Hdf5File& file, const std::string& name, 
   return *dataset;
 }
 
-// A rectangle that does not lie in the file as it is: through HDF5, a few rows at a time.
+// Reads a rectangle whose elements are not stored contiguously in the file: through HDF5, a few rows at a time.
 void read_through_library(const Hdf5File& file, TensorPart& part) {
   std::vector<char> bytes;
   Rectangle rectangle = part.rectangle;
@@ -72,7 +72,7 @@ TensorPart part_of(const Hdf5File& file, const Manifest& manifest, const NamedSh
   return part;
 }
 
-// This rank's rows of a tensor nobody asked for, to be hashed only.
+// This rank's rows of a tensor that is in no shard and only has to be hashed.
 TensorPart rows_to_hash(const Hdf5File::Dataset& dataset, Communicator& world) {
   TensorPart part{dataset.name, dataset.type, 0, Rectangle::whole(dataset.shape)};
   const Range rows = share_of(dataset.shape.empty() ? 0 : dataset.shape[0], world.size(), world.rank());
@@ -107,8 +107,8 @@ void load_checkpoint(Communicator& world, const std::string& path, std::vector<N
     manifest = read_manifest(path);
     as_part_of_checkpoint([&] { file.emplace(Hdf5File::open(path + "/state.h5", Links::kRefuse)); });
   });
-  // Shards first, each tensor hashed through the first shard of its name (over the ranks its owned rectangles cover it
-  // once); then the tensors nobody asked for, by rows.
+  // Shards first. Each tensor is hashed through the first shard of its name; the owned rectangles of all ranks cover it
+  // once. Tensors that are in no shard follow, split by rows.
   std::vector<std::string> names;
   std::vector<int64_t> hashes;
   agree(world, [&] {

@@ -1,7 +1,6 @@
-// The stages of a save: prepare, write, commit (data/README.md, "How a checkpoint is committed"). Between them nothing
-// of it is visible. A save that training does not wait for lets a thread of its own copy what it will write, and write
-// it (background_save.h); MPI and HDF5 are then called in the first and the last stage only, by the thread that calls
-// them everywhere.
+// The stages of a save: prepare, write, commit (data/README.md, "How a checkpoint is committed"). Nothing is visible
+// before the commit. In an asynchronous save (background_save.h) a separate thread copies the tensors and writes the
+// copy. MPI and HDF5 are then only called in the first and the last stage, by the thread that always calls them.
 #pragma once
 
 #include <cstdint>
@@ -17,50 +16,54 @@
 
 namespace carillon {
 
-// What a rank is to write, in memory that nobody else changes.
+// A private copy of everything that this rank will write.
 struct CheckpointCopy {
-  Buffer memory;                  // its own tensors; bytes_for() of them
-  size_t used = 0;                // of it
-  std::vector<TensorPart> whole;  // those it writes itself: they point into `memory`
-  std::vector<char> others;       // bytes of other machines' ranks in blocks of the file that are ours
+  Buffer memory;                  // copies of this rank's tensors; bytes_for() bytes
+  size_t used = 0;                // bytes of `memory`
+  std::vector<TensorPart> whole;  // parts that this rank writes itself; they point into `memory`
+  std::vector<char> others;       // bytes received from ranks of other machines for blocks that we own
   struct Piece {
     std::string name;
     int64_t place;
-    size_t at;  // in `others`
+    size_t at;  // offset in `others`
     int64_t bytes;
   };
   std::vector<Piece> pieces;
 
   static size_t bytes_for(const std::vector<NamedShard>& shards);
-  char* take(size_t bytes);  // the next of the memory, aligned
+  char* take(size_t bytes);  // the next free bytes of `memory`, aligned
 };
 
-// Removes folders; what cannot be removed costs space only, and the next save tries again.
+// Removes folders. A folder that cannot be removed only costs space; the next save tries again.
 void remove_folders(const std::vector<std::string>& paths);
 
 class CheckpointSave {
  public:
-  // `world` must outlive it; the manifest is rank 0's.
+  // `world` must outlive this object; rank 0's manifest is used.
   CheckpointSave(Communicator& world, std::string folder, Manifest manifest);
   ~CheckpointSave();
   CheckpointSave(const CheckpointSave&) = delete;
 
-  // Folder and file, without contents. Collective. Throws NoSpace on every rank together, errors 73 and 74 too.
+  // Creates the folder and the file without contents. Collective. Throws NoSpace and errors 73 and 74 on all ranks
+  // together.
   void prepare(const std::vector<NamedShard>& shards);
-  // After prepare(): copies what is on a device, and sends what other machines will write. Collective.
+  // After prepare(): copies the tensors in device memory and exchanges the bytes that other machines will write.
+  // Collective.
   void begin_copy(CheckpointCopy& copy);
-  // The rest, which is in this rank's own memory, by any thread. From then on the shards may change.
+  // Copies the rest, which is in this rank's host memory. May be called by any thread. The shards may change
+  // afterwards.
   void finish_copy(CheckpointCopy& copy);
-  // This rank's bytes, and syncs: from the shards, collective where several machines write; or from the copy, by any
-  // thread. Errors are this rank's own.
+  // Writes this rank's bytes and syncs. Without an argument it writes from the shards and is collective if several
+  // machines write; with a copy it may be called by any thread. Throws this rank's own errors only.
   void write();
   void write(CheckpointCopy& copy);
-  // Hashes, manifest, rename. `error` is what write() threw on this rank. Collective; throws as prepare().
+  // Adds up the hashes, writes the manifest and renames the folder. `error` is what write() threw on this rank.
+  // Collective; throws what prepare() throws.
   SaveResult commit(int64_t keep, int64_t best, const std::exception_ptr& error);
-  // The older checkpoints that commit() has taken out of sight, on rank 0 (else empty). To remove them may take as long
-  // as to write one.
+  // The older checkpoints that commit() renamed out of sight; empty except on rank 0. Removing them may take as long as
+  // writing one.
   const std::vector<std::string>& superseded() const { return superseded_; }
-  // After a NoSpace: everything is as before. Collective.
+  // After NoSpace: removes what was written, so that nothing has changed. Collective.
   SaveResult give_up(const NoSpace& lack);
 
  private:

@@ -9,7 +9,7 @@
 namespace carillon {
 namespace {
 
-constexpr int64_t kBlock = 4096;  // elements; the search within starts only where one is found
+constexpr int64_t kBlock = 4096;  // elements; a block is only searched if it contains such a value
 
 template <class Bits>
 int64_t search(const void* data, int64_t count, Bits exponent) {

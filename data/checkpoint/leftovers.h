@@ -1,12 +1,12 @@
-// What saves and removals that were cut short leave in a folder of checkpoints.
+// Removes what interrupted saves and removals leave in a folder of checkpoints.
 #pragma once
 
 #include <string>
 
 namespace carillon {
 
-// Removes .tmp-…, .del-… and temporary files. Called by the one process that may write there. What cannot be
-// removed stays.
+// Removes .tmp-…, .del-… and temporary files. Must be called only by the process that writes there. Ignores what cannot
+// be removed.
 void remove_checkpoint_leftovers(const std::string& folder);
 
 }  // namespace carillon

@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The hash comes last, over the text in which its own digits are zeros.
+// The hash comes last. It is computed over the text with zeros in place of its own digits.
 constexpr std::string_view kHashKey = "\"hash\": \"";
 const std::string kZeros(32, '0');
 constexpr int64_t kLargestManifest = int64_t{64} << 20;
@@ -28,7 +28,7 @@ Json to_json(const Manifest& manifest) {
           {"hash", kZeros}};
 }
 
-// Replaces the digits after the last hash key; false when there is none.
+// Swaps the digits after the last hash key with `digits`; false if there is no such key.
 bool swap_hash(std::string& text, std::string& digits) {
   const size_t key = text.rfind(kHashKey);
   if (key == std::string::npos || key + kHashKey.size() + 32 > text.size()) return false;
@@ -59,7 +59,7 @@ int64_t step_of_folder(const std::string& path) {
   if (!name.starts_with("step-")) return -1;
   const auto [end, error] = std::from_chars(name.data() + 5, name.data() + name.size(), step);
   if (error != std::errc() || step < 0) return -1;
-  return name == folder_of_step(step) ? step : -1;  // two spellings of one step would be two truths
+  return name == folder_of_step(step) ? step : -1;  // two spellings of one step would be ambiguous
 }
 
 std::vector<CheckpointFolder> list_checkpoints(const std::string& folder) {

@@ -1,4 +1,4 @@
-// manifest.json as text: written with a hash over all its other bytes, and read back only when that holds.
+// Writes and reads the text of manifest.json, which contains a hash of all its other bytes; reading verifies it.
 #pragma once
 
 #include <functional>
@@ -8,13 +8,13 @@
 
 namespace carillon {
 
-// Synced; error 74.
+// Writes and syncs the file; error 74.
 void write_manifest_file(const std::string& path, const Manifest& manifest);
 
 // "step-00000100".
 std::string folder_of_step(int64_t step);
 
-// body(), in which a file that is not there (66) means that a checkpoint is not whole (65).
+// Calls body() and turns the error of a missing file (66) into that of an incomplete checkpoint (65).
 void as_part_of_checkpoint(const std::function<void()>& body);
 
 }  // namespace carillon

@@ -1,4 +1,4 @@
-// Stored numbers of any floating type into the type a run computes in.
+// Converts stored numbers of any floating type to the type in which a run computes.
 #pragma once
 
 #include <vector>
@@ -9,17 +9,17 @@
 
 namespace carillon {
 
-// to[i] = from[i] converted and rounded once; `to` packed float64, float32 or bfloat16, `from` packed elements of
-// `type`. InternalError for integer types.
+// to[i] = from[i], converted and rounded once. `to` is packed float64, float32 or bfloat16; `from` points to packed
+// elements of `type`. Throws InternalError for integer types.
 void convert_stored(Tensor to, const void* from, StoredType type);
 
-// The same into a shard's memory, wherever it is: a device's is filled by one upload.
+// The same into a shard's memory; device memory is filled with one upload.
 void fill_shard(const NamedShard& shard, const void* from, StoredType type);
 
-// The way back: `bytes` = the values, each rounded once to `type`.
+// The reverse: stores the values to `bytes`, each rounded once to `type`.
 void store_values(const std::vector<double>& values, StoredType type, std::vector<char>& bytes);
 
-// float16 (IEEE binary16) to float, exact.
+// Converts float16 (IEEE binary16) to float exactly.
 float float16_to_float(uint16_t bits);
 
 }  // namespace carillon

@@ -25,9 +25,10 @@ namespace {
 
 // A block is hashed, converted and handed to the kernel while it lies in the second-level cache.
 constexpr int64_t kBlockBytes = int64_t{1} << 20;
-// What a thread takes at a time. It reads much concatenated, through one descriptor, or the kernel takes the
-// threads' places for random access and does not read ahead: two threads that took turns at 4 MiB had 1.9 to 2.8 GB/s
-// from a cold cache, at 32 MiB 2.4 to 3.0, at 128 MiB and told that it is sequential 3.0 to 3.4.
+// What a thread takes at a time. For reading this is long and goes through one descriptor, because otherwise the kernel
+// takes the interleaved positions of the threads for random access and does not read ahead. Two threads reading from a
+// cold cache: alternating every 4 MiB 1.9 to 2.8 GB/s, every 32 MiB 2.4 to 3.0, every 128 MiB with the advice
+// "sequential" 3.0 to 3.4.
 constexpr int64_t kBytesToWrite = int64_t{32} << 20, kBytesToRead = int64_t{128} << 20;
 
 // Rows of a part.
@@ -41,7 +42,7 @@ int64_t row_bytes(const TensorPart& part) {
   return part.rectangle.count() / part.rectangle.extent[0] * size_of(part.type);
 }
 
-// All rows of all parts in the order of the file, in lists of about `bytes`, of which a thread takes one after another.
+// All rows of all parts in the order of the file, in lists of about `bytes` each. A thread takes one list at a time.
 std::vector<Runs> lists_of(std::vector<TensorPart>& parts, int64_t bytes) {
   std::vector<TensorPart*> sorted;
   for (TensorPart& part : parts) {
@@ -67,14 +68,15 @@ std::vector<Runs> lists_of(std::vector<TensorPart>& parts, int64_t bytes) {
   return lists;
 }
 
-// Two at least: one waits for the disk while the other hashes. Four fill any disk we have seen.
+// At least two, so that one can hash while another waits for the disk. Four are enough for every disk we have seen.
 size_t thread_count() {
   cpu_set_t allowed;
   const int cpus = sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : 1;
   return static_cast<size_t>(std::clamp(cpus, 2, 4));
 }
 
-// work(list) for all lists, begun in their order, on several threads; the first error is thrown when all have stopped.
+// Calls work(list) for all lists, started in order, on several threads. Throws the first error once all threads have
+// stopped.
 void for_each_list(const std::vector<Runs>& lists, const std::function<void(const Runs&)>& work) {
   std::atomic<size_t> next = 0;
   std::atomic<bool> failed = false;
@@ -101,8 +103,8 @@ Rectangle rows_of(Rectangle rectangle, int64_t begin, int64_t end) {
   return rectangle;
 }
 
-// move(place in the file, bytes from the start of the block, count) for the pieces of a block that lie together: one
-// piece, or one a row where the rectangle has not all columns.
+// Calls move(place in the file, offset in the block, bytes) for each contiguous piece of a block: once if the rectangle
+// has all columns, otherwise once per row.
 template <class Move>
 void for_each_piece(const TensorPart& part, const Rectangle& block, Move move) {
   const int64_t width = size_of(part.type);
@@ -120,7 +122,7 @@ void for_each_piece(const TensorPart& part, const Rectangle& block, Move move) {
     move(place + row * file_row + block.offset[1] * width, row * bytes, bytes);
 }
 
-// visit(rectangle, bytes of the part before it) for the blocks of a run.
+// Calls visit(rectangle, offset in the part in bytes) for the blocks of a run.
 template <class Visit>
 void for_each_block(const Run& run, Visit visit) {
   const int64_t bytes = row_bytes(*run.part), at_once = std::max<int64_t>(1, kBlockBytes / bytes);
@@ -140,7 +142,7 @@ void put(int descriptor, const TensorPart& part, const std::string& path, int64_
     fail_to_write("tensor " + part.name + " cannot be written", reason, path);
 }
 
-// Opened again for every list: the kernel reads ahead by descriptor.
+// Opened anew for every list, because the kernel's read-ahead state belongs to the descriptor.
 struct OpenToRead {
   InputFile file;
   explicit OpenToRead(const std::string& path) : file(path, Links::kRefuse) {
@@ -168,14 +170,14 @@ void read_run(const OpenToRead& source, const Run& run, std::vector<char>& buffe
   });
 }
 
-// ---- parts in a device's memory: only this thread speaks with the device, the disk has threads of its own
+// ---- parts in device memory: only this thread uses the device; the disk has its own threads
 
-// Rows of a part, as a part of host memory.
+// Rows of a part in device memory, with their place in host memory.
 struct Staged {
   TensorPart* whole;
   TensorPart rows;
   int64_t bytes;  // of host memory
-  Tensor device;  // the same rows over there
+  Tensor device;  // the same rows in device memory
 };
 using StagedGroup = std::vector<Staged>;
 
@@ -185,7 +187,7 @@ DType dtype_of(StoredType type) {
   throw InternalError("no tensor has elements of type " + name_of(type));
 }
 
-// All rows of the parts that lie in a device's memory, in groups that fit one buffer.
+// All rows of the parts in device memory, in groups that fit into one buffer.
 std::vector<StagedGroup> groups_of(const std::vector<TensorPart*>& parts) {
   std::vector<StagedGroup> groups;
   int64_t room = 0;
@@ -213,8 +215,9 @@ std::vector<StagedGroup> groups_of(const std::vector<TensorPart*>& parts) {
   return groups;
 }
 
-// Calls at_device(staged, host tensor) for every member of a group, and at_disk(parts) for all of them at once: the
-// device first to write, the disk first to read. While the disk works on a group the device works on a neighbour.
+// Calls at_device(staged, host tensor) for every member of a group, and at_disk(parts) for all of them at once; the
+// device comes first for writing, the disk for reading. While the disk works on a group, the device works on the next
+// or the previous one.
 template <class AtDevice, class AtDisk>
 void pass_through_host(std::vector<StagedGroup>& groups, bool device_first, AtDevice at_device, AtDisk at_disk) {
   std::vector<char> buffers[2];
@@ -257,7 +260,7 @@ void pass_through_host(std::vector<StagedGroup>& groups, bool device_first, AtDe
   }
 }
 
-// Parts in host memory and those that are not; `all` keeps them.
+// Divides parts into those in host memory and those in device memory; `all` must outlive it.
 struct Sorted {
   std::vector<TensorPart> host;
   std::vector<size_t> host_numbers;
@@ -288,8 +291,8 @@ void write_host_parts(int descriptor, const std::string& path, std::vector<Tenso
         if (at == 0) from = place;
         to = place + bytes;
       });
-      // A hint: the disk begins now, beside the copying. Durable is only what fsync has seen, which also reports any
-      // error of this writing, since it is the same descriptor.
+      // A hint to start writing now, in parallel with the copying. Only fsync makes the data durable; it also reports
+      // errors of this writing, since it uses the same descriptor.
       (void)sync_file_range(descriptor, from, to - from, SYNC_FILE_RANGE_WRITE);
     });
   };

@@ -38,7 +38,7 @@ BatchLoader::BatchLoader(const std::vector<Named>& sources, bool by_weight, cons
     for (const int64_t place : source.store->document_begin().subspan(1)) begin.push_back(first + place);
     all.insert(all.end(), begin.begin() + 1, begin.end());
     if (!by_weight) continue;
-    // By its name: what is beside it plays no part in a source's order.
+    // Keyed by the source's name, so that its order does not depend on the other sources.
     add_stream(source.name, "data.shuffle " + source.name, begin);
     weights.push_back(source.weight);
     all = {all.back()};
@@ -65,7 +65,7 @@ std::string BatchLoader::describe() const {
   return text;
 }
 
-// Fisher and Yates with counter-based numbers: a pure function of seed, stream and epoch.
+// Fisher-Yates shuffle with counter-based numbers: a pure function of seed, stream and epoch.
 const std::vector<uint32_t>& BatchLoader::order_of(Stream& stream, int64_t epoch) const {
   const auto found = stream.orders.find(epoch);
   if (found != stream.orders.end()) return found->second;

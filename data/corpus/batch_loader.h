@@ -1,12 +1,12 @@
-// Which sequences a step trains on, and what the network is told about them. A pure function of how many sequences were
-// taken before: the whole state of the data is that one number, kept in the checkpoint, and a resumed run goes on
-// after the last one, with as many ranks, as large a micro-batch and as much accumulation as it likes.
+// Decides which sequences a step trains on, and builds the micro-batches for the network. The result is a pure function
+// of the number of sequences taken before. That number, kept in the checkpoint, is the whole state of the data. A
+// resumed run continues after the last sequence, with any number of ranks, micro-batch size and accumulation.
 //
-// The sequences of an epoch are those of the packing, in file order or shuffled again each epoch; epochs follow one
-// another without end. Sources with weights are packed and shuffled each by itself and have epochs of their own; which
-// of them gives the next sequence mixture.h says. A step that begins at sequence c takes c … c + block − 1, `block` =
-// micro_batch · data-parallel ranks · accumulation; data-parallel rank r of D takes r, r + D, … of them, micro_batch of
-// them a micro-step.
+// The sequences of an epoch are those of the packing, in file order or reshuffled in each epoch; epochs follow one
+// another without end. Sources with weights are packed and shuffled separately and have separate epochs; mixture.h
+// decides which source provides the next sequence. A step that begins at sequence c takes c … c + block − 1 with
+// `block` = micro_batch · data-parallel ranks · accumulation. Data-parallel rank r of D takes r, r + D, … of them,
+// micro_batch per micro-step.
 #pragma once
 
 #include <cstdint>
@@ -38,38 +38,38 @@ struct BatchLoaderOptions {
 
 class BatchLoader {
  public:
-  // `corpus` must outlive it. Error 64 for weights that no whole numbers stand for.
+  // `corpus` must outlive this object. Error 64 for weights that cannot be expressed as whole numbers.
   BatchLoader(const Corpus& corpus, const BatchLoaderOptions& options);
-  // Of one source.
+  // For a single source.
   BatchLoader(const TokenStore& store, const BatchLoaderOptions& options);
 
-  int64_t sequences() const;  // of an epoch; of sources with weights, of an epoch of each
+  int64_t sequences() const;  // per epoch; with weights, the sum over one epoch of each source
   int64_t block() const { return options_.micro_batch * options_.dp_size * options_.accumulation; }
-  // How documents became sequences, for the log; a text a source where they have weights.
+  // Describes for the log how documents were packed into sequences; with weights, one text per source.
   std::string describe() const;
 
-  // Micro-step `micro` (from 0) of the step before which `taken` sequences were taken, for this data-parallel rank:
-  // [B, sequence_length], in memory of the loader's own that the next call overwrites. After the last document stands
-  // padding; a token's target is -1 at its document's end and where its weight is 0.
+  // Returns this data-parallel rank's micro-step `micro` (from 0) of the step that begins after `taken` sequences: [B,
+  // sequence_length], in memory of the loader that the next call overwrites. The end of each sequence is padded. A
+  // token's target is -1 at the end of its document and if its weight is 0.
   MicroBatch get(int64_t taken, int64_t micro);
 
-  // PositionSettings::stretch of what get() gives from here on.
+  // Sets PositionSettings::stretch for later calls of get().
   void set_stretch(int64_t stretch) { options_.positions.stretch = stretch; }
 
-  // Targets of each source in what get() gave since the last call, on this data-parallel rank.
+  // The number of targets of each source in the batches returned since the last call, on this data-parallel rank.
   std::vector<int64_t> take_source_targets();
 
  private:
-  // What is packed and shuffled together: all sources, or of those with weights each.
+  // What is packed and shuffled together: all sources, or with weights each source separately.
   struct Stream {
     std::string name;
-    uint64_t shuffle = 0;                             // its numbers
-    Packing packing;                                  // of the tokens of all sources, one after another
-    std::map<int64_t, std::vector<uint32_t>> orders;  // epoch -> shuffled sequences; the last two
+    uint64_t shuffle = 0;                             // stream of random numbers
+    Packing packing;                                  // of the concatenated tokens of all sources
+    std::map<int64_t, std::vector<uint32_t>> orders;  // epoch -> shuffled sequences, for the last two epochs
   };
   struct Source {
     const TokenStore* store;
-    int64_t first_token;  // in the tokens of all
+    int64_t first_token;  // index into the concatenated tokens of all sources
   };
   struct Named {
     const TokenStore* store;
@@ -78,7 +78,7 @@ class BatchLoader {
   };
   BatchLoader(const std::vector<Named>& sources, bool by_weight, const BatchLoaderOptions& options);
   const std::vector<uint32_t>& order_of(Stream& stream, int64_t epoch) const;
-  std::span<const Segment> segments_at(int64_t index);  // of an endless row of sequences
+  std::span<const Segment> segments_at(int64_t index);  // `index` counts through all epochs
   void fill(int64_t row, int64_t index, std::span<const Segment> segments);
 
   BatchLoaderOptions options_;

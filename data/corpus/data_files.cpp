@@ -16,7 +16,7 @@ constexpr std::string_view kKinds = ".jsonl, .txt, either with .gz or .zst appen
 
 bool is_hidden(const fs::path& path) { return path.filename().string().starts_with('.'); }
 
-// A folder's files, its subfolders' too; links to folders are not followed (they may lead in a ring).
+// Adds the files of a folder and its subfolders. Links to folders are not followed, because they may form a cycle.
 void add_folder(const fs::path& folder, std::vector<std::string>& files) {
   std::error_code error;
   for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {

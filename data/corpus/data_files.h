@@ -1,10 +1,11 @@
-// Which files an entry of the data stands for, and what is in them by their names:
-//   .jsonl   a JSON object a line      .txt   one document      both also packed: .jsonl.gz, .txt.zst …
+// Expands the entries of the data to files, and tells from a file's name what it contains:
+//   .jsonl   one JSON object per line   .txt   one document      both also compressed: .jsonl.gz, .txt.zst …
 //   .h5      a token file (carillon tokenize)
 //
-// An entry is a file, a folder or a pattern of the shell (`*`, `?`, `[…]`). A path that is there is taken as it stands,
-// whatever characters it has. Of a folder, and of what a pattern matches, files of these kinds are read, those of
-// subfolders too, and hidden ones (.name) left out, in the order of their paths' bytes: the same on every machine.
+// An entry is a file, a folder or a shell pattern (`*`, `?`, `[…]`). A path that exists is taken literally, whatever
+// characters it contains. In a folder or in what a pattern matches, files of these kinds are read, including those in
+// subfolders but not hidden ones (.name). They are ordered by the bytes of their paths, which is the same order on
+// every machine.
 #pragma once
 
 #include <string>
@@ -25,12 +26,12 @@ DataKind data_kind_of(std::string_view path);
 
 struct DataFiles {
   std::vector<std::string> paths;
-  // What a person should hear: what a folder or pattern stands for and what in it was left out; which are unpacked.
+  // Messages for the user: what a folder or pattern expands to, what was left out of it, and which files are unpacked.
   std::vector<std::string> notices;
 };
 
-// Error 66 naming an entry that is not there, matches nothing or has no data in it; 74 for a folder that cannot be
-// read.
+// Throws error 66, naming an entry that does not exist, matches nothing or contains no data, and 74 for a folder that
+// cannot be read.
 DataFiles find_data_files(const std::vector<std::string>& entries);
 
 }  // namespace carillon

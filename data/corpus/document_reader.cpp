@@ -20,15 +20,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A byte order mark is no part of a text.
+// A byte order mark is not part of a text.
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
-// A line is what one row of JSON may have (parse_json.h); a text is a document in memory.
+// A line may be as long as parse_json.h allows; a text is one document in memory.
 constexpr int64_t kLongestLine = JsonLimits{}.bytes, kLongestText = int64_t{4} << 30;
 constexpr int64_t kFirstBatchBytes = int64_t{1} << 18, kBatchBytes = int64_t{1} << 23;
 
-// The program that packed a file whose name does not say so, by its first bytes: it would only look like broken text.
-// Empty for none.
+// Recognises compressed files without the right name by their first bytes, since they would only look like broken text.
+// Returns the program that made the file, or an empty text.
 std::string_view hidden_packer_of(const std::string& path) {
   struct Kind {
     std::string_view program, magic;
@@ -39,7 +39,7 @@ std::string_view hidden_packer_of(const std::string& path) {
                              {"zip", "PK\x03\x04"},
                              {"lz4", "\x04\x22\x4d\x18"}};
   std::error_code error;
-  if (!fs::is_regular_file(path, error)) return {};  // a pipe's first bytes are gone once read
+  if (!fs::is_regular_file(path, error)) return {};  // reading would consume a pipe's first bytes
   char head[8] = {};
   std::ifstream file(path, std::ios::binary);
   file.read(head, sizeof head);
@@ -49,15 +49,15 @@ std::string_view hidden_packer_of(const std::string& path) {
   return {};
 }
 
-// A packer we do not read, by the name's ending.
+// The program of a compressed format that we do not read, told by the name's ending.
 std::string_view foreign_packer_of(const std::string& path) {
   for (const auto& [ending, program] : {std::pair(".bz2", "bzip2"), {".xz", "xz"}, {".zip", "zip"}, {".lz4", "lz4"}})
     if (path.ends_with(ending)) return program;
   return {};
 }
 
-// One weight a token from Hugging Face's labels: -100 is no target, everything else repeats the token (the model shifts
-// them, not the data).
+// Derives a weight per token from Hugging Face's labels: -100 is no target, every other label repeats the token (the
+// model shifts the labels, not the data).
 void add_label_weights(const Json& labels, const std::string& place, std::vector<uint32_t>& tokens,
                        std::vector<double>& weights) {
   if (!labels.is_array() || labels.size() != tokens.size())
@@ -74,8 +74,8 @@ void add_label_weights(const Json& labels, const std::string& place, std::vector
   }
 }
 
-// What a tokenised row of others may hold besides, and what would be trained wrongly without a word if it were left
-// unread: masks by other names, padding, and several documents in one row.
+// Refuses other fields of pre-tokenised rows that would silently lead to wrong training if they were ignored: masks
+// with other names, padding, and several documents in one row.
 void refuse_unread_masks(const Json& row, size_t tokens, const std::string& place) {
   const auto present = [&](const char* key) -> const Json* {
     const auto found = row.find(key);
@@ -139,7 +139,7 @@ DataKind DocumentReader::kind_of(const std::string& path) const {
   return kind;
 }
 
-// Rows are read by several threads.
+// Called by several threads.
 const TextTools& DocumentReader::tools() const {
   std::call_once(opened_, [&] {
     tools_ = options_.open_tools ? options_.open_tools() : TextTools{options_.tokenizer, options_.chat};
@@ -170,7 +170,7 @@ bool DocumentReader::open_next() {
   return true;
 }
 
-// The next document as it lies in its file, or (of a token file) whole. kNothingYet: many bytes held none.
+// Reads the next document: the raw bytes, or from a token file the tokens. kNothingYet: a long stretch of blank lines.
 DocumentReader::Found DocumentReader::read_item(Item& item) {
   for (int64_t blank = 0;;) {
     item.path = next_path_ == 0 ? 0 : next_path_ - 1;
@@ -215,7 +215,7 @@ void DocumentReader::read_document(Item& item) const {
   item.raw = {};
 }
 
-// Documents of about `bytes` in all: read here, then parsed and tokenised by threads.
+// Makes a batch of about `bytes` bytes: the documents are read here, then parsed and tokenised by threads.
 DocumentReader::Batch DocumentReader::make_batch(int64_t bytes) {
   Batch batch;
   for (int64_t size = 0; size < bytes;) {
@@ -255,7 +255,7 @@ DocumentReader::Batch DocumentReader::make_batch(int64_t bytes) {
 bool DocumentReader::next(Document& document) {
   while (given_ == batch_.items.size()) {
     if (batch_.last) return false;
-    // Small ones first: somebody may want a few documents only.
+    // The first batches are small, in case the caller wants only a few documents.
     const auto start = [&] {
       batch_bytes_ = std::clamp(2 * batch_bytes_, kFirstBatchBytes, kBatchBytes);
       coming_ = std::async(std::launch::async, [this, bytes = batch_bytes_] { return make_batch(bytes); });

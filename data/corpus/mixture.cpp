@@ -11,12 +11,12 @@
 namespace carillon {
 namespace {
 
-using Wide = __int128;  // products of two counts of up to 18 digits
+using Wide = __int128;  // for products of two counts of up to 18 digits
 
 constexpr int64_t kMark = int64_t{1} << 16;
 constexpr int64_t kMostUnits = 999'999'999'999'999'999;
 
-// A weight as it was written: digits · 10^exponent. The shortest text that reads back as the same double is that.
+// A weight as the user wrote it: digits · 10^exponent, taken from the shortest text that reads back as the same double.
 struct Decimal {
   int64_t digits = 0;
   int exponent = 0;
@@ -39,7 +39,7 @@ Decimal decimal_of(double weight) {
   return decimal;
 }
 
-// The weights in their smallest whole numbers.
+// Scales the weights to the smallest whole numbers.
 std::vector<int64_t> whole_shares(const std::vector<double>& weights, const std::string& where) {
   std::vector<Decimal> decimals;
   int finest = INT32_MAX;
@@ -104,7 +104,7 @@ void Mixture::advance(State& state) {
 Mixture::Draw Mixture::at(int64_t number) {
   const int64_t whole = number / period_, place = number % period_;
   const int64_t mark = std::min(place / kMark, static_cast<int64_t>(marks_.size()) - 1);
-  // Forward from where it stands, unless a mark is nearer or it stands behind.
+  // Continues from the current state unless that is past `place` or a mark is nearer.
   if (state_.number > place || state_.number < mark * kMark) state_ = marks_[static_cast<size_t>(mark)];
   while (state_.number < place) advance(state_);
   const size_t source = next_source(state_);

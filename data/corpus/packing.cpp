@@ -9,7 +9,7 @@
 namespace carillon {
 namespace {
 
-// Sequences are closed in order; segments of the open one are appended after it.
+// Closes sequences in order; appends segments to the open one.
 class SequenceWriter {
  public:
   SequenceWriter(Packing& packing) : packing_(packing) { packing_.first_segment.push_back(0); }
@@ -36,7 +36,7 @@ void pack_window(SequenceWriter& writer, std::vector<Segment>& window, int64_t s
   std::stable_sort(window.begin(), window.end(),
                    [](const Segment& a, const Segment& b) { return a.length > b.length; });
   std::vector<std::vector<Segment>> bins;
-  std::set<std::pair<int64_t, size_t>> open;  // (room left, bin): least room first, ties by age
+  std::set<std::pair<int64_t, size_t>> open;  // (room left, bin): least room first, then the oldest bin
   for (const Segment& segment : window) {
     auto found = open.lower_bound({segment.length, 0});
     std::pair<int64_t, size_t> bin = found == open.end() ? std::pair(sequence_length, bins.size()) : *found;

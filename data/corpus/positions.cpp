@@ -10,8 +10,8 @@
 namespace carillon {
 namespace {
 
-// The numbers of one document, one after another: its sequence and its place name a row of them. A document of at most
-// 2^32 tokens takes two for each at most.
+// The random numbers of one document, selected by its sequence and its place in it. A document of at most 2^32 tokens
+// uses at most two numbers per token.
 class Numbers {
  public:
   explicit Numbers(const PositionDraw& draw)
@@ -28,14 +28,15 @@ class Numbers {
   uint64_t seed_, stream_, next_;
 };
 
-// Whether token i ≥ 2 begins a block: it is trained and the one before is not, or the other way round.
+// Whether token i ≥ 2 begins a block, i.e. exactly one of it and its predecessor is trained.
 bool begins_block(std::span<const double> weights, size_t i) { return (weights[i] != 0) != (weights[i - 1] != 0); }
 
 void spread(std::span<int64_t> position, const PositionSettings& settings, Numbers& numbers) {
   const auto tokens = static_cast<int64_t>(position.size());
   const int64_t reach = std::max(tokens, std::min(tokens, settings.trained) * settings.stretch);
   CHECK(reach <= settings.length, "positions stay below the length", reach, settings.length);
-  // Floyd's sample: each of the last `chosen` places offers itself or one before it, and is taken where that is taken.
+  // Floyd's sampling: for each of the last `chosen` places, take a random place up to it, or the place itself if that
+  // one is taken already.
   const int64_t places = reach - 2, chosen = tokens - 2;
   std::unordered_set<int64_t> taken;
   for (int64_t last = places - chosen; last < places; ++last)
@@ -73,7 +74,7 @@ void draw_positions(std::span<int64_t> position, std::span<const double> weights
   if (weights.empty()) return;
   int64_t moved = 0;
   for (size_t i = 1; i < position.size(); ++i) {
-    // The first token is never a target: the second belongs to its block whatever it is.
+    // The first token is never a target, so the second always belongs to the first one's block.
     if (i > 1 && begins_block(weights, i) && numbers.with_probability(settings.skip_probability)) {
       const int64_t skip = numbers.up_to(room);
       moved += skip;

@@ -31,7 +31,7 @@ std::string hash_of_content(const std::vector<int64_t>& begin, const std::vector
   return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
 }
 
-// Weights of targets are finite and not negative: a NaN among them makes every loss NaN.
+// Weights must be finite and not negative: one NaN makes every loss NaN.
 void refuse_bad_weights(const std::vector<double>& weights, int64_t document, const std::string& path) {
   const auto bad =
       std::find_if(weights.begin(), weights.end(), [](double value) { return !(value >= 0 && std::isfinite(value)); });
@@ -110,7 +110,7 @@ void TokenFile::verify() const {
 
 TokenFileCounts write_token_file(const std::string& path, DocumentReader& reader, const Tokenizer* tokenizer,
                                  const std::function<void(const std::string&)>& notice) {
-  // Read into a token cache beside the file first: sizes are then known, and memory stays small.
+  // Reads into a temporary token cache first, so that the sizes are known and little memory is needed.
   const TemporaryFile spool(path);
   build_token_cache(spool.name(), reader, notice);
   const TokenStore store(spool.name());

@@ -1,11 +1,11 @@
 // Token files: documents as token ids in HDF5, made once by `carillon tokenize` (data/README.md, "Token files").
 //   tokens          [tokens] uint32
 //   document_begin  [documents + 1] int64: where each document starts
-//   weights         [tokens] float64, weight of each token as a target; absent when all are 1
+//   weights         [tokens] float64, weight of each token as a target; absent if all are 1
 //   block_hashes    [⌈tokens / 65536⌉] int64: XXH3 of each block of tokens and their weights
-// and on the root `content_hash`, over document_begin and block_hashes, and `tokenizer_hash`, of the tokenizer that
-// made the ids. Each block is verified when it is first read, at the cost of hashing it (2 GB/s on a busy core); files
-// of before hashes are read without.
+// The root has the attributes `content_hash`, over document_begin and block_hashes, and `tokenizer_hash`, of the
+// tokenizer that made the ids. Each block is verified when it is first read, at the cost of hashing it (2 GB/s on a
+// busy core). Older files without hashes are read unverified.
 #pragma once
 
 #include <cstdint>
@@ -23,20 +23,21 @@ class DocumentReader;
 
 class TokenFile {
  public:
-  // Errors: 66 not there, 65 when it is no token file, its parts do not fit together or do not match their hash.
+  // Errors: 66 if the file does not exist; 65 if it is not a token file or its parts are inconsistent or do not match
+  // their hash.
   explicit TokenFile(const std::string& path);
 
   int64_t documents() const { return static_cast<int64_t>(document_begin_.size()) - 1; }
   int64_t tokens() const { return document_begin_.back(); }
   bool weighted() const { return weighted_; }
-  // "89ab…", 32 digits; nothing in a file of before hashes.
+  // "89ab…", 32 digits; absent in older files without hashes.
   const std::optional<std::string>& content_hash() const { return content_hash_; }
-  // 16 digits (name_of_tokenizer); nothing where no tokenizer took part.
+  // 16 digits (name_of_tokenizer); absent if no tokenizer was involved.
   const std::optional<std::string>& tokenizer_hash() const { return tokenizer_hash_; }
-  // weights: left empty when the file has none. Error 65 naming the tokens that do not match their hash. One thread at
-  // a time.
+  // Reads one document; `weights` stays empty if the file has none. Error 65, naming the tokens that do not match their
+  // hash. Not thread-safe.
   void read(int64_t document, std::vector<uint32_t>& tokens, std::vector<double>& weights) const;
-  // Reads all of it once: error 65 where a hash does not match.
+  // Reads and verifies the whole file: error 65 if a hash does not match.
   void verify() const;
 
  private:
@@ -52,15 +53,15 @@ class TokenFile {
   mutable std::vector<double> block_weights_;
 };
 
-// A tokenizer's hash as files carry it.
+// A tokenizer's hash as written in files.
 std::string name_of_tokenizer(const Tokenizer& tokenizer);
 
 struct TokenFileCounts {
   int64_t documents = 0;
   int64_t tokens = 0;
 };
-// Writes all documents of `reader` to `path`, whole or not at all. `tokenizer`: what makes its texts into ids, if
-// anything. `notice` is called with progress. Errors 73, 74 and the reader's.
+// Writes all documents of `reader` to `path`, completely or not at all. `tokenizer` is the one that encodes the
+// reader's texts, if any; its hash is recorded. `notice` is called with progress. Errors 73, 74 and the reader's.
 TokenFileCounts write_token_file(
     const std::string& path, DocumentReader& reader, const Tokenizer* tokenizer = nullptr,
     const std::function<void(const std::string&)>& notice = [](const std::string&) {});

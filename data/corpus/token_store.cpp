@@ -23,8 +23,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Little-endian, 64 bytes, then tokens uint32, weights float64 (if any), document_begin int64, each from a multiple
-// of 8; then the hashes, uint64 XXH3, of the blocks of kBlock bytes of everything between header and hashes.
+// Little-endian, 64 bytes, followed by tokens uint32, weights float64 (if any) and document_begin int64, each aligned
+// to 8 bytes, and then the hashes: one uint64 XXH3 per block of kBlock bytes of everything between header and hashes.
 struct Header {
   char magic[8] = {'C', 'A', 'R', 'T', 'O', 'K', '0', '3'};
   int64_t tokens = 0;
@@ -33,7 +33,7 @@ struct Header {
   int64_t file_size = 0;
   int64_t targets = 0;
   int64_t conversations = 0;
-  uint64_t hash = 0;  // of the header with 0 here, and of the blocks' hashes
+  uint64_t hash = 0;  // of the header with 0 here, and of the block hashes
 };
 static_assert(sizeof(Header) == 64);
 constexpr int64_t kBlock = int64_t{256} << 10;
@@ -81,7 +81,7 @@ bool usable(const std::string& path, const std::function<void(const std::string&
   }
 }
 
-// What builders that were killed left: a live one writes every few seconds.
+// Removes what killed builders left; a running one writes every few seconds.
 void remove_leftovers(const std::string& folder) {
   std::error_code error;
   const auto now = fs::file_time_type::clock::now();
@@ -93,7 +93,7 @@ void remove_leftovers(const std::string& folder) {
   }
 }
 
-// The first folder that can be written.
+// The first writable folder.
 std::string cache_folder(const std::string& fallback) {
   std::vector<std::string> candidates;
   if (const char* own = std::getenv("CARILLON_CACHE")) candidates.emplace_back(own);
@@ -109,12 +109,12 @@ std::string cache_folder(const std::string& fallback) {
        candidates.back());
 }
 
-// Two lists of files with one key give the same ids: what they are called plays no part, but how their kind is read.
+// Two lists of files with the same key give the same ids. File names do not matter, only the kinds they imply.
 std::string key_of(const std::vector<FileContent>& files, const Tokenizer* tokenizer,
                    std::optional<uint32_t> end_of_document, int64_t vocabulary, const ChatRows& chat) {
   std::string text = fmt::format("3 {} {} {}", vocabulary, end_of_document ? int64_t{*end_of_document} : -1,
                                  tokenizer ? tokenizer->hash() : 0);
-  // The engine's version: when its texts or masks change, so does this number.
+  // The engine's version; must be increased when its texts or masks change.
   if (chat.chat != nullptr) text += fmt::format(" chat 1 {} {}", chat.chat->hash(), static_cast<int>(chat.train_on));
   for (const FileContent& file : files) {
     const DataKind kind = data_kind_of(file.path);
@@ -124,7 +124,8 @@ std::string key_of(const std::vector<FileContent>& files, const Tokenizer* token
   return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
 }
 
-// Weights go to a file of their own first, from the first document that has any; the ones before it count 1.
+// Collects weights in a separate file, beginning with the first document that has any; the documents before it get
+// weight 1.
 class WeightSpool {
  public:
   explicit WeightSpool(std::string cache) : cache_(std::move(cache)) {}
@@ -167,7 +168,7 @@ class WeightSpool {
   int64_t count_ = 0;
 };
 
-// The body of a cache on its way to the file, hashed block by block.
+// Writes the body of a cache to the file and hashes it block by block.
 class HashedBody {
  public:
   explicit HashedBody(OutputFile& output) : output_(output), state_(XXH3_createState()) { XXH3_64bits_reset(state_); }
@@ -264,10 +265,10 @@ TokenStore::TokenStore(const std::string& path) : file_(path) {
   targets_ = header.targets;
   conversations_ = header.conversations;
   verified_.resize(hashes_.size());
-  verify_bytes(body - 8 * (header.documents + 1), body);  // packing reads all of them at once
+  verify_bytes(body - 8 * (header.documents + 1), body);  // packing reads all of document_begin at once
 }
 
-// Bytes [begin, end) of the body.
+// Verifies the blocks that contain bytes [begin, end) of the body.
 void TokenStore::verify_bytes(int64_t begin, int64_t end) const {
   const int64_t body = static_cast<int64_t>(reinterpret_cast<const std::byte*>(hashes_.data()) - file_.bytes().data()) -
                        static_cast<int64_t>(sizeof(Header));
@@ -307,7 +308,7 @@ TokenStore TokenStore::open(Communicator& world, const std::vector<std::string>&
   agree(world, [&] {
     DataFiles files = find_data_files(entries);
     paths = std::move(files.paths);
-    DocumentReader(paths, options);  // what it can say of the names alone
+    DocumentReader(paths, options);  // reports errors that are visible without reading the files
     for (const std::string& line : files.notices) notice(line);
   });
   require_same_text(world, fmt::format("the files of {}", fmt::join(entries, ", ")),
@@ -326,7 +327,8 @@ TokenStore TokenStore::open(Communicator& world, const std::vector<std::string>&
       for (const FileContent& file : sources) require_unchanged(file);
     });
   };
-  // Rank 0 first; then one rank of each machine that does not see its file; then the ranks that see neither.
+  // Rank 0 builds first, then one rank of each machine if it does not see rank 0's file, then every rank that sees
+  // neither.
   const int first_here = static_cast<int>(
       std::find(machines.begin(), machines.end(), machines[static_cast<size_t>(world.rank())]) - machines.begin());
   agree(world, [&] {

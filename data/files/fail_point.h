@@ -1,6 +1,6 @@
-// Places where a test makes this process die, fail or linger: CARILLON_TEST_FAIL=NAME[:RANK][:io|:slow] (rank 0 unless
-// given). Killed with SIGKILL, as by a machine that goes down; with `io` an error 74 is thrown instead, with `slow` it
-// waits half a second.
+// Points at which a test makes this process die, fail or pause: CARILLON_TEST_FAIL=NAME[:RANK][:io|:slow] (default:
+// rank 0). By default the process is killed with SIGKILL, as if the machine went down; `io` throws error 74 instead,
+// and `slow` waits half a second.
 #pragma once
 
 namespace carillon {

@@ -28,14 +28,14 @@ constexpr int kOutput = 1;
 constexpr int kDeepestGroup = 32;
 constexpr size_t kMostObjects = 1'000'000;
 constexpr int kMostDims = 8;
-// Compressed elements may be this much larger than the file: weights and tokens come to a quarter at best, a bomb to a
-// thousandth.
+// Compressed elements may be this much larger than the file. Weights and tokens compress to a quarter at best, a
+// decompression bomb to a thousandth.
 constexpr int64_t kLargestExpansion = 16;
 constexpr int64_t kBytesAtOnce = int64_t{16} << 20;
 
 [[noreturn]] void damaged(const std::string& what) { throw Error(ExitCode::kBadInput, what); }
 
-// How this process reaches the file; says whether it was the disk that failed.
+// This process's access to the file; tells whether a failure was the disk's.
 Hdf5Disk& disk() {
   static Hdf5Disk only;
   return only;
@@ -55,7 +55,7 @@ void write_out(std::string_view bytes) {
   }
 }
 
-// What is found out about one dataset.
+// What is known about one dataset.
 struct Facts {
   int64_t type = -1;
   std::vector<int64_t> shape;
@@ -63,7 +63,7 @@ struct Facts {
   std::string refused;
 };
 
-// elements · width, or -1 beyond 63 bits.
+// elements · width, or -1 if that does not fit in 63 bits.
 int64_t size_of_shape(const std::vector<int64_t>& shape, int64_t width) {
   int64_t bytes = width;
   for (const int64_t size : shape)
@@ -94,7 +94,7 @@ void check_shape(Facts& facts, hid_t space) {
   }
 }
 
-// Whether the filters are ones that this process undoes; `compressed`: whether they may make less of it.
+// Whether this process can undo all filters; sets `compressed` if one of them may shrink the data.
 bool known_filters(hid_t creation, bool& compressed) {
   const int filters = H5Pget_nfilters(creation);
   for (int i = 0; i < filters; ++i) {
@@ -177,7 +177,7 @@ Facts facts_of(hid_t file, hid_t dataset, int64_t file_size) {
   return facts;
 }
 
-// Every group once, through hard links alone.
+// Visits every group once, following hard links only.
 class Walk {
  public:
   Walk(hid_t file, int64_t file_size, std::string& out) : file_(file), file_size_(file_size), out_(out) {}
@@ -244,7 +244,7 @@ class Walk {
   std::set<haddr_t> groups_;
 };
 
-// A text of the root, or an array of bytes; false for what is neither.
+// Reads a text of the root, or an array of bytes; false for anything else.
 bool read_attribute(hid_t attribute, int64_t file_size, std::string& value, std::string& refused) {
   const Hdf5Handle type(H5Aget_type(attribute), H5Tclose), space(H5Aget_space(attribute), H5Sclose);
   if (!type.valid() || !space.valid()) library_failed("its type cannot be read");
@@ -317,7 +317,7 @@ std::string describe(hid_t file, int64_t file_size) {
   return out + datasets;
 }
 
-// All elements in order, some rows at a time.
+// Writes all elements in order, some rows at a time.
 void unpack(hid_t file, int64_t file_size, const char* name) {
   const Hdf5Handle dataset(H5Dopen2(file, name, H5P_DEFAULT), H5Dclose);
   if (!dataset.valid()) library_failed("it cannot be opened");
@@ -354,7 +354,7 @@ void limit(int resource, rlim_t value, rlim_t hard) {
   setrlimit(static_cast<__rlimit_resource>(resource), &now);
 }
 
-// Memory beyond what this process has now: a sanitizer's own reservation is not counted.
+// Limits memory beyond what the process has mapped now, so that a sanitizer's reservation does not count.
 void limit_memory(int64_t mib) {
   long pages = 0;
   if (FILE* status = std::fopen("/proc/self/statm", "re")) {
@@ -376,7 +376,7 @@ int serve(int count, char** arguments) {
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     (void)close_range(4, ~0u, 0);
     limit_memory(std::atoll(arguments[2]));
-    // A megabyte's metadata is walked in far less than a second; a loop without end is ended after a few.
+    // Reading the metadata of a megabyte takes far less than a second; an endless loop is stopped after a few.
     const auto seconds = static_cast<rlim_t>(2 + std::min<int64_t>(size / (64 << 20), 60));
     limit(RLIMIT_CPU, seconds, seconds + 1);
     limit(RLIMIT_CORE, 0, 0);
@@ -402,7 +402,7 @@ int serve(int count, char** arguments) {
   }
 }
 
-// Before main(): glibc hands the program's arguments to such functions.
+// Runs before main(): glibc passes the program's arguments to constructors.
 __attribute__((constructor)) void serve_if_started_so(int count, char** arguments) {
   if (count > 0 && arguments[0] != nullptr && std::string_view(arguments[0]) == kHdf5ChildName)
     _exit(serve(count, arguments));

@@ -20,9 +20,9 @@
 namespace carillon {
 namespace {
 
-// A description is names and numbers, and the texts of attributes, which are no longer than the file.
+// A description consists of names, numbers and the texts of attributes, which are no longer than the file.
 constexpr int64_t kLargestDescription = int64_t{1} << 30;
-// Memory of the child beyond its own start: HDF5's caches and chunks, and the texts twice.
+// Memory of the child beyond what it starts with: for HDF5's caches and chunks, and two copies of the texts.
 constexpr int64_t kMemoryMib = 512;
 
 struct Descriptor {
@@ -34,8 +34,8 @@ struct Descriptor {
   }
 };
 
-// What the child is to know of its surroundings: where libraries lie, and how sanitizers and coverage report. Nothing
-// of a launcher's, so that it does not take itself for a rank; nothing of HDF5's; no second library before the others.
+// The environment of the child: where libraries are, and how sanitizers and coverage report. It contains nothing from a
+// launcher, so that the child does not take itself for a rank, nothing for HDF5, and no preloaded libraries.
 std::vector<std::string> child_environment() {
   std::vector<std::string> kept{"OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1", "HDF5_USE_FILE_LOCKING=FALSE"};
   for (char** entry = environ; *entry != nullptr; ++entry)
@@ -56,20 +56,20 @@ std::vector<char*> pointers_of(std::vector<std::string>& texts) {
        std::strerror(reason), path);
 }
 
-// Starts the child with `file` and `output` as its descriptors.
+// Starts the child with `file` and `output` as its descriptors 3 and 1.
 pid_t start_child(std::vector<std::string> arguments, int file, int output, const std::string& path) {
   link_hdf5_child();
   arguments.insert(arguments.begin(), kHdf5ChildName);
   std::vector<std::string> environment = child_environment();
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
-  // Both numbers out of the way first: the one's place may be the other's number.
+  // First duplicate both to high numbers, in case one of them has the number that the other is to get.
   Descriptor file_copy{::fcntl(file, F_DUPFD_CLOEXEC, 10)}, output_copy{::fcntl(output, F_DUPFD_CLOEXEC, 10)};
   posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
   posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
   posix_spawn_file_actions_adddup2(&actions, output_copy.number, 1);
   posix_spawn_file_actions_adddup2(&actions, file_copy.number, kHdf5ChildFile);
-  // Signals as they are for a new program; ours may be blocked or ignored.
+  // A new program starts with default signal handling, but ours may be blocked or ignored.
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
   sigset_t none, all;
@@ -87,7 +87,7 @@ pid_t start_child(std::vector<std::string> arguments, int file, int output, cons
   return child;
 }
 
-// How the child ended, as an error of ours; returns when it did well. `said`: its output.
+// Waits for the child and throws our error if it failed. `said` is its output.
 void judge(pid_t child, const std::string& said, const std::string& path) {
   int status = 0;
   while (waitpid(child, &status, 0) < 0)
@@ -122,12 +122,12 @@ std::string output_of_child(std::vector<std::string> arguments, int file, const 
     output.append(buffer, static_cast<size_t>(count));
     if (static_cast<int64_t>(output.size()) > kLargestDescription) break;
   }
-  read_end.close();  // a child that still writes ends by SIGPIPE
+  read_end.close();  // a child that is still writing ends by SIGPIPE
   judge(child, output, path);
   return output;
 }
 
-// The numbers of one entry, checked against the file's size: nothing here believes the child.
+// Reads one entry and checks its numbers against the file's size; the child is not trusted.
 bool take_entry(std::string_view& from, int64_t file_size, Hdf5Description& description) {
   std::string name;
   int64_t type = 0, dims = 0, size = 0;
@@ -180,7 +180,7 @@ Hdf5Description describe_hdf5(int descriptor, int64_t size, const std::string& p
 }
 
 void unpack_hdf5(int descriptor, int64_t size, const std::string& path, const Hdf5File::Dataset& dataset, int target) {
-  // A chunk and the library's copy of it, and the rows that are read at a time.
+  // Room for a chunk, the library's copy of it, and the rows that are read at a time.
   int64_t row = size_of(dataset.type);
   for (size_t i = 1; i < dataset.shape.size(); ++i) row *= dataset.shape[i];
   const int64_t mib = kMemoryMib + 2 * (row >> 20) + (size >> 20);

@@ -13,13 +13,13 @@
 namespace carillon {
 namespace {
 
-// The property list carries the pointer by value.
+// The property list stores the pointer by value.
 struct Access {
   Hdf5Disk* disk;
 };
 
 struct OpenFile {
-  H5FD_t shared;  // HDF5's own part, first
+  H5FD_t shared;  // HDF5's own part; must be first
   Hdf5Disk* disk;
   haddr_t end_of_space;
 };
@@ -50,7 +50,7 @@ int compare(const H5FD_t* a, const H5FD_t* b) {
   return x < y ? -1 : x > y ? 1 : 0;
 }
 
-// As HDF5's own driver for local files: files come out byte for byte as by that.
+// The same flags as HDF5's driver for local files, so that files are byte for byte the same.
 herr_t query(const H5FD_t*, unsigned long* flags) {
   if (flags != nullptr)
     *flags = H5FD_FEAT_AGGREGATE_METADATA | H5FD_FEAT_ACCUMULATE_METADATA | H5FD_FEAT_DATA_SIEVE |
@@ -72,7 +72,7 @@ herr_t read_bytes(H5FD_t* file, H5FD_mem_t, hid_t, haddr_t at, size_t bytes, voi
     remember(disk, errno);
     return -1;
   }
-  // Past the file's end lie zeros: space that was given out and not written yet.
+  // Past the end of the file is space that was allocated but not written yet: it reads as zeros.
   std::memset(static_cast<char*>(to) + count, 0, bytes - static_cast<size_t>(count));
   return 0;
 }
@@ -85,7 +85,7 @@ herr_t write_bytes(H5FD_t* file, H5FD_mem_t, hid_t, haddr_t at, size_t bytes, co
   return 0;
 }
 
-// The file is made as long as the space given out.
+// Extends the file to the end of the allocated space.
 herr_t truncate_file(H5FD_t* file, hid_t, hbool_t) {
   Hdf5Disk& disk = *ours(file)->disk;
   const auto end = static_cast<int64_t>(ours(file)->end_of_space);

@@ -1,4 +1,4 @@
-// Hdf5File's writing side, through the HDF5 library; what is written here is ours alone. Reading: hdf5_read.cpp.
+// The writing side of Hdf5File, through the HDF5 library; it only handles files that we write. Reading: hdf5_read.cpp.
 #include "data/files/hdf5_file.h"
 
 #include <unistd.h>
@@ -15,7 +15,7 @@
 namespace carillon {
 namespace {
 
-// One call moves at most this much: independent calls above 2 GiB fail in HDF5 1.10.8.
+// The most bytes that one call moves: independent calls above 2 GiB fail in HDF5 1.10.8.
 constexpr int64_t kBytesPerCall = int64_t{1} << 30;
 
 std::recursive_mutex& library_mutex() {
@@ -77,7 +77,7 @@ StoredType stored_type(DType dtype) {
 }
 
 Hdf5File::State::~State() {
-  // In good order also after an error: HDF5 was told of no failed write (hdf5_driver.h).
+  // Safe after an error too, because HDF5 does not know of failed writes (hdf5_driver.h).
   if (file >= 0) {
     const std::lock_guard lock(library_mutex());
     H5Fclose(file);
@@ -128,7 +128,8 @@ void Hdf5File::create_dataset(const Dataset& dataset) {
 
 namespace {
 
-// The pieces of a rectangle along its rows, each within one call's limit; `visit(offset, extent, first element)`.
+// Splits a rectangle along its rows into pieces within the limit of one call; calls visit(offset, extent, first
+// element).
 template <class Visit>
 void for_each_piece(const Rectangle& rectangle, int64_t element_bytes, Visit visit) {
   int64_t global = element_bytes;

@@ -7,7 +7,7 @@
 namespace carillon {
 namespace {
 
-// A 16-bit float: sign, `exponent` and `mantissa` bits.
+// A 16-bit float: sign, `exponent` bits and `mantissa` bits.
 Hdf5Handle make_float(int exponent, int mantissa, size_t bias) {
   Hdf5Handle type(H5Tcopy(H5T_IEEE_F32LE), H5Tclose);
   H5Tset_fields(type, 15, static_cast<size_t>(mantissa), static_cast<size_t>(exponent), 0,
@@ -26,12 +26,12 @@ constexpr StoredType kAllTypes[] = {StoredType::kFloat64,  StoredType::kFloat32,
 void prepare_hdf5() {
   static const bool once = [] {
     setenv("HDF5_USE_FILE_LOCKING", "FALSE", 0);  // committed files are read-only; locks fail on some network mounts
-    H5dont_atexit();                              // after an error nothing collective may be called any more
-    H5PLset_loading_state(0);                     // a filter's number in a file must not load a library from a path
+    H5dont_atexit();                              // after an error no collective call may happen any more
+    H5PLset_loading_state(0);                     // a filter number in a file must not load a library
     return true;
   }();
   (void)once;
-  // Silent in every thread: errors come as ours. The stack is per process in this build.
+  // No messages in any thread: errors are reported as ours. In this build the error stack is per process.
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
 }
 

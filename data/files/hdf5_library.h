@@ -1,5 +1,5 @@
-// What both sides that call HDF5 share: the one that writes our files (hdf5_file.cpp) and the limited process that
-// reads those of others (hdf5_child.cpp).
+// Shared by the two users of the HDF5 library: the code that writes our files (hdf5_file.cpp) and the restricted
+// process that reads files of others (hdf5_child.cpp).
 #pragma once
 
 #include <hdf5.h>
@@ -11,7 +11,7 @@
 
 namespace carillon {
 
-// An HDF5 identifier and how it is given back.
+// An HDF5 identifier together with the function that closes it.
 class Hdf5Handle {
  public:
   Hdf5Handle(hid_t id, herr_t (*close)(hid_t)) : id_(id), close_(close) {}
@@ -28,11 +28,12 @@ class Hdf5Handle {
   herr_t (*close_)(hid_t);
 };
 
-// Before the first call of a thread that is about to use the library: no locks, no plugins, no messages of its own.
+// Must be called by each thread before it uses the library: turns off file locks, plugins and the library's own
+// messages.
 void prepare_hdf5();
 
 Hdf5Handle hdf5_type(StoredType type);
-// Which of our types this is, bit for bit.
+// Which of our types this is bit for bit, if any.
 std::optional<StoredType> known_hdf5_type(hid_t type);
 
 }  // namespace carillon

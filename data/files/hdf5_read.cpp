@@ -1,4 +1,4 @@
-// Hdf5File's reading side: no call of the HDF5 library, see hdf5_description.h.
+// The reading side of Hdf5File, without any call of the HDF5 library; see hdf5_description.h.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -12,7 +12,7 @@
 namespace carillon {
 namespace {
 
-// An open file without a name, gone when it is closed.
+// Opens an unnamed file, which disappears when it is closed.
 int unnamed_file() {
   std::error_code error;
   std::filesystem::path folder = std::filesystem::temp_directory_path(error);
@@ -37,11 +37,11 @@ const Hdf5Description::Entry& readable(const Hdf5Description& description, const
   return found->second;
 }
 
-// visit(element of the dataset, element of the rectangle, count) for the pieces that lie together in both.
+// Calls visit(element of the dataset, element of the rectangle, count) for the runs that are contiguous in both.
 template <class Visit>
 void for_each_run(const Rectangle& rectangle, Visit visit) {
   const size_t dims = rectangle.extent.size();
-  // Trailing dims that are whole make one run with the dim before them.
+  // Trailing dims that the rectangle covers completely form one run with the dim before them.
   size_t split = dims - 1;
   int64_t run = rectangle.extent[split];
   while (split > 0 && rectangle.extent[split] == rectangle.global_shape[split]) run *= rectangle.extent[--split];

@@ -1,4 +1,4 @@
-// What an open Hdf5File holds. Reading and writing have nothing in common but the path: see the two .cpp files.
+// The state of an open Hdf5File. Reading and writing share only the path; see the two .cpp files.
 #pragma once
 
 #include <map>
@@ -17,18 +17,18 @@ namespace carillon {
 struct Hdf5File::State {
   std::string path;
 
-  // Written through the library.
+  // For writing, through the library.
   int64_t file = -1;  // its hid_t
   Hdf5Disk disk;
 
-  // Read past the library.
+  // For reading, without the library.
   std::unique_ptr<InputFile> input;
   Hdf5Description description;
-  std::map<std::string, int> unpacked;  // datasets in chunks: an unnamed file with their packed elements
+  std::map<std::string, int> unpacked;  // per chunked dataset: an unnamed file with its packed elements
   std::mutex unpacking;
 
   ~State();
-  // After a write: throws what the disk said meanwhile.
+  // After a write: throws if the disk has reported an error or `good` is false.
   void check_written(const std::string& what, bool good) const;
 };
 

@@ -1,4 +1,5 @@
-// A file in memory without reading it: pages come when they are touched, and all ranks of a node share them.
+// Maps a file into memory instead of reading it: pages are loaded when they are touched, and all ranks of a node share
+// them.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +12,7 @@ namespace carillon {
 class MappedFile {
  public:
   MappedFile() = default;
-  // Read-only. Error 66 when there is no such file, 65 when it is no regular file, 74 when it cannot be read.
+  // Maps it read-only. Error 66 if there is no such file, 65 if it is not a regular file, 74 if it cannot be read.
   explicit MappedFile(const std::string& path);
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;
@@ -20,7 +21,7 @@ class MappedFile {
   const std::string& path() const { return path_; }
   int64_t size() const { return size_; }
   std::span<const std::byte> bytes() const { return {data_, static_cast<size_t>(size_)}; }
-  // The kernel may fetch pages [begin, begin + length) now.
+  // Tells the kernel that it may load bytes [begin, begin + length) now.
   void will_need(int64_t begin, int64_t length) const;
 
  private:

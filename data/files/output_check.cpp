@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What the kernel knows a file by.
+// What identifies a file to the kernel, and what kind it is.
 struct Identity {
   dev_t device;
   ino_t number;
@@ -30,7 +30,7 @@ std::optional<Identity> identity_of(const std::string& path) {
   return Identity{status.st_dev, status.st_ino, status.st_mode, status.st_size};
 }
 
-// The input, or the file in it, that `wanted` is; empty when it is none.
+// Returns the input, or the file in it, that is the same as `wanted`; empty if there is none.
 std::string found_in(const Identity& wanted, const std::string& input) {
   const auto identity = identity_of(input);
   if (!identity) return "";
@@ -52,8 +52,8 @@ std::string beginning_of(const std::string& path) {
   return text;
 }
 
-// Whether the file begins as `start` and its first line holds all of `keys`; what lies after the beginning of a long
-// line is believed.
+// Whether the file begins with `start` and its first line has all of `keys`. If the first line is longer than
+// kBeginning, only `start` is checked.
 bool first_line_has(const std::string& path, std::string_view start, std::initializer_list<const char*> keys) {
   const std::string text = beginning_of(path);
   if (!text.starts_with(start)) return false;
@@ -72,7 +72,7 @@ bool is_own_hdf5(const std::string& path, OutputKind kind) {
     return file.attribute("kind").value_or("").starts_with("carillon tokens ");
   } catch (const Error& error) {
     if (error.code() == ExitCode::kInputOutput) throw;
-    return false;  // damaged: nobody can tell whose it was
+    return false;  // damaged: its origin is unknown
   }
 }
 
@@ -97,7 +97,7 @@ bool is_own(const std::string& path, OutputKind kind) {
   return false;
 }
 
-// Whether an export would come between somebody's files.
+// Refuses a folder in which an export would mix with files of another kind.
 void check_folder(const std::string& folder, bool overwrite) {
   std::error_code error;
   bool weights = false;

@@ -1,10 +1,10 @@
-// Before a command writes: is the output one of its inputs, or somebody else's file? The one place that says what is
-// the program's own.
+// Checks before a command writes whether the output is one of its inputs or a file of somebody else. Only this code
+// decides which files the program may replace.
 //
-// An output that is an input under whatever name (device and inode are compared, links followed; of a folder that is
-// an input, every file in it) is refused, with or without `overwrite`. A file that is there already may be replaced
-// when it is empty, when it is one that this program writes for the same purpose (below), or with overwrite=true. What
-// is no regular file (/dev/stdout, a pipe) is written to as it is.
+// An output that is an input under any name is refused, with or without `overwrite` (device and inode are compared and
+// links followed; if an input is a folder, so is every file in it). An existing file may be replaced if it is empty, if
+// this program writes files like it for the same purpose (below), or with overwrite=true. Anything other than a regular
+// file (/dev/stdout, a pipe) is written to directly.
 #pragma once
 
 #include <string>

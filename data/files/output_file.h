@@ -1,8 +1,8 @@
-// A file that appears whole or not at all: written under a temporary name in the same folder, synced and renamed by
-// commit(). Destroyed without commit(), or after an error, nothing is left and what was at `path` stays.
-// A symbolic link is followed; what exists and is no regular file (/dev/stdout, a pipe) is written straight.
-// Error 73 when the file cannot be created, 74 when writing, syncing or renaming fails (a full disk); both name the
-// path.
+// A file that appears completely or not at all: it is written under a temporary name in the same folder, then synced
+// and renamed by commit(). If it is destroyed without commit(), or after an error, the new file is removed and the old
+// content of `path` stays. A symbolic link is followed. An existing path that is not a regular file (/dev/stdout, a
+// pipe) is written directly. Error 73 if the file cannot be created, 74 if writing, syncing or renaming fails (for
+// example on a full disk); both name the path.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@ class OutputFile {
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
 
-  void write(std::string_view bytes);                     // buffered, after what was written before
-  void write_at(int64_t offset, std::string_view bytes);  // into a place already written
+  void write(std::string_view bytes);                     // buffered; appends
+  void write_at(int64_t offset, std::string_view bytes);  // overwrites bytes already written
   int64_t size() const { return size_; }
   void commit();
 
@@ -28,7 +28,7 @@ class OutputFile {
   [[noreturn]] void fail_with(const char* what) const;
 
   std::string path_;
-  std::string temporary_;  // empty: written straight
+  std::string temporary_;  // empty: written directly
   std::string buffer_;
   int64_t size_ = 0;
   int descriptor_ = -1;
@@ -44,13 +44,13 @@ class TemporaryFile {
   TemporaryFile& operator=(const TemporaryFile&) = delete;
 
   const std::string& name() const { return name_; }
-  void commit();  // what was written is on the disk already
+  void commit();  // what was written must be durable already
 
  private:
   std::string path_, name_;
 };
 
-// The whole of a small file, or nothing of it. Errors as OutputFile's.
+// Writes a whole small file, or nothing of it. Throws what OutputFile throws.
 void write_whole_file(const std::string& path, std::string_view text);
 
 }  // namespace carillon

@@ -1,5 +1,5 @@
-// Numbers and texts in one string, each with its length: what a child process hands back. Little else would be read
-// by a reader that does not trust the writer: every take_ says false at the end of the bytes.
+// Packs numbers and texts (each with its length) into one string, the format in which a child process returns its
+// result. The reader need not trust the writer: every take_ function returns false if the bytes end early.
 #pragma once
 
 #include <cstdint>

@@ -15,15 +15,15 @@
 namespace carillon {
 namespace {
 
-// How long a read that the disk refuses is tried again: a path that comes back (a network mount, a bus reset) is worth
-// a moment, a broken one must be reported soon.
+// The pauses between retries of a refused read: a path may come back (a network mount, a bus reset), but a broken one
+// must be reported soon.
 constexpr int kPausesMilliseconds[] = {5, 50, 500};
 
 bool worth_another_try(int reason) {
   return reason == EIO || reason == ESTALE || reason == EAGAIN || reason == ETIMEDOUT || reason == ENOMEM;
 }
 
-// call() until it gives something other than -1, or the pauses are used up; EINTR costs none.
+// Repeats call() until it returns something other than -1 or the pauses are used up; EINTR uses none.
 template <class Call>
 auto persistently(Call call) {
   size_t pauses = 0;
@@ -181,7 +181,8 @@ std::string make_temporary(const std::string& path) {
   }
   const mode_t mask = ::umask(0);
   ::umask(mask);
-  (void)::fchmod(descriptor, 0666 & ~mask);  // mkostemp gives 0600; a refusal only leaves it private
+  (void)::fchmod(descriptor, 0666 & ~mask);  // mkostemp creates with mode 0600; if this fails, the file only stays
+                                             // private
   ::close(descriptor);
   return name;
 }

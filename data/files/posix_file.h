@@ -1,10 +1,10 @@
-// Files by system calls, with what none of their callers should have to repeat: a call that a signal cut short goes on,
-// a short read or write goes on, a read that the disk refuses is tried again, and only regular files are opened (a FIFO
-// or a device in a file's place would be waited for for ever).
+// Files by system calls. These functions handle what no caller should have to repeat: calls interrupted by a signal and
+// short reads or writes are continued, reads that the disk refuses are retried, and only regular files are opened
+// (opening a FIFO or a device could block for ever).
 //
-// Errors keep what happened apart from what it means: 66 the file is not there, 65 it is of another kind or ends too
-// early (damage), 74 the disk does not answer (no damage: worth a retry), and of the latter NoSpace where a full disk,
-// a quota or a limit on the file's size is the reason, so that a periodic checkpoint can be left out.
+// Error codes separate the cause from its meaning: 66 if the file does not exist, 65 if it is of another kind or too
+// short (damage), 74 if the disk does not answer (no damage; a retry may help). NoSpace is a 74 caused by a full disk,
+// a quota or a limit on the file size, so that the caller can skip a periodic checkpoint.
 #pragma once
 
 #include <cstdint>
@@ -22,15 +22,15 @@ class NoSpace : public Error {
 
 // ENOSPC, EDQUOT, EFBIG.
 bool means_no_space(int reason);
-// "WHAT (reason), PATH, what to do": NoSpace or Error 74 by `reason`, an errno.
+// Throws "WHAT (reason), PATH, what to do" as NoSpace or Error 74, depending on `reason`, an errno.
 [[noreturn]] void fail_to_write(const std::string& what, int reason, const std::string& path);
-// The same for a file or folder that could not be made: 73 where a person must change something (permissions, a path
-// that cannot be), but 74, worth a retry, where the disk or its server did not answer.
+// The same for a file or folder that could not be created: 73 if the user has to change something (permissions, an
+// impossible path), but 74 if the disk or its server did not answer and a retry may help.
 [[noreturn]] void fail_to_create(const std::string& what, int reason, const std::string& path, const char* to_do);
 
-enum class Links { kFollow, kRefuse };  // whether the last part of a path may be a symbolic link
+enum class Links { kFollow, kRefuse };  // whether the last component of a path may be a symbolic link
 
-// A regular file, open to read. Error 65 too for a link that is refused; 66 for links that lead nowhere.
+// A regular file, open for reading. Also throws 65 for a refused link and 66 for a dangling one.
 class InputFile {
  public:
   explicit InputFile(std::string path, Links links = Links::kFollow);
@@ -39,8 +39,9 @@ class InputFile {
 
   const std::string& path() const { return path_; }
   int descriptor() const { return descriptor_; }
-  int64_t size() const { return size_; }  // when it was opened
-  // Bytes [place, place + bytes). `what` ("tensor x", may be empty) goes into the message. Error 65 at an early end.
+  int64_t size() const { return size_; }  // at the time of opening
+  // Reads bytes [place, place + bytes). `what` ("tensor x"; may be empty) appears in the message. Error 65 if the file
+  // ends early.
   void read(int64_t place, void* to, int64_t bytes, const std::string& what = "") const;
 
  private:
@@ -49,32 +50,32 @@ class InputFile {
   int64_t size_ = 0;
 };
 
-// As many of the bytes as the file has; -1 with errno set when the disk refuses lastingly.
+// Reads as many of the bytes as the file has; returns -1 with errno set if the disk keeps refusing.
 int64_t read_up_to(int descriptor, int64_t place, void* to, int64_t bytes);
 
-// All of [place, place + bytes), or error 74 (the disk) or 65 (the file is shorter); `what` and `path` go into the
-// message.
+// Reads all of [place, place + bytes) or throws error 74 (the disk) or 65 (the file is too short); `what` and `path`
+// appear in the message.
 void read_exactly(int descriptor, int64_t place, void* to, int64_t bytes, const std::string& what,
                   const std::string& path);
 
-// All of a regular file of at most `limit` bytes (error 65 for a longer one).
+// Reads a whole regular file of at most `limit` bytes (error 65 for a longer one).
 inline constexpr int64_t kLargestTextFile = int64_t{512} << 20;
 std::string read_whole_file(const std::string& path, int64_t limit = kLargestTextFile, Links links = Links::kFollow);
 
-// All bytes at `place`; 0, or the errno of the call that failed.
+// Writes all bytes at `place`; returns 0, or the errno of the call that failed.
 int write_all(int descriptor, int64_t place, const void* from, int64_t bytes);
 
-// A file opened to be written at any place; symbolic links are refused. Errors NoSpace and 74.
+// Opens a file for writing at any place; refuses symbolic links. Errors NoSpace and 74.
 int open_to_write(const std::string& path, bool create);
-// What is durable: the file, or a folder's entries. Errors NoSpace and 74.
+// Makes a file, or the entries of a folder, durable. Errors NoSpace and 74.
 void sync_path(const std::string& path);
 
-// A small file that appears whole or not at all, whatever was at `path` (a link or a FIFO is replaced, not written
-// into), and is durable but for its folder's entry. Errors NoSpace, 73 and 74.
+// Writes a small file that appears completely or not at all. Anything at `path` (also a link or a FIFO) is replaced,
+// not written into. The content is durable, the folder's entry not yet. Errors NoSpace, 73 and 74.
 void replace_file(const std::string& path, std::string_view text);
 
-// Creates an empty file PATH.tmp-HOST-PID-RANDOM that no other process has, not even one in another container that
-// shares the folder, and returns its path. Errors NoSpace and 73.
+// Creates an empty file PATH.tmp-HOST-PID-RANDOM and returns its path. The name is unique even among processes in other
+// containers that share the folder. Errors NoSpace and 73.
 std::string make_temporary(const std::string& path);
 
 }  // namespace carillon

@@ -23,10 +23,10 @@ std::string host_name() {
   return name;
 }
 
-// One value a running kernel; a rank that cannot tell counts as elsewhere.
+// One value per running kernel; a rank that cannot read it counts as a separate machine.
 std::string machine_id(int rank) {
   try {
-    const int64_t limit = 4096;  // files of /proc say that they are empty
+    const int64_t limit = 4096;  // files in /proc report size 0
     std::string text(static_cast<size_t>(limit), '\0');
     const InputFile file("/proc/sys/kernel/random/boot_id", Links::kFollow);
     text.resize(static_cast<size_t>(std::max<int64_t>(0, read_up_to(file.descriptor(), 0, text.data(), limit))));
@@ -36,7 +36,7 @@ std::string machine_id(int rank) {
   return std::to_string(rank);
 }
 
-// Device, inode, size and times: another one, or one that was written to, has another.
+// Device, inode, size and times: they differ for another file and for one that was written to.
 std::string identity_of(const InputFile& file) {
   struct stat status {};
   if (fstat(file.descriptor(), &status) != 0)
@@ -53,7 +53,7 @@ struct Sum {
   uint64_t low = 0, high = 0;
 };
 
-// The sum over a file's chunks of a hash of the chunk and its number: ranks add up theirs.
+// The sum of hashes over this rank's share of the chunks, each seeded with its number; ranks add up their sums.
 Sum hash_share(const InputFile& file, int64_t index, int64_t shares) {
   Sum sum;
   std::vector<char> bytes(static_cast<size_t>(std::min(file.size(), kChunk)));
@@ -89,7 +89,7 @@ std::vector<FileContent> compare(Communicator& world, const std::vector<std::str
       mine += fmt::format("{:016x}\n", XXH3_64bits(identity.data(), identity.size()));
     }
   });
-  // Ranks with one identity of a path open one file and share its reading.
+  // Ranks with the same identity of a path have opened the same file and share the work of reading it.
   const std::vector<std::string> identities = gather_texts(world, mine);
   const size_t me = static_cast<size_t>(world.rank()), ranks = identities.size();
   const auto identity = [&](size_t rank, size_t file) {

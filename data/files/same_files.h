@@ -1,10 +1,10 @@
-// Whether all ranks read the same. A path names whatever the node it is read on has there: with node-local disks that
-// may be a stale copy, and ranks that train on a mixture fail in no visible way. So whatever ranks read by themselves
-// is compared by content before it is used.
+// Checks that all ranks read the same files. A path refers to whatever the rank's node has there. With node-local disks
+// this may be a stale copy, and training on a mixture shows no visible error. So all files that ranks read
+// independently are compared by content before they are used.
 //
-// Cost: one small exchange, and where ranks reach a path on more than one machine (or through different mounts) one
-// read of the file on each, shared by the ranks there, hashed at the speed it is read with. On one machine, where
-// device, inode, size and times say that all ranks open one and the same file, nothing is read.
+// This costs one small exchange. If ranks reach a path on several machines (or through different mounts), each of them
+// also reads the file once, shared by its ranks and hashed while it is read. On a single machine, if device, inode,
+// size and times show that all ranks open the same file, nothing is read.
 #pragma once
 
 #include <cstdint>
@@ -15,33 +15,33 @@
 
 namespace carillon {
 
-// Every rank's text, in rank order. Collective.
+// Gathers every rank's text in rank order. Collective.
 std::vector<std::string> gather_texts(Communicator& world, const std::string& mine);
 
-// A number for each rank: equal for ranks under one kernel. Collective.
+// Returns one number per rank; ranks under the same kernel have equal numbers. Collective.
 std::vector<int> machines_of_ranks(Communicator& world);
 
-// Error 65 on every rank, naming `what` and two ranks with their hosts, when the ranks' texts differ. `detail`: what is
-// told of a rank's text (empty: nothing). Collective.
+// Throws error 65 on every rank if the ranks' texts differ, naming `what` and two ranks with their hosts. `detail`
+// describes this rank's text in the message (empty: nothing). Collective.
 void require_same_text(Communicator& world, const std::string& what, const std::string& text,
                        const std::string& detail = "");
 
 struct FileContent {
   std::string path;
   int64_t size = 0;
-  std::string hash;      // of all its bytes, 32 hexadecimal digits; independent of who read which part
-  std::string identity;  // on this rank's machine, before it was hashed: device, inode, size and times
+  std::string hash;      // of all its bytes, 32 hexadecimal digits; independent of which rank read which part
+  std::string identity;  // device, inode, size and times on this rank's machine before hashing
 };
 
-// Error 65 when the file is no longer the one that was hashed: what was read since may be neither.
+// Throws error 65 if the file has changed since it was hashed: what was read since may belong to neither version.
 void require_unchanged(const FileContent& file);
 
-// The content of files that every rank names alike (the same list on every rank). Error 65 on every rank when ranks
-// see different contents, naming the file and two ranks with their hosts; 65 for what is no regular file, 66 for what
-// is not there, naming the host. Collective.
+// Returns the content of files; every rank passes the same list of paths. Throws error 65 on every rank if ranks see
+// different contents, naming the file and two ranks with their hosts; 65 for anything but a regular file and 66 for a
+// missing file, naming the host. Collective.
 std::vector<FileContent> agree_on_content(Communicator& world, const std::vector<std::string>& paths);
 
-// The same without the hash, which is then taken only where it is needed to compare.
+// The same without returning hashes; they are only computed if they are needed for the comparison.
 void require_same_files(Communicator& world, const std::vector<std::string>& paths);
 
 }  // namespace carillon

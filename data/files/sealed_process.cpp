@@ -13,7 +13,7 @@
 namespace carillon {
 namespace {
 
-// By name, so that each architecture has its own numbers; the calls that only some have are left out by their absence.
+// By name, because the numbers depend on the architecture. Lists only calls that every architecture has.
 constexpr unsigned kAllowed[] = {SYS_read,
                                  SYS_pread64,
                                  SYS_readv,

@@ -1,6 +1,6 @@
-// Takes from this process what it will not need again: from the call on it can read and write what it has open, ask for
-// memory and end. Opening files, sockets, other programs: refused by the kernel (EPERM). seccomp, where the kernel has
-// it; elsewhere nothing happens, and the limits set before stand alone.
+// Drops every right that this process does not need any more. From the call on it can only use the files it has open,
+// allocate memory and exit; the kernel refuses (EPERM) to open files or sockets or to start programs. Uses seccomp if
+// the kernel has it. Otherwise nothing happens, and only the limits set before protect us.
 #pragma once
 
 namespace carillon {

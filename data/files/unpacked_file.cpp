@@ -19,23 +19,23 @@ constexpr size_t kBlock = size_t{1} << 20;
 
 }  // namespace
 
-// One step of unpacking. After it either input was taken or output was made, or a stream ended.
+// Performs one step of unpacking at a time. Each step consumes input, produces output or ends a stream.
 class UnpackedFile::Unpacker {
  public:
   struct Step {
     size_t taken = 0, made = 0;
-    bool ended = false;      // a member or frame is whole
-    std::string_view wrong;  // why the stream cannot be unpacked; empty: it can
+    bool ended = false;      // a member or frame is complete
+    std::string_view wrong;  // why the stream cannot be unpacked; empty if it can
   };
   virtual ~Unpacker() = default;
   virtual Step step(std::string_view packed, char* plain, size_t room) = 0;
-  // Whether what stands after a whole member or frame is no part of the data: padding of zeros, as tapes leave it.
+  // Whether a byte after a complete member or frame is only padding: tapes leave zeros there.
   virtual bool is_padding(char) const { return false; }
 };
 
 struct UnpackedFile::Gzip : Unpacker {
   Gzip() {
-    CHECK(inflateInit2(&stream, 15 + 16) == Z_OK, "zlib of another version than its header");  // 16: gzip's frame only
+    CHECK(inflateInit2(&stream, 15 + 16) == Z_OK, "zlib of another version than its header");  // 16: only gzip framing
   }
   ~Gzip() override { inflateEnd(&stream); }
 
@@ -108,7 +108,7 @@ void UnpackedFile::too_long(std::string_view what, int64_t longest) const {
 
 namespace {
 
-// Up to `bytes` of a file or pipe; 0 at its end.
+// Reads up to `bytes` from a file or pipe; 0 at its end.
 size_t read_some(int descriptor, char* to, size_t bytes, const std::string& path) {
   for (;;) {
     const ssize_t count = read(descriptor, to, bytes);
@@ -148,7 +148,7 @@ bool UnpackedFile::fill() {
     packed_at_ += step.taken;
     plain_end_ = step.made;
     if (!step.wrong.empty()) damaged(step.wrong);
-    // At the end of the file there may be more in the unpacker than had room before.
+    // At the end of the file the unpacker may still hold output that had no room before.
     if (at_end && step.made == 0 && !step.ended) damaged("it is cut off");
     if (step.taken + step.made == 0 && !step.ended) damaged("it makes no progress");
     between_streams_ = step.ended;

@@ -99,7 +99,7 @@ class AdaptedModel : public ModelSource {
     notices_.insert(notices_.end(), more.begin(), more.end());
   }
   const std::string& path() const override { return adapter_->path(); }
-  // A run's own where it has one: its rope.
+  // A run's own config, if it has one, because it includes the run's rope.
   std::string config_json() const override {
     const std::string own = adapter_->config_json();
     return own.empty() ? base_->config_json() : own;
@@ -170,7 +170,7 @@ std::string content_hash(Communicator& world, const ModelSource& source) {
       own += hash_rectangle(shaped, Rectangle::whole(stored.shape), bytes.data(), size_of(stored.type));
     }
   });
-  // A sum modulo 2^64, in halves that do not overflow.
+  // A sum modulo 2^64, computed in halves that do not overflow.
   int64_t halves[] = {static_cast<int64_t>(own & UINT32_MAX), static_cast<int64_t>(own >> 32)};
   world.all_reduce(Tensor(halves, DType::kInt64, {2}), Reduction::kSum);
   return hash_text(static_cast<uint64_t>(halves[0]) + (static_cast<uint64_t>(halves[1]) << 32));

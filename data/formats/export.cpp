@@ -39,19 +39,19 @@ std::string dtype_name(StoredType type, const std::string& tensor) {
   }
 }
 
-// Whether a file of this name belongs to a model's folder as we and transformers write it: of a former model it would
-// be read together with the new one.
+// Whether a file of this name belongs to a model's folder as we and transformers write it. Left over from a former
+// model, it would be read together with the new one.
 bool belongs_to_model(const std::string& name, bool in_adapter_folder) {
   static const std::regex shard("model(-[0-9]+-of-[0-9]+)?\\.safetensors(\\.index\\.json)?");
   const auto& others = tokenizer_file_names();
   const bool of_adapter = name == "adapter_config.json" || name == "adapter_model.safetensors" || name == "base_config";
   const bool of_tokenizer = std::any_of(others.begin(), others.end(), [&](const std::string& other) {
-    return name == other.substr(0, other.find('/'));  // the folder of one that lies in one
+    return name == other.substr(0, other.find('/'));  // of a file in a subfolder: the subfolder
   });
   return name == "config.json" || of_tokenizer || (in_adapter_folder && of_adapter) || std::regex_match(name, shard);
 }
 
-// A folder that is removed with all that is in it unless it was renamed.
+// A new folder that is removed with its contents unless it is renamed.
 struct NewFolder {
   std::string path;
   explicit NewFolder(const std::string& beside) : path(beside + ".tmp-XXXXXX") {
@@ -81,15 +81,16 @@ void check(const std::error_code& error, const std::string& path) {
   if (error) fail(ExitCode::kInputOutput, "cannot be put in place ({}), {}, check the disk", error.message(), path);
 }
 
-// The new folder's files into the old folder, in place of a former model's.
+// Moves the new folder's files into the old folder, replacing those of a former model.
 void put_in_place(const std::string& from, const std::string& to) {
   std::error_code error;
-  // Nothing there, or an empty folder: one step.
+  // If nothing or only an empty folder is there, one rename is enough.
   if (!fs::exists(to, error) || fs::is_empty(to, error)) {
     fs::rename(from, to, error);
     if (!error) return;
   }
-  // Left there, an adapter's files would be read with the new model; without its configuration they are somebody's own.
+  // If an adapter's files stayed, they would be read with the new model. Without an adapter_config.json they belong to
+  // the user and stay.
   const bool adapter = fs::exists(fs::path(to) / "adapter_config.json", error);
   for (const char* name : {"config.json", "adapter_config.json"}) {
     fs::remove(fs::path(to) / name, error);
@@ -164,7 +165,7 @@ ExportCounts export_adapter(const ModelSource& source, const std::string& config
 ExportCounts export_model(const ModelSource& source, const std::string& config, const std::string& folder,
                           int64_t shard_bytes) {
   const std::string target = without_slash(folder);
-  // The source's texts before anything is touched: it may lie in a folder that the export replaces parts of.
+  // Read the texts of the source first: it may be in the folder whose files are replaced below.
   const std::map<std::string, std::string> texts = source.tokenizer_files();
   const NewFolder fresh(target);
   ExportCounts counts;

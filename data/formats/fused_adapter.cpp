@@ -71,7 +71,7 @@ class JoinedAdapter : public SourceOfSource {
     }
     const Hdf5File::Dataset dataset = stored(name);
     const auto element = static_cast<size_t>(size_of(dataset.type)), rank = static_cast<size_t>(dataset.shape[1]);
-    bytes.assign(static_cast<size_t>(dataset.shape[0]) * rank * element, 0);  // zero is all its bits zero, in any type
+    bytes.assign(static_cast<size_t>(dataset.shape[0]) * rank * element, 0);  // all zero bits are zero in every type
     size_t row = 0, column = 0;
     for (const FusedAdapter::Part& part : whole.parts) {
       const auto rows = static_cast<size_t>(part.rows), width = static_cast<size_t>(part.rank);
@@ -92,7 +92,7 @@ class JoinedAdapter : public SourceOfSource {
   std::map<std::string, bool> parts_;
 };
 
-// Tensors that stand for another one, which is not seen itself.
+// Shows other names in place of some stored tensors, which are hidden themselves.
 class SharedTensors : public SourceOfSource {
  public:
   SharedTensors(std::unique_ptr<ModelSource> source, std::map<std::string, std::vector<std::string>> names)

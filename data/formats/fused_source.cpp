@@ -95,7 +95,7 @@ class JoinedSource : public SourceOfSource {
         part_of_[tensor.parts[part].name] = part == 0 ? tensor.name : "";
     }
   }
-  // A fused tensor stands where its first part did.
+  // A fused tensor is listed in the place of its first part.
   std::vector<std::string> tensor_names() const override {
     std::vector<std::string> names;
     for (const std::string& name : source_->tensor_names()) {
@@ -130,7 +130,7 @@ class JoinedSource : public SourceOfSource {
 
  private:
   std::map<std::string, std::vector<FusedTensor::Part>> fused_;
-  std::map<std::string, std::string> part_of_;  // of the first part the fused name, of others nothing
+  std::map<std::string, std::string> part_of_;  // first part -> fused name; other parts -> empty
 };
 
 }  // namespace

@@ -33,7 +33,7 @@ void write_tensor(const ModelSource& source, const GgufTensor& tensor, GgufType 
   }
   const int64_t rows = tensor.shape[0], columns = tensor.shape.size() == 1 ? 1 : tensor.shape[1];
   const int64_t unit = std::max<int64_t>(tensor.turned_head, 1);
-  // A vector is one row of its file; a matrix goes in pieces of whole heads.
+  // A vector is read whole, a matrix in pieces of whole heads.
   const int64_t step = tensor.shape.size() == 1 ? rows : std::max<int64_t>(1, kPiece / (columns * unit)) * unit;
   for (int64_t begin = 0; begin < rows; begin += step) {
     std::vector<float> values = read_rows(source, tensor, begin, std::min(step, rows - begin));

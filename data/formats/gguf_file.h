@@ -1,9 +1,9 @@
-// GGUF version 3, llama.cpp's file format (its specification is docs/gguf.md of ggml): keys, a list of tensors, and
-// their bytes, one file that can be mapped. All numbers are little-endian:
+// GGUF version 3, llama.cpp's file format (specified in docs/gguf.md of ggml): keys, a list of tensors, and their bytes
+// in one file that can be mapped. All numbers are little-endian:
 //
 //   "GGUF" | u32 3 | u64 tensors | u64 keys | keys | tensor descriptions | zeros to a multiple of 32 | data
 //   key:     name, u32 type, value;  an array is u32 type of its elements, u64 count, elements
-//   tensor:  name, u32 dims, u64 size of each dim from the fastest to the slowest, u32 type, u64 place within the data
+//   tensor:  name, u32 dims, u64 size of each dim from the fastest to the slowest, u32 type, u64 offset in the data
 //   text:    u64 bytes, bytes
 //
 // Every tensor begins at a multiple of 32 bytes.
@@ -31,12 +31,12 @@ struct GgufDescription {
   GgufType type = GgufType::kF32;
 };
 
-// Bytes of a tensor. Q8_0 takes columns in blocks of 32.
+// Bytes of a tensor. For Q8_0 the columns must be a multiple of 32.
 int64_t gguf_bytes(const GgufDescription& tensor);
 
 using GgufSink = std::function<void(std::string_view bytes)>;
-// The whole file or nothing of it (OutputFile). `fill(i, put)` hands tensor i's bytes to `put`, piece by piece: nothing
-// is held but the piece. Errors 73 and 74.
+// Writes the whole file or nothing (OutputFile). `fill(i, put)` passes tensor i's bytes to `put` piece by piece; only
+// one piece is in memory at a time. Errors 73 and 74.
 void write_gguf(const std::string& path, const GgufKeys& keys, const std::vector<GgufDescription>& tensors,
                 const std::function<void(size_t tensor, const GgufSink& put)>& fill);
 

@@ -32,7 +32,7 @@ bool is_byte_level(const Json& step, bool cuts_words) {
          step.value("use_regex", true) == cuts_words;
 }
 
-// llama.cpp's name of the way this tokenizer.json cuts words.
+// llama.cpp's name for the way in which this tokenizer.json splits words.
 std::string name_of_cut(const Json& file, const std::string& where) {
   Json steps = file.value("pre_tokenizer", Json());
   steps = steps.is_object() && steps.value("type", "") == "Sequence" ? steps.value("pretokenizers", Json::array())
@@ -47,7 +47,7 @@ std::string name_of_cut(const Json& file, const std::string& where) {
     const std::string behavior = steps[0].value("behavior", "");
     const bool inverted = steps[0].value("invert", false);
     const Json pattern = steps[0].value("pattern", Json::object()).value("Regex", Json());
-    // The patterns match every character of a text, so that between matches nothing is removed.
+    // The patterns match every character of a text, so nothing between matches is removed.
     if ((behavior == "Isolated" && !inverted) || (behavior == "Removed" && inverted)) {
       if (pattern == WordSplitter::kQwen2) name = "qwen2";
       if (pattern == WordSplitter::kLlama3) return whole_words ? "llama-bpe" : "smaug-bpe";
@@ -81,7 +81,7 @@ void add_byte_level(const Json& file, const GgufVocabulary& asked, GgufTokens& t
   keys.emplace_back("tokenizer.ggml.merges", std::move(merges));
 }
 
-// Whether texts get a blank in front; 64 for any other preparation than SentencePiece's.
+// Whether a blank is put in front of texts; error 64 for any other normalisation than SentencePiece's.
 bool blank_in_front(const Json& file, const std::string& where) {
   constexpr const char* kBlank = "\u2581";
   bool in_front = false, replaces = false;
@@ -104,14 +104,14 @@ bool blank_in_front(const Json& file, const std::string& where) {
     replaces = true;
   } else if (!cut.is_null() && !(replaces && cut.value("type", "") == "Split" &&
                                  cut.value("pattern", Json::object()).value("String", "") == " ")) {
-    // (Gemma cuts at blanks where none are left.)
+    // (Gemma splits at blanks, of which none are left.)
     refuse("cuts words by " + cut.dump().substr(0, 200), where);
   }
   if (!replaces) refuse("writes no U+2581 for blanks", where);
   return in_front;
 }
 
-// What is sought in the text as it stands has blanks there.
+// User-defined pieces are matched in the unmodified text, which has blanks in place of U+2581.
 void add_piece(const SentencePieceFile::Piece& piece, int64_t id, GgufTokens& tokens) {
   std::string text = piece.text;
   constexpr std::string_view kBlank = "\u2581";
@@ -138,7 +138,7 @@ void add_sentence_pieces(const Json& file, const GgufVocabulary& asked, GgufToke
                                                           : SentencePieceFile::kNormal);
   }
   if (bytes != 256) refuse(fmt::format("has {} of the 256 byte tokens", bytes), asked.where);
-  // Where the model it was converted from lies beside it, that one's scores.
+  // If the original tokenizer.model lies next to the converted file, use its scores.
   if (const std::string original = text_of(asked.files, "tokenizer.model"); !original.empty()) {
     const auto pieces = SentencePieceFile::parse(original, asked.where + " (tokenizer.model)").pieces;
     bool same = true;
@@ -163,7 +163,7 @@ void add_sentence_piece_file(const GgufVocabulary& asked, GgufTokens& tokens, Gg
   for (size_t id = 0; id < file.pieces.size(); ++id) add_piece(file.pieces[id], static_cast<int64_t>(id), tokens);
 }
 
-// Tokens that are found in the text as they stand.
+// Adds a token that is matched in the unmodified text.
 void add_added(const AddedToken& token, const GgufVocabulary& asked, GgufTokens& tokens) {
   for (const auto& [flag, set] :
        {std::pair("lstrip", token.lstrip), {"rstrip", token.rstrip}, {"single_word", token.single_word}})
@@ -183,7 +183,7 @@ void add_special_ids(const GgufVocabulary& asked, const GgufTokens& tokens, Gguf
     const std::string token = configuration.token(key);
     return token.empty() ? std::nullopt : tokenizer.id_of(token);
   };
-  // Ends, the first of which ends a text; llama.cpp has places for three and knows more by their names.
+  // End tokens; the first one is appended to texts. llama.cpp has keys for three and knows others by name.
   std::vector<int64_t> ends;
   const auto add_end = [&](int64_t id) {
     if (id >= 0 && id < asked.rows && std::find(ends.begin(), ends.end(), id) == ends.end()) ends.push_back(id);
@@ -203,7 +203,7 @@ void add_special_ids(const GgufVocabulary& asked, const GgufTokens& tokens, Gguf
                                     tokens.text[static_cast<size_t>(ends[i])]));
   }
 
-  // What is put around a text.
+  // Which tokens the tokenizer puts around a text.
   const std::vector<uint32_t> bare = tokenizer.encode("a", false), whole = tokenizer.encode("a", true);
   const auto inner = std::search(whole.begin(), whole.end(), bare.begin(), bare.end());
   const auto before = inner - whole.begin(), behind = whole.end() - inner - static_cast<int64_t>(bare.size());

@@ -1,13 +1,12 @@
-// A tokenizer as llama.cpp's keys `tokenizer.ggml.*`. Two kinds can be said:
+// Converts a tokenizer to llama.cpp's keys `tokenizer.ggml.*`. There are two kinds:
 //
-//   gpt2    byte-level byte pairs of a tokenizer.json: tokens, merges, and the name of a way to cut words that
-//   llama.cpp
-//           has built in (`pre`): gpt-2, smollm, qwen2, llama-bpe (takes a word that is a token whole) and smaug-bpe
-//           (the same cut without that);
-//   llama   SentencePiece's byte pairs with byte fallback: tokens and a score each; of a tokenizer.model, or of a
-//           tokenizer.json that is one converted, whose order of merges then gives the scores.
+//   gpt2    byte-level BPE of a tokenizer.json: tokens, merges, and the name (`pre`) of a way to split words that is
+//           built into llama.cpp: gpt-2, smollm, qwen2, llama-bpe (a word that is a token is not split further) and
+//           smaug-bpe (the same splitting without that);
+//   llama   SentencePiece's BPE with byte fallback: tokens with scores, from a tokenizer.model, or from a
+//           tokenizer.json converted from one, whose order of merges then gives the scores.
 //
-// Rows of the embedding beyond the tokenizer are unused tokens "[PAD17]".
+// Rows of the embedding beyond the tokenizer become unused tokens "[PAD17]".
 #pragma once
 
 #include <map>
@@ -20,15 +19,15 @@
 namespace carillon {
 
 struct GgufVocabulary {
-  const std::map<std::string, std::string>& files;  // tokenizer.json and its like, by name
-  const Tokenizer* tokenizer;                       // what they make; null: none, then token ids go in and out
+  const std::map<std::string, std::string>& files;  // tokenizer.json and similar files, by name
+  const Tokenizer* tokenizer;                       // made from them; null: there is none, and token ids go in and out
   int64_t rows;                                     // of the embedding
   std::vector<int64_t> end_tokens;                  // config.json's eos_token_id
   std::string where;                                // names the model in messages
 };
 
-// Error 64 naming what llama.cpp has no word for (another pattern, another normaliser, tokens that swallow blanks, …),
-// 65 for more tokens than rows. `notices`: what a person should know of the difference that stays, a line each.
+// Error 64 naming what llama.cpp cannot express (another pattern, another normaliser, tokens that swallow blanks, …),
+// 65 for more tokens than rows. Adds to `notices` one line for each difference that remains.
 GgufKeys gguf_tokenizer(const GgufVocabulary& vocabulary, std::vector<std::string>& notices);
 
 }  // namespace carillon

@@ -48,9 +48,9 @@ uint16_t float16_bits(float value) {
   const uint32_t word = std::bit_cast<uint32_t>(value), sign = word >> 16 & 0x8000;
   const float size = std::abs(value);
   if (std::isnan(value)) return static_cast<uint16_t>(sign | 0x7E00);
-  if (size >= 65520) return static_cast<uint16_t>(sign | 0x7C00);  // half way to 65536 rounds to infinity
+  if (size >= 65520) return static_cast<uint16_t>(sign | 0x7C00);  // from half way to 65536 on, rounds to infinity
   if (size < 0x1p-14f) {
-    // Subnormal: a whole number of 2^-24. Adding 0.5 in float32 leaves exactly that many bits after the point.
+    // Subnormal: a multiple of 2^-24. Adding 0.5 in float32 leaves exactly that many bits after the point.
     return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(size + 0.5f) - std::bit_cast<uint32_t>(0.5f)));
   }
   const uint32_t bits = std::bit_cast<uint32_t>(size);

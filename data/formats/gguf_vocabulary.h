@@ -1,4 +1,4 @@
-// The tokens of a GGUF, one a row of the embedding, and scores from merges.
+// The tokens of a GGUF, one per row of the embedding, and scores derived from merges.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ struct GgufTokens {
         score(static_cast<size_t>(rows)),
         kind(static_cast<size_t>(rows), SentencePieceFile::kUnused) {}
   void set(int64_t id, const std::string& content, int32_t of_kind);
-  // Rows that nobody named become "[PAD17]".
+  // Names the rows without a token "[PAD17]".
   void name_unused();
 };
 
@@ -30,10 +30,10 @@ using Merges = std::vector<std::pair<std::string, std::string>>;
 // model.merges of a tokenizer.json: "a b" or ["a", "b"].
 Merges merges_of(const nlohmann::json& model);
 
-// SentencePiece joins, of all neighbours that make a token, those of the token with the highest score; a tokenizer.json
-// those of the lowest merge. Both agree where merges into one token follow one another, and every two tokens that make
-// a token are a merge: as in what transformers converts. The score is then minus the place of the token's first merge.
-// `refuse` is told what is otherwise and does not return.
+// SentencePiece merges, among all neighbours that form a token, those with the highest score; a tokenizer.json merges
+// those with the lowest merge index. Both agree if all merges into the same token are consecutive, and if every pair of
+// tokens that forms a token is a merge. This holds for what transformers converts. The score is then minus the index of
+// the token's first merge. Otherwise `refuse` is called with the reason; it must not return.
 void score_by_merges(const Merges& merges, GgufTokens& tokens, const std::function<void(const std::string&)>& refuse);
 
 }  // namespace carillon

@@ -20,7 +20,8 @@ constexpr const char* kSingle = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
 constexpr int64_t kLargestConfig = int64_t{16} << 20, kLargestIndex = int64_t{256} << 20;
 
-// A base name of letters, digits, dots, dashes and underscores that ends as weights do: no path, no control character.
+// Whether this is a base name of letters, digits, dots, dashes and underscores that ends as weights do, without a path
+// or control characters.
 bool is_plain_name(const std::string& name) {
   constexpr std::string_view kEnding = ".safetensors";
   return name.size() > kEnding.size() && name.ends_with(kEnding) && name[0] != '.' &&
@@ -110,7 +111,7 @@ HuggingFaceFolder::Places HuggingFaceFolder::open_index(const std::string& index
   return places;
 }
 
-// Buffers that no model computes with: integers, and whatever else is no floating-point number.
+// Mentions buffers that no model computes with: integers and other types that are not floating-point numbers.
 void HuggingFaceFolder::note_others() {
   int64_t others = 0;
   std::string first;
@@ -180,7 +181,7 @@ std::map<std::string, std::string> tokenizer_files_at(const std::string& path) {
   const bool is_folder = fs::is_directory(path, ignored);
   const fs::path folder = is_folder ? fs::path(path) : fs::path(path).parent_path();
   for (const std::string& name : tokenizer_file_names()) {
-    // Beside a file that was named, another tokenizer may lie.
+    // Another tokenizer may lie next to a file that was named.
     if (!is_folder && (name == "tokenizer.json" || name == "tokenizer.model")) continue;
     if (fs::exists(folder / name, ignored)) files[name] = read_whole_file((folder / name).string());
   }

@@ -1,6 +1,6 @@
-// A folder as Hugging Face's libraries write it: config.json and weights in one safetensors file or in several with an
-// index. Where both are there the one file counts, as in transformers. Tensors go by our names (tensor_names.h). What
-// config.json means is not known here (model/config.h).
+// A folder as Hugging Face's libraries write it: config.json, and weights in one safetensors file or in several with an
+// index. If both exist, the single file is used, as in transformers. Tensors have our names (tensor_names.h).
+// config.json is interpreted elsewhere (model/config.h).
 #pragma once
 
 #include <map>
@@ -18,7 +18,7 @@ namespace carillon {
 
 class HuggingFaceFolder {
  public:
-  // Errors: 66 without config.json or weights, or without a file that the index names; 65 for a damaged index or file,
+  // Errors: 66 if config.json, the weights or a file named by the index is missing; 65 for a damaged index or file,
   // naming it.
   explicit HuggingFaceFolder(const std::string& path);
 
@@ -26,17 +26,17 @@ class HuggingFaceFolder {
     StoredType type = StoredType::kFloat32;
     std::vector<int64_t> shape;
     const std::byte* data = nullptr;  // mapped, packed
-    std::string path;                 // of the file it is in
+    std::string path;                 // path of its file
   };
 
   const std::string& path() const { return path_; }
-  // Corrected where the weights contradict it (tied_head.h).
+  // Corrected if the weights contradict it (tied_head.h).
   const std::string& config_json() const { return config_; }
-  // What a person should hear about the folder, a line each.
+  // Messages for the user about the folder, one per line.
   const std::vector<std::string>& notices() const { return notices_; }
-  // Of floating-point tensors; buffers of integers and the like are named in a notice.
+  // Names of floating-point tensors; integer buffers and the like are mentioned in a notice.
   std::vector<std::string> tensor_names() const;
-  // Error 65 for a type that is no plain floating-point number (quantised weights), naming it.
+  // Error 65, naming the type, if it is not a plain floating-point type (quantised weights).
   std::optional<StoredTensor> find(const std::string& name) const;
 
  private:
@@ -58,25 +58,26 @@ class HuggingFaceFolder {
   Places place_;  // by our names
 };
 
-// The tensor `name` of a file. Error 65 for a type that is no plain floating-point number, naming it.
+// Returns the tensor `name` of a file. Error 65, naming the type, if it is not a plain floating-point type.
 HuggingFaceFolder::StoredTensor stored_tensor(const SafetensorsFile& file, const std::string& name,
                                               const SafetensorsFile::Entry& entry);
 
-// The rectangle's elements, packed, as stored.
+// Copies the rectangle's elements, packed, in the stored type.
 void copy_rectangle(const HuggingFaceFolder::StoredTensor& tensor, const Rectangle& rectangle,
                     std::vector<char>& bytes);
 
-// The files of a folder that go with a model beside weights and config.json (tokenizer, chat template, generation
-// settings): name -> bytes. `path` may be one tokenizer.json or tokenizer.model too: then it and what lies beside it.
+// Reads the files of a model's folder other than weights and config.json (tokenizer, chat template, generation
+// settings): name -> bytes. `path` may also be a tokenizer.json or tokenizer.model; then it and the files next to it
+// are read.
 std::map<std::string, std::string> tokenizer_files_at(const std::string& path);
-// Their names; one lies in a subfolder, as transformers has it.
+// The names of these files; one is in a subfolder, as in transformers.
 inline constexpr const char* kToolTemplate = "additional_chat_templates/tool_use.jinja";
 const std::vector<std::string>& tokenizer_file_names();
-// Writes them into a folder that is there. Errors 73 and 74.
+// Writes them into an existing folder. Errors 73 and 74.
 void write_tokenizer_files(const std::string& folder, const std::map<std::string, std::string>& files);
 
-// Error 65 for a file that is a model of another kind (GGUF, one safetensors file, a PyTorch archive), saying what to
-// give instead; returns for others.
+// Throws error 65 for a file that is a model of another kind (GGUF, a single safetensors file, a PyTorch archive),
+// saying what to give instead; returns for others.
 void refuse_foreign_model_file(const std::string& path);
 
 }  // namespace carillon

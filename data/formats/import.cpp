@@ -45,7 +45,7 @@ ImportCounts import_model(const HuggingFaceFolder& folder, const std::string& pa
   std::vector<TensorPart> parts;
   for (const std::string& name : folder.tensor_names()) {
     const auto tensor = folder.find(name);
-    // Scalars (an old writer's buffers) become vectors of one.
+    // Scalars (buffers from old writers) become vectors of one element.
     const std::vector<int64_t> shape = tensor->shape.empty() ? std::vector<int64_t>{1} : tensor->shape;
     TensorPart part{"model/" + name, tensor->type, 0, Rectangle::whole(shape), tensor->data};
     part.hashed = false;

@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Python writes numbers that JSON does not have; a configuration with them is shown as it stands.
+// Python writes numbers that are not valid JSON; a configuration with such numbers is shown as text.
 Json config_of(const std::string& text, const std::string& path) {
   if (const auto json = try_parse_json(text)) return *json;
   if (text.find("Infinity") != std::string::npos || text.find("NaN") != std::string::npos) return text;

@@ -1,4 +1,4 @@
-// What is in a file or folder of ours or of Hugging Face's, with every hash verified.
+// Describes the contents of a file or folder of ours or of Hugging Face's, and verifies all hashes.
 #pragma once
 
 #include <functional>
@@ -10,8 +10,8 @@ namespace carillon {
 using Json = nlohmann::ordered_json;
 
 // Keys: kind ("model file", "checkpoint", "token file", "hugging face folder"), path, config, tensors (name -> dtype,
-// shape, hash), and by kind step, layout, data, documents, tokens. Error 65 naming file and tensor when a hash, the
-// manifest's own included, does not hold; 66 when there is nothing.
+// shape, hash), and depending on the kind step, layout, data, documents, tokens. Error 65 naming file and tensor if a
+// hash does not match (including the manifest's own); 66 if the path does not exist.
 Json inspect(const std::string& path, const std::function<void(const std::string&)>& notice);
 
 }  // namespace carillon

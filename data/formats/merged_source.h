@@ -1,4 +1,4 @@
-// A model with its adapter merged into the weights: W + s·B·A, formed in float64 and rounded once.
+// A model with its adapter merged into the weights: W + s·B·A, computed in float64 and rounded once.
 #pragma once
 
 #include <map>
@@ -10,14 +10,14 @@
 
 namespace carillon {
 
-// Of one weight: the adapter's tensors and its scale.
+// The adapter of one weight: its tensors and its scale.
 struct Merge {
   std::string a, b;  // names of [rank, in] and [out, rank]
   double scale = 1;
 };
 
-// `source` without the adapter's tensors; each weight named in `merges` with what its adapter adds. Every tensor in
-// `type`; without, in the type it is stored in.
+// Returns `source` without the adapter's tensors and with the adapter added to each weight in `merges`. All tensors
+// have `type`, or by default the type in which they are stored.
 std::unique_ptr<ModelSource> merge_source(std::unique_ptr<ModelSource> source, std::map<std::string, Merge> merges,
                                           std::optional<StoredType> type);
 

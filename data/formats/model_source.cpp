@@ -114,7 +114,7 @@ class ModelFile : public Hdf5Model {
   }
 };
 
-// The path as the kernel knows it, to find a run that comes back to itself.
+// The canonical path, to detect a run that refers back to itself.
 std::string canonical_path(const std::string& path) {
   std::error_code error;
   const fs::path canonical = fs::weakly_canonical(path, error);
@@ -153,7 +153,7 @@ class CheckpointModel : public Hdf5Model {
 
  private:
   Json run() const { return manifest_.config.value("run", Json::object()); }
-  // The run's own copy, else what its configuration names; empty when it has neither.
+  // The run's own copy, else the one that its configuration names; empty if there is neither.
   std::string tokenizer_place() const {
     std::error_code ignored;
     const fs::path run_folder = fs::path(canonical_path(named_)).parent_path().parent_path();
@@ -162,21 +162,21 @@ class CheckpointModel : public Hdf5Model {
     if (!data.is_object() || !data.contains("tokenizer") || !data["tokenizer"].is_string()) return "";
     return data["tokenizer"].get<std::string>();
   }
-  // What the run was fine-tuned from, where it is still there.
+  // The model that the run was fine-tuned from, if it still exists.
   std::unique_ptr<ModelSource> base_model() const {
     const Json model = run().value("model", Json::object());
     if (!model.is_object() || !model.contains("base") || !model["base"].is_string()) return nullptr;
     const std::string base = model["base"].get<std::string>();
     std::error_code ignored;
     if (!fs::exists(base, ignored)) return nullptr;
-    // The folder of a run that has not written a checkpoint, as of one that begins now, is no model yet.
+    // The folder of a run without checkpoints, such as one that begins now, is not a model yet.
     const fs::path folder(base);
     const auto has = [&](const char* name) { return fs::exists(folder / name, ignored); };
     if (fs::is_directory(folder, ignored) && !has("manifest.json") && !has("config.json") && !has("checkpoints"))
       return nullptr;
     const std::string resolved = resolve_model_path(base, [](const std::string&) {});
     const std::string canonical = canonical_path(resolved);
-    // A run that names its own folder finds another of its checkpoints there: the folder is what comes again.
+    // A run that names its own folder would find another of its checkpoints there, so the folders are compared.
     for (const std::string& before : opened_for_)
       if (before == canonical || fs::path(before).parent_path() == fs::path(canonical).parent_path())
         fail(ExitCode::kBadInput,
@@ -188,7 +188,7 @@ class CheckpointModel : public Hdf5Model {
 
   Manifest manifest_;
   std::optional<AdapterInfo> adapter_;
-  std::vector<std::string> opened_for_;  // this one and those whose base it is
+  std::vector<std::string> opened_for_;  // this source and those whose base it is, directly or indirectly
 };
 
 class HuggingFaceModel : public ModelSource {
@@ -244,7 +244,7 @@ void require_tensors(const std::vector<TensorShape>& tensors,
   for (const TensorShape& tensor : tensors)
     if (!find(tensor.name)) missing.push_back(tensor.name);
   if (!missing.empty()) {
-    std::string list;  // below the line
+    std::string list;  // printed below the line of the error
     for (const std::string& name : missing) list += "\n  " + name;
     fail(ExitCode::kBadInput, "{} tensor{} missing, among them {}, {}, use the model its config.json describes{}",
          missing.size(), missing.size() == 1 ? " is" : "s are", missing.front(), path, missing.size() > 1 ? list : "");
@@ -291,7 +291,7 @@ std::unique_ptr<Tokenizer> tokenizer_of_files(const std::map<std::string, std::s
     tokenizer->set_files(files);
     return tokenizer;
   } catch (const Error& problem) {
-    // The folder is nobody's: the tokenizer is the model file's.
+    // The temporary folder means nothing to the user: name the model file instead.
     std::string text = problem.what();
     for (size_t at = text.find(name); at != std::string::npos; at = text.find(name))
       text.replace(at, name.size(), where);

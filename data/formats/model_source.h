@@ -1,5 +1,5 @@
-// Where weights come from: a Carillon model file, a checkpoint folder, a run's folder (its newest whole checkpoint) or
-// a Hugging Face folder. One face for all four.
+// A common interface to the sources of weights: a Carillon model file, a checkpoint folder, a run's folder (its newest
+// complete checkpoint) and a Hugging Face folder.
 #pragma once
 
 #include <functional>
@@ -20,63 +20,64 @@ struct TensorShape {
   std::vector<int64_t> shape;
 };
 
-// Of a source that is, or has, an adapter (adapted_model.h).
+// About a source that is or contains an adapter (adapted_model.h).
 struct AdapterInfo {
   std::string config;     // PEFT's adapter_config.json
-  std::string base;       // where its base model was; may be empty
-  std::string base_hash;  // content_hash of that; empty: not known
+  std::string base;       // path of its base model when it was trained; may be empty
+  std::string base_hash;  // content_hash of the base; empty: unknown
 };
 
 class ModelSource {
  public:
   virtual ~ModelSource() = default;
 
-  // `path` must be resolved. An adapter comes with the base that it names. Errors: 66 not there, 65 damaged or of no
-  // known kind.
+  // `path` must be resolved. An adapter is opened together with the base that it names. Errors: 66 if it does not
+  // exist, 65 if it is damaged or of no known kind.
   static std::unique_ptr<ModelSource> open(const std::string& path);
-  // The adapter at `path` (resolved) without its base: its own tensors, and no config.json unless a run's. Error 64
-  // when it is none.
+  // Opens the adapter at `path` (resolved) without its base: its own tensors, and config.json only if it is a run's.
+  // Error 64 if it is not an adapter.
   static std::unique_ptr<ModelSource> open_adapter(const std::string& path);
-  // Of an adapter, and of its base; nothing, null for a model.
+  // The adapter's information and its base; nothing and null for a model.
   virtual std::optional<AdapterInfo> adapter() const { return std::nullopt; }
   virtual const ModelSource* base() const { return nullptr; }
 
   virtual const std::string& path() const = 0;
-  // Hugging Face's config.json, as text; of a checkpoint with the run's own rope in it.
+  // Hugging Face's config.json as text; for a checkpoint it includes the run's rope.
   virtual std::string config_json() const = 0;
-  // What a person should hear about it, a line each: what was left out, what contradicts what.
+  // Messages for the user, one per line: what was left out and what is contradictory.
   virtual const std::vector<std::string>& notices() const = 0;
   // All tensors, by Hugging Face's names.
   virtual std::vector<std::string> tensor_names() const = 0;
-  // Fills each shard, whose name is "model/NAME", from its rectangle, converted to the shard's type. Error 65 naming a
-  // tensor that is missing, of another shape, quantised or not finite; 65 naming all the missing ones at once.
+  // Fills each shard, named "model/NAME", with its rectangle, converted to the shard's type. Error 65 naming a tensor
+  // that has another shape, is quantised or is not finite; 65 naming all missing tensors at once.
   virtual void read(std::vector<NamedShard>& shards) const = 0;
-  // The same refusals without reading, of the tensors a model has: what `import` and `export` copy, `score` can load.
+  // Makes the same checks without reading. What passes can be copied by `import` and `export` and loaded by `score`.
   void require(const std::vector<TensorShape>& tensors) const;
-  // One tensor as it is stored: for copying without conversion; nothing when there is none. Error 65 as above.
+  // Describes one tensor as it is stored, for copying without conversion; nothing if there is none. Error 65 as above.
   virtual std::optional<Hdf5File::Dataset> find(const std::string& name) const = 0;
-  Hdf5File::Dataset stored(const std::string& name) const;  // of tensor_names()
-  // Its bytes; error 65 when they are not finite.
+  Hdf5File::Dataset stored(const std::string& name) const;  // for names from tensor_names()
+  // Reads its bytes; error 65 if they are not finite.
   virtual void read_stored(const std::string& name, std::vector<char>& bytes) const = 0;
-  // The contents of tokenizer.json and the like, by file name; empty when there are none.
+  // The contents of tokenizer.json and similar files by name; empty if there are none.
   virtual std::map<std::string, std::string> tokenizer_files() const = 0;
-  // The tokenizer that goes with it; null when there is none. Of a run: its own copy (RUN/tokenizer), else the one its
-  // configuration names, else its base model's; error 65 when the bases name one another in a ring.
+  // The tokenizer that belongs to it, or null. For a run: its own copy (RUN/tokenizer), else the one that its
+  // configuration names, else its base model's; error 65 if the bases form a cycle.
   virtual std::unique_ptr<Tokenizer> tokenizer() const = 0;
 };
 
-// Refuses as ModelSource::require does, of tensors that `find` knows.
+// Makes the checks of ModelSource::require; `find` returns the shape of a tensor.
 void require_tensors(const std::vector<TensorShape>& tensors,
                      const std::function<std::optional<std::vector<int64_t>>(const std::string& name)>& find,
                      const std::string& path);
 
-// Memory for a tokenizer's files that lie in another file, as files in a folder of their own: made, read, removed.
+// Opens a tokenizer whose files are stored inside another file: writes them to a temporary folder, reads them and
+// removes the folder.
 std::unique_ptr<Tokenizer> tokenizer_of_files(const std::map<std::string, std::string>& files,
                                               const std::string& where);
 
-// What `model=` means: a run's folder becomes the path of its newest checkpoint that verifies (damaged ones are named
-// through `notice`), a checkpoint is verified, other paths stay. One process alone reads everything: call it on one
-// rank.
+// Resolves the value of `model=`: a run's folder becomes the path of its newest checkpoint that verifies (damaged ones
+// are reported through `notice`), a checkpoint is verified, other paths are unchanged. The calling process reads
+// everything alone, so call it on one rank.
 std::string resolve_model_path(const std::string& path, const std::function<void(const std::string&)>& notice);
 
 }  // namespace carillon

@@ -57,7 +57,7 @@ SafetensorsFile::Entry read_entry(const std::string& name, const SortedJson& jso
   return entry;
 }
 
-// Strings only.
+// Checks that all values are strings.
 void check_metadata(const SortedJson& metadata, const std::string& path) {
   bool good = metadata.is_object();
   for (const auto& item : metadata.items()) good = good && item.value().is_string();
@@ -77,7 +77,7 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
   const std::string_view text(reinterpret_cast<const char*>(file_.bytes().data()) + 8, header_bytes);
   if (text.empty() || text[0] != '{' || first_invalid_utf8(text) != std::string_view::npos)
     fail(ExitCode::kBadInput, "the header is no JSON object in UTF-8, {}, this is no safetensors file", path);
-  // Rank and depth of the format itself are 3.
+  // The nesting depth of a valid header is 3.
   const SortedJson header = parse_json<SortedJson>(text, path + " (header)", ExitCode::kBadInput,
                                                    {.depth = 8, .bytes = kLargestHeader, .unique_keys = true});
   if (!header.is_object()) fail(ExitCode::kBadInput, "the header is no JSON object, {}, the file is damaged", path);

@@ -1,5 +1,5 @@
-// The safetensors format: a JSON header with names, types, shapes and offsets, then the bytes. Read-only,
-// memory-mapped; a hostile header is refused before anything is believed.
+// The safetensors format: a JSON header with names, types, shapes and offsets, followed by the bytes. Read-only and
+// memory-mapped; the header is fully validated before it is used.
 #pragma once
 
 #include <cstddef>
@@ -19,13 +19,13 @@ class SafetensorsFile {
   struct Entry {
     std::string dtype;  // as in the file: "BF16", "F32", …
     std::vector<int64_t> shape;
-    int64_t begin = 0;  // of its bytes in the file
+    int64_t begin = 0;  // offset of its bytes in the file
     int64_t bytes = 0;
   };
 
-  // Errors: 66 not there; 65, naming file and tensor, for a file that is cut short or too long, a header that is no
-  // JSON of the format's form, duplicate names, unknown types, holes, overlaps, and sizes that are not shape times
-  // type.
+  // Errors: 66 if it does not exist; 65, naming file and tensor, for a file that is too short or too long, a header
+  // that is not JSON of the required form, duplicate names, unknown types, holes, overlaps, and sizes that do not match
+  // shape and type.
   explicit SafetensorsFile(const std::string& path);
 
   const std::string& path() const { return file_.path(); }
@@ -39,8 +39,8 @@ class SafetensorsFile {
   std::map<std::string, Entry> entries_;
 };
 
-// Writes one file: `list` in file order, `read` gives each tensor's bytes. Whole or not at all; metadata {"format":
-// "pt"}.
+// Writes one file, completely or not at all, with metadata {"format": "pt"}. `list` may be in any order; the tensors
+// are written by type and name. `read` returns each tensor's bytes.
 struct SafetensorsItem {
   std::string name;
   std::string dtype;

@@ -9,7 +9,7 @@
 namespace carillon {
 namespace {
 
-// The format's own order of types; larger ones first keep every tensor aligned.
+// The format's order of types: larger types come first, which keeps every tensor aligned.
 int rank_of(const std::string& dtype) {
   constexpr const char* kOrder[] = {"BOOL", "U8",  "I8",  "I16", "U16", "F16", "BF16",
                                     "I32",  "U32", "F32", "F64", "I64", "U64"};

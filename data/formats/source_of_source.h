@@ -1,4 +1,4 @@
-// A source that shows another one's weights differently; all but the weights is the other's.
+// A source that changes the weights of another source and forwards everything else to it.
 #pragma once
 
 #include <map>

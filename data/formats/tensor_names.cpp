@@ -20,8 +20,8 @@ bool is_inside_model(const std::string& name) {
   return name.starts_with("layers.") || name.starts_with("embed_tokens.") || name.starts_with("norm.");
 }
 
-// The text model's name of a tensor of a wrapper around it (text_config in config.json), as transformers 4 and 5 write
-// them; nothing for one of the other parts.
+// The text model's name for a tensor of a wrapper around it (text_config in config.json), as transformers 4 and 5 write
+// them; nothing for a tensor of another part.
 std::optional<std::string> name_in_text_model(const std::string& name) {
   if (name == "language_model.lm_head.weight" || name == kHead) return kHead;
   for (const std::string_view prefix : {"model.language_model.", "language_model.model.", "language_model."})

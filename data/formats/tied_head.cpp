@@ -10,7 +10,7 @@
 namespace carillon {
 namespace {
 
-constexpr int64_t kBlock = 1 << 16;  // elements compared at a time where the types differ
+constexpr int64_t kBlock = 1 << 16;  // elements compared at a time if the types differ
 
 bool is_floating(StoredType type) {
   return type == StoredType::kFloat64 || type == StoredType::kFloat32 || type == StoredType::kFloat16 ||
@@ -41,7 +41,7 @@ bool equal_values(const StoredValues& a, const StoredValues& b) {
 std::string config_of_stored_head(const std::string& config, const std::function<bool()>& equal,
                                   const std::string& path, std::vector<std::string>& notices) {
   std::optional<Json> json = try_parse_json(config);
-  if (!json || !json->is_object()) return config;  // its reader reports that
+  if (!json || !json->is_object()) return config;  // the reader of config.json reports the error
   const bool nested = json->contains("text_config") && (*json)["text_config"].is_object();
   const Json inner = nested ? (*json)["text_config"] : Json::object();
   if (!ties_embeddings(*json, true) && !ties_embeddings(inner, false)) return config;

@@ -1,5 +1,6 @@
-// A head that is stored although config.json ties it to the embedding. transformers 5 compares the two: equal, the
-// model is tied; different, it is not, whatever config.json says. So do we, by handing on a config.json that says so.
+// A head that is stored although config.json ties it to the embedding. transformers 5 compares the two: if they are
+// equal, the model is tied; if not, it is not tied, whatever config.json says. We do the same and return a config.json
+// that says so.
 #pragma once
 
 #include <functional>
@@ -15,11 +16,11 @@ struct StoredValues {
   std::vector<int64_t> shape;
   const void* data = nullptr;  // packed
 };
-// Whether two tensors hold the same numbers, of whatever types.
+// Whether two tensors hold the same numbers, possibly in different types.
 bool equal_values(const StoredValues& a, const StoredValues& b);
 
-// The config.json that goes with weights in which head and embedding are both stored. `equal` compares them, and is not
-// asked where config.json says that they are not tied. A contradiction adds one line to `notices`.
+// Returns the config.json for weights in which head and embedding are both stored. `equal` compares them; it is not
+// called if config.json says that they are not tied. A contradiction adds one line to `notices`.
 std::string config_of_stored_head(const std::string& config, const std::function<bool()>& equal,
                                   const std::string& path, std::vector<std::string>& notices);
 

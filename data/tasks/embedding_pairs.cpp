@@ -13,7 +13,7 @@
 namespace carillon {
 namespace {
 
-// The numbers of one document, drawn in order.
+// The random numbers of one document, drawn in order.
 class Draw {
  public:
   Draw(uint64_t seed, const std::string& stream) : seed_(seed), stream_(stream_of(stream)) {}
@@ -35,7 +35,7 @@ EmbeddingPairs::EmbeddingPairs(EmbeddingPairOptions options, const Tokenizer* to
   symbols_ = (vocabulary - 3) / 2;
   filler_ = vocabulary - 3 - symbols_;
   needle_ = vocabulary - 1, question_ = vocabulary - 2, is_ = vocabulary - 3;
-  // Many more names than documents, so that neighbours in number are rare.
+  // Many more names than documents, so that neighbouring numbers are rare.
   int64_t all = tokenizer_ ? kWords : symbols_ * symbols_;
   for (; !tokenizer_ && all < 16 * options_.documents; all *= symbols_) ++name_width_;
   if (options_.documents > all / 2)
@@ -54,7 +54,7 @@ EmbeddingPairs::EmbeddingPairs(EmbeddingPairOptions options, const Tokenizer* to
 }
 
 std::vector<int32_t> EmbeddingPairs::document(int64_t index) const {
-  // Names differ in tokens: some document may hold a little less than the one that was measured.
+  // Names have different numbers of tokens: a document may have to be a little shorter than the one that was measured.
   for (int64_t size = size_;; --size) {
     std::vector<int32_t> tokens = document(index, size);
     if (static_cast<int64_t>(tokens.size()) <= options_.length) return tokens;
@@ -110,7 +110,7 @@ std::vector<int32_t> EmbeddingPairs::document(int64_t index, int64_t size) const
     const std::vector<int32_t> once = fact.tokens;
     fact.tokens.insert(fact.tokens.end(), once.begin(), once.end());
   }
-  // The place is a share of the whole, drawn before the haystack: the same share for every size.
+  // The place is a fraction of the whole, drawn before the haystack, and so the same fraction for every size.
   constexpr int64_t kShares = int64_t{1} << 20;
   const int64_t at = draw.below(kShares) * (size + 1) / kShares;
   std::vector<Part> parts;

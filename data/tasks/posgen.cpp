@@ -11,13 +11,13 @@ namespace carillon {
 namespace {
 
 constexpr int64_t kMostPrefixes = int64_t{1} << 62;
-constexpr int64_t kMostSeeds = 62;              // more of two digits are above kMostPrefixes
+constexpr int64_t kMostSeeds = 62;              // more would exceed kMostPrefixes even with two digits
 constexpr int64_t kLongest = int64_t{1} << 30;  // of one sequence, which is held in memory
 
-// a·b, or kMostPrefixes if it would be more.
+// min(a·b, kMostPrefixes).
 int64_t saturating_product(int64_t a, int64_t b) { return a != 0 && b > kMostPrefixes / a ? kMostPrefixes : a * b; }
 
-// Binomial coefficient n over k, saturating.
+// Binomial coefficient n over k, at most kMostPrefixes.
 int64_t binomial(int64_t n, int64_t k) {
   if (k < 0 || k > n) return 0;
   __int128 result = 1;
@@ -28,9 +28,9 @@ int64_t binomial(int64_t n, int64_t k) {
   return static_cast<int64_t>(result);
 }
 
-// A permutation of [0, size) as a pure function: a balanced Feistel network over the next even power of two, walked
-// until it lands inside (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002). Memory stays constant where
-// a shuffled list of 17^8 prefixes would take 56 GB.
+// A permutation of [0, size) as a pure function: a balanced Feistel network over the next even power of two, repeated
+// until the value is below `size` (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002). Needs constant
+// memory; a shuffled list of 17^8 prefixes would take 56 GB.
 int64_t permuted(int64_t index, int64_t size, uint64_t seed) {
   int half_bits = 1;
   while (half_bits < 31 && (int64_t{1} << (2 * half_bits)) < size) ++half_bits;

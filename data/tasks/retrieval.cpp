@@ -77,7 +77,7 @@ Retrieval::Retrieval(RetrievalOptions options, const Tokenizer* tokenizer, int64
                                             : (options_.digits + (answers > 1 ? 1 : 0)) * answers;
   }
 
-  // The largest haystack whose prompt leaves room for the answer.
+  // The largest haystack that leaves room for the answer.
   RetrievalSample unused;
   const auto room = [&](int64_t size) {
     return options_.length - options_.new_tokens - static_cast<int64_t>(tokens_of(script(0, 0.5, size, unused)).size());
@@ -89,7 +89,7 @@ Retrieval::Retrieval(RetrievalOptions options, const Tokenizer* tokenizer, int64
 }
 
 RetrievalSample Retrieval::sample(int64_t index, double depth) const {
-  // Words differ in tokens: a sample may need a little less than the one that was measured.
+  // Words have different numbers of tokens: a sample may have to be a little shorter than the one that was measured.
   for (int64_t size = size_;; --size) {
     RetrievalSample sample;
     sample.prompt = tokens_of(script(index, depth, size, sample));
@@ -188,7 +188,7 @@ Retrieval::Script Retrieval::single_fact(Draw& draw, double depth, int64_t size,
   return script;
 }
 
-// `size` units that tell nothing.
+// `size` units without information.
 Retrieval::Script Retrieval::haystack(Draw& draw, int64_t size) const {
   const bool repeats = options_.task != "needle";
   Script script;

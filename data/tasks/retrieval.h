@@ -1,17 +1,16 @@
-// Tasks that ask for something said earlier in a long prompt: passkey (Mohtashami and Jaggi, 2305.16300), needle in a
-// haystack (Kamradt, 2023), and RULER's synthetic tasks (Hsieh et al., 2404.06654) with word lists of our own,
-// zero-shot.
+// Tasks that ask for something stated earlier in a long prompt: passkey (Mohtashami and Jaggi, 2305.16300), needle in a
+// haystack (Kamradt, 2023), and RULER's synthetic tasks (Hsieh et al., 2404.06654) with our own word lists, zero-shot.
 //
-// Every prompt exists in two forms. With a tokenizer it is text. Without one it is token ids: of a vocabulary of V the
-// last three ids mark a needle (V-1), a question (V-2) and "is" (V-3); of the rest the first half are symbols that keys
-// and values are made of, the second half is haystack. A number of `digits` digits is as many symbols.
+// Every prompt exists in two forms. With a tokenizer it is text. Without one it is token ids: with a vocabulary of V,
+// the last three ids mark a needle (V-1), a question (V-2) and "is" (V-3). Of the remaining ids the first half are the
+// symbols of keys and values, the second half is haystack. A number of `digits` digits has as many symbols.
 //
-//   passkey  a repeated haystack, at one depth the key, said twice; asked for at the end
-//   needle   a haystack that does not repeat (or the user's), at one depth a fact; asked for at the end
+//   passkey  a repeated haystack with the key at one depth, stated twice; asked for at the end
+//   needle   a haystack that does not repeat (or the user's) with a fact at one depth; asked for at the end
 //   niah_single, niah_multikey, niah_multivalue, niah_multiquery
-//            numbers registered for names: one; one of four asked; four of one name; four names asked
-//   vt       variable tracking: a number, and four names assigned on from it; all five names are asked for
-//   cwe, fwe common and frequent words extraction: the ten (three) words that come most often
+//            numbers registered for names: one; one of four is asked for; four of one name; four names are asked for
+//   vt       variable tracking: a number, and a chain of four names assigned from it; all five names are asked for
+//   cwe, fwe common and frequent words extraction: the ten (three) most frequent words
 //
 // The haystack is as long as `length` allows. Sample `index` is a pure function of the options and the seed.
 #pragma once
@@ -27,35 +26,36 @@ namespace carillon {
 
 struct RetrievalOptions {
   std::string task;
-  int64_t length = 0;      // tokens of prompt and answer together, at most
-  int64_t new_tokens = 0;  // of the answer; 0: what the task needs
+  int64_t length = 0;      // maximal number of tokens of prompt and answer together
+  int64_t new_tokens = 0;  // of the answer; 0: as many as the task needs
   int64_t digits = 0;      // of a number; 0: 5 for passkey and vt, else 7
   uint64_t seed = 42;
-  // needle, text: what is hidden, asked, and looked for in the answer; empty: our own.
+  // needle with text: the hidden fact, the question, and what is searched for in the answer; empty: our own.
   std::string needle, question;
   std::vector<std::string> keywords;
-  std::string haystack_text;             // needle: sentences of it, repeated; empty: our own
+  std::string haystack_text;             // needle: text whose sentences are repeated; empty: our own
   std::vector<int32_t> haystack_tokens;  // the same without a tokenizer
 };
 
 struct RetrievalSample {
   std::vector<int32_t> prompt;
   std::vector<std::string> references;         // with a tokenizer
-  std::vector<std::vector<int64_t>> expected;  // without: the same as tokens
+  std::vector<std::vector<int64_t>> expected;  // without: the references as tokens
 };
 
 std::vector<std::string> ruler_subtasks();
 
 class Retrieval {
  public:
-  // `tokenizer` null: token ids. Error 64 when the length has no room for the task, or the vocabulary is under 9.
+  // If `tokenizer` is null, prompts are token ids. Error 64 if the length has no room for the task or the vocabulary is
+  // smaller than 9.
   Retrieval(RetrievalOptions options, const Tokenizer* tokenizer, int64_t vocabulary);
 
-  // depth in [0, 1] for passkey and needle; the others draw their places. Error 64 when this sample does not fit.
+  // `depth` in [0, 1] is for passkey and needle; the other tasks draw places. Error 64 if this sample does not fit.
   RetrievalSample sample(int64_t index, double depth) const;
-  // In [0, 1]. passkey: whether the answer begins with the key (text: its first run of digits is the key); needle: the
-  // share of the value's tokens (text: of the keywords) that are right; others: the share of references contained in
-  // the answer.
+  // A score in [0, 1]. passkey: whether the answer begins with the key (text: whether its first run of digits is the
+  // key); needle: the share of the value's tokens (text: of the keywords) that are right; others: the share of
+  // references that the answer contains.
   double score(const RetrievalSample& sample, std::span<const int64_t> answer) const;
   int64_t new_tokens() const { return options_.new_tokens; }
 

@@ -1,4 +1,4 @@
-// The random numbers of one prompt: a stream named by task and sample, drawn in order; the same on every layout and
+// The random numbers of one prompt, drawn in order from a stream named by task and sample; the same on every layout and
 // machine.
 #pragma once
 
@@ -22,7 +22,7 @@ class Retrieval::Draw {
   int64_t below(int64_t bound) {
     return static_cast<int64_t>(random_below(static_cast<uint64_t>(bound), seed_, stream_, next_++));
   }
-  // Fisher and Yates, from the end.
+  // Fisher-Yates, from the end.
   template <class T>
   void shuffle(std::vector<T>& values) {
     for (size_t i = values.size(); i > 1; --i)

@@ -10,14 +10,14 @@
 namespace carillon {
 namespace {
 
-constexpr int64_t kNeedles = 4;  // of the tasks with several
+constexpr int64_t kNeedles = 4;  // in tasks with several
 constexpr int64_t kHops = 4;     // of variable tracking
 
 void append(std::vector<int64_t>& to, const std::vector<int64_t>& from) {
   to.insert(to.end(), from.begin(), from.end());
 }
 
-// How often the word of each rank comes: proportional to rank^-2, `total` words altogether, none left out.
+// The number of occurrences of each rank's word: proportional to rank^-2, about `total` in all, at least one each.
 std::vector<int64_t> zeta_counts(int64_t ranks, int64_t total) {
   double sum = 0;
   for (int64_t rank = 1; rank <= ranks; ++rank) sum += 1 / static_cast<double>(rank * rank);
@@ -25,7 +25,7 @@ std::vector<int64_t> zeta_counts(int64_t ranks, int64_t total) {
   for (int64_t rank = 1; rank <= ranks; ++rank)
     counts.push_back(std::max<int64_t>(
         1, static_cast<int64_t>(static_cast<double>(total) / (sum * static_cast<double>(rank * rank)))));
-  // The ranks asked for stand apart, however few words there are.
+  // The ranks that are asked for must be distinguishable, however few words there are.
   for (size_t rank = std::min<size_t>(4, counts.size()); rank-- > 1;)
     counts[rank - 1] = std::max(counts[rank - 1], counts[rank] + 1);
   return counts;
@@ -33,7 +33,7 @@ std::vector<int64_t> zeta_counts(int64_t ranks, int64_t total) {
 
 }  // namespace
 
-// The needles among `size` units of haystack, in their order, at places drawn.
+// The needles in order, at random places among `size` units of haystack.
 Retrieval::Script Retrieval::hidden(Draw& draw, Script needles, int64_t size) const {
   std::vector<int64_t> places;
   for (size_t i = 0; i < needles.size(); ++i) places.push_back(draw.below(size + 1));
@@ -62,7 +62,7 @@ bool Retrieval::taken(const std::vector<Part>& parts, const Part& part) {
                      [&](const Part& other) { return other.text == part.text || other.tokens == part.tokens; });
 }
 
-// A name unlike those before, which it joins; two symbols.
+// Draws a name of two symbols that is not in `names`, and adds it there.
 Retrieval::Part Retrieval::name(Draw& draw, std::vector<Part>& names) const {
   for (;;) {
     Part part{word_of(draw.below(4096)), {draw.below(symbols_), draw.below(symbols_)}};
@@ -151,7 +151,7 @@ Retrieval::Part Retrieval::word(int64_t number) const {
 
 Retrieval::Script Retrieval::words(Draw& draw, int64_t size, RetrievalSample& sample) const {
   const bool common = options_.task == "cwe";
-  // All words a numbering apart: an odd step through the numbering meets each number once.
+  // Words have consecutive numbers from a random start, so that all of them are distinct.
   int64_t range = tokenizer_ ? kWords : 1;
   if (!tokenizer_)
     for (int64_t i = 0; i < word_width_; ++i) range *= symbols_;

@@ -20,7 +20,7 @@ bool absent_or_empty(const nlohmann::json& model, const char* key) {
 struct Symbol {
   uint32_t id;
   int32_t previous;
-  int32_t next;  // -1 at the end; kGone once joined to its left neighbour
+  int32_t next;  // -1 at the end; kGone once merged into its left neighbour
 };
 constexpr int32_t kGone = -2;
 
@@ -28,7 +28,7 @@ struct Candidate {
   uint32_t rank;
   int32_t at;
   uint32_t result;
-  // std::priority_queue gives the largest first: lowest rank, then leftmost.
+  // std::priority_queue returns the largest first: lowest rank, then leftmost.
   bool operator<(const Candidate& other) const { return rank != other.rank ? rank > other.rank : at > other.at; }
 };
 
@@ -104,8 +104,8 @@ void BytePairModel::encode(std::string_view word, std::vector<uint32_t>& ids) co
 }
 
 void BytePairModel::first_symbols(std::string_view word, std::vector<uint32_t>& symbols) const {
-  // An unknown token waits until the next known character, so bytes of others may go before it; that is how Hugging
-  // Face's library does it.
+  // An unknown token is only added before the next known character, so bytes of other characters may come before it, as
+  // in Hugging Face's library.
   bool waiting = false;
   const auto flush = [&] {
     if (waiting) symbols.push_back(*unknown_);
@@ -129,7 +129,7 @@ void BytePairModel::first_symbols(std::string_view word, std::vector<uint32_t>& 
         continue;
       }
     }
-    // Without an unknown token such a character vanishes, as in Hugging Face's library.
+    // If there is no unknown token, such a character is dropped, as in Hugging Face's library.
     if (!unknown_) continue;
     if (!fuse_unknown_) flush();
     waiting = true;
@@ -157,10 +157,12 @@ void BytePairModel::merge(std::vector<uint32_t>& symbols, std::vector<uint32_t>&
     const Candidate best = heap.back();
     heap.pop_back();
     Symbol& left = list[best.at];
-    if (left.next < 0) continue;  // joined already, or nothing after it any more
+    if (left.next < 0) continue;  // already merged, or no right neighbour any more
     Symbol& right = list[left.next];
     const auto found = merges_.find(pair_key(left.id, right.id));
-    if (found == merges_.end() || found->second.result != best.result) continue;  // its neighbour has changed since
+    if (found == merges_.end() || found->second.result != best.result)
+      continue;  // its right neighbour has changed
+                 // since
 
     left.id = best.result;
     left.next = right.next;

@@ -1,7 +1,7 @@
-// The byte-pair encoding of one word: start from its characters, and join the neighbouring pair of lowest merge rank
-// (leftmost first) until no pair is left (Sennrich et al., "Neural machine translation of rare words with subword
-// units", 2016). A heap of candidate pairs over a linked list keeps it O(n log n) for words of any length.
-// Behaviour is that of the `BPE` model of Hugging Face's tokenizers, whose JSON it reads.
+// The byte-pair encoding of one word: starts from its characters and repeatedly merges the neighbouring pair of the
+// lowest merge rank (leftmost first) until no pair can be merged (Sennrich et al., "Neural machine translation of rare
+// words with subword units", 2016). A heap of candidate pairs over a linked list needs O(n log n) time for words of any
+// length. Behaves like the `BPE` model of Hugging Face's tokenizers, whose JSON it reads.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -15,7 +15,7 @@
 
 namespace carillon {
 
-// Lets a map of strings be asked with a string_view.
+// Allows look-ups by string_view in a map of strings.
 struct StringHash {
   using is_transparent = void;
   size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
@@ -25,12 +25,12 @@ using StringMap = std::unordered_map<std::string, Value, StringHash, std::equal_
 
 class BytePairModel {
  public:
-  // model: the object under "model": vocab, merges ("a b" or ["a","b"]), unk_token, fuse_unk, byte_fallback,
-  // ignore_merges. Error 65 naming `where` for anything inconsistent: two tokens of one id, a merge of or into tokens
-  // that do not exist; and for what is not supported: dropout, subword prefixes and suffixes.
+  // `model` is the object under "model": vocab, merges ("a b" or ["a","b"]), unk_token, fuse_unk, byte_fallback,
+  // ignore_merges. Error 65 naming `where` for inconsistencies (two tokens with the same id, merges of or into tokens
+  // that do not exist) and for what is not supported: dropout, subword prefixes and suffixes.
   BytePairModel(const nlohmann::json& model, const std::string& where);
 
-  // Appends the ids of one word (a piece that the pre-tokenizer left whole). Thread-safe.
+  // Appends the ids of one word (a piece from the pre-tokenizer). Thread-safe.
   void encode(std::string_view word, std::vector<uint32_t>& ids) const;
 
   std::optional<uint32_t> id_of(std::string_view token) const;

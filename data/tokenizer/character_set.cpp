@@ -11,7 +11,7 @@
 namespace carillon {
 namespace {
 
-// The numbers of a packed text.
+// Unpacks the numbers of a packed text.
 std::vector<uint32_t> unpack(std::string_view text) {
   const auto value_of = [](char c) -> uint32_t {
     if (c >= 'A' && c <= 'Z') return static_cast<uint32_t>(c - 'A');
@@ -99,7 +99,7 @@ const CharacterSet& named_set(std::string_view name) {
 }
 
 bool CharacterSet::contains_high(uint32_t c) const {
-  size_t low = 0, high = ranges_[0];  // the first range that ends at c or after it
+  size_t low = 0, high = ranges_[0];  // the first range that does not end before c
   while (low < high) {
     const size_t middle = (low + high) / 2;
     if (ranges_[2 * middle + 2] < c)

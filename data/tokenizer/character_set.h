@@ -10,12 +10,12 @@ namespace carillon {
 
 class CharacterSet {
  public:
-  // ranges: their number, then first and last of each, in order (the form Oniguruma takes).
+  // `ranges`: the number of ranges, then first and last of each, in order (Oniguruma's format).
   explicit CharacterSet(std::vector<uint32_t> ranges);
 
-  // The set of that name, as unicode_tables.h writes names; nullptr when there is none. Thread-safe.
+  // The set with this name, as written in unicode_tables.h; nullptr if there is none. Thread-safe.
   static const CharacterSet* find(std::string_view name);
-  // Its number among all sets, -1 when there is none; and the set of a number.
+  // The index of a set among all sets, -1 if there is none; and the set with an index.
   static int index_of(std::string_view name);
   static const CharacterSet& at(int index);
 
@@ -26,17 +26,18 @@ class CharacterSet {
   const std::vector<uint32_t>& ranges() const { return ranges_; }
 
  private:
-  static constexpr uint32_t kWords = 16;  // one bit a code point below U+0400
+  static constexpr uint32_t kWords = 16;  // one bit per code point below U+0400
   bool contains_high(uint32_t code_point) const;
 
   std::vector<uint32_t> ranges_;
   uint64_t low_[kWords] = {};
 };
 
-// A set that unicode_tables.cpp is known to have.
+// A set that must exist in unicode_tables.cpp.
 const CharacterSet& named_set(std::string_view name);
 
-// Runs of letters whose lower case is another letter: those of first, first + step … last, `difference` away.
+// Runs of letters whose lower case is another letter: letters first, first + step … last, each `difference` away from
+// its lower case.
 struct LowerCaseRun {
   int32_t first, last, step, difference;
 };

@@ -14,7 +14,7 @@
 #include "runtime/progress.h"
 
 namespace carillon {
-// Words repeat: of natural text all but a few in a hundred are found here. Both bounds only limit memory (about 20 MB).
+// Words repeat: in natural text all but a few per cent are found here. Both bounds only limit memory (about 20 MB).
 struct HuggingFaceTokenizer::Pieces {
   static constexpr size_t kMost = size_t{1} << 17;
   static constexpr size_t kLongest = 64;
@@ -25,7 +25,7 @@ struct HuggingFaceTokenizer::Pieces {
 
 namespace {
 
-// Before anything recurses over it.
+// Called before any code recurses over the JSON.
 void refuse_deep_json(std::string_view text, const std::string& where) {
   constexpr int kDeepest = 64;
   int depth = 0;
@@ -48,7 +48,7 @@ void refuse_deep_json(std::string_view text, const std::string& where) {
   }
 }
 
-// get<uint32_t>() would wrap what is out of its range.
+// get<uint32_t>() would wrap values out of range.
 uint32_t token_id(const nlohmann::json& id, const std::string& what, const std::string& where) {
   if (!id.is_number_unsigned() || id.get<uint64_t>() >= (uint64_t{1} << 31))
     fail(ExitCode::kBadInput, "the id of {} is {}, {}, ids are integers from 0", what, id.dump(), where);
@@ -76,7 +76,7 @@ HuggingFaceTokenizer::~HuggingFaceTokenizer() = default;
 void HuggingFaceTokenizer::read(const nlohmann::json& file, const TokenFiles& beside) {
   const auto part = [&](const char* key) { return file.contains(key) ? file[key] : nlohmann::json(); };
   const nlohmann::json& model = file.at("model");
-  // Old files have no type: only BPE models have merges.
+  // Old files have no type, but only BPE models have merges.
   const std::string type = model.value("type", model.contains("merges") ? "BPE" : "unknown");
   if (type != "BPE")
     fail(ExitCode::kBadInput, "model type '{}' is not supported, {}, use a BPE tokenizer", type, path_);
@@ -113,8 +113,8 @@ void HuggingFaceTokenizer::read_added_tokens(const nlohmann::json& list, const T
   std::stable_sort(listed_.begin(), listed_.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
 }
 
-// As transformers adds them: a token that is there keeps its id, whatever the files beside say; a new one has that of
-// the vocabulary, else the next. What changes something counts in the hash.
+// Adds tokens as transformers does: an existing token keeps its id, whatever the files say; a new one gets its id in
+// the vocabulary, or else the next free one. Every change is included in the hash.
 void HuggingFaceTokenizer::add_tokens_beside(const TokenFiles& beside, std::vector<AddedToken>& tokens) {
   const TokenConfiguration configuration(beside, path_);
   StringMap<size_t> place;
@@ -139,7 +139,7 @@ void HuggingFaceTokenizer::add_tokens_beside(const TokenFiles& beside, std::vect
                                          token.rstrip, token.normalized, token.special);
     hash_ ^= XXH3_64bits(said.data(), said.size());
   };
-  const bool replaces = configuration.is_complete();  // added_tokens.json knows no flags
+  const bool replaces = configuration.is_complete();  // added_tokens.json has no flags
   for (const AddedToken& token : configuration.added_tokens()) take(token, replaces);
   const auto id_of = [&](std::string_view text) {
     const auto found = place.find(text);
@@ -164,7 +164,8 @@ void HuggingFaceTokenizer::add(const AddedToken& token) {
   }
   const std::string sought = normalizer_->normalized(token.content);
   normalized_matcher_.add(sought, token);
-  // The library decodes to what is sought, and leaves out special tokens by their given content.
+  // The library decodes such a token to its normalised content, but finds special tokens to omit by their original
+  // content.
   if (sought == token.content) return;
   added_[token.id].decoded = sought;
   added_[token.id].special = false;
@@ -173,7 +174,7 @@ void HuggingFaceTokenizer::add(const AddedToken& token) {
 void HuggingFaceTokenizer::read_post_processor(const nlohmann::json& description, int depth) {
   check_sequence_depth(depth, path_);
   const std::string type = description.at("type").get<std::string>();
-  if (type == "ByteLevel") return;  // concerns offsets only
+  if (type == "ByteLevel") return;  // only concerns offsets
   if (type == "Sequence") {
     for (const auto& step : description.at("processors")) read_post_processor(step, depth + 1);
     return;
@@ -201,7 +202,7 @@ void HuggingFaceTokenizer::read_post_processor(const nlohmann::json& description
     for (const uint32_t id : *ids)
       if (model_->token_of(id) == nullptr && !added_.contains(id))
         fail(ExitCode::kBadInput, "the post-processor adds id {}, which no token has, {}, mend the file", id, path_);
-  before_.insert(before_.begin(), before.begin(), before.end());  // a later step wraps what an earlier one made
+  before_.insert(before_.begin(), before.begin(), before.end());  // a later step wraps the result of an earlier one
   behind_.insert(behind_.end(), behind.begin(), behind.end());
 }
 
@@ -246,8 +247,8 @@ void HuggingFaceTokenizer::encode_gap(std::string_view text, bool at_start, Piec
   }
 }
 
-// The bytes of each piece, and of what was left out before it, are its tokens': in proportion to the lengths of their
-// texts, which is exact where a character of a token is a byte of the source, or a token a part of it.
+// Divides the bytes of each piece, and of what was removed before it, among its tokens in proportion to the lengths of
+// their texts. This is exact if each character of a token is a byte of the source, or a token is part of the source.
 void HuggingFaceTokenizer::share_out(const std::vector<uint32_t>& ids, const Spans& spans,
                                      std::vector<size_t>& ends) const {
   const auto length = [&](uint32_t id) -> size_t {

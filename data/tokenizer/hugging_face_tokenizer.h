@@ -1,12 +1,13 @@
 // tokenizer.json of Hugging Face's `tokenizers` with a BPE model: the Llama-3, Qwen, GPT-2 and SmolLM families, and
-// Llama-2's when saved in this form. A text goes through
+// Llama-2's if saved in this form. A text passes through
 //
-//   added tokens sought in the text as given -> normalizer -> added tokens sought in the normalised text
+//   added tokens found in the original text -> normalizer -> added tokens found in the normalised text
 //   -> pre-tokenizer (pre_tokenizer.h) -> byte pairs (byte_pair.h) -> post-processor (only with_special)
 //
-// Same ids as that library, which the tests compare with; what is not known is refused by name when the file is opened,
-// never skipped. Pieces repeat, so the ids of short ones are remembered, in one table per running encode() call. Where
-// the pre-tokenizer is one of the known ones (word_splitter.h), words are looked up as they stand in the text.
+// The ids are the same as that library's, with which the tests compare them. Unknown features are refused by name when
+// the file is opened, never ignored. Since pieces repeat, the ids of short ones are cached, in one table per concurrent
+// encode() call. If the pre-tokenizer is one of the known ones (word_splitter.h), words are looked up in the original
+// text.
 #pragma once
 
 #include <functional>
@@ -24,9 +25,9 @@ namespace carillon {
 
 class HuggingFaceTokenizer : public Tokenizer {
  public:
-  // path: the file, for messages; text: what is in it. The files beside it add tokens that tokenizer.json does not have
-  // as added ones, and change the flags of those it has, as in transformers: a model's chat tokens may stand in
-  // tokenizer_config.json alone.
+  // `path` names the file in messages; `text` is its content. The files next to it add tokens that tokenizer.json does
+  // not list as added, and change the flags of those it does, as in transformers: a model's chat tokens may be in
+  // tokenizer_config.json only.
   HuggingFaceTokenizer(const std::string& path, std::string_view text, const TokenFiles& beside);
   ~HuggingFaceTokenizer() override;
 
@@ -45,32 +46,33 @@ class HuggingFaceTokenizer : public Tokenizer {
   void add_tokens_beside(const TokenFiles& beside, std::vector<AddedToken>& tokens);
   void add(const AddedToken& token);
   void read_post_processor(const nlohmann::json& description, int depth);
-  using Spans = std::vector<std::pair<size_t, size_t>>;  // of a piece: ids before its end, and its end in the text
+  using Spans = std::vector<std::pair<size_t, size_t>>;  // per piece: number of ids up to its end, and its end in the
+                                                         // text
   void encode_gap(std::string_view text, bool at_start, Pieces& pieces, std::vector<uint32_t>& ids, Spans* spans) const;
   void share_out(const std::vector<uint32_t>& ids, const Spans& spans, std::vector<size_t>& ends) const;
   void encode_piece(std::string_view piece, Pieces& pieces, std::vector<uint32_t>& ids) const;
 
   std::unique_ptr<BytePairModel> model_;
-  std::optional<WordSplitter> splitter_;  // set: the pre-tokenizer does no more than this and ByteLevel's map
+  std::optional<WordSplitter> splitter_;  // set if the pre-tokenizer does only this and ByteLevel's map
   std::unique_ptr<PreTokenizer> pre_tokenizer_;
   std::unique_ptr<Normalizer> normalizer_;
   std::vector<DecoderStep> decoder_;
   AddedTokenMatcher raw_matcher_;
   AddedTokenMatcher normalized_matcher_;
-  std::vector<AddedToken> listed_;                  // as the files have them
-  std::unordered_map<uint32_t, AddedToken> added_;  // as decode() takes them
+  std::vector<AddedToken> listed_;                  // as in the files
+  std::unordered_map<uint32_t, AddedToken> added_;  // as decode() needs them
   StringMap<uint32_t> added_ids_;
-  std::vector<uint32_t> before_;  // what the post-processor puts before a text, and after it
+  std::vector<uint32_t> before_;  // what the post-processor puts before and after a text
   std::vector<uint32_t> behind_;
   int64_t vocabulary_ = 0;
   bool has_decoder_ = false;
-  bool maps_bytes_ = false;  // a character of a token is a byte
+  bool maps_bytes_ = false;  // each character of a token is a byte
 
-  mutable std::mutex mutex_;  // guards the tables that no call is using
+  mutable std::mutex mutex_;  // protects idle_, the tables that no call is using
   mutable std::vector<std::unique_ptr<Pieces>> idle_;
 };
 
-// The "decoder" of tokenizer.json as steps over the tokens' texts, whose results are joined (token_decoder.cpp).
+// The "decoder" of tokenizer.json as steps that transform the tokens' texts, which are then joined (token_decoder.cpp).
 std::vector<std::function<void(std::vector<std::string>&)>> make_token_decoder(const nlohmann::json& description,
                                                                                const std::string& where);
 

@@ -39,7 +39,8 @@ void NormalizedText::replace(size_t size, std::string_view by) {
   }
   made_ += by;
   if (made_.empty()) keeps_start_ = false;
-  if (with_ends_) {  // the new bytes share the old ones' source, the last of them ends where they end
+  if (with_ends_) {  // the new bytes share the source of the old ones; the last new byte ends where the last old one
+                     // ended
     const size_t begin = source_end(taken_), end = source_end(taken_ + size);
     for (size_t i = 1; i <= by.size(); ++i)
       made_ends_.push_back(static_cast<uint32_t>(begin + (end - begin) * i / by.size()));
@@ -58,7 +59,7 @@ void NormalizedText::finish_step() {
 
 namespace {
 
-// A step that puts one text in place of each character; nullptr leaves it.
+// A step that replaces each character by a text; if `replacement` returns false, the character stays.
 template <class Function>
 void for_each_character(NormalizedText& text, const Function& replacement) {
   const std::string_view all = text.text();
@@ -74,7 +75,7 @@ void for_each_character(NormalizedText& text, const Function& replacement) {
   text.finish_step();
 }
 
-// Of characters that NFC leaves alone whatever is beside them: nearly all of most texts.
+// Whether all characters are unchanged by NFC whatever their neighbours; true for most texts.
 bool is_surely_nfc(std::string_view text) {
   for (size_t at = 0; at < text.size();) {
     const int32_t c = next_code_point(text, at);
@@ -86,7 +87,7 @@ bool is_surely_nfc(std::string_view text) {
 }
 
 void normal_form(NormalizedText& text, NormalForm form) {
-  // In parts between two ASCII characters: ASCII neither joins what stands before it nor is moved.
+  // Works on the parts between ASCII characters, which neither combine with what precedes them nor are reordered.
   const std::string_view all = text.text();
   std::string storage;
   const auto ascii = [&](size_t at) { return static_cast<unsigned char>(all[at]) < 0x80; };
@@ -98,7 +99,7 @@ void normal_form(NormalizedText& text, NormalForm form) {
       at = end;
       continue;
     }
-    do ++end;  // the ASCII character that what follows may join, or the first of others
+    do ++end;  // an ASCII character that may combine with what follows, or the first other one
     while (end < all.size() && !ascii(end));
     const std::string_view part = all.substr(at, end - at);
     if (form == NormalForm::kNfc && is_surely_nfc(part))
@@ -206,7 +207,7 @@ void Normalizer::read_replace(const nlohmann::json& description, const std::stri
       text.replace(end - begin, content);
       done = end;
     };
-    if (!plain.empty()) {  // the engine is not needed
+    if (!plain.empty()) {  // no regular expression is needed
       for (size_t at = 0; (at = all.find(plain, at)) != std::string_view::npos; at = done) match(at, at + plain.size());
     } else {
       for_each_match(*expression, all, match);

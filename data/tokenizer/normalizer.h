@@ -1,4 +1,4 @@
-// What is done to a text before it is cut: the "normalizer" of tokenizer.json. NFC, NFD, NFKC, NFKD, Lowercase,
+// Changes a text before it is split: the "normalizer" of tokenizer.json. Supports NFC, NFD, NFKC, NFKD, Lowercase,
 // StripAccents, BertNormalizer, Replace (a string or a regular expression), Prepend, Strip, ByteLevel, and a Sequence
 // of them. Precompiled (a SentencePiece map) and Nmt are refused by name.
 #pragma once
@@ -14,20 +14,20 @@
 
 namespace carillon {
 
-// A text on its way through the steps. It remembers, where that is asked for, which byte of the source each of its
-// bytes ends at: a step says what it keeps and what it puts in place of what.
+// A text that passes through the steps. With `with_ends` it tracks for each of its bytes the end of the source bytes it
+// came from; for this, each step reports what it keeps and what it replaces.
 class NormalizedText {
  public:
   explicit NormalizedText(std::string_view source, bool with_ends);
 
   std::string_view text() const { return text_; }
-  // Bytes of the source up to the end of the first `size` bytes of text().
+  // The number of source bytes up to the end of the first `size` bytes of text().
   size_t source_end(size_t size) const;
 
-  // Whether the text begins where the source does: nothing was removed there.
+  // Whether nothing was removed at the start of the source.
   bool keeps_start() const { return keeps_start_; }
 
-  // One step: parts in order, which together are all of text().
+  // One step: consecutive parts that together cover text().
   void keep(size_t size);
   void replace(size_t size, std::string_view by);
   void finish_step();
@@ -42,7 +42,7 @@ class NormalizedText {
 
 class Normalizer {
  public:
-  // description: the JSON object, or null for none. Error 65 naming a type that is not supported.
+  // `description` is the JSON object, or null for none. Error 65 naming a type that is not supported.
   Normalizer(const nlohmann::json& description, const std::string& where);
   bool empty() const { return steps_.empty(); }
   void run(NormalizedText& text) const {

@@ -12,15 +12,15 @@
 namespace carillon {
 namespace {
 
-// Classes of \p{…} are numbered from here; the library's own end far below.
+// Classes of \p{…} are numbered from here on; the library's own numbers are far below.
 constexpr unsigned kFirstProperty = 1u << 16;
-// From here on the library looks classes up in its ranges; below it has a table of Latin 1, which we leave.
+// From here on the library looks up classes in its ranges; below, it has a table of Latin 1, which we do not replace.
 constexpr OnigCodePoint kLatinEnd = 256;
 constexpr OnigCodePoint kAsciiEnd = 128;
 
 const OnigEncodingType& library() { return OnigEncodingUTF8; }
 
-// The set of a class of ours, or nullptr when it is to be left to the library (newline, ascii).
+// The set of one of our classes, or nullptr if it is left to the library (newline, ascii).
 const CharacterSet* set_of(unsigned type) {
   if (type >= kFirstProperty) return &CharacterSet::at(static_cast<int>(type - kFirstProperty));
   // In the order of ONIGENC_CTYPE_….
@@ -44,7 +44,7 @@ int property_name_to_ctype(OnigEncodingType*, OnigUChar* begin, OnigUChar* end) 
     if (*p >= kAsciiEnd) return ONIGERR_INVALID_CHAR_PROPERTY_NAME;
     name += static_cast<char>(*p >= 'A' && *p <= 'Z' ? *p + 32 : *p);
   }
-  if (name == "word") return ONIGENC_CTYPE_WORD;  // outside of classes it has a table of Latin 1
+  if (name == "word") return ONIGENC_CTYPE_WORD;  // outside of classes the library uses its table of Latin 1
   const int index = CharacterSet::index_of(name);
   return index < 0 ? ONIGERR_INVALID_CHAR_PROPERTY_NAME : static_cast<int>(kFirstProperty) + index;
 }
@@ -64,7 +64,7 @@ int get_ctype_code_range(OnigCtype type, OnigCodePoint* single_byte_end, const O
   return 0;
 }
 
-// The pairs of letters that the library at hand does not fold yet, each way.
+// Pairs of letters that the installed library does not yet fold, in both directions.
 struct NewerFolds {
   std::vector<std::pair<OnigCodePoint, OnigCodePoint>> pairs;  // upper, lower
   std::unordered_map<OnigCodePoint, OnigCodePoint> other, lower;

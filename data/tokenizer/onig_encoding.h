@@ -1,11 +1,11 @@
-// UTF-8 for Oniguruma, with the character classes of unicode_tables.h in place of the library's own.
+// UTF-8 for Oniguruma, with the character classes of unicode_tables.h instead of the library's.
 #pragma once
 
 #include <oniguruma.h>
 
 namespace carillon {
 
-// Initialised once, with the library; never changes after that.
+// Initialised once, together with the library; immutable afterwards.
 OnigEncoding onig_encoding();
 
 }  // namespace carillon

@@ -25,8 +25,8 @@ Behavior parse_behavior(const std::string& name, const std::string& where) {
   fail(ExitCode::kBadInput, "pre_tokenizer behavior '{}' is unknown, {}, mend the file", name, where);
 }
 
-// Matches and the gaps between them, in order; some may be empty. Joined and handed out as the behaviour says, exactly
-// as the tokenizers library does it, its treatment of empty matches included.
+// Joins matches and the gaps between them (some may be empty) as the behaviour says, and passes them on in order. Does
+// exactly what the tokenizers library does, including its treatment of empty matches.
 class Joiner {
  public:
   using Piece = PreTokenizer::Piece;
@@ -122,7 +122,7 @@ class Pattern {
   std::string text_;
 };
 
-// Cuts at the characters for which is_match says so.
+// Splits at the characters for which is_match returns true.
 template <class IsMatch>
 void split_at_characters(const PreTokenizer::Piece& piece, Behavior behavior, const PreTokenizer::Sink& sink,
                          const IsMatch& is_match) {
@@ -176,7 +176,8 @@ class Punctuation : public PreTokenizer {
   Behavior behavior_;
 };
 
-// Words, or runs of what is neither word nor white space. A word character is here what it is beside added tokens.
+// Words, and runs of characters that are neither word characters nor white space. Word characters are the same as for
+// added tokens.
 class Whitespace : public PreTokenizer {
  public:
   void split(const Piece& piece, bool, const Sink& sink) const override {
@@ -231,9 +232,9 @@ class CharDelimiterSplit : public PreTokenizer {
   int32_t delimiter_;
 };
 
-// Cuts where another script begins, by the tables of the library's own code (neither of one Unicode nor of one rule:
-// kana go with Han, a blank with what stands before it). What stands before the first character of a script is left
-// out.
+// Splits where another script begins, by the tables in the library's own code (which follow no single version of
+// Unicode and no single rule: kana belong to Han, a blank to what precedes it). What precedes the first character of a
+// script is left out.
 class UnicodeScripts : public PreTokenizer {
  public:
   UnicodeScripts() {
@@ -350,7 +351,7 @@ class Metaspace : public PreTokenizer {
       replaced.insert(0, replacement_);
       inserted = replacement_.size();
     }
-    // The source of each part: a mark counts one byte where a space was replaced.
+    // Computes the source of each part: a mark counts as one byte if it replaced a space.
     size_t done = 0;
     const Sink with_source = [&](const Piece& part) {
       const size_t begin = done;

@@ -10,12 +10,12 @@
 namespace carillon {
 namespace {
 
-// Retries at one position: what the tokenizers library leaves the engine with.
+// Retries at one position, as set by the tokenizers library.
 constexpr unsigned long kRetryLimit = 10'000'000;
-// Entries of the engine's stack, some 40 bytes each: 600 MB. A run of as many characters of one class fits.
+// Entries of the engine's stack of about 40 bytes each: 600 MB, enough for a run of as many characters of one class.
 constexpr unsigned kStackLimit = 15'000'000;
 
-// What a match needs beside the pattern; one a thread, for all patterns.
+// Memory for matching any pattern, one per thread.
 struct Workspace {
   OnigRegion* region = onig_region_new();
   OnigMatchParam* parameters = onig_new_match_param();
@@ -57,12 +57,12 @@ struct RegularExpression::Code {
 
 RegularExpression::RegularExpression(std::string_view pattern, std::string where)
     : code_(std::make_unique<Code>()), where_(std::move(where)) {
-  constexpr size_t kLongest = 1 << 16;  // pattern bytes; the longest in use has 600
+  constexpr size_t kLongest = 1 << 16;  // bytes; the longest pattern in use has 600
   if (pattern.size() > kLongest)
     fail(ExitCode::kBadInput, "a pattern of {} bytes, {}, the file is damaged", pattern.size(), where_);
   refuse_grapheme_clusters(pattern, where_);
   code_->pattern = pattern;
-  static std::mutex compiling;  // the library's compiler has variables of its own
+  static std::mutex compiling;  // the library's compiler uses global variables
   const std::lock_guard lock(compiling);
   OnigErrorInfo details{};
   const int error = onig_new(&code_->expression, bytes_of(pattern), bytes_of(pattern) + pattern.size(),

@@ -12,7 +12,8 @@ namespace {
 
 constexpr size_t kLargestModel = size_t{64} << 20;
 
-// Appended to a model, it sets normalizer_spec.add_dummy_prefix to false: protocol buffers merge what comes twice.
+// If appended to a model, sets normalizer_spec.add_dummy_prefix to false: protocol buffers merge a message that occurs
+// twice.
 constexpr std::string_view kWithoutBlank("\x1A\x02\x18\x00", 4);
 
 }  // namespace
@@ -21,7 +22,7 @@ struct SentencePieceTokenizer::Model {
   std::string path;
   sentencepiece::SentencePieceProcessor processor, without_blank;
   bool has_without_blank = false;
-  bool keeps_blanks = false;  // blanks at the beginning of a text are tokens
+  bool keeps_blanks = false;  // blanks at the beginning of a text are encoded as tokens
 
   void load(sentencepiece::SentencePieceProcessor& into, const std::string& model) const {
     const auto status = into.LoadFromSerializedProto(model);

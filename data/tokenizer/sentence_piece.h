@@ -1,8 +1,8 @@
-// SentencePiece models (tokenizer.model of Llama 2, Mistral and others), by their own library (Kudo and Richardson,
-// 2018); and what tokenizer_config.json, special_tokens_map.json and added_tokens.json beside one add to it, as
-// transformers 5 does for Llama: added and special tokens are found in the text; what stands between them is encoded by
-// the model, the blank that it puts before a text going before the first part only (before all with `legacy: true`),
-// and not where the text begins with a blank itself. A model alone is the library alone.
+// SentencePiece models (tokenizer.model of Llama 2, Mistral and others), executed by their own library (Kudo and
+// Richardson, 2018). The files tokenizer_config.json, special_tokens_map.json and added_tokens.json next to a model
+// change it as in transformers 5 for Llama: added and special tokens are found in the text, and the model encodes the
+// parts between them. The blank that it puts before a text is only put before the first part (before all with `legacy:
+// true`), and not if the text itself begins with a blank. Without such files the library is used alone.
 #pragma once
 
 #include <memory>
@@ -15,13 +15,13 @@ namespace carillon {
 
 class SentencePieceTokenizer : public Tokenizer {
  public:
-  // `model`: the file's bytes. Error 65 when the library refuses it, it is larger than any real one (64 MiB), or a file
-  // beside it is damaged or contradicts it.
+  // `model` is the content of the file. Error 65 if the library refuses it, if it is larger than any real one (64 MiB),
+  // or if a file next to it is damaged or contradicts it.
   SentencePieceTokenizer(const std::string& path, const std::string& model, const TokenFiles& beside);
   ~SentencePieceTokenizer() override;
 
-  // with_special: the beginning-of-text token in front unless add_bos_token is false, and the end token after if
-  // add_eos_token is true.
+  // with_special: adds the beginning-of-text token in front unless add_bos_token is false, and the end token at the end
+  // if add_eos_token is true.
   std::vector<uint32_t> encode(std::string_view text, bool with_special, std::vector<size_t>* ends) const override;
   std::string decode(std::span<const uint32_t> ids, bool skip_special) const override;
   int64_t vocabulary() const override;

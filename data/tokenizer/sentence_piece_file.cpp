@@ -9,14 +9,14 @@
 namespace carillon {
 namespace {
 
-// One message of protocol buffers' wire format: fields in any order, each a number and a kind of value.
+// A message in protocol buffers' wire format: fields in any order, each with a number and a kind of value.
 class Message {
  public:
   Message(std::string_view bytes, const std::string& where) : bytes_(bytes), where_(where) {}
 
   struct Field {
     uint64_t number = 0;
-    uint64_t integer = 0;  // of kinds 0 and 5
+    uint64_t integer = 0;  // for kinds 0 and 5
     std::string_view bytes;
   };
   void each(const std::function<void(const Field&)>& take) {

@@ -1,5 +1,5 @@
-// What a SentencePiece model holds beyond what the library's interface tells: each piece's score and kind, and how
-// texts are prepared. Read from the protocol buffer itself (sentencepiece_model.proto, field numbers below).
+// Parts of a SentencePiece model that the library's interface does not expose: each piece's score and kind, and how
+// texts are prepared. Read directly from the protocol buffer (sentencepiece_model.proto).
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ struct SentencePieceFile {
   bool removes_extra_blanks = true;  // NormalizerSpec.remove_extra_whitespaces
   bool maps_characters = false;      // NormalizerSpec.precompiled_charsmap is not empty
 
-  // Error 65 for bytes that are no such message.
+  // Error 65 if the bytes are not such a message.
   static SentencePieceFile parse(const std::string& bytes, const std::string& where);
 };
 

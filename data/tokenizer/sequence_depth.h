@@ -1,4 +1,4 @@
-// Sequences in the parts of tokenizer.json may stand in one another; no file in use goes deeper than two.
+// Bounds the nesting of Sequences in the parts of tokenizer.json; no file in use nests more than two.
 #pragma once
 
 #include <string>

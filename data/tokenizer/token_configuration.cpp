@@ -43,8 +43,8 @@ std::vector<int64_t> generation_end_tokens(const std::string& text, const std::s
 
 namespace {
 
-// The token's own flags where it is written as an object, else those of a text: a special token is sought in the text
-// as given, another in the normalised one.
+// A token written as an object has its own flags. Otherwise, a special token is found in the original text, any other
+// in the normalised text.
 AddedToken token_of(const nlohmann::json& item, uint32_t id, bool special) {
   const auto flag = [&](const char* key, bool otherwise) {
     return item.is_object() && item.contains(key) && item.at(key).is_boolean() ? item.at(key).get<bool>() : otherwise;

@@ -24,7 +24,8 @@ void replace_all(std::string& text, const std::string& from, const std::string& 
     text.replace(at, from.size(), to);
 }
 
-// A part all of whose characters are in the byte map becomes those bytes; another stays (an added token with a space).
+// A part whose characters are all in the byte map becomes those bytes; any other part stays (an added token with a
+// space).
 void byte_level(Parts& parts) {
   std::string bytes;
   for (const std::string& part : parts) {
@@ -41,17 +42,17 @@ void byte_level(Parts& parts) {
   parts = {replace_invalid_utf8(bytes)};
 }
 
-// "<0xNN>" -> the byte, exactly in that form; -1 otherwise.
+// Parses exactly "<0xNN>" to the byte; -1 otherwise.
 int fallback_byte(std::string_view token) {
   if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return -1;
   int byte = -1;
-  const char* digits = token.data() + (token[3] == '+' ? 4 : 3);  // Rust's reader takes a sign
+  const char* digits = token.data() + (token[3] == '+' ? 4 : 3);  // Rust's parser accepts a sign
   if (*digits == '-') return -1;
   const auto [end, error] = std::from_chars(digits, token.data() + 5, byte, 16);
   return error == std::errc() && end == token.data() + 5 ? byte : -1;
 }
 
-// Runs of byte tokens become text, or one U+FFFD a byte where they are no UTF-8.
+// Runs of byte tokens become text, or one U+FFFD per byte if they are not UTF-8.
 void byte_fallback(Parts& parts) {
   Parts result;
   std::string bytes;
@@ -89,7 +90,7 @@ namespace {
 
 using Steps = std::vector<std::function<void(Parts&)>>;
 
-// Matches of a pattern in every part become `to`.
+// Replaces all matches of a pattern in every part by `to`.
 Steps replace(const nlohmann::json& description, const std::string& where) {
   const auto& pattern = description.at("pattern");
   const auto to = description.at("content").get<std::string>();
@@ -111,7 +112,7 @@ Steps replace(const nlohmann::json& description, const std::string& where) {
   }};
 }
 
-// In the first part the mark vanishes where words are begun with it, elsewhere it is a space.
+// Replaces the mark by a space, or removes it in the first part if words begin with it.
 Steps metaspace(const nlohmann::json& description) {
   const auto mark = description.value("replacement", std::string("\u2581"));
   const bool prepended = description.contains("prepend_scheme") ? description.at("prepend_scheme") != "never"

@@ -17,7 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 bool is_there(const fs::path& path) {
-  std::error_code error;  // a path too long, or a folder that may not be read, has no such file
+  std::error_code error;  // a path that is too long or in an unreadable folder counts as missing
   return fs::exists(path, error);
 }
 

@@ -84,7 +84,7 @@ void append_lower_case(std::string& text, int32_t c) {
     text += static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
     return;
   }
-  if (c == 0x130) {  // the only one whose lower case is two characters
+  if (c == 0x130) {  // the only character whose lower case is two characters
     text += "i\u0307";
     return;
   }
@@ -97,10 +97,10 @@ void append_lower_case(std::string& text, int32_t c) {
 
 namespace {
 
-// Appends the normal form of a text without characters that are newer than Unicode 9.
+// Appends the normal form of a text without characters newer than Unicode 9.
 void append_normal_form(std::string_view text, int options, std::string& storage) {
-  // In parts, since utf8proc takes 4 bytes a code point. A cut before an ASCII character changes nothing: ASCII
-  // neither composes with what stands before it nor is reordered.
+  // Works in parts, because utf8proc needs 4 bytes per code point. A cut before an ASCII character changes nothing:
+  // ASCII neither combines with what precedes it nor is reordered.
   constexpr size_t kPartBytes = size_t{1} << 16;
   while (!text.empty()) {
     size_t part = std::min(text.size(), kPartBytes);
@@ -145,7 +145,7 @@ std::string replace_invalid_utf8(std::string_view bytes) {
     text.append(bytes.substr(0, valid));
     bytes.remove_prefix(valid);
     if (bytes.empty()) break;
-    // The maximal part: a lead byte and those continuation bytes that could still follow it (Unicode table 3-7).
+    // The maximal part: a lead byte and the continuation bytes that may follow it (Unicode table 3-7).
     const auto byte = [&](size_t i) { return i < bytes.size() ? static_cast<unsigned char>(bytes[i]) : 0u; };
     const unsigned lead = byte(0);
     unsigned low = 0x80, high = 0xBF;

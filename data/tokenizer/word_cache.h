@@ -1,6 +1,7 @@
-// The ids of words seen lately, for words of few bytes and few ids, which are nearly all. Two slots of 32 bytes share a
-// cache line, and the line's older word gives way: no chains, no growth, one memory access a word. A map of strings,
-// with its nodes, keys and lists of ids in four places, was a third of the time of tokenising.
+// The ids of recent words, for words of few bytes and few ids, which are nearly all. Two slots of 32 bytes share a
+// cache line; a new word replaces the line's older one. So there are no chains and no growth, and each word needs one
+// memory access. A map of strings, with nodes, keys and lists of ids in four places, took a third of the time of
+// tokenising.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,7 @@ class WordCache {
   static constexpr size_t kLongest = 18;  // bytes of a word
   static constexpr size_t kMostIds = 3;
 
-  // Nothing (an empty list) when the word is not there; words have at least one id here.
+  // Returns an empty list if the word is not cached; cached words have at least one id.
   std::span<const uint32_t> find(std::string_view word, uint64_t hash) {
     if (word.size() > kLongest) return {};
     Line& line = lines_[hash % kLines];

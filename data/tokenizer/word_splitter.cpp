@@ -17,7 +17,7 @@ void mark(std::vector<uint8_t>& table, std::string_view name, Class kind) {
     for (uint32_t c = ranges[i]; c <= ranges[i + 1]; ++c) table[c] = kind;
 }
 
-// One byte a code point: 1.1 MB of which a text touches a few pages.
+// One byte per code point: 1.1 MB, of which a text uses a few pages.
 const uint8_t* classes() {
   static const std::vector<uint8_t> table = [] {
     std::vector<uint8_t> made(0x110000, kOther);
@@ -37,7 +37,8 @@ struct Reader {
   explicit Reader(std::string_view text)
       : bytes(reinterpret_cast<const unsigned char*>(text.data())), size(text.size()) {}
 
-  // The class of the character at `at`, and where it ends. The text is well-formed: no lead byte lacks its followers.
+  // Returns the class of the character at `at` and sets `end`. The text is well-formed, so every lead byte has its
+  // continuation bytes.
   Class read(size_t at, size_t& end) const {
     if (at >= size) {
       end = at;
@@ -59,7 +60,7 @@ struct Reader {
     }
     return static_cast<Class>(table[c]);
   }
-  // The end of the run of one class that goes on at `at`.
+  // The end of a run of one class that continues at `at`.
   size_t run(Class wanted, size_t at) const {
     for (size_t end; read(at, end) == wanted;) at = end;
     return at;
@@ -70,7 +71,8 @@ struct Reader {
     return fold && c >= 'A' && c <= 'Z' ? c + 32 : c;
   }
 
-  // 's 't 're 've 'm 'll 'd; where case is folded the long s (U+017F) is an s too. `at` is the apostrophe; 0: none.
+  // The end of 's 't 're 've 'm 'll 'd, or 0; `at` is the apostrophe. If case is folded, the long s (U+017F) counts as
+  // s.
   size_t contraction(size_t at, bool fold) const {
     const unsigned char one = byte(at + 1, fold), two = byte(at + 2, fold);
     if (one == 's' || one == 't' || one == 'm' || one == 'd') return at + 2;
@@ -78,7 +80,8 @@ struct Reader {
     if (fold && one == 0xC5 && two == 0xBF) return at + 3;
     return 0;
   }
-  // \s+(?!\S)|\s+ : white space up to the last character before a word, which goes with the word; a lone one is itself.
+  // \s+(?!\S)|\s+ : white space except its last character, which belongs to the following word; a single one is a
+  // match.
   size_t space(size_t at, size_t run_end) const {
     if (run_end == size) return run_end;
     size_t last = run_end;
@@ -130,7 +133,7 @@ size_t WordSplitter::next_llama(std::string_view text, size_t at) const {
     while (reader.newline(end)) ++end;
     return end;
   }
-  // White space: up to and with the last line break of the run, else as in GPT-2.
+  // White space up to and including the last line break of the run; without one, as in GPT-2.
   const size_t run_end = reader.run(kSpace, end);
   for (size_t i = run_end; i-- > at;)
     if (reader.newline(i)) return i + 1;

@@ -1,6 +1,6 @@
-// The split patterns of the GPT-2, Llama 3 and Qwen 2 families, run by hand: what follows a position is decided by the
-// classes of a few characters, so that a regular expression engine is not asked. Exactly the matches of Oniguruma,
-// Hugging Face's engine, which tests/data/word_splitter_test.cpp compares on random text of every class.
+// Hand-written code for the split patterns of the GPT-2, Llama 3 and Qwen 2 families: the classes of a few characters
+// determine each match, so that no regular expression engine is needed. Gives exactly the matches of Oniguruma, Hugging
+// Face's engine; tests/data/word_splitter_test.cpp compares them on random text of every class.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +11,7 @@ namespace carillon {
 
 class WordSplitter {
  public:
-  // GPT-2's pattern (openai/gpt-2, encoder.py), which ByteLevel uses unless told otherwise.
+  // GPT-2's pattern (openai/gpt-2, encoder.py), the default of ByteLevel.
   static constexpr const char* kGpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
   static constexpr const char* kLlama3 =
       R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
@@ -21,11 +21,11 @@ class WordSplitter {
       R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
       R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
-  // Nothing for any other pattern.
+  // Returns nothing for any other pattern.
   static std::optional<WordSplitter> of(std::string_view pattern);
 
-  // The end of the match that begins at `at` < text.size(). Every position of well-formed text begins one, none is
-  // empty.
+  // The end of the match that begins at `at` < text.size(). In well-formed text a match begins at every position, and
+  // none is empty.
   size_t next(std::string_view text, size_t at) const { return gpt2_ ? next_gpt2(text, at) : next_llama(text, at); }
 
  private:
