@@ -1,4 +1,4 @@
-// Documents come in order and the same, whatever the batches and threads; an error comes where its line is.
+// Documents are the same and in order for all batch sizes and thread counts; an error is reported at its line.
 #include "data/corpus/document_reader.h"
 
 #include <gmock/gmock.h>
@@ -67,7 +67,7 @@ TEST(DocumentReader, AnErrorComesAfterTheDocumentsBeforeIt) {
   }
 }
 
-// Blank lines hold nothing, however many there are: whoever reads is asked between batches whether to go on.
+// Blank lines are not documents, however many there are; between batches the reader still checks whether to stop.
 TEST(DocumentReader, AFloodOfBlankLinesCanBeStopped) {
   const TemporaryFolder folder;
   const std::string path = folder.write("blank.jsonl", std::string(size_t{80} << 20, '\n') + "{\"tokens\":[1]}\n");
