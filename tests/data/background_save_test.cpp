@@ -20,9 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t
-    kRows = 1037,
-    kColumns = 619;  // 2.4 MiB: blocks whose parts come from one machine, and blocks whose parts come from several
+constexpr int64_t kRows = 1037, kColumns = 619;  // 2.4 MiB: some blocks belong to one machine, others to several
 
 // A rank's rows or columns of one matrix, filled with consecutive numbers.
 struct Part {
@@ -91,8 +89,7 @@ TEST(BackgroundSave, HoldsWhatWasThereWhenItBegan) {
         }
         EXPECT_EQ(found, hash);
         if (ranks > 1) continue;
-        setenv("CARILLON_TEST_FAIL", "copying:0:slow",
-               1);  // slows the copy, so that a step that did not wait would change it
+        setenv("CARILLON_TEST_FAIL", "copying:0:slow", 1);  // a step that does not wait changes what is copied
         EXPECT_EQ(save(folder.path(), 5, ranks, columns), "");
         unsetenv("CARILLON_TEST_FAIL");
         EXPECT_EQ(read_manifest(folder / "step-00000005").tensors.at("model/a").hash, hash);

@@ -13,8 +13,7 @@ namespace {
 
 UnitLosses losses(size_t documents, uint64_t seed, double shift) {
   std::mt19937_64 draw(seed);
-  std::normal_distribution<double> hard(3,
-                                        1);  // the difficulty of a document for both settings, ten times the difference
+  std::normal_distribution<double> hard(3, 1);  // a document's difficulty for both settings, ten times the difference
   UnitLosses result;
   result.position_bins = {{0, 8}, {8, 16}};
   for (size_t i = 0; i < documents; ++i) {

@@ -80,8 +80,7 @@ class RecordingTransport : public DeviceTransport {
 
 struct Recording {
   std::vector<Started> started;
-  std::vector<int64_t>
-      of_backward;  // start of each reduction minus that of the one before: the length of a layer's backward pass
+  std::vector<int64_t> of_backward;  // start of each reduction minus the previous start: a layer's backward pass
   int64_t before_step = 0, after_step = 0;
 };
 

@@ -59,8 +59,7 @@ TEST(Plan, CountedRingsSendWhatTheFormulasSay) {
           for (const StepEvent& event : record.micro_steps[0].events)
             if (event.kind == StepEvent::Kind::kAttention && event.part == StepPart::kForward) flop += event.flop;
         }
-        const int64_t readers = int64_t{ranks} * (ranks - 1) * 2 * ranks *
-                                8;  // the exchange in which all ranks announce which halves they read
+        const int64_t readers = int64_t{ranks} * (ranks - 1) * 2 * ranks * 8;  // announcing which halves are read
         EXPECT_EQ(bytes, RingAttention::forward_bytes(run.layout(), shape) +
                              RingAttention::backward_bytes(run.layout(), shape) + readers)
             << ranks << " / " << inner;
