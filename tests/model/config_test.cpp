@@ -176,8 +176,7 @@ TEST(RopeConfig, MergesKeyByKey) {
   EXPECT_EQ(linear.original_max_position_embeddings, 512);
   EXPECT_FALSE(linear.settings.contains("beta_fast"));
   EXPECT_THROW(merge_rope_config(model.rope, Json{{"type", "linear"}}, "test"), Error);
-  EXPECT_THROW(merge_rope_config(model.rope, Json{{"type", "resonance_yarn"}}, "test"),
-               Error);  // a different type from yarn
+  EXPECT_THROW(merge_rope_config(model.rope, Json{{"type", "resonance_yarn"}}, "test"), Error);  // drops the factor
   EXPECT_TRUE(merge_rope_config(model.rope, Json{{"resonance", true}}, "test").resonance);
   EXPECT_EQ(merge_rope_config(model.rope, Json{{"type", "yarn"}}, "test").factor, 8);
   // CoPE applies after any type, so a change of type keeps it; 0 removes it.

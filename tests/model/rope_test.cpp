@@ -348,7 +348,7 @@ TEST(Resonance, MovesWhatItTurns) {
 }
 
 // CoPE by the formula of its paper and public code: the last N frequencies of the type are multiplied by (1 + cos φ)/2,
-// with φ from 0 to π in N equal steps. The pairs before them and the attention factor are unchanged.
+// for N equally spaced φ from 0 to π. The pairs before them and the attention factor are unchanged.
 TEST(Cope, FadesTheSlowestPairsAfterAnyType) {
   constexpr double kPi = 3.14159265358979323846;
   for (const char* type : {R"({)", R"({"type": "linear", "factor": 4, )", R"({"type": "ntk", "factor": 4, )",
