@@ -67,7 +67,7 @@ TEST(DocumentReader, AnErrorComesAfterTheDocumentsBeforeIt) {
   }
 }
 
-// Blank lines are not documents, however many there are; between batches the reader still checks whether to stop.
+// Blank lines hold nothing, however many there are: whoever reads is asked between batches whether to go on.
 TEST(DocumentReader, AFloodOfBlankLinesCanBeStopped) {
   const TemporaryFolder folder;
   const std::string path = folder.write("blank.jsonl", std::string(size_t{80} << 20, '\n') + "{\"tokens\":[1]}\n");

@@ -67,8 +67,8 @@ TEST(Tokenizer, EndOfDocumentIsSoughtInAllFiles) {
   EXPECT_EQ(Tokenizer::open(folder.path())->eos(), Tokenizer::open(folder.path())->id_of("<|im_end|>"));
 }
 
-// Tokens that only the files next to tokenizer.json define, and flags that differ from it, with the ids of transformers
-// 5.24. (A name that is not in the vocabulary is not a token here.)
+// Tokens that only the files beside tokenizer.json speak of, and flags in which they differ from it: as transformers
+// 5.24, whose ids these are. (A name that no token of the vocabulary has is no token here.)
 TEST(Tokenizer, FilesBesideATokenizerJsonCount) {
   using Ids = std::vector<uint32_t>;
   const TemporaryFolder folder;

@@ -224,8 +224,8 @@ class Problem {
   RandomTensor dout{type, {c.batch, rows, c.heads, c.head_size}, 4};
 };
 
-// The largest difference from the reference in units of its bound: at most 1 if all is well, infinite if a launch
-// failed or only one of the two has a NaN.
+// Largest of the distances to the reference, in units of its bound: at most 1 when all is well, infinite where a launch
+// failed or one has a NaN and the other not.
 double distance(const Problem::Result& got, const Problem::Result& expected, DType type) {
   if (got.error != cudaSuccess) return INFINITY;
   const double bound = type == DType::kBFloat16 ? 4e-3 : 4 * bound_of(type);
