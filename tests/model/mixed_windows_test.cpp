@@ -43,7 +43,7 @@ TEST(MixedWindows, EachDocumentTurnsByItsOwnList) {
     int64_t begin = 0;
     for (const int64_t document : documents) {
       TinyRun alone = run;
-      // A sequence has at least two tokens per rank; short documents are run without padding, on one rank.
+      // A sequence needs at least two tokens per rank, which even the shortest document has.
       TinySequence sequence;
       sequence.tokens.assign(run.sequences[s].tokens.begin() + begin,
                              run.sequences[s].tokens.begin() + begin + document);
