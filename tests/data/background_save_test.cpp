@@ -1,5 +1,5 @@
-// Saves that training does not wait for: they hold what was there when they began, on any number of ranks; a fault of
-// the disk comes out at the end, on every rank; whoever dies when, the checkpoints before stand.
+// Asynchronous saves: they contain the state at the time they began, on any number of ranks; a disk error is reported
+// at the end, on every rank; and earlier checkpoints survive whichever process dies when.
 #include "data/checkpoint/background_save.h"
 
 #include <gmock/gmock.h>
@@ -20,9 +20,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kRows = 1037, kColumns = 619;  // 2.4 MiB: blocks of one machine, and blocks of several
+constexpr int64_t kRows = 1037, kColumns = 619;  // 2.4 MiB: some blocks belong to one machine, others to several
 
-// A rank's rows or columns of one matrix, numbered through.
+// A rank's rows or columns of one matrix, filled with consecutive numbers.
 struct Part {
   Rectangle rectangle = Rectangle::whole({kRows, kColumns});
   std::vector<float> values;
@@ -60,7 +60,7 @@ std::string save(const std::string& folder, int64_t step, int ranks, bool column
     ASSERT_EQ(background.reserve(part.shards), "");
     SaveResult result = background.begin(manifest_of(step), part.shards, {});
     background.wait_until_copied();
-    std::fill(part.values.begin(), part.values.end(), -1.0f);  // training goes on
+    std::fill(part.values.begin(), part.values.end(), -1.0f);  // training continues and changes the values
     if (background.in_flight()) result = background.finish();
     if (world->rank() == 0) why_not = result.saved ? "" : result.why_not;
     EXPECT_EQ(result.saved, result.why_not.empty());
@@ -81,7 +81,7 @@ TEST(BackgroundSave, HoldsWhatWasThereWhenItBegan) {
         const std::string path = folder / "step-00000004";
         verify_checkpoint(path);
         const std::string found = read_manifest(path).tensors.at("model/a").hash;
-        if (hash.empty()) {  // as a save that was waited for
+        if (hash.empty()) {  // the hash of a synchronous save, for comparison
           const TemporaryFolder other;
           Part part(*solo_communicator("world"), false);
           ASSERT_TRUE(save_checkpoint(*solo_communicator("world"), other.path(), manifest_of(4), part.shards, 3).saved);
@@ -89,7 +89,7 @@ TEST(BackgroundSave, HoldsWhatWasThereWhenItBegan) {
         }
         EXPECT_EQ(found, hash);
         if (ranks > 1) continue;
-        setenv("CARILLON_TEST_FAIL", "copying:0:slow", 1);  // whoever does not wait changes what is copied
+        setenv("CARILLON_TEST_FAIL", "copying:0:slow", 1);  // a step that does not wait changes what is copied
         EXPECT_EQ(save(folder.path(), 5, ranks, columns), "");
         unsetenv("CARILLON_TEST_FAIL");
         EXPECT_EQ(read_manifest(folder / "step-00000005").tensors.at("model/a").hash, hash);
@@ -140,7 +140,7 @@ TEST(BackgroundSave, OlderOnesAreGoneOnceTheNextBegins) {
     EXPECT_FALSE(entry.path().filename().string().starts_with(".del-")) << entry.path();
 }
 
-// A step that waits for the thread would wait for it at that priority, beside whatever else runs on the machine.
+// A step that waits for the thread would be slowed by a lower priority when the machine runs other work.
 TEST(BackgroundSave, TheThreadHasThePriorityOfTheRest) {
   const TemporaryFolder folder;
   const auto world = solo_communicator("world");
@@ -175,7 +175,7 @@ TEST(BackgroundSave, ALateErrorReachesEveryRank) {
   EXPECT_THAT(steps_in(folder.path()), ::testing::ElementsAre("step-00000001"));
 }
 
-// A limit on the size of files, as a quota: too small for the metadata, or for the tensors only.
+// A file-size limit acts as a quota: too small for the metadata, or only for the tensors.
 TEST(BackgroundSave, WithoutSpaceItIsLeftOut) {
   for (const rlim_t limit : {rlim_t{100}, rlim_t{1} << 20}) {
     const TemporaryFolder folder;

@@ -16,7 +16,7 @@
 namespace carillon::testing {
 namespace {
 
-// A store over JSON lines, its cache in the test's own folder.
+// A store over JSON lines, with its cache in the folder of the test.
 TokenStore store_of(const TemporaryFolder& folder, const std::string& lines, Communicator& world) {
   setenv("CARILLON_CACHE", (folder / "cache").c_str(), 1);
   const std::string path = folder / "train.jsonl";
@@ -52,7 +52,8 @@ TEST(BatchLoader, SaysWhatTheNetworkIsToldOfPackedDocuments) {
   EXPECT_EQ(weights, (std::vector<double>{1, 1, 0, 0, 0.5, 1, 0, 0, 0}));
 }
 
-// Each document of a sequence gets positions of its own; whom a row sees stays a matter of the index in the sequence.
+// Each document of a sequence gets separate positions; which tokens a row attends to still depends on the index in the
+// sequence.
 TEST(BatchLoader, PositionsMaySkip) {
   const TemporaryFolder folder;
   const TokenStore store = store_of(folder, R"({"tokens":[1,2,3,4,5,6],"loss_mask":[0,0,0,1,1,1]}
@@ -81,7 +82,7 @@ std::string numbered(int documents) {
   return lines;
 }
 
-// The first tokens of what a step takes, over all ranks and micro-steps.
+// The first tokens of the sequences that a step takes, over all ranks and micro-steps.
 std::multiset<int64_t> taken(const TokenStore& store, BatchLoaderOptions options, int64_t step) {
   std::multiset<int64_t> result;
   for (options.dp_rank = 0; options.dp_rank < options.dp_size; ++options.dp_rank) {
@@ -138,7 +139,7 @@ TEST(BatchLoader, ShufflesAnewEachEpochAndLosesNothing) {
   for (const auto& epoch : epochs) EXPECT_EQ(std::set<int64_t>(epoch.begin(), epoch.end()).size(), 50u);
   EXPECT_NE(epochs[0], epochs[1]);
   EXPECT_NE(epochs[1], epochs[2]);
-  // A loader that starts in the middle, after a resume, gives the same.
+  // A loader that starts in the middle, as after a resume, gives the same.
   BatchLoader fresh(store, options);
   for (const int64_t step : {120, 7, 60})
     EXPECT_EQ(row(fresh.get(step, 0).tokens, 0)[0],
@@ -147,8 +148,8 @@ TEST(BatchLoader, ShufflesAnewEachEpochAndLosesNothing) {
   EXPECT_NE(row(BatchLoader(store, options).get(0, 0).tokens, 0), row(loader.get(0, 0).tokens, 0));
 }
 
-// The layout, the batch and the accumulation change between steps, in the middle of an epoch, shuffled or not: the
-// steps together take every sequence of an epoch once, in the order of one rank's steps of one.
+// Layout, batch and accumulation change between steps, in the middle of an epoch, shuffled or not: together the steps
+// take every sequence of an epoch once, in the order of one rank with steps of one sequence.
 TEST(BatchLoader, ChangingLayoutsNeitherSkipNorRepeat) {
   const TemporaryFolder folder;
   const TokenStore store = store_of(folder, numbered(29));
@@ -180,7 +181,8 @@ std::string only_cache(const TemporaryFolder& folder) {
   return std::filesystem::directory_iterator(folder / "cache")->path();
 }
 
-// Found by content: a file of another time and name is the same, one of other bytes, times and size kept, is not.
+// Files are identified by content: a different time and name do not matter; different bytes do, even with the same time
+// and size.
 TEST(TokenStore, IsFoundByContent) {
   const TemporaryFolder folder;
   const auto open = [&](const std::string& path) {
@@ -205,8 +207,8 @@ TEST(TokenStore, IsFoundByContent) {
   EXPECT_EQ(open(first).tokens()[6], 9u) << "same name, size and time, other content";
 }
 
-// Whichever bit changes, the tokens are not used: what is read whole at the start is made again, the rest refused when
-// it is first used, and made again by the next start.
+// Tokens are not used if any bit changes: the parts that are read whole at the start are rebuilt; the others are
+// refused when first used, and rebuilt by the next start.
 TEST(TokenStore, NoFlippedBitIsTrainedOn) {
   const TemporaryFolder folder;
   const auto use = [&] {
@@ -241,7 +243,7 @@ TEST(TokenStore, NoFlippedBitIsTrainedOn) {
   EXPECT_EQ(refused, 0) << "so small a cache is read whole at the start";
 }
 
-// Of a cache of many blocks a start reads few; the others are verified when their tokens are used.
+// Opening a cache of many blocks reads only a few; the others are verified when their tokens are used.
 TEST(TokenStore, AFlippedBitOfALargeCacheIsSeenWhenItIsUsed) {
   const TemporaryFolder folder;
   std::string lines = "{\"tokens\":[0";
@@ -312,7 +314,7 @@ TEST(TokenStore, RanksShareOneCacheThatIsBuiltOnce) {
   const auto written = std::filesystem::last_write_time(cache);
   store_of(folder, "");
   EXPECT_EQ(std::filesystem::last_write_time(cache), written) << "found again";
-  // Cut off, by a full disk say: made again, not believed.
+  // A truncated cache, for example after a full disk, is rebuilt.
   std::filesystem::resize_file(cache, 70);
   EXPECT_EQ(store_of(folder, "").documents(), 7);
 }

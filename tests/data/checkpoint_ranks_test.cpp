@@ -1,4 +1,5 @@
-// Two processes write one checkpoint, straight and as if they ran on two machines: the same bytes, and both are read.
+// Two processes write one checkpoint, directly and as if on two machines: both give the same bytes, and both can be
+// read.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -11,7 +12,7 @@
 namespace carillon::testing {
 namespace {
 
-constexpr int64_t kRows = 1037, kColumns = 619;  // 2.4 MiB: blocks that belong to one rank, and blocks of both
+constexpr int64_t kRows = 1037, kColumns = 619;  // 2.4 MiB: some blocks belong to one rank, others to both
 
 TEST(CheckpointRanks, BothWaysOfWritingAreOne) {
   const std::unique_ptr<Communicator> world = mpi_world();

@@ -1,4 +1,4 @@
-// Checkpoints: any layout reads what any other wrote, and no damaged byte is ever loaded in silence.
+// Checkpoints: every layout reads what any other wrote, and no damaged byte is loaded silently.
 #include "data/checkpoint/checkpoint.h"
 
 #include <gmock/gmock.h>
@@ -28,7 +28,7 @@ double value(const std::string& name, int64_t index) {
   return random_normal(3, stream_of(name), static_cast<uint64_t>(index));
 }
 
-// Rows (or, where `columns`, columns) of each tensor, split over the ranks.
+// Rows (or columns, if `columns`) of each tensor, divided over the ranks.
 struct Parts {
   std::vector<std::vector<float>> memory;
   std::vector<NamedShard> shards;
@@ -104,7 +104,7 @@ TEST(Checkpoint, AnySplitReadsWhatAnyOtherWrote) {
     }
 }
 
-// Which bytes may change unseen: only those the format leaves unused. What is loaded must then be right all the same.
+// Only bytes that the format leaves unused may change unnoticed; the loaded values must then still be right.
 TEST(Checkpoint, NoDamagedByteIsLoadedInSilence) {
   const TemporaryFolder folder;
   save(folder.path(), 5);
@@ -146,7 +146,7 @@ TEST(Checkpoint, KeepsTheNewestAndNeverFewerThanTwoValidOnes) {
   std::vector<int64_t> steps;
   for (const auto& found : list_checkpoints(folder.path())) steps.push_back(found.step);
   EXPECT_EQ(steps, (std::vector<int64_t>{4, 3, 2}));
-  // The newest is damaged and does not count: with keep 1 two valid ones stay beside it.
+  // The newest one is damaged and does not count: with keep 1, two valid ones remain next to it.
   std::ofstream(folder / "step-00000004/manifest.json") << "{}";
   save(folder.path(), 5, 1, false, 1);
   steps.clear();
@@ -193,7 +193,8 @@ TEST(Checkpoint, ASaveThatDiesLeavesTheOlderOnes) {
   }
 }
 
-// A limit on the size of files, as a quota: not saved, said why, nothing of it left, the older ones as they were.
+// A file-size limit acts as a quota: nothing is saved, the reason is given, no trace is left, and the older checkpoints
+// are unchanged.
 TEST(Checkpoint, ASaveWithoutSpaceIsLeftOut) {
   for (const int ranks : {1, 3}) {
     const TemporaryFolder folder;
@@ -201,7 +202,7 @@ TEST(Checkpoint, ASaveWithoutSpaceIsLeftOut) {
     std::signal(SIGXFSZ, SIG_IGN);
     rlimit before{};
     ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
-    const rlimit small{100, before.rlim_max};  // not even the metadata of state.h5
+    const rlimit small{100, before.rlim_max};  // too small even for the metadata of state.h5
     ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
     run_ranks(ranks, [&](std::unique_ptr<Communicator> world) {
       Parts parts(ranks, world->rank(), false, true);

@@ -1,4 +1,4 @@
-// What folders and patterns stand for.
+// How folders and patterns expand to files.
 #include "data/corpus/data_files.h"
 
 #include <gmock/gmock.h>
@@ -47,7 +47,7 @@ TEST(DataFiles, FoldersAndPatternsAreSortedAndSaid) {
   EXPECT_THAT(find_data_files({folder / "d/b.jsonl", folder / "d/[aB]*"}).paths,
               ElementsAre(folder / "d/b.jsonl", folder / "d/B.txt", folder / "d/a.jsonl.gz", folder / "d/a[1].jsonl"));
   EXPECT_THAT(find_data_files({folder / "*"}).paths, ::testing::SizeIs(5)) << "a pattern may match a folder";
-  // What is there is no pattern, and what is named is not left out for its name.
+  // An existing path is not a pattern, and a file that is named explicitly is never left out because of its name.
   EXPECT_THAT(find_data_files({folder / "d/a[1].jsonl", folder / "d/.hidden.jsonl", folder / "d/README.md"}).paths,
               ElementsAre(folder / "d/a[1].jsonl", folder / "d/.hidden.jsonl", folder / "d/README.md"));
 }

@@ -1,5 +1,5 @@
-// Checkpoints and models to and from a device's memory, which the host cannot read: two processes, both ways of
-// writing, tensors longer than a staging buffer, and a resume on the host.
+// Checkpoints and models to and from device memory that the host cannot read: two processes, both ways of writing,
+// tensors longer than a staging buffer, and a resume on the host.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -21,7 +21,7 @@ struct Part {
   std::vector<float> values;
 };
 
-// Rows or columns of matrices, a vector, parts of no rows, one longer than a staging buffer.
+// Rows or columns of matrices, a vector, parts without rows, and one part longer than a staging buffer.
 std::vector<Part> parts_of(const Communicator& world) {
   std::vector<Part> parts;
   const auto add = [&](const char* name, std::vector<int64_t> shape, size_t dim, bool only_first = false) {
@@ -49,7 +49,7 @@ std::vector<Part> parts_of(const Communicator& world) {
 }
 static_assert(int64_t{2200} * 8191 * 4 > kStagedBytes);
 
-// Shards in the device's memory (or the host's), with the parts' values or zeros.
+// Shards in device memory (or host memory), with the values of the parts or zeros.
 std::vector<NamedShard> shards_of(std::vector<Part>& parts, DeviceMemory& memory, Backend* device, bool zero,
                                   std::vector<std::vector<float>>& hosts) {
   std::vector<NamedShard> shards;
@@ -86,7 +86,7 @@ TEST(CheckpointOfADevice, IsTheHostsAndComesBack) {
         if (step == 1) hashes[name] = entry.hash;
         EXPECT_EQ(entry.hash, hashes[name]) << name;
       }
-      // Back into the other memory: written on one kind of device, resumed on the other.
+      // Loaded into the other memory: written on one kind of device, resumed on the other.
       Backend* other = device == nullptr ? backend.get() : nullptr;
       std::vector<NamedShard> shards = shards_of(parts, memory, other, true, hosts);
       load_checkpoint(*world, result.path, shards);

@@ -1,4 +1,4 @@
-// Documents come in order and the same, whatever the batches and threads; an error comes where its line is.
+// Documents are the same and in order for all batch sizes and thread counts; an error is reported at its line.
 #include "data/corpus/document_reader.h"
 
 #include <gmock/gmock.h>

@@ -1,5 +1,5 @@
-"""HDF5 files made by strangers: what a plain array of numbers is gets read; all else is 65 with one line, soon, in little
-memory, and no other file is looked into. Needs h5py."""
+"""HDF5 files of unknown origin: plain numeric arrays are read; anything else is 65 with one line, quickly and in little
+memory, and no other file is opened. Needs h5py."""
 
 import json
 import os
@@ -38,7 +38,7 @@ class ForeignHdf5(unittest.TestCase):
         return done.stderr if expect else [json.loads(line)["logprobs"] for line in output.read_text().splitlines()]
 
     def refused(self, path, *words, shown=False):
-        """By score and export, and unless it is `shown` by inspect: 65 and one line."""
+        """By score and export, and by inspect unless `shown`: 65 and one line."""
         for command in (["score", f"model={path}", f"input={self.input}", f"output={self.folder}/o"],
                         ["export", path, self.folder / "exported"], ["inspect", path])[:2 if shown else 3]:
             process = subprocess.Popen([bb.CARILLON, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -57,7 +57,7 @@ class ForeignHdf5(unittest.TestCase):
         return path
 
     def replace(self, make):
-        """A model file whose gate_proj was made by make(file, name, shape)."""
+        """A model file whose gate_proj is created by make(file, name, shape)."""
         def change(file):
             shape = file[NAME].shape
             del file[NAME]
@@ -120,10 +120,10 @@ class ForeignHdf5(unittest.TestCase):
         for shape in ((1 << 40,), (1 << 31, 1 << 31), (1 << 62, 2)):
             self.refused(self.replace(lambda file, name, _: file.create_dataset(
                 name, shape, "<f4", chunks=(1,) * len(shape))), NAME)
-        # Zeros by the megabyte out of a few kilobytes.
+        # A few kilobytes that expand to megabytes of zeros.
         self.refused(self.replace(lambda file, name, _: file.create_dataset(
             name, data=numpy.zeros((1 << 26,), "<f4"), compression="gzip")), NAME, "bytes in a file of")
-        # Never written.
+        # Declared but never written.
         self.refused(self.replace(lambda file, name, shape: file.create_dataset(name, shape, "<f4")), NAME)
 
     def test_attributes(self):
@@ -162,7 +162,7 @@ class ForeignHdf5(unittest.TestCase):
             bb.run(1, "inspect", path, environment={variable: "core"})
         done = subprocess.run([bb.CARILLON, "inspect", path], capture_output=True, text=True, timeout=120,
                               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NPROC, (0, 0)))
-        self.assertIn(done.returncode, (0, 74), done.stderr)  # root is not limited
+        self.assertIn(done.returncode, (0, 74), done.stderr)  # permissions do not limit root
         bb.run(2, "score", f"model={path}", f"input={self.input}", f"output={self.folder}/two", "parallel.context=2")
         self.assertEqual(len((self.folder / "two").read_text().splitlines()), 2)
 

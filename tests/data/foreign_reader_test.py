@@ -1,4 +1,4 @@
-"""Others read what we write: checkpoints and model files through h5py and h5dump."""
+"""Other programs read our files: checkpoints and model files through h5py and h5dump."""
 
 import json
 import pathlib
@@ -48,7 +48,7 @@ class ForeignReader(unittest.TestCase):
             master = file["optimizer/master/model.layers.0.mlp.gate_proj.weight"]
             self.assertEqual(weight.attrs["dtype"], "bfloat16")
             self.assertEqual(master.dtype, numpy.float32)
-            # The weights are the masters, rounded to the nearest, ties to even.
+            # The weights are the masters rounded to nearest even.
             bits = master[()].view(numpy.uint32)
             rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16 << 16).astype(numpy.uint32).view(numpy.float32)
             numpy.testing.assert_array_equal(weight[()].astype(numpy.float32), rounded)

@@ -1,9 +1,9 @@
-"""Mutants of what strangers hand in: safetensors, model files, config.json and index. Every one must end with 0 or with 64, 65 or
-66 and one error line, in bounded time and memory; never by a signal, with 70, or not at all.
+"""Mutants of untrusted input: safetensors, model files, config.json and index. Each run must exit with 0, or with 64, 65 or
+66 and one error line, in bounded time and memory; never by a signal, with 70, or by hanging.
 
     fuzz_files.py [--mutants N] [--seed S] [--seconds T] [--keep FOLDER] [TARGET…]
 
-By default a short deterministic round (CTest); with --seconds it goes on with further seeds. What fails is kept by name."""
+By default a short deterministic round (CTest); with --seconds it continues with further seeds. --keep saves failing files."""
 
 import argparse
 import copy
@@ -23,7 +23,7 @@ sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[1] / "support")]
 import tiny_model as tiny
 
 CARILLON = os.environ["CARILLON"]
-HANGS_AFTER = 100.0  # seconds on a busy machine; what takes one second alone
+HANGS_AFTER = 100.0  # seconds, for a busy machine; alone it takes one second
 MEMORY = 1 << 20     # KiB of resident memory
 
 # ---- mutations
@@ -53,7 +53,7 @@ def move(data, draw):
 
 
 def number(data, draw):
-    """Eight bytes become a size that does not fit."""
+    """Replaces eight bytes with a size that does not fit."""
     at = draw.randrange(max(1, len(data) - 8))
     value = draw.choice([0, 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63, 2**64 - 1])
     return data[:at] + struct.pack("<Q", value) + data[at + 8:]
@@ -75,7 +75,7 @@ def places(value, path=()):
 
 
 def json_mutant(value, draw):
-    """Text of a JSON value with one to three changes."""
+    """The text of a JSON value with one to three changes."""
     value = copy.deepcopy(value)
     for _ in range(draw.choice([1, 1, 2, 3])):
         path = draw.choice([p for p in places(value) if p] or [()])
@@ -111,7 +111,7 @@ def as_bytes(text):
     return text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
 
 
-# ---- targets: mutant(folder, draw) writes it and returns the command
+# ---- targets: mutant(folder, draw) writes a file and returns the command
 
 
 class Safetensors:
@@ -128,7 +128,7 @@ class Safetensors:
             length = len(header) if draw.randrange(10) else draw.choice([0, 1, len(header) - 1, 2**31, 2**63, 2**64 - 1])
             content = struct.pack("<Q", length) + header + self.data
         else:
-            # Most of the file is elements, any of which is a good one: hit the header.
+            # Most of the file is elements, for which any value is valid: mutate the header.
             end = len(self.raw) - len(self.data)
             content = draw.choice(BYTES)(self.raw[:end], draw) + self.data
         (folder / "model.safetensors").write_bytes(content)
@@ -165,7 +165,7 @@ class Config:
 
 class ModelFile:
     def __init__(self, work):
-        import h5py  # noqa: F401  (tells at once whether this target can run)
+        import h5py  # imported only to fail early if this target cannot run
         self.files = [tiny.model_file(work / "plain.h5").read_bytes(),
                       tiny.model_file(work / "chunks.h5", chunks=True, compression="gzip", fletcher32=True).read_bytes()]
         subprocess.run([CARILLON, "import", tiny.folder(work / "m"), work / "own.h5"], check=True, capture_output=True)
@@ -174,7 +174,7 @@ class ModelFile:
 
     def mutant(self, folder, draw):
         content = draw.choice(self.files)
-        # Metadata is what the library reads: mutate a window that is not all zeros or elements.
+        # The library reads the metadata: mutate a window that is not all zeros or elements.
         for _ in range(draw.choice([1, 1, 3])):
             content = draw.choice(BYTES)(content, draw) or b"\0"
         folder.mkdir()
@@ -189,7 +189,7 @@ TARGETS = {"safetensors": Safetensors, "index": Index, "config": Config, "model_
 
 
 def run(command):
-    """(what is wrong or '', exit code)."""
+    """(what is wrong or '', exit code)"""
     started = time.monotonic()
     process = subprocess.Popen([CARILLON, *map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:

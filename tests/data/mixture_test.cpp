@@ -1,4 +1,4 @@
-// Draws from sources by weight: even to within one sequence, exact at the end of a period, the same from any start.
+// Drawing from sources by weight: never off by a whole sequence, exact at the end of a period, the same from any start.
 #include "data/corpus/mixture.h"
 
 #include <gmock/gmock.h>
@@ -12,7 +12,7 @@
 namespace carillon::testing {
 namespace {
 
-// How far a source is from its share at worst in the first `draws`, in sequences; pick: the source of draw n.
+// The largest deviation of a source from its share within the first `draws`, in sequences; pick: the source of draw n.
 double worst_deviation(const std::vector<int64_t>& shares, int64_t draws, const std::function<size_t(int64_t)>& pick) {
   int64_t period = 0;
   for (const int64_t share : shares) period += share;
@@ -47,7 +47,7 @@ TEST(Mixture, EachSourceIsWithinOneSequenceOfItsShare) {
   EXPECT_GT(worst, 0.9) << "the weights are hard enough to tell";
 }
 
-// The rule this is not: whoever lags most.
+// The simpler rule, taking the source with the largest deficit, is worse.
 TEST(Mixture, TheLargestDeficitWouldNotBe) {
   std::mt19937 random(1);
   double worst = 0;
@@ -97,7 +97,7 @@ TEST(Mixture, ADrawIsAFunctionOfItsNumber) {
     EXPECT_EQ(draw.source, draws[static_cast<size_t>(n)].source) << n;
     EXPECT_EQ(draw.count, draws[static_cast<size_t>(n)].count) << n;
   }
-  // Far out: periods of small numbers are skipped.
+  // Far along, whole periods of small numbers are skipped.
   Mixture small({0.7, 0.2, 0.1}, "a test");
   const int64_t far = 1'000'000'000'000;
   EXPECT_EQ(small.at(far + 4).source, small.at(4).source);

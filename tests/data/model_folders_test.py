@@ -1,4 +1,4 @@
-"""Models as other programs leave them: import, score and export agree on what they take, and on what they say."""
+"""Model folders as other programs write them: import, score and export agree on what they accept and on their messages."""
 
 import json
 import pathlib
@@ -43,7 +43,7 @@ class Case(unittest.TestCase):
         return done
 
     def refused(self, source, *words, expect=65):
-        """By import, by score and by export, with the same words."""
+        """Refused by import, score and export with the same message."""
         for done in (self.imported(source, expect), self.score(source, expect),
                      self.exported(source, self.folder / "refused", expect)):
             self.assertEqual(done.stderr.count("carillon: error:"), 1, done.stderr)
@@ -134,7 +134,7 @@ class TiedHead(Case):
         self.score(model)
         self.assertEqual(self.said.count("lm_head.weight"), 1)
         self.assertIn("tie_word_embeddings", self.said)
-        # What was exported and imported no longer contradicts itself.
+        # After import or export the model no longer contradicts itself.
         self.exported(model, self.folder / "out")
         self.assertIs(json.loads((self.folder / "out/config.json").read_text())["tie_word_embeddings"], False)
         self.score(self.imported(model))
@@ -149,7 +149,7 @@ class TiedHead(Case):
         self.assertEqual(self.same_everywhere(tiny.folder(self.folder / "with", tensors, tied)), expected)
         self.score(self.folder / "with")
         self.assertEqual(self.said, "")
-        # Equal as numbers, of another type.
+        # The same numbers in another type.
         dtype, shape, raw = tensors["lm_head.weight"]
         values = struct.unpack(f"<{len(raw) // 4}f", raw)
         tensors["lm_head.weight"] = ("F64", shape, struct.pack(f"<{len(values)}d", *values))
@@ -193,9 +193,9 @@ class Leftovers(Case):
                          ["README.md", "adapter_model.safetensors", "config.json", "model.safetensors"])
         self.assertEqual(self.score(target), expected)
         self.assertEqual([path.name for path in self.folder.iterdir() if ".tmp-" in path.name], [])
-        self.exported(new, target)  # once more over itself
+        self.exported(new, target)  # a second time, replacing its own files
         self.assertEqual(self.score(target), expected)
-        # With its configuration an adapter is a model of its own, which readers would put on the new one.
+        # With its configuration an adapter is a model, which readers would apply to the new one.
         (target / "adapter_config.json").write_text("{}")
         self.exported(new, target)
         self.assertEqual(sorted(path.name for path in target.iterdir()), ["README.md", "config.json", "model.safetensors"])
@@ -232,7 +232,7 @@ class OtherFiles(Case):
                 "special_tokens_map.json": b'{"eos_token": "\xc3\xa4"}', "chat_template.jinja": b"{{ messages }}",
                 "generation_config.json": b'{"eos_token_id": [1, 2]}',
                 "additional_chat_templates/tool_use.jinja": b"{{ tools }}",
-                "tokenizer.model": bytes(range(256)) * 400}  # no text, and more than an attribute held before 1.8
+                "tokenizer.model": bytes(range(256)) * 400}  # not text, and larger than an attribute could be before HDF5 1.8
         for name, content in kept.items():
             (model / name).parent.mkdir(exist_ok=True)
             (model / name).write_bytes(content)
@@ -240,13 +240,13 @@ class OtherFiles(Case):
         self.exported(file, self.folder / "out")
         for name, content in kept.items():
             self.assertEqual((self.folder / "out" / name).read_bytes(), content, name)
-        # A former model's template is not left with the next one.
+        # The template of a former model does not remain with the next one.
         bare = tiny.folder(self.folder / "bare")
         self.exported(bare, self.folder / "out")
         self.assertEqual(sorted(path.name for path in (self.folder / "out").iterdir()), ["config.json", "model.safetensors"])
 
     def test_generation_ends_at_each_of_the_models_ends(self):
-        """Those of generation_config.json, else of config.json, beside the tokenizer's own; as transformers."""
+        """The ends from generation_config.json, else from config.json, in addition to the tokenizer's, as in transformers."""
         tokens = {chr(97 + i): i for i in range(23)}
 
         def generated(name, config=None, generation=None, tokenizer=True, keys=()):

@@ -46,7 +46,7 @@ TEST(OutputFile, ErrorsKeepTheirExitCodes) {
   }
 }
 
-// The device is written straight (never replaced by a file), and its "no space left" is error 74.
+// A device is written directly, never replaced by a file, and its "no space left" is error 74.
 TEST(OutputFile, FullDevice) {
   OutputFile file("/dev/full");
   file.write("x");

@@ -45,7 +45,7 @@ class Outputs(unittest.TestCase):
         around = self.folder / "model/../in.jsonl"
         for output in (self.input, link, hard, around):
             for name, arguments in self.commands(output).items():
-                if name != "import":  # its inputs are others
+                if name != "import":  # import has other inputs
                     self.kept(self.input, *arguments, "overwrite=true")
         weights = self.model / "model.safetensors"
         for name in ("score", "import", "generate"):
@@ -59,19 +59,19 @@ class Outputs(unittest.TestCase):
         self.kept(file, "export", file, file, word="which is read")
         self.kept(self.model / "config.json", "export", self.model, self.model)
         self.kept(self.model / "config.json", "export", self.model, str(self.model) + "/../model/")
-        bb.run(1, "export", file, self.model)  # another's folder of the same model is no input
+        bb.run(1, "export", file, self.model)  # a folder of another export of the same model is not an input
 
     def test_foreign_files(self):
         notes = self.folder / "notes.txt"
         notes.write_text("thoughts of a year\n")
         for arguments in [*self.commands(notes).values(), ["posgen", notes, *POSGEN], ["report", self.model, notes]]:
             self.kept(notes, *arguments, word="overwrite=true")
-        # Another command's output is foreign too.
+        # The output of another command also counts as foreign.
         bb.run(1, "posgen", self.folder / "p.jsonl", *POSGEN)
         self.kept(self.folder / "p.jsonl", *self.commands(self.folder / "p.jsonl")["score"], word="overwrite=true")
         bb.run(1, *self.commands(self.folder / "t.h5")["tokenize"])
         self.kept(self.folder / "t.h5", *self.commands(self.folder / "t.h5")["import"], word="overwrite=true")
-        # A folder with a config.json that is no model's.
+        # A folder whose config.json is not that of a model.
         project = self.folder / "project"
         project.mkdir()
         (project / "config.json").write_text("{}")

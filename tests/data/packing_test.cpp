@@ -18,7 +18,7 @@ std::vector<int64_t> begins(const std::vector<int64_t>& lengths) {
   return begin;
 }
 
-// Sequences as the header draws them: one letter a token, '.' for padding, '|' between pieces of one document.
+// Sequences in the notation of the header: one letter per token, '.' for padding, '|' between pieces of one document.
 std::vector<std::string> drawn(const std::vector<int64_t>& lengths, PackingMode mode, int64_t sequence_length) {
   const auto begin = begins(lengths);
   const Packing packing = pack(begin, mode, sequence_length);
@@ -72,8 +72,8 @@ TEST(Packing, NoDocumentsNoSequences) {
     EXPECT_EQ(pack(std::vector<int64_t>{0}, mode, 8).sequences(), 0);
 }
 
-// Over many random documents (more than one window): every token exactly once, no sequence overfull, and best_fit pads
-// less than file order.
+// Many random documents (more than one window): every token occurs exactly once, no sequence is overfull, and best_fit
+// pads less than file order.
 TEST(Packing, NothingIsLostOrDoubled) {
   std::vector<int64_t> lengths;
   for (uint64_t i = 0; i < 10000; ++i) lengths.push_back(1 + static_cast<int64_t>(random_below(300, 7, 0, i)));

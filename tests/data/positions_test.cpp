@@ -1,5 +1,5 @@
-// Positions with skips by their papers' definitions: PoSE's worked example, the ranges both draw from and that they are
-// used whole, what stays together, and that nothing but seed, sequence and document decides.
+// Positions with skips as defined by their papers: PoSE's worked example, the ranges of both methods, which must be
+// used completely, what stays together, and that only seed, sequence and document matter.
 #include "data/corpus/positions.h"
 
 #include <gmock/gmock.h>
@@ -27,7 +27,7 @@ std::vector<int64_t> counted(int64_t tokens) {
   return position;
 }
 
-// Where position i is not one more than the one before.
+// The indices at which the position is not one more than the one before.
 std::vector<size_t> breaks_of(const std::vector<int64_t>& position) {
   std::vector<size_t> breaks;
   for (size_t i = 1; i < position.size(); ++i)
@@ -35,7 +35,7 @@ std::vector<size_t> breaks_of(const std::vector<int64_t>& position) {
   return breaks;
 }
 
-// Of the code of 2309.10400: eight tokens of at most 16 positions, a first chunk of 3, a skip of 5.
+// From the code of 2309.10400: eight tokens in at most 16 positions, a first chunk of 3, a skip of 5.
 TEST(Positions, PoseMovesTheSecondChunk) {
   std::vector<int64_t> position(8);
   skip_behind(position, 3, 5);
@@ -65,7 +65,7 @@ TEST(Positions, PoseDrawsChunkAndSkipFromTheirWholeRanges) {
     EXPECT_EQ(static_cast<int64_t>(chunks.size()), (tokens + 1) / 2);
     EXPECT_EQ(*skips.begin(), 0);
     EXPECT_EQ(*skips.rbegin(), 16 - tokens);
-    // Uniform: each of the m values is drawn kDraws/m times, give or take five standard deviations.
+    // Uniform: each of the m values is drawn kDraws/m times, within five standard deviations.
     const double values = static_cast<double>(16 - tokens + 1), share = kDraws / values;
     for (int64_t skip = 0; skip <= 16 - tokens; ++skip)
       EXPECT_NEAR(skips_of[static_cast<size_t>(skip)], share, 5 * std::sqrt(share)) << tokens << " " << skip;
@@ -73,7 +73,7 @@ TEST(Positions, PoseDrawsChunkAndSkipFromTheirWholeRanges) {
 }
 
 TEST(Positions, SkipAlignSkipsWhereTrainedAndUntrainedMeet) {
-  // Two turns of two blocks. The first token is never a target, whatever its weight says.
+  // Two turns of two blocks. The first token is never a target, whatever its weight.
   const std::vector<double> weights = {1, 0, 0, 1, 1, 0, 0, 0.5, 1};
   PositionSettings settings{PositionKind::kSkipAlign, 40, 1};
   std::set<size_t> where;
@@ -86,7 +86,7 @@ TEST(Positions, SkipAlignSkipsWhereTrainedAndUntrainedMeet) {
   }
   EXPECT_THAT(where, ElementsAre(3u, 5u, 7u));
   EXPECT_EQ(furthest, 39);
-  // A skip with its probability: of 0.25 and a first skip of 0 in one of 32 cases.
+  // A skip occurs with its probability of 0.25; in one of 32 cases the first skip is 0.
   settings.skip_probability = 0.25;
   int moved = 0;
   for (int n = 0; n < 20000; ++n) moved += drawn(9, settings, {7, n, 0}, weights)[3] != 3;
@@ -96,7 +96,7 @@ TEST(Positions, SkipAlignSkipsWhereTrainedAndUntrainedMeet) {
 }
 
 TEST(Positions, RandomOnesAreASortedSampleBetweenTheEnds) {
-  // 6 tokens of which 6 were trained, stretched to 18 positions: 4 of 16 places between the ends.
+  // A document of 6 tokens at stretch 3: 18 positions, with 4 of the 16 places between the ends taken.
   const PositionSettings random{PositionKind::kRandom, 64, 0.5, 3, 20};
   std::vector<double> taken(18);
   constexpr int kDraws = 20000;
@@ -108,7 +108,7 @@ TEST(Positions, RandomOnesAreASortedSampleBetweenTheEnds) {
     for (const int64_t at : position) taken[static_cast<size_t>(at)] += 1;
   }
   for (size_t at = 1; at < 17; ++at) EXPECT_NEAR(taken[at], kDraws / 4.0, 5 * std::sqrt(kDraws / 4.0)) << at;
-  // What is longer than was trained is stretched as that would be, and never pressed together.
+  // Longer documents than in training are stretched to the same range, and never compressed.
   EXPECT_EQ(drawn(30, random, {7, 1, 0}).back(), 59);
   EXPECT_EQ(drawn(64, random, {7, 1, 0}), counted(64));
   EXPECT_THAT(drawn(2, random, {7, 1, 0}), ElementsAre(0, 5));

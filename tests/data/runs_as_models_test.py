@@ -1,4 +1,4 @@
-"""A run's folder as a model: its tokenizer is its own, and bases that come back to themselves are refused."""
+"""A run's folder as a model: it has its own tokenizer, and bases that form a cycle are refused."""
 
 import json
 import os
@@ -46,7 +46,7 @@ class RunsAsModels(unittest.TestCase):
         bb.run(1, "export", scratch, self.folder / "base")
         exported = (self.folder / "base/tokenizer.json").read_bytes()
         self.assertEqual(exported, (self.folder / "gpt2/tokenizer.json").read_bytes())
-        # A base with one tokenizer, trained on with another: a file named by itself too.
+        # A base with one tokenizer is trained with another, which is given as a single file.
         tuned = self.train("tuned", f"{{base: {self.folder / 'base'}}}", self.folder / "llama2/tokenizer.json")
         bb.run(1, "export", tuned, self.folder / "out")
         self.assertEqual((self.folder / "out/tokenizer.json").read_bytes(),
@@ -68,7 +68,7 @@ class RunsAsModels(unittest.TestCase):
         data = tiny.documents(self.folder / "tokens.jsonl", (9, 9), vocabulary=1000)
         self.train("a", MODEL, data=data)
         shutil.copytree(self.folder / "a", self.folder / "first")
-        # b is a's child; then a is made b's child in its place.
+        # b is a child of a; then a is replaced by a child of b.
         self.train("b", f"{{base: {self.folder / 'a'}}}", data=data)
         shutil.rmtree(self.folder / "a")
         self.train("a", f"{{base: {self.folder / 'b'}}}", data=data)

@@ -1,5 +1,5 @@
-// Ranks that see different files under one path, as on nodes with disks of their own: each rank is a thread with a
-// working folder of its own, and the paths are relative.
+// Ranks that see different files at the same path, as on nodes with local disks. Each rank is a thread with a separate
+// working folder, and the paths are relative.
 #include "data/files/same_files.h"
 
 #include <gmock/gmock.h>
@@ -23,10 +23,10 @@ using ::testing::HasSubstr;
 struct SameFiles : ::testing::Test {
   TemporaryFolder folder;
   std::mutex mutex;
-  std::vector<std::string> said;  // by the ranks that failed
+  std::vector<std::string> said;  // the messages of the ranks that failed
   std::vector<FileContent> contents;
 
-  // files[r]: what rank r finds as data.jsonl; empty: nothing.
+  // files[r]: the content of data.jsonl on rank r; empty: no file.
   void compare(const std::vector<std::string>& files, ExitCode expected) {
     for (size_t rank = 0; rank < files.size(); ++rank) {
       const std::string own = folder / std::to_string(rank);
@@ -72,7 +72,7 @@ TEST_F(SameFiles, OneOtherByteIsRefusedOnEveryRank) {
     ASSERT_EQ(said.size(), 3u);
     EXPECT_THAT(said[0], AllOf(HasSubstr("rank 0 ("), HasSubstr("rank 2 ("), HasSubstr("data.jsonl")));
   }
-  // Chunks in another order are other content.
+  // The same chunks in another order are different content.
   std::string first = std::string(4 << 20, 'a') + std::string(4 << 20, 'b');
   compare({first, std::string(first.rbegin(), first.rend())}, ExitCode::kBadInput);
   EXPECT_EQ(said.size(), 2u);
@@ -97,7 +97,7 @@ TEST_F(SameFiles, TextsAreComparedToo) {
   });
 }
 
-// A file that was written to since, or replaced by one of the same size and time.
+// A file that was modified since, or replaced by one of the same size and time.
 TEST(FileContent, AChangeSinceIsSeen) {
   const TemporaryFolder folder;
   const std::string path = folder.write("a", "some bytes");

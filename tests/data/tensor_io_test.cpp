@@ -1,4 +1,4 @@
-// Rectangles past HDF5: what is written lies where HDF5 finds it, and comes back the same, whatever the pieces.
+// Rectangles written without HDF5 lie where HDF5 finds them, and read back the same for all sizes of pieces.
 #include "data/checkpoint/tensor_io.h"
 
 #include <gmock/gmock.h>
@@ -63,7 +63,7 @@ TEST_F(TensorIoTest, Hdf5ReadsWhatWasWrittenByRowsAndByColumns) {
   left.extent[1] = right.offset[1] = 500;
   right.extent[1] = kColumns - 500;
   for (const auto& rectangles : {std::vector{whole}, std::vector{top, bottom}, std::vector{left, right}}) {
-    std::filesystem::resize_file(path, static_cast<uint64_t>(place));  // forgets the round before
+    std::filesystem::resize_file(path, static_cast<uint64_t>(place));  // discards the round before
     std::filesystem::resize_file(path, static_cast<uint64_t>(place + 4 * kRows * kColumns));
     uint64_t hash = 0;
     write(rectangles, hash);

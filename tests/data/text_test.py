@@ -1,4 +1,4 @@
-"""Texts through the program: bits per byte count every byte of the source once; an absent end token is said."""
+"""Text through the program: bits per byte count every byte of the source once; a missing end token is reported."""
 
 import json
 import math
@@ -24,7 +24,7 @@ class Text(unittest.TestCase):
         shutil.rmtree(self.folder)
 
     def scored_bytes(self, tokenizer, window):
-        """By length: scored tokens, and the bytes that bits_per_byte divides by."""
+        """By length: the number of scored tokens, and the bytes by which bits_per_byte divides."""
         model = self.folder / f"m-{tokenizer}"
         if not model.exists():
             (self.folder / "c.yaml").write_text(f"""
@@ -56,7 +56,7 @@ output: {output}
             with self.subTest(tokenizer):
                 found = self.scored_bytes(tokenizer, "sliding")
                 self.assertEqual(found[5][0], found[512][0])
-                for tokens, count in found.values():  # the first token of a text without a beginning is not scored
+                for tokens, count in found.values():  # without a beginning-of-text token the first token is not scored
                     self.assertAlmostEqual(count, len(TEXT.encode()) - first, places=6)
 
     def test_blocks_leave_out_the_first_token_of_each(self):

@@ -1,5 +1,5 @@
-// Random pipelines on random text, against what Hugging Face's library made of them
-// (tests/golden/make_tokenizer_fuzz.py); and damaged files, which end in error 65 or in a tokenizer that works.
+// Random pipelines on random text, against the results of Hugging Face's library (tests/golden/make_tokenizer_fuzz.py);
+// and damaged files, which give error 65 or a working tokenizer.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -34,7 +34,7 @@ void expect_spans(const std::vector<size_t>& ends, size_t ids, size_t size, cons
   }
 }
 
-// CARILLON_TOKENIZER_FUZZ names another file of the same form.
+// CARILLON_TOKENIZER_FUZZ names another file of the same format.
 TEST(TokenizerFuzz, AsTheLibrary) {
   const char* other = std::getenv("CARILLON_TOKENIZER_FUZZ");
   const Json file = Json::parse(read_whole(other != nullptr ? other : kGolden + "fuzz.json"));
@@ -80,7 +80,7 @@ class Mutator {
  public:
   explicit Mutator(uint32_t seed) : random_(seed) {}
 
-  // Something that might stand anywhere in a damaged or hostile file.
+  // A value that might occur anywhere in a damaged or hostile file.
   Json value() {
     const Json values[] = {Json(),
                            true,
@@ -121,7 +121,7 @@ class Mutator {
       case 0:
         *at = value();
         break;
-      case 1:  // one of its parts vanishes
+      case 1:  // remove one of its parts
         if ((at->is_object() || at->is_array()) && !at->empty()) {
           auto item = at->begin();
           std::advance(item, random_() % at->size());
@@ -131,7 +131,7 @@ class Mutator {
       case 2:
         if (at->is_array()) at->push_back(value());
         break;
-      default:  // it stands inside itself
+      default:  // nest it in itself
         if (at->dump(-1, ' ', false, Json::error_handler_t::replace).size() < 4096) *at = Json::array({*at, *at});
     }
   }
@@ -159,7 +159,7 @@ class Mutator {
   std::mt19937 random_;
 };
 
-// CARILLON_FUZZ_SECONDS: for how long; otherwise a fixed number of files.
+// CARILLON_FUZZ_SECONDS sets the duration; without it a fixed number of files is tried.
 TEST(TokenizerFuzz, DamagedFilesAreRefusedOrWork) {
   const Json golden = Json::parse(read_whole(kGolden + "fuzz.json"));
   const char* seconds = std::getenv("CARILLON_FUZZ_SECONDS");

@@ -43,7 +43,7 @@ TEST(Tokenizer, EndOfDocumentComesFromTheConfigurationBesideIt) {
   EXPECT_EQ(tokenizer->eos(), tokenizer->id_of("<|im_end|>"));
 }
 
-// In the order of the files; what names no token is passed over and noted.
+// The files are searched in order; a value that names no token is skipped and noted.
 TEST(Tokenizer, EndOfDocumentIsSoughtInAllFiles) {
   const TemporaryFolder folder;
   folder.write("tokenizer.json", read_whole(kGolden + "smollm/tokenizer.json"));
@@ -58,7 +58,7 @@ TEST(Tokenizer, EndOfDocumentIsSoughtInAllFiles) {
   EXPECT_EQ(Tokenizer::open(folder.path())->eos(), 1u);
   folder.write("special_tokens_map.json", R"({"eos_token": {"content": "<|im_end|>"}})");
   EXPECT_EQ(Tokenizer::open(folder.path())->eos(), Tokenizer::open(folder.path())->id_of("<|im_end|>"));
-  // An older tokenizer_config.json says less than the map; one with added_tokens_decoder says it all.
+  // The map takes precedence over an older tokenizer_config.json; one with added_tokens_decoder is complete.
   folder.write("tokenizer_config.json", R"({"eos_token": "<|endoftext|>"})");
   EXPECT_EQ(Tokenizer::open(folder.path())->eos(), Tokenizer::open(folder.path())->id_of("<|im_end|>"));
   folder.write("tokenizer_config.json", R"({"eos_token": "<|endoftext|>", "added_tokens_decoder": {}})");
@@ -81,7 +81,7 @@ TEST(Tokenizer, FilesBesideATokenizerJsonCount) {
   folder.write("tokenizer_config.json", R"({"eos_token": "<e>", "model_max_length": 9, "pad_token": "<none>"})");
   EXPECT_EQ(ids("a <e> b<t>ab"), (Ids{0, 2, 7, 2, 1, 3, 6, 4, 5}));
   EXPECT_EQ(Tokenizer::open(folder.path())->hash(), alone);
-  // Another flag, and tokens of its own; the ids are those of the vocabulary, else the next.
+  // Another flag, and additional tokens; their ids are those of the vocabulary, else the next free ones.
   folder.write("tokenizer_config.json", R"({"added_tokens_decoder": {
     "10": {"content": "<u>", "special": true}, "9": {"content": "<t>", "special": true},
     "3": {"content": "<e>", "special": true, "normalized": false, "lstrip": true, "rstrip": true}}})");
@@ -90,7 +90,7 @@ TEST(Tokenizer, FilesBesideATokenizerJsonCount) {
   EXPECT_EQ(whole->vocabulary(), 10);
   EXPECT_NE(whole->hash(), alone);
   EXPECT_EQ(whole->decode(Ids{0, 8, 5}, true), "a ab");
-  // One of the vocabulary that is named as special is sought in the text first.
+  // A vocabulary entry that is named as special is matched in the text first.
   for (const char* config : {R"({"eos_token": "ab"})", R"({"additional_special_tokens": ["ab"]})",
                              R"({"extra_special_tokens": {"pair": "ab"}})", R"({"image_token": {"content": "ab"}})"}) {
     folder.write("tokenizer_config.json", config);
@@ -113,7 +113,7 @@ TEST(Tokenizer, FilesBesideATokenizerJsonCount) {
   }
 }
 
-// Every byte of the source is counted once, in exact places where tokens are bytes of it.
+// Every byte of the source is counted once, at its exact place if tokens are bytes of the source.
 TEST(Tokenizer, TokensTellTheirBytes) {
   const std::string text = "Caf\u00e9 \u6771\u4eac <|endoftext|>\U0001F642 x";
   for (const char* family : {"gpt2", "llama3", "qwen2", "smollm", "llama2"}) {
@@ -137,7 +137,8 @@ TEST(Tokenizer, TokensTellTheirBytes) {
     }
 }
 
-// What the tables of PCRE2 and utf8proc in use today do not know, and what tokenizers 0.23.3 does not.
+// Unicode versions follow tokenizers 0.23.3: characters that current tables of PCRE2 and utf8proc lack, and ones that
+// tokenizers lacks.
 TEST(Tokenizer, UnicodeIsTheLibrarys) {
   const auto tokens = [](const std::string& normalizer, const std::string& pre_tokenizer, const std::string& text) {
     const auto tokenizer = Tokenizer::from_json(
@@ -158,7 +159,7 @@ TEST(Tokenizer, UnicodeIsTheLibrarys) {
   EXPECT_EQ(tokens("null", split("\\\\w"), "\u00b2"), (Ids{}));
   EXPECT_EQ(tokens("null", split("[\\\\w]"), "\u00b2"), (Ids{6}));
   EXPECT_EQ(tokens(R"({"type": "NFC"})", "null", "a\u0315\u0334"), (Ids{0, 4, 3}));
-  EXPECT_EQ(tokens(R"({"type": "NFC"})", "null", "a\u0897\u0334"), (Ids{0, 5, 4}));  // newer than Unicode 9: stays
+  EXPECT_EQ(tokens(R"({"type": "NFC"})", "null", "a\u0897\u0334"), (Ids{0, 5, 4}));  // newer than Unicode 9: unchanged
   EXPECT_EQ(tokens(R"({"type": "Lowercase"})", "null", "\u0041\u0042"), (Ids{2}));
   EXPECT_THROW(tokens("null", split("\\\\X"), "a"), Error);
   EXPECT_THROW(tokens("null", split("\\\\p{InGaray}"), "a"), Error);
@@ -180,7 +181,7 @@ std::string small_model() {
   piece("<unk>", 2), piece("<s>", 3), piece("</s>", 3);
   for (const char* text : {"ab", "\u2581a", "a", "b", "\u2581"}) piece(text, 1);
   model += message(2, "\x18\x02");                                           // trainer_spec: byte pairs
-  model += message(3, message(1, "identity") + std::string("\x20\x00", 2));  // normalizer_spec: blanks stay
+  model += message(3, message(1, "identity") + std::string("\x20\x00", 2));  // normalizer_spec: spaces are kept
   return model;
 }
 
@@ -202,7 +203,7 @@ TEST(Tokenizer, FilesBesideASentencePieceModelCount) {
   EXPECT_EQ(tokenizer->encode("ab<s>b <|im_end|>a", true, &ends), (Ids{7, 3, 1, 6, 7, 8, 5, 8}));
   EXPECT_EQ(ends.front(), 0u);
   EXPECT_EQ(ends.back(), 18u);
-  EXPECT_EQ(tokenizer->encode(" a", false), (Ids{4}));  // a text that begins with a blank gets no other
+  EXPECT_EQ(tokenizer->encode(" a", false), (Ids{4}));  // a text that begins with a space gets no second one
   EXPECT_EQ(tokenizer->decode(Ids{7, 3, 8, 5}, false), "ab<|im_end|>a");
   EXPECT_EQ(tokenizer->decode(Ids{7, 3, 8, 5}, true), "aba");  // a token that eos_token names is special
   folder.write("tokenizer_config.json",

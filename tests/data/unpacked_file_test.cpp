@@ -1,4 +1,5 @@
-// Whatever packs a file, its lines are those of the plain one; a damaged stream never gives a line that was not there.
+// Compressed files have the same lines as the plain file, for all compressors; a damaged stream never yields a wrong
+// line.
 #include "data/files/unpacked_file.h"
 
 #include <gmock/gmock.h>
@@ -56,7 +57,7 @@ Lines lines_of(const std::string& path, Packer packer) {
   return lines;
 }
 
-// The lines before the error, and what it says.
+// The lines before the error, and the message of the error.
 std::pair<Lines, std::string> lines_until_error(const std::string& path, Packer packer) {
   UnpackedFile file(path, packer);
   Lines lines;
@@ -69,7 +70,7 @@ std::pair<Lines, std::string> lines_until_error(const std::string& path, Packer 
   return {lines, ""};
 }
 
-// Lines of all lengths up to several blocks, so that they end everywhere.
+// Lines of all lengths up to several blocks, so that lines end at all offsets.
 std::string text_of_many_lines() {
   std::string text;
   uint32_t random = 1;
@@ -89,7 +90,7 @@ TEST(UnpackedFile, GivesTheLinesOfThePlainFile) {
   EXPECT_EQ(plain.back(), "the last without a newline");
   for (const Kind& kind : kKinds) {
     EXPECT_EQ(lines_of(folder.write("b", kind.pack(text)), kind.packer), plain) << name_of(kind.packer);
-    // Several members or frames, some empty, cut within lines.
+    // Several members or frames, some empty, split within lines.
     std::string parts = kind.pack("");
     for (size_t at = 0; at < text.size(); at += 700001) parts += kind.pack(text.substr(at, 700001)) + kind.pack("");
     EXPECT_EQ(lines_of(folder.write("c", parts), kind.packer), plain) << name_of(kind.packer);
@@ -164,7 +165,7 @@ TEST(UnpackedFile, WhatStandsBehindOrInsteadIsNamed) {
   }
 }
 
-// A thousand times as large as its file, and no more of it in memory than is asked for.
+// Expands to a thousand times its size; no more of it is in memory than requested.
 TEST(UnpackedFile, ABombIsBounded) {
   const TemporaryFolder folder;
   const std::string zeros(size_t{64} << 20, ' ');

@@ -27,7 +27,7 @@ class WordSplitterTest : public ::testing::TestWithParam<const char*> {
   WordSplitter splitter_ = *WordSplitter::of(GetParam());
 };
 
-// Every code point alone, before a letter and after a space: so its class is Oniguruma's.
+// Every code point alone, before a letter and after a space, which determines its class.
 TEST_P(WordSplitterTest, EveryCodePoint) {
   for (int32_t c = 0; c < 0x110000; ++c) {
     if (c >= 0xD800 && c < 0xE000) continue;

@@ -1,6 +1,6 @@
-"""Adapters through the program: what a checkpoint holds and whose base it wants, resuming on another layout, dropout by counter,
-the exports (read back here, and by PEFT and transformers where they are installed), the commands that read an adapter, and what is
-refused. (Numbers against PEFT: tests/golden/adapter_test.py.)"""
+"""Adapters through the program: what a checkpoint holds and which base it requires, resuming on another layout, dropout by
+counter, the exports (read back here, and by PEFT and transformers if they are installed), the commands that read an
+adapter, and what is refused. (Numbers against PEFT: tests/golden/adapter_test.py.)"""
 
 import json
 import pathlib
@@ -99,7 +99,7 @@ class Adapter(unittest.TestCase):
         self.assertEqual(adapter["config"]["r"], 3)
 
     def test_resuming(self):
-        """Bit by bit on the same layout, to rounding on another, whatever ZeRO stage wrote it."""
+        """Bit for bit on the same layout, up to rounding on another, with any ZeRO stage."""
         for name, ranks, keys, bound in (("same", 1, [], 0), ("other", 4, ["parallel.tensor=2", "parallel.context=2",
                                                                          "parallel.zero=0"], 1e-9),
                                          ("zero2", 2, ["parallel.context=2", "parallel.zero=2"], 1e-9)):
@@ -135,9 +135,9 @@ class Adapter(unittest.TestCase):
         message = self.train(output.name, keys=[f"model.base={base}", *keys], expect=65)
         self.assertIn(str(base), message)
         self.assertIn(str(base), self.score(f"model={base}", f"adapter={output}", expect=65))
-        self.train(output.name, keys=[f"model.base={moved}", *keys])  # the same content elsewhere
+        self.train(output.name, keys=[f"model.base={moved}", *keys])  # the same content in another place
         self.close(self.score(f"model={moved}", f"adapter={self.run_folder}"), self.score(f"model={self.run_folder}"), 0)
-        # A base in another file of the same content.
+        # The base in another file with the same content.
         bb.run(1, "import", self.base, self.folder / "base.h5")
         self.close(self.score(f"model={self.folder}/base.h5", f"adapter={self.run_folder}"),
                    self.score(f"model={self.run_folder}"), 0)
@@ -164,7 +164,7 @@ class Adapter(unittest.TestCase):
         again = self.folder / "exported-again"
         bb.run(1, "export", folder, again, "format=peft")
         self.assertEqual((again / "adapter_model.safetensors").read_bytes(), (folder / "adapter_model.safetensors").read_bytes())
-        # An adapter by itself says nothing about its base's type: that one's is kept.
+        # An adapter alone does not state the type of its base; the base's type is kept.
         bb.run(1, "export", folder, again, "format=hf")
         self.assertEqual({path.name for path in again.iterdir()}, {"model.safetensors", "config.json"})
         self.assertIn("BF16", (again / "model.safetensors").read_bytes()[:4000].decode("utf-8", "replace"))
@@ -189,7 +189,8 @@ class Adapter(unittest.TestCase):
         self.assertNotEqual(config["rope_parameters"]["rope_type"], "default")
 
     def test_fused_layers(self):
-        """phi3's files hold q, k, v in one tensor: an adapter for each, merged into that one; PEFT's has all their ranks."""
+        """phi3's files hold q, k, v in one tensor: an adapter for each is merged into it; PEFT's adapter has the sum of
+        their ranks."""
         base = families.make(self.folder / "phi3-base", "phi3")
         data = self.folder / "phi3.jsonl"
         data.write_text("".join(json.dumps({"tokens": tokens}) + "\n" for tokens in families.documents()))
@@ -206,7 +207,7 @@ class Adapter(unittest.TestCase):
         settings = json.loads((folder / "adapter_config.json").read_text())
         self.assertEqual(set(settings["target_modules"]), {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"})
         self.assertEqual({settings["r"], *settings["rank_pattern"].values()}, {3, 6, 9})
-        # Some parts only, and other scales: B's rows of the others are zero.
+        # Only some of the parts, with different scales: the rows of B for the others are zero.
         some = self.train("phi3-some", keys=[f"model.base={base}", f"data.train=[{{path: {data}}}]", "train.max_steps=2",
                                              "adapter.target_modules=[k_proj, up_proj]", "adapter.rslora=true"])
         bb.run(1, "export", some, self.folder / "phi3-some-peft", "format=peft")
@@ -224,7 +225,7 @@ class Adapter(unittest.TestCase):
 
     # ---- a quantised base --------------------------------------------------------------------------------------------
     def test_a_quantised_base(self):
-        """Trains beside it; checkpoints, resuming, scores and exports are those of the base as it is."""
+        """Trains with a quantised base; checkpoints, resuming, scores and exports use the original base."""
         losses = {"none": [record["loss"] for record in bb.metrics(self.run_folder)]}
         for kind in ("int8", "nf4"):
             output = self.train(f"base-{kind}", keys=[f"adapter.base_quantization={kind}"])
@@ -235,7 +236,7 @@ class Adapter(unittest.TestCase):
             (again / "ended").unlink()
             self.train(again.name, 4, ["parallel.tensor=2", "parallel.context=2", f"adapter.base_quantization={kind}"])
             self.records_close(again, output, 1e-9)
-            # The adapter beside the base that was not quantised.
+            # The adapter on the base that is not quantised.
             folder, merged = self.folder / f"{kind}-peft", self.folder / f"{kind}-hf"
             bb.run(1, "export", output, folder, "format=peft")
             bb.run(1, "export", output, merged, "format=hf")
@@ -244,7 +245,7 @@ class Adapter(unittest.TestCase):
             self.close(scores, self.score(f"model={merged}"), 1e-9)
         distance = {kind: max(abs(a - b) for a, b in zip(losses[kind], losses["none"])) for kind in ("int8", "nf4")}
         self.assertTrue(0 < distance["int8"] < distance["nf4"] < 0.3, distance)
-        # To go on with the base as it is, a warning says.
+        # Resuming with the original base prints a warning.
         message = bb.run(1, "train", self.config, f"output={self.folder}/base-nf4", "train.max_steps=7").stderr
         self.assertIn("adapter.base_quantization", message)
         self.assertIn("nf4", self.train("refused", keys=["adapter.base_quantization=nf5"], expect=64))
@@ -277,7 +278,7 @@ class Adapter(unittest.TestCase):
                        [[None, *(logits[i, token].item() for i, token in enumerate(tokens[1:]))]], 3e-5)
 
     def test_going_on_from_an_adapter(self):
-        """From a PEFT folder or a run: its own rank and layers; the first step's loss is that adapter's."""
+        """From a PEFT folder or a run: keeps its rank and layers; the loss of the first step is that of the adapter."""
         folder = self.folder / "go-on-peft"
         bb.run(1, "export", self.run_folder, folder, "format=peft")
         config = self.folder / "go-on.yaml"
@@ -371,7 +372,7 @@ class Adapter(unittest.TestCase):
         untyped = self.folder / "untyped.yaml"
         untyped.write_text(self.config.read_text().replace("type: lora, ", ""))
         refused(word="adapter.type", config=untyped)
-        # On resume.
+        # On a resume.
         self.assertIn("adapter.rank", self.train("run", keys=["adapter.rank=4", "train.max_steps=8"], expect=64))
         self.assertIn("adapter.type", self.train("run", keys=["adapter.type=none", "train.max_steps=8"], expect=64))
         self.assertIn("no adapter", bb.run(1, "export", self.base, self.folder / "none", "format=peft", expect=64).stderr)

@@ -1,5 +1,5 @@
-"""`carillon eval` with task attention: the first layer against plain Python, sums that must hold in every layer, every layout
-alike; and what `carillon rope` makes of the pairs' power."""
+"""`carillon eval` with task attention: the first layer against plain Python, sums that must hold in every layer, equal
+results on every layout; and the use of pair power in `carillon rope`."""
 
 import json
 import math
@@ -22,7 +22,7 @@ LAYOUTS = [(2, ["parallel.context=2"]), (4, ["parallel.context=4", "parallel.lay
 
 
 def tensors_of(folder):
-    """Name -> (shape, values) of a folder's bfloat16 tensors."""
+    """name -> (shape, values) of the bfloat16 tensors in a folder"""
     data = (folder / "model.safetensors").read_bytes()
     size = int.from_bytes(data[:8], "little")
     result = {}
@@ -43,7 +43,8 @@ def times(matrix, vector):
 
 
 def first_layer(folder, config, documents, window=None):
-    """Entropies by head, mass by distance and on the first four tokens, and pair powers of layer 0, all queries."""
+    """Entropies by head, attention mass by distance and on the first four tokens, and pair powers of layer 0, over all
+    queries."""
     weights, width = tensors_of(folder), config["head_dim"]
     heads, kv_heads, pairs = config["num_attention_heads"], config["num_key_value_heads"], config["head_dim"] // 2
     entropy, first, mass = [0.0] * heads, [0.0] * heads, {}

@@ -1,5 +1,5 @@
-// What `carillon bench` says of links: which groups and pairs of ranks, and the line through the times. Threads play
-// the ranks of two nodes. What the figures are is not tested.
+// What `carillon bench` reports about links: the groups and pairs of ranks, and the line fitted to the times. Threads
+// act as the ranks of two nodes. The values themselves are not tested.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -11,7 +11,7 @@
 namespace carillon::testing {
 namespace {
 
-// The profile that every rank of `ranks`, `ranks_per_node` on each node, comes to; they must agree on it.
+// The profile measured by `ranks` ranks with `ranks_per_node` on each node. All ranks must return the same one.
 MachineProfile measured(int ranks, int ranks_per_node) {
   MachineProfile first;
   std::mutex lock;
@@ -87,7 +87,7 @@ TEST(BenchLinks, TheLineGoesThroughTimesOfALine) {
   const Link line = fit_line(seconds);
   EXPECT_NEAR(line.latency_seconds, 20e-6, 1e-12);
   EXPECT_NEAR(line.bytes_per_second, 50e9, 1e3);
-  // One point, and times that fall: no line, but figures all the same.
+  // A single point, or times that fall with the size, give no line but still give figures.
   EXPECT_EQ(fit_line({{8, 1e-6}}).latency_seconds, 1e-6);
   const Link falling = fit_line({{8, 2e-6}, {1000, 1e-6}});
   EXPECT_EQ(falling.latency_seconds, 2e-6);

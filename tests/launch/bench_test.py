@@ -1,5 +1,5 @@
-"""`carillon bench`: a whole profile from one second on any number of ranks, and one clear line when it cannot be. What
-the figures are is not tested: tests are not timed."""
+"""`carillon bench`: a complete profile from one second on any number of ranks, and a single clear line on failure. The
+values are not tested: tests do not measure time."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import black_box as bb
 
-# Not there to be measured on one node without a GPU.
+# Fields that cannot be measured on one node without a GPU.
 ABSENT = {"between_nodes.bytes_per_second", "between_nodes.latency_seconds", "host.bytes_per_second",
           "host.latency_seconds", "peak_memory_bytes_per_second", "to_device_bytes_per_second",
           "to_host_bytes_per_second"}

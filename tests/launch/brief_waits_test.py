@@ -1,5 +1,5 @@
-"""The program sets how long its threads spin, before its libraries begin: the same process, once more. Not where a person has set
-it, nor where nothing waits."""
+"""The program sets how long its threads spin before its libraries load, by executing itself again as the same process. It
+does not if the user has set the spin time, or if the command has no waiting threads."""
 
 import os
 import pathlib
@@ -26,7 +26,7 @@ class BriefWaits(unittest.TestCase):
         cls.scratch.cleanup()
 
     def environment_of(self, *words, **environment):
-        """Variables and name of a run that has come to its first step."""
+        """Environment and name of a run that has reached its first step."""
         output = self.folder / "run"
         process = bb.start(1, *words, environment={"CARILLON_TEST_HANG": "spin@a training step", **environment})
         try:
@@ -49,7 +49,7 @@ class BriefWaits(unittest.TestCase):
     def test_several_threads(self):
         found, name = self.train("run", OMP_NUM_THREADS="2", A_VARIABLE="of the person's")
         self.assertGreater(int(found["GOMP_SPINCOUNT"]), 0)
-        self.assertLess(int(found["GOMP_SPINCOUNT"]), 300000)  # libgomp's own
+        self.assertLess(int(found["GOMP_SPINCOUNT"]), 300000)  # the default of libgomp
         self.assertEqual(found["A_VARIABLE"], "of the person's")
         self.assertEqual(found["OMP_NUM_THREADS"], "2")
         self.assertEqual(name, "carillon")

@@ -1,5 +1,5 @@
-"""`rope.type: clex`: learned with the model on every layout, kept in checkpoints, scored by what was learned at each length,
-exported as longrope, and refused where nothing was learned or nothing can say it."""
+"""`rope.type: clex`: learned with the model on every layout, kept in checkpoints, scored with the frequencies learned for
+each length, exported as longrope; and refused if nothing was learned or the target cannot express it."""
 
 import json
 import math
@@ -62,7 +62,7 @@ output: {cls.folder}/run
 
     def test_it_is_learned_alike_on_every_layout_and_after_a_resume(self):
         losses = [record["loss"] for record in bb.metrics(self.folder / "run")]
-        # Frozen at the start it would be ntk with 2t - 1, here at a stretch of 4 throughout.
+        # Without learning it would be ntk with factor 2t - 1; here the stretch t is 4 throughout.
         self.train("fixed", "rope.length=96")
         self.assertNotEqual([record["loss"] for record in bb.metrics(self.folder / "fixed")], losses)
         for number, (ranks, layout) in enumerate(LAYOUTS):
@@ -77,7 +77,7 @@ output: {cls.folder}/run
 
     def test_what_was_learned_turns_long_documents_only(self):
         found = self.score(self.folder / "run")
-        # The same weights turned as it began: ntk with factor 2t - 1, t by each document.
+        # The same weights with the initial rotation: ntk with factor 2t - 1, with t from the length of each document.
         for number, tokens in enumerate(self.documents):
             stretch = min(4, math.ceil(len(tokens) / TRAINED))
             began = self.score(self.folder / "run", *(["rope.type=default"] if stretch == 1 else
@@ -89,7 +89,7 @@ output: {cls.folder}/run
                 self.assertGreater(difference, 1e-6, len(tokens))
         for ranks, keys in ((2, ["parallel.context=2"]), (2, ["parallel.tensor=2"])):
             self.assertLess(max(self.apart(self.score(self.folder / "run", *keys, ranks=ranks), found)), 1e-9)
-        # Generation takes the prompt and what follows as one document.
+        # Generation treats the prompt and its continuation as one document.
         done = bb.run(1, "generate", f"model={self.folder}/run", f"tokens={json.dumps(self.documents[3])}", "max_new_tokens=4",
                       "runtime.dtype=float64", expect=None)
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -109,7 +109,7 @@ output: {cls.folder}/run
         self.assertEqual(config["rope_parameters"]["attention_factor"], 1)
         self.assertEqual(config["max_position_embeddings"], 96)
         self.assertNotIn("clex", json.dumps(bb.run(1, "inspect", out).stdout))
-        # Exact where the stretch is 1 or the factor; between them by the factor's.
+        # Exact if the stretch is 1 or the factor; stretches in between use the frequencies of the factor.
         there, ours, far = self.score(out), self.score(self.folder / "run"), self.score(self.folder / "run", "rope.length=96")
         for number, tokens in enumerate(self.documents):
             expected = ours if len(tokens) <= TRAINED or len(tokens) > 3 * TRAINED else far
@@ -118,7 +118,8 @@ output: {cls.folder}/run
         self.assertIn("clex", done.stderr)
 
     def test_going_on_and_what_is_refused(self):
-        # From what was learned, on to consecutive positions; and from the export, which learned nothing of the kind.
+        # Continues from the learned frequencies with consecutive positions; the run from the base, which learned none, has a
+        # different loss.
         self.train("on", f"model.base={self.folder}/run", "data.positions=consecutive", "data.sequence_length=96", "train.max_steps=2")
         first = bb.metrics(self.folder / "on")[0]["loss"]
         self.train("anew", "data.positions=consecutive", "data.sequence_length=96", "train.max_steps=2")

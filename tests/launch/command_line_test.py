@@ -1,4 +1,4 @@
-"""What a person gets for a wrong word or a bad file: one line, the right exit code, on every rank, within seconds."""
+"""Wrong words and bad files: the user gets one line and the right exit code, on every rank, within seconds."""
 
 import json
 import math

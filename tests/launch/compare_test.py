@@ -53,8 +53,8 @@ class Compare(unittest.TestCase):
         cls.model = golden_folder.make(cls.folder, "model", "llama", config)
         draw = random.Random(7)
         cls.documents = [[draw.randrange(61) for _ in range(draw.randrange(2, 75))] for _ in range(9)]
-        cls.documents.insert(4, cls.documents[1])  # the same twice
-        cls.data = cls.write("data.jsonl", cls.documents + [[5]])  # one without a token to score
+        cls.documents.insert(4, cls.documents[1])  # a duplicate
+        cls.data = cls.write("data.jsonl", cls.documents + [[5]])  # a document without a token to score
         cls.scored = {}
 
     @classmethod
@@ -83,7 +83,7 @@ class Compare(unittest.TestCase):
         return json.loads((self.folder / name / "comparisons.json").read_text())
 
     def losses(self, documents, rope, kind, length):
-        """Of each document [(position in its window, loss)]."""
+        """[(position in its window, loss)] of each document"""
         cut = [(i, window) for i, d in enumerate(documents) for window in windows(len(d), kind, length)]
         source, output = self.folder / "windows.jsonl", self.folder / "scores.jsonl"
         source.write_text("".join(json.dumps({"tokens": documents[i][a:b]}) + "\n" for i, (a, b, _) in cut))
@@ -118,7 +118,7 @@ class Compare(unittest.TestCase):
 
     def test_differences_are_what_python_computes(self):
         for layout, (ranks, keys) in LAYOUTS.items():
-            # One rank goes through all windows and both lengths; the other layouts through those past the trained length.
+            # One rank covers all windows and both lengths; the other layouts cover the windows past the trained length.
             changes = {} if layout == "1" else {"lengths": [40], "tasks": self.tasks("blocks", "sliding")}
             done = self.sweep(f"documents-{layout}", *keys, ranks=ranks, **changes)
             found = self.comparisons(f"documents-{layout}")
@@ -148,7 +148,7 @@ class Compare(unittest.TestCase):
                 self.assertEqual(rows[*at, "loss_difference_standard_error"], entry["standard_error"])
                 self.assertNotIn(("yarn", *at[1:], "loss_difference"), rows)
             self.assertIn("loss less that of yarn", done.stdout)
-            # One row a setting and task, with all lengths in it.
+            # One row per setting and task, with all lengths.
             tables = done.stdout.split("loss less that of yarn")
             self.assertEqual(len(tables), 1 + len({entry["task"] for entry in found["comparisons"]}))
             for table in tables[1:]:
@@ -170,12 +170,12 @@ class Compare(unittest.TestCase):
     def test_one_document_in_blocks(self):
         draw = random.Random(3)
         book = [[draw.randrange(61) for _ in range(5000)]]
-        data = self.write("book.jsonl", [[5], *book, [7]])  # the others have no token to score
+        data = self.write("book.jsonl", [[5], *book, [7]])  # the other two documents have no token to score
         tasks = [{"task": "perplexity", "window": "blocks", "data": [{"path": str(data)}]}]
         self.sweep("book", lengths=[600], tasks=tasks)
         for entry in self.comparisons("book")["comparisons"]:
             values = self.differences(book, entry["rope"], "blocks", 600)[0]
-            # Pieces of 256 scored tokens, in order; then joined as far as neighbours correlate.
+            # Pieces of 256 scored tokens, in order, joined as long as neighbours correlate.
             pieces = [[sum(d for _, d in values[i:i + 256]), len(values[i:i + 256])] for i in range(0, len(values), 256)]
 
             def joined(size):
@@ -208,11 +208,11 @@ class Compare(unittest.TestCase):
         self.sweep("broken")
         folder = self.folder / "broken"
         lines = (folder / "evals.jsonl").read_text().splitlines(keepends=True)
-        (folder / "evals.jsonl").write_text("".join(lines[:-3]))  # as one killed before its last records
+        (folder / "evals.jsonl").write_text("".join(lines[:-3]))  # as if it had been killed before its last records
         self.sweep("broken")
         rename = json.loads(json.dumps(self.comparisons("broken")))
         self.assertEqual(rename, whole)
-        # Without its losses a point is not compared, the others are; the line says what to do.
+        # A point without losses is not compared, the others are; the line says how to fix it.
         point = next(json.loads(line)["point"] for line in lines if json.loads(line)["rope_name"] == "own")
         (folder / "losses" / f"{point}.json").unlink()
         done = self.sweep("broken")
@@ -227,7 +227,7 @@ class Compare(unittest.TestCase):
     def test_baselines(self):
         refused = self.sweep("unknown", expect=64, compare={"baseline": "yarm"})
         self.assertIn("compare.baseline", refused.stderr)
-        # The first setting by default; of one setting the first model.
+        # The default baseline is the first setting, or the first model if there is only one setting.
         self.sweep("default", compare={})
         self.assertEqual(self.comparisons("default")["baseline"], "own")
         other = golden_folder.make(self.folder, "other", "llama",
@@ -308,14 +308,14 @@ class Compare(unittest.TestCase):
         mean, error = over([loss[runs["1e-3", s]] - loss[runs["3e-3", s]] for s in (1, 2, 3)])
         self.near(compared["difference"], mean, "difference")
         self.near(compared["difference_standard_error"], error, "over seeds")
-        # Over documents it is another thing.
+        # The standard error over documents is a different number.
         self.assertGreater(abs(compared["difference_standard_error_over_documents"] - error), 1e-6)
         self.assertIn("over seeds", done.stdout)
         self.assertIn("over seeds", (self.folder / "seeds-sweep" / "report.html").read_text())
 
 
     def test_seeds_of_bases(self):
-        """Runs that started from runs of other seeds: what the bases are counts, not where they lie."""
+        """Runs that started from runs of other seeds: the configuration of the bases matters, not their path."""
         config = bb.tiny_run(self.folder / "bases", count=32)
         text = config.read_text()
         further = self.folder / "bases" / "further.yaml"
@@ -329,7 +329,7 @@ class Compare(unittest.TestCase):
                 path = self.folder / "bases" / f"further-{seed}.yaml"
                 path.write_text(further.read_text() % base)
                 bb.run(1, "train", path, f"train.seed={seed}", f"train.learning_rate={rate}", "train.max_steps=2", f"output={run}")
-        # Of seed 2 as well, but from the base of seed 1; and from a base that was trained otherwise.
+        # Also of seed 2, but from the base of seed 1; and from a base that was trained differently.
         crossed = str(self.folder / "bases" / "crossed")
         bb.run(1, "train", self.folder / "bases" / "further-1.yaml", "train.seed=2", "train.learning_rate=1e-3",
                "train.max_steps=2", f"output={crossed}")

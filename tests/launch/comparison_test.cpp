@@ -1,4 +1,4 @@
-// Differences in pairs: by what was scored, not by place.
+// Paired differences: documents are matched by what was scored in them, not by their place.
 #include "launch/evaluate/comparison.h"
 
 #include <gtest/gtest.h>
@@ -13,7 +13,7 @@ namespace {
 
 UnitLosses losses(size_t documents, uint64_t seed, double shift) {
   std::mt19937_64 draw(seed);
-  std::normal_distribution<double> hard(3, 1);  // what a document costs both, ten times the difference
+  std::normal_distribution<double> hard(3, 1);  // a document's difficulty for both settings, ten times the difference
   UnitLosses result;
   result.position_bins = {{0, 8}, {8, 16}};
   for (size_t i = 0; i < documents; ++i) {
@@ -51,7 +51,8 @@ TEST(Comparison, DocumentsAreMatchedByWhatTheyHold) {
   EXPECT_NEAR(*shuffled.all.standard_error, *straight.all.standard_error, 1e-15);
   ASSERT_EQ(shuffled.by_position.size(), 1u);
   EXPECT_NEAR(*shuffled.by_position[0].difference.standard_error, *straight.all.standard_error, 1e-15);
-  // By place alone the documents' own spread would drown the difference: this test can tell.
+  // If matched by place alone, the spread of the documents would hide the difference; this shows that the test can
+  // tell.
   setting.documents = baseline.documents;
   EXPECT_GT(*compare_losses({{&setting, &baseline}}).all.standard_error, 20 * *straight.all.standard_error);
 }
@@ -82,20 +83,20 @@ TEST(Comparison, OtherTokensAreRefused) {
   EXPECT_EQ(compare_losses({{&setting, &baseline}}).refusal, "they scored other tokens");
   setting.tokenizer = "0123456789abcdef";
   EXPECT_NE(compare_losses({{&setting, &baseline}}).refusal.find("tokenizers differ"), std::string::npos);
-  // Ids of another tokenizer are other tokens even where the numbers agree.
+  // Ids of another tokenizer are other tokens even if the numbers are equal.
   UnitLosses one = losses(5, 1, 0), other = one;
   one.tokenizer = "0123456789abcdef", other.tokenizer = "fedcba9876543210";
   EXPECT_NE(compare_losses({{&one, &other}}).refusal.find("tokenizers differ"), std::string::npos);
   other.tokenizer = "";
   EXPECT_EQ(compare_losses({{&one, &other}}).refusal, "");
-  // A loss that is not finite, also after it was written.
+  // A loss that is not finite is refused, also after it was written and read.
   other.units[2].all.loss = std::numeric_limits<double>::infinity();
   const UnitLosses read = UnitLosses::parse(Json::parse(other.json().dump()));
   for (const UnitLosses* infinite : std::initializer_list<const UnitLosses*>{&other, &read})
     EXPECT_EQ(compare_losses({{infinite, &one}}).refusal, "a loss is not finite");
   const UnitLosses fewer = losses(4, 1, 0.1);
   EXPECT_NE(compare_losses({{&fewer, &baseline}}).refusal, "");
-  // The same document twice is two documents.
+  // A document that occurs twice counts as two documents.
   UnitLosses twice = losses(5, 1, 0), once = twice;
   twice.documents[4] = twice.documents[0];
   EXPECT_NE(compare_losses({{&twice, &once}}).refusal, "");
@@ -130,7 +131,7 @@ TEST(Comparison, LossesByUnitComeBackAsTheyWere) {
   const UnitLosses after = UnitLosses::parse(Json::parse(before.json().dump()));
   EXPECT_EQ(after.json(), before.json());
   EXPECT_EQ(compare_losses({{&before, &after}}).all.mean, 0);
-  // Of one unit there is a mean and no error.
+  // A single unit has a mean but no standard error.
   const UnitLosses one = losses(1, 2, 0.3), base = losses(1, 2, 0);
   EXPECT_FALSE(compare_losses({{&one, &base}}).all.standard_error.has_value());
 }

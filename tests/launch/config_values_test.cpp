@@ -1,4 +1,5 @@
-// Scalars of the configuration: exactly the texts a person means, and the same text back.
+// Scalar values of the configuration: only unambiguous text is accepted, and a value is written as text that reads
+// back.
 #include "launch/config/values.h"
 
 #include <gtest/gtest.h>

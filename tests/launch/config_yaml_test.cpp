@@ -1,4 +1,4 @@
-// Strict YAML: what is read, and that everything ambiguous or hostile is refused with its place.
+// Strict YAML: what is accepted; anything ambiguous or hostile is refused with its place.
 #include "launch/config/yaml.h"
 
 #include "tests/launch/near_error.h"

@@ -1,5 +1,5 @@
-// Embeddings: what encode() pools is what the loss is computed from, the four ways with long documents against batches
-// made by hand, and every layout against one rank.
+// Embeddings: encode() pools the same rows that the loss is computed from, the four modes for long documents agree with
+// batches made by hand, and every layout agrees with one rank.
 #include "launch/inference/embedder.h"
 
 #include <gtest/gtest.h>
@@ -31,7 +31,7 @@ Documents documents() {
   return result;
 }
 
-// `use` on every rank with a scorer whose weights are drawn.
+// Calls `use` on every rank with a scorer that has random weights.
 void with_scorer(const ModelConfig& config, GridShape shape, const std::function<void(Scorer&)>& use) {
   run_ranks(shape.size(), [&](std::unique_ptr<Communicator> world) {
     const auto backend = make_backend({.device = "reference"});
@@ -116,9 +116,9 @@ TEST(Embedder, LongDocumentsAreTakenAsAsked) {
         const auto tokens = static_cast<int64_t>(document.size());
         const std::string what =
             fmt::format("{} tokens, {} {}", tokens, static_cast<int>(kind), static_cast<int>(pooling));
-        // Up to what was trained all are one.
+        // Up to the trained length all modes are the same.
         if (tokens <= kTrained) expect_near(found[d], plain[d], 1e-13, what);
-        // What each chunk, or the whole with these positions, gives by itself.
+        // The expected value: each chunk, or the whole document with these positions, encoded alone.
         std::vector<double> expected;
         const int64_t group = (tokens + kTrained - 1) / kTrained;
         const int64_t chunk = kind == LongPositions::kChunks ? kTrained : tokens;
@@ -152,7 +152,7 @@ TEST(Embedder, LongDocumentsAreTakenAsAsked) {
 }
 
 TEST(Embedder, EveryLayoutEmbedsAlike) {
-  // By the length of what is embedded, and so by that of each chunk.
+  // The rotation depends on the length of the encoded sequence, so with chunks on the length of each chunk.
   const ModelConfig config = model(R"({"type": "longrope", "factor": 4, "original_max_position_embeddings": 10,
       "short_factor": [1, 1.5, 2, 1], "long_factor": [1, 2, 5, 8], "mixed_windows": true})");
   for (const LongPositions kind : {LongPositions::kConsecutive, LongPositions::kChunks})

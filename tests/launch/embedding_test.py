@@ -1,4 +1,5 @@
-"""Embeddings: `score embedding=…` and the sweep's task, the same on every layout; what they are, tests/launch/embedder_test.cpp says."""
+"""Embeddings: `score embedding=…` and the task of a sweep, the same on every layout. (Their values:
+tests/launch/embedder_test.cpp.)"""
 
 import json
 import math
@@ -53,7 +54,7 @@ class Embedding(unittest.TestCase):
                 for record, other in zip(records, first.setdefault(pooling, records)):
                     for a, b in zip(record["embedding"], other["embedding"], strict=True):
                         self.assertAlmostEqual(a, b, delta=1e-11, msg=f"{pooling} {layout}")
-        # Of one token both are that token's.
+        # For a document of one token, mean and last are the same.
         self.assertEqual(first["mean"][0]["embedding"], first["last"][0]["embedding"])
         self.assertNotEqual(first["mean"][1]["embedding"], first["last"][1]["embedding"])
 
@@ -78,7 +79,7 @@ class Embedding(unittest.TestCase):
             self.assertTrue(0 <= metrics["accuracy"] <= metrics["ndcg_10"] <= 1, metrics)
             self.assertTrue(metrics["accuracy"] <= metrics["mean_reciprocal_rank"] <= 1, metrics)
             self.assertAlmostEqual(metrics["accuracy"] * 6, round(metrics["accuracy"] * 6), delta=1e-9)
-            # Nothing is longer than what was trained: one way with documents.
+            # No document is longer than the trained length, so all modes agree.
             if key[1] == 24:
                 self.assertAlmostEqual(metrics["margin"], one[(key[0], 24, key[2].split("-")[0] + "-consecutive")]["margin"], delta=1e-12)
         self.assertEqual(len({round(one[("own", 60, f"passkey-{p}")]["margin"], 9) for p in ("consecutive", "grouped", "recurrent", "chunks")}), 4)

@@ -1,4 +1,4 @@
-"""Evaluation inside training: records at the steps asked for, equal to a sweep's, and a training that does not notice it."""
+"""Evaluation during training: records at the requested steps, equal to those of a sweep, and no effect on training."""
 
 import json
 import pathlib

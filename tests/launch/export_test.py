@@ -1,4 +1,4 @@
-"""`carillon export`: what comes out scores as what went in, here and in unpatched transformers (where it is installed)."""
+"""`carillon export`: an exported model scores like the original, in Carillon and in unpatched transformers (if installed)."""
 
 import json
 import pathlib
@@ -31,7 +31,7 @@ class Export(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = pathlib.Path(tempfile.mkdtemp())
         cls.data = cls.folder / "data.jsonl"
-        # 97 tokens where 24 were trained: four times the original length.
+        # 97 tokens, four times the trained length of 24.
         cls.data.write_text("".join(json.dumps({"tokens": tokens}) + "\n" for tokens in cases.documents()))
 
     @classmethod
@@ -77,7 +77,7 @@ output: {self.folder}/{architecture}-{name}
             self.assertRegex(printed, r"largest deviation \S+ over \d+ positions")
             ours = self.score(run)
             self.compare(ours, self.score(exported), 0, f"{name}: read back")
-            # Without our own key: what other programs go by.
+            # Without Carillon's own key: what other programs use.
             config = json.loads((exported / "config.json").read_text())
             self.assertEqual("carillon_rope" in config, True)
             stripped = self.folder / f"stripped-{architecture}-{name}"
@@ -105,7 +105,7 @@ output: {self.folder}/{architecture}-{name}
                                    {**cases.ARCHITECTURES["llama"], "rope_parameters": {
                                        "rope_type": "dynamic", "factor": 2.0, "rope_theta": 100.0, "cope": 2}})
         self.assertIn("without rope.cope", bb.run(1, "export", faded, self.folder / "refused", expect=64).stderr)
-        # The classes of transformers turn whole heads, whatever partial_rotary_factor says; phi3's alone goes by it.
+        # The classes of transformers rotate whole heads and ignore partial_rotary_factor; only phi3's uses it.
         for kind in ({"rope_type": "default"}, {"rope_type": "yarn", "factor": 2.0}):
             part = golden_folder.make(self.folder, f"part-{kind['rope_type']}", "llama",
                                       {**cases.ARCHITECTURES["llama"], "rope_parameters": {

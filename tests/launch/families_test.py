@@ -1,6 +1,6 @@
-"""What else holds for every family of tests/golden/families.py (the argument is a group): import and export give the family's
-own file back, and unpatched transformers loads it (where it is installed); continuations equal transformers'; rope overrides
-touch the layers they should; verify, plan and sweep."""
+"""Further checks for every family of tests/golden/families.py (the argument is a group): import and export reproduce the
+family's own file, and unpatched transformers loads it (if installed); continuations equal those of transformers; rope
+overrides affect the right layers; verify, plan and sweep work."""
 
 import json
 import pathlib
@@ -31,10 +31,10 @@ runtime: {dtype: float32}
 output: %(output)s
 """
 FULL, WINDOWED = "full_attention", "sliding_attention"
-# The pad token's default of each class: transformers refuses one that is not below the vocabulary.
+# The default pad token of each class: transformers refuses one that is outside the vocabulary.
 PAD = {"gemma3_text": 0, "olmo2": 1, "olmo3": 1, "smollm3": 128004, "ministral3": 11, "phi3": 32000, "seed_oss": 1,
        "hunyuan_v1_dense": 0}
-# What transformers' classes cannot say: a word of the refusal.
+# Models that the classes of transformers cannot express: a word of the refusal.
 REFUSED = {"llama_layers": "layer_types|no_rope_layers", "mistral_layers": "layer_types", "llama_sinks": "sinks",
            "llama_sinks_window": "sinks|layer_types"}
 BY_KIND = ("gemma3_text", "gemma3_text_bias", "olmo3")
@@ -43,7 +43,7 @@ RESONANCE = ["rope.resonance=true"]
 
 
 def overrides(name):
-    """(keys, whether export must work): elsewhere it may also be refused, by name."""
+    """(keys, whether the export must succeed); otherwise it may also be refused, naming the reason"""
     if name.startswith("phi3"):
         return [(RESONANCE, True), (YARN, False)]
     if name == "ministral3":
@@ -62,7 +62,7 @@ def read_tensors(path):
 
 
 def table(rope):
-    """A layer's rotation as numbers, whatever keys say it; for a short and a long document."""
+    """The rotation of a layer as numbers, independent of how its keys are written, for a short and a long document."""
     if rope is None:
         return []
     turning = int(rope["head_dim"] * rope["partial_rotary_factor"])
@@ -94,7 +94,7 @@ class Families(unittest.TestCase):
         self.assertLessEqual(worst, bound, what)
 
     def check_in_transformers(self, exported, scores):
-        """The folder as it is, in unpatched transformers: float64 weights, its norms and tables in float32."""
+        """Loads the folder unchanged in unpatched transformers: float64 weights, with its norms and tables in float32."""
         if torch is None:
             return
         model = transformers.AutoModelForCausalLM.from_pretrained(exported, dtype=torch.float64)
@@ -106,7 +106,7 @@ class Families(unittest.TestCase):
         self.close(scores, theirs, 3e-4, f"{exported.name} in transformers")
 
     def check_config(self, name, exported):
-        """Read by the family's rules as families.py knows them, it says the same settings."""
+        """Read by the rules of the family, as in families.py, the exported config gives the same settings."""
         config = json.loads((exported / "config.json").read_text())
         config.pop("carillon_rope", None)
         original = families.config_of(families.case_of(name))
@@ -207,7 +207,7 @@ class Families(unittest.TestCase):
             self.assertIn("residual_dropout", lines[0])
 
     def test_trained_from_a_geometry(self):
-        """No base: the architecture's name and the usual keys; what is written loads in transformers."""
+        """Without a base: the architecture's name and the usual keys; the export loads in transformers."""
         data = self.folder / "documents.jsonl"
         for family in sorted({families.CONFIGS[name]["model_type"] for name in self.cases}):
             with self.subTest(family=family):
@@ -226,7 +226,7 @@ class Families(unittest.TestCase):
                 self.check_in_transformers(exported, scores)
 
     def test_continuations(self):
-        """Greedy tokens through the cache, from before, across and beyond the windows."""
+        """Greedy tokens with the cache, starting before, across and beyond the windows."""
         prompts, output = self.folder / "prompts.jsonl", self.folder / "continued.jsonl"
         for name in self.cases:
             expected = families.expected(name)["generated"]
@@ -239,7 +239,7 @@ class Families(unittest.TestCase):
                     self.assertEqual(got, [part["tokens"] for part in expected])
 
     def same_as(self, name, keys, path, value):
-        """An override on the command line scores as the changed config.json."""
+        """An override on the command line scores like the changed config.json."""
         with self.subTest(case=name, override=keys):
             model = families.make(self.folder / f"{name}-changed-{'-'.join(path)}", name, families.changed(name, path, value))
             mine = self.scores(self.models[name], *keys)

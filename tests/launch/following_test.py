@@ -1,4 +1,4 @@
-"""The best checkpoint, early stopping and event files: kept, stopped and read back as evals.jsonl and metrics.jsonl say."""
+"""The best checkpoint, early stopping and event files agree with evals.jsonl and metrics.jsonl."""
 
 import json
 import math
@@ -24,7 +24,7 @@ class Following(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = pathlib.Path(tempfile.mkdtemp())
         cls.config = bb.tiny_run(cls.folder)
-        # Few random rows are soon learned by heart: the loss on others falls, then rises.
+        # A few random rows are soon memorised: the loss on other rows falls, then rises.
         source = random.Random(1)
         for name, count in (("few", 4), ("others", 8)):
             rows = [[source.choice((1, 2, 3, source.randrange(22))) for _ in range(33)] for _ in range(count)]
@@ -63,7 +63,7 @@ class Following(unittest.TestCase):
                 self.assertEqual(self.checkpoints("kept"), [self.best, 38, 40])
                 self.assertEqual((self.folder / "kept/checkpoints/best").read_text(), f"step-{self.best:08}\n")
                 bb.run(1, "inspect", self.folder / f"kept/checkpoints/step-{self.best:08}")
-        # A schedule of its own that never falls on the best step: it is saved for being the best.
+        # A schedule that never saves at the best step: the step is saved because it is the best.
         self.train("rare", "train.max_steps=40", "checkpoint.every_steps=39", "checkpoint.best.metric=validation.loss")
         self.assertIn(self.best, self.checkpoints("rare"))
         manifest = json.loads((self.folder / "rare/checkpoints/step-00000040/manifest.json").read_text())
@@ -77,7 +77,7 @@ class Following(unittest.TestCase):
         self.assertEqual(self.checkpoints("cut"), [self.best, 38, 40])
         self.assertEqual((self.folder / "cut/checkpoints/best").read_text(), f"step-{self.best:08}\n")
         self.assertEqual(self.evaluated("cut"), self.losses)
-        # Killed between two saves, after the best.
+        # Killed between two saves, after the best step.
         shutil.rmtree(self.folder / "killed", ignore_errors=True)
         process = bb.start(1, "train", self.config, *self.keys, "train.max_steps=4000", "checkpoint.every_steps=~", best, f"output={self.folder}/killed")
         bb.wait_for_steps(self.folder / "killed", self.best + 5, process)
@@ -113,13 +113,13 @@ class Following(unittest.TestCase):
             self.assertEqual(len(bb.metrics(self.folder / "early")), expected, "the same command has nothing to do")
             self.assertIn("has not got better", again.stderr)
         self.assertNotEqual(self.stop_step(3, 0.05), self.stop_step(3, 0), "min_delta tells")
-        # More patience goes on.
+        # With more patience the run continues.
         self.train("early", "train.max_steps=40", "train.early_stopping={patience: 1000}", fresh=False)
         self.assertEqual(bb.raw_fields(self.folder / "early"), bb.raw_fields(self.folder / "full"))
 
     def test_patience_outlives_a_resume(self):
         expected = self.stop_step(4)
-        for cut in (self.best + 2, self.best + 3):  # on an evaluation, and between two
+        for cut in (self.best + 2, self.best + 3):  # at an evaluation, and between two
             self.train("cut-early", f"train.max_steps={cut}", "train.early_stopping.patience=4")
             self.train("cut-early", "train.max_steps=40", "train.early_stopping.patience=4", fresh=False, ranks=2)
             self.assertEqual(len(bb.metrics(self.folder / "cut-early")), expected)
@@ -161,7 +161,7 @@ class Following(unittest.TestCase):
 
     @unittest.skipIf(event_accumulator is None, "tensorboard is not installed (tests/requirements.txt)")
     def test_tensorboard_checks_the_checksums(self):
-        """The control of the test above: a flipped bit anywhere in a record ends the reading there."""
+        """The control of the test above: a flipped bit anywhere in a record stops the reader there."""
         self.train("sum", "runtime.tensorboard=true", "train.max_steps=3", "eval.every_steps=~")
         path = next((self.folder / "sum").glob("events.out.tfevents.*"))
         whole = path.read_bytes()
@@ -196,7 +196,7 @@ class Following(unittest.TestCase):
         watch = bb.start(1, "watch", self.folder / "dead", "patience=2s", "every=0.1s", "page_every=0.1s")
         page = self.folder / "dead/report.html"
         seen = set()
-        for _ in range(1200):  # two pages of a run that goes on
+        for _ in range(1200):  # two pages of a run that continues
             if page.exists():
                 seen.add(page.stat().st_mtime_ns)
             if len(seen) >= 2:

@@ -1,6 +1,6 @@
-"""`carillon export … format=gguf`, in llama.cpp itself: log-probabilities at four times the trained length, greedy tokens, text to
-ids; and byte for byte by the package gguf, which reads and quantises on its own. Both packages: tests/requirements.txt; without
-them the test is skipped (77)."""
+"""`carillon export … format=gguf`, run in llama.cpp itself: log-probabilities at four times the trained length, greedy
+tokens, text to ids; and byte for byte against the package gguf, which reads and quantises independently.
+tests/requirements.txt lists both packages; without them the test is skipped (77)."""
 
 import json
 import pathlib
@@ -29,7 +29,8 @@ import families
 import golden_folder
 
 TRAINED = 24  # tokens; the longest document has 97
-# Of the models' own config.json. base 100 turns the slowest of four pairs once in 628 tokens: every scaling shows.
+# Added to the config.json of each model. With base 100 the slowest of four pairs turns once in 628 tokens, so every scaling has
+# an effect.
 ROPES = {
     "default": {}, "linear": {"rope_type": "linear", "factor": 4.0}, "ntk": {"rope_type": "ntk", "factor": 4.0},
     "yarn": {"rope_type": "yarn", "factor": 4.0}, "ntk_by_parts": {"rope_type": "ntk_by_parts", "factor": 4.0},
@@ -43,7 +44,7 @@ ROPES = {
     "none": {"rope_type": "none"}, "cope": {"cope": 3}, "cope_yarn": {"rope_type": "yarn", "factor": 4.0, "cope": 2},
     "one_longrope": {"rope_type": "longrope", "factor": 4.0, "short_factor": cases.FACTORS, "long_factor": cases.FACTORS},
 }
-EVERYWHERE = ["default", "linear", "ntk", "yarn", "yarn_attention"]  # what keys can say
+EVERYWHERE = ["default", "linear", "ntk", "yarn", "yarn_attention"]  # what the keys of every architecture can express
 
 
 def rope(name):
@@ -68,7 +69,7 @@ class Gguf(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = pathlib.Path(tempfile.mkdtemp())
         cls.data = cls.folder / "data.jsonl"
-        # Below the smallest vocabulary of all the models.
+        # Ids below the smallest vocabulary of all models.
         cls.documents = [[token % 53 for token in tokens] for tokens in cases.documents() if len(tokens) > 1]
         cls.data.write_text("".join(json.dumps({"tokens": tokens}) + "\n" for tokens in cls.documents))
 
@@ -112,7 +113,7 @@ class Gguf(unittest.TestCase):
                 model = self.model(f"{weights}-{name}", weights, **rope(name))
                 file = self.check(model, "llama")
                 ours[name] = self.score(model)
-        # A rotation that llama.cpp took for another would show: those here differ by far more than the bound.
+        # A rotation that llama.cpp misread would be noticed: the rotations here differ by far more than the bound.
         self.assertGreater(self.deviation(ours["resonance_yarn"], self.folder / "llama-yarn.gguf"), 0.02)
         self.assertGreater(self.deviation(ours["yarn"], self.folder / "llama-default.gguf"), 0.02)
         self.assertGreater(self.deviation(ours["yarn"], self.folder / "llama-yarn_attention.gguf"), 0.02)
@@ -129,7 +130,7 @@ class Gguf(unittest.TestCase):
         for name in EVERYWHERE:
             self.check(self.model(f"qwen2-{name}", "qwen2", **rope(name)), "qwen2")
             self.check(self.model(f"qwen3-{name}", "qwen3", **rope(name)), "qwen3")
-        # qwen2's block is llama's with biases: what its own keys cannot say goes under that name.
+        # qwen2's block is llama's with biases: rotations that qwen2's keys cannot express are exported as llama.
         for name in ("resonance_yarn", "llama3", "yarn_untruncated", "cope"):
             self.check(self.model(f"qwen2-{name}", "qwen2", **rope(name)), "llama")
         for name in ("resonance", "resonance_yarn", "llama3", "yarn_untruncated", "yarn_betas", "cope_yarn"):
@@ -145,14 +146,14 @@ class Gguf(unittest.TestCase):
                               "yarn": {"rope_scaling": {"rope_type": "yarn", "factor": 4.0,
                                                         "original_max_position_embeddings": TRAINED}}}.items():
             model = families.make(self.folder / f"gemma3-{name}", "gemma3_defaults", {**known, **changes})
-            self.check(model, "gemma3", 6e-3)  # ggml looks gelu up in a table of float16
+            self.check(model, "gemma3", 6e-3)  # ggml reads gelu from a float16 table
         for name, changes, word in [("scalar", {"query_pre_attn_scalar": 100}, "query_pre_attn_scalar"),
                                     ("pattern", {"sliding_window_pattern": 3}, "windowed layers"),
                                     ("resonance", {"rope_scaling": {"rope_type": "default", "resonance": True}}, "resonance"),
                                     ("cap", {"final_logit_softcapping": 30.0}, "cap")]:
             model = families.make(self.folder / f"gemma3-{name}", "gemma3_defaults", {**known, **changes})
             self.assertIn(word, self.export(model, expect=64).stderr)
-        # The same block as llama's: fused tensors come apart.
+        # The same block as llama's: fused tensors are split.
         phi3 = families.make(self.folder / "phi3", "phi3", {**families.CONFIGS["phi3"], "sliding_window": None,
                                                             "partial_rotary_factor": 1.0})
         self.check(phi3, "llama")
@@ -184,13 +185,13 @@ output: {self.folder}/run
         ours = json.loads((self.folder / "generated.jsonl").read_text().splitlines()[0])["tokens"]
         with llama_cpp.Model(LLAMA, file) as theirs:
             self.assertEqual(ours, theirs.greedy(prompt, 20))
-        # Less exact types stay near; how near is theirs.
+        # Less exact types stay close, within the bound of each type.
         for dtype, bound in (("bf16", 0.5), ("f16", 0.05), ("q8_0", 1)):
             self.assertLess(self.deviation(self.score(self.folder / "run"),
                                            self.export(self.folder / "run", f"dtype={dtype}", name=dtype)), bound)
 
     def test_values_as_another_reader_sees_them(self):
-        """Shapes, rows' order, types and blocks, against gguf's reader and quantisation."""
+        """Shapes, order of rows, types and blocks, against gguf's reader and quantisation."""
         from safetensors.numpy import save_file
         wide = {**cases.ARCHITECTURES["llama_bias"], "hidden_size": 64, "head_dim": 16, "intermediate_size": 32}
         model = self.model("wide", "llama_bias", **wide)
@@ -237,7 +238,7 @@ output: {self.folder}/run
                                "attention.head_count": 4, "attention.head_count_kv": 2, "attention.key_length": 16,
                                "rope.dimension_count": 16, "rope.freq_base": 100.0, "context_length": 64}.items():
                 self.assertEqual(fields[f"llama.{key}"], value, key)
-        # Rows that are no multiple of 32 stand in f16, said aloud; what f16 cannot hold is refused.
+        # Rows whose length is no multiple of 32 are stored in f16, with a notice; values that f16 cannot hold are refused.
         narrow = self.model("narrow", "llama")
         done = bb.run(1, "export", narrow, self.folder / "narrow.gguf", "format=gguf", "dtype=q8_0")
         self.assertIn("f16", done.stderr)
@@ -252,7 +253,7 @@ output: {self.folder}/run
         self.assertEqual(list(self.folder.glob("*.tmp*")), [])
 
     def with_tokenizer(self, name, files, vocabulary=700):
-        """A model of `vocabulary` rows with these files beside it."""
+        """A model of `vocabulary` rows with these tokenizer files."""
         from safetensors.numpy import save_file
         model = self.model(f"text-{name}", "llama", vocab_size=vocabulary)
         values = {name: numpy.ones([vocabulary if size == 61 else size for size in shape], numpy.float32)
@@ -293,7 +294,7 @@ output: {self.folder}/run
                 self.assertGreater(compared, 14)
                 self.assertEqual(theirs.template(), config["chat_template"])
                 self.assertTrue(LLAMA.llama_vocab_is_eog(theirs.vocab, tokenizer["model"]["vocab"].get(end, 0)))
-        # A word that is a token is taken whole: llama.cpp has a name for it with this cut only.
+        # A word that is a token is taken whole: llama.cpp only has a name for this pre-tokenizer with that rule.
         tokenizer, _ = self.golden("llama3")
         tokenizer["model"]["ignore_merges"] = True
         files = {"tokenizer.json": tokenizer, "tokenizer_config.json": {"eos_token": "<|endoftext|>"}}
@@ -303,10 +304,10 @@ output: {self.folder}/run
     def test_sentence_piece_tokenizers(self):
         tokenizer, expected = self.golden("llama2")
         files = {"tokenizer.json": tokenizer, "tokenizer_config.json": {"eos_token": "</s>", "bos_token": "<s>"}}
-        # Its trainer wrote one merge a token, so that SentencePiece would cut otherwise.
+        # Its trainer wrote one merge per token, so SentencePiece would tokenise differently.
         refused = self.export(self.with_tokenizer("single", files), expect=64)
         self.assertIn("does not merge", refused.stderr)
-        # All splits of a token, as the conversion of a SentencePiece model writes them.
+        # All splits of each token, as in a converted SentencePiece model.
         vocabulary = tokenizer["model"]["vocab"]
         order = {}
         for merge in tokenizer["model"]["merges"]:
@@ -332,7 +333,7 @@ output: {self.folder}/run
                 self.assertEqual(theirs.tokenize(text, special=True), ours, text)
 
     def test_a_sentence_piece_model_alone(self):
-        """tokenizer.model, written here as a protocol buffer; Carillon cuts by the library."""
+        """tokenizer.model only, written here as a protocol buffer; Carillon tokenises with the library."""
         def field(number, content):
             size, prefix = len(content), b""
             while size > 127:
@@ -371,7 +372,7 @@ output: {self.folder}/run
                                  ("mapped", model_of(normalizer=field(2, b"map") + b"\x20\x00"), "precompiled_charsmap")]:
             refused = self.with_tokenizer(name, {"tokenizer.model": made}, vocabulary=len(pieces))
             done = self.export(refused, expect=None)
-            # A map that is none is refused when the tokenizer is opened.
+            # An invalid map is refused when the tokenizer is opened.
             self.assertIn(done.returncode, (64, 65) if name == "mapped" else (64,), done.stderr)
             if done.returncode == 64:
                 self.assertIn(word, done.stderr)
@@ -406,7 +407,7 @@ output: {self.folder}/run
     def test_outputs_and_arguments(self):
         model = self.model("outputs", "llama")
         out = self.folder / "outputs.gguf"
-        for _ in range(2):  # a file of ours is replaced
+        for _ in range(2):  # a file written by Carillon is replaced
             bb.run(1, "export", model, out, "format=gguf")
         before = (model / "model.safetensors").read_bytes()
         bb.run(1, "export", model, model / "model.safetensors", "format=gguf", "overwrite=true", expect=64)

@@ -1,6 +1,6 @@
-// When the reductions of gradients are called and waited for: the order in which a step puts ops and collectives on a
-// device, seen by a backend and a transport that only count. What comes out of it,
-// tests/model/gradient_overlap_test.cpp says; that it could all be called at the end, to the same result, only this.
+// When the reductions of gradients are started and waited for: the order in which a step puts ops and collectives on a
+// device, as seen by a backend and a transport that only count. tests/model/gradient_overlap_test.cpp checks the
+// values; only this test would notice if all reductions were started at the end.
 #include <gtest/gtest.h>
 
 #include "launch/plan/counting_backend.h"
@@ -11,7 +11,7 @@
 namespace carillon::testing {
 namespace {
 
-// A rank on the host, whose peers say what it says.
+// A rank on the host without peers: its collectives leave the data as it is.
 class AloneAmongMany : public Communicator {
  public:
   AloneAmongMany(std::string name, int rank, int size) : name_(std::move(name)), rank_(rank), size_(size) {}
@@ -31,7 +31,7 @@ class AloneAmongMany : public Communicator {
   int rank_, size_;
 };
 
-// One reduction that was started: after how many kernels and products, and after how many it was waited for (-1: not).
+// A reduction that was started: the number of kernels and products before its start, and before its wait (-1: never).
 struct Started {
   std::vector<const void*> tensors;
   int64_t begin = 0, end = -1;
@@ -80,7 +80,7 @@ class RecordingTransport : public DeviceTransport {
 
 struct Recording {
   std::vector<Started> started;
-  std::vector<int64_t> of_backward;  // begin of reductions, less the one's before: what a layer's backward pass is
+  std::vector<int64_t> of_backward;  // start of each reduction minus the previous start: a layer's backward pass
   int64_t before_step = 0, after_step = 0;
 };
 
@@ -108,7 +108,8 @@ Recording record(int zero, int64_t micro_steps, bool tied) {
   network.optimizer().step(1, 1, .9);
   recording.after_step = now();
 
-  // Which tensors each should have had: head and last norm, layers from the last on, embedding.
+  // The tensors that each reduction should have: head and last norm, then the layers from last to first, then the
+  // embedding.
   Parameters& parameters = network.parameters();
   std::vector<std::vector<const void*>> expected;
   expected.push_back({parameters.norm.gradient.raw()});
@@ -126,8 +127,8 @@ Recording record(int zero, int64_t micro_steps, bool tied) {
   return recording;
 }
 
-// Of every layer but the last to be done with, the reduction has begun before the next layer's backward pass, and is
-// not waited for before that is over.
+// Every layer's reduction except the last one's starts before the next layer's backward pass, and is not waited for
+// before that pass has ended.
 TEST(GradientOverlap, ALayersReductionIsCalledBeforeTheNextLayersBackwardPass) {
   for (const int zero : {0, 1, 2})
     for (const int64_t micro_steps : {1, 2})
@@ -145,7 +146,7 @@ TEST(GradientOverlap, ALayersReductionIsCalledBeforeTheNextLayersBackwardPass) {
             if (zero != 2) {
               EXPECT_EQ(started[i].end, recording.before_step) << "all that is waited for is waited for in step()";
             } else {
-              // Its memory, or that of its like, is the next but one's.
+              // The layer after the next one reuses its memory.
               EXPECT_LE(started[i].end, started[i + 1].begin + 2 * static_cast<int64_t>(started[i].tensors.size()));
             }
           }

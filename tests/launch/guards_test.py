@@ -1,5 +1,5 @@
-"""A run's folder and its checkpoints when things go wrong around it: refused starts, two writers, divergence, spikes,
-evaluations that a signal cut off, sweeps that watch. Black box."""
+"""A run's folder and its checkpoints when something goes wrong around them: refused starts, two writers, divergence, spikes,
+evaluations interrupted by a signal, watching sweeps. Black box."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ import black_box as bb
 
 
 def look(folder):
-    """Every file below with its bytes' hash."""
+    """Every file below the folder with a hash of its bytes."""
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
             for p in sorted(pathlib.Path(folder).rglob("*")) if p.is_file()}
 
@@ -47,7 +47,7 @@ class Guards(unittest.TestCase):
                                 (64, ["checkpoint.resume=never"])):
             bb.run(1, "train", self.config, f"output={output}", "train.max_steps=20", *arguments, expect=code)
             self.assertEqual(look(output), before, arguments)
-        # A damaged log of a run is found before anything is written, too.
+        # A damaged log of a run is also found before anything is written.
         with open(output / "metrics.jsonl", "a") as file:
             file.write("no record\n")
         before = look(output)
@@ -123,7 +123,7 @@ class Guards(unittest.TestCase):
         self.assertGreater(starts, 1, "the signal came too late to say anything")
 
     def test_a_spike_is_skipped_or_ends_the_run_or_is_gone_back_over(self):
-        """One batch of other documents among equal ones."""
+        """A single batch of different documents causes the spike."""
         data = self.folder / "spike.jsonl"
         lines = [json.dumps({"tokens": [1] * 33}) for _ in range(64)]
         for i in range(40, 44):  # step 11 (0-based 10) of four sequences
@@ -136,7 +136,7 @@ class Guards(unittest.TestCase):
         records = bb.metrics(skip)
         self.assertEqual([r["step"] for r in records if "spike" in r], [11])
         self.assertIsNone(records[10]["grad_norm"])
-        # Interrupted in between, it judges the same.
+        # An interrupted run makes the same decisions.
         again = self.folder / "skip-again"
         bb.run(1, *common, f"output={again}", "train.spike.factor=3", "train.max_steps=10")
         bb.run(1, *common, f"output={again}", "train.spike.factor=3")
@@ -178,7 +178,7 @@ class Guards(unittest.TestCase):
             self.assertIn("labels.jsonl:1", done.stderr)
 
     def test_columns_of_other_tokenised_rows_are_not_left_unread(self):
-        """Masks by other names, padding and several documents in a row: each would be trained wrongly without a word."""
+        """Masks under other names, padding, or several documents in a row would be trained wrongly without notice."""
         def tokenized(row):
             (self.folder / "columns.jsonl").write_text(json.dumps(row) + "\n")
             return bb.run(1, "tokenize", self.folder / "columns.jsonl", f"output={self.folder}/columns.h5", "vocab_size=22", expect=None)
@@ -205,7 +205,7 @@ class Guards(unittest.TestCase):
             self.assertIn("empty.jsonl", done.stderr)
 
     def test_validation_counts_what_its_mask_counts(self):
-        """The same sums from `score`, and a weight of two counts twice."""
+        """The same sums as from `score`; a weight of two counts twice."""
         rows = [json.loads(line) for line in (self.folder / "train.jsonl").read_text().splitlines()][:5]
         for row in rows:
             row["loss_mask"] = [0] * 10 + [2] * 10 + [1] * (len(row["tokens"]) - 20)
@@ -240,7 +240,7 @@ class Guards(unittest.TestCase):
         bb.run(1, "train", self.config, f"output={bad}", "train.learning_rate=1e300", "train.max_grad_norm=null",
                "train.max_steps=40", "checkpoint.every_steps=100", expect=76)
         bb.run(1, "sweep", self.sweep("watch-bad", models=[str(bad)], watch=True), expect=66, timeout=60)
-        # Removed while it is watched, after one checkpoint was evaluated.
+        # The run is removed while it is watched, after one checkpoint was evaluated.
         gone = self.folder / "gone"
         shutil.copytree(self.folder / "run", gone)
         (gone / "ended").unlink()

@@ -1,4 +1,4 @@
-"""What a run trained on is what it goes on with: its place in the data on any layout, the same files on every rank, the
+"""A run continues with what it was trained on: its position in the data on any layout, the same files on every rank, the
 same content after a pause, its own tokenizer. Black box."""
 
 import json
@@ -26,7 +26,7 @@ class Identity(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder)
         os.environ["CARILLON_CACHE"] = str(self.folder / "cache")
         self.config = bb.tiny_run(self.folder)
-        # Sequence i has i + 1 targets: a step's tokens tell which it took.
+        # Sequence i has i + 1 targets, so the token count of a step reveals which sequences it took.
         self.data = self.folder / "numbered.jsonl"
         self.data.write_text("".join(json.dumps({"tokens": [1] * (i + 2)}) + "\n" for i in range(SEQUENCES)))
         self.output = self.folder / "out"
@@ -94,7 +94,7 @@ class Identity(unittest.TestCase):
         self.assertIn(str(self.data), lines[0])
 
     def apart(self, at, instead, *words, expect=65):
-        """Two ranks, of which the second has another file at the same path."""
+        """Two ranks; at the same path the second has a different file."""
         script = self.folder / "apart.sh"
         script.write_text('#!/bin/bash\n[ "$OMPI_COMM_WORLD_RANK" = 1 ] || exec "$@"\n'
                           f'exec unshare -m bash -c \'mount --bind {instead} {at} && exec "$@"\' bash "$@"\n')
@@ -114,7 +114,7 @@ class Identity(unittest.TestCase):
         self.assertIn(str(self.data), error)
         self.assertIn("rank 1 (", error)
         self.assertFalse((self.folder / "run").exists())
-        self.apart(self.data, self.data, *train, "train.max_steps=1", expect=0)  # the same by another mount
+        self.apart(self.data, self.data, *train, "train.max_steps=1", expect=0)  # the same file through another mount
         config = self.folder / "other.yaml"
         config.write_text(self.config.read_text().replace("3e-3", "4e-3"))
         self.assertIn("config.yaml", self.apart(self.config, config, *train))

@@ -1,4 +1,4 @@
-"""Absurd sizes, long arguments, broken numbers and foreign formats: refused in one line, never 70, never without end."""
+"""Absurd sizes, long arguments, broken numbers and foreign formats: refused in one line, never with 70, never hanging."""
 
 import json
 import os
@@ -70,7 +70,7 @@ class Limits(unittest.TestCase):
     def test_one_cycle_with_epochs_counts_its_steps(self):
         text = self.config.read_text().replace("max_steps: 12", "epochs: 1").replace("warmup_steps: 2", "warmup_steps: 16")
         config = self.folder / "cycle.yaml"
-        config.write_text(text)  # 64 sequences, 4 a step: 16 steps
+        config.write_text(text)  # 64 sequences, 4 per step: 16 steps
         self.refused(64, "train", config, f"output={self.folder}/cycle", "train.lr_scheduler=one_cycle", says="no way down")
         bb.run(1, "train", config, f"output={self.folder}/cycle", "train.lr_scheduler=one_cycle", "train.warmup_steps=4")
         rates = [r["lr"] for r in bb.metrics(self.folder / "cycle")]
@@ -116,7 +116,8 @@ class Limits(unittest.TestCase):
             self.refused(64, "tokenize", path, f"output={self.folder}/z.h5", says="compressed")
 
     def test_no_library_exception_is_our_bug(self):
-        """Text that is no UTF-8, JSON of another kind, folders without permission: theirs, and said where."""
+        """Text that is not UTF-8, JSON of another kind, folders without permission: the user's errors, reported with their
+        place."""
         raw = os.fsencode(bb.CARILLON)
         for arguments in ([b"eval", b"model=\xff\xfe", b"length=8", b"task={task: posgen}"], [b"rope", b"rope.type=\xff"],
                           [b"train", os.fsencode(self.config), b"output=" + os.fsencode(self.folder) + b"/\xff\xfe"]):
@@ -156,12 +157,12 @@ class Limits(unittest.TestCase):
         self.assertNotIn("gpu", script("runtime.device=cpu"))
         for settings, asked, bound in (
                 (["runtime.device=cuda"], "#SBATCH --gpus-per-node=4\n", True),
-                (["slurm.gpus_per_node=8"], "#SBATCH --gpus-per-node=8\n", True),  # auto, said to be there
+                (["slurm.gpus_per_node=8"], "#SBATCH --gpus-per-node=8\n", True),  # device auto, number of GPUs given
                 (["runtime.device=cuda", "slurm.gpu_request=gres"], "#SBATCH --gres=gpu:4\n", True),
                 (["runtime.device=cuda", "slurm.gpu_request=gpus-per-task"], "#SBATCH --gpus-per-task=1\n", False)):
             text = script(*settings)
             self.assertIn(asked, text)
-            # All of a node's GPUs in sight of every rank, or NCCL cannot join them directly.
+            # Every rank must see all GPUs of its node, or NCCL cannot connect them directly.
             self.assertEqual("--gpu-bind=none" in text, bound, settings)
         for settings in (["runtime.device=cuda", "slurm.gpus_per_node=0"], ["runtime.device=cuda", "slurm.gpus_per_node=3"],
                          ["runtime.device=cpu", "slurm.gpus_per_node=4"], ["slurm.gpu_request=gpu"],
@@ -169,7 +170,7 @@ class Limits(unittest.TestCase):
             self.refused(64, "slurm", self.config, "slurm.tasks_per_node=4", *settings)
 
     def test_the_script_starts_again_as_often_as_there_is_progress(self):
-        """The script itself, with srun, scontrol and sleep played by stand-ins."""
+        """Runs the script itself with stand-ins for srun, scontrol and sleep."""
         stand_ins = self.folder / "stand-ins"
         stand_ins.mkdir()
         output = self.folder / "job run's"
@@ -182,7 +183,7 @@ class Limits(unittest.TestCase):
         requeued = self.folder / "requeued"
 
         def start(code, job="1", step=None):
-            """Whether the job is queued again after its command left with `code`."""
+            """Whether the job is queued again after its command exited with `code`."""
             (self.folder / "code").write_text(str(code))
             if step is not None:
                 (output / "checkpoints" / f"step-{step:08d}").mkdir(parents=True)

@@ -1,4 +1,4 @@
-// The file `carillon bench` leaves and `carillon plan` reads, and the profiles that are built in.
+// The file that `carillon bench` writes and `carillon plan` reads, and the built-in profiles.
 #include "launch/machine/machine_profile.h"
 
 #include <gmock/gmock.h>
@@ -44,7 +44,7 @@ MachineProfile example() {
   return profile;
 }
 
-// The code and the line of what load_machine_profile() throws.
+// The exit code and the message that load_machine_profile() throws.
 std::pair<ExitCode, std::string> refusal(const std::string& name) {
   try {
     (void)load_machine_profile(name);
@@ -77,10 +77,10 @@ TEST(MachineProfile, SaysWhichShareOfThePeakEachRateIs) {
   const std::string json = machine_profile_json(example());
   EXPECT_THAT(json, HasSubstr("\"share_of_peak\": 0.5"));         // 2e11 of 4e11
   EXPECT_THAT(json, HasSubstr("\"memory_share_of_peak\": 0.5"));  // a third of two thirds
-  EXPECT_THAT(json, Not(HasSubstr("forward_share_of_peak")));     // of bfloat16 no peak is known
+  EXPECT_THAT(json, Not(HasSubstr("forward_share_of_peak")));     // no peak is known for bfloat16
 }
 
-// Files of before there were peaks, messages and pairs.
+// Files written before peaks, messages and pairs existed.
 TEST(MachineProfile, AnOlderFileIsReadWithoutWhatItLacks) {
   std::string text = machine_profile_json(example());
   text = text.substr(0, text.find(",\n  \"peak_flops_per_second\"")) + "\n}\n";
@@ -96,7 +96,7 @@ TEST(MachineProfile, FindsTheNearestShapeByRatios) {
   EXPECT_EQ(profile.product_rate(DType::kFloat32, 2048, 2048, 2048), 2e11);
   EXPECT_EQ(profile.product_rate(DType::kFloat32, 600, 576, 2048), 1e11 / 3);
   EXPECT_EQ(profile.product_rate(DType::kBFloat16, 512, 576, 1536), 0) << "not measured in this type";
-  // 2048 lies in the middle of 512 and 8192: the first of equals, always.
+  // 2048 is halfway between 512 and 8192 on a log scale: the first of two equally near entries is used.
   EXPECT_EQ(profile.attention_rate(DType::kBFloat16, 64, 2048, false), 1e10);
   EXPECT_EQ(profile.attention_rate(DType::kBFloat16, 64, 2049, true), 4e10);
   EXPECT_EQ(profile.attention_rate(DType::kBFloat16, 256, 600, true), 6e10);

@@ -1,5 +1,5 @@
-"""`rope.mixed_windows`: documents packed into one sequence are trained as each alone by the list of its own length, on every
-layout, and scored likewise."""
+"""`rope.mixed_windows`: documents packed into one sequence are trained as if each were alone, with the list for its own
+length, on every layout, and scored likewise."""
 
 import json
 import pathlib
@@ -64,7 +64,7 @@ output: {cls.folder}/run
         for a, b in zip(self.scores("rope.mixed_windows=true"), scores, strict=True):
             for x, y in zip(a, b, strict=True):
                 self.assertAlmostEqual(x, y, delta=1e-12)
-        # Without it all of a sequence turn by the list of its length.
+        # Without it, all documents use the list for the length of the sequence.
         self.assertGreater(abs(self.first("plain")["loss"] - alone), 1e-5)
         for number, (ranks, layout) in enumerate([(2, ["parallel.context=2"]), (4, ["parallel.context=4", "parallel.layout=contiguous"]),
                                                   (2, ["parallel.tensor=2"]), (2, ["parallel.data=2", "train.micro_batch_size=2"])]):
@@ -76,7 +76,7 @@ output: {cls.folder}/run
         self.first("run", "rope.mixed_windows=true")
         plan = json.loads(bb.run(1, "plan", self.config, "--json", "plan.profile=h100-sxm", *ROPE, "rope.mixed_windows=true").stdout)
         plain = json.loads(bb.run(1, "plan", self.config, "--json", "plan.profile=h100-sxm", *ROPE).stdout)
-        # Cosines and sines of as many positions again, of 4 pairs in float64.
+        # Cosines and sines for as many positions again, of 4 pairs in float64.
         self.assertGreaterEqual(plan["memory"]["peak_bytes"] - plain["memory"]["peak_bytes"], 64 * 4 * 2 * 8)
         verify = bb.run(2, "verify", self.config, *ROPE, "rope.mixed_windows=true", "parallel.context=2", "--json")
         self.assertTrue(json.loads(verify.stdout)["agrees"])

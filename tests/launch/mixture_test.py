@@ -1,4 +1,4 @@
-"""Sources drawn by weight: shares, records, resume and layouts; what a source trains; a template that changed."""
+"""Sources drawn by weight: shares, records, resume and layouts; which tokens of a source are trained; a changed template."""
 
 import json
 import pathlib
@@ -22,7 +22,7 @@ class Mixture(unittest.TestCase):
         cls.epochs = cls.folder / "epochs.yaml"
         cls.epochs.write_text(cls.config.read_text().replace("max_steps: 12", "epochs: 2"))
         source = random.Random(3)
-        # Rows of one length a source: its targets tell how many of its sequences a step took.
+        # Each source has rows of one length, so the number of targets reveals how many of its sequences a step took.
         cls.targets = {"long": 32, "short": 16, "mid": 20}
         for name, targets in cls.targets.items():
             rows = [[source.randrange(22) for _ in range(targets + 1)] for _ in range(7)]
@@ -42,7 +42,7 @@ class Mixture(unittest.TestCase):
         return bb.run(ranks, "train", config or self.config, "train.lr_scheduler=constant", *keys, f"output={self.folder}/{name}", expect=expect)
 
     def drawn(self, name):
-        """Sequences by source after each step."""
+        """Sequences per source after each step."""
         counts, after = dict.fromkeys(self.targets, 0), []
         for record in bb.metrics(self.folder / name):
             self.assertEqual(sum(record["tokens_by_source"].values()), record["tokens"])
@@ -67,7 +67,7 @@ class Mixture(unittest.TestCase):
         page = (self.folder / "a/report.html").read_text()
         tokens = sum(record["tokens_by_source"]["mid"] for record in bb.metrics(self.folder / "a"))
         self.assertIn(f"<td>mid</td><td>{tokens}</td>", page)
-        # Other weights draw otherwise: the counts above are no accident of the files.
+        # Different weights draw differently, so the counts above are not an accident of the files.
         self.train("b", self.sources(long=1, short=1, mid=1), "train.max_steps=4", "train.micro_batch_size=3")
         self.assertEqual(self.drawn("b")[-1], {"long": 4, "short": 4, "mid": 4})
 
@@ -85,18 +85,18 @@ class Mixture(unittest.TestCase):
                 self.assertEqual(bb.raw_fields(self.folder / "other", names), whole)
                 for record, loss in zip(bb.metrics(self.folder / "other"), losses):
                     self.assertAlmostEqual(record["loss"], loss, places=9)
-        # Stopped in the middle, and on under another layout: as if nothing had been.
+        # Stopped in the middle and resumed on another layout: the same as without the stop.
         self.train("cut", self.sources(long=5, short=2, mid=1.5), "train.max_steps=3", "train.micro_batch_size=4")
         self.train("cut", *keys, "train.micro_batch_size=2", "parallel.data=2", ranks=2, fresh=False)
         self.assertEqual(bb.raw_fields(self.folder / "cut", names), whole)
         for record, loss in zip(bb.metrics(self.folder / "cut"), losses):
             self.assertAlmostEqual(record["loss"], loss, places=9)
-        # The control: one that began anew after the third step would not.
+        # The control: a run with another seed has other losses.
         self.train("cut", *keys, "train.micro_batch_size=4", "train.seed=6")
         self.assertNotEqual([record["loss"] for record in bb.metrics(self.folder / "cut")], losses)
 
     def test_a_source_s_order_does_not_depend_on_the_others(self):
-        """The same source alone and in a mixture: its rows come in one order, by way of their counts of targets."""
+        """The same source alone and in a mixture yields its rows in the same order, identified by their numbers of targets."""
         rows = [[1] * (2 + i) for i in range(12)]
         (self.folder / "steps.jsonl").write_text("".join(json.dumps({"tokens": row}) + "\n" for row in rows))
         seen = {}
@@ -138,7 +138,7 @@ class Mixture(unittest.TestCase):
 
     def test_the_log_says_what_is_trained(self):
         (self.folder / "dumb.jsonl").write_text('{"tokens":[1,2,3],"loss_mask":[1,0,0]}\n{"tokens":[4]}\n')
-        for again in (False, True):  # from the cache as well
+        for again in (False, True):  # the second time from the cache
             done = self.train("t", f"data.train=[{{path: {self.folder}/dumb.jsonl}}, {{path: {self.folder}/mid.jsonl}}]", "train.max_steps=1")
             warnings = [line for line in done.stderr.splitlines() if line.startswith("carillon: warning: nothing of ")]
             self.assertEqual(len(warnings), 1, done.stderr)

@@ -1,4 +1,4 @@
-// Expecting an Error: its exit code, that its first line is one line, and words that must stand in it.
+// Expects an Error: checks its exit code, that its message is a single line, and that it contains given words.
 #pragma once
 
 #include <gmock/gmock.h>

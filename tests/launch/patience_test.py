@@ -1,8 +1,8 @@
-"""runtime.patience: a rank that does not move ends the job with 75 on all ranks; one that is slow does not; and replicas
-that have drifted apart are found before a checkpoint. Places and kinds beyond these: tests/reliability, R14 and R19.
+"""runtime.patience: a rank that does not move ends the job with 75 on all ranks; a slow one does not; and replicas that have
+diverged are found before a checkpoint. More places and kinds of faults: tests/reliability, R14 and R19.
 
-Times: what must be noticed is noticed after two seconds of the watch's own clock, which a busy machine stretches; how
-long a test may take in all is bounded generously and not asserted on.
+Times: a hang is detected after two seconds of the watch's own clock, which runs slower on a busy machine. The time limit of a
+whole test is generous and not asserted.
 """
 
 import os
@@ -89,7 +89,7 @@ class Patience(unittest.TestCase):
             self.must_end(done, "rank 1 has not moved", f"at {place}")
 
     def test_commands_without_a_configuration(self):
-        # They take no runtime.patience; what the watch would say is what they tell.
+        # These commands have no runtime.patience; the test reads the progress records that the watch would report.
         whole, exported = f"{self.folder}/whole", f"{self.folder}/exported"
         bb.run(1, "export", whole, exported)
         for words, place in ((["import", exported, f"{self.folder}/again.h5"], "importing a model"),
@@ -108,24 +108,24 @@ class Patience(unittest.TestCase):
 
     @staticmethod
     def told(process):
-        """What the ranks are at, by the records that they share (runtime/progress.h)."""
+        """What the ranks are doing, from the records that they share (runtime/progress.h)."""
         told = b""
         for pid in bb.ranks_of(process):
             try:
                 for link in pathlib.Path(f"/proc/{pid}/fd").iterdir():
                     if os.readlink(link).startswith("/memfd:carillon-progress"):
                         told += link.read_bytes()
-            except OSError:  # not there yet, or not any more
+            except OSError:  # not there yet, or already gone
                 pass
         return told.decode("latin-1")
 
     def test_a_slow_rank_goes_on(self):
-        # Longer in all than the patience; the other rank waits most of the time.
+        # The run takes longer in all than the patience, and the other rank waits most of the time.
         done = self.train("slow", "runtime.patience=6s", "train.max_steps=12", CARILLON_TEST_HANG="slow900@a training step:1")
         self.assertEqual(done.returncode, 0, done.stderr[-3000:])
 
     def test_machines_that_are_silent(self):
-        # Ranks as if each had a machine of its own: what is known of each other comes over TCP.
+        # Ranks act as if each were on a separate machine and learn each other's state over TCP.
         for rank in (0, 1):
             done = self.train(f"apart{rank}", "runtime.patience=2s", CARILLON_TEST_MACHINES=1,
                               CARILLON_TEST_HANG=f"stop@a training step:{rank}")

@@ -19,7 +19,7 @@ inline ModelConfig llama_8b() { return geometry(128256, 4096, 14336, 32, 32, 8, 
 inline ModelConfig llama_70b() { return geometry(128256, 8192, 28672, 80, 64, 8, 128); }
 inline ModelConfig smollm_135m() { return geometry(49152, 576, 1536, 30, 9, 3, 64, true); }
 
-// A device at 1 FLOP/s in every float32 product and in attention of heads of 4, four ranks a node.
+// A device with 1 FLOP/s in every float32 product and in attention with heads of 4; four ranks per node.
 inline PlannedMachine unit_machine(double bytes_per_second) {
   PlannedMachine machine;
   machine.profile.device = "cuda";
@@ -30,7 +30,7 @@ inline PlannedMachine unit_machine(double bytes_per_second) {
   return machine;
 }
 
-// H100s as the worked examples take them: 989 TFLOP/s, of which products reach 65 %, attention 65 and 52 %.
+// H100s as in the worked examples: 989 TFLOP/s, of which products reach 65 %, attention 65 % forward and 52 % backward.
 inline PlannedMachine h100(int64_t nodes, double latency = 0) {
   PlannedMachine machine;
   MachineProfile& profile = machine.profile;

@@ -1,5 +1,5 @@
-// The planner: its counts against known models, its memory against what networks really take, its search against what
-// can run. can run.
+// The planner: its counts against known models, its memory against that of real networks, its search against what can
+// run.
 #include <gtest/gtest.h>
 
 #include <mutex>
@@ -21,12 +21,12 @@ TEST(Plan, CountsTheParametersOfKnownModels) {
   EXPECT_EQ(product_parameters(llama_8b()), 7'504'658'432);
   EXPECT_EQ(llama_70b().parameter_count(), 70'553'706'496);
   EXPECT_EQ(smollm_135m().parameter_count(), 134'515'008);
-  // Tied, so only the 61 norms stand in no product.
+  // Embedding and head are tied, so only the 61 norms are not part of a product.
   EXPECT_EQ(product_parameters(smollm_135m()), 134'515'008 - 61 * 576);
 }
 
 TEST(Plan, CountsTheUsefulWork) {
-  // 6·N_mm + 6·S·a·d·L; the attention's share of it as published for 8B.
+  // 6·N_mm + 6·S·a·d·L; the share of attention in it is the published one for 8B.
   const double products = 6 * 7'504'658'432.0;
   const std::pair<int64_t, double> shares[] = {{8 << 10, .125}, {32 << 10, .36}, {128 << 10, .70}, {1 << 20, .948}};
   for (const auto& [length, share] : shares) {
@@ -37,8 +37,8 @@ TEST(Plan, CountsTheUsefulWork) {
   EXPECT_DOUBLE_EQ(useful_pairs(100, 10), 100 * 10 - 50);
 }
 
-// All ranks of a ring together: what a counted step sends is what the formulas say, and what it sees is the sequence's
-// triangle.
+// Over all ranks of a ring, a counted step sends the bytes that the formulas give and computes the triangle of the
+// sequence.
 TEST(Plan, CountedRingsSendWhatTheFormulasSay) {
   constexpr int64_t kLength = 240;
   const ModelConfig model = geometry(10, 32, 16, 1, 4, 2, 8);
@@ -59,7 +59,7 @@ TEST(Plan, CountedRingsSendWhatTheFormulasSay) {
           for (const StepEvent& event : record.micro_steps[0].events)
             if (event.kind == StepEvent::Kind::kAttention && event.part == StepPart::kForward) flop += event.flop;
         }
-        const int64_t readers = int64_t{ranks} * (ranks - 1) * 2 * ranks * 8;  // who reads whose halves, told by all
+        const int64_t readers = int64_t{ranks} * (ranks - 1) * 2 * ranks * 8;  // announcing which halves are read
         EXPECT_EQ(bytes, RingAttention::forward_bytes(run.layout(), shape) +
                              RingAttention::backward_bytes(run.layout(), shape) + readers)
             << ranks << " / " << inner;
@@ -78,7 +78,8 @@ TEST(Plan, CountsPairsInsideAWindow) {
       }
 }
 
-// Every layout as threads: what the planner says of a rank without memory is what a Network takes on it.
+// On every layout, with ranks as threads: the planner's memory of a rank, computed without allocating, equals that of a
+// real Network.
 TEST(Plan, MemoryIsWhatNetworksTake) {
   ModelConfig model = tiny_config();
   set_depth(model, 4);
@@ -93,7 +94,8 @@ TEST(Plan, MemoryIsWhatNetworksTake) {
       for (const Recompute recompute : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
         PlannedRun run = run_of(grid, 37, zero, recompute, zero == 1 ? DType::kBFloat16 : DType::kFloat32);
         run.network.batch = 3;
-        // Four layers, so that two travel; which policies meet which stages does not matter to their memory.
+        // Four layers, so that two of them travel to the host. The combination of policy and ZeRO stage does not affect
+        // that memory.
         if (recompute != Recompute::kNone) {
           run.network.mlp_tile = 16;
           run.network.offload = zero == 0 ? Offload::kCheckpoints : zero == 1 ? Offload::kAll : Offload::kOptimizer;
@@ -122,7 +124,7 @@ TEST(Plan, MemoryIsWhatNetworksTake) {
 TEST(Plan, GroupsHoldEveryRankOnceAndRolesAddUp) {
   MachineProfile machine;
   machine.library_bytes = 1000;
-  const ModelConfig model = tiny_config();  // 131 tokens: shares differ
+  const ModelConfig model = tiny_config();  // 131 tokens, so that the ranks have different shares
   const MemoryPlan plan(model, machine, 2, /*evaluation_length=*/64);
   for (const GridShape grid : {GridShape{1, 1, 1}, {2, 1, 2}, {1, 4, 2}, {3, 1, 1}}) {
     const PlannedRun run = run_of(grid, 64, 1, Recompute::kSelective);
@@ -144,8 +146,8 @@ TEST(Plan, GroupsHoldEveryRankOnceAndRolesAddUp) {
   }
 }
 
-// checkpoint.async: weights with the first of the ranks that share them, moments and masters with who has them; over
-// all ranks every tensor of a checkpoint once.
+// checkpoint.async: weights are copied by the first of the ranks that share them, moments and masters by their owner;
+// over all ranks each tensor of a checkpoint is copied once.
 TEST(Plan, ACopyOfACheckpointIsCounted) {
   MachineProfile machine;
   const ModelConfig model = tiny_config();
@@ -177,7 +179,7 @@ TEST(Plan, StatesAreWhatTheFormulasSay) {
   EXPECT_NEAR(static_cast<double>(zero1.of("weights")), 2 * n, 1e6);
   EXPECT_NEAR(static_cast<double>(zero1.of("gradients")), 4 * n, 1e6);
   EXPECT_NEAR(static_cast<double>(zero1.of("optimizer")), 12 * n / 8, 1e6);
-  // One residual a layer and token.
+  // One residual per layer and token.
   EXPECT_NEAR(static_cast<double>(zero1.of("activations")), (32 + 1) * 16384 * 2 * 4096.0, 1e6);
   const RankMemory selective = memory.rank(run_of({1, 8, 1}, 128 << 10, 1, Recompute::kSelective), 0);
   EXPECT_NEAR(static_cast<double>(selective.of("activations")), 32 * 16384 * 16512.0 + 16384 * 2 * 4096, 1e6);
@@ -202,13 +204,13 @@ TEST(Plan, LongestSequenceIsTheLongest) {
 }
 
 TEST(Plan, SearchDropsWhatCannotRun) {
-  ModelConfig model = smollm_135m();  // 9 heads: two tensor ranks are one too many, three are not
+  ModelConfig model = smollm_135m();  // 9 heads: three tensor ranks divide them, two do not
   PlannedMachine machine = h100(1, 1e-6);
   machine.ranks_per_node = 6;
   const PlannedRun run = run_of({6, 1, 1}, 8192, 1, Recompute::kSelective);
   const MemoryPlan memory(model, machine.profile, 1);
   const LayoutSearch search = search_layouts(model, run, run.sequences(), machine, memory, 100);
-  // Grids with 1 or 3 tensor ranks: 4 + 2, of which all but context 6 … keep six sequences a step.
+  // Grids with 1 or 3 tensor ranks: 4 + 2. All of them except context 6 … keep six sequences per step.
   EXPECT_EQ(search.too_large, 0);
   EXPECT_GT(search.impossible, 0);
   double last = 1e300;
@@ -221,7 +223,7 @@ TEST(Plan, SearchDropsWhatCannotRun) {
   }
   EXPECT_EQ(static_cast<int>(search.best.size()) + search.impossible, search.tried);
 
-  // Less memory than the fastest needs: it and its like are gone, everything left fits.
+  // With less memory than the fastest layout needs, it and similar ones are dropped, and all that remain fit.
   machine.profile.memory_bytes = search.best.front().peak;
   const LayoutSearch smaller = search_layouts(model, run, run.sequences(), machine, memory);
   EXPECT_GT(smaller.too_large, 0);
@@ -251,7 +253,8 @@ TEST(Plan, ScratchOfAHandComputedCall) {
   const size_t forward = 64 * 128 + 96 * (64 + 64 + 2 + 256);
   const size_t backward = 7 * 64 * 64 + 2 * 64 + 2 * 64 * 64 + 3 * 96 * 192 + 2 * 96 * 64;
   EXPECT_EQ(backend_scratch_bytes(shape), (forward + backward) * 4 + 64 * 16);
-  // Beyond what a backward pass takes at once, another query costs what the keys, the forward pass and the mask need.
+  // Beyond the rows that a backward pass takes at once, each further query costs only the memory of keys, forward pass
+  // and mask.
   shape.queries = shape.keys = 6400;
   const size_t before = backend_scratch_bytes(shape);
   shape.queries = shape.keys = 12800;
@@ -259,7 +262,7 @@ TEST(Plan, ScratchOfAHandComputedCall) {
   shape.queries = shape.keys = 64;
   shape.device = "cuda";
   EXPECT_EQ(backend_scratch_bytes(shape), (32u << 20) + 4);
-  shape.widest_bias = 1 << 18;  // 64 runs of rows, summed in float32
+  shape.widest_bias = 1 << 18;  // 64 blocks of rows, summed in float32
   EXPECT_EQ(backend_scratch_bytes(shape), (64u << 20) + 4);
 }
 

@@ -1,4 +1,4 @@
-"""`carillon plan` as a person meets it: any grid on one process, exit codes, launch lines that the program accepts."""
+"""`carillon plan` as a user sees it: any grid on one process, exit codes, launch lines that the program accepts."""
 
 import json
 import pathlib
@@ -73,7 +73,7 @@ class Plan(unittest.TestCase):
         for words in (["plan.profile=a100"], ["runtime.dtype=float32", "parallel.zero=2"]):
             self.assertEqual(self.plan(*words)[0]["time"]["attention"], {"forward": "native", "backward": "native"})
 
-    # dP of a block in bfloat16: bounded by the blocks, 4096 tokens long, whatever the sequence is.
+    # dP of one block in bfloat16: bounded by the block length of 4096 tokens for any sequence length.
     def test_the_workspace_of_cudnn_is_in_the_plan(self):
         scratch = {(engine, length): self.plan(f"runtime.attention={engine}", f"data.sequence_length={length}")[0]
                    ["memory"]["by_role"]["backend scratch"] for engine in ("native", "cudnn") for length in ("64k", "128k")}
@@ -178,7 +178,7 @@ class Plan(unittest.TestCase):
         self.assertTrue(full["fits"])
         longest = plan["memory"]["longest_sequence"]
         self.assertIn(f"data.sequence_length={longest}", [one["change"] for one in host["remedies"]])
-        # Between 80 % and all of it: a warning, and a length that fits.
+        # Between 80 % and all of the memory: a warning, and a length that fits.
         plan, _ = self.plan("plan.host_memory=600g", config=config)
         self.assertFalse(next(limit for limit in plan["limits"] if limit["name"] == "host")["fatal"])
         self.assertLess(plan["memory"]["longest_sequence"], 1 << 20)
@@ -200,7 +200,7 @@ class Plan(unittest.TestCase):
         self.assertEqual({layout["offload"] for layout in plan["layouts"]}, {"none"})
 
     def cpu_profile(self):
-        """22 GiB for one rank of 2 threads, with rates of no machine in particular."""
+        """22 GiB for one rank of 2 threads, with made-up rates."""
         rate, link = [{"rows": 512, "inner": 512, "columns": 512, "flops_per_second": 1e11}], {"bytes_per_second": 1e9, "latency_seconds": 1e-6}
         attention = [{"head_dim": 64, "length": 8192, "forward_flops_per_second": 5e10, "backward_flops_per_second": 5e10}]
         path = self.folder / "cpu.json"

@@ -1,4 +1,4 @@
-"""`--profile`, `runtime.trace` and `runtime.isa`: they show what a run does and change nothing of it."""
+"""`--profile`, `runtime.trace` and `runtime.isa`: they report on a run and do not change its results."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-// launch/README.md lists the keys as they are declared.
+// The key tables of launch/README.md are those generated from the declarations.
 #include <gtest/gtest.h>
 
 #include <cstdlib>

@@ -1,4 +1,4 @@
-"""The experiments' scripts in small, from their data to their tables: reproduce_test.py Language | SmolLM2 | PosGen"""
+"""The scripts of the experiments at a small size, from data to tables: reproduce_test.py Language | SmolLM2 | PosGen"""
 
 import json
 import os
@@ -26,7 +26,7 @@ none            rope.type=default
 
 
 def words(draw, count):
-    """Sentences half of which are English's commonest words."""
+    """Sentences of which half the words are among the most common in English."""
     common = sorted(english_text.COMMON)
     text = ""
     for _ in range(count):
@@ -37,7 +37,7 @@ def words(draw, count):
 
 
 def texts_in(folder, count):
-    """`count` documents of 12 kB; one of two that stand there too, and one without words."""
+    """`count` documents of 12 kB, one more that repeats two of them, and one without words."""
     folder.mkdir()
     draw = random.Random(3)
     for number in range(count):
@@ -90,7 +90,7 @@ class Language(Script):
         self.assertIn("2 of 2", self.status("base"))
         self.assertIn("6 of 6", self.status("extended ×4"))
         self.assertIn("4 of 4", self.status("from the start"))
-        # The document that stood before and the one without words are not there; a held-out one is not trained on.
+        # The duplicate and the document without words are dropped; held-out documents are not trained on.
         ids = {part: [json.loads(line)["id"] for line in (self.out / "text" / f"{part}.jsonl").read_text().splitlines()]
                for part in ("train", "validation", "test")}
         self.assertEqual(len(sum(ids.values(), [])), 60)
@@ -101,7 +101,8 @@ class Language(Script):
         extended = tables[tables.index("### extended ×4"):tables.index("### trained from the start")]
         row, = [line.split("|") for line in extended.splitlines() if line.startswith("| resonance_yarn ")]
         self.assertEqual(row[2].strip(), "2")
-        # The paired difference at 256 tokens, from the sweep's records: all test documents are longer, so that they weigh the same.
+        # The paired difference at 256 tokens, from the sweep's records. All test documents are longer, so they have equal
+        # weight.
         records = [json.loads(line) for line in
                    (self.out / "head64-base10000" / "extended-x4" / "sweep" / "evals.jsonl").read_text().splitlines()]
         loss = {(pathlib.Path(r["model"]).name, r["length"]): r["metrics"]["loss"] for r in records}
@@ -111,7 +112,7 @@ class Language(Script):
         self.assertIn("±", row[9])
         self.assertEqual(extended.count("| 128–"), 1)
 
-        # How flat the loss is at the end, of the run's own records.
+        # The slope of the loss at the end, from the run's records.
         row, = [line.split("|") for line in tables.splitlines() if line.startswith("| head64-base10000/short/none-1 ")]
         losses = [step["loss"] for step in bb.metrics(record.parent)]
         self.assertAlmostEqual(float(row[4]), losses[-1], delta=1e-3)
@@ -158,7 +159,7 @@ class SmolLM2(Script):
                 self.assertIsNotNone(entry["standard_error"])
             records = [json.loads(line) for line in (self.out / sweep / "evals.jsonl").read_text().splitlines()]
             self.assertEqual({record["task"] for record in records}, {"perplexity", "passkey", "longppl"})
-        # Equal data and steps, and rotations that differ.
+        # Equal data and steps, but different rotations.
         metrics = {run: bb.metrics(self.out / "trained" / run) for run in ("yarn-1", "resonance_yarn-1")}
         self.assertEqual(*[[record["tokens"] for record in records] for records in metrics.values()])
         self.assertNotEqual(*[[record["loss"] for record in records] for records in metrics.values()])
@@ -179,7 +180,7 @@ class PosGen(Script):
         rows = [line.split("|") for line in table.splitlines() if line.startswith("| semi_recursive | yarn |")]
         course = [row for row in rows if row[3].strip().isdigit()]
         self.assertEqual([row[3].strip() for row in course], ["3", "6"])
-        # The loss is that of the run's own records, the accuracy that of its evaluations.
+        # The loss comes from the run's records, the accuracy from its evaluations.
         runs = [self.out / f"semi_recursive-yarn-{seed}" for seed in (1, 2)]
         loss = sum(sum(record["loss"] for record in bb.metrics(run)[:3]) / 3 for run in runs) / 2
         self.assertAlmostEqual(float(course[0][4].split("±")[0]), loss, delta=1e-3)
@@ -190,7 +191,7 @@ class PosGen(Script):
         self.assertEqual(len([row for row in rows if row[3].strip() == "own"]), 1)
 
     def test_scales(self):
-        """The published size and the far token's task are read, as far as their first step."""
+        """The configurations of the published size and of the far-token task are read, up to their first step."""
         for scale, seeds, steps in (("published", ["5549"], 2), ("far_token", ["1"], 2)):
             out = self.folder / scale
             self.environment.update(SCALE=scale, OUT=str(out), STEPS=str(steps), COURSE="0", SEEDS="1", TASKS="semi_recursive_strict",

@@ -1,5 +1,5 @@
 """Interrupted training: killed, stopped by a signal, resumed on the same and on other layouts. Black box.
-Acceptance A10 of the parallelism reference: what was saved on one layout continues on any other."""
+Acceptance A10 of the parallelism reference: a checkpoint of any layout resumes on any other."""
 
 import json
 import os
@@ -96,7 +96,7 @@ class Resume(unittest.TestCase):
             self.assertLess(time.monotonic() - begin, 10)
             self.assertNotEqual(process.returncode, 0)
             for pid in pids:
-                # mpirun kills and leaves without waiting: a rank may still be giving its memory back (seen for 32 ms).
+                # mpirun kills its ranks and exits without waiting: a rank may still be freeing its memory (seen for 32 ms).
                 deadline = time.monotonic() + 2
                 while is_running(pid) and time.monotonic() < deadline:
                     time.sleep(0.01)
@@ -135,7 +135,7 @@ class Resume(unittest.TestCase):
             tensors = [json.loads((run / "checkpoints/step-00000012/manifest.json").read_text())["tensors"]
                        for run in (output, same)]
             self.assertEqual(*tensors)
-            # One written beside steps, resumed.
+            # A checkpoint that was written asynchronously is resumed.
             newest = output / "checkpoints/step-00000012"
             shutil.rmtree(newest)
             self.assertTrue(list(output.glob("checkpoints/step-*/manifest.json")))
@@ -149,7 +149,7 @@ class Resume(unittest.TestCase):
             output = self.folder / f"copied-{name}"
             bb.run(1, "train", self.config, f"output={output}", "train.max_steps=4", "checkpoint.every_steps=1",
                    f"checkpoint.async={beside}", environment={"CARILLON_TEST_FAIL": slow})
-            # Step 4, the last, is waited for in any case.
+            # Step 4, the last one, is always saved synchronously.
             tensors.append(json.loads((output / "checkpoints/step-00000003/manifest.json").read_text())["tensors"])
         self.assertEqual(*tensors)
 

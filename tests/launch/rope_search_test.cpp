@@ -1,5 +1,5 @@
-// The evolution of longrope's divisors by itself: bounds, order, what a generation is made of, and that it finds what
-// it is led to. (With a model: rope_search_test.py.)
+// The evolutionary search for longrope's divisors without a model: bounds, order, the composition of a generation, and
+// that it finds a planted optimum. (With a model: rope_search_test.py.)
 #include "launch/search/rope_search.h"
 
 #include <gmock/gmock.h>
@@ -57,7 +57,7 @@ TEST(RopeSearch, EveryCandidateIsOne) {
   EXPECT_GT(first, options.population / 2);
   EXPECT_LE(second, options.mutations + options.crossovers);
   EXPECT_GT(second, options.mutations / 2);
-  // Changed divisors lie on the grid, but where a neighbour holds them.
+  // Changed divisors lie on the grid, unless a neighbour limits them.
   for (const Asked& candidate : asked)
     for (const double factor : candidate.factors) {
       bool known = std::abs(std::remainder(factor, options.step)) < 1e-9;
@@ -101,7 +101,7 @@ TEST(RopeSearch, WhatIsNoNumberIsTheWorst) {
   EXPECT_TRUE(std::isinf(found.back().loss));
 }
 
-// A list that decreases, or leaves the bounds, is moved to one that does not.
+// A list that decreases or leaves the bounds is moved to one that does not.
 TEST(RopeSearch, SeedsAreMovedIntoBounds) {
   RopeSearchOptions options;
   options.population = 1, options.iterations = 0;

@@ -1,5 +1,5 @@
-"""`carillon rope search` on a tiny model: what it leaves can be used, is better than what it began with, and is the same when it
-was killed, on another layout, and asked for again."""
+"""`carillon rope search` on a tiny model: its result is usable and better than the seeds; and it is the same after a kill,
+on another layout, and when started again."""
 
 import json
 import math
@@ -62,13 +62,13 @@ output: {cls.folder}/straight
         factors = json.dumps(best["factors"])
         rope = ["rope.type=longrope", "rope.factor=4", f"rope.short_factor={factors}", f"rope.long_factor={factors}"]
         self.assertAlmostEqual(self.perplexity(*rope), best["loss"], places=12)
-        # The file is a piece of a configuration.
+        # The file is a section of a configuration.
         run = self.folder / "run.yaml"
         run.write_text(f"model: {{base: {self.model}}}\ndata: {{train: [{{path: {self.folder}/data.jsonl}}], sequence_length: 96}}\n"
                        f"train: {{max_steps: 1}}\noutput: {self.folder}/run\n" + (self.folder / "straight/best.yaml").read_text())
         self.assertIn("longrope", bb.run(1, "train", run).stderr)
         self.assertIn(f"{math.exp(best['loss']):.6g}", self.printed)
-        # The first three are YaRN's, NTK's and linear divisors.
+        # The first three candidates are the divisors of YaRN, NTK and linear.
         self.assertEqual(records[2]["factors"], [4.0] * 4)
         self.assertAlmostEqual(records[1]["factors"][-1], 4, places=12)
         yarn = json.loads(bb.run(1, "rope", "--json", "rope.type=yarn", "rope.factor=4", "rope.base=100", "model.head_dim=8",

@@ -1,4 +1,4 @@
-"""Rows packed, in folders and by patterns: tokenize, train, score and evaluations read them as the plain file."""
+"""Compressed rows, folders and patterns: tokenize, train, score and evaluations read them like the plain file."""
 
 import gzip
 import json
@@ -27,7 +27,7 @@ class Rows(unittest.TestCase):
         (parts / "more").mkdir(parents=True)
         (parts / "a.jsonl.gz").write_bytes(gzip.compress("".join(rows[:20]).encode()) + gzip.compress("".join(rows[20:25]).encode()))
         (parts / "b.jsonl").write_text("".join(rows[25:40]))
-        # A frame of one raw block, as any zstd writes it for what cannot be packed, by hand: no package is needed.
+        # A zstd frame of one raw block, written by hand as zstd does for incompressible data, so that no package is needed.
         body = "".join(rows[40:]).encode()
         frames = b""
         for at in range(0, len(body), 60000):
@@ -132,7 +132,7 @@ class Rows(unittest.TestCase):
         self.assertEqual(len(list((self.folder / "cache-growing").iterdir())), 1, "found again")
         (parts / "a.jsonl").write_text("".join(rows[4:8]))  # sorts before
         self.assertNotEqual(first_loss("g"), before)
-        # The same size and time, other content.
+        # Same size and time, different content.
         os.utime(parts / "a.jsonl", (1, 1))
         grown = first_loss("g")
         text = (parts / "a.jsonl").read_text()
@@ -174,7 +174,7 @@ output: {self.folder}/chat-run
                      f"output={self.folder}/none.jsonl")
 
     def test_generate_goes_on_from_conversations(self):
-        """Rows of messages are prompts, the generation prompt after them; so is a row's `prompt`."""
+        """Rows of messages are prompts, followed by the generation prompt; so is a row's `prompt`."""
         template = self.folder / "prompt.jinja"
         template.write_text(TEMPLATE + "{% if add_generation_prompt %}A:{% endif %}")
         (self.folder / "g.yaml").write_text(f"""
@@ -205,7 +205,7 @@ output: {self.folder}/g-run
         self.assertIn("chat_template", generate("g-none", {"messages": user}, expect=64).stderr)
 
     def test_validation_rows_may_be_conversations(self):
-        """The loss of a validation set of conversations is that of the assistant's tokens."""
+        """The validation loss on conversations is that of the assistant's tokens."""
         (self.folder / "chat.jinja").write_text(TEMPLATE)
         row = {"messages": [{"role": "user", "content": "one two three four"}, {"role": "assistant", "content": "five six"}]}
         (self.folder / "v.jsonl").write_text(json.dumps(row) + "\n")

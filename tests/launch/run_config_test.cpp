@@ -1,5 +1,5 @@
-// The configuration of a run: every error a person makes gets its place and its hint, and what is written out reads
-// back.
+// The configuration of a run: every user error is reported with its place and a hint, and a written configuration reads
+// back unchanged.
 #include "launch/config/run_config.h"
 
 #include <filesystem>
@@ -69,7 +69,7 @@ TEST_F(RunConfigTest, OverridesTakeNestedListsSectionsAndNull) {
   ASSERT_EQ(config.data.train.size(), 2u);
   EXPECT_EQ(config.data.train[1].path, "a b.jsonl");
   EXPECT_EQ(config.train.seed, 7);
-  EXPECT_EQ(config.train.max_steps, 12);  // of the file: a section's override touches the keys it names
+  EXPECT_EQ(config.train.max_steps, 12);  // from the file: overriding a section changes only the keys that it names
   EXPECT_EQ(config.train.adamw.max_grad_norm, std::nullopt);
   EXPECT_EQ(config.checkpoint.every, std::nullopt);
   EXPECT_EQ(config.checkpoint.keep, 1024);

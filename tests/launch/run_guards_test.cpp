@@ -1,4 +1,4 @@
-// What watches over a run: its lock, the guard against spikes, the search for a slow rank, checkpoints set aside.
+// The guards of a run: its lock, the spike guard, the search for a slow rank, setting checkpoints aside.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -60,7 +60,7 @@ TEST(RunLock, AFolderThatWasThereStaysAsItWas) {
 
 TEST(RunLock, ADeadProcessOfThisHostHoldsNothing) {
   const TemporaryFolder folder;
-  std::ofstream(folder.path() + "/.running") << host_name() << " 1 0\n";  // process 1 began at another time
+  std::ofstream(folder.path() + "/.running") << host_name() << " 1 0\n";  // process 1 started at another time
   EXPECT_FALSE(run_is_at_work(folder.path()));
   EXPECT_EQ(code_of([&] { const RunLock lock(folder.path(), kSilent, kQuick); }), ExitCode::kDone);
 }
@@ -113,7 +113,7 @@ TEST(SpikeGuard, JudgesAgainstTheMedianOnceHalfTheWindowStands) {
   guard.accept(2);
   EXPECT_TRUE(guard.is_spike(6.5));
   EXPECT_FALSE(guard.is_spike(5.5));
-  guard.accept(50);  // one outlier that was let in does not move the median
+  guard.accept(50);  // an accepted outlier does not move the median
   guard.accept(2);
   EXPECT_TRUE(guard.is_spike(6.5));
   for (int i = 0; i < 4; ++i) guard.accept(100);
@@ -135,7 +135,7 @@ TEST(SlowRanks, NamesTheRankThatIsSlowTwiceAndNoOther) {
     SlowRanks slow;
     const auto me = static_cast<size_t>(world->rank());
     for (int step = 0; step < 200; ++step) {
-      // Every rank has a slow step now and then; from step 100 on rank 1 has nothing else.
+      // Every rank has an occasional slow step; from step 100 on every step of rank 1 is slow.
       double seconds = step % 10 == world->rank() ? 9.0 : 1.0;
       if (step >= 100 && world->rank() == 1) seconds = 2.0;
       const auto found = slow.add(*world, seconds);

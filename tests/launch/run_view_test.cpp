@@ -1,4 +1,4 @@
-// What `carillon watch` draws.
+// The terminal output of `carillon watch`.
 #include "launch/report/run_view.h"
 
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-"""Standard streams and signals as daemons, pipelines, full disks and schedulers hand them out. Black box."""
+"""Standard streams and signals as used by daemons, pipelines, full disks and schedulers. Black box."""
 
 import json
 import os
@@ -38,7 +38,7 @@ class Streams(unittest.TestCase):
             self.assertEqual([r["step"] for r in bb.metrics(output)], [1, 2, 3], closed)
 
     def test_lost_output_is_74_for_every_command(self):
-        """A full device, a closed descriptor and a reader that is gone, before anything is read."""
+        """A full device, a closed descriptor and a reader that has gone, detected before any input is read."""
         commands = [["rope", "model.head_dim=8"], ["info"], ["--help"], ["plan", self.config, "plan.profile=h100-sxm", "--json"],
                     ["generate", f"model={self.folder}/run", "tokens=[1,2]", "max_new_tokens=2"],
                     ["slurm", self.config], ["inspect", self.folder / "run"]]
@@ -91,7 +91,7 @@ class Streams(unittest.TestCase):
         self.assertEqual(process.returncode, 85)
 
     def test_a_signal_at_any_moment_of_the_start_is_honoured(self):
-        """Never the signal's own death, never a lost request: 85, and the next start goes on."""
+        """The signal never kills the program or gets lost: it exits with 85, and the next start continues."""
         output = self.folder / "early"
         for delay in (0.03, 0.06, 0.1, 0.15, 0.25, 0.4):
             process = bb.start(1, "train", self.config, f"output={output}", *LONG)
@@ -102,7 +102,7 @@ class Streams(unittest.TestCase):
             finally:
                 process.kill()
             if process.returncode == -signal.SIGTERM and not output.exists():
-                continue  # the machine was so busy that the program's first line had not run
+                continue  # on a busy machine the signal came before the program's first line
             self.assertEqual(process.returncode, 85, (delay, errors))
             self.assertNotIn("error", errors)
         bb.run(1, "train", self.config, f"output={output}", "train.max_steps=2", "train.lr_scheduler=constant", expect=None)

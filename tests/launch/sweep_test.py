@@ -1,4 +1,4 @@
-"""`carillon sweep`: numbers as computed from `carillon score` in plain Python; killed and restarted; shared by workers."""
+"""`carillon sweep`: results as computed in plain Python from `carillon score`; killed and restarted; shared by workers."""
 
 import json
 import math
@@ -55,7 +55,7 @@ class Sweep(unittest.TestCase):
         return [json.loads(line)["logprobs"] for line in output.read_text().splitlines()]
 
     def test_perplexity_is_what_python_computes_from_scores(self):
-        """Windows written out as documents of their own, scored, added up here."""
+        """Windows written as separate documents, scored, and summed here."""
         def windows(n, kind, length, stride):
             if kind == "full":
                 return [(0, min(n, length), 1)]
@@ -98,7 +98,7 @@ class Sweep(unittest.TestCase):
                     self.assertAlmostEqual(bin_["loss"], sum(losses) / len(losses), delta=1e-9)
 
     def test_posgen_accuracy_is_the_argmax(self):
-        """Every candidate scored after every prefix: the largest must be the right one."""
+        """Every candidate is scored after every prefix: the largest must be the right one."""
         model, count, length, trained = self.folder / "run/run", 3, 18, 10
         bb.run(1, "posgen", self.folder / "test.jsonl", "task=semi_recursive", "split=test", f"length={length}", f"count={count}",
                "seed=1")
@@ -167,7 +167,7 @@ class Sweep(unittest.TestCase):
         self.assertEqual(self.metrics_by_point("shared"), self.metrics_by_point("alone"))
 
     def test_watching_a_run_until_it_ends(self):
-        """Started before the run is, it evaluates every checkpoint as it comes and leaves when the run has ended."""
+        """Started before the run, it evaluates every checkpoint as it appears and exits when the run has ended."""
         folder = self.folder / "watched"
         config = self.config("watching", models=[str(folder / "run")], lengths=[12], rope={"own": {}}, watch=True,
                              tasks=[{"task": "posgen", "train_length": 10, "count": 20}])

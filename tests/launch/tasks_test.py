@@ -1,5 +1,5 @@
-"""The tasks that need long prompts, and `carillon generate`: prompts, answers and scores as plain Python makes them, on
-every layout."""
+"""The tasks with long prompts, and `carillon generate`: prompts, answers and scores as computed in plain Python, on every
+layout."""
 
 import json
 import math
@@ -60,7 +60,7 @@ class Tasks(unittest.TestCase):
         return [r["tokens"] for r in records]
 
     def test_greedy_is_the_argmax_of_score(self):
-        """Each token of a continuation is the one with the highest log-probability after what stands before it."""
+        """Each token of a continuation has the highest log-probability given the tokens before it."""
         prompts = [[5, 9, 31], [7], list(range(3, 40))]
         answers = self.generate(prompts, max_new_tokens=6)
         places = [(p, a, i, t) for p, a in zip(prompts, answers) for i in range(6) for t in range(VOCABULARY)]
@@ -85,7 +85,7 @@ class Tasks(unittest.TestCase):
         self.assertEqual(self.generate(prompts, max_new_tokens=12, stop=f"[{stop}]")[0], greedy[0][:first])
 
     def test_sampling_follows_the_probabilities(self):
-        """Chi-squared of 2000 draws of one next token against what score says."""
+        """Chi-squared test of 2000 draws of one next token against the probabilities of score."""
         draws = [a[0] for a in self.generate([[5, 9, 31]] * 2000, max_new_tokens=1, temperature=1)]
         rope = [f"rope.{key}={json.dumps(value)}" for key, value in YARN.items()]
         logs = [row[-1] for row in self.score(self.model, [[5, 9, 31, t] for t in range(VOCABULARY)], *rope)]
@@ -111,7 +111,7 @@ class Tasks(unittest.TestCase):
             answers = self.generate([p for p, _ in samples], max_new_tokens=prompts.new_tokens)
             scores = [prompts.score(references, answer) for (_, references), answer in zip(samples, answers)]
             expected[name] = ([p for p, _ in samples], answers, scores)
-            # A scorer that never says yes would agree with one that always says no.
+            # A scorer that never says yes would agree with wrong answers: the perfect answer must score 1.
             perfect = sum(samples[0][1], [])
             self.assertEqual(prompts.score(samples[0][1], perfect), 1.0)
         for layout, (ranks, keys) in LAYOUTS.items():
@@ -128,7 +128,7 @@ class Tasks(unittest.TestCase):
                         self.assertAlmostEqual(depth["accuracy"], sum(scores[i * trials:(i + 1) * trials]) / trials, places=12)
 
     def test_long_perplexity(self):
-        """Key tokens from the evaluator's whole and short runs, then the model's loss on them."""
+        """Key tokens from the evaluator's runs on whole and short context, then the model's loss on those tokens."""
         documents = [d for d in cases.documents() if len(d) > 1] + [[(7 * i * i + 3 * i) % VOCABULARY for i in range(90)]]
         data = self.folder / "long.jsonl"
         data.write_text("".join(json.dumps({"tokens": d}) + "\n" for d in documents))

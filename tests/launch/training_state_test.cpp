@@ -1,4 +1,5 @@
-// A run's place in the data, from its checkpoints: those that count sequences, and those of before that count steps.
+// A run's position in the data, read from its checkpoints: from new ones that count sequences, and from old ones that
+// count steps.
 #include "launch/train/training_state.h"
 
 #include <gmock/gmock.h>
@@ -42,7 +43,7 @@ TEST_F(TrainingStateTest, OldCheckpointsCountedStepsOfTheirOwnSize) {
   Json with = counts;
   with["sequences"] = 77;
   save(6, with);
-  config.train.micro_batch_size = 1;  // the resumed run's block plays no part
+  config.train.micro_batch_size = 1;  // the block size of the resumed run has no effect
   const auto found = points();
   ASSERT_EQ(found.size(), 2u);
   EXPECT_EQ(found[0].state.sequences, 77);
@@ -56,7 +57,7 @@ TEST_F(TrainingStateTest, AnEpochEndsBehindItsLastSequence) {
   EXPECT_EQ(total_steps(config.train, state, 30, 1), 60);
   EXPECT_EQ(total_steps(config.train, state, 30, 7), 9);
   state.step = 20, state.sequences = 20;
-  EXPECT_EQ(total_steps(config.train, state, 30, 3), 34);  // 40 left: 13 of 3, and one
+  EXPECT_EQ(total_steps(config.train, state, 30, 3), 34);  // 40 sequences left: 13 steps of 3, and one more
   state.step = 70, state.sequences = 70;
   EXPECT_EQ(total_steps(config.train, state, 30, 3), 70) << "nothing is left";
   config.train.epochs = 0.1;

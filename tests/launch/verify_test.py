@@ -1,4 +1,4 @@
-"""`carillon verify`: every layout agrees with one rank, and each deliberate mistake is named with its tensors."""
+"""`carillon verify`: every layout agrees with one rank, and each deliberate mistake is reported with the affected tensors."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-// Which evaluation is the best, when patience ends, and the checksum of event files.
+// Which evaluation is the best, when patience runs out, and the checksum of event files.
 #include "launch/evaluate/watched_metric.h"
 
 #include <gmock/gmock.h>
@@ -77,7 +77,7 @@ TEST(BestSoFar, BestIsStrictAndGainsAreLargerThanTheirLeast) {
     int64_t without_gain;
   };
   int64_t step = 0;
-  // Gains are more than 0.25 below the last gain: small steps down add up until they are one.
+  // A gain must be more than 0.25 below the last gain; small improvements add up to one.
   for (const Step& each : {Step{4.0, true, 0},
                            {3.875, true, 1},
                            {3.75, true, 2},
@@ -97,7 +97,7 @@ TEST(BestSoFar, BestIsStrictAndGainsAreLargerThanTheirLeast) {
 }
 
 TEST(EventFile, ChecksumIsCastagnoli) {
-  EXPECT_EQ(crc32c("123456789"), 0xE3069283u);            // the check value of the catalogue of CRCs
+  EXPECT_EQ(crc32c("123456789"), 0xE3069283u);            // the check value from the catalogue of CRCs
   EXPECT_EQ(crc32c(std::string(32, '\0')), 0x8A9136AAu);  // RFC 3720, B.4
   EXPECT_EQ(crc32c(""), 0u);
 }

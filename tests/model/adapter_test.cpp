@@ -1,5 +1,6 @@
-// Adapters in the network, in float64: finite differences, every layout against one rank, what is frozen, dropout by
-// counter, and that each deliberate mistake shows. (Against PEFT: tests/golden.) Acceptance matrix A14 and A18.
+// Adapters in the network, in float64: finite differences, every layout against one rank, which weights are frozen,
+// dropout by counter, and that each deliberate mistake is noticed. (Against PEFT: tests/golden.) Acceptance matrix A14
+// and A18.
 #include "model/adapter_config.h"
 
 #include <cmath>
@@ -21,7 +22,7 @@ TinyRun adapter_run(double dropout = 0) {
   return run;
 }
 
-// Many heads of keys, one of them for all queries, and a family with norms on both sides, whose layers differ.
+// Several key heads; one key head for all queries; and a family with norms on both sides and layers that differ.
 std::vector<ModelConfig> architectures() {
   std::vector<ModelConfig> configs{tiny_config()};
   configs.push_back(parse_model_config(R"({"model_type": "llama", "vocab_size": 131, "hidden_size": 24,
@@ -62,7 +63,7 @@ TEST(Adapter, GradientsAreThoseOfTheLoss) {
     for (const double dropout : {0.0, 0.25}) {
       TinyRun run = adapter_run(dropout);
       run.config = config;
-      // Two layers' ranks and scales differ, and one layer has no adapter on its MLP's way out.
+      // Ranks and scales differ between two layers, and one layer has no adapter on the MLP's output projection.
       run.config.adapter = new_adapter(config, {.rank = 2, .alpha = 6, .dropout = dropout, .rslora = true});
       run.config.adapter.modules["model.layers.1.self_attn.k_proj"] = {5, 1};
       run.config.adapter.modules.erase("model.layers.0.mlp.down_proj");
@@ -121,7 +122,7 @@ TEST(Adapter, BeginsByChangingNothing) {
   const TinyResult with = run_tiny(run);
   run.config.adapter = {};
   EXPECT_EQ(with.loss[0], run_tiny(run).loss[0]);
-  // Uniform within ± 1/√in, whatever the layout.
+  // Uniform within ± 1/√in, on every layout.
   const auto& a = with.weights.at("base_model.model.model.layers.1.mlp.down_proj.lora_A.weight");
   double largest = 0;
   for (const double value : a) largest = std::max(largest, std::abs(value));
@@ -129,7 +130,7 @@ TEST(Adapter, BeginsByChangingNothing) {
   EXPECT_GT(largest, 0.9 / std::sqrt(40.0));
 }
 
-// Rows of 24 and 40: blocks of 64 begin and end within rows, and within a rank's columns.
+// Rows of 24 and 40, so that blocks of 64 begin and end within rows and within a rank's columns.
 TEST(Adapter, AQuantisedBaseIsTheSameOnEveryLayout) {
   for (const Quantization kind : {Quantization::kInt8, Quantization::kNf4})
     for (const ModelConfig& config : architectures()) {
@@ -141,7 +142,7 @@ TEST(Adapter, AQuantisedBaseIsTheSameOnEveryLayout) {
       const TinyResult one = run_tiny(run);
       double largest = 0, moved = 0;
       for (const auto& [name, values] : one.weights) {
-        // Embedding, head and norms are what they were.
+        // Embedding, head and norms are unchanged.
         const bool linear = name.find("_proj.weight") != std::string::npos;
         EXPECT_EQ(values != whole.weights.at(name), linear || name.starts_with(kAdapterPrefix)) << name;
         if (!linear) continue;
@@ -194,8 +195,8 @@ TEST(Adapter, AQuantisedBaseTakesLessMemory) {
     return static_cast<double>(run_tiny(run).device_bytes);
   };
   const double none = bytes(Quantization::kNone), eight = bytes(Quantization::kInt8), four = bytes(Quantization::kNf4);
-  // Of the linear layers, two bytes a weight become 1 + 4/64, or 1/2 + 1/64 and the tables; one product's weight as
-  // numbers lies beside them, or where the loss works.
+  // In the linear layers, two bytes per weight become 1 + 4/64, or 1/2 + 1/64 plus the tables. The dequantised weight
+  // of one product needs additional memory, unless it fits into the working memory of the loss.
   const double all = 8.0 * 64 * (64 + 2 * 32 + 64 + 3 * 384), scratch = 2.0 * 64 * 2 * 384, tables = 8.0 * 7 * 4 * 300;
   EXPECT_LT(none - eight, (1 - 4.0 / 64) * all);
   EXPECT_GT(none - eight, (1 - 4.0 / 64) * all - scratch - 0.01 * all);
@@ -216,7 +217,7 @@ TEST(Adapter, DropoutKeepsTheExpectedShareAndScale) {
 
 struct Mutation {
   InjectedFault mistake;
-  GridShape grid;  // where it bites
+  GridShape grid;  // where it has an effect
   double dropout = 0;
 };
 class AdapterMutation : public ::testing::TestWithParam<Mutation> {};

@@ -1,5 +1,5 @@
-// CLEX by itself and in a network: its numbers against another solver's (tests/golden/clex_equation.py), what it is
-// before anything is learned, its gradients against central differences, and every layout against one rank.
+// CLEX alone and in a network: its values against another solver (tests/golden/clex_equation.py), its values before
+// anything is learned, its gradients against central differences, and every layout against one rank.
 #include "model/clex.h"
 
 #include <gtest/gtest.h>
@@ -46,7 +46,7 @@ TEST(Clex, NumbersAreThoseOfItsEquation) {
   }
 }
 
-// With W_down = 0 the equation's solution is ntk with factor 2t − 1, whatever W_up.
+// With W_down = 0 the solution of the equation is ntk with factor 2t − 1, for any W_up.
 TEST(Clex, BeginsAsNtk) {
   RopeConfig config = with_weights(clex(), 8, 16);
   ClexWeights weights = *config.dynamics;
@@ -112,7 +112,6 @@ TEST(Clex, OthersReadItAsLongRope) {
 }
 
 // ---- in a network
-// ----------------------------------------------------------------------------------------------------
 
 ModelConfig learning(ModelConfig config, const std::string& more = "") {
   static_cast<ModelRope&>(config) = merge_model_rope(
@@ -123,7 +122,7 @@ ModelConfig learning(ModelConfig config, const std::string& more = "") {
   return config;
 }
 
-// As much of it as would be there after some steps: not zero.
+// With random weights of the rotation, as after some steps: not zero.
 TinyRun learning_run(const ModelConfig& config) {
   TinyRun run;
   run.config = config;
@@ -140,7 +139,7 @@ ModelConfig qwen3() {
     "tie_word_embeddings": true, "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 100.0})",
       "test");
 }
-// Half of a head turns, and after the rotation heads are normalised.
+// Half of each head rotates, and heads are normalised after the rotation.
 ModelConfig hunyuan() {
   return parse_model_config(
       R"({"model_type": "hunyuan_v1_dense", "vocab_size": 131, "hidden_size": 24, "intermediate_size": 40,

@@ -1,4 +1,4 @@
-// config.json in all the spellings that are about, what is refused, and the way back.
+// config.json in all its common spellings, what is refused, and writing it back.
 #include "model/config.h"
 
 #include <gmock/gmock.h>
@@ -79,7 +79,7 @@ TEST(ModelConfig, WindowsByLayer) {
   const Json types = {"sliding_attention", "full_attention"};
   EXPECT_THAT(widths(with(qwen, "layer_types", types)), ElementsAre(64, 0));
   EXPECT_THAT(widths(with(with(llama(), "layer_types", types), "sliding_window", 7)), ElementsAre(7, 0));
-  // null is not absent: no window, whatever use_sliding_window says.
+  // null is not the same as absent: no window, whatever use_sliding_window says.
   EXPECT_THAT(widths(with(with(qwen, "sliding_window", nullptr), "max_window_layers", 0)), ElementsAre(0, 0));
   EXPECT_THAT(message_of(with(with(qwen, "use_sliding_window", false), "layer_types", types)),
               HasSubstr("layer 0 slides and there is no sliding_window"));
@@ -138,7 +138,7 @@ TEST(ModelConfig, RopeInEverySpelling) {
   v5["rope_parameters"]["sliding_attention"]["factor"] = 4.0;
   EXPECT_EQ(parse(v5).rope.factor, 2);
   EXPECT_EQ(parse(v5).sliding_rope.value().factor, 4);
-  // The newer spelling wins, whichever comes first; rope_scaling replaces rope_parameters.
+  // The newer spelling wins in either order; rope_scaling replaces rope_parameters.
   Json both = llama();
   both["rope_scaling"] = Json{{"type", "linear"}, {"rope_type", "dynamic"}, {"factor", 4.0}};
   EXPECT_EQ(parse(both).rope.type, RopeType::kDynamic);
@@ -176,10 +176,10 @@ TEST(RopeConfig, MergesKeyByKey) {
   EXPECT_EQ(linear.original_max_position_embeddings, 512);
   EXPECT_FALSE(linear.settings.contains("beta_fast"));
   EXPECT_THROW(merge_rope_config(model.rope, Json{{"type", "linear"}}, "test"), Error);
-  EXPECT_THROW(merge_rope_config(model.rope, Json{{"type", "resonance_yarn"}}, "test"), Error);  // a type of its own
+  EXPECT_THROW(merge_rope_config(model.rope, Json{{"type", "resonance_yarn"}}, "test"), Error);  // drops the factor
   EXPECT_TRUE(merge_rope_config(model.rope, Json{{"resonance", true}}, "test").resonance);
   EXPECT_EQ(merge_rope_config(model.rope, Json{{"type", "yarn"}}, "test").factor, 8);
-  // CoPE comes after any type, so it belongs to none; 0 takes it away.
+  // CoPE applies after any type, so a change of type keeps it; 0 removes it.
   const RopeConfig faded = merge_rope_config(model.rope, Json{{"cope", 4}}, "test");
   EXPECT_EQ(merge_rope_config(faded, Json{{"type", "linear"}, {"factor", 2}}, "test").cope, 4);
   EXPECT_EQ(merge_rope_config(faded, Json{{"cope", 0}}, "test").cope, 0);

@@ -1,6 +1,6 @@
-// Training on CUDA, emulated, with streams that keep no order but the declared one: every layout against one rank of
-// the reference in float64, and what must change no bit. Acceptance matrix A4-A9, A12, A13 of the project's parallelism
-// reference at tiny size; transformer_test.cpp has them at length on the reference.
+// Training on emulated CUDA, whose streams guarantee only the declared order: every layout against one rank of the
+// reference in float64, and changes that must not alter a bit. Acceptance matrix A4-A9, A12, A13 of the project's
+// parallelism reference at a tiny size; transformer_test.cpp covers them in full on the reference.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -37,7 +37,7 @@ double worst_difference(const Tensors& expected, const Tensors& got) {
   return worst;
 }
 
-// Packed documents (A4) of a length that no layout divides (A5), targets of uneven weight, among them none (A6).
+// Packed documents (A4) of a length that no layout divides (A5), and targets of uneven weight, some of them zero (A6).
 TinyRun base_run() {
   TinyRun run;
   run.config = tiny_config();
@@ -82,7 +82,7 @@ TEST_F(TrainingOnCuda, EveryLayoutGivesTheReferencesNumbers) {
   }
 }
 
-// Fewer key/value heads than tensor ranks, a vocabulary that they do not divide (A7).
+// Fewer key/value heads than tensor ranks, and a vocabulary that they do not divide (A7).
 TEST_F(TrainingOnCuda, ReplicatedHeads) {
   if (!enough_devices(2)) GTEST_SKIP();
   TinyRun run = base_run();
@@ -105,7 +105,7 @@ TEST_F(TrainingOnCuda, NothingLeaksBetweenDocuments) {
   for (int i = 0; i < 59; ++i) EXPECT_EQ(before.token_loss[0][i] != after.token_loss[0][i], i >= 19 && i < 47) << i;
 }
 
-// A9, A13: the same bits again, and whatever is recomputed.
+// A9, A13: the same bits when repeated, and with every recompute policy.
 TEST_F(TrainingOnCuda, RepetitionAndRecomputationChangeNoBit) {
   for (const GridShape grid : {GridShape{1, 1, 1}, GridShape{1, 2, 2}}) {
     if (!enough_devices(grid.size())) continue;
@@ -138,8 +138,8 @@ TEST_F(TrainingOnCuda, LossChunksChangeNothing) {
   }
 }
 
-// Heads of 64 in bfloat16 go to the tensor cores: no further from float64 than twice what the reference's bfloat16 is
-// (A1), the loss within 2e-2 (A8).
+// Heads of 64 in bfloat16 use the tensor cores. The distance from float64 is at most twice that of the reference's
+// bfloat16 (A1), and the loss is within 2e-2 (A8).
 TEST_F(TrainingOnCuda, BFloat16OnTensorCores) {
   TinyRun run = base_run();
   run.config = parse_model_config(R"({"model_type": "llama", "vocab_size": 131, "hidden_size": 32,

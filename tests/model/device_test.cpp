@@ -1,6 +1,6 @@
-// Training on a device whose memory the host cannot read: the same losses, gradients, weights as on the reference, to
-// the bit where the sums are the same ones, on every kind of layout. Host code that touches a tensor of the device ends
-// the test with a segmentation fault (tests/support/isolated_backend.h).
+// Training on a device whose memory the host cannot read: the same losses, gradients and weights as on the reference,
+// bit for bit if the sums are the same, on every kind of layout. Host code that touches a device tensor ends the test
+// with a segmentation fault (tests/support/isolated_backend.h).
 #include <gtest/gtest.h>
 
 #include "parallel/injected_fault.h"
@@ -9,7 +9,7 @@
 namespace carillon::testing {
 namespace {
 
-// Weights and gradients are some rank's: not compared where ranks differ, which one it is is then chance.
+// Weights and gradients come from an arbitrary rank, so they are not compared if the ranks differ.
 void expect_the_references_bits(TinyRun run, bool ranks_agree = true) {
   run.device = "reference";
   const TinyResult expected = run_tiny(run);
@@ -48,7 +48,7 @@ TEST(TrainingOnADevice, HasTheReferencesBitsOnEveryLayout) {
   }
 }
 
-// Fewer key/value heads than tensor ranks: replicas are summed over a group of their own.
+// Fewer key/value heads than tensor ranks: replicas are summed over a separate group.
 TEST(TrainingOnADevice, WithReplicatedHeads) {
   TinyRun run = base_run();
   run.grid = {1, 1, 4};
@@ -68,7 +68,7 @@ TEST(TrainingOnADevice, InEveryTypeAndRecomputation) {
     }
 }
 
-// Deliberate mistakes (injected_fault.h) are made on the device too, not by crashing.
+// Deliberate mistakes (injected_fault.h) also take effect on the device, rather than crash.
 TEST(TrainingOnADevice, MistakesAreMadeOnTheDeviceToo) {
   for (const InjectedFault mistake :
        {InjectedFault::kDocumentMaskDropped, InjectedFault::kLossWeightDropped, InjectedFault::kWeightsNotGathered}) {

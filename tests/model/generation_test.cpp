@@ -1,4 +1,4 @@
-// The cache against the whole pass: the same tokens, one at a time from a cached prompt, must have the
+// The cache against a whole forward pass: the same tokens, one at a time after a cached prompt, must have the
 // log-probabilities of an ordinary forward pass, on every layout, in float64.
 #include <gtest/gtest.h>
 
@@ -20,12 +20,13 @@ struct CachedCase {
   GridShape grid;
   LayoutKind layout = LayoutKind::kZigzag;
   std::vector<TinySequence> sequences;  // of any lengths
-  int64_t prompt = 0;                   // tokens of the longest that go through the ring
+  int64_t prompt = 0;                   // leading tokens of the longest sequence, which go through the ring
   std::string device = "reference";
   int64_t tensor_chunks = 0;
 };
 
-// -log p of every token after the prompt of each sequence, one at a time. All sequences end at the same index.
+// -log p of every token after the prompt of each sequence, generated one at a time. All sequences end at the same
+// index.
 std::vector<std::vector<double>> losses_through_cache(const CachedCase& test) {
   std::vector<std::vector<double>> losses(test.sequences.size());
   std::mutex mutex;
@@ -96,7 +97,7 @@ std::vector<std::vector<double>> losses_through_cache(const CachedCase& test) {
         last.tokens[b] = test.sequences[b].tokens[static_cast<size_t>(last.position[b])];
       }
       const Tensor own = token->next_logits(last.view(), index);
-      // log-sum-exp and the target's logit, added up over tp.
+      // log-sum-exp and the target's logit, summed over tp.
       const std::vector<double> logits = download_as_double(*backend, own);
       for (size_t b = 0; b < test.sequences.size(); ++b) {
         double sum = 0, at_target = 0;

@@ -1,6 +1,6 @@
-// Gradients that are reduced while the backward pass goes on: every ZeRO stage, with and without accumulation, over
-// data ranks and over tensor ranks that hold the same parameters, against one rank in float64. On the host, and on
-// emulated CUDA in the adversarial orders of its streams (CMakeLists.txt).
+// Gradients reduced during the backward pass: every ZeRO stage, with and without accumulation, over data ranks and over
+// tensor ranks that hold the same parameters, against one rank in float64. On the host, and on emulated CUDA in the
+// adversarial orders of its streams (CMakeLists.txt).
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -15,14 +15,14 @@ namespace {
 TinyRun base_run() {
   TinyRun run;
   run.config = tiny_config();
-  set_depth(run.config, 3);  // the third works where the first has: of two, none comes back
+  set_depth(run.config, 3);  // the third layer reuses memory of the first; with two layers none is reused
   run.steps = 2;
   run.learning_rate = 1e-2;
   run.sequences = tiny_sequences(4, 24, 131, {10, 14});
   return run;
 }
 
-// The largest relative distance of losses, norms and weights.
+// The largest relative difference of losses, norms and weights.
 double distance(const TinyResult& expected, const TinyResult& got) {
   double worst = 0;
   const auto see = [&](double a, double b, double size) {
@@ -44,12 +44,12 @@ struct Case {
   int zero, accumulation;
 };
 
-// On both kinds of device; the second list where runs are cheap.
+// For both kinds of device; `all` adds cases for the one with cheap runs.
 std::vector<Case> cases(bool all) {
   std::vector<Case> list;
   for (const int zero : {0, 1, 2})
     for (const int accumulation : {1, 2}) list.push_back({{2, 1, 1}, zero == 1, zero, accumulation});
-  list.push_back({{1, 1, 4}, true, 0, 1});  // key and value heads on two ranks each
+  list.push_back({{1, 1, 4}, true, 0, 1});  // each key and value head is on two ranks
   if (!all) return list;
   for (const int zero : {0, 1, 2})
     for (const int accumulation : {1, 2})
@@ -76,7 +76,7 @@ void expect_one_ranks_numbers(const char* device, bool all) {
     const TinyResult expected = one_rank[c.tied], got = run_tiny(run);
     EXPECT_LT(distance(expected, got), 1e-9);
     EXPECT_EQ(got.gradients.empty(), c.zero != 0);
-    for (const auto& [name, values] : got.gradients)  // sums over all ranks, on every one
+    for (const auto& [name, values] : got.gradients)  // summed over all ranks, and the same on each
       for (size_t i = 0; i < values.size(); ++i)
         ASSERT_NEAR(values[i], expected.gradients.at(name)[i], 1e-9 * (1 + std::abs(values[i]))) << name;
   }

@@ -1,5 +1,5 @@
-// LongCE by its paper's formula: the weights from losses of windows that are run by themselves, the gradient as that of
-// the weighted sum with constant weights, every layout as one rank.
+// LongCE by the formula of its paper: the weights from losses of windows that are run separately, the gradient as that
+// of the weighted sum with constant weights, and every layout against one rank.
 #include "model/long_loss.h"
 
 #include <gmock/gmock.h>
@@ -13,7 +13,7 @@
 namespace carillon::testing {
 namespace {
 
-constexpr LongLossSettings kSettings{6, 4, 1.2};  // so small a bound that some weights meet it and some do not
+constexpr LongLossSettings kSettings{6, 4, 1.2};  // so small a bound that it limits some weights and not others
 
 TinyRun base_run() {
   TinyRun run;
@@ -24,7 +24,7 @@ TinyRun base_run() {
   return run;
 }
 
-// A document of its own, without LongCE: the loss of each token given all before it, by index of the token.
+// A document alone, without LongCE: the loss of each token given all tokens before it, by index of the token.
 std::vector<double> losses_of(TinyRun run, const std::vector<int64_t>& tokens) {
   if (tokens.size() < 2) return {0};
   run.long_loss.reset();
@@ -35,8 +35,8 @@ std::vector<double> losses_of(TinyRun run, const std::vector<int64_t>& tokens) {
   return losses;
 }
 
-// The weight of every token as a target, by the definition and the published code's windows: token i ≥ K of a document
-// is looked at once more with s = ⌊(i − K)/stride⌋·stride as the first token of its context.
+// The weight of every token as a target, by the definition and with the windows of the published code: token i ≥ K of a
+// document is evaluated a second time with s = ⌊(i − K)/stride⌋·stride as the first token of its context.
 std::vector<double> expected_weights(const TinyRun& run, const TinySequence& sequence) {
   const LongLossSettings& settings = *run.long_loss;
   std::vector<double> weights;
@@ -73,7 +73,8 @@ double worst_difference(const std::map<std::string, std::vector<double>>& a,
   return worst;
 }
 
-// The toy of the project's methods reference: log p −0.5 −1 −3 −0.1 with, −3 −1.5 −6 −2.5 without the long context.
+// The toy example of the project's methods reference: log p −0.5 −1 −3 −0.1 with, −3 −1.5 −6 −2.5 without the long
+// context.
 TEST(LongLoss, WeightsAreThoseOfTheFormula) {
   const std::vector<double> with = {0.5, 1, 3, 0.1}, without = {3, 1.5, 6, 2.5};
   double sum = 0;
@@ -96,7 +97,7 @@ TEST(LongLoss, IsTheSumTheFormulaSaysAndItsGradientWithConstantWeights) {
   for (int i = 0; i < 37; ++i) run.sequences[1].weights.push_back(i % 7 == 3 ? 0 : 0.5 + 0.25 * (i % 3));
   const TinyResult longce = run_tiny(run);
 
-  // The same sum as cross-entropy whose data say the weights.
+  // The same sum as cross-entropy with these weights in the data.
   TinyRun plain = run;
   plain.long_loss.reset();
   double weight = 0, mean = 0;
@@ -106,7 +107,7 @@ TEST(LongLoss, IsTheSumTheFormulaSaysAndItsGradientWithConstantWeights) {
     for (size_t i = 0, begin = 0, document = 0; i < weights.size(); ++i) {
       const double data = sequence.weights.empty() ? 1 : sequence.weights[i];
       if (i == begin)
-        begin += static_cast<size_t>(sequence.document_lengths[document++]);  // no target
+        begin += static_cast<size_t>(sequence.document_lengths[document++]);  // the first token is no target
       else
         weight += data;
       clipped += weights[i] == kSettings.largest_weight, lowered += weights[i] < 1;
@@ -128,7 +129,7 @@ TEST(LongLoss, IsTheSumTheFormulaSaysAndItsGradientWithConstantWeights) {
   const TinyResult cross_entropy = run_tiny(unweighted);
   EXPECT_NEAR(longce.cross_entropy[0], cross_entropy.loss[0], 1e-12);
   EXPECT_GT(std::abs(longce.loss[0] - cross_entropy.loss[0]), 1e-3);
-  run.long_loss = LongLossSettings{20, 4, 5};  // no document is longer
+  run.long_loss = LongLossSettings{20, 4, 5};  // no document is longer than the context
   run.sequences = tiny_sequences(2, 37, 131, {20, 1, 16});
   unweighted.sequences = run.sequences;
   EXPECT_EQ(run_tiny(run).loss, run_tiny(unweighted).loss);
@@ -161,7 +162,7 @@ TEST(LongLoss, EveryLayoutGivesOneRanksLossesAndGradients) {
   }
 }
 
-// Passes that are forward only leave nothing travelling to the host, and keep nothing.
+// Forward-only passes start no copies to the host and keep no activations.
 TEST(LongLoss, OffloadAndRecomputationChangeNoBit) {
   TinyRun run = base_run();
   set_depth(run.config, 4);
@@ -178,7 +179,8 @@ TEST(LongLoss, OffloadAndRecomputationChangeNoBit) {
     }
 }
 
-// Weights that make no number make the loss none, on every layout: the step is skipped as any other of the kind.
+// Weights that are not finite make the loss non-finite on every layout, so the step is skipped like any other such
+// step.
 TEST(LongLoss, IsNotFiniteWhereTheModelIsNot) {
   TinyRun run = base_run();
   run.config.initializer_range = std::numeric_limits<double>::quiet_NaN();

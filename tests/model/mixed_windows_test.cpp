@@ -1,5 +1,5 @@
-// Mixed windows (LongRoPE2, 2502.20082): documents of one packed sequence, each by the list of its own length, are what
-// they are alone in a sequence by that list; on every layout, forward and backward.
+// Mixed windows (LongRoPE2, 2502.20082): documents in one packed sequence, each with the list for its own length, give
+// the same results as alone in a sequence with that list; on every layout, forward and backward.
 #include <gtest/gtest.h>
 
 #include "tests/support/tiny_run.h"
@@ -31,7 +31,7 @@ TinyRun packed_run(const std::vector<int64_t>& documents) {
 }
 
 TEST(MixedWindows, EachDocumentTurnsByItsOwnList) {
-  // At the border, beyond it, and well below; the sequence itself is long.
+  // At the border, beyond it, and well below it; the sequence itself is long.
   const std::vector<int64_t> documents{kTrained, 3, kTrained + 1, 16};
   TinyRun run = packed_run(documents);
   const TinyResult packed = run_tiny(run);
@@ -43,7 +43,7 @@ TEST(MixedWindows, EachDocumentTurnsByItsOwnList) {
     int64_t begin = 0;
     for (const int64_t document : documents) {
       TinyRun alone = run;
-      // A sequence has two tokens a rank at least: short ones are taken as they are.
+      // A sequence needs at least two tokens per rank, which even the shortest document has.
       TinySequence sequence;
       sequence.tokens.assign(run.sequences[s].tokens.begin() + begin,
                              run.sequences[s].tokens.begin() + begin + document);
@@ -57,7 +57,7 @@ TEST(MixedWindows, EachDocumentTurnsByItsOwnList) {
         EXPECT_NEAR(packed.token_loss[s][at], one.token_loss[0][static_cast<size_t>(i)], 1e-12) << document << " " << i;
         apart = std::max(apart, std::abs(packed.token_loss[s][at] - by_sequence.token_loss[s][at]));
       }
-      // What the list decides is not nothing.
+      // The choice of the list must make a difference.
       if (document <= kTrained) {
         EXPECT_GT(apart, 1e-6) << document;
       } else {
@@ -104,7 +104,7 @@ TEST(MixedWindows, BelongsToLongRopeAndToNoFixedLength) {
                 .find("length"),
             std::string::npos);
   EXPECT_EQ(refused(R"({"type": "yarn", "factor": 4, "mixed_windows": false})"), "");
-  // Another type drops the lists and what chooses between them.
+  // Another type drops the lists and the key that selects between them.
   EXPECT_FALSE(merge_model_rope(longrope(true), Json::parse(R"({"type": "linear", "factor": 2})"), "test")
                    .rope.settings.contains("mixed_windows"));
 }

@@ -1,5 +1,5 @@
-// Tests of the tests (A18): each deliberate mistake of parallel/injected_fault.h must show in what the layout tests
-// compare.
+// Tests of the tests (A18): each deliberate mistake of parallel/injected_fault.h must be visible in the values that the
+// layout tests compare.
 #include "tests/support/mutation.h"
 
 namespace carillon::testing {
@@ -7,7 +7,7 @@ namespace {
 
 struct Mutation {
   InjectedFault mistake;
-  GridShape grid;  // where it bites
+  GridShape grid;  // where it has an effect
 };
 
 class MutationTest : public ::testing::TestWithParam<Mutation> {};
@@ -23,7 +23,7 @@ TEST_P(MutationTest, IsSeen) {
   expect_seen(run, GetParam().grid, GetParam().mistake);
 }
 
-// What only LongCE exchanges.
+// An exchange that only LongCE makes.
 TEST(Mutation, ShortLossesOfOtherRanksAreMissed) {
   TinyRun run;
   run.config = tiny_config();

@@ -1,5 +1,5 @@
-// What saves memory and must change nothing: activations and the optimizer's state in host memory, bit for bit (A13 of
-// the project's parallelism reference), and the MLP in tiles of rows, whose weights' gradients are sums in another
+// Memory-saving options that must not change results: activations and optimizer state in host memory, bit for bit (A13
+// of the project's parallelism reference), and the MLP in tiles of rows, whose weight gradients are summed in another
 // order.
 #include <gtest/gtest.h>
 
@@ -15,8 +15,8 @@
 namespace carillon::testing {
 namespace {
 
-// Copies as late as the contract allows: nothing arrives before wait(), and until then the target holds NaN. Whoever
-// reads a target too early, or writes a source too early, gets other numbers.
+// Copies as late as the contract allows: nothing arrives before wait(), and until then the target holds NaN. Code that
+// reads a target too early, or overwrites a source too early, gets other numbers.
 class LateCopies : public ReferenceBackend {
  public:
   bool unified() const override { return false; }
@@ -82,7 +82,7 @@ TEST(Offload, ActivationsInHostMemoryChangeNoBit) {
       run.backend = late_copies;
       expect_same_bits(run_tiny(run), plain, "copies as late as allowed");
     }
-  // On the CPU's kernels too, in the type that is trained in.
+  // Also with the CPU's kernels, in the usual type of training.
   TinyRun run = base_run();
   run.device = "cpu";
   run.compute = DType::kBFloat16;
@@ -105,7 +105,7 @@ TEST(Offload, FewLayersNeverTravel) {
 }
 
 TEST(Offload, TakesTwoLayersOfDeviceMemory) {
-  // Sizes that are multiples of the arena's alignment: 2 sequences of 64 tokens, all in float64.
+  // Sizes are multiples of the arena's alignment: 2 sequences of 64 tokens, all in float64.
   TinyRun run = base_run(9);
   run.sequences = tiny_sequences(4, 64, 131);
   const size_t rows = 2 * 64, input = rows * 24 * 8, attention = rows * 32 * 8, lse = rows * 4 * 8;
@@ -125,7 +125,7 @@ TEST(Offload, OptimizerInHostMemoryChangesNoBit) {
   for (const GridShape grid : {GridShape{1, 1, 1}, GridShape{1, 2, 2}, GridShape{3, 1, 1}})
     for (const int zero : {0, 1, 2})
       for (const DType compute : {DType::kFloat64, DType::kBFloat16})
-        // A chunk for each few elements, chunks that end inside rows, and one a parameter.
+        // Chunks of a few elements, chunks that end inside rows, and one chunk per parameter.
         for (const int64_t chunk : {int64_t{7}, int64_t{1000}, int64_t{4} << 20}) {
           TinyRun run = base_run(2);
           run.steps = 3;
@@ -146,8 +146,8 @@ TEST(Offload, OptimizerInHostMemoryChangesNoBit) {
         }
 }
 
-// The same on CUDA's streams, emulated: in whatever order they run, nothing holds them but the events. For CTest's
-// model_offload_cuda, which gives the library and the order.
+// The same on emulated CUDA streams, which run in any order that the events allow. CTest's model_offload_cuda sets the
+// library and the order.
 class OffloadOnCuda : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -185,9 +185,9 @@ TEST_F(OffloadOnCuda, ChangesNoBit) {
   }
 }
 
-// A negative control: the queue does not wait for copies. It must show where streams run only what is waited for (seed
-// 1); in other orders copies may happen to come first (which, is printed: tests/cuda_emulation/README.md), in the order
-// of the calls always.
+// A negative control: the queue does not wait for copies. This must be noticed if streams run only work that is waited
+// for (seed 1). In other random orders a copy may happen to run early enough (the test prints which); in the order of
+// the calls it always does (tests/cuda_emulation/README.md).
 TEST_F(OffloadOnCuda, AWaitLeftOutIsNoticed) {
   const char* options = std::getenv("CARILLON_EMULATION");
   const std::string mode = options == nullptr ? "" : options;
@@ -235,14 +235,14 @@ TEST(MlpTiles, LossesAreTheSameBitsAndGradientsTheSameSums) {
         run.grid = grid;
         run.recompute = recompute;
         const TinyResult whole = run_tiny(run);
-        // One row at a time, uneven last tiles, one row short of all, all.
+        // Tiles of one row, tiles with an uneven last one, one row less than all, and all rows.
         const int64_t rows =
             2 * ((37 + 2 * grid.context * grid.tensor - 1) / (2 * grid.context * grid.tensor)) * 2 * grid.tensor;
         for (const int64_t tile : {int64_t{1}, int64_t{7}, int64_t{16}, rows - 1, int64_t{1000}}) {
           run.mlp_tile = tile;
           const TinyResult tiled = run_tiny(run);
           SCOPED_TRACE(fmt::format("cp {} tp {} tile {}", grid.context, grid.tensor, tile));
-          // The reference's products go row by row.
+          // The reference computes products row by row.
           EXPECT_EQ(tiled.loss[0], whole.loss[0]);
           EXPECT_EQ(tiled.token_loss, whole.token_loss);
           EXPECT_LT(worst_difference(whole, tiled), 1e-12);
@@ -253,7 +253,7 @@ TEST(MlpTiles, LossesAreTheSameBitsAndGradientsTheSameSums) {
 }
 
 TEST(MlpTiles, HoldATileOfTheWidth) {
-  // Long enough that layers need more than the loss: 2 sequences of 512 rows; F = 40, gate, up, swiglu and its
+  // Long enough that layers need more memory than the loss: 2 sequences of 512 rows; F = 40; gate, up, swiglu and its
   // gradient.
   TinyRun run = base_run();
   run.accumulation = 1;

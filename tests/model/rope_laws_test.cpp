@@ -52,7 +52,7 @@ TEST(RopeLaws, BaseBound) {
   EXPECT_EQ(first_negative_similarity(128, 1.2e4, 4096), 1554) << "a larger base can fail earlier";
   EXPECT_EQ(first_negative_similarity(128, 5e5, 20000), 18438);
   EXPECT_EQ(first_negative_similarity(128, 5e5, 18000), std::nullopt);
-  // Of given frequencies, and sparsely after the first distances: found, if later.
+  // With given frequencies and, beyond the first distances, sparse sampling: it is found, possibly later.
   std::vector<double> pairs;
   for (int i = 0; i < 64; ++i) pairs.push_back(std::pow(5e5, -i / 64.0));
   EXPECT_EQ(first_negative_similarity(pairs, 20000, 20000), 18438);

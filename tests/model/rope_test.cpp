@@ -1,5 +1,6 @@
-// Frequencies of every scaling against figures computed apart (shared reference "methods", sections 1 and 2), and what
-// Resonance promises: values that repeat bit for bit and a feature gap of exactly zero (Wang et al., 2024, theorem 1).
+// Frequencies of every scaling against independently computed values (shared reference "methods", sections 1 and 2),
+// and the guarantees of Resonance: values that repeat bit for bit and a feature gap of exactly zero (Wang et al., 2024,
+// theorem 1).
 #include "model/rope.h"
 
 #include <gmock/gmock.h>
@@ -187,7 +188,7 @@ std::vector<int64_t> first_positions(int64_t count) {
   return positions;
 }
 
-// Row n equals row n mod period, bit for bit, in tables of every length, and however the positions are ordered.
+// Row n equals row n mod period, bit for bit, in tables of every length, and for positions in any order.
 template <class T>
 void expect_periodic(const RopeTable& table, int64_t length) {
   const size_t pairs = table.period.size();
@@ -234,7 +235,7 @@ TEST(Resonance, FeatureGapIsZeroBelowTheCriticalDimension) {
       report_rope(parse_rope_config(Json::object(), 4096, "test", ExitCode::kUsage), 128, 4097).critical_dimension, 46);
 }
 
-// The table itself, not the argument about it: the smallest distance of every later row to a row below L.
+// Checks the table itself: every later row equals some row below L.
 TEST(Resonance, FeatureGapOfTheTableIsZero) {
   const RopeTable table = table_of(R"({"resonance": true})", 64, 64);
   const Filled<double> filled(table, first_positions(256));
@@ -249,7 +250,7 @@ TEST(Resonance, FeatureGapOfTheTableIsZero) {
     }
 }
 
-// The joint period of LLaMA-2's 46 pre-critical pairs, as the paper states it: more than 7·10^51 tokens.
+// The joint period of LLaMA-2's 46 pre-critical pairs as stated in the paper: more than 7·10^51 tokens.
 TEST(Resonance, JointPeriod) {
   std::map<int64_t, int> powers;
   const RopeTable table = table_of(R"({"resonance": true})", 4096);
@@ -266,8 +267,8 @@ TEST(Resonance, JointPeriod) {
   EXPECT_NEAR(log10, std::log10(7.057974e51), 1e-6);
 }
 
-// 2410.01490, section 3. The two pairs of its figure 3, by figures computed apart in double precision (numpy, ε =
-// 1e-8); then every choice once more from the definition.
+// 2410.01490, section 3. The two pairs of its figure 3, against values computed independently in double precision
+// (numpy, ε = 1e-8); then every choice again from the definition.
 TEST(Distributional, InterpolatesWhatThatDisturbsLess) {
   const double second = std::pow(1e4, -12.0 / 128), far = std::pow(1e4, -44.0 / 128);
   EXPECT_NEAR(disturbance(second, 8192, second, 4096), 0.242829271318052, 1e-12);
@@ -314,8 +315,8 @@ TEST(Distributional, InterpolatesWhatThatDisturbsLess) {
   EXPECT_THROW(table_of(R"({"type": "distributional", "factor": 1e9})", 4096), Error);
 }
 
-// What rounding turns a pair by at a distance, and what of the logits' variance that can move: 2(1 − cos δ) of the
-// pair's, checked by drawing queries and keys.
+// The angle by which rounding turns a pair at a distance, and the share of the logits' variance that this can move: 2(1
+// − cos δ) of the pair's variance, checked by sampling queries and keys.
 TEST(Resonance, MovesWhatItTurns) {
   const RopeConfig config = parse_rope_config(Json{{"resonance", true}}, 64, "test", ExitCode::kUsage);
   const RopeReport report = report_rope(config, 16, 256, 50);
@@ -337,7 +338,7 @@ TEST(Resonance, MovesWhatItTurns) {
   std::vector<int64_t> distances;
   for (const auto& [distance, share] : report.movable_by_distance) distances.push_back(distance);
   EXPECT_THAT(distances, testing::ElementsAre(1, 2, 4, 8, 16, 32, 64, 128, 255));
-  // Measured powers weigh; pairs without any move nothing.
+  // Measured powers weight the pairs; pairs without power move nothing.
   const RopeReport weighed = report_rope(config, 16, 256, 50, {0, 0, 0, 3, 0, 0, 0, 1});
   EXPECT_EQ(weighed.pairs[0].movable_share, 0);
   EXPECT_NEAR(weighed.pairs[3].movable_share, report.pairs[3].movable_share * 8 * 0.75, 1e-12);
@@ -346,8 +347,8 @@ TEST(Resonance, MovesWhatItTurns) {
                   .movable_by_distance.empty());
 }
 
-// CoPE by the formula of its paper and public code: the last N of the type's own frequencies times (1 + cos φ)/2, φ in
-// N equal steps from 0 to π; what is before them, and the attention factor, as without.
+// CoPE by the formula of its paper and public code: the last N frequencies of the type are multiplied by (1 + cos φ)/2,
+// for N equally spaced φ from 0 to π. The pairs before them and the attention factor are unchanged.
 TEST(Cope, FadesTheSlowestPairsAfterAnyType) {
   constexpr double kPi = 3.14159265358979323846;
   for (const char* type : {R"({)", R"({"type": "linear", "factor": 4, )", R"({"type": "ntk", "factor": 4, )",
@@ -375,7 +376,7 @@ TEST(Cope, FadesTheSlowestPairsAfterAnyType) {
     }
 }
 
-// Resonance rounds what CoPE left; a pair that stands still has no wavelength to round.
+// Resonance rounds the wavelengths after CoPE; a pair that does not rotate has no wavelength to round.
 TEST(Cope, ComesBeforeResonance) {
   const RopeTable faded = table_of(R"({"type": "yarn", "factor": 8, "cope": 20})", 4096);
   const RopeTable both = table_of(R"({"type": "resonance_yarn", "factor": 8, "cope": 20})", 4096);

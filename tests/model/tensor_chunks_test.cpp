@@ -1,5 +1,5 @@
-// Exchanges over tensor ranks in chunks, beside products: the same losses and gradients as on one rank, in whatever
-// order chunks arrive, and a wait left out is noticed. Gradients by weights and norms are sums in another order.
+// Exchanges over tensor ranks in chunks, concurrent with products: the same losses and gradients as on one rank, in any
+// order of arrival, and a missing wait is noticed. Gradients of weights and norms are summed in another order.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -14,7 +14,7 @@
 namespace carillon::testing {
 namespace {
 
-// Norms on q and k, or biases and one key/value head for both ranks.
+// Norms on q and k; or biases, and one key/value head for both ranks.
 ModelConfig with_qk_norm() {
   return parse_model_config(R"({"model_type": "qwen3", "vocab_size": 131, "hidden_size": 24, "intermediate_size": 40,
     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 10, "initializer_range": 0.3,
@@ -30,8 +30,8 @@ ModelConfig with_biases() {
                             "test");
 }
 
-// Two sequences of 37 tokens, packed: 38 rows on two tensor ranks, 40 with two context ranks, so shards of 38 and 20
-// rows a rank and chunks of unequal size.
+// Two packed sequences of 37 tokens: 38 rows on two tensor ranks, 40 with two context ranks, so shards of 38 and 20
+// rows per rank and chunks of unequal size.
 TinyRun base_run(const ModelConfig& config) {
   TinyRun run;
   run.config = config;
@@ -105,7 +105,7 @@ TEST(TensorChunks, RecomputeAndOffloadChangeNoBit) {
     }
 }
 
-// What is started arrives when it is waited for and not before: until then its target is NaN. `waits` false: never.
+// An exchange arrives only when it is waited for; until then its target is NaN. If `waits` is false, it never arrives.
 class LateGroup : public Communicator {
  public:
   LateGroup(std::unique_ptr<Communicator> inner, bool waits) : inner_(std::move(inner)), waits_(waits) {}
@@ -139,7 +139,7 @@ class LateGroup : public Communicator {
   }
 
  private:
-  // In float64.
+  // Only for float64.
   class Late : public Transfer {
    public:
     Late(Tensor y, Tensor x, bool waits)
@@ -186,7 +186,7 @@ TEST(TensorChunks, MayArriveAsLateAsTheyAreWaitedFor) {
     }
 }
 
-// And what never arrives is missed.
+// Chunks that never arrive are noticed.
 TEST(TensorChunks, ThatNeverArriveAreNoticed) {
   TinyRun run = base_run(with_qk_norm());
   run.steps = 1;
@@ -199,8 +199,8 @@ TEST(TensorChunks, ThatNeverArriveAreNoticed) {
   EXPECT_FALSE(equal(one, run_tiny(run)));
 }
 
-// On CUDA's streams, emulated: in whatever order they run, nothing holds them but the events. For CTest's
-// model_tensor_chunks_cuda_…, which give the library and the order.
+// On emulated CUDA streams, which run in any order that the events allow. CTest's model_tensor_chunks_cuda_… set the
+// library and the order.
 class TensorChunksOnCuda : public ::testing::Test {
  protected:
   void SetUp() override {

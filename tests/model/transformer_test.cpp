@@ -13,7 +13,7 @@
 namespace carillon::testing {
 namespace {
 
-// Relative Frobenius distance of two maps of tensors; the worst name's.
+// Relative Frobenius distance of two maps of tensors: that of the worst tensor.
 double worst_difference(const std::map<std::string, std::vector<double>>& a,
                         const std::map<std::string, std::vector<double>>& b) {
   EXPECT_EQ(a.size(), b.size());
@@ -111,7 +111,7 @@ TEST(Transformer, GradientsAreThoseOfTheLoss) {
     run.config = config;
     run.sequences = tiny_sequences(1, 13, config.vocab_size, {8, 5});
     const TinyResult at = run_tiny(run);
-    // Along each tensor's own gradient: the slope of the summed loss must be the gradient's squared length.
+    // Along each tensor's own gradient, the slope of the summed loss must be the squared length of the gradient.
     for (const auto& [name, gradient] : at.gradients) {
       double squares = 0;
       for (double g : gradient) squares += g * g;
@@ -160,7 +160,7 @@ TEST(Transformer, LossChunksChangeNothing) {
     }
 }
 
-// A6: masks that are uneven over ranks; any factor of ½ or ¼ would show.
+// A6: masks that are uneven over ranks; a wrong factor of ½ or ¼ would be noticed.
 TEST(Transformer, LossMasksUnevenOverRanks) {
   const std::vector<std::vector<double>> masks = [] {
     std::vector<std::vector<double>> result(5, std::vector<double>(32, 0));
@@ -189,7 +189,7 @@ TEST(Transformer, LossMasksUnevenOverRanks) {
     }
 }
 
-// A4's leak probe: changing one token changes exactly the later losses of its own document.
+// A4's leak probe: changing one token changes exactly the later losses of the same document.
 TEST(Transformer, NothingLeaksBetweenDocuments) {
   TinyRun run = base_run();
   run.sequences = tiny_sequences(1, 59, 131, {17, 31, 11});
@@ -232,7 +232,7 @@ TEST(Transformer, SameLayoutGivesTheSameBits) {
     const TinyResult second = run_tiny(run);
     EXPECT_EQ(first.loss, second.loss);
     EXPECT_EQ(first.weights, second.weights);
-    const ScopedExchangeDelay delay(300);  // A9: hops that come late
+    const ScopedExchangeDelay delay(300);  // A9: hops that arrive late
     const TinyResult late = run_tiny(run);
     EXPECT_EQ(first.loss, late.loss);
     EXPECT_EQ(first.weights, late.weights);

@@ -1,4 +1,4 @@
-// Ranks that call different collectives: found by what every small collective carries, or at the end of the step.
+// Ranks that call different collectives are detected by a stamp on every small collective, or at the end of the step.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -11,9 +11,9 @@
 namespace carillon::testing {
 namespace {
 
-constexpr int64_t kMany = 4096;  // numbers: beyond what carries a stamp
+constexpr int64_t kMany = 4096;  // numbers: too large to carry a stamp
 
-// What rank 0 and rank 1 do in a step of theirs; then the step's end.
+// The calls of rank 0 and of rank 1 within a step, before the step's end.
 struct Case {
   const char* name;
   std::function<void(Communicator&)> first, second;
@@ -86,7 +86,7 @@ TEST(CollectiveHistory, EqualOnesPass) {
 TEST(CollectiveHistory, DifferentOnesAreFoundInTheSameStep) {
   if (mpi_world()->size() != 2) GTEST_SKIP() << "two ranks";
   for (const Case& each : cases()) {
-    auto world = mpi_world();  // the last one is out of step now
+    auto world = mpi_world();  // the previous one is out of step now
     try {
       (world->rank() == 0 ? each.first : each.second)(*world);
       world->compare_histories();
@@ -95,7 +95,7 @@ TEST(CollectiveHistory, DifferentOnesAreFoundInTheSameStep) {
       EXPECT_EQ(error.code(), ExitCode::kInternal) << each.name << ": " << error.what();
       EXPECT_NE(std::string(error.what()).find("different collectives"), std::string::npos) << error.what();
     }
-    (void)world.release();  // messages may be under way on it
+    (void)world.release();  // messages may still be in flight on it
   }
 }
 
@@ -111,7 +111,7 @@ TEST(CollectiveHistory, AMessageTooManyIsFound) {
 }
 
 TEST(CollectiveHistory, RanksThatAreThreads) {
-  // Same sizes, so that the threads meet; what differs is what the numbers mean.
+  // The sizes are the same, so the threads meet; only the meaning of the numbers differs.
   try {
     run_ranks(2, [](std::unique_ptr<Communicator> group) {
       reduce(*group, group->rank() == 0 ? DType::kInt64 : DType::kFloat64, 4);

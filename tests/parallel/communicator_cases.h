@@ -1,4 +1,5 @@
-// What every communicator of several ranks must do; run over threads and over MPI. Each case is called by every rank.
+// The requirements on every communicator of several ranks, run over threads and over MPI. Each case is called by every
+// rank.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -12,7 +13,8 @@
 
 namespace carillon::testing {
 
-// A number that depends on rank and place, not exactly representable, of very different sizes: sums show their order.
+// A number that depends on rank and index, not exactly representable and of widely varying size, so that sums depend on
+// their order.
 inline float part(int rank, int64_t i) {
   return static_cast<float>(
       random_normal(1, static_cast<uint64_t>(rank), static_cast<uint64_t>(i)) *
@@ -56,7 +58,7 @@ inline void expect_a_nan_to_win(Communicator& world) {
   EXPECT_TRUE(std::isnan(x)) << "a NaN must not get lost";
 }
 
-// Rank r has r + 1 rows of 3, the last rank none.
+// Rank r has r + 1 rows of 3; the last rank has none.
 inline std::vector<int64_t> uneven_rows(const Communicator& world) {
   std::vector<int64_t> counts;
   for (int r = 0; r < world.size(); ++r) counts.push_back(r + 1 == world.size() ? 0 : r + 1);
@@ -98,7 +100,7 @@ inline void expect_broadcast(Communicator& world) {
   }
 }
 
-// Two exchanges in flight, waited for in the other order; a rank may give nothing or take nothing.
+// Two exchanges in flight, waited for in reverse order; a rank may send nothing or receive nothing.
 inline void expect_exchanges_match_in_order(Communicator& world) {
   const int down = (world.rank() + world.size() - 1) % world.size(), up = (world.rank() + 1) % world.size();
   std::vector<double> first(1000, world.rank()), second(10, 100 + world.rank()), got_first(1000), got_second(10);
@@ -109,7 +111,7 @@ inline void expect_exchanges_match_in_order(Communicator& world) {
   a->wait();
   EXPECT_EQ(got_first, std::vector<double>(1000, up));
   EXPECT_EQ(got_second, std::vector<double>(10, 100 + up));
-  // From rank 0 to the last only.
+  // Only from rank 0 to the last.
   std::vector<double> message(7, 3.5 * (world.rank() == 0));
   const bool sends = world.rank() == 0, receives = world.rank() == world.size() - 1;
   const Tensor view = Tensor::of(message, {7});
@@ -121,7 +123,7 @@ inline void expect_exchanges_match_in_order(Communicator& world) {
 }
 
 inline void expect_split(Communicator& world) {
-  // Even and odd ranks, in reverse order.
+  // Even and odd ranks, each in reverse order.
   auto half = world.split(world.rank() % 2, -world.rank(), "half");
   EXPECT_EQ(half->name(), "half");
   const int members = (world.size() + 1 - world.rank() % 2) / 2;
@@ -142,7 +144,7 @@ inline void expect_agreement(Communicator& world) {
     }
     return {0, ""};
   };
-  // One rank fails: all learn it. Two fail: the higher code speaks; the same code: the lower rank.
+  // If one rank fails, all get its error. If two fail, the higher code wins; with equal codes, the lower rank.
   EXPECT_EQ(thrown([&] {
               if (world.rank() == 1) fail(ExitCode::kInputOutput, "disk full on one");
             }),
@@ -174,8 +176,8 @@ inline void expect_traffic_counts(Communicator& world) {
   EXPECT_EQ(world.traffic().total_bytes(), 120 * ranks * 4);
 }
 
-// Collectives under way together, with others between them, waited for in another order. Whole numbers: exact in any
-// order of additions. A call may carry several tensors, some of them empty.
+// Several collectives in flight at once, with others in between, waited for in another order. Whole numbers are exact
+// in any order of addition. A call may carry several tensors, some of them empty.
 inline void expect_collectives_under_way(Communicator& world) {
   const int64_t ranks = world.size(), rank = world.rank(), all_ranks = ranks * (ranks - 1) / 2;
   const std::vector<int64_t> counts = uneven_rows(world);
@@ -217,7 +219,7 @@ inline void expect_collectives_under_way(Communicator& world) {
   for (size_t i = 0; i < mine.size(); ++i)
     EXPECT_EQ(mine[i], static_cast<float>(ranks * (begin + static_cast<int64_t>(i)) - all_ranks));
 
-  // Counted once, as the same calls that are not started but made.
+  // Traffic is counted once, as for the same calls without start.
   const Traffic started = world.traffic();
   world.reset_traffic();
   world.all_reduce(Tensor::of(a, {1000}), Reduction::kSum);
@@ -231,7 +233,7 @@ inline void expect_collectives_under_way(Communicator& world) {
   EXPECT_EQ(started.total_calls(), world.traffic().total_calls());
 }
 
-// For transports that sum in an order of their own: small whole numbers, whose sums are exact in every type and order.
+// For transports that choose the order of sums: small whole numbers, whose sums are exact in every type and order.
 template <class T>
 void expect_exact_sums(Communicator& world) {
   const auto number = [](int rank, int64_t i) { return T(static_cast<double>((i * 7 + rank * 3) % 32)); };
@@ -268,7 +270,7 @@ inline void expect_exact_sums_in_every_type(Communicator& world) {
   expect_exact_sums<bfloat16>(world);
 }
 
-// The same sum on every rank and every time, near the sum in rank order.
+// The same sum on every rank and every time, close to the sum in rank order.
 inline void expect_sums_to_repeat(Communicator& world) {
   const auto sum = [&] {
     std::vector<float> x(5000);

@@ -1,4 +1,4 @@
-// The same over MPI: device tensors beside host tensors of one group of processes.
+// The same over MPI: device tensors and host tensors in one group of processes.
 #include "parallel/transport/device_communicator.h"
 #include "tests/parallel/communicator_cases.h"
 #include "tests/support/device_memory.h"

@@ -1,4 +1,4 @@
-// The cases every communicator must keep, with tensors in a device's memory, ranks as threads.
+// The cases that every communicator must pass, with tensors in device memory and ranks as threads.
 #include "parallel/transport/device_communicator.h"
 
 #include "parallel/transport/thread_communicator.h"
@@ -33,7 +33,7 @@ TEST_P(DeviceCommunicatorTest, Agreement) { on_all(expect_agreement); }
 TEST_P(DeviceCommunicatorTest, TrafficCounts) { on_all(expect_traffic_counts); }
 INSTANTIATE_TEST_SUITE_P(Ranks, DeviceCommunicatorTest, ::testing::Values(2, 3, 4));
 
-// Host tensors go to the host's communicator, though the group carries a device's.
+// Host tensors use the host's communicator, although the group also has one for the device.
 TEST(DeviceCommunicator, HostTensorsStayOnTheHost) {
   run_ranks(3, [](std::unique_ptr<Communicator> world) {
     const auto backend = make_test_backend({.device = "isolated", .threads = 1});
@@ -56,7 +56,7 @@ TEST(DeviceCommunicator, OneTensorHereAndOneThereIsAMistakeThatIsNamed) {
   });
 }
 
-// A group of one copies on the device; nothing is in between.
+// A group of one copies on the device, without any transport.
 TEST(DeviceCommunicator, AGroupOfOneCopies) {
   const auto backend = make_test_backend({.device = "isolated", .threads = 1});
   const auto group = through_device(*backend, for_device(*backend, solo_communicator("solo")));
@@ -77,7 +77,7 @@ TEST(DeviceCommunicator, AGroupOfOneCopies) {
   EXPECT_EQ(group->traffic().total_bytes(), 0);
 }
 
-// The control of all tests on the isolated device: host code that reads its memory does not get far.
+// The control of all tests on the isolated device: host code that reads its memory crashes.
 TEST(IsolatedBackendDeathTest, AReadByTheHostIsASegmentationFault) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const auto backend = make_test_backend({.device = "isolated", .threads = 1});

@@ -17,7 +17,7 @@ TEST(AssignDevices, RanksThatSeeTheSameTakeThemInTurn) {
   EXPECT_EQ(assign_devices(all, false), (std::vector<int>{0, 1, 2, 3}));
 }
 
-// Slurm's --gpus-per-task: each sees one, and all call it 0.
+// Slurm's --gpus-per-task: each rank sees one device, and all ranks call it 0.
 TEST(AssignDevices, RanksThatSeeOneEachTakeThat) {
   EXPECT_EQ(assign_devices({{kC}, {kA}, {kD}, {kB}}, false), (std::vector<int>{0, 0, 0, 0}));
 }
@@ -26,7 +26,7 @@ TEST(AssignDevices, TwoTasksWithTwoDevicesEach) {
   EXPECT_EQ(assign_devices({{kA, kB}, {kA, kB}, {kC, kD}, {kC, kD}}, false), (std::vector<int>{0, 1, 0, 1}));
 }
 
-// The first ranks make room for those that see less.
+// The first ranks leave devices to those that see fewer.
 TEST(AssignDevices, RanksWithAChoiceMakeRoom) {
   const Visible visible{{kA, kB, kC}, {kA, kB}, {kA}};
   const std::vector<int> index = assign_devices(visible, false);
@@ -47,7 +47,7 @@ TEST(AssignDevices, OrSharesTheOneWithTheFewestRanks) {
   EXPECT_EQ(assign_devices(Visible(5, {kA, kB}), true), (std::vector<int>{0, 1, 0, 1, 0}));
 }
 
-// Nodes apart: the same identity there is another device.
+// On different nodes the same identity is a different device.
 TEST(DeviceIndex, RanksOfAnotherNodeTakeNothing) {
   run_ranks(4, [](std::unique_ptr<Communicator> world) {
     NodeMap nodes{{0, 0, 1, 1}, world->rank()};

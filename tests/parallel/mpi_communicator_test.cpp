@@ -7,7 +7,8 @@
 namespace carillon::testing {
 namespace {
 
-// With messages as they are, and cut into pieces of odd sizes as tensors beyond the limit of MPI's 32-bit counts are.
+// With whole messages, and with messages cut into odd sizes, as is done for tensors beyond the limit of MPI's 32-bit
+// counts.
 class MpiCommunicatorTest : public ::testing::TestWithParam<size_t> {
  protected:
   void SetUp() override { set_mpi_message_limit(GetParam()); }

@@ -1,4 +1,4 @@
-// The same over processes: NCCL's unique id goes over MPI, and groups of one process take turns.
+// The same over processes: NCCL's unique id is sent over MPI, and the groups of a process take turns.
 #include <cstdlib>
 
 #include "tests/parallel/communicator_cases.h"
@@ -35,7 +35,7 @@ TEST_F(NcclOverProcesses, KeepsEveryCase) {
   expect_traffic_counts(*group);
 }
 
-// An exchange of one group in flight while another group reduces: the order of the calls, on every rank.
+// An exchange of one group is in flight while another group reduces: the calls have the same order on every rank.
 TEST_F(NcclOverProcesses, GroupsTakeTurns) {
   const auto other = group_->split(0, -group_->rank(), "other");
   DeviceMemory memory(*backend_);

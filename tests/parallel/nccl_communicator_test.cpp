@@ -1,5 +1,5 @@
-// NCCL under a device communicator, ranks as threads with a device each: the cases of every communicator but for the
-// order of sums, which is NCCL's own. Needs the CUDA library: emulated in the ordinary run.
+// NCCL under a device communicator, with ranks as threads with a device each: the cases of every communicator, except
+// the order of sums, which NCCL chooses. Needs the CUDA library; ordinary runs use the emulated one.
 #include "parallel/transport/nccl_communicator.h"
 
 #include <atomic>
@@ -42,7 +42,7 @@ TEST_P(NcclCommunicatorTest, Agreement) { on_all(expect_agreement); }
 TEST_P(NcclCommunicatorTest, TrafficCounts) { on_all(expect_traffic_counts); }
 INSTANTIATE_TEST_SUITE_P(Ranks, NcclCommunicatorTest, ::testing::Values(2, 3, 4));
 
-// A run of one rank has no NCCL communicator; the library itself starts and works on a machine with one device too.
+// A run of one rank has no NCCL communicator, but the library also loads and works on a machine with one device.
 TEST(NcclOfOneRank, GivesBackWhatItGets) {
   if (std::getenv("CARILLON_CUDA_LIBRARY") == nullptr) GTEST_SKIP() << "CARILLON_CUDA_LIBRARY is not set";
   run_ranks(1, [](std::unique_ptr<Communicator> world) {
@@ -69,8 +69,8 @@ TEST(NcclOfOneRank, GivesBackWhatItGets) {
   });
 }
 
-// What was put on the queue before the start is in the result, what is put there after wait() sees it, and what is
-// put there in between runs beside it. Whether all ranks got what they should.
+// Returns whether all ranks get the right values: work queued before the start is in the result, work queued after
+// wait() sees the result, and work queued in between runs concurrently.
 bool started_collectives_are_in_order() {
   std::atomic<bool> right = true;
   run_ranks(2, [&](std::unique_ptr<Communicator> world) {
@@ -114,7 +114,7 @@ class NcclStarted : public ::testing::Test {
 
 TEST_F(NcclStarted, CollectivesAreInOrderWithTheQueue) { EXPECT_TRUE(started_collectives_are_in_order()); }
 
-// A negative control: without the queue's wait the sums are read, or scaled, before they are made.
+// A negative control: without the queue's wait the sums are read or scaled before they are complete.
 TEST_F(NcclStarted, AWaitLeftOutIsNoticed) {
   const ScopedFault injected(InjectedFault::kCollectiveNotAwaited);
   EXPECT_FALSE(started_collectives_are_in_order());

@@ -21,7 +21,7 @@ TEST(ProcessGrid, TensorVariesFastest) {
     EXPECT_EQ(grid.dp->size(), 2);
     EXPECT_EQ(grid.dp_cp->size(), 6);
     EXPECT_EQ(grid.dp_cp->rank(), grid.dp_rank * 3 + grid.cp_rank);
-    // The members of each axis are the ranks that share the other coordinates.
+    // The members of each axis are the ranks with the same other coordinates.
     EXPECT_EQ(grid.tp->sum(int64_t{rank}), 2 * (rank - rank % 2) + 1);
     EXPECT_EQ(grid.cp->sum(int64_t{rank}), 3 * (grid.dp_rank * 6 + grid.tp_rank) + 2 + 4);
     EXPECT_EQ(grid.dp->sum(int64_t{rank}), 2 * (rank % 6) + 6);

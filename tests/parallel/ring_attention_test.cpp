@@ -1,4 +1,4 @@
-// Ring attention against attention written out in double precision here (A1, A4, A5), and its traffic (A16).
+// Ring attention against attention computed here in double precision (A1, A4, A5), and its traffic (A16).
 #include "parallel/context/ring_attention.h"
 
 #include <gtest/gtest.h>
@@ -21,7 +21,7 @@ struct Case {
   int64_t length;
   int64_t heads, kv_heads, head_dim;
   LayoutKind kind = LayoutKind::kZigzag;
-  std::vector<int64_t> documents = {};  // lengths; empty: one
+  std::vector<int64_t> documents = {};  // lengths; empty: one document
   int64_t window = 0;                   // 0: none
 };
 
@@ -87,10 +87,10 @@ void dense(const Case& c, Whole& w) {
 
 struct Traffics {
   int64_t forward = 0, backward = 0, forward_calls = 0, backward_calls = 0;  // bytes of all ranks, calls of the busiest
-  int64_t forward_outer = 0, backward_outer = 0;                             // of these bytes those between nodes
+  int64_t forward_outer = 0, backward_outer = 0;                             // the bytes of these that go between nodes
 };
 
-// Passes everything on, and counts what it sends to another node of `inner` ranks.
+// Forwards every call, and counts what it sends to another node of `inner` ranks.
 class NodeCounter : public Communicator {
  public:
   NodeCounter(std::unique_ptr<Communicator> all, int inner) : all_(std::move(all)), inner_(inner) {}
@@ -125,7 +125,7 @@ class NodeCounter : public Communicator {
   int inner_;
 };
 
-// The same around a ring of `ranks`, of inner rings of `inner` (0: one ring); whole tensors come home.
+// The same on a ring of `ranks`, made of inner rings of `inner` (0: one ring); returns whole tensors.
 template <class T>
 Whole ring(const Case& c, const Whole& in, int ranks, Traffics* traffics = nullptr, const char* device = "cpu",
            int inner = 0) {
@@ -155,7 +155,7 @@ Whole ring(const Case& c, const Whole& in, int ranks, Traffics* traffics = nullp
       for (int64_t i = 0; i < local; ++i)
         for (int64_t e = 0; e < row; ++e) {
           const int64_t index = layout.index_of(cp->rank(), i);
-          // Padding rows hold rubbish on purpose: nobody may read it.
+          // Padding rows hold garbage on purpose: they must never be read.
           part[i * row + e] = T(index >= c.length ? 1e3 : whole.empty() ? 0.0 : whole[index * row + e]);
         }
       parts.push_back(std::move(part));
@@ -210,9 +210,9 @@ double relative(const std::vector<double>& a, const std::vector<double>& b) {
   double difference = 0, size = 0;
   for (size_t i = 0; i < a.size(); ++i) difference += (a[i] - b[i]) * (a[i] - b[i]), size += b[i] * b[i];
   EXPECT_TRUE(std::isfinite(difference));
-  return std::sqrt(difference) / std::max(std::sqrt(size), 1.0);  // documents of one token have no gradient at all
+  return std::sqrt(difference) / std::max(std::sqrt(size), 1.0);  // documents of one token have no gradient
 }
-bool near(const std::vector<double>& a, const std::vector<double>& b) {  // a NaN is not
+bool near(const std::vector<double>& a, const std::vector<double>& b) {  // false for a NaN
   return std::equal(a.begin(), a.end(), b.begin(), [](double x, double y) { return std::abs(x - y) < 1e-9; });
 }
 double worst(const Whole& a, const Whole& b) {
@@ -268,7 +268,7 @@ TEST(RingAttention, OnADeviceWhoseMemoryTheHostCannotRead) {
   expect_equal_to_dense({61, 4, 2, 8, LayoutKind::kZigzag, {}, 7}, worlds, false, "isolated-cpu");
 }
 
-// On CUDA, over NCCL: real, or emulated (tests/cuda_emulation) with streams that keep no order but the declared one.
+// On CUDA, over NCCL: real, or emulated (tests/cuda_emulation) with streams that guarantee only the declared order.
 class RingAttentionOnCuda : public ::testing::Test {
   void SetUp() override {
     if (std::getenv("CARILLON_CUDA_LIBRARY") == nullptr) GTEST_SKIP() << "CARILLON_CUDA_LIBRARY is not set";
@@ -282,7 +282,7 @@ TEST_F(RingAttentionOnCuda, EqualsDenseAttention) {
   expect_equal_to_dense({61, 4, 2, 8, LayoutKind::kZigzag, {}, 7}, worlds, false, "cuda");
 }
 
-// A negative control: without the queue's wait for what an exchange brings, blocks are read before they have come.
+// A negative control: without the queue's wait for an exchange, blocks are read before they have arrived.
 TEST_F(RingAttentionOnCuda, AWaitLeftOutIsNoticed) {
   const Case c{64, 4, 2, 8};
   Whole expected = inputs(c);
@@ -297,7 +297,7 @@ TEST(RingAttention, AnyPadding) {
   for (int64_t length = 17; length <= 32; ++length) expect_equal_to_dense({length, 2, 1, 8}, {2, 4, 8}, false);
 }
 
-// Two levels: W_in, W_out. The degenerate ones are the flat ring in other words.
+// Two levels: W_in, W_out. The degenerate ones are equivalent to the flat ring.
 constexpr std::pair<int, int> kTwoLevels[] = {{1, 4}, {2, 2}, {4, 1}, {2, 4}, {4, 2}, {3, 2}};
 
 void expect_two_levels_equal(const Case& c, const char* device = "cpu", bool all_kinds = true) {
@@ -337,7 +337,7 @@ TEST_F(RingAttentionOnCuda, TwoLevelsEqualDenseAttention) {
   expect_two_levels_equal({59, 4, 2, 8, LayoutKind::kContiguous, {17, 31, 11}}, "cuda", false);
 }
 
-// The same bits each time, however late exchanges come.
+// The same bits each time, with any delay of the exchanges.
 TEST(TwoLevelRing, IsTheSameBitsInEveryRun) {
   for (const LayoutKind kind : {LayoutKind::kZigzag, LayoutKind::kContiguous})
     for (const auto& [inner, nodes] : kTwoLevels) {
@@ -351,7 +351,7 @@ TEST(TwoLevelRing, IsTheSameBitsInEveryRun) {
     }
 }
 
-// Degenerate ones are the flat ring, hop by hop: the same sums in the same order.
+// Degenerate two-level rings equal the flat ring hop by hop: the same sums in the same order.
 TEST(TwoLevelRing, OfOneNodeIsTheFlatRing) {
   const Case c{90, 4, 2, 8, LayoutKind::kZigzag, {50, 40}};
   const Whole in = inputs(c), flat = ring<float>(c, in, 4);
@@ -362,7 +362,8 @@ TEST(TwoLevelRing, OfOneNodeIsTheFlatRing) {
   }
 }
 
-// A negative control: without what comes home from other nodes the keys' gradients are wrong, and nothing else.
+// A negative control: without the gradients that return from other nodes, the gradients of keys and values are wrong,
+// and nothing else.
 TEST(TwoLevelRing, AnOuterGradientHopLeftOutIsNoticed) {
   for (const LayoutKind kind : {LayoutKind::kZigzag, LayoutKind::kContiguous}) {
     const Case c{64, 4, 2, 8, kind};
@@ -375,7 +376,8 @@ TEST(TwoLevelRing, AnOuterGradientHopLeftOutIsNoticed) {
   }
 }
 
-// Between nodes W·(O-1) blocks' hops less a quarter, the rest stays inside; calls: hops of the inner rings, and pieces.
+// Between nodes, hops of W·(O-1) blocks less a quarter; all others stay within a node. Calls: the hops of the inner
+// rings, and the pieces between nodes.
 TEST(TwoLevelRing, TrafficIsTheFormulasByLink) {
   for (const LayoutKind kind : {LayoutKind::kZigzag, LayoutKind::kContiguous})
     for (const auto& [inner, nodes] : kTwoLevels) {
@@ -402,7 +404,7 @@ TEST(TwoLevelRing, TrafficIsTheFormulasByLink) {
     }
 }
 
-// A window that reaches no further than the rank before leaves most of both levels at home.
+// With a window that reaches no further than the previous rank, most traffic of both levels disappears.
 TEST(TwoLevelRing, WindowsSendLess) {
   Case c{256, 2, 1, 8, LayoutKind::kContiguous};
   Traffics plain, windowed;
@@ -414,7 +416,7 @@ TEST(TwoLevelRing, WindowsSendLess) {
   EXPECT_GT(windowed.forward_outer, 0);
 }
 
-// W-1 hops forward with the late halves left out where nobody reads them; at most 2W-1 exchanges backward.
+// W-1 hops forward, without late halves that no rank needs; at most 2W-1 exchanges backward.
 TEST(RingAttention, TrafficIsTheFormulas) {
   for (const LayoutKind kind : {LayoutKind::kZigzag, LayoutKind::kContiguous})
     for (const int ranks : {2, 3, 4, 8}) {
@@ -428,14 +430,15 @@ TEST(RingAttention, TrafficIsTheFormulas) {
       EXPECT_EQ(traffics.backward, RingAttention::backward_bytes(layout, shape)) << ranks;
       EXPECT_EQ(traffics.forward_calls, ranks - 1);
       if (kind == LayoutKind::kZigzag) {
-        // Without the trim every block, 2 halves, would go round: W · (W-1) · 2 halves. A quarter is saved.
+        // Without the trim every block of 2 halves would go all the way round: W · (W-1) · 2 halves. A quarter is
+        // saved.
         const int64_t half_bytes = 2 * layout.half() * c.kv_heads * c.head_dim * 4;
         EXPECT_EQ(traffics.forward * 4, 3 * (2 * half_bytes * ranks * (ranks - 1)));
       }
     }
 }
 
-// Of a contiguous layout a short window reads the late half of the rank before only: early halves stay at home.
+// In a contiguous layout a short window needs only the late half of the previous rank, so early halves are not sent.
 TEST(RingAttention, WindowsSendLess) {
   Case c{256, 2, 1, 8, LayoutKind::kContiguous};
   Traffics plain, windowed;

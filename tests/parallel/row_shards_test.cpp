@@ -1,5 +1,4 @@
-// Rows allocated to ranks in chunks, gathered and scattered; and in which order products and exchanges are put on their
-// way.
+// Rows assigned to ranks in chunks, gathered and scattered; and the order in which products and exchanges are started.
 #include "parallel/tensor/row_shards.h"
 
 #include <gtest/gtest.h>
@@ -22,7 +21,7 @@ TEST(RowShards, ShareOutAllRowsInOrder) {
         SCOPED_TRACE(fmt::format("{} ranks, {} rows each, {} chunks", ranks, shard, chunks));
         EXPECT_EQ(shards.chunks(), ranks == 1 ? 1 : std::min(chunks, shard));
         EXPECT_EQ(shards.rows(), ranks * shard);
-        // Chunk by chunk, in each the ranks one after another: 0, 1, 2 …
+        // Chunk by chunk, and within each chunk rank by rank: 0, 1, 2 …
         int64_t next = 0;
         for (int64_t c = 0; c < shards.chunks(); ++c) {
           EXPECT_EQ(shards.chunk(c).begin, next);
@@ -51,7 +50,7 @@ TEST(RowShards, GatherAndScatter) {
           const auto all = gather.all().span<double>();
           for (size_t row = 0; row < rows; ++row) EXPECT_EQ(all[row], static_cast<double>(row));
 
-          // Every rank gives (rank + 1) · row.
+          // Every rank contributes (rank + 1) · row.
           RowScatter scatter(*tp, shards, Tensor::of(own, {shard, 1}), Tensor::of(work, {shards.rows(), 1}));
           const auto parts = scatter.all().span<double>();
           for (size_t row = 0; row < rows; ++row) parts[row] = static_cast<double>(row) * (tp->rank() + 1);
@@ -80,10 +79,10 @@ TEST(RowShards, AsManyChunksAsPay) {
   unsetenv("CARILLON_TENSOR_CHUNKS");
 }
 
-// What was put on its way, in order: "gather 0", "wait 0", "product 0" …
+// The started operations, in order: "gather 0", "wait for gather 0", "product of rows 0 to 6" …
 using Journal = std::vector<std::string>;
 
-// The first of two ranks; the number of an exchange is its chunk.
+// The first of two ranks; exchanges are numbered by chunk.
 class Noting : public Communicator {
  public:
   Noting(Journal& journal, const RowShards& shards) : journal_(journal), shards_(shards) {}
@@ -123,7 +122,7 @@ class Noting : public Communicator {
   int64_t gathers_ = 0, scatters_ = 0;
 };
 
-// Notes which rows of `operand` a product takes or gives.
+// Records the rows that a product reads and writes.
 class NotingBackend : public ReferenceBackend {
  public:
   NotingBackend(Journal& journal, Tensor x, Tensor y) : journal_(journal), x_(x), y_(y) {}
@@ -144,7 +143,7 @@ class NotingBackend : public ReferenceBackend {
 };
 
 struct Layer {
-  // 5 rows a rank in 2 chunks: 3 and 2, so 6 and 4 of all.
+  // 5 rows per rank in 2 chunks of 3 and 2, so chunks of 6 and 4 rows over both ranks.
   RowShards shards{10, 2, 2};
   std::vector<double> x_shard = std::vector<double>(5 * 4), x = std::vector<double>(10 * 4),
                       y = std::vector<double>(10 * 3), y_shard = std::vector<double>(5 * 3),
@@ -190,7 +189,7 @@ TEST(ShardedLinear, GradientsTravelBesideTheOneByTheWeight) {
                                     "product by weight", "bias", "wait for scatter 0", "wait for scatter 1"}));
 }
 
-// Tiles know nothing of chunks: one waits for those it reads, and sends those that are whole.
+// Tiles are independent of chunks: a tile waits for the chunks it reads, and chunks are sent when complete.
 TEST(ShardedLinear, TilesMeetChunks) {
   Layer layer;
   RowGather x = layer.gathered_x();

@@ -40,7 +40,7 @@ TEST(SequenceLayout, EveryTokenHasOnePlace) {
       }
 }
 
-// Causal work: keys seen by the rows of each rank; zigzag gives all the same.
+// Causal work, the number of keys seen by the rows of each rank: zigzag gives every rank the same.
 TEST(SequenceLayout, ZigzagBalancesCausalWork) {
   for (const int cp : {2, 3, 4, 8}) {
     const SequenceLayout layout(LayoutKind::kZigzag, 16 * cp, cp, 1);

@@ -1,6 +1,6 @@
-// Reductions under way beside a backward pass, with a rank that is late: the others' queues go on meanwhile, and nobody
-// makes a step with what has not been summed. No order of the streams decides it: what waits for the late rank cannot
-// have come. On emulated CUDA, and in host memory, where reductions are made at once.
+// Reductions during a backward pass, with one rank that is late: the queues of the others continue meanwhile, and no
+// rank takes a step with incomplete sums. The result does not depend on the order of the streams, because the late
+// rank's part cannot have arrived. On emulated CUDA, and in host memory, where reductions are made immediately.
 #include "parallel/optimizer/sharded_optimizer.h"
 
 #include <gtest/gtest.h>
@@ -20,13 +20,13 @@ namespace {
 
 constexpr int64_t kRows = 6, kColumns = 4, kLayers = 3;
 
-// Waits for it, 20 s at most.
+// Waits until `condition` is true, at most 20 s.
 bool comes_true(const std::atomic<bool>& condition) {
   for (int i = 0; i < 20000 && !condition; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   return condition;
 }
 
-// One weight a layer and one at the end; at stage 2 every other layer has the same memory for its gradient.
+// One weight per layer and one at the end; at stage 2 the gradients of every other layer share memory.
 struct Model {
   Model(Backend& device, int zero, Arena& arena) : backend(device) {
     std::vector<Tensor> shared;
@@ -44,7 +44,7 @@ struct Model {
       parameters.push_back(parameter);
     }
   }
-  // The backward pass of one layer: `value` everywhere.
+  // The backward pass of one layer: writes `value` everywhere.
   void backward(int64_t layer, double value) {
     backend.fill(parameters[static_cast<size_t>(layer + 1)].gradient, value);
   }
@@ -53,12 +53,12 @@ struct Model {
   std::vector<ParameterShard> parameters;
 };
 
-// The norm that two ranks find; rank 1 is late with layer 2's and with the last reduction. -1: rank 0's queue did not
-// go on while it waited.
+// The gradient norm of two ranks when rank 1 is late with the reduction of layer 2 and with the last one. Returns -1 if
+// rank 0's queue did not continue while it waited.
 double norm_with_a_late_rank(const char* device, int zero) {
   std::atomic<bool> went_on = false, late = false;
   std::atomic<double> norm = 0;
-  const bool waits = std::string_view(device) != "cuda";  // reductions at once: nobody can be late
+  const bool waits = std::string_view(device) != "cuda";  // reductions are immediate, so no rank can be late
   run_ranks(2, [&](std::unique_ptr<Communicator> world) {
     const int rank = world->rank();
     const auto backend = make_test_backend({.device = device, .threads = 1, .device_index = rank});
@@ -81,7 +81,7 @@ double norm_with_a_late_rank(const char* device, int zero) {
       if (rank == 1 && layer == kLayers - 1 && !waits && !comes_true(went_on)) late = true;
       optimizer.group_done(layer);
       if (rank == 0 && layer == kLayers - 1) {
-        // Rank 1 has not called; its part of the sum is not there. What the next layer computes does not need it.
+        // Rank 1 has not called yet, so its part of the sum is missing. The next layer's computation does not need it.
         model.backward(layer - 1, 7);
         std::vector<double> seen(kRows * kColumns);
         backend->download(Tensor::of(seen, {kRows, kColumns}), model.parameters[static_cast<size_t>(layer)].gradient);
@@ -90,7 +90,7 @@ double norm_with_a_late_rank(const char* device, int zero) {
       }
     }
     model.backward(-1, static_cast<double>(100 + rank));
-    // Time for a rank that does not wait to form its norm; one that does cannot.
+    // Gives a rank that does not wait the time to compute its norm; a rank that waits cannot finish in it.
     if (rank == 1 && !waits) std::this_thread::sleep_for(std::chrono::milliseconds(200));
     optimizer.after_micro_step();
     const auto outcome = optimizer.step(2, 1e-3, .9);
@@ -99,7 +99,7 @@ double norm_with_a_late_rank(const char* device, int zero) {
   return late ? -1 : norm.load();
 }
 
-// Sums 12, 14, 16 of the layers and 201, over two targets.
+// The layers' sums are 12, 14, 16, and the last is 201; all are divided by two targets.
 double right_norm() { return std::sqrt(kRows * kColumns * (12.0 * 12 + 14 * 14 + 16 * 16 + 201.0 * 201)) / 2; }
 
 TEST(ShardedOptimizer, SumsOnTheHost) {
@@ -116,7 +116,8 @@ TEST_F(ShardedOptimizerOnCuda, BackwardGoesOnBesideReductionsAndAStepWaitsForThe
   for (const int zero : {0, 1, 2}) EXPECT_NEAR(norm_with_a_late_rank("cuda", zero), right_norm(), 1e-10) << zero;
 }
 
-// Negative controls: without the wait in step() the norm is of parts of the sums, in every order of the streams.
+// Negative controls: without the wait in step() the norm is computed from incomplete sums, in every order of the
+// streams.
 TEST_F(ShardedOptimizerOnCuda, AWaitLeftOutIsNoticed) {
   for (const auto& [mistake, zero] : {std::pair(InjectedFault::kGradientsNotAwaited, 0),
                                       {InjectedFault::kGradientsNotAwaited, 1},

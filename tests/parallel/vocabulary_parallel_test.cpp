@@ -1,4 +1,4 @@
-// The loss over a vocabulary split over tp against the formula written out here (A7, A12).
+// The loss over a vocabulary divided over tp, against the formula computed here (A7, A12).
 #include "parallel/tensor/vocabulary_parallel.h"
 
 #include <gtest/gtest.h>
@@ -20,7 +20,7 @@ struct Case {
   int tp;
   int64_t chunk;
   bool accumulate = true;
-  int64_t shard_chunks = 1;  // of row_shards.h
+  int64_t shard_chunks = 1;  // as in row_shards.h
 };
 
 struct Result {
@@ -104,7 +104,7 @@ Result split(const Case& c, const Inputs& in) {
     std::vector<double> weight(in.weight.begin() + part.begin * c.channels, in.weight.begin() + part.end * c.channels);
     std::vector<double> losses(c.rows), dx(x.size()), target_weight = in.target_weight;
     std::vector<int64_t> target = in.target;
-    // What is overwritten may hold anything before.
+    // If the gradient is overwritten, its old content must not matter.
     std::vector<double> dweight(weight.size(), c.accumulate ? 0.0 : std::numeric_limits<double>::quiet_NaN());
     loss.set_targets(Tensor::of(target, {c.rows}), Tensor::of(target_weight, {c.rows}));
     backend->transfers = 0;
@@ -142,7 +142,7 @@ TEST(VocabularyLoss, EqualsTheFormulaForEverySplitAndChunk) {
       }
 }
 
-// A rank's rows are pieces of several chunks, of one size or not.
+// A rank's rows are pieces of several chunks, of equal size or not.
 TEST(VocabularyLoss, KnowsWhichRowsAreARanks) {
   for (const int tp : {2, 4})
     for (const int64_t shard_chunks : {2, 3, 16})

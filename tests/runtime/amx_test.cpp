@@ -1,5 +1,5 @@
-// Intel AMX without a processor that has it: the tiles are emulated (tests/amx_emulation). Linked with the tests of
-// attention and of every op, which then run on "amx" too; here, what holds for the emulation itself and its choice.
+// Intel AMX on processors that lack it: the tiles are emulated (tests/amx_emulation). Linked with the tests of
+// attention and of every op, which then also run on "amx"; this file tests the emulation itself and its selection.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -53,7 +53,7 @@ TEST(EmulatedTiles, RowsMeetColumnsOfPairs) {
 
 TEST(EmulatedTiles, LowAndHighElementsAreSummedApart) {
   TileValues left, right;
-  // 2^24 swallows a 1 that is added to it; the two ones of the high elements come together first.
+  // 2^24 + 1 rounds to 2^24; the ones of the two high elements are added to each other first.
   left.word[3][0] = pair_of(16777216, 1);
   left.word[3][1] = pair_of(0, 1);
   right.word[0][5] = right.word[1][5] = pair_of(1, 1);
@@ -71,8 +71,7 @@ TEST(EmulatedTiles, DenormalsAreZero) {
 
 TEST(EmulatedTilesDeathTest, AThreadConfiguresThemFirst) { EXPECT_DEATH(amx_tile::zero<0>(), "has not configured"); }
 
-// Where AVX512-BF16 is missing, which the kernels around the tiles need, the tests of attention skip "amx" without a
-// word.
+// The kernels around the tiles need AVX512-BF16; without it the tests of attention skip "amx" silently.
 TEST(EmulatedAmx, IsTheBestSetWhereItsOtherInstructionsAre) {
   const DeviceDescription cpu = make_backend({.device = "cpu"})->describe();
   if (std::find(cpu.available.begin(), cpu.available.end(), "avx512_bf16") == cpu.available.end())

@@ -1,4 +1,4 @@
-// A mask in pieces (runtime/attention_pieces.h), against the mask itself, pair by pair.
+// A mask cut into pieces (runtime/attention_pieces.h), compared pair by pair with the mask itself.
 #include "runtime/attention_pieces.h"
 
 #include <gtest/gtest.h>
@@ -14,7 +14,7 @@ namespace {
 
 using Kind = MaskPiece::Kind;
 
-// As launch/main.cpp: the code of the error. In a process that has not read the environment yet.
+// Exits with the code of the error, like launch/main.cpp. Runs in a process that has not read the environment yet.
 TEST(AttentionEdgeDeathTest, IsANumber) {
   const auto read = [](const char* text) {
     setenv("CARILLON_ATTENTION_EDGE", text, 1);
@@ -45,8 +45,8 @@ struct Problem {
   }
 };
 
-// Every visible pair is in one piece; what a whole piece holds is visible, but for rows of padding. The number of whole
-// pieces.
+// Checks that every visible pair is in exactly one piece, and that all pairs of a whole piece are visible, except for
+// padding rows. Returns the number of whole pieces.
 int64_t expect_exact(const Problem& problem, const std::vector<MaskPiece>& pieces, int64_t edge) {
   std::vector<int> times(static_cast<size_t>(problem.rows() * problem.keys()));
   int64_t whole = 0;
@@ -74,7 +74,8 @@ int64_t expect_exact(const Problem& problem, const std::vector<MaskPiece>& piece
   return whole;
 }
 
-// A rank of a zigzag ring of `ranks`: own keys, or a half of another's; documents, a window and padding at random.
+// A rank of a zigzag ring of `ranks` with its own keys or a half of another rank's; random documents, window and
+// padding.
 Problem random_problem(std::mt19937& random) {
   const auto draw = [&](int64_t least, int64_t most) {
     return std::uniform_int_distribution<int64_t>(least, most)(random);
@@ -127,7 +128,8 @@ TEST(AttentionPieces, ByHand) {
   problem.query = problem.key = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
   problem.first = {0, 0, 0, 0, 0, 5, 5, 5, 5, 5};  // a document of 5, then another
   const auto pieces = problem.pieces(4);
-  // Row 5's document begins inside the second rows; the last two see the block before them from its second key on.
+  // The document of row 5 begins inside the second group of rows; the last two rows see the block before them from its
+  // second key on.
   const MaskPiece expected[] = {{0, 4, 0, 4, Kind::kCausal},
                                 {4, 4, 0, 8, Kind::kIntervals},
                                 {8, 2, 4, 4, Kind::kIntervals},

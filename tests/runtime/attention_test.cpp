@@ -1,5 +1,5 @@
-// Attention of a fast backend (backend_test.cpp says which) against the reference: masks of every sort, key blocks
-// folded in any order, grouped heads.
+// Attention of a fast backend (see backend_test.cpp) against the reference: all kinds of masks, key blocks folded in
+// any order, grouped heads.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -19,7 +19,7 @@ struct Case {
   int64_t batch, rows, keys, heads, kv_heads, width;
   int64_t window;    // 0: none
   int64_t document;  // length of documents; 0: one
-  int64_t padding;   // rows at the end that see nothing
+  int64_t padding;   // rows at the end that attend to nothing
   int64_t gap = 3;   // elements between rows; a multiple of 8 lets CUDA's tensor-core kernels take bfloat16
 };
 
@@ -34,7 +34,7 @@ struct Problem {
 
   Problem(const Case& problem, DType dtype)
       : c(problem), type(dtype), query(c.rows), key(c.keys), first(c.batch * c.rows) {
-    // Queries are the last rows of the sequence, so that there are more keys than queries.
+    // Queries are the last rows of the sequence, so there are more keys than queries.
     std::iota(key.begin(), key.end(), 0);
     std::iota(query.begin(), query.end(), std::max<int64_t>(c.keys - c.rows, 0));
     for (int64_t b = 0; b < c.batch; ++b)
@@ -48,7 +48,7 @@ struct Problem {
   struct Result {
     RandomTensor out, lse, dq, dk, dv;
   };
-  // `blocks`: where the keys are cut, each folded in on its own, the last first.
+  // `blocks`: where the keys are cut; each block is folded in separately, the last one first.
   Result run(Backend& backend, const std::vector<int64_t>& blocks) {
     Result r{{type, {c.batch, c.rows, c.heads, c.width}, 5},
              {wide, {c.batch, c.heads, c.rows}, 6},
@@ -97,12 +97,11 @@ class AttentionTest : public ::testing::TestWithParam<std::string> {
   }
 };
 
-// Leaves NaN wherever the backend keeps working memory, up to this size: what a later call does not write it must not
-// read.
+// Leaves NaN in all working memory of the backend, up to this size: a later call must not read what it has not written.
 void spoil_working_memory(Backend& backend, DType type) {
   const Case c{1, 128, 128, 1, 1, 128, 0, 0, 0};
   Problem problem(c, type);
-  std::fill(problem.query.begin(), problem.query.end(), c.keys);  // sees all: what a mask hides is not NaN but 0
+  std::fill(problem.query.begin(), problem.query.end(), c.keys);  // sees all keys, since masked ones give 0, not NaN
   for (const RandomTensor* x : {&problem.q, &problem.k, &problem.v, &problem.dout}) backend.fill(*x, std::nan(""));
   problem.run(backend, {0, c.keys});
 }
@@ -147,8 +146,8 @@ TEST_P(AttentionTest, NotANumberIsNotLost) {
   }
 }
 
-// Keys no query reaches keep the gradients they had, to the bit: what lies in working memory from another call is not
-// added to them.
+// Keys that no query reaches keep their gradients bit for bit: values left in working memory by another call are not
+// added.
 TEST_P(AttentionTest, KeysBehindEveryQueryGetNothing) {
   const auto fast = make_under_test(GetParam(), 1);
   const Case c{1, 5, 100, 1, 1, 32, 0, 0, 0};
@@ -183,8 +182,8 @@ TEST_P(AttentionTest, NeitherThreadsNorRepetitionChangeABit) {
     }
 }
 
-// More queries than a CPU's backward pass takes at once, which with heads so wide are 192, the last piece ragged: keys
-// that all pieces see, and keys that some do not.
+// More queries than a CPU's backward pass takes at once (192 for such wide heads), with an uneven last piece; some keys
+// are seen by all pieces, others only by some.
 TEST_P(AttentionTest, LongSequencesGoInPieces) {
   if (is_cuda(GetParam())) GTEST_SKIP() << "takes no pieces";
   const auto reference = make_backend({.device = "reference"});

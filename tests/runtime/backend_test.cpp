@@ -1,6 +1,6 @@
-// Every op of a fast backend against the reference: every element type, sizes that fill no vector, no tile and no warp,
-// and some that do, rows with gaps, nothing at all. Of the CPU: every instruction set of this machine. With
-// CARILLON_TEST_DEVICE=cuda of the CUDA library that CARILLON_CUDA_LIBRARY names, emulated or real (CMakeLists.txt).
+// Every op of a fast backend against the reference: every element type; sizes that do and do not fill vectors, tiles
+// and warps; rows with gaps; empty tensors. On the CPU: every instruction set of this machine. With
+// CARILLON_TEST_DEVICE=cuda: the CUDA library that CARILLON_CUDA_LIBRARY names, emulated or real (CMakeLists.txt).
 #include "runtime/backend.h"
 
 #include <gtest/gtest.h>
@@ -37,10 +37,10 @@ TEST_P(BackendTest, Matmul) {
             }
 }
 
-// Large enough to be cut into pieces, against float64's products, which are not. Values repeat: drawing millions by
-// the test's generator would take longer than multiplying them.
+// Large enough to be cut into pieces, against the float64 product, which is not cut. Values repeat, because generating
+// millions of random numbers would take longer than multiplying them.
 TEST_P(BackendTest, MatmulInPieces) {
-  if (type_ == DType::kFloat64 || GetParam().device == "cuda") return;  // only the CPU cuts
+  if (type_ == DType::kFloat64 || GetParam().device == "cuda") return;  // only the CPU cuts products
   const RandomTensor drawn(DType::kFloat64, {1021}, 1);
   std::vector<double> a64, b64, c64;
   std::vector<char> a_memory, b_memory, c_memory;
@@ -102,13 +102,13 @@ TEST_P(BackendTest, CopiesAndSums) {
   EXPECT_NEAR(sum_of_squares(*fast_, x) / sum_of_squares(*reference_, x), 1, 1e-12);
   EXPECT_EQ(sum_of_squares(*fast_, x), sum_of_squares(*make(1), x)) << "the same bits whatever the threads";
   EXPECT_EQ(sum_of_squares(*fast_, x.tensor().slice(0, 0, 0)), 0);
-  const RandomTensor moved(type_, {123458}, 4);  // the same numbers one element further on
+  const RandomTensor moved(type_, {123458}, 4);  // the same numbers, one element later in memory
   reference_->copy(moved.tensor().slice(0, 1, 123458), x);
   EXPECT_EQ(sum_of_squares(*fast_, moved.tensor().slice(0, 1, 123458)), sum_of_squares(*fast_, x))
       << "the same bits wherever the numbers lie";
 }
 
-// Any strides: gaps, dims in another order, rows whose elements do not lie side by side.
+// Any strides: gaps, permuted dims, rows whose elements are not contiguous.
 TEST_P(BackendTest, Transfers) {
   const auto device = is_cuda(GetParam().device) ? make_backend({.device = "cuda"}) : make(1);
   const RandomTensor host(type_, {4, 3, 5, 7}, 1);
@@ -153,19 +153,19 @@ TEST_P(BackendTest, Embedding) {
       const RandomTensor d(wide_, {table_rows, channels}, 5), e(wide_, {table_rows, channels}, 5);
       reference_->embedding_backward(d, ids, dy, first);
       fast_->embedding_backward(e, ids, dy, first);
-      // On a device a row's gradients are summed by pieces (cuda/ops/embedding.cu), elsewhere in their order.
+      // A device sums the gradients of a row in pieces (cuda/ops/embedding.cu); other backends sum them in order.
       const double bound = !is_cuda(GetParam().device) ? 0 : wide_ == DType::kFloat64 ? 1e-14 : 1e-6;
       EXPECT_LE(relative_distance(e, d), bound) << "rows are added in their order";
     }
 }
 
 TEST_P(BackendTest, RmsNorm) {
-  // 1040: more than a warp takes; 6160 (float64 alone): more sums than a block's shared memory holds.
+  // 1040: more than a warp handles; 6160 (float64 only): more sums than fit into a block's shared memory.
   std::vector<std::vector<int64_t>> shapes{{1, 1}, {1, 2}, {37, 65}, {9, 3, 20}, {7, 3, 64}, {5, 1040}};
   if (type_ == DType::kFloat64) shapes.push_back({3, 6160});
   for (const std::vector<int64_t>& shape : shapes) {
     const int64_t channels = shape.back(), gap = channels % 8 == 0 ? 8 : 2;
-    // Of one channel the gradient is the difference of two equal numbers: all of it rounding, in the reference too.
+    // With one channel the gradient is the difference of two equal numbers: rounding only, also in the reference.
     const double dx_bound = channels == 1 ? 1e-2 : bound_;
     const std::vector<int64_t> outer(shape.begin(), shape.end() - 1);
     const RandomTensor x(type_, shape, 1, gap), dy(type_, shape, 2, 2 * gap), weight(type_, {channels}, 3);
@@ -291,9 +291,9 @@ TEST_P(BackendTest, NotANumberIsNeverLost) {
   });
 }
 
-// The parameters of an optimizer: masters of every length, some of them empty, some one element off any alignment, and
-// more than a CUDA launch takes; weights of T that are the masters where T is their type. The same numbers for the same
-// seed.
+// The parameters of an optimizer: masters of every length, some empty, some misaligned by one element, and more than a
+// CUDA launch takes. If T is the type of the masters, the weights are the masters. The same seed gives the same
+// numbers.
 class Parameters {
  public:
   explicit Parameters(DType type) : type_(type), wide_(accumulate_type(type)) {
@@ -329,7 +329,7 @@ class Parameters {
   std::vector<AdamWTensors> tensors_;
 };
 
-// Largest relative distance over all tensors, by kind: masters, first and second moments, weights.
+// Largest relative difference over all tensors, by kind: masters, first and second moments, weights.
 std::array<double, 4> distances(const Parameters& a, const Parameters& b) {
   std::array<double, 4> result{};
   for (size_t i = 0; i < a.all().size(); ++i) {
@@ -360,7 +360,7 @@ TEST_P(BackendTest, AdamW) {
   EXPECT_EQ(distances(together, one_thread), (std::array<double, 4>{})) << "the same bits whatever the threads";
   fast_->adamw({}, step);
 
-  // A weight of the masters' type that lies elsewhere.
+  // A weight of the masters' type in separate memory.
   const RandomTensor w(wide_, {700}, 1), m(wide_, {700}, 2), v(wide_, {700}, 3, 0, 0.0), g(wide_, {700}, 4),
       elsewhere(wide_, {700}, 5);
   const AdamWTensors apart[] = {{elsewhere, w, m, v, g}};

@@ -1,7 +1,7 @@
-// Attention's CUDA kernels, run by tests/cuda_emulation, against the reference: every mask in several calls that carry
-// the state, in ring order, on tensor cores and off them. Each runs in four modes, {blocks, warps and lanes ascending,
-// descending} x {asynchronous copies land late, early}: each alone finds mistakes that the others miss. The second half
-// plants such mistakes (runtime/cuda/ops/injected_fault.h) and asks that they are found.
+// Attention's CUDA kernels, run by tests/cuda_emulation, against the reference: every mask, in several calls that carry
+// the state, in ring order, with and without tensor cores. Each case runs in four modes, {blocks, warps and lanes
+// ascending, descending} x {asynchronous copies arrive late, early}: each mode finds mistakes that the others miss. The
+// second half plants such mistakes (runtime/cuda/ops/injected_fault.h) and requires that they are found.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -130,8 +130,8 @@ class Problem {
     RandomTensor accumulator, maximum, sum, out, lse, delta, dq, dk, dv;
     cudaError_t error = cudaSuccess;
   };
-  // The results' memory begins as random numbers: the state's must not matter, the gradients' (small, to hide no
-  // error) are added to.
+  // Result memory starts with random numbers: those in the state must have no effect, those in the gradients (small, so
+  // that they hide no error) are added to.
   Result begin() const {
     const int64_t keys = static_cast<int64_t>(key.size());
     return {{wide, {c.batch, rows, c.heads, c.head_size}, 10, c.gap},
@@ -249,7 +249,7 @@ bool same_bits(const Problem::Result& a, const Problem::Result& b) {
   return true;
 }
 
-// Every mode's result is near the reference's, and the same bits in all.
+// In every mode the result is close to the reference, and the bits are the same in all modes.
 void expect_reference(const Case& c, DType type) {
   SCOPED_TRACE(fmt::format("{} {} head size {}", c.name, name_of(type), c.head_size));
   Problem problem(c, type);
@@ -339,7 +339,7 @@ TEST(CudaAttention, NotANumberIsNotLost) {
   }
 }
 
-// The tensor-core instructions say which tiles were computed: 64 x 64 of them cost the products' share and no more.
+// The count of tensor-core instructions shows which 64 x 64 tiles were computed: exactly the necessary ones.
 TEST(CudaAttention, TilesThatNobodySeesAreSkipped) {
   const auto products = [](const Case& c) {
     enter(kModes[0]);
@@ -359,7 +359,7 @@ TEST(CudaAttention, TilesThatNobodySeesAreSkipped) {
   EXPECT_EQ(products({"two calls", 1, 1, 1, 64, run(128, 256), {run(128, 256), run(0, 128)}}), 7 * kTile);
 }
 
-// Rows of a tile are placed so that no two of the eight that ldmatrix reads at once share a bank.
+// The rows of a tile are placed so that no two of the eight rows that ldmatrix reads at once share a bank.
 TEST(CudaAttention, NoBankConflicts) {
   for (const int64_t head_size : {64, 96, 128}) {
     enter(kModes[0]);
@@ -379,7 +379,6 @@ TEST(CudaAttention, HeadsBeyondTheWidestAreRefused) {
 }
 
 // ---- planted mistakes
-// ------------------------------------------------------------------------------------------------
 struct Break {
   const char* name;
   Kernels kernels;
@@ -395,7 +394,7 @@ std::vector<Break> breaks() {
   return list;
 }
 
-// Each is found in at least one of the four modes; which, is printed (the table of tests/cuda_emulation/README.md).
+// Each mistake is found in at least one of the four modes; the test prints which (see tests/cuda_emulation/README.md).
 TEST(CudaAttention, PlantedMistakesAreFound) {
   Problem problem({"causal", 1, 2, 1, 64, run(0, 260), {run(130, 260), run(0, 130)}}, DType::kBFloat16);
   const Problem::Result expected = problem.on_reference();

@@ -1,5 +1,5 @@
-// What a CUDA device takes only in some ways, on the emulation made as strict about it: CARILLON_EMULATION is that of
-// the test's entry in CMakeLists.txt.
+// Restrictions of CUDA devices, tested on an emulation that is equally strict; the test's entry in CMakeLists.txt sets
+// CARILLON_EMULATION.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -21,7 +21,7 @@ CarillonEmulationCounters counted() {
   return counters;
 }
 
-// Tensors in host memory with numbers between -1 and 1.
+// Tensors in host memory with random numbers between -1 and 1.
 class Numbers {
  public:
   Tensor make(DType dtype, const std::vector<int64_t>& shape) {
@@ -46,7 +46,7 @@ class Numbers {
   uint64_t state_ = 1;
 };
 
-// Rows further apart than the copy engine takes: one alone, several side by side, and with gaps.
+// Rows at a larger pitch than the copy engine supports: a single row, adjacent rows, and rows with gaps.
 TEST(CudaBackend, CopiesRowsAtAnyPitch) {
   const auto backend = make_test_backend({.device = "cuda"});
   const Buffer memory = backend->allocate(3 * 48 * sizeof(float));
@@ -61,7 +61,8 @@ TEST(CudaBackend, CopiesRowsAtAnyPitch) {
   }
 }
 
-// Where cuBLASLt has nothing for rows off 16 bytes: the reference's results all the same, in every form a step has.
+// cuBLASLt has no algorithm for rows that are not 16-byte aligned: the results must still equal the reference, in every
+// form that a step uses.
 TEST(CudaBackend, MultipliesOddBFloat16) {
   const auto device = make_test_backend({.device = "cuda"});
   DeviceMemory memory(*device);
@@ -86,12 +87,13 @@ TEST(CudaBackend, MultipliesOddBFloat16) {
           }
 }
 
-// A row of the table that has many: added by pieces, none of them long. 2^-24 beside 1 is lost, 256 of them are not.
+// Many gradients for one row of the table are added in short pieces: a single 2^-24 added to 1 is lost, 256 of them are
+// not.
 TEST(CudaBackend, AddsAnEmbeddingRowByPieces) {
   const auto device = make_test_backend({.device = "cuda"});
   DeviceMemory memory(*device);
   constexpr int64_t kRows = 1024;
-  for (const int64_t before : {0, 3}) {  // other ids' rows, so that no piece is one id's alone
+  for (const int64_t before : {0, 3}) {  // rows of other ids, so that no piece belongs to one id alone
     std::vector<int64_t> ids(kRows, 5);
     std::vector<float> dy(kRows, 0x1p-24f), table(8);
     for (int64_t row = 0; row < before; ++row) ids[static_cast<size_t>(row)] = row, dy[static_cast<size_t>(row)] = 7;
@@ -107,7 +109,8 @@ TEST(CudaBackend, AddsAnEmbeddingRowByPieces) {
   }
 }
 
-// Large host memory is made by all processors, then locked: what copies beside the ops find there is as of any other.
+// Large host memory is first touched by all processors, then page-locked; concurrent copies work with it as with any
+// other.
 TEST(CudaBackend, LocksLargeHostMemoryOfItsOwnMaking) {
   const auto backend = make_test_backend({.device = "cuda"});
   constexpr size_t kBytes = (size_t{65} << 20) + 4;
@@ -131,7 +134,7 @@ TEST(CudaBackend, LocksLargeHostMemoryOfItsOwnMaking) {
   memory = {};
 }
 
-// A product has one algorithm, wherever its tensors lie: another one has other bits.
+// A shape of product always uses the same algorithm, wherever its tensors are, because another one gives other bits.
 TEST(CudaBackend, SearchesOnceForAShape) {
   const auto backend = make_test_backend({.device = "cuda"});
   const Buffer memory = backend->allocate(4096);

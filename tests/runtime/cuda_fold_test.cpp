@@ -1,6 +1,6 @@
-// What surrounds a block of a second engine's backward pass (runtime/cuda/attention/attention_fold.cu), run by
-// tests/cuda_emulation in both orders of threads: the log-sum-exp of its rows and the sums of its gradients, to the
-// bit; and planted mistakes, each of which must be found.
+// The steps around one block of a second engine's backward pass (runtime/cuda/attention/attention_fold.cu), run by
+// tests/cuda_emulation in both orders of threads: the log-sum-exp of its rows and the sums of its gradients must match
+// bit for bit, and each planted mistake must be found.
 #include <gtest/gtest.h>
 
 #include <cuda_bf16.h>
@@ -14,7 +14,7 @@
 #include "runtime/cuda/attention/attention_kernels.h"
 #include "tests/runtime/on_device.h"
 
-// The broken variants, named by CMakeLists.txt.
+// The broken variants listed in CMakeLists.txt.
 #define CARILLON_FOLD_BREAKS(X) \
   X(kEmptyRowWeighs)            \
   X(kFoldOverwrites)            \
@@ -36,14 +36,14 @@ struct Kernels {
   std::function<cudaError_t(const cuda::AttentionRowsLse&, cudaStream_t)> rows_lse = cuda::launch_attention_rows_lse;
 };
 
-// Rows and keys of a block inside longer accumulators, `gap` elements between the rows of these.
+// Rows and keys of a block inside longer accumulators, with `gap` elements between their rows.
 struct Sizes {
   int64_t batch, rows, keys;
   int heads, kv_heads, head_size;
   int64_t gap, before;  // tokens of the accumulators before the block
 };
 
-// Elements that are not what they should be.
+// Returns the number of wrong elements.
 int64_t wrong(const Sizes& s, const Kernels& kernels) {
   uint64_t random = 3;
   const auto next = [&] {
@@ -101,7 +101,7 @@ int64_t wrong(const Sizes& s, const Kernels& kernels) {
        {std::pair(dq.read(), q.expected), {dk.read(), k.expected}, {dv.read(), v.expected}})
     for (size_t i = 0; i < got.size(); ++i) count += got[i] == expected[i] ? 0 : 1;
 
-  // Of [B, NH, before + rows]: a row without keys, and one of padding whose log-sum-exp is a number.
+  // [B, NH, before + rows], with a row without keys, and a padding row whose log-sum-exp is a finite number.
   const int64_t all = s.before + s.rows;
   std::vector<float> lse(static_cast<size_t>(s.batch * s.heads * all));
   for (float& value : lse) value = 5 * next();

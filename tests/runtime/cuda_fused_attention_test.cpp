@@ -1,6 +1,6 @@
 // A second attention engine (runtime/cuda/attention/attention_fused.cpp), emulated: both passes over the blocks of a
-// ring, whole and cut (CARILLON_ATTENTION_EDGE), against the reference; what it does not take; its mistakes; and every
-// way in which its start is refused.
+// ring, whole and cut (CARILLON_ATTENTION_EDGE), against the reference; the cases it does not take; its mistakes; and
+// every reason to refuse it at the start.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -28,12 +28,12 @@ struct Case {
   int64_t batch, heads, kv_heads, head_size;
   std::vector<int64_t> query;
   std::vector<Block> blocks;  // in the order of the calls
-  int64_t padding = 0;        // rows at the end that see nothing
-  int64_t document = 0;       // where a second document begins, in every second sequence a row later; 0: nowhere
-  int64_t window = 0;         // rows see so many tokens back at most; 0: all
+  int64_t padding = 0;        // rows at the end that attend to nothing
+  int64_t document = 0;       // start of a second document, one row later in every second sequence; 0: none
+  int64_t window = 0;         // number of tokens that a row sees; 0: all
 };
 
-constexpr int64_t kChunk = 70;  // no multiple of a tile
+constexpr int64_t kChunk = 70;  // not a multiple of a tile
 std::vector<int64_t> chunk(int64_t which) { return run(which * kChunk, (which + 1) * kChunk); }
 std::vector<Case> ring_cases() {
   return {
@@ -58,7 +58,7 @@ std::vector<Case> ring_cases() {
       {"first of two ranks, contiguous", 1, 4, 2, 96, chunk(0) + chunk(1), {{chunk(0) + chunk(1), {Kind::kCausal}}}},
   };
 }
-// Masks that cut their blocks, so that pieces are whole at most.
+// Masks that cut their blocks, so that at most pieces of a block are whole.
 std::vector<Case> cut_cases() {
   return {
       {"documents", 2, 2, 1, 64, run(0, 130), {{run(0, 130), {}}}, 0, 60},
@@ -105,13 +105,13 @@ class Problem {
   struct Result {
     std::vector<double> out, lse, dq, dk, dv;
   };
-  // Some of the blocks that are not whole are in pieces that are.
+  // Whether some block that is not whole contains whole pieces.
   bool has_pieces() const {
     for (size_t i = 0; i < pieces.size(); ++i)
       if (shapes[i].kind == Kind::kIntervals && !pieces[i].empty()) return true;
     return false;
   }
-  // `knows`: the backend is told the masks' shapes.
+  // `knows`: whether the backend is told the shapes of the masks.
   Result on(Backend& backend, bool knows) {
     DeviceMemory memory(backend);
     std::vector<Buffer> buffers;
@@ -144,7 +144,7 @@ class Problem {
     Result result{download_as_double(backend, out), download_as_double(backend, lse), {}, {}, {}};
     const Tensor delta = fresh(DType::kFloat32, statistic), dq = fresh(DType::kFloat32, heads),
                  dk = fresh(DType::kFloat32, k_.shape()), dv = fresh(DType::kFloat32, k_.shape());
-    for (const Tensor& gradient : {dq, dk, dv}) backend.fill(gradient, 0.02);  // added to
+    for (const Tensor& gradient : {dq, dk, dv}) backend.fill(gradient, 0.02);  // the backward pass adds to this
     backend.attention_delta(delta, dout_, out);
     for (size_t i = 0; i < cuts.size(); ++i) {
       const auto keys = [&](const Tensor& x) { return x.slice(1, from(i), cuts[i]); };
@@ -189,8 +189,8 @@ std::unique_ptr<Backend> device(const char* attention) {
   return make_backend({.device = "cuda", .attention = attention});
 }
 
-// Bounds: a rounding to bfloat16 is 2^-9 at most, some 1.1e-3 over many numbers. Output: of each block and of the
-// whole. Gradients: of each query head's dk and dv, and of their sum.
+// A rounding to bfloat16 is at most 2^-9, about 1.1e-3 over many numbers. The output is rounded for each block and once
+// as a whole; of the gradients, dk and dv of each query head, and then their sum.
 constexpr double kForwardBound = 4e-3, kBackwardBound = 6e-3, kLogSumExpBound = 1e-5;
 
 void expect_near(const Problem::Result& got, const Problem::Result& expected) {
@@ -207,7 +207,7 @@ TEST(CudaFusedAttention, BlocksOfARingEqualTheReference) {
   EXPECT_EQ(own->describe().attention, "native kernels");
   EXPECT_NE(fused->describe().attention.find("cuDNN (emulated)"), std::string::npos);
   for (const Case& c : ring_cases()) {
-    if (c.head_size == 96) continue;  // not compared at the start
+    if (c.head_size == 96) continue;  // was not compared at the start, so it is not used
     SCOPED_TRACE(c.name);
     Problem problem(c);
     const auto expected = problem.on(*reference, true), got = problem.on(*fused, true);
@@ -221,7 +221,7 @@ TEST(CudaFusedAttention, BlocksOfARingEqualTheReference) {
   }
 }
 
-// The sizes of a model that is known are compared, and no others taken.
+// If the model is known, the engine is compared for its head size and takes only that one.
 TEST(CudaFusedAttention, TakesTheHeadsThatWereCompared) {
   const auto reference = make_backend({.device = "reference"});
   const auto own = device("native"), any = device("cudnn"),
@@ -235,8 +235,8 @@ TEST(CudaFusedAttention, TakesTheHeadsThatWereCompared) {
   EXPECT_EQ(other.on(*fused, true).dk, other.on(*own, true).dk);
 }
 
-// Documents and windows: what they leave whole goes to the engine, the rest to the native kernels, to the bit where
-// that is all.
+// Documents and windows: whole pieces go to the engine, the rest to the native kernels. If there are no whole pieces,
+// the result equals the native one bit for bit.
 TEST(CudaFusedAttention, MasksThatCutBlocksEqualTheReference) {
   const auto reference = make_backend({.device = "reference"});
   const auto own = device("native"), fused = device("cudnn");
@@ -256,7 +256,7 @@ TEST(CudaFusedAttention, MasksThatCutBlocksEqualTheReference) {
   }
 }
 
-// What launch/main.cpp does with an error: its line, and its code.
+// Handles an error like launch/main.cpp: prints its line and exits with its code.
 [[noreturn]] void start(const char* emulation, const char* engine, const BackendOptions& options) {
   setenv("CARILLON_EMULATION", emulation, 1);
   if (engine != nullptr) setenv("CARILLON_CUDNN_LIBRARY", engine, 1);
@@ -271,7 +271,7 @@ TEST(CudaFusedAttention, MasksThatCutBlocksEqualTheReference) {
   }
 }
 
-// Each in a process that has used no device yet: googletest runs suites of this name first.
+// Each case runs in a process that has not used a device yet: googletest runs suites with this name first.
 TEST(CudaFusedAttentionStartDeathTest, AWrongEngineIsRefused) {
   const BackendOptions cudnn{.device = "cuda", .attention = "cudnn"};
   EXPECT_EXIT(start("", nullptr, cudnn), ::testing::ExitedWithCode(0), "runs with cuDNN .emulated.");
@@ -286,7 +286,7 @@ TEST(CudaFusedAttentionStartDeathTest, AWrongEngineIsRefused) {
               "runs with native kernels$");
 }
 
-// Nobody asked for it by name: then the native kernels run, and it is said why.
+// The engine was not requested by name, so the native kernels run instead, and the reason is given.
 TEST(CudaFusedAttentionStartDeathTest, AutoTakesItWhereItIsRight) {
   const BackendOptions automatic{.device = "cuda", .attention = "auto"};
   EXPECT_EXIT(start("", nullptr, automatic), ::testing::ExitedWithCode(0), "runs with cuDNN .emulated. where blocks");
@@ -298,7 +298,8 @@ TEST(CudaFusedAttentionStartDeathTest, AutoTakesItWhereItIsRight) {
               "runs with native kernels .cuDNN's attention was not built");
 }
 
-// The largest distance over the blocks of a ring, once the engine has passed its comparison and then errs.
+// Prints how large the error over the blocks of a ring is if the engine passes its comparison and makes mistakes
+// afterwards.
 [[noreturn]] void err(const char* emulation) {
   setenv("CARILLON_EMULATION", emulation, 1);
   const auto reference = make_backend({.device = "reference"}), fused = device("cudnn");
@@ -313,7 +314,8 @@ TEST(CudaFusedAttentionStartDeathTest, AutoTakesItWhereItIsRight) {
   std::_Exit(0);
 }
 
-// Two sizes of heads, three blocks each, forward and backward; backward cut.
+// Counts the calls of the comparison: two head sizes with three blocks each, forward and backward; backward is cut into
+// pieces.
 TEST(CudaFusedAttentionStartDeathTest, MistakesAfterTheStartAreSeen) {
   int64_t calls = 0;
   for (const MaskPiece& block : {MaskPiece{0, 160, 0, 160, MaskPiece::Kind::kCausal},

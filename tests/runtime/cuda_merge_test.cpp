@@ -1,6 +1,6 @@
-// A second attention engine's blocks folded into the state (runtime/cuda/attention/attention_merge.cu), run by
-// tests/cuda_emulation in both orders of threads, against the same formulas in float64; and planted mistakes, each of
-// which must be found.
+// Folding a second attention engine's blocks into the state (runtime/cuda/attention/attention_merge.cu), run by
+// tests/cuda_emulation in both orders of threads, against the same formulas in float64; and each planted mistake must
+// be found.
 #include <gtest/gtest.h>
 
 #include <cuda_bf16.h>
@@ -14,7 +14,7 @@
 #include "runtime/cuda/attention/attention_kernels.h"
 #include "tests/runtime/on_device.h"
 
-// The broken variants, named by CMakeLists.txt.
+// The broken variants listed in CMakeLists.txt.
 #define CARILLON_MERGE_BREAKS(X) \
   X(kMergeWrongSign)             \
   X(kMergeLeftOut)               \
@@ -39,10 +39,10 @@ struct Sizes {
   int64_t gap;  // elements between rows
 };
 
-// Three blocks: one of moderate scores, one of far larger ones, one of smaller; in each some rows without keys.
+// Three blocks: with moderate, much larger, and smaller scores; each has some rows without keys.
 constexpr double kLevel[] = {0.5, 9, -6};
 
-// The largest error of out and lse, relative to values of size 1; infinite where one is not finite.
+// The largest error of out and lse, relative to values of size 1; infinite if any value is not finite.
 double error_of(const Sizes& s, const Launch& launch) {
   const int64_t width = s.head_size + s.gap, rows = s.batch * s.rows * s.heads;
   uint64_t random = 7;
@@ -54,7 +54,7 @@ double error_of(const Sizes& s, const Launch& launch) {
   for (int64_t t = 0; t < s.rows; ++t) query[static_cast<size_t>(t)] = t;
   for (int64_t b = 0; b < s.batch; ++b) first[static_cast<size_t>((b + 1) * s.rows - 1)] = 1 << 20;
 
-  // What was in the state's memory before must not matter.
+  // The old content of the state's memory must not matter.
   OnDevice<float> accumulator(std::vector<float>(static_cast<size_t>(rows * width), NAN)),
       maximum(std::vector<float>(static_cast<size_t>(rows))), sum(std::vector<float>(static_cast<size_t>(rows)));
   const OnDevice<int64_t> queries(query), firsts(first);

@@ -1,5 +1,5 @@
-// What the kernels with barriers give on small problems, for cuda_reductions_test.cpp: each variant of the kernels
-// (injected_fault.h) is compiled with cuda_reductions.cpp into a namespace of its own.
+// Results of the kernels with barriers on small problems, for cuda_reductions_test.cpp. Each variant of the kernels
+// (injected_fault.h) is compiled together with cuda_reductions.cpp into a separate namespace.
 #pragma once
 
 #include <map>
@@ -8,7 +8,7 @@
 
 namespace carillon::testing {
 
-// By op; run by the emulation in the order that CARILLON_EMULATION says.
+// Results by op, run by the emulation in the order given by CARILLON_EMULATION.
 using Reductions = std::map<std::string, std::vector<double>>;
 
 #define CARILLON_REDUCTION_BREAKS(X) \

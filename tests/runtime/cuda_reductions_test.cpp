@@ -1,5 +1,6 @@
-// Kernels with barriers, emulated in both orders of threads: one result in both, and another one in at least one of
-// them when a barrier is left out. backend_test.cpp compares the whole ones with the reference.
+// Kernels with barriers, emulated in both orders of threads: the intact kernels give the same result in both orders;
+// without one of the barriers, the result differs in at least one. backend_test.cpp compares the intact kernels with
+// the reference.
 #include "tests/runtime/cuda_reductions.h"
 
 #include <cuda_runtime.h>
@@ -18,7 +19,7 @@ Reductions run(Reductions (*variant)(), const char* order) {
   return variant();
 }
 
-// The same bits: a NaN, which unwritten shared memory gives, is none of them.
+// Bitwise equality. Unwritten shared memory reads as NaN, which equals nothing.
 bool same(const Reductions& a, const Reductions& b) {
   for (const auto& [op, values] : a)
     for (size_t i = 0; i < values.size(); ++i)

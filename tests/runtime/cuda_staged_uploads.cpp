@@ -1,4 +1,5 @@
-// Compiled with runtime/cuda/staged_uploads.cpp once as it is and once without its wait (CMakeLists.txt): see the test.
+// Compiled with runtime/cuda/staged_uploads.cpp, once unchanged and once without its wait (CMakeLists.txt); see the
+// test.
 #include <cstdint>
 #include <vector>
 
@@ -7,8 +8,8 @@
 
 namespace carillon::testing {
 
-// Uploads `count` pieces of `words` numbers with nobody waiting in between, piece i full of i; those that the device
-// then does not hold as they were sent.
+// Uploads `count` pieces of `words` numbers without waiting in between; piece i is filled with i. Returns the number of
+// pieces that arrive damaged on the device.
 int CARILLON_STAGED_UPLOADS(int count, int64_t words) {
   using Uploads = cuda::StagedUploads;
   void* locked = nullptr;
@@ -25,7 +26,7 @@ int CARILLON_STAGED_UPLOADS(int count, int64_t words) {
     for (int i = 0; i < count; ++i) {
       std::vector<int32_t> piece(static_cast<size_t>(words), i);
       uploads.copy(device + static_cast<size_t>(i) * bytes, piece.data(), bytes, stream);
-      piece.assign(piece.size(), -1);  // free as soon as the call is over
+      piece.assign(piece.size(), -1);  // the source may be overwritten after the call
     }
     CHECK_CUDA(cudaStreamSynchronize(stream));
     std::vector<int32_t> held(static_cast<size_t>(words));

@@ -1,5 +1,5 @@
-// A start where CUDA lacks something: one clear line and exit code 64. Each case in a process of its own, since the
-// library and its view of the machine stay once loaded. CARILLON_CUDA_EMULATED and, where it was built,
+// Starting when CUDA lacks something: one clear line and exit code 64. Each case runs in a separate process, because
+// the library and its view of the machine persist once loaded. CARILLON_CUDA_EMULATED and, if it was built,
 // CARILLON_CUDA_REAL name the libraries.
 #include <gtest/gtest.h>
 
@@ -17,7 +17,8 @@ const char* path_of(const char* variable) {
   return path == nullptr || *path == 0 ? nullptr : path;
 }
 
-// What launch/main.cpp does with an error: its line, and its code. 0: a backend, whose name is printed.
+// Handles an error like launch/main.cpp: prints its line and exits with its code. Exits with 0 and prints the name if
+// there is a backend.
 [[noreturn]] void start(const char* library, const char* emulation, const BackendOptions& options) {
   library == nullptr ? unsetenv("CARILLON_CUDA_LIBRARY") : setenv("CARILLON_CUDA_LIBRARY", library, 1);
   setenv("CARILLON_EMULATION", emulation, 1);
@@ -97,7 +98,8 @@ TEST_F(CudaStartDeathTest, WithoutMemory) {
               "cannot allocate 90 MiB of device memory .*of 100 MiB are free");
 }
 
-// The real library where there is no driver, as on the machines that test Carillon; with one, what it says.
+// The real library. Without a driver, as on the machines that test Carillon, the start is refused; with a driver it
+// runs.
 TEST_F(CudaStartDeathTest, OfTheRealLibrary) {
   const char* real = path_of("CARILLON_CUDA_REAL");
   if (real == nullptr) GTEST_SKIP() << "libcarillon_cuda.so was not built";

@@ -1,5 +1,5 @@
-// The peaks that shares are taken of. The table's figures are checked against the other way to come to them: units
-// times clock, with the boost clocks of the same data sheets.
+// Peaks, of which rates are given as shares. The table's values are compared with a second derivation: units times
+// clock, with the boost clocks from the same data sheets.
 #include "runtime/cuda/loader/device_peak.h"
 
 #include <gmock/gmock.h>
@@ -10,7 +10,7 @@ namespace {
 
 struct Known {
   CudaFigures figures;
-  double bfloat16, float32, memory;  // of the data sheet
+  double bfloat16, float32, memory;  // from the data sheet
 };
 
 CudaFigures device(const char* name, int major, int minor, int multiprocessors, double mhz, double memory_mhz,

@@ -1,5 +1,5 @@
-// Ops that some families need: the reference against central differences in float64 and by hand, every other backend
-// against the reference.
+// Ops that only some families need: the reference against central differences in float64 and values computed by hand;
+// all other backends against the reference.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -50,7 +50,7 @@ TEST_F(FamilyGradient, NormWithOffset) {
   expect_gradient(dw, weight, loss);
 }
 
-// Two halves of a row, each with the sums over both, are the whole row.
+// Two halves of a row, each with the sums over both, give the same as the whole row.
 TEST_F(FamilyGradient, NormOfSplitRows) {
   const RandomTensor x(kType, {4, 10}, 1), weight(kType, {10}, 2), dy(kType, {4, 10}, 3), whole(kType, {4, 10}, 4),
       rstd(kType, {4}, 5), y(kType, {4, 10}, 6), r(kType, {4}, 7), dx(kType, {4, 10}, 8), dx_split(kType, {4, 10}, 9),
@@ -118,7 +118,7 @@ TEST_F(FamilyGradient, AttentionSinks) {
     return dot(out, dout);
   };
   loss();
-  // The first row sees one key beside the sink.
+  // The first row sees one key in addition to the sink.
   const std::vector<double> keys = values_of(k), queries = values_of(q), values = values_of(v);
   const double score = 0.6 * (queries[0] * keys[0] + queries[1] * keys[1] + queries[2] * keys[2]);
   const double share = std::exp(score) / (std::exp(score) + std::exp(values_of(sinks)[0]));
@@ -184,7 +184,7 @@ TEST_P(FamilyOps, RowsAndCaps) {
     const RandomTensor a(type_, {9, width}, 1, 8), b(type_, {9, width}, 2, 8), weight(type_, {width}, 3),
         s(wide_, {9}, 4), t(wide_, {9}, 5), x(type_, {9, 3, width}, 6, 8), y(type_, {9, 3, width}, 6, 8),
         factor(wide_, {9}, 7), u(type_, {9, width}, 8), v(type_, {9, width}, 8);
-    // Sums of products of both signs may come out near nothing: held to the size of the terms.
+    // Sums of products with mixed signs may cancel, so the bound is relative to the size of the terms.
     for (const Tensor& by : {Tensor(), static_cast<Tensor>(weight)}) {
       reference_->row_dot(s, a, b, by, 1);
       fast_->row_dot(t, a, b, by, 1);
@@ -215,7 +215,8 @@ TEST_P(FamilyOps, NormWithoutAGradientByItsWeight) {
   }
 }
 
-// The same elements on every backend, in whichever part of the columns; on top of what is there when it adds.
+// The same elements are dropped on every backend and in any part of the columns; the result may be added to existing
+// values.
 TEST_P(FamilyOps, Dropout) {
   std::vector<int64_t> rows{5, 0, (int64_t{7} << 32) + 3, 5, 12};
   const Tensor row = Tensor::of(rows, {5});
@@ -272,7 +273,7 @@ TEST_P(FamilyOps, CappedLogits) {
   EXPECT_LT(relative_distance(h, g), bound_);
 }
 
-// A state that begins with sinks takes blocks of keys like any other.
+// A state that starts with sinks accepts blocks of keys like any other.
 TEST_P(FamilyOps, AttentionSinks) {
   const int64_t rows = 70, heads = 4, kv_heads = 2, width = 64;
   const RandomTensor q(type_, {1, rows, heads, width}, 1), k(type_, {1, rows, kv_heads, width}, 2),

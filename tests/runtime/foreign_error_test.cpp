@@ -1,4 +1,4 @@
-// What is thrown by libraries, and what a person reads of it.
+// Exceptions of libraries, and the messages that a user gets for them.
 #include "runtime/foreign_error.h"
 
 #include <gtest/gtest.h>

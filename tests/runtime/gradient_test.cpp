@@ -1,4 +1,4 @@
-// The reference's backward ops against central differences of its forward ops, in float64; and cases to check by hand.
+// The reference's backward ops against central differences of its forward ops, in float64; and cases computed by hand.
 #include <gtest/gtest.h>
 
 #include "runtime/backend.h"
@@ -52,12 +52,12 @@ TEST(Gradient, RotationTurnsBack) {
   expect_gradient(dx, x, loss);
 }
 
-// Tables made from frequencies, as a head that is wider than its pairs turns by them.
+// Tables made from frequencies, for a head that is wider than its rotated pairs.
 TEST(Gradient, RotationByItsFrequencies) {
   const RandomTensor x(kType, {5, 2, 8}, 1), dy(kType, {5, 2, 8}, 2), frequency(kType, {3}, 3);
   const RandomTensor y(kType, {5, 2, 8}, 4), cosine(kType, {9, 3}, 5), sine(kType, {9, 3}, 6);
   std::vector<int64_t> position{0, 3, 3, 8, 1};
-  constexpr double kFactor = 1.25;  // of attention
+  constexpr double kFactor = 1.25;  // the attention factor
   const auto loss = [&] {
     for (int64_t row = 0; row < 9; ++row)
       for (int64_t j = 0; j < 3; ++j) {
@@ -77,7 +77,7 @@ TEST(Gradient, RotationByItsFrequencies) {
 
 TEST(Gradient, EmbeddingAndBias) {
   const RandomTensor table(kType, {5, 3}, 1), dy(kType, {6, 3}, 2), y(kType, {6, 3}, 3), bias(kType, {3}, 4);
-  std::vector<int64_t> ids{10, 14, 12, 9, 10, 15};  // 9 and 15 are other ranks' rows
+  std::vector<int64_t> ids{10, 14, 12, 9, 10, 15};  // 9 and 15 are rows of other ranks
   const auto loss = [&] {
     reference->embedding_forward(y, Tensor::of(ids, {6}), table, 10);
     reference->add_bias(y, bias);

@@ -1,4 +1,4 @@
-// JSON fields and lines: what is read, and that what is wrong is named with its place.
+// JSON fields and lines: what is accepted, and that errors are reported with their place.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -10,7 +10,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// What reading says; it must fail with `code`.
+// The message of the read, which must fail with `code`.
 template <class Read>
 std::string refusal(Read read, ExitCode code = ExitCode::kBadInput) {
   try {

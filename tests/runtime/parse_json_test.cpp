@@ -53,7 +53,7 @@ TEST(ParseJson, LengthAndNamesAreBounded) {
   for (int i = 0; i < 20'000; ++i) many += fmt::format(",\"k{}\":{}", i, i);
   many += "}";
   EXPECT_THAT(message_of(many), ::testing::HasSubstr("has 20001 names"));
-  EXPECT_EQ(parse_json<nlohmann::json>(many, "a.json").size(), 20'001u);  // sorted: no bound
+  EXPECT_EQ(parse_json<nlohmann::json>(many, "a.json").size(), 20'001u);  // sorted names have no bound
   EXPECT_THAT(message_of(R"({"a": {"b": 1, "b": 2}})", {.unique_keys = true}),
               ::testing::HasSubstr("b is there twice"));
   EXPECT_EQ(message_of(R"({"a": {"b": 1}, "b": 2})", {.unique_keys = true}), "");

@@ -1,5 +1,5 @@
-// Quantised matrices: the numbers they are of, errors bounded by the blocks' scales, parts that become what the whole
-// does, and every backend bit by bit as the reference. (Against bitsandbytes: tests/golden/quantization_test.py.)
+// Quantised matrices: their values, errors bounded by the scales of the blocks, parts that equal those of the whole,
+// and every backend bit for bit like the reference. (Against bitsandbytes: tests/golden/quantization_test.py.)
 #include "runtime/quantization.h"
 
 #include <gtest/gtest.h>
@@ -16,7 +16,7 @@ struct Part {
   int64_t first_row, rows, first_column, width;
 };
 
-// A part of a matrix and its memory, on a backend.
+// A part of a matrix with its memory on a backend.
 struct Quantized {
   Quantized(Backend& backend, Quantization kind, int64_t columns, const Part& part, std::span<const float> values,
             std::span<const float> maxima, int64_t total) {
@@ -53,7 +53,7 @@ struct Whole {
   Whole(int64_t row_count, int64_t column_count)
       : rows(row_count), columns(column_count), values(static_cast<size_t>(rows * columns)) {
     for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(0.1 * random_normal(7, 1, i));
-    // A block of zeros, and one far above the others.
+    // One block of zeros, and one with much larger values than the others.
     for (size_t i = 0; i < values.size() && i < 130; ++i) values[i] = i < 64 ? 0 : 40 * values[i];
     maxima.resize(static_cast<size_t>(quantized_blocks(rows * columns)));
     take_block_maxima(shape({0, rows, 0, columns}), values, maxima);
@@ -99,7 +99,8 @@ TEST(Quantization, ErrorsAreWithinHalfAStep) {
       reference->dequantize(Tensor::of(back, {rows, columns}), quantized.matrix);
       for (size_t i = 0; i < back.size(); ++i) {
         const double largest = whole.maxima[i / kQuantizedBlock];
-        // nf4's widest gap is 1 − 0.696, and its scale is off by half a step of 8 bits of its group's range.
+        // The widest gap of nf4 is 1 − 0.696, and its scale is off by at most half a step of 8 bits over the range of
+        // its group.
         double range = 0;
         for (const float maximum : whole.maxima) range = std::max<double>(range, maximum);
         const double bound = kind == Quantization::kInt8 ? largest / 254 : 0.153 * largest + 0.005 * range;
@@ -123,7 +124,8 @@ TEST_P(QuantizationOps, PartsAreWhatTheWholeIs) {
                                Part{2, 1, columns - 1, 1}})
         for (const int64_t gap : {0, 8}) {
           const std::vector<float> values = whole.part(part);
-          // What others hold of a block is in its maximum, what this part holds is at most that.
+          // The maximum of a block includes the elements of other ranks, so the maximum of this part is at most as
+          // large.
           std::vector<float> own(whole.maxima.size());
           take_block_maxima(whole.shape(part), values, own);
           for (size_t block = 0; block < own.size(); ++block) EXPECT_LE(own[block], whole.maxima[block]);

@@ -1,4 +1,4 @@
-// Spans: what is inside another counts once, an absent trace costs nothing, a traced backend computes the same bits.
+// Spans: nested time counts once, a missing trace costs nothing, and a traced backend computes the same bits.
 #include "runtime/trace.h"
 
 #include <gtest/gtest.h>
@@ -70,7 +70,7 @@ TEST(TracedBackend, ComputesTheSameAndCountsItsOperations) {
   EXPECT_EQ(trace.entries()[0].flop, 2.0 * 30 * 40 * 20);
 }
 
-// A device with memory of its own, as far as a wrapper can tell.
+// Looks to a wrapper like a device with separate memory.
 class OwnMemory : public ReferenceBackend {
  public:
   bool unified() const override { return false; }

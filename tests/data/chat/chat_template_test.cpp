@@ -18,7 +18,7 @@ using ::testing::HasSubstr;
 using ::testing::Pair;
 using testing::TemporaryFolder;
 
-// Turns as ChatML writes them.
+// Turns in ChatML format.
 const char* const kPlain =
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>\n{% endfor %}{% if add_generation_prompt %}<assistant>{% "
     "endif %}";
@@ -35,7 +35,7 @@ std::vector<std::string> trained(const RenderedChat& chat) {
 std::vector<std::string> trained(const char* source, const char* row, TrainOn on = TrainOn::kAssistant) {
   return trained(ChatTemplate::from_text("t.jinja", source, "")->render(row, on, "rows.jsonl:3"));
 }
-// The message of the error that `work` ends in, after its code.
+// The message of the error that `work` throws, without its code.
 template <class Work>
 std::string error_of(const Work& work) {
   try {
@@ -62,7 +62,7 @@ TEST(ChatTemplate, TurnsAreFoundByGenerationBlocks) {
 }
 
 TEST(ChatTemplate, AnEarlierTurnWrittenDifferentlyIsRefused) {
-  // The first turn loses its thought when the conversation goes on.
+  // A template that drops the thought of the first turn when the conversation continues.
   const char* const forgets =
       "{% for m in messages %}<{{ m.role }}>{{ m.content if loop.last else m.content.split('|')[-1] }}</s>\n{% endfor "
       "%}"
@@ -73,7 +73,7 @@ TEST(ChatTemplate, AnEarlierTurnWrittenDifferentlyIsRefused) {
   EXPECT_THAT(error_of([&] { trained(forgets, row); }), HasSubstr("65 message 2 (a turn that is trained)"));
   EXPECT_THAT(error_of([&] { trained(forgets, row); }), HasSubstr("rows.jsonl:3"));
   EXPECT_THAT(trained(forgets, row, TrainOn::kLastAssistant), ElementsAre("think|d</s>"));
-  // A prompt that is no beginning of the turn.
+  // A prompt that is not a prefix of the turn.
   EXPECT_THAT(error_of([&] {
                 trained("{% for m in messages %}{{ m.content }}{% endfor %}{{ '<think>' if add_generation_prompt }}",
                         row);
@@ -203,8 +203,8 @@ TEST(ChatTemplate, LiesBesideTheTokenizer) {
   EXPECT_EQ(text(with_tools), "tools");
 }
 
-// As transformers 5.24: of an older tokenizer_config.json the map comes first, one with added_tokens_decoder is
-// complete.
+// As in transformers 5.24: the map takes precedence over an older tokenizer_config.json; one with added_tokens_decoder
+// is complete.
 TEST(ChatTemplate, IsGivenEveryNamedToken) {
   const TemporaryFolder folder;
   const auto write = [&](const char* name, const char* text) { std::ofstream(folder / name) << text; };
@@ -283,7 +283,7 @@ TEST(ChatTokens, WeighTheTokensThatOverlapWhatIsTrained) {
   EXPECT_THAT(tokenizer->decode(targets, false), ::testing::Not(HasSubstr("assistant")));
   EXPECT_TRUE(
       tokenize_chat(chat->render(kTwoTurns, TrainOn::kAll, "x"), *tokenizer, std::nullopt, "x").weights.empty());
-  // A plain completion and the end of the document after it.
+  // A plain completion, followed by the end of the document.
   const ChatTokens plain =
       tokenize_chat(chat->render(R"({"prompt": "two and two is", "completion": " four"})", TrainOn::kAssistant, "x"),
                     *tokenizer, 50256, "x");

@@ -1,4 +1,4 @@
-"""Renders templates with Carillon's own engine and with jinja2, in the environment of transformers, and demands the same
+"""Renders templates with Carillon's own engine and with jinja2, in the environment of transformers, and requires the same
 text and the same spans of {% generation %}, or an error from both. Usage:
   compare_with_jinja2.py RENDER [FOLDER-WITH-TEMPLATES …] [--packages FOLDER] [--generated COUNT] [--seed S]"""
 import argparse
@@ -34,7 +34,7 @@ class Engine:
         return json.loads(line)
 
 
-# What is refused on purpose, where Python goes on: texts with addresses in them, and integers beyond 64 bits.
+# Refused on purpose although Python continues: text that contains addresses, and integers beyond 64 bits.
 DELIBERATE = ("is printed, whose text differs", "beyond 64 bits", "not supported", "that is no character", "more steps", "makes more text")
 
 
@@ -64,12 +64,12 @@ class Comparison:
             self.different.append((name, template, ours, theirs))
 
 
-# A package that ships the chat templates of the models that people train. Taken without what it depends on.
+# A package with the chat templates of common models. Installed without its dependencies.
 PACKAGE = "trl==1.16.0"
 
 
 def packaged_templates(folder):
-    """The folder of the package's templates, fetched once."""
+    """The folder of the package's templates, downloaded once."""
     if not list(folder.glob("*.jinja")):
         with tempfile.TemporaryDirectory() as place:
             done = subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", place, PACKAGE],
@@ -86,7 +86,7 @@ def packaged_templates(folder):
 
 
 def qwen3_differences(comparison, folder):
-    """The built-in qwen3 writes what the model's own template writes."""
+    """The built-in qwen3 renders the same text as the model's own template."""
     mine = re.search(r'R"jinja\((.*?)\)jinja"', (pathlib.Path(__file__).parents[3] / "data/chat/built_in_templates.cpp").read_text(encoding="utf-8"), re.S)
     own = (folder / "qwen3.jinja").read_text(encoding="utf-8")
     count = 0

@@ -1,4 +1,4 @@
-"""Conversations that chat templates are rendered on: every kind of message that a template of the field asks about."""
+"""Conversations for rendering chat templates: every kind of message that common templates distinguish."""
 
 TOOLS = [
     {"type": "function", "function": {
@@ -68,7 +68,7 @@ TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_to
 
 
 def variables():
-    """(name, what the template is given), for every history with and without tools, and with the switches people set."""
+    """(name, variables of the template), for every history with and without tools, and with common switches."""
     for name, messages in HISTORIES.items():
         for tools in (None, TOOLS):
             for prompt in (False, True):

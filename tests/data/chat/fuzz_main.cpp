@@ -1,5 +1,5 @@
-// Renders templates that are pieced together and broken at random, with small bounds, until the time is up: whatever
-// they say, they end with a text or with a TemplateError. Usage: fuzz SECONDS SEED [FOLDER-WITH-TEMPLATES].
+// Renders randomly assembled and damaged templates with small limits until the time is up: every template must end with
+// a text or a TemplateError. Usage: fuzz SECONDS SEED [FOLDER-WITH-TEMPLATES].
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
@@ -115,7 +115,7 @@ class Mutator {
 
   std::string pieces() {
     std::string text;
-    // Half of them of pieces that are whole by themselves, as few others parse.
+    // Half of the templates consist only of complete pieces, because few of the others parse.
     const bool whole = below(2) == 0;
     for (size_t count = 1 + below(14); count > 0; --count) {
       const std::string piece = kPieces[below(std::size(kPieces))];
@@ -185,7 +185,7 @@ int main(int count, char** arguments) {
     std::string row = kRow;
     if (mutator.below(3) == 0) mutator.change(row);
     ++runs;
-    bool cheap = false;  // the bounds of conversations are those of real ones
+    bool cheap = false;  // conversations use the real limits
     jinja::Heap heap;
     try {
       const jinja::Value value = jinja::read_json(heap, row);

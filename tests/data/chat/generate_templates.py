@@ -1,5 +1,5 @@
-"""Templates to compare engines on: hand-written ones for each corner of the language, and generated ones (a seed gives the
-same ones everywhere)."""
+"""Templates for comparing engines: hand-written ones for each corner of the language, and generated ones (the same for a
+seed on every machine)."""
 import random
 
 DATA = {
@@ -197,7 +197,7 @@ z
 
 
 def hand_written():
-    # Lines that belong together are those of a comment or block that is open at a line's end; each other line is a template.
+    # Lines that belong to an open comment or block are joined; every other line is a template.
     templates, open_lines = [], []
     for line in HAND_WRITTEN.split("\n"):
         open_lines.append(line)
@@ -208,7 +208,7 @@ def hand_written():
         open_lines = []
     for number, template in enumerate(templates):
         yield f"hand-written {number}", template, DATA
-    # The same as one text, where nothing fails, to see newlines and indentation between tags.
+    # The templates that do not fail as one text, to test newlines and indentation between tags.
     yield "white space", WHITE_SPACE, DATA
     for sign_open in ("", "-", "+"):
         for sign_close in ("", "-", "+"):
@@ -295,8 +295,8 @@ class Generator:
         if kind in (4, 5):
             return f"({sub(depth - 1)}).{self.pick(METHODS)}"
         if kind == 6:
-            # Of slices the names only: jinja2 slices a constant while it compiles, where what has no slices is undefined, and
-            # while it renders, where that is an error.
+            # Slice only names: jinja2 slices a constant at compile time, where slicing an unsliceable value gives undefined,
+            # but at render time that is an error.
             if self.random.randrange(2) == 0:
                 return f"{self.pick(NAMES)}[{self.pick(['1:', ':-1', '::-1', '1:3', '::2', '-2:', ':0:-1'])}]"
             return f"({sub(depth - 1)})[{self.pick(['0', '-1', repr('a'), repr('name'), '5', 'n', 'true'])}]"

@@ -1,6 +1,5 @@
-// A filter for the comparison with jinja2 (compare_with_jinja2.py): each line of standard input is a JSON object with
-// `template` and `variables`; each line of standard output says `text` and `spans`, or `error` with `line` and
-// `column`.
+// A filter for the comparison with jinja2 (compare_with_jinja2.py). Each line of standard input is a JSON object with
+// `template` and `variables`; each line of standard output has `text` and `spans`, or `error` with `line` and `column`.
 #include <iostream>
 #include <string>
 

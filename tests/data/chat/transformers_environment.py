@@ -1,5 +1,5 @@
-"""The Jinja environment in which transformers renders chat templates, for the comparisons: written from the description
-of its behaviour, so that neither transformers nor what it needs has to be installed, only jinja2 itself."""
+"""The Jinja environment in which transformers renders chat templates, for the comparisons. Written from the description of
+its behaviour, so that only jinja2 has to be installed, and neither transformers nor its dependencies."""
 import datetime
 import functools
 import json
@@ -12,7 +12,7 @@ import jinja2.utils
 
 
 class Generation(jinja2.ext.Extension):
-    """{% generation %}: where the assistant's text lies, counted in what the template has put out before."""
+    """{% generation %}: records the spans of the assistant's text as offsets in the rendered output."""
 
     tags = {"generation"}
 
@@ -84,7 +84,7 @@ def compiled_template(made, template):
 
 
 def render(made, template, variables):
-    """(text, spans), or the exception."""
+    """(text, spans), or the exception"""
     try:
         compiled = compiled_template(made, template)
         blocks, spans = [], []
@@ -98,7 +98,7 @@ def render(made, template, variables):
         return "".join(blocks), spans
     except RecursionError as error:
         return error
-    except Exception as error:  # whatever a template can raise
+    except Exception as error:  # anything a template can raise
         return error
 
 

@@ -1,5 +1,5 @@
-// Pairs for embeddings: documents fit, each holds its own fact and nobody else's, facts stand everywhere, and the query
-// names it.
+// Pairs for embeddings: documents fit their length, each contains its own fact and no other, facts occur at all depths,
+// and the query names its fact.
 #include "data/tasks/embedding_pairs.h"
 
 #include <gmock/gmock.h>
@@ -32,7 +32,7 @@ TEST(EmbeddingPairs, OfTokens) {
       EXPECT_EQ(query.back(), 64);
       const std::vector<int32_t> name(query.begin() + 1, query.end() - 1);
       EXPECT_TRUE(names.insert(name).second);
-      // needle, name, is, value; a pass key is said twice.
+      // needle, name, is, value; a pass key occurs twice.
       std::vector<int32_t> fact{66};
       fact.insert(fact.end(), name.begin(), name.end());
       fact.push_back(64);

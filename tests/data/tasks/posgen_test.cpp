@@ -46,8 +46,8 @@ TEST(PosGen, ChecksumsOver256Tokens) {
   }
 }
 
-// The shortcut of two local tokens holds wherever a position is not fresh, and in the strict form far tokens of fresh
-// positions cannot be had from it.
+// The shortcut from two local tokens holds at every position that is not fresh; in the strict form it does not give the
+// far tokens of fresh positions.
 TEST(PosGen, LeakyPositionsAreTheShortcuts) {
   int64_t right = 0, fresh = 0;
   for (int64_t start = 0; start < 17; ++start) {
@@ -70,8 +70,8 @@ TEST(PosGen, LeakyPositionsAreTheShortcuts) {
   EXPECT_FALSE(posgen_is_fresh(PosGenTask::kRecursive, 1, 3, 6));
 }
 
-// All prefixes of all splits of a small space: together every prefix exactly once, and another seed allocates
-// otherwise.
+// All prefixes of all splits of a small space: each prefix occurs exactly once, and another seed assigns them
+// differently.
 TEST(PosGen, SplitsShareNoPrefix) {
   PosGenOptions options{.modulus = 3, .far = 2, .near = 2, .length = 10};
   std::multiset<Digits> all;

@@ -1,5 +1,5 @@
-// Prompts in text: they fit, the fact is at its depth, and answers are scored as people write them. Over token ids,
-// and against a second program: tests/launch/tasks_test.py.
+// Prompts as text: they fit, the fact is at its depth, and answers are scored in their usual forms. Over token ids, and
+// against a second implementation: tests/launch/tasks_test.py.
 #include "data/tasks/retrieval.h"
 
 #include <gmock/gmock.h>
@@ -40,7 +40,7 @@ TEST_F(TextPrompts, AreAsLongAsTheyMayBe) {
       for (int64_t i = 0; i < 5; ++i) {
         const auto tokens = static_cast<int64_t>(task.sample(i, 0.25 * static_cast<double>(i)).prompt.size());
         EXPECT_LE(tokens + task.new_tokens(), length) << name;
-        // Words that come thirty times differ in tokens from sample to sample.
+        // Words that occur thirty times differ in token count between samples.
         const bool words = name == "cwe" || name == "fwe";
         EXPECT_GT(tokens + task.new_tokens(), words ? length * 4 / 5 : length - 150) << name;
       }
