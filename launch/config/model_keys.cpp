@@ -252,8 +252,8 @@ void declare_rope(Schema& schema, RopeSection& rope) {
   keys.boolean("truncate", "yarn: round the ends of the ramp to whole pairs.").default_is("true");
   keys.word("yarn_blend", {"frequency", "wavelength"}, "yarn: the quantity that the ramp interpolates.")
       .default_is("frequency");
-  keys.number("mscale", "yarn: DeepSeek's mscale, which sets the attention temperature.").default_is(own);
-  keys.number("mscale_all_dim", "yarn: DeepSeek's mscale_all_dim, which sets the attention temperature.")
+  keys.number("mscale", "yarn: m of DeepSeek's attention temperature g(m) = 0.1 m ln(factor) + 1.").default_is(own);
+  keys.number("mscale_all_dim", "yarn: divides it: cosines and sines are multiplied by g(mscale) / g(mscale_all_dim).")
       .default_is(own);
   keys.number("disturbance_threshold",
               "distributional (2410.01490): a pair is interpolated if that disturbs the distribution of its angles "

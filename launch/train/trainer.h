@@ -1,4 +1,4 @@
-// One training run on this rank: everything it needs, made in order, and the loop. See README, "The code".
+// One training run on this rank: opens everything it needs in order, then runs the training loop.
 #pragma once
 
 #include <map>

@@ -1,5 +1,5 @@
 """The families beyond the first four as tiny models: one config.json a case, weights made from a seed, the settings of the one
-block they share (README.md has the table), and for every setting a changed value that must change the scores.
+block they share (FAMILIES.md has the table), and for every setting a changed value that must change the scores.
 Standard library and numpy only; shared by the script that makes the expected numbers and the tests that compare with them."""
 
 import copy

@@ -169,6 +169,15 @@ class Limits(unittest.TestCase):
                          ["runtime.device=cuda", "slurm.gpus_per_node=6", "slurm.gpu_request=gpus-per-task"]):
             self.refused(64, "slurm", self.config, "slurm.tasks_per_node=4", *settings)
 
+    def test_the_committed_scripts_are_what_the_command_writes(self):
+        root = pathlib.Path(__file__).resolve().parents[2]
+        for name, config, *settings in (
+                ("train", "finetune_8k_cpu", "slurm.nodes=4", "slurm.cpus_per_task=16", "slurm.time=12h", "parallel.context=4"),
+                ("eval_sweep", "sweep_posgen", "slurm.array=16", "parallel.context=1")):
+            config = f"launch/configs/{config}.yaml"
+            written = bb.run(1, "slurm", root / config, *settings).stdout.replace(f"{root}/{config}", config)
+            self.assertEqual(written, (root / f"launch/slurm/{name}.sbatch").read_text(), name)
+
     def test_the_script_starts_again_as_often_as_there_is_progress(self):
         """Runs the script itself with stand-ins for srun, scontrol and sleep."""
         stand_ins = self.folder / "stand-ins"

@@ -114,7 +114,6 @@ TEST(Plan, TimesOfAHandComputedStep) {
   EXPECT_DOUBLE_EQ(time.gradients, layer + 16 + 80 + parameters * 4 / 2 / 2);
   {
     PlannedMachine other = machine;
-    other.profile.device = "cuda";
     other.profile.device = "cpu";
     EXPECT_DOUBLE_EQ(plan_step(model, run, other).gradients, 2 * parameters * 4 / 2 / 2) << "a CPU hides nothing";
     // So slow that a layer's reduction outlasts all products before the next layer's ring and the first step of that
