@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Writes the file that contains every setting, defaults included; `carillon train` on it repeats the run.
+// The file that names every setting, defaults included; `carillon train` of it repeats the run.
 void write_resolved(const RunConfig& config) {
   OutputFile file(config.output + "/config.yaml");
   file.write(resolved_yaml(config));
