@@ -34,12 +34,12 @@ SHORT = 2000  # bytes
 COMMON = set("the of and to a in is that it for be with as on this are by not or if an from at which can will you was "
              "he his have has all they".split())
 DOC = "usr/share/doc/"
-# Package: patterns of the files in it that are English text ("*" reaches over folders), and how they are read.
+# Package: patterns of its files with English text ("*" also matches "/"), and how they are read.
 SOURCES = {
     "anarchism": ([DOC + "anarchism/html/*.html"], "html"),
     "apache2-doc": ([DOC + "apache2-doc/manual/en/*.html"], "html"),
     "aptitude-doc-en": ([DOC + "aptitude/html/en/*.html"], "html"),
-    "bible-kjv": (["usr/bin/bible"], "bible"),  # the text is packed in bible-kjv-text, which this program reads
+    "bible-kjv": (["usr/bin/bible"], "bible"),  # the text is packed in bible-kjv-text; usr/bin/bible prints it
     "bible-kjv-text": (["usr/lib/bible.data*"], "bible"),
     "bind9-doc": ([DOC + "bind9-doc/arm/*.html"], "html"),
     "c++-annotations-html": ([DOC + "c++-annotations/html/*.html"], "html"),
@@ -99,7 +99,7 @@ def pod_paragraphs(text):
         if re.match(r"=(cut|over|back|encoding|begin|end|for|pod)\b", block):
             continue
         block = re.sub(r"^=\w+\s*", "", block)
-        for _ in range(3):  # codes within codes
+        for _ in range(3):  # nested codes
             block = re.sub(r"[A-Z]<(?:([^<>|]*)\|)?([^<>]*)>", lambda code: code[1] or code[2], block)
         if block.strip():
             result.append(block)
@@ -112,7 +112,7 @@ def austen_novels(data):
         stream = zlib.decompressobj()
         raw = stream.decompress(data[4:])
         data = stream.unused_data
-        # Format, three versions, the native encoding's length and name; then type 16 (strings) and their count.
+        # Format, three versions, length and name of the native encoding; then type 16 (strings) and their count.
         at = 18 + struct.unpack(">i", raw[14:18])[0]
         kind, count = struct.unpack(">ii", raw[at:at + 8])
         if kind & 255 != 16:
@@ -199,7 +199,7 @@ def main():
     parser.add_argument("out", nargs="?", type=pathlib.Path)
     parser.add_argument("--names", action="store_true")
     parser.add_argument("--folder", action="store_true")
-    parser.add_argument("--long", type=int, default=10000)  # above 2048 tokens at some 4 bytes each
+    parser.add_argument("--long", type=int, default=10000)  # more than 2048 tokens of about 4 bytes
     parser.add_argument("--held-out", type=int, default=6)
     options = parser.parse_args()
     if options.names:

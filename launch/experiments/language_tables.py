@@ -46,7 +46,7 @@ def losses(folder):
 def comparisons(folder, baseline):
     path = folder / f"comparisons-{baseline}.json"
     found = json.loads(path.read_text()) if path.exists() else {"comparisons": [], "seeds": []}
-    # Before a baseline's run of the same seed is finished another seed's stands in: that is no pair.
+    # Until the baseline's run of the same seed is finished, another seed's is used; that is not a pair.
     found["comparisons"] = [entry for entry in found["comparisons"] if run_of(entry["model"])[1] == run_of(entry["baseline_model"])[1]]
     return found
 
