@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""English text out of Debian packages, for training a small model from scratch: launch/reproduce_language.sh calls it.
+"""Extracts English text from Debian packages, for training a small model from scratch; used by launch/reproduce_language.sh.
 
-    python3 launch/experiments/english_text.py PACKAGES OUT          PACKAGES: a folder of .deb files, by `apt-get download`
-    python3 launch/experiments/english_text.py --names               the packages it can read
-    python3 launch/experiments/english_text.py --folder TEXTS OUT    .md and .txt files of a folder instead
-    … --long BYTES --held-out PERCENT                                what follows, for other lengths
+    python3 launch/experiments/english_text.py PACKAGES OUT          PACKAGES: a folder of .deb files, from `apt-get download`
+    python3 launch/experiments/english_text.py --names               lists the packages it can read
+    python3 launch/experiments/english_text.py --folder TEXTS OUT    reads the .md and .txt files of a folder instead
+    … --long BYTES --held-out PERCENT                                change the lengths and shares below
 
-Writes OUT/train.jsonl, long.jsonl (those of train that are at least LONG bytes, for fine-tuning beyond the short length),
-validation.jsonl and test.jsonl, a document ({"id", "text"}) a line, and OUT/packages.tsv: documents and bytes of each package.
+Writes OUT/train.jsonl, long.jsonl (the documents of train with at least LONG bytes, for fine-tuning beyond the short length),
+validation.jsonl and test.jsonl, with one document ({"id", "text"}) per line, and OUT/packages.tsv: documents and bytes per package.
 
-A document is a file: a page, a chapter, a book. Its paragraphs are kept in order; one that stood anywhere before (menus,
-licences, a chapter printed twice) is dropped, so that nothing in the test set was trained on. What is left of a document
-is dropped if it is short or has few of English's commonest words (tables, code, other languages). Documents of at least
-LONG bytes (10000) are held out by a hash of their name: 6 %, a third of it for validation. Standard library only.
+A document is a file: a page, a chapter, a book. Its paragraphs stay in order. A paragraph that occurred before anywhere (menus,
+licences, a chapter printed twice) is dropped, so that nothing in the test set was trained on. The rest of a document is
+dropped if it is short or has few of the commonest English words (tables, code, other languages). Of the documents of at least
+LONG bytes (10000), 6 % are held out by a hash of their name, a third of these for validation. Needs only the standard library.
 """
 
 import argparse
@@ -107,7 +107,7 @@ def pod_paragraphs(text):
 
 
 def austen_novels(data):
-    """Lines of each novel in R's lazy-load database: zlib streams after their lengths, in each a serialised vector."""
+    """Yields the lines of each novel in R's lazy-load database: zlib streams, each preceded by its length and containing a serialised vector."""
     while data:
         stream = zlib.decompressobj()
         raw = stream.decompress(data[4:])
@@ -137,7 +137,7 @@ def files_of(deb, patterns):
 
 
 def bible_books(debs):
-    """A document a book; its verses without their numbers."""
+    """Returns one document per book, with verses but without their numbers."""
     with tempfile.TemporaryDirectory() as folder:
         for deb in debs:
             subprocess.run(["dpkg-deb", "-x", str(deb), folder], check=True)
@@ -153,7 +153,7 @@ def bible_books(debs):
 
 
 def package_documents(folder):
-    """(package, name, paragraphs) of every document, in a fixed order."""
+    """Yields (package, name, paragraphs) of every document, in a fixed order."""
     for package, (patterns, kind) in SOURCES.items():
         debs = sorted(folder.glob(f"{package}_*.deb"))
         if not debs:
