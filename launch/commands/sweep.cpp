@@ -1,4 +1,4 @@
-// carillon sweep: models × rope settings × lengths × tasks; started again, it does what is missing.
+// carillon sweep: models × rope settings × lengths × tasks; a restart does what is missing.
 #include <algorithm>
 #include <chrono>
 #include <filesystem>

@@ -1,4 +1,4 @@
-// carillon train: trains from scratch or fine-tunes; resumes by itself.
+// carillon train: trains from scratch or fine-tunes; resumes automatically.
 #include "launch/commands/commands.h"
 #include "launch/train/trainer.h"
 

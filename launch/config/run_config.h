@@ -148,7 +148,7 @@ struct ParallelSection {
   int64_t zero = 1;
   LayoutKind layout = LayoutKind::kZigzag;
   RingKind ring = RingKind::kAuto;
-  std::optional<int64_t> ring_inner;  // empty: a node's
+  std::optional<int64_t> ring_inner;  // empty: the ranks of a node
 
   RingChoice ring_choice() const { return {ring, static_cast<int>(ring_inner.value_or(0))}; }
 };

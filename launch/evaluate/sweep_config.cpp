@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 
 constexpr double kMostWindowTokens = 4294967296.0;  // 2^32: anything larger is a typing error
 
-// The task with its defaults, or error 64 naming what is wrong.
+// Returns the task with its defaults. Fails with error 64 naming what is wrong.
 Json resolve_task(const Json& given) {
   if (!given.is_object() || !given.contains("task") || !given["task"].is_string())
     fail(ExitCode::kUsage, "a task is {}, in tasks, write {{task: perplexity, …}}", given.dump());

@@ -5,7 +5,6 @@
 //   passkey.accuracy   a metric of the task of that name
 // The longest of several lengths and the first of several rope settings are used. Accuracies are better when higher,
 // everything else when lower.
-// everything else when lower.
 #pragma once
 
 #include <optional>

@@ -2,7 +2,6 @@
 // written after the last step and after a failure that another start would only repeat) or if its folder is gone. A run
 // that has not begun, waits in a queue, or died silently is waited for up to `watch_patience`; the wait restarts
 // whenever the run is active or something in its folder changes.
-// whenever it is at work or something in its folder changes.
 #pragma once
 
 #include <chrono>

@@ -16,7 +16,7 @@ constexpr int64_t kGiB = int64_t{1} << 30;
 // 2407.08608; causal, heads of 128, 16k tokens on an H100): 620 to 650 TFLOP/s forward, 65 % of 989. The shares of
 // products, of the backward pass and of the B200 are assumptions. Carillon's own kernels (Gpu::own_forward,
 // own_backward) use mma.sync, whose operands pass through shared memory. Its bytes per cycle limit them to 40 and 26 %
-// of an H100's peak, and on a B200 to the same TFLOP/s per multiprocessor and cycle. On an A100 the tensor cores are
+// of an H100's peak, and on a B200 to the same FLOP per multiprocessor and cycle. On an A100 the tensor cores are
 // slower than that limit; its shares are those of kernels of this kind, with 7 products for 5 in the backward pass.
 constexpr double kProducts = 0.65, kForward = 0.65, kBackward = 0.52;
 // NVLink and InfiniBand with a ring of large messages, and HBM with a copy: also assumptions.

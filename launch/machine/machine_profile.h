@@ -4,7 +4,6 @@
 //
 // Rates are what one rank achieves with its own threads while its neighbours work too, not a processor's peak. A rate
 // of 0 means not measured, such as the link between nodes on a single node or the host's link on a CPU.
-// 0 was not measured: the link between nodes on one node, the host's link on a CPU.
 #pragma once
 
 #include <cstdint>

@@ -77,10 +77,10 @@ class Trainer {
   std::map<std::string, std::string> tokenizer_files_;  // rank 0 only
   Corpus corpus_;
   std::unique_ptr<TrainingStep> training_;
-  std::unique_ptr<TrainingEvaluator> evaluator_;  // null: nothing is asked for
-  std::optional<WatchedMetric> watched_;          // nothing: neither a best checkpoint nor early stopping is asked for
+  std::unique_ptr<TrainingEvaluator> evaluator_;  // null: no evaluation is requested
+  std::optional<WatchedMetric> watched_;          // not set: neither best checkpoint nor early stopping requested
   std::optional<MetricsFile> metrics_;            // rank 0 only
-  std::optional<EventFile> events_;               // rank 0 only, where asked for
+  std::optional<EventFile> events_;               // rank 0 only, if requested
   std::vector<ResumePoint> resume_points_;
 
   TrainingState state_;

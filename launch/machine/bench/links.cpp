@@ -11,9 +11,9 @@
 namespace carillon {
 namespace {
 
-// Small messages show the latency, large ones the bandwidth. The largest counts, because it passes through memory: a
-// message that stays in the caches is several times as fast, but between keys and values there is computation. Devices'
-// links need larger ones still.
+// Small messages show the latency, large ones the bandwidth. The largest counts, because it passes through memory. A
+// message that stays in the caches is several times as fast, but in a run the caches are used by computation between
+// the messages. Devices' links need larger ones still.
 constexpr int64_t kBytes[] = {8, 1024, int64_t{64} << 10, int64_t{1} << 20, int64_t{32} << 20, int64_t{256} << 20};
 constexpr int64_t kMostOnCpu = int64_t{32} << 20;
 constexpr int64_t kPairBytes[] = {8, int64_t{32} << 20};
