@@ -212,7 +212,7 @@ YamlNode parse_yaml(std::string_view text, const std::string& name) {
 
 std::string read_small_file(const std::string& path, size_t maximum_bytes) {
   const std::string shown = printable(path);
-  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe nobody writes must not hang us
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe without a writer must not block
   if (file < 0) {
     const bool missing = errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG || errno == ELOOP;
     const ExitCode code = missing ? ExitCode::kMissingInput : ExitCode::kInputOutput;

@@ -33,7 +33,7 @@ constexpr int kYamlMaximumNodes = 10'000;
 // Parses a whole document; an empty one is null. `name` stands for the file in messages.
 YamlNode parse_yaml(std::string_view text, const std::string& name);
 
-// Parses a file. Fails with error 66 if it does not exist, 65 if it is not a regular file, 74 if it cannot be read.
+// Parses a file. Fails with error 66 if it does not exist, 65 if it is a folder, 74 if it cannot be read.
 YamlNode parse_yaml_file(const std::string& path);
 
 // Reads a whole text file with the same errors; `maximum_bytes` is the limit named in the message (64).

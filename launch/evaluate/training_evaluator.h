@@ -17,7 +17,7 @@ namespace carillon {
 
 class TrainingEvaluator {
  public:
-  // Allocates for the longest of `eval.lengths`, so call it before the first step. `tokenizer` may be null. All
+  // Allocates for the longest of `eval.lengths`, so construct it before the first step. `tokenizer` may be null. All
   // arguments must outlive this object. Throws error 64 for tasks that are invalid.
   TrainingEvaluator(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const RunConfig& run,
                     Parameters& weights, const Tokenizer* tokenizer);

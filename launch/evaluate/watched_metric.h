@@ -22,7 +22,7 @@ class WatchedMetric {
 
   const std::string& name() const { return name_; }
   bool better(double value, double than) const { return higher_ ? value > than : value < than; }
-  // Returns the value from the last matching record (evals.jsonl) of that step; nothing if it contains no number.
+  // Returns the value in the last successful record (evals.jsonl) that matches; nothing if there is none or no number.
   std::optional<double> value_in(const std::vector<Json>& records, int64_t step) const;
 
  private:

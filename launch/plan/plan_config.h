@@ -14,7 +14,7 @@ namespace carillon {
 
 struct PlanSection {
   std::string profile = "auto";           // auto | this | a built-in name | a path
-  std::optional<int64_t> nodes;           // 1
+  std::optional<int64_t> nodes;           // default: 1
   std::optional<int64_t> ranks_per_node;  // default: the profile's
   std::optional<int64_t> ranks;           // total, instead of nodes × ranks per node
   std::optional<int64_t> memory;          // bytes per rank, instead of the profile's

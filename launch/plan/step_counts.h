@@ -28,7 +28,7 @@ struct StepCounts {
 // memory.
 StepCounts count_step(const ModelConfig& model, const PlannedRun& run, int rank);
 
-// Records the same rank's work in order, for at most three micro-steps: if there are more, the middle ones are alike.
+// Records a rank's work in order, for at most three micro-steps: if there are more, the middle ones are alike.
 // `beside_compute`: exchanges overlap with products (a device's links), so they are cut into chunks.
 StepRecord record_step(const ModelConfig& model, const PlannedRun& run, int rank, bool beside_compute);
 

@@ -1,4 +1,4 @@
-// Adapters of layers that the model's files store fused, as data/formats/fused_adapter.h needs them described.
+// Describes adapters of fused layers (those that a model's files store as one) for data/formats/fused_adapter.h.
 #pragma once
 
 #include <utility>

@@ -1,10 +1,9 @@
 // Handles requests to stop: SIGUSR1, SIGUSR2 (Slurm's warning before the time limit; mpirun forwards both), SIGTERM,
-// and SIGHUP (the terminal has closed) unless it is already ignored, as under nohup. Handlers are installed in the
-// first line of main(), so no signal is lost during start-up. The effect depends on what the process is doing:
+// and SIGHUP (the terminal has closed) unless it is already ignored, as under nohup. Handlers are installed at the
+// start of main(), so no signal is lost during start-up. The effect depends on what the process is doing:
 //   preparing   starting, reading data, loading a model, running a sweep's points: everything done so far is kept, or
-//   the
-//               same command repeats it. The flag is set (runtime/stop_request.h); a process that has not checked it
-//               1.5 s later is made to exit with 85.
+//               repeated by the same command. The flag is set (runtime/stop_request.h); a process that has not checked
+//               it 1.5 s later is made to exit with 85.
 //   training    the flag is set; the step is finished, a checkpoint is written, and the run exits with 85.
 //   default     the signal's default action: for commands that have nothing to finish first.
 // A launcher often signals a process and its group, so signals within one second of the first count as the same

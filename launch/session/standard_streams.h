@@ -7,7 +7,7 @@
 namespace carillon {
 
 // Opens descriptors 0 to 2 if they are closed, so that no file of ours gets their numbers and receives lines meant for
-// the user. Writing to a standard output that was closed then fails; a standard error that was closed discards.
+// the user. After that, writes to a closed standard output fail, and writes to a closed standard error are discarded.
 void reserve_standard_descriptors();
 
 // Writes to standard error, in one write if the system allows. Never fails: a reader that has gone or a full disk

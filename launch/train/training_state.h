@@ -48,7 +48,8 @@ std::vector<std::string> data_changes(const Manifest& manifest, const std::vecto
 int64_t total_steps(const TrainSection& train, const TrainingState& state, int64_t sequences_of_epoch, int64_t block);
 
 // Returns what looks resumable by its manifest, before anything large is allocated. Collective. Error 64 for `never` if
-// checkpoints exist, for a path in a folder with later steps, or for another geometry; 65 if all are damaged.
+// checkpoints exist, for a path in the run's folder if that has later steps, for another geometry; 65 if all are
+// damaged.
 std::vector<ResumePoint> find_resume_points(Communicator& world, const RunConfig& config, const Notice& notice);
 
 // Loads the first of `points` that proves intact, byte for byte; returns nothing if `points` is empty (a fresh start).
