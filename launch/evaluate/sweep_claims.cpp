@@ -58,7 +58,7 @@ bool SweepClaims::stale(const std::string& path) const {
   std::ifstream file(path);
   std::string host, pid, began;
   if (!(file >> host >> pid >> began)) {
-    // Either still being written, or cut by a death in between. This process holds the lock, so it is the latter.
+    // An incomplete claim is either being written or cut by a death. This process holds the lock, so it is the latter.
     return fs::exists(path);
   }
   if (host == host_name()) return start_time(pid) != began;

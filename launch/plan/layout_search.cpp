@@ -46,7 +46,7 @@ LayoutSearch search_layouts(const ModelConfig& model, const PlannedRun& run, int
       const bool works = sequences % at_once == 0 && possible(model, candidate);
       for (const int zero : {0, 1, 2})
         for (const Recompute recompute : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
-          // With one shard the stages are equal.
+          // With one shard the ZeRO stages are equal.
           if (candidate.grid.data * context == 1 && zero != 1) continue;
           ++search.tried;
           if (!works) {

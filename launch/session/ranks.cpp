@@ -26,8 +26,8 @@ void mention_idle_processors(int ranks, const RuntimeSection& runtime, const Dev
                     ranks, device.threads, processors - device.threads * ranks, processors, processors / ranks));
 }
 
-// Several ranks on one device: useful to tests on a machine with one device, through host memory, or if the user has
-// allowed it in NCCL (2.30 and later).
+// Whether several ranks may share a device: through host memory, for tests on a machine with one device, or if the user
+// has allowed it in NCCL (2.30 and later).
 bool ranks_may_share_a_device() {
   const auto is = [](const char* name, const char* value) {
     const char* found = std::getenv(name);

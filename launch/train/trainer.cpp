@@ -62,7 +62,7 @@ ExitCode Trainer::train() {
       roll_back();
       continue;
     }
-    // Set before the checkpoint of the same step, so that a resumed run knows whether the evaluation is done or due.
+    // Before the checkpoint of the same step, so that a run resumed from it finds the evaluation done or noted as due.
     state_.evaluation_due = evaluation_is_due();
     if (state_.evaluation_due && !stop_requested_) evaluate();
     if (checkpoints_->is_due() && !stop_requested_ && state_.step < max_steps_ && !is_out_of_patience())

@@ -14,7 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // Checkpoints without data.sequences count only steps, all of the size given by the layout and batch they were written
-// with; data_offset counts the steps' worth of sequences that rollbacks skipped.
+// with; data_offset is the number of such steps that rollbacks skipped.
 int64_t sequences_by_steps(const Manifest& manifest, const JsonFields& data, const JsonFields::Source& source) {
   const JsonFields layout(manifest.layout, source, "layout."), config(manifest.config, source, "config.");
   const JsonFields train = config.object("run").object("train");

@@ -179,7 +179,7 @@ void TrainingStep::start_fresh(OpenedModel& model, const Notice& notice) {
   Parameters& parameters = network_.parameters();
   const bool adapter = static_cast<bool>(model.config.adapter);
   const bool stored = model.source && (!adapter || model.source->adapter());
-  // A model trained with another rotation starts to learn this one.
+  // A model trained with another rotation starts with fresh weights of the learned one.
   if (model.source && parameters.ode_up)
     parameters.initialize(backend_, *grid_.tp, model.config.initializer_range,
                           static_cast<uint64_t>(config_.train.seed), Which::kRotation);

@@ -60,7 +60,7 @@ class CaseTensors {
  private:
   // Fills a tensor with noise. Equal numbers would run faster than real ones: a softmax whose maximum never moves does
   // not rescale, and hardware draws less power. The block of noise repeats; its length is prime, so that no two rows
-  // are equal. After the first copy it is doubled in place, because the way to a device is slow.
+  // are equal. The first block is uploaded, then doubled in place, because uploads to a device are slow.
   void fill_with_noise(Tensor x) {
     static const std::vector<double> noise = [] {
       std::vector<double> block(65521);

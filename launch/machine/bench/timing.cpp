@@ -52,7 +52,7 @@ Timing summarise(Communicator& world, std::vector<double> seconds) {
   CHECK(!seconds.empty(), "a figure needs a repetition");
   std::sort(seconds.begin(), seconds.end());
   const double median = quantile(seconds, 0.5);
-  // The clock may not have advanced; no measurement is zero.
+  // The clock may not have advanced, but no time is zero.
   const double own[2] = {std::max(median, 1e-9),
                          median > 0 ? (quantile(seconds, 0.75) - quantile(seconds, 0.25)) / median : 0};
   return {largest(world, own[0]), largest(world, own[1]), static_cast<int64_t>(seconds.size())};
