@@ -66,8 +66,7 @@ class Sweep {
   }
 
  private:
-  // Returns the next point that is neither done nor claimed by another process; nothing when all are done. Rank 0
-  // decides.
+  // The next point that is neither done nor somebody else's; nothing when all are done. Rank 0 decides.
   std::optional<SweepPoint> next() {
     const Activity activity("choosing a sweep's next point");
     std::string chosen;

@@ -22,7 +22,7 @@ class TrainingEvaluator {
   TrainingEvaluator(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const RunConfig& run,
                     Parameters& weights, const Tokenizer* tokenizer);
 
-  // Whether the schedule requests an evaluation after step `step` (from 1): every_steps, at, at_end.
+  // Whether the schedule asks for one after step `step` (from 1): every_steps, at, at_end.
   bool due(int64_t step, bool last) const;
   // Whether `eval.every` requests one, by the clock of the calling rank.
   bool due_by_clock() const;
