@@ -80,7 +80,7 @@ class CountingBackend : public ForwardingBackend {
   // The pieces of an attention call that go to one engine or the other: in general, and in a backward pass.
   std::vector<MaskPiece> pieces(const OpCall& call) const;
   std::vector<MaskPiece> blocks(const OpCall& call) const;
-  // Returns the bytes the call reads and writes, if they determine its time.
+  // Bytes it reads and writes, where that is what its time goes to.
   double moved_bytes(const OpCall& call);
   void count_work(const OpCall& call);
   // Returns the number of query-key pairs that see each other, over the batch.
@@ -95,7 +95,7 @@ class CountingBackend : public ForwardingBackend {
   StepRecorder recorder_;
   const void* logits_gradient_ = nullptr;  // of the loss under way
   bool attention_begun_ = false;           // no block was folded in yet
-  // Masks recur from layer to layer: query_index, first, key_index, keys -> pairs. Valid until an upload.
+  // Masks recur from layer to layer: query_index, first, key_index, keys -> pairs. Until something is uploaded.
   std::map<std::tuple<const void*, const void*, const void*, int64_t>, int64_t> pairs_;
   std::map<const char*, size_t> buffers_;  // device buffers: address, bytes
 };

@@ -60,7 +60,7 @@ void handle(int number, void (*handler)(int)) {
   sigaction(number, &action, nullptr);
 }
 
-// Respects nohup: the user wants the program to outlive the terminal.
+// nohup is to last: whoever started the program wants it to outlive the terminal.
 bool outlives(int number) {
   struct sigaction action {};
   return number == SIGHUP && sigaction(number, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;

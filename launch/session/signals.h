@@ -4,10 +4,10 @@
 //   preparing   starting, reading data, loading a model, running a sweep's points: everything done so far is kept, or
 //               repeated by the same command. The flag is set (runtime/stop_request.h); a process that has not checked
 //               it 1.5 s later is made to exit with 85.
-//   training    the flag is set; the step is finished, a checkpoint is written, and the run exits with 85.
-//   default     the signal's default action: for commands that have nothing to finish first.
-// A launcher often signals a process and its group, so signals within one second of the first count as the same
-// request. A later one ends the process at once with 128 + its number.
+//   training    the flag is set; the step is finished, a checkpoint written, and then the run leaves with 85.
+//   default     the signal's own action: commands that have nothing to stop for.
+// A launcher often signals a process and its group: what comes within a second of the first is the same request. A
+// later one ends the process at once with 128 + its number.
 #pragma once
 
 namespace carillon {
