@@ -1,4 +1,4 @@
-// Start and end of every command: the command line in, an exit code out, and one line about what went wrong.
+// Start and end of every command: reads the command line, returns an exit code, and reports an error in one line.
 #include <malloc.h>
 
 #include <cstdio>
@@ -30,7 +30,7 @@ ExitCode run_command(Program& program, const ParsedLine& parsed) {
     if (program.main_rank()) std::fputs(parsed.print->c_str(), stdout);
     return ExitCode::kDone;
   }
-  // Only what keeps its own state between two starts has something to do on a signal.
+  // Only commands that save their state for the next start react to a signal themselves.
   if (!parsed.command->stoppable) set_stop_mode(StopMode::kDefault);
   if (const auto name = name_of_active_fault(); !name.empty() && program.main_rank())
     program.warning(fmt::format("CARILLON_TEST_BREAK={}: results are wrong on purpose", name));
@@ -50,15 +50,15 @@ int run(Program& program, int count, char** arguments) {
   }
 }
 
-// Allocations from this size on are mapped by themselves and go back to the system when they are freed. Left alone,
-// glibc raises its limit with the first that is freed, and then the workspaces that oneDNN allocates in each call of
-// some products (5 MiB a thread) end up in pieces all over the heap: 40 MiB after five steps of a small model.
+// Makes allocations from this size on separate mappings, which return to the system when they are freed. By default
+// glibc raises the limit when the first of them is freed. The workspaces that oneDNN allocates in each call of some
+// products (5 MiB per thread) then fragment the heap: 40 MiB after five steps of a small model.
 void bound_the_heap() { mallopt(M_MMAP_THRESHOLD, 4 << 20); }
 
 }  // namespace
 }  // namespace carillon
 
-// Before the libraries' own beginnings.
+// Runs before the libraries are initialised.
 __attribute__((section(".preinit_array"),
                used)) static void (*const before_libraries)(int, char**, char**) = carillon::start_with_brief_waits;
 

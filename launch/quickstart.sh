@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# From a fresh Debian 12 to a trained long-context model: installs what is missing, builds, trains on two ranks with ring
-# attention, is killed in the middle, resumes, scores sequences four times as long as those trained on; then trains four
-# rotations shortly and ends with a sweep and a report. A fresh folder every time: runs/quickstart is removed first.
+# From a fresh Debian 12 to a trained long-context model: installs what is missing, builds, trains on two ranks with
+# ring attention, kills the run halfway and resumes it, and scores sequences four times as long as the trained ones.
+# Then trains briefly with four rotations and ends with a sweep and a report. runs/quickstart is removed at the start.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1   # needed by root only

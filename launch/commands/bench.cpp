@@ -78,7 +78,7 @@ void print_table(const BenchResult& result, int ranks) {
   if (shares) fmt::print("peak: {} ({})\n", join(peak_words(profile)), profile.peak_source);
   fmt::print("\n");
   size_t what = 0, shape = 0;
-  const auto width = [](const std::string& text) {  // letters, not bytes: ×, ᵀ and µ have several
+  const auto width = [](const std::string& text) {  // characters, not bytes: ×, ᵀ and µ have several
     return static_cast<size_t>(std::ranges::count_if(text, [](char c) { return (c & 0xc0) != 0x80; }));
   };
   for (const BenchRow& row : result.rows) {
@@ -119,7 +119,7 @@ ExitCode run_bench(Program& program, const CommandLine& line) {
   schema.finish("bench");
   const auto world = program.make_world();
   const bool main_rank = world->rank() == 0;
-  // Whether the profile can be left where it should be is found out before half a minute is spent on it.
+  // Finds out whether the profile can be written before spending half a minute on measuring.
   agree(*world, [&] {
     if (!main_rank) return;
     const auto folder = std::filesystem::path(config.output).parent_path();
@@ -144,7 +144,7 @@ ExitCode run_bench(Program& program, const CommandLine& line) {
     fmt::print("{}", machine_profile_json(result.profile));
   else
     print_table(result, program.ranks());
-  std::fflush(stdout);  // before the last word on the other stream
+  std::fflush(stdout);  // before the last line on the other stream
   if (speaks) fmt::print(stderr, "profile in {}\n", printable(config.output));
   return ExitCode::kDone;
 }

@@ -91,8 +91,8 @@ ParsedLine parse_command_line(int count, char** arguments) {
   }
   parsed.line.command = words[0];
   for (size_t i = 1; i < words.size(); ++i) {
-    // A name with `=` in it that exists is meant as the file it is. What no file system can look up (a prompt of more
-    // than 255 bytes) is none.
+    // An existing name that contains `=` means that file. A word that no file system can look up (a prompt of more than
+    // 255 bytes) is not a file.
     std::error_code no_file;
     const bool setting = words[i].find('=') != std::string::npos && !std::filesystem::exists(words[i], no_file);
     (setting ? parsed.line.overrides : parsed.line.files).push_back(words[i]);

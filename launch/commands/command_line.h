@@ -1,4 +1,4 @@
-// The command line as text: which command, which files, which key=value, and what `--help` prints.
+// Parses the command line: which command, which files, which key=value, and the text of `--help`.
 #pragma once
 
 #include <optional>
@@ -11,10 +11,10 @@ namespace carillon {
 struct ParsedLine {
   const Command* command = nullptr;
   CommandLine line;
-  std::optional<std::string> print;  // help or version: to standard output, and done
+  std::optional<std::string> print;  // help or version: printed to standard output instead of running a command
 };
 
-// Error 64 for an unknown command or option, naming the nearest known one.
+// Fails with error 64 for an unknown command or option, naming the nearest known one.
 ParsedLine parse_command_line(int count, char** arguments);
 
 }  // namespace carillon

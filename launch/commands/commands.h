@@ -1,4 +1,4 @@
-// The commands: one function each in a file of its name, all in one table (command_table.cpp).
+// The commands: one function each in a file of the same name, all listed in one table (command_table.cpp).
 #pragma once
 
 #include <string>
@@ -9,7 +9,7 @@
 
 namespace carillon {
 
-// `carillon COMMAND files… key=value…`, split.
+// The parts of `carillon COMMAND files… key=value…`.
 struct CommandLine {
   std::string command;
   std::vector<std::string> files;
@@ -38,7 +38,7 @@ ExitCode run_bench(Program& program, const CommandLine& line);
 ExitCode run_watch(Program& program, const CommandLine& line);
 ExitCode run_info(Program& program, const CommandLine& line);
 
-// The keys of a command that has a configuration, for `carillon COMMAND --help`.
+// Keys of the commands that have a configuration, for `carillon COMMAND --help`.
 std::string help_train();
 std::string help_score();
 std::string help_eval();
@@ -61,11 +61,12 @@ struct Command {
   std::string name;
   std::string usage;    // "train CONFIG.yaml [key=value…]"
   std::string summary;  // one line
-  std::string details;  // what a person needs to know before using it
-  std::string example;  // runs as it stands
+  std::string details;  // what the user needs to know before using it
+  std::string example;  // can be run as it is
   ExitCode (*run)(Program&, const CommandLine&) = nullptr;
-  std::string (*keys)() = nullptr;  // nullptr: it has none
-  // Asked to stop by a signal it leaves with 85 and goes on from there when started again (launch/session/signals.h).
+  std::string (*keys)() = nullptr;  // nullptr: there are none
+  // If a signal stops it, it exits with 85 and continues from there when it is started again
+  // (launch/session/signals.h).
   bool stoppable = false;
 };
 

@@ -1,4 +1,4 @@
-// carillon export: the way back to a Hugging Face folder, to a PEFT folder, or to one file for llama.cpp.
+// carillon export: writes a Hugging Face folder, a PEFT folder, or one file for llama.cpp.
 #include "data/formats/export.h"
 
 #include <algorithm>
@@ -24,7 +24,7 @@
 namespace carillon {
 namespace {
 
-// The type most of the weights have.
+// Returns the type that most of the weights have.
 std::string weight_type(const ModelSource& source) {
   std::map<std::string, int64_t> elements;
   for (const std::string& name : source.tensor_names()) {
@@ -35,7 +35,7 @@ std::string weight_type(const ModelSource& source) {
       ->first;
 }
 
-// The exported config.json as another program reads it: without our own key.
+// Parses the exported config.json as another program would: without our own key.
 ModelConfig as_others_read(const std::string& text, const std::string& where) {
   Json json = parse_json(text, where);
   json.erase("carillon_rope");
@@ -62,7 +62,8 @@ void declare(Schema& schema, ExportSettings& settings) {
       "Allows files to be replaced in a folder that is not a model's. A model's folder is replaced in any case.");
 }
 
-// The type an adapter was trained in: that of a run's checkpoint. A PEFT folder's says nothing about its base's.
+// Returns the type in which an adapter was trained, from a run's checkpoint. The type in a PEFT folder says nothing
+// about its base's.
 std::optional<StoredType> trained_type(const ModelSource& source, const std::string& tensor) {
   if (source.adapter()->base_hash.empty()) return std::nullopt;
   return source.stored(tensor).type;
@@ -81,7 +82,7 @@ void export_peft(Program& program, OpenedModel& model, const std::string& folder
   if (!config.adapter)
     fail(ExitCode::kUsage, "there is no adapter, {}, take format=hf, or name one in adapter=PATH",
          model.source->path());
-  // What an adapter's folder does not say: another rotation than the base's own.
+  // An adapter's folder does not contain the rotation if it differs from the base's.
   const ModelSource* base = model.source->base();
   const ModelConfig of_base = parse_model_config(base->config_json(), base->path());
   const std::string own = write_model_config(config);
@@ -153,7 +154,7 @@ ExitCode run_export(Program& program, const CommandLine& line) {
     source = join_source(std::move(source), fused_tensors(config));
     const std::string text = export_model_config(config, weight_type(*source));
     const ExportCounts counts = export_model(*source, text, line.files[1]);
-    // Read again, as somebody else would.
+    // Read again as another program would.
     const auto again = ModelSource::open(line.files[1]);
     const ModelConfig theirs = as_others_read(again->config_json(), line.files[1]);
     const int64_t length = theirs.max_position_embeddings;

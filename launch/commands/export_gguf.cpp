@@ -12,7 +12,7 @@ namespace {
 
 struct Type {
   const char* name;    // on the command line
-  const char* stored;  // weights of this type become it by themselves
+  const char* stored;  // weights of this type get it by default
   GgufType type;
   uint32_t file_type;  // llama.cpp's number (llama_ftype)
 };
@@ -33,7 +33,7 @@ void export_as_gguf(Program& program, const ModelSource& source, const ModelConf
                     const std::string& weights, const std::string& path) {
   const Type& type = type_of(dtype, weights);
   GgufModel model = gguf_model(config, std::filesystem::path(path).stem().string());
-  // First, so that the file is known again as one of ours (output_check.h).
+  // The first key, so that the file can be recognised as ours (output_check.h).
   GgufKeys keys = {{"carillon.rope", exact_rope(config).dump()}};
   keys.insert(keys.end(), model.keys.begin(), model.keys.end());
   keys.emplace_back("general.file_type", type.file_type);

@@ -12,7 +12,7 @@ namespace {
 
 std::string or_input(const std::string& place) { return place.empty() ? "in the input" : place; }
 
-// nlohmann's own numbers: 316 is text that is no UTF-8, met while writing; 406 a number no double holds.
+// Exception ids of nlohmann: 316 is text that is not UTF-8, found while writing; 406 a number beyond double.
 constexpr int kNotUtf8 = 316, kBeyondDouble = 406;
 
 std::optional<Error> of_json(const std::exception& exception, const std::string& place) {

@@ -29,7 +29,7 @@ struct GenerateConfig {
 std::vector<int64_t> read_ids(const char* name, const YamlNode& node) {
   Key key;
   key.name = name;
-  key.at_least(0).at_most(INT32_MAX);  // what an id is kept in
+  key.at_least(0).at_most(INT32_MAX);  // the range of an id's type
   if (node.kind != YamlNode::Kind::kSequence)
     fail(ExitCode::kUsage, "{} is no list, {}, write [1, 2]", name, node.where);
   std::vector<int64_t> ids;
@@ -84,7 +84,7 @@ void declare(Schema& schema, GenerateConfig& config) {
   declare_runtime(schema, config.runtime);
 }
 
-// The prompts with their ids. Errors 64 to 66.
+// Returns the prompts with their ids. Errors 64 to 66.
 std::vector<ScoreDocument> read_prompts(const GenerateConfig& config, int64_t vocabulary,
                                         const std::function<TextTools()>& open_tools) {
   if (config.input) {
@@ -108,7 +108,8 @@ std::vector<ScoreDocument> read_prompts(const GenerateConfig& config, int64_t vo
   return {{0, tokens}};
 }
 
-// As transformers' generate(): a model may have several ends (of a text, of a turn), of which its tokenizer names one.
+// Returns the end tokens as in transformers' generate(): a model may have several (end of text, end of turn), while its
+// tokenizer names only one.
 std::vector<int64_t> end_tokens(const OpenedModel& model, const Tokenizer& tokenizer) {
   const auto files = model.source->tokenizer_files();
   const auto generation = files.find("generation_config.json");

@@ -1,4 +1,4 @@
-// carillon import: Hugging Face folder to one model file.
+// carillon import: converts a Hugging Face folder to one model file.
 #include "data/formats/import.h"
 
 #include <unistd.h>
@@ -40,7 +40,7 @@ ExitCode run_import(Program& program, const CommandLine& line) {
   agree(*world, [&] {
     if (world->rank() != 0) return;
     const Activity activity("importing a model");
-    // What cannot be run, or would not load, is refused before anything is copied.
+    // Refuses a model that could not run or load before anything is copied.
     const HuggingFaceFolder folder(line.files[0]);
     check_output(line.files[1], {line.files[0]}, OutputKind::kModelFile, overwrite);
     for (const std::string& text : folder.notices()) program.warning(text);
@@ -49,7 +49,7 @@ ExitCode run_import(Program& program, const CommandLine& line) {
     const std::vector<std::string> names = folder.tensor_names();
     for (const std::string& name : names) elements += Rectangle::whole(folder.find(name)->shape).count();
     for (const std::string& remark : config.remarks) program.warning(remark);
-    // Parts of fused tensors are rows of those.
+    // The parts of a fused tensor are rows of it.
     std::map<std::string, std::pair<const FusedTensor*, int64_t>> parts;
     const std::vector<FusedTensor> fused = fused_tensors(config);
     for (const FusedTensor& tensor : fused)

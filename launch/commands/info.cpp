@@ -1,4 +1,4 @@
-// carillon info: what this program is and what this machine offers it.
+// carillon info: describes this program and what this machine offers it.
 #include <CLI/Version.hpp>
 #include <nlohmann/json.hpp>
 
@@ -17,7 +17,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// What a device reaches at most; nothing that is not known.
+// Returns a device's peak figures, without those that are not known.
 Json peak_json(const DevicePeak& peak) {
   Json json = Json::object();
   for (const auto& [dtype, rate] : peak.flops_per_second)
@@ -42,9 +42,9 @@ Json device_json(const CudaDevice& device) {
   return json;
 }
 
-// The library of the CUDA side, what it is built on, and the devices it finds; or why there is none. Where a run would
-// be on a device (runtime.device=cuda) a context is taken on each, so that its free memory can be told, and the first
-// shows whose attention kernels it takes.
+// Returns the CUDA library, what it is built on and the devices it finds, or why there is none. If a run would use a
+// device (runtime.device=cuda), creates a context on each, so that its free memory is known, and the first one shows
+// which attention kernels it uses.
 Json collect_cuda(const RuntimeSection& runtime) {
   const bool take = runtime.device == "cuda";
   const CudaSurvey survey = survey_cuda();

@@ -1,4 +1,4 @@
-// carillon inspect: what is in a model, checkpoint or token file.
+// carillon inspect: prints the contents of a model, checkpoint or token file.
 #include "data/formats/inspect.h"
 
 #include "launch/commands/commands.h"
@@ -7,7 +7,7 @@
 namespace carillon {
 namespace {
 
-// A file's own words must not drive the terminal.
+// Makes text from a file safe for the terminal.
 std::string shown(const Json& value) {
   return printable(value.is_string() ? value.get<std::string>()
                                      : value.dump(-1, ' ', false, Json::error_handler_t::replace));

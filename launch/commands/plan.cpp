@@ -1,4 +1,4 @@
-// carillon plan: what a run will take before it is started. One process, whatever the number of ranks planned.
+// carillon plan: what a run needs, before it is started. One process, whatever the number of planned ranks.
 #include <cstdio>
 
 #include "launch/commands/commands.h"

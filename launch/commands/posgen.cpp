@@ -1,4 +1,4 @@
-// carillon posgen: PosGen sequences as JSON lines.
+// carillon posgen: writes PosGen sequences as JSON lines.
 #include "data/tasks/posgen.h"
 
 #include "data/files/output_check.h"

@@ -10,8 +10,8 @@
 namespace carillon {
 namespace {
 
-// How long a failing rank waits for the others to fail too. Errors all ranks have come within milliseconds; one that
-// only this rank has must not keep them waiting.
+// How long a failing rank waits for the others to fail too. An error that all ranks have arrives within milliseconds;
+// an error of this rank only must not keep the others waiting.
 constexpr double kSecondsToFailTogether = 2.0;
 
 }  // namespace

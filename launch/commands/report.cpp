@@ -1,4 +1,4 @@
-// carillon report: the page of a run's or a sweep's folder.
+// carillon report: makes the page of a run's or a sweep's folder.
 #include "launch/report/report.h"
 
 #include <filesystem>
@@ -12,7 +12,7 @@ namespace carillon {
 
 namespace {
 
-// RESULTS/report.html is a page of ours, and where many want it: of the folder's other files none may be the output.
+// RESULTS/report.html is a page of ours and a likely output; the folder's other files may not be the output.
 void check_report_output(const std::string& results, const std::string& output, bool overwrite) {
   std::vector<std::string> inputs;
   std::error_code error;

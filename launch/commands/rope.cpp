@@ -1,4 +1,4 @@
-// carillon rope: what a rotary setting does to every pair.
+// carillon rope: what a rotary setting does to each pair.
 #include <algorithm>
 #include <cmath>
 #include "launch/commands/commands.h"
@@ -50,7 +50,7 @@ void declare(Schema& schema, RopeCommandConfig& config) {
   declare_rope(schema, config.rope);
 }
 
-// Every pair is followed over every position up to the longer length: minutes at the bound, then days.
+// Every pair is followed over every position up to the greater length: minutes at this bound, days beyond.
 void require_bounded_work(int64_t head_dim, double length, double original) {
   constexpr double kMostTurns = 1 << 30;
   const double turns = static_cast<double>(head_dim) / 2 * std::max(length, original);
@@ -61,7 +61,7 @@ void require_bounded_work(int64_t head_dim, double length, double original) {
          head_dim / 2, std::max(length, original), kMostTurns, kMostTurns * 2 / static_cast<double>(head_dim));
 }
 
-// metrics.pair_power of what `carillon eval` printed.
+// Returns metrics.pair_power of the output of `carillon eval`.
 std::vector<double> pair_power_of(const std::string& path) {
   const Json result = parse_json(read_whole_file(path), path);
   const Json& metrics = result.is_object() && result.contains("metrics") ? result["metrics"] : result;
@@ -74,7 +74,7 @@ std::vector<double> pair_power_of(const std::string& path) {
   return metrics["pair_power"].get<std::vector<double>>();
 }
 
-// What 2310.05209 and 2405.14591 say of plain RoPE of this base, trained at L and used at `length`.
+// The results of 2310.05209 and 2405.14591 for plain RoPE of this base, trained at L and used at `length`.
 struct Laws {
   int64_t dimensions;
   double critical_base, bound, base_needed;
@@ -131,7 +131,7 @@ Json to_json(const RopeReport& report, const RopeConfig& config, const Laws& fou
           {"pairs", pairs}};
 }
 
-// A bar from 1 to the wavelength, on a logarithmic scale that ends at the longest.
+// Returns a bar from 1 to the wavelength, on a logarithmic scale that ends at the longest.
 std::string bar_of(double wavelength, double longest) {
   constexpr double kCells = 24;
   if (!std::isfinite(wavelength)) return "does not turn";

@@ -1,4 +1,5 @@
-// carillon rope search: LongRoPE's divisors for a model, by its perplexity on documents; begun again it goes on.
+// carillon rope search: finds LongRoPE's divisors for a model by its perplexity on documents; a restart continues the
+// search.
 #include "launch/commands/rope_search.h"
 
 #include <cmath>
@@ -148,7 +149,7 @@ class Search {
     return settings;
   }
 
-  // What losses depend on: a folder that holds those of another search is not gone on in.
+  // What the losses depend on: a folder with the losses of another search is refused.
   std::string identity() const {
     Json data = Json::array();
     for (const DataSource& source : config_.sweep.data.validation) data.push_back(source.path);
@@ -166,7 +167,7 @@ class Search {
 
   std::string records_path() const { return config_.sweep.output + "/search.jsonl"; }
 
-  // Rank 0's knowledge, given to all.
+  // Reads the records on rank 0 and broadcasts them.
   void read_records() {
     std::string text;
     agree(*world_, [&] {
@@ -187,7 +188,7 @@ class Search {
                config_.sweep.output);
         all.push_back({record->at("factors"), record->at("loss")});
       }
-      // A cut last line, of a search that was killed.
+      // An incomplete last line, left by a search that was killed.
       if (lines.opened() && fs::file_size(records_path()) > static_cast<uintmax_t>(end))
         fs::resize_file(records_path(), static_cast<uintmax_t>(end));
       text = all.dump();

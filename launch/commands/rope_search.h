@@ -1,4 +1,4 @@
-// The one part of `carillon rope` that needs a model: `carillon rope search CONFIG.yaml`.
+// The part of `carillon rope` that needs a model: `carillon rope search CONFIG.yaml`.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// carillon score: log-probability of every token of every document.
+// carillon score: the log-probability of every token of every document.
 #include <algorithm>
 
 #include "data/files/output_check.h"
@@ -71,7 +71,7 @@ std::string record_of(const ScoreDocument& document, const std::vector<double>& 
   return line + "}\n";
 }
 
-// Some documents at a time: a record needs both.
+// A few documents at a time, because a record needs both results.
 void score_and_embed(Scorer& scorer, const std::vector<ScoreDocument>& documents, Pooling pooling, OutputFile* output) {
   constexpr size_t kAtOnce = 64;
   for (size_t begin = 0; begin < documents.size(); begin += kAtOnce) {
@@ -126,7 +126,7 @@ ExitCode run_score(Program& program, const CommandLine& line) {
     DocumentReaderOptions options;
     options.vocabulary = model.config.vocab_size;
     options.between_batches = [] { stop_point("reading data"); };
-    // Opened for text only: token ids are scored by models without a tokenizer, too.
+    // Opened only for text: token ids can be scored by models without a tokenizer.
     options.open_tools = [&] {
       tokenizer = config.tokenizer ? Tokenizer::open(*config.tokenizer) : model.source->tokenizer();
       if (!tokenizer)

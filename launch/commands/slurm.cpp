@@ -1,4 +1,4 @@
-// carillon slurm: the sbatch script for a run or a sweep, to standard output.
+// carillon slurm: prints the sbatch script for a run or a sweep to standard output.
 #include "launch/slurm/slurm_script.h"
 
 #include "launch/commands/commands.h"
@@ -33,7 +33,7 @@ ExitCode run_slurm(Program& program, const CommandLine& line) {
   SlurmSection slurm;
   Schema schema;
   declare_slurm(schema, slurm);
-  // What is not Slurm's is the command's own, and checked as such before a job waits a day to find out.
+  // Keys other than slurm.* belong to the command and are checked now, before the job waits a day in a queue.
   std::vector<std::string> arguments{line.files[0]}, overrides;
   for (const std::string& argument : line.overrides) {
     if (argument.starts_with("slurm.")) {

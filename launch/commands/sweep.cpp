@@ -1,4 +1,4 @@
-// carillon sweep: models × rope settings × lengths × tasks; started again, it does what is missing.
+// carillon sweep: models × rope settings × lengths × tasks; a restart does what is missing.
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
@@ -81,7 +81,7 @@ class Sweep {
   std::optional<SweepPoint> choose() {
     for (;;) {
       stop_point("waiting for the next point of the sweep");
-      // Asked before the list is made: the last checkpoint is complete before its run says it has ended.
+      // Asked before the list is made, because a run completes its last checkpoint before it reports its end.
       const bool last_look = !config_.watch || watched_.ended();
       if (config_.watch) look_again();
       const auto& records = results_.read();
@@ -95,7 +95,7 @@ class Sweep {
           others = true;
           continue;
         }
-        // Somebody may have finished it between our reading and our claim.
+        // Another process may have finished it between the reading and the claim.
         const auto& now = results_.read();
         const auto finished = now.find(point.id);
         if (finished != now.end() && finished->second["status"] == "ok") {
@@ -120,7 +120,7 @@ class Sweep {
     });
   }
 
-  // New checkpoints; those that were done stay in the table when their run removes them.
+  // Lists new checkpoints; finished points stay in the table when their run removes the checkpoint.
   void look_again() {
     std::vector<SweepPoint> now = sweep_points(config_);
     const auto& records = results_.read();
@@ -136,7 +136,8 @@ class Sweep {
     const Json record = record_point(point, [&] { return evaluator_.run(point, &units); });
     agree(*world_, [&] {
       if (world_->rank() != 0) return;
-      // First what the record's comparison needs: who is killed between evaluates the point again.
+      // Written before the record, which needs it for comparisons: if the process is killed in between, the point is
+      // evaluated again.
       if (record["status"] == "ok" && !units.units.empty())
         write_whole_file(unit_losses_path(config_.output, point.id), units.json().dump() + "\n");
       if (record["status"] == "failed") failed_.insert(point.id);

@@ -1,4 +1,4 @@
-// carillon tokenize: text, conversations or JSON lines to a token file.
+// carillon tokenize: converts text, conversations or JSON lines to a token file.
 #include <unistd.h>
 
 #include "data/chat/chat_template.h"
@@ -40,7 +40,7 @@ void declare(Schema& schema, TokenizeConfig& config) {
   schema.integer("show", config.show, "Prints this many documents first, with their targets marked.").at_least(0);
 }
 
-// Documents as texts: what is trained in green on a terminal, else between ⟦ and ⟧.
+// Prints documents as text: what is trained in green on a terminal, otherwise between ⟦ and ⟧.
 void show_documents(DocumentReader& reader, const Tokenizer& tokenizer, int64_t count) {
   const bool terminal = isatty(STDOUT_FILENO) == 1;
   const char* const open = terminal ? "\033[1;32m" : "⟦";

@@ -1,11 +1,11 @@
-// carillon train: trains from scratch or fine-tunes; resumes by itself.
+// carillon train: trains from scratch or fine-tunes; resumes automatically.
 #include "launch/commands/commands.h"
 #include "launch/train/trainer.h"
 
 namespace carillon {
 namespace {
 
-// Command lines and files are the same already; the environment may still make another configuration of them.
+// Command lines and files are equal already, but the environment may still change the configuration.
 void require_same_configuration(Communicator& world, const RunConfig& config) {
   const std::string mine = to_json(config).dump();
   const std::string first = broadcast_text(world, mine);

@@ -1,4 +1,4 @@
-// carillon verify: whether this layout computes what one rank computes.
+// carillon verify: checks that this layout computes what one rank computes.
 #include <algorithm>
 
 #include "launch/commands/commands.h"

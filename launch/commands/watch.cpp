@@ -1,4 +1,4 @@
-// carillon watch: a run in the terminal while it goes on, and its page.
+// carillon watch: shows a run in the terminal while it progresses, and writes its page.
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -37,7 +37,8 @@ void declare(Schema& schema, WatchConfig& config) {
   schema.duration("page_every", config.page_every, "Interval between updates of report.html.").above(0);
 }
 
-// A file of records that grows, and is cut back where the run resumes: read again then, else only what is new.
+// A file of records that grows, and is cut when the run resumes: then it is read again, otherwise only what is new is
+// read.
 class GrowingRecords {
  public:
   explicit GrowingRecords(std::string path) : path_(std::move(path)) {}
@@ -56,7 +57,7 @@ class GrowingRecords {
       read_to_ += static_cast<int64_t>(line.size()) + 1;
       if (is_blank(line)) continue;
       Json record = parse_json_object(line, path_, "this line is no record, mend it");
-      // A run that went back writes steps again.
+      // A run that rolled back writes steps again.
       if (record.contains("loss") && record["step"].is_number())
         while (!records.empty() && records.back().value("step", int64_t{0}) >= record["step"]) records.pop_back();
       records.push_back(std::move(record));
@@ -70,7 +71,7 @@ class GrowingRecords {
   int64_t seen_ = -1, read_to_ = 0;
 };
 
-// Of a terminal; wide enough for a log otherwise.
+// Columns of the terminal; otherwise enough for a log.
 size_t columns() {
   winsize size{};
   return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 120;
@@ -90,7 +91,7 @@ class Watch {
   void run() {
     for (Clock::time_point moved = Clock::now();;
          std::this_thread::sleep_for(std::chrono::duration<double>(config_.every))) {
-      // Before the records: those of a run that has ended are all there.
+      // Read before the records, so that those of an ended run are complete.
       const bool ended = look_for_end();
       const bool at_work = !ended && run_is_at_work(view_.folder);
       const bool is_new = metrics_.read(view_.steps) | evaluations_.read(view_.evaluations);
@@ -108,7 +109,7 @@ class Watch {
   }
 
  private:
-  // `ended` holds the step, and in a second line the exit code of a run that failed.
+  // `ended` contains the step and, in a second line, the exit code of a run that failed.
   bool look_for_end() {
     std::ifstream file(view_.folder + "/ended");
     std::string step, code;
@@ -118,7 +119,7 @@ class Watch {
     return true;
   }
 
-  // In place on a terminal; elsewhere only what is new.
+  // Redraws in place on a terminal; elsewhere prints only what is new.
   void show(bool is_new) {
     const std::vector<std::string> lines = lines_of(view_, columns());
     if (!terminal_ && !is_new) return;
@@ -130,7 +131,7 @@ class Watch {
     shown_ = lines.size();
   }
 
-  // The page costs a pass over all records: now and then, and at the end.
+  // Making the page takes a pass over all records, so it is done occasionally and at the end.
   void write_page(bool last, bool is_new) {
     page_is_old_ |= is_new;
     const std::chrono::duration<double> age = Clock::now() - written_;
@@ -178,7 +179,7 @@ ExitCode run_watch(Program& program, const CommandLine& line) {
          "there is no run's folder, {}, name the output of a run", folder);
   if (!fs::exists(folder + "/config.yaml") && !fs::exists(folder + "/metrics.jsonl") && !run_is_at_work(folder))
     fail(ExitCode::kMissingInput, "holds no run, {}, name the output of a run", folder);
-  set_stop_mode(StopMode::kDefault);  // there is nothing to lose
+  set_stop_mode(StopMode::kDefault);  // there is nothing to save
   Watch(program, folder, config).run();
   return ExitCode::kDone;
 }

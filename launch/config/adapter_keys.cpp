@@ -8,7 +8,7 @@
 namespace carillon {
 namespace {
 
-constexpr double kMostRank = 1 << 20;  // far beyond any layer's width
+constexpr double kMostRank = 1 << 20;  // far more than any layer's width
 
 std::vector<std::string> read_targets(const YamlNode& node) {
   if (node.kind == YamlNode::Kind::kScalar && node.text == "all-linear") return {};

@@ -20,7 +20,7 @@ void declare_chat(Schema& schema, const std::string& prefix, std::optional<std::
 
 namespace {
 
-// One entry of a list of sources; mixes: whether it may have weight and name.
+// Reads one entry of a list of sources. mixes: whether it may have weight and name.
 DataSource read_source(const std::string& list, const YamlNode& item, bool mixes) {
   const bool mapping = item.kind == YamlNode::Kind::kMapping;
   for (const YamlNode& key : item.keys) {

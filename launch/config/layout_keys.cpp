@@ -1,10 +1,10 @@
-// The keys of `parallel`, `runtime`, `checkpoint` and `eval`: how a run is laid out and looked after.
+// The keys of `parallel`, `runtime`, `checkpoint` and `eval`: a run's layout and operation.
 #include "launch/config/run_config.h"
 
 namespace carillon {
 namespace {
 
-constexpr double kMostThreads = 4096;  // a process with more is refused by some systems, and never faster
+constexpr double kMostThreads = 4096;  // some systems refuse more in a process, and more is never faster
 
 }  // namespace
 

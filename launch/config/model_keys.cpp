@@ -1,5 +1,5 @@
-// The keys of `model` and `rope`: both are handed on as JSON under Hugging Face's names, checked here for type and
-// range.
+// The keys of `model` and `rope`. They are passed on as JSON under Hugging Face's names; type and range are checked
+// here.
 #include <functional>
 
 #include "launch/config/run_config.h"
@@ -9,7 +9,7 @@
 namespace carillon {
 namespace {
 
-// Declares keys whose values are kept in a JSON object when given; `~` is kept as null.
+// Declares keys whose values are stored in a JSON object if given; `~` is stored as null.
 class JsonKeys {
  public:
   JsonKeys(Schema& schema, std::string section, Json& target)
@@ -37,7 +37,7 @@ class JsonKeys {
       return detail::free_json(node);
     });
   }
-  // Keys of this section once more, for some of what the section is about.
+  // A mapping with keys of this section again, for a part of what the section applies to.
   Key& mapping(const std::string& name, std::string help) {
     return key(name, "mapping", std::move(help),
                [this_schema = &schema_, section = section_](const Key& key, const YamlNode& node) {
@@ -62,7 +62,7 @@ class JsonKeys {
   Key& key(const std::string& name, std::string type, std::string help,
            std::function<Json(const Key&, const YamlNode&)> read) {
     const std::string full_name = section_ + "." + name;
-    // The closure finds its own key when it is used: it cannot be captured before it exists.
+    // The closure looks up its own key when it is called; it cannot capture the key before it exists.
     const auto set = [this_schema = &schema_, full_name, name, &target = target_, read](const YamlNode& node) {
       target[name] = node.kind == YamlNode::Kind::kNull ? Json() : read(*this_schema->find(full_name), node);
     };
@@ -166,8 +166,8 @@ std::string ModelSection::config_json() const {
   Json config = geometry;
   config["model_type"] = geometry.value("architecture", "llama");
   config.erase("architecture");
-  // What a config.json would say and the interface leaves to defaults; not Hugging Face's class defaults, which differ
-  // between the architectures.
+  // Defaults for what a config.json contains and the configuration leaves out. They are not Hugging Face's class
+  // defaults, which differ between the architectures.
   const auto otherwise = [&](const char* name, Json value) {
     if (!config.contains(name)) config[name] = std::move(value);
   };

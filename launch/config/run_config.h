@@ -1,7 +1,7 @@
-// Everything a run can be told: one struct a section of the configuration, plain values. The declaration of the keys
-// (names, limits, help) is in run_config.cpp; the defaults are the initialisers here.
+// All settings of a run: one struct of plain values per section of the configuration. The keys (names, limits, help)
+// are declared in run_config.cpp; the defaults are the initialisers here.
 //
-// Empty optionals: the key was not given and has no default, or (`auto`, `~`) the program decides.
+// An empty optional means that the key was not given and has no default, or that the program decides (`auto`, `~`).
 #pragma once
 
 #include <algorithm>
@@ -28,13 +28,13 @@ namespace carillon {
 // Either `base`, or a geometry with the names of Hugging Face's config.json.
 struct ModelSection {
   std::optional<std::string> base;
-  Json geometry = Json::object();  // the keys given, under their names; empty with a base
+  Json geometry = Json::object();  // the given keys, by name; empty with a base
 
-  // The geometry as the text of a config.json, `architecture` turned into `model_type`.
+  // Returns the geometry as the text of a config.json, with `architecture` converted to `model_type`.
   std::string config_json() const;
 };
 
-// The keys given, to be merged over the model's own rope (merge_rope_config in model/rope_config.h).
+// The given keys, to be merged over the model's own rope (merge_rope_config in model/rope_config.h).
 struct RopeSection {
   Json settings = Json::object();
 };
@@ -71,11 +71,11 @@ struct DataSection {
   }
 };
 
-// What to do about a loss that jumps: launch/train/spike_guard.h. Off unless factor or action is given.
+// What to do about a loss spike: launch/train/spike_guard.h. Off unless factor or action is given.
 enum class SpikeAction { kSkip, kRollback, kStop };
 struct SpikeSection {
   std::optional<double> factor;  // times the median
-  int64_t window = 100;          // losses the median is of
+  int64_t window = 100;          // number of losses in the median
   std::optional<SpikeAction> action;
 
   bool on() const { return factor || action; }
@@ -83,10 +83,10 @@ struct SpikeSection {
   SpikeAction action_or_default() const { return action.value_or(SpikeAction::kSkip); }
 };
 
-// Ends a run whose evaluations no longer get better (launch/evaluate/watched_metric.h).
+// Ends a run whose evaluations no longer improve (launch/evaluate/watched_metric.h).
 struct EarlyStoppingSection {
   std::optional<int64_t> patience;  // evaluations without a gain; empty: off
-  double min_delta = 0;             // what counts as a gain is more than this
+  double min_delta = 0;             // a gain must be larger than this
 };
 
 enum class TrainingLoss { kCrossEntropy, kLongCrossEntropy };
@@ -119,16 +119,16 @@ struct TrainSection {
 
 // More steps than this are a typing error; any count made of steps stays below 2^63.
 inline constexpr int64_t kMostSteps = int64_t{1} << 40;
-// Bounds of single numbers, so that their products fit 63 bits; what they make together is checked with the model
+// Bounds of single numbers, so that their products fit 63 bits. Their combinations are checked with the model
 // (require_possible_sizes in launch/session/run_checks.h).
 inline constexpr double kMostSequences = 1 << 20;
 inline constexpr double kMostTokens = 4294967296.0;  // 2^32
-// More ranks, or more on one axis, than any machine has: products of three axes stay far below 2^63.
+// More than any machine has, in total or on one axis: products of three axes stay far below 2^63.
 inline constexpr int64_t kMostRanks = int64_t{1} << 20;
 
-// A new adapter's settings where they are given; of one that goes on from `base` they are that one's.
+// Settings of a new adapter, if given; an adapter continued from `base` has its own.
 struct AdapterSection {
-  std::optional<bool> lora;  // adapter.type; nothing: not given, so none
+  std::optional<bool> lora;  // adapter.type; not set: no adapter
   std::optional<int64_t> rank;
   std::optional<double> alpha;
   std::optional<double> dropout;
@@ -148,7 +148,7 @@ struct ParallelSection {
   int64_t zero = 1;
   LayoutKind layout = LayoutKind::kZigzag;
   RingKind ring = RingKind::kAuto;
-  std::optional<int64_t> ring_inner;  // empty: a node's
+  std::optional<int64_t> ring_inner;  // empty: the ranks of a node
 
   RingChoice ring_choice() const { return {ring, static_cast<int>(ring_inner.value_or(0))}; }
 };
@@ -159,10 +159,10 @@ struct RuntimeSection {
   std::optional<int64_t> threads;
   std::string attention = "auto";
   std::string isa = "auto";  // as BackendOptions::instruction_set
-  double patience = 1800;    // seconds; 0: for ever
+  double patience = 1800;    // seconds; 0: unlimited
   std::optional<std::string> trace;
   bool tensorboard = false;
-  bool profile = false;  // --profile; no key
+  bool profile = false;  // --profile; not a key
 };
 
 struct CheckpointSection {
@@ -171,7 +171,7 @@ struct CheckpointSection {
   int64_t keep = 3;
   std::string resume = "auto";  // auto | never | a path
   bool async = false;
-  std::optional<std::string> best_metric;  // the best by it stays besides the newest; empty: none
+  std::optional<std::string> best_metric;  // its best checkpoint is kept besides the newest; empty: none
 };
 
 struct EvalSection {
@@ -206,32 +206,35 @@ void declare_chat(Schema& schema, const std::string& prefix, std::optional<std::
                   TrainOn& train_on);
 void declare_train(Schema& schema, TrainSection& section);
 void declare_adapter(Schema& schema, AdapterSection& section);
-// `adapter`: one to put beside a command's model.
+// `adapter`: an adapter to apply to a command's model.
 void declare_adapter_path(Schema& schema, std::optional<std::string>& adapter);
-// What no single key of it can know. Error 64.
+// Checks what involves several keys. Error 64.
 void check_adapter(const Schema& schema, const AdapterSection& section);
 void declare_parallel(Schema& schema, ParallelSection& section);
 void declare_runtime(Schema& schema, RuntimeSection& section);
 void declare_checkpoint(Schema& schema, CheckpointSection& section);
 void declare_eval(Schema& schema, EvalSection& section);
-// All of them, and `output`: what `carillon train` takes.
+// Declares all of them and `output`: the keys of `carillon train`.
 void declare_run(Schema& schema, RunConfig& config);
 
-// Error 64 for one_cycle without a way down, naming `where`.
+// Fails with error 64, naming `where`, for one_cycle without steps for its descent.
 void require_way_down(const TrainSection& train, int64_t steps, const std::string& where);
 
-// What no single key can know: base or geometry, steps or epochs, what is required. Error 64 naming keys and places.
-// To be called after everything was applied.
+// Checks what involves several keys: base or geometry, steps or epochs, required keys. Call it after everything was
+// applied. Fails with error 64 naming keys and places.
 void check_run(const Schema& schema, const RunConfig& config);
 
-// File first, then `key=value` arguments, then check_run. Pure: the same on every rank. Errors 64, 66 (no such file).
+// Applies the file, then the `key=value` arguments, then check_run. Pure: the same on every rank. Errors 64, 66 (no
+// such file).
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides);
 
-// The resolved configuration: of a run's folder (load_run_config of it gives the same) and of a checkpoint's manifest.
+// The resolved configuration, written to a run's folder (load_run_config of it gives the same) and a checkpoint's
+// manifest.
 std::string resolved_yaml(const RunConfig& config);
 Json to_json(const RunConfig& config);
 
-// On resume: differences from `saved` (to_json of the run that wrote the checkpoint). See Schema::changes_since.
+// Returns the differences on resume from `saved` (to_json of the run that wrote the checkpoint). See
+// Schema::changes_since.
 std::vector<std::string> changes_since(const Json& saved, const RunConfig& config, const std::string& where);
 
 }  // namespace carillon

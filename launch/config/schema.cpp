@@ -47,7 +47,7 @@ void Key::check_bounds(double value, const YamlNode& node) const {
 namespace detail {
 namespace {
 
-// A scalar without quotes, or nullptr.
+// Returns an unquoted scalar's text, or nullptr.
 const std::string* plain(const YamlNode& node) {
   return node.kind == YamlNode::Kind::kScalar && !node.quoted ? &node.text : nullptr;
 }
@@ -213,7 +213,7 @@ void Schema::apply_mapping(const YamlNode& mapping, const std::string& prefix) {
       unknown(name, mapping.keys[i].where);
     } else if (value.kind == YamlNode::Kind::kMapping) {
       apply_mapping(value, name + ".");
-    } else if (value.kind != YamlNode::Kind::kNull) {  // `train:` with nothing below is an empty section
+    } else if (value.kind != YamlNode::Kind::kNull) {  // `train:` with nothing below it is an empty section
       fail(ExitCode::kUsage, "{} is a section and cannot be {}, {}, put its keys below it", name, value.describe(),
            value.where);
     }
@@ -285,7 +285,7 @@ bool Schema::apply_nested(const std::string& name, std::string_view text, const 
 void Schema::unknown(const std::string& name, const std::string& where) const {
   const std::string wanted = canonical(leaf_of(name));
   const std::string shown = printable(std::string_view(name).substr(0, 128));
-  // 1. A name other programs use, or the right name in the wrong section.
+  // 1. A name that other programs use, or the right name in the wrong section.
   for (const Key& key : keys_) {
     const bool alias = std::any_of(key.alias_names.begin(), key.alias_names.end(),
                                    [&](const std::string& other) { return canonical(other) == wanted; });
@@ -293,7 +293,7 @@ void Schema::unknown(const std::string& name, const std::string& where) const {
       fail(ExitCode::kUsage, "unknown key '{}', {}, here it is called {}", shown, where, key.name);
     }
   }
-  // 2. A slip of the pen: nearest within its section, else over all names.
+  // 2. A typing error: the nearest name within its section, or else of all names.
   std::vector<std::string> section_names;
   std::vector<std::string> all_names;
   for (const Key& key : keys_) {

@@ -1,4 +1,4 @@
-// What the declaration of keys turns into: resolved YAML and JSON, help for a terminal, tables for the README.
+// Output made from the declared keys: resolved YAML and JSON, help for a terminal, tables for the README.
 #include <algorithm>
 
 #include "launch/config/schema.h"
@@ -9,7 +9,7 @@
 namespace carillon {
 namespace {
 
-// A value as YAML on one line. JSON is YAML's flow style; texts that need no quotes go without.
+// Returns a value as YAML on one line, in flow style, which includes JSON; simple texts are not quoted.
 std::string yaml_value(const Json& value) {
   if (value.is_null()) return "~";
   if (value.is_number_float()) return format_number(value.get<double>());
@@ -35,7 +35,7 @@ std::string yaml_value(const Json& value) {
   return value.dump();
 }
 
-// Breaks `text` at blanks into lines of at most `width` bytes.
+// Wraps `text` at blanks into lines of at most `width` bytes.
 std::vector<std::string> wrap(const std::string& text, size_t width) {
   std::vector<std::string> lines{""};
   for (size_t begin = 0; begin < text.size();) {
@@ -48,7 +48,7 @@ std::vector<std::string> wrap(const std::string& text, size_t width) {
   return lines;
 }
 
-// A bar would end the table's cell.
+// Escapes the bars, which would end a table's cell.
 std::string for_table(const std::string& text) {
   std::string result;
   for (const char c : text) {
@@ -101,7 +101,7 @@ std::vector<std::string> Schema::changes_since(const Json& saved, const std::str
     const Json before = saved.contains(place) ? saved.at(place) : Json();
     const Json after = now.contains(place) ? now.at(place) : Json();
     if (before == after) continue;
-    // A run from before the key was there had what is now its default.
+    // A run from before the key existed used what is now its default.
     if (before.is_null() && yaml_value(after) == key.default_text) continue;
     const std::string change = fmt::format("{}: {} -> {}", key.name, yaml_value(before), yaml_value(after));
     if (key.on_resume == OnResume::kRefused) {

@@ -11,8 +11,8 @@ namespace {
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-// Numbers as people write them; from_chars alone would also take `inf`, `nan` and leading zeros (octal to some
-// readers).
+// Restricts numbers to the usual decimal form; from_chars alone would also accept `inf`, `nan` and leading zeros (octal
+// to some readers).
 bool looks_decimal(std::string_view text) {
   if (!text.empty() && text[0] == '-') text.remove_prefix(1);
   if (text.empty() || !(is_digit(text[0]) || (text[0] == '.' && text.size() > 1 && is_digit(text[1])))) return false;
@@ -75,7 +75,7 @@ std::optional<double> parse_duration(std::string_view text) {
   double seconds = 0;
   double previous_unit = std::numeric_limits<double>::infinity();
   if (text.empty()) return std::nullopt;
-  if (text == "0") return 0;  // of any unit
+  if (text == "0") return 0;  // with any unit
   while (!text.empty()) {
     const size_t length = std::min(text.find_first_not_of("0123456789."), text.size() - 1);
     const std::optional<double> count = parse_number(text.substr(0, length));
@@ -100,7 +100,7 @@ std::string format_duration(double seconds) {
   double rest = seconds;
   for (const auto& [letter, unit] : {std::pair{'d', 86400.0}, {'h', 3600.0}, {'m', 60.0}}) {
     const double count = std::floor(rest / unit);
-    // Beyond 2^53 days the digits would not read back; such a duration stays in seconds.
+    // Digits beyond 2^53 days would not read back; such a duration is written in seconds.
     if (count >= 1 && count < 1e15) {
       text += fmt::format("{}{}", static_cast<int64_t>(count), letter);
       rest -= count * unit;

@@ -1,6 +1,6 @@
-// The scalar types of the configuration: text in, value out, and back. Independent of the locale; the whole text must
-// be the value, so `1_000`, `+5`, `0x10`, `010`, `12 ` and `.inf` are no numbers. Each parser returns nothing when the
-// text is not of its type; the caller knows file and line and makes the message.
+// Conversions of the configuration's scalar types from and to text, independent of the locale. The whole text must be
+// the value, so `1_000`, `+5`, `0x10`, `010`, `12 ` and `.inf` are not numbers. A parser returns nothing if the text is
+// not of its type; the caller knows file and line and composes the message.
 #pragma once
 
 #include <cstdint>
@@ -16,18 +16,18 @@ std::optional<int64_t> parse_integer(std::string_view text);
 // A finite decimal number: `2e-5`, `0.1`, `-3`, `8`.
 std::optional<double> parse_number(std::string_view text);
 
-// `true` or `false`, nothing else: YAML 1.1's yes, no, on and off mean different things to different readers.
+// `true` or `false` only: YAML 1.1's yes, no, on and off are not understood equally by all readers.
 std::optional<bool> parse_boolean(std::string_view text);
 
-// Seconds from whole or decimal numbers with units s, m, h, d, largest first: `30m`, `1h30m`, `1.5h`, `90s`. A number
-// without a unit is refused, since readers disagree about seconds and minutes.
+// Seconds, from whole or decimal numbers with units s, m, h, d, largest first: `30m`, `1h30m`, `1.5h`, `90s`. A number
+// without a unit is refused, because readers disagree on seconds or minutes.
 std::optional<double> parse_duration(std::string_view text);
 
-// The shortest text that reads back as the same number.
+// Returns the shortest text that reads back as the same number.
 std::string format_number(double value);
-// As parse_duration reads it back: `30m`, `1h30m`, `0.5s`.
+// Returns text that parse_duration reads back: `30m`, `1h30m`, `0.5s`.
 std::string format_duration(double seconds);
-// For people: `65536` as `64k` where it divides, else the digits.
+// For people: `65536` as `64k` if it divides evenly, otherwise the digits.
 std::string format_size(int64_t value);
 
 }  // namespace carillon

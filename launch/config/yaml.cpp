@@ -81,7 +81,7 @@ class Builder : public YAML::EventHandler {
          place(mark));
   }
 
-  // The character at the mark: a tagged node begins with '!', also where yaml-cpp reports it like a quoted scalar.
+  // Returns the character at the mark. A tagged node begins with '!', even if yaml-cpp reports it like a quoted scalar.
   char character_at(const YAML::Mark& mark) const {
     const auto line = static_cast<size_t>(mark.line);
     if (mark.line < 0 || mark.column < 0 || line >= line_begin_.size()) return 0;
@@ -146,7 +146,7 @@ class Builder : public YAML::EventHandler {
   int nodes_ = 0;
 };
 
-// Bytes that YAML does not allow or that readers treat differently (NUL, C0 controls, UTF-16).
+// Checks for bytes that YAML does not allow or that readers treat differently (NUL, C0 controls, UTF-16).
 void check_bytes(std::string_view text, const std::string& name) {
   if (text.size() > kYamlMaximumBytes) {
     fail(ExitCode::kUsage, "the configuration has {} bytes, {}, at most {} are read", text.size(), name,
@@ -212,7 +212,7 @@ YamlNode parse_yaml(std::string_view text, const std::string& name) {
 
 std::string read_small_file(const std::string& path, size_t maximum_bytes) {
   const std::string shown = printable(path);
-  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe nobody writes must not hang us
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe without a writer must not block
   if (file < 0) {
     const bool missing = errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG || errno == ELOOP;
     const ExitCode code = missing ? ExitCode::kMissingInput : ExitCode::kInputOutput;

@@ -10,7 +10,7 @@
 namespace carillon {
 namespace {
 
-constexpr int64_t kLeastTokens = 1024;  // of a block, where that leaves kFewest
+constexpr int64_t kLeastTokens = 1024;  // of a block, if that leaves kFewest blocks
 constexpr size_t kFewest = 8;
 
 struct Term {
@@ -36,7 +36,7 @@ Difference ratio(const std::vector<Term>& terms) {
   return result;
 }
 
-// Place in `others` of each of `documents`, equal ones in their order; empty when they are not the same.
+// Returns the position in `others` of each of `documents`, with equal ones in order; empty if the lists differ.
 std::vector<size_t> matched(const std::vector<std::string>& documents, const std::vector<std::string>& others) {
   if (documents.size() != others.size()) return {};
   std::multimap<std::string, size_t> places;
@@ -51,20 +51,20 @@ std::vector<size_t> matched(const std::vector<std::string>& documents, const std
   return result;
 }
 
-// Ids of different tokenizers are different tokens even where the numbers agree. Without a tokenizer the data was ids.
+// Equal ids from different tokenizers are different tokens. Without a tokenizer the data consisted of ids.
 bool tokenizers_differ(const UnitLosses& one, const UnitLosses& other) {
   return !one.tokenizer.empty() && !other.tokenizer.empty() && one.tokenizer != other.tokenizer;
 }
 
-// One unit of one pair: setting and baseline.
+// One unit of one pair.
 struct UnitPair {
   const LossUnit *setting, *baseline;
 };
 using Units = std::vector<std::vector<UnitPair>>;  // [unit][pair]
 
-using SumOf = std::function<const LossSum*(const LossUnit&)>;  // null: the unit has no such token
+using SumOf = std::function<const LossSum*(const LossUnit&)>;  // null: the unit has no such tokens
 
-// D, W of one unit; nothing where it has none of these tokens.
+// Returns D and W of one unit; nothing if it has none of these tokens.
 std::optional<Term> term_of(const std::vector<UnitPair>& pairs, const SumOf& sum_of) {
   Term term;
   for (const UnitPair& pair : pairs) {
@@ -77,7 +77,7 @@ std::optional<Term> term_of(const std::vector<UnitPair>& pairs, const SumOf& sum
   return term.weight > 0 ? std::optional(term) : std::nullopt;
 }
 
-// Terms of `size` neighbours each; the last has the rest too.
+// Joins `size` neighbours to one term each; the last also has the remainder.
 std::vector<Term> joined(const std::vector<Term>& terms, size_t size) {
   const size_t blocks = std::max<size_t>(1, terms.size() / size);
   std::vector<Term> result(blocks);
@@ -101,7 +101,7 @@ bool neighbours_correlate(const std::vector<Term>& terms) {
   return squares > 0 && std::abs(products / squares) > 2 / std::sqrt(static_cast<double>(terms.size()));
 }
 
-// Pieces a block of a single document has.
+// Returns the number of pieces per block of a single document.
 size_t block_size(const std::vector<Term>& pieces) {
   size_t size = kLeastTokens / UnitLosses::kPieceTokens;
   while (size > 1 && pieces.size() / size < kFewest) size /= 2;

@@ -24,7 +24,7 @@ const KeyTokens& Evaluator::key_tokens(const SweepPoint& point) {
   return chosen.by_length.at(point.length);
 }
 
-// Key tokens are numbers of tokens: they mean something to the model only if it cuts text in the same way.
+// Key tokens are indices of tokens, so they apply to the model only if both tokenizers are equal.
 void Evaluator::require_same_tokens(const Json& task) const {
   const std::optional<uint64_t>& theirs = chosen_.at(task.dump()).tokenizer;
   if (theirs && session_.tokenizer() != nullptr && *theirs != session_.tokenizer()->hash())

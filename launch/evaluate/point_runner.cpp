@@ -9,7 +9,7 @@
 namespace carillon {
 namespace {
 
-// One token more than the longest window: PosGen's leading EOS.
+// One token more than the longest window, for PosGen's leading EOS.
 int64_t longest(const SweepConfig& config) {
   return *std::max_element(config.lengths.begin(), config.lengths.end()) + 1;
 }
@@ -57,7 +57,7 @@ Json record_point(const SweepPoint& point, const std::function<Json()>& metrics)
     const Json found = metrics();
     return record_of(point, found, seconds());
   } catch (const Error& error) {
-    // The same error on every rank, or this process would not have come here alone: see agree().
+    // agree() has thrown the same error on every rank, except for these two.
     if (error.code() == ExitCode::kInternal || error.code() == ExitCode::kLostPeer) throw;
     return failure_of(point, error.what(), seconds());
   }

@@ -23,7 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kSecondsBetweenTouches = 20;
-constexpr int kSecondsUntilStale = 180;  // on another host; clocks may differ by some of it
+constexpr int kSecondsUntilStale = 180;  // on another host; allows for clocks that differ
 
 }  // namespace
 
@@ -58,7 +58,7 @@ bool SweepClaims::stale(const std::string& path) const {
   std::ifstream file(path);
   std::string host, pid, began;
   if (!(file >> host >> pid >> began)) {
-    // Being written this moment, or cut by a death in between: the lock is ours, so it is the latter.
+    // An incomplete claim is either being written or cut by a death. This process holds the lock, so it is the latter.
     return fs::exists(path);
   }
   if (host == host_name()) return start_time(pid) != began;
@@ -77,13 +77,13 @@ bool SweepClaims::take(const std::string& id) {
     }
   }
   held_ = path;
-  leaving_ = false;  // no heart beats yet
+  leaving_ = false;  // no touching thread is running yet
   heart_ = std::thread([this] { keep_touching(); });
   return true;
 }
 
 void SweepClaims::keep_touching() {
-  // Signals are for the main thread.
+  // The main thread handles signals.
   sigset_t all;
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, nullptr);

@@ -1,6 +1,6 @@
-// Who works on which point, where several processes share one sweep's folder. A claim is a file created exclusively; on
-// the same host it is free again exactly when its process is dead, on another host when nobody has touched it for a
-// while.
+// Assigns points to the processes that share one sweep's folder. A claim is a file created exclusively. A claim of a
+// process on this host is free again exactly when that process is dead; a claim from another host, when it has not been
+// touched for a while.
 #pragma once
 
 #include <condition_variable>
@@ -12,12 +12,12 @@ namespace carillon {
 
 class SweepClaims {
  public:
-  // Files in `folder`/claims. Error 73 when it cannot be made.
+  // Keeps its files in `folder`/claims. Throws error 73 if that cannot be created.
   explicit SweepClaims(const std::string& folder);
-  ~SweepClaims();  // gives back what is held
+  ~SweepClaims();  // gives back the claim it holds
   SweepClaims(const SweepClaims&) = delete;
 
-  // True: this process has the point now. Stale claims are taken over.
+  // Claims a point; takes over stale claims. Returns whether this process has the point now.
   bool take(const std::string& id);
   void give_back();
 
@@ -27,7 +27,7 @@ class SweepClaims {
   void keep_touching();
 
   std::string folder_;
-  std::string mine_;  // what is in this process's claims
+  std::string mine_;  // contents of this process's claims
   std::string held_;
   std::thread heart_;
   std::mutex mutex_;
@@ -35,7 +35,7 @@ class SweepClaims {
   bool leaving_ = false;
 };
 
-// Whole under an advisory lock that processes of one sweep take turns with.
+// Holds an advisory lock on a folder, so that processes of one sweep change it in turns.
 class FolderLock {
  public:
   explicit FolderLock(const std::string& folder);

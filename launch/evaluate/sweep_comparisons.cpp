@@ -17,21 +17,21 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Baseline by default: the first rope setting, or where there is but one the first model.
+// Returns the baseline; by default the first rope setting, or, if there is only one, the first model.
 std::string baseline_of(const SweepConfig& config) {
   if (config.baseline) return *config.baseline;
   return config.rope.size() > 1 ? config.rope.begin().key() : config.models.front();
 }
 
 struct Seed {
-  std::string others;  // the configuration without the seed, and without what does not change what is trained
+  std::string others;  // the configuration without the seed and without what does not affect training
   int64_t seed;
   std::string before;  // seeds of the runs it started from, nearest first: empty, "3", "3 1"
 };
 
-// Of a run's folder or one of its checkpoints; nothing for other models. A run that started from another run is
-// described by that run's configuration in place of its path: what was extended from three bases that differ in their
-// seed alone differs in its seed alone too. `depth`: links followed so far, so that a circle ends.
+// Returns the seed of a run's folder or checkpoint; nothing for other models. If a run started from another run, that
+// run's configuration replaces its path: runs extended from bases that differ only in their seed then differ only in
+// their seed too. `depth`: links followed so far, so that a cycle ends.
 std::optional<Seed> seed_of(const std::string& model, int depth = 0) {
   std::error_code error;
   fs::path file = fs::path(model) / "config.yaml";
@@ -53,11 +53,11 @@ std::optional<Seed> seed_of(const std::string& model, int depth = 0) {
       }
     return Seed{run.dump(), seed, before};
   } catch (const Error&) {
-    return std::nullopt;  // a file of that name that is something else
+    return std::nullopt;  // another kind of file with that name
   }
 }
 
-// Runs of one configuration and several seeds, by model; runs without a sibling do not stand here.
+// Returns, by model, the runs of one configuration and several seeds; runs without a sibling are left out.
 std::map<std::string, Seed> seeds_of(const SweepConfig& config) {
   std::map<std::string, Seed> found;
   std::map<std::string, std::set<std::pair<int64_t, std::string>>> groups;
@@ -163,7 +163,8 @@ class Comparer {
         partners_[point.id] = &partner;
       }
     } catch (const Error& error) {
-      // A point evaluated by a version without this file, or a file that was removed: the other pairs stand.
+      // The point was evaluated by a version without this file, or the file was removed: other pairs are still
+      // compared.
       if (error.code() != ExitCode::kMissingInput && error.code() != ExitCode::kBadInput) throw;
       refuse(error.what());
     }
@@ -188,7 +189,7 @@ class Comparer {
     return list;
   }
 
-  // Runs of one configuration under one rope setting, at one step.
+  // Groups runs of one configuration with the same rope setting and step.
   void group(const Json& task, const std::vector<const SweepPoint*>& here) {
     std::vector<std::pair<std::string, std::vector<const SweepPoint*>>> groups;
     for (const SweepPoint* point : here) {
@@ -245,7 +246,7 @@ class Comparer {
   std::map<std::string, Seed> seeds_;
   std::vector<const SweepPoint*> points_;  // done
   std::map<std::string, UnitLosses> losses_;
-  std::map<std::string, const SweepPoint*> partners_;  // of points that were compared
+  std::map<std::string, const SweepPoint*> partners_;  // of compared points
   Json result_;
 };
 
@@ -254,7 +255,7 @@ std::string with_error(const Json& value, const Json& error) {
   const std::string spread = error.is_number() ? fmt::format("{:.5f}", error.get<double>()) : "?";
   return fmt::format("{:+.5f} ± {}", value.get<double>(), spread);
 }
-// As many columns as `width`, whatever the bytes of "±".
+// Pads to `width` columns; "±" has more bytes than columns.
 std::string cell(const std::string& text, size_t width) {
   const size_t seen = text.size() - (text.find("±") == std::string::npos ? 0 : 1);
   return std::string(seen < width ? width - seen : 1, ' ') + text;
@@ -265,7 +266,7 @@ std::string name_of(const Json& entry) {
   return model + (entry["step"].is_number() ? " " + entry["step"].dump() : "");
 }
 
-// Entries of `list` by task, in their order.
+// Groups the entries of `list` by task, in order.
 std::vector<std::pair<std::string, std::vector<const Json*>>> by_task(const Json& list) {
   std::vector<std::pair<std::string, std::vector<const Json*>>> tasks;
   for (const Json& entry : list) {
@@ -292,7 +293,7 @@ std::string bins_table(const std::vector<const Json*>& entries, const char* key,
     }
   if (columns.empty()) return "";
   std::sort(bins.begin(), bins.end());
-  // What tells the columns apart: their rope setting, or among models of one setting the model.
+  // Columns are named by what distinguishes them: the rope setting or, if that is the same for all, the model.
   std::set<std::string> ropes;
   for (const Json* column : columns) ropes.insert((*column)["rope"].get<std::string>());
   const auto heading = [&](const Json& column) {

@@ -1,7 +1,7 @@
-// The points of a sweep compared with its baseline (`compare.baseline`), and runs that differ in their seed alone.
+// Compares the points of a sweep with its baseline (`compare.baseline`), and runs that differ only in their seed.
 //
-// Two things spread, and are told apart: over documents, how far one difference between two sets of weights would move
-// with other text; over seeds, how far a result moves when the same training is begun with other random numbers.
+// Two kinds of spread are kept apart: over documents, how far the difference between two given sets of weights would
+// move on other text; over seeds, how far a result moves when the same training starts from other random numbers.
 #pragma once
 
 #include <map>
@@ -12,23 +12,23 @@
 
 namespace carillon {
 
-// Error 64 when `compare.baseline` is neither a rope setting nor a model of the sweep.
+// Fails with error 64 if `compare.baseline` is neither a rope setting nor a model of the sweep.
 void check_baseline(const SweepConfig& config);
 
-// For SWEEP/comparisons.json:
+// Returns SWEEP/comparisons.json:
 //   baseline      its name
-//   comparisons   a task, length, model, step, rope each; baseline_model, baseline_step, baseline_rope; difference and
-//                 standard_error (null of one unit) in nats a token, units, unit, tokens; by_position, past_training:
-//                 lists of {from, to, difference, standard_error, tokens}; or `refused`: why there is none
-//   seeds         a task, length, rope and step for all runs that differ only in train.seed: runs, seeds, metric,
-//                 values, mean, standard_error (over seeds, n−1); where they are compared also difference,
+//   comparisons   one per task, length, model, step and rope; baseline_model, baseline_step, baseline_rope; difference
+//                 and standard_error (null for one unit) in nats per token, units, unit, tokens; by_position,
+//                 past_training: lists of {from, to, difference, standard_error, tokens}; or `refused`: the reason
+//   seeds         one per task, length, rope and step for all runs that differ only in train.seed: runs, seeds, metric,
+//                 values, mean, standard_error (over seeds, n−1); if they are compared also difference,
 //                 difference_standard_error (over seeds) and difference_standard_error_over_documents (of their mean)
-// A rope setting's partner has the same model and step; a model's the same rope and, among runs of several seeds, the
-// same seed, and base of the same seed. Points that failed or are not done are left out.
+// A rope setting is compared at the same model and step. A model is compared at the same rope and, among runs of
+// several seeds, with the same seed and a base of the same seed. Points that failed or are not done are left out.
 Json compare_points(const SweepConfig& config, const std::vector<SweepPoint>& points,
                     const std::map<std::string, Json>& records);
 
-// The same as tables for a terminal; and a line for each pair that could not be compared.
+// Return the comparisons as tables for a terminal, and one line for each pair that could not be compared.
 std::string comparison_tables(const Json& comparisons);
 std::vector<std::string> comparison_refusals(const Json& comparisons);
 

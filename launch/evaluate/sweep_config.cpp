@@ -15,9 +15,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr double kMostWindowTokens = 4294967296.0;  // 2^32: a slip of the pen beyond
+constexpr double kMostWindowTokens = 4294967296.0;  // 2^32: anything larger is a typing error
 
-// The task with its defaults, or error 64 naming what is wrong.
+// Returns the task with its defaults. Fails with error 64 naming what is wrong.
 Json resolve_task(const Json& given) {
   if (!given.is_object() || !given.contains("task") || !given["task"].is_string())
     fail(ExitCode::kUsage, "a task is {}, in tasks, write {{task: perplexity, …}}", given.dump());
@@ -52,7 +52,7 @@ Json resolve_task(const Json& given) {
            : otherwise.is_boolean()      ? "true or false"
            : otherwise.is_number_float() ? "a number"
                                          : "a whole number");
-    // What is counted in a task is a slip of the pen beyond this, and wraps where it is multiplied.
+    // A larger count is a typing error and would overflow when multiplied.
     if (value.is_number_integer() && key != "seed" && (value > INT32_MAX || value < -INT32_MAX))
       fail(ExitCode::kUsage, "{} of task {} is {}, in tasks, {} is the most", key, type, value.dump(), INT32_MAX);
     task[key] = value;

@@ -1,4 +1,4 @@
-// What `carillon sweep` is told: models × rope settings × lengths × tasks.
+// The configuration of `carillon sweep`: models × rope settings × lengths × tasks.
 #pragma once
 
 #include <optional>
@@ -11,7 +11,7 @@ namespace carillon {
 
 struct SweepConfig {
   std::vector<std::string> models;        // as written
-  std::optional<std::string> adapter;     // beside each of them
+  std::optional<std::string> adapter;     // applied to each of them
   Json checkpoints = "all";               // all | newest | list of steps
   Json rope = {{"own", Json::object()}};  // name -> settings merged over the model's own
   std::vector<int64_t> lengths;
@@ -27,17 +27,17 @@ struct SweepConfig {
 };
 
 void declare_sweep(Schema& schema, SweepConfig& config);
-// File, overrides, then what no single key can know: every task's keys, unique names. Errors 64 and 66.
+// Loads the file and overrides, then checks what involves several keys: every task's keys, unique names. Errors 64, 66.
 SweepConfig load_sweep_config(const std::string& path, const std::vector<std::string>& overrides);
 
-// Gives every task its defaults and a name. Error 64 naming what is wrong with one.
+// Gives every task its defaults and a name. Fails with error 64 naming what is wrong with one.
 void resolve_tasks(SweepConfig& config);
-// What a run evaluates while it trains: `eval`, with the run's own data, layout and type.
+// Returns what a run evaluates during training: `eval`, with the run's own data, layout and type.
 SweepConfig training_sweep(const RunConfig& run);
 
 // One model × rope × length × task.
 struct SweepPoint {
-  std::string id;     // 16 hexadecimal digits of model, step, rope settings, length and task; not of the output
+  std::string id;     // 16 hexadecimal digits from model, step, rope settings, length and task, but not output
   std::string model;  // the entry as written
   std::optional<int64_t> step;
   std::string path;  // what is read
@@ -50,12 +50,12 @@ struct SweepPoint {
 Json to_json(const SweepPoint& point);
 SweepPoint sweep_point_of(const Json& json);
 
-// All points, the heaviest change outermost: model, then rope, length, task. A run's folder stands for its checkpoints
-// (those that are there now). Errors 66 for a model that is not there; with `watch` it has no points yet.
+// Returns all points, with the costliest change outermost: model, then rope, length, task. A run's folder stands for
+// its current checkpoints. Fails with error 66 for a missing model; with `watch` such a model has no points yet.
 std::vector<SweepPoint> sweep_points(const SweepConfig& config);
 
-// Whether `model` is the folder of a run, as far as it has come: it has checkpoints, or it is a folder that is nothing
-// else (neither a checkpoint nor a Hugging Face model).
+// Whether `model` is, or may become, a run's folder: it has checkpoints, or it is a folder that is neither a checkpoint
+// nor a Hugging Face model.
 bool may_be_run_folder(const std::string& model);
 
 }  // namespace carillon

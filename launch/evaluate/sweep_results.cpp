@@ -30,8 +30,8 @@ Json common(const SweepPoint& point, double seconds) {
           {"seconds", seconds}};
 }
 
-// A field of a CSV file; quoted where it must be. A spreadsheet takes what begins with one of = + - @, a tab or a
-// return for a formula and runs it: a quote before it makes it text. Controls are shown, not sent.
+// Returns a field of a CSV file, quoted if necessary. Spreadsheets execute text that begins with one of = + - @, a tab
+// or a return as a formula; a leading quote makes it text. Control characters are shown in printable form.
 std::string csv(const std::string& name) {
   std::string text = printable(name);
   if (!text.empty() && std::string_view("=+-@").find(text[0]) != std::string_view::npos) text.insert(0, "'");
@@ -63,14 +63,14 @@ std::string main_metric(const Json& task) { return task_kinds().at(task["task"].
 const std::map<std::string, Json>& SweepResults::read() const {
   std::ifstream file(folder_ + "/evals.jsonl", std::ios::binary);
   file.seekg(0, std::ios::end);
-  if (!file || file.tellg() < read_to_) {  // not there, or begun again
+  if (!file || file.tellg() < read_to_) {  // missing, or started anew
     records_.clear();
     read_to_ = lines_ = 0;
   }
   file.clear();
   file.seekg(read_to_);
   for (std::string line; std::getline(file, line);) {
-    if (file.eof()) break;  // no newline: of a process that died, or one that is writing
+    if (file.eof()) break;  // no newline: from a process that died or is still writing
     ++lines_;
     Json record = Json::parse(line, nullptr, false);
     if (record.is_discarded() || !record.is_object() || !record.contains("point") || !record["point"].is_string() ||
@@ -151,7 +151,7 @@ void SweepResults::write_files(const std::vector<SweepPoint>& points, const Json
       if (!value.is_number()) continue;
       rows += fmt::format("{},{},{},{},{},{},{}\n", csv(point.model), step_text(point), csv(point.rope_name),
                           point.length, csv(task), metric, value.dump());
-      // As lm-eval names length-dependent tasks: the length comes before the filter.
+      // In lm-eval's naming of length-dependent tasks the length comes before the filter.
       lm["results"][place + "/" + task]["alias"] = task;
       lm["results"][place + "/" + task][fmt::format("{}@{},none", metric, point.length)] = value;
     }

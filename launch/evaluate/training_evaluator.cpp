@@ -43,7 +43,7 @@ bool TrainingEvaluator::run(int64_t step, const std::function<bool()>& stop,
         if (stop()) return false;
         const SweepPoint point{"", sweep_.output, step, "", name, settings, length, task};
         Json record = record_point(point, [&] { return runner_.run(point); });
-        // Named by step, rope, length and task; a sweep's point numbers mean something else.
+        // Identified by step, rope, length and task; these records have no sweep point and no model of their own.
         record.erase("point");
         record.erase("model");
         agree(*grid_.world, [&] {
@@ -58,7 +58,7 @@ bool TrainingEvaluator::run(int64_t step, const std::function<bool()>& stop,
 }
 
 std::optional<double> TrainingEvaluator::value(const WatchedMetric& metric, int64_t step) const {
-  std::vector<double> found{0, 0};  // the value, and whether there is one
+  std::vector<double> found{0, 0};  // the value, and whether it exists
   agree(*grid_.world, [&] {
     if (grid_.world->rank() != 0) return;
     if (const auto value = metric.value_in(results_.read_lines(), step)) found = {*value, 1};

@@ -1,5 +1,5 @@
-// Evaluations while a run trains: the tasks, lengths and rope settings of `eval`, with the weights as they are. The
-// training state is not touched: weights are read, activations are this one's own, nothing random is drawn.
+// Evaluations during training: the tasks, lengths and rope settings of `eval`, with the current weights. The training
+// state is not changed: weights are only read, activations are separate, and no random numbers are drawn.
 #pragma once
 
 #include <chrono>
@@ -17,22 +17,22 @@ namespace carillon {
 
 class TrainingEvaluator {
  public:
-  // Memory for the longest of `eval.lengths` is taken here, before the first step. `tokenizer` may be null; everything
-  // given must outlive it. Error 64 for tasks that make no sense.
+  // Allocates for the longest of `eval.lengths`, so construct it before the first step. `tokenizer` may be null. All
+  // arguments must outlive this object. Throws error 64 for tasks that are invalid.
   TrainingEvaluator(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const RunConfig& run,
                     Parameters& weights, const Tokenizer* tokenizer);
 
   // Whether the schedule asks for one after step `step` (from 1): every_steps, at, at_end.
   bool due(int64_t step, bool last) const;
-  // `eval.every`, by the clock of the calling rank.
+  // Whether `eval.every` requests one, by the clock of the calling rank.
   bool due_by_clock() const;
 
-  // Runs all points that evals.jsonl has no good record of for this step, one record each; `stop` is asked between
-  // points, on every rank alike. A point that fails is recorded with its reason. `recorded` is called with the records,
-  // on rank 0. False when it stopped before the last. Collective.
+  // Runs all points for which evals.jsonl has no successful record of this step, and appends one record for each; a
+  // failed point's record has the reason. `stop` is called between points, on every rank. `recorded` is called with
+  // each record on rank 0. Returns false if it stopped before the last point. Collective.
   bool run(int64_t step, const std::function<bool()>& stop, const std::function<void(const std::string&)>& say,
            const std::function<void(const Json&)>& recorded);
-  // What `metric` was after that step; nothing where it was not measured. Collective, the same on every rank.
+  // Returns `metric` after that step; nothing if it was not measured. Collective, with the same result on every rank.
   std::optional<double> value(const WatchedMetric& metric, int64_t step) const;
 
  private:
@@ -46,7 +46,7 @@ class TrainingEvaluator {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-// Whether a run asks for any evaluation.
+// Whether a run requests any evaluation.
 bool evaluates(const EvalSection& eval);
 
 }  // namespace carillon

@@ -10,7 +10,7 @@
 namespace carillon {
 namespace {
 
-// [loss, weight, tokens]; a loss that is not finite is null, as JSON has no such numbers
+// [loss, weight, tokens]; a loss that is not finite becomes null, because JSON has no such numbers
 Json json_of(const LossSum& sum) { return {sum.loss, sum.weight, sum.tokens}; }
 LossSum sum_of(const Json& json, size_t first = 0) {
   const Json& loss = json.at(first);

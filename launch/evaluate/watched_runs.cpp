@@ -11,7 +11,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What changes while a run is alive or started again: its newest checkpoint and the size of its records.
+// What changes while a run is active or is restarted: its newest checkpoint and the size of its records.
 std::string look_of(const std::string& model) {
   std::error_code error;
   const auto checkpoints = list_checkpoints(model + "/checkpoints");
@@ -27,7 +27,7 @@ WatchedRuns::State WatchedRuns::state_of(const std::string& model, Run& run) con
     if (run.seen) return State::kGone;
   } else {
     run.seen = true;
-    // A model file, a checkpoint or a Hugging Face folder is all there is of it.
+    // A model file, a checkpoint or a Hugging Face folder will not change.
     if (!may_be_run_folder(model) || fs::exists(model + "/ended", error)) return State::kEnded;
     const std::string look = look_of(model);
     if (look != run.look || run_is_at_work(model)) run.moved = std::chrono::steady_clock::now();

@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""English text out of Debian packages, for training a small model from scratch: launch/reproduce_language.sh calls it.
+"""Extracts English text from Debian packages, for training a small model from scratch; used by launch/reproduce_language.sh.
 
-    python3 launch/experiments/english_text.py PACKAGES OUT          PACKAGES: a folder of .deb files, by `apt-get download`
-    python3 launch/experiments/english_text.py --names               the packages it can read
-    python3 launch/experiments/english_text.py --folder TEXTS OUT    .md and .txt files of a folder instead
-    … --long BYTES --held-out PERCENT                                what follows, for other lengths
+    python3 launch/experiments/english_text.py PACKAGES OUT          PACKAGES: a folder of .deb files, from `apt-get download`
+    python3 launch/experiments/english_text.py --names               lists the packages it can read
+    python3 launch/experiments/english_text.py --folder TEXTS OUT    reads the .md and .txt files of a folder instead
+    … --long BYTES --held-out PERCENT                                change the lengths and shares below
 
-Writes OUT/train.jsonl, long.jsonl (those of train that are at least LONG bytes, for fine-tuning beyond the short length),
-validation.jsonl and test.jsonl, a document ({"id", "text"}) a line, and OUT/packages.tsv: documents and bytes of each package.
+Writes OUT/train.jsonl, long.jsonl (the documents of train with at least LONG bytes, for fine-tuning beyond the short length),
+validation.jsonl and test.jsonl, with one document ({"id", "text"}) per line, and OUT/packages.tsv: documents and bytes per package.
 
-A document is a file: a page, a chapter, a book. Its paragraphs are kept in order; one that stood anywhere before (menus,
-licences, a chapter printed twice) is dropped, so that nothing in the test set was trained on. What is left of a document
-is dropped if it is short or has few of English's commonest words (tables, code, other languages). Documents of at least
-LONG bytes (10000) are held out by a hash of their name: 6 %, a third of it for validation. Standard library only.
+A document is a file: a page, a chapter, a book. Its paragraphs stay in order. A paragraph that occurred before anywhere (menus,
+licences, a chapter printed twice) is dropped, so that nothing in the test set was trained on. The rest of a document is
+dropped if it is short or has few of the commonest English words (tables, code, other languages). Of the documents of at least
+LONG bytes (10000), 6 % are held out by a hash of their name, a third of these for validation. Needs only the standard library.
 """
 
 import argparse
@@ -34,12 +34,12 @@ SHORT = 2000  # bytes
 COMMON = set("the of and to a in is that it for be with as on this are by not or if an from at which can will you was "
              "he his have has all they".split())
 DOC = "usr/share/doc/"
-# Package: patterns of the files in it that are English text ("*" reaches over folders), and how they are read.
+# Package: patterns of its files with English text ("*" also matches "/"), and how they are read.
 SOURCES = {
     "anarchism": ([DOC + "anarchism/html/*.html"], "html"),
     "apache2-doc": ([DOC + "apache2-doc/manual/en/*.html"], "html"),
     "aptitude-doc-en": ([DOC + "aptitude/html/en/*.html"], "html"),
-    "bible-kjv": (["usr/bin/bible"], "bible"),  # the text is packed in bible-kjv-text, which this program reads
+    "bible-kjv": (["usr/bin/bible"], "bible"),  # the text is packed in bible-kjv-text; usr/bin/bible prints it
     "bible-kjv-text": (["usr/lib/bible.data*"], "bible"),
     "bind9-doc": ([DOC + "bind9-doc/arm/*.html"], "html"),
     "c++-annotations-html": ([DOC + "c++-annotations/html/*.html"], "html"),
@@ -99,7 +99,7 @@ def pod_paragraphs(text):
         if re.match(r"=(cut|over|back|encoding|begin|end|for|pod)\b", block):
             continue
         block = re.sub(r"^=\w+\s*", "", block)
-        for _ in range(3):  # codes within codes
+        for _ in range(3):  # nested codes
             block = re.sub(r"[A-Z]<(?:([^<>|]*)\|)?([^<>]*)>", lambda code: code[1] or code[2], block)
         if block.strip():
             result.append(block)
@@ -107,12 +107,12 @@ def pod_paragraphs(text):
 
 
 def austen_novels(data):
-    """Lines of each novel in R's lazy-load database: zlib streams after their lengths, in each a serialised vector."""
+    """Yields the lines of each novel in R's lazy-load database: zlib streams, each preceded by its length and containing a serialised vector."""
     while data:
         stream = zlib.decompressobj()
         raw = stream.decompress(data[4:])
         data = stream.unused_data
-        # Format, three versions, the native encoding's length and name; then type 16 (strings) and their count.
+        # Format, three versions, length and name of the native encoding; then type 16 (strings) and their count.
         at = 18 + struct.unpack(">i", raw[14:18])[0]
         kind, count = struct.unpack(">ii", raw[at:at + 8])
         if kind & 255 != 16:
@@ -137,7 +137,7 @@ def files_of(deb, patterns):
 
 
 def bible_books(debs):
-    """A document a book; its verses without their numbers."""
+    """Returns one document per book, with verses but without their numbers."""
     with tempfile.TemporaryDirectory() as folder:
         for deb in debs:
             subprocess.run(["dpkg-deb", "-x", str(deb), folder], check=True)
@@ -153,7 +153,7 @@ def bible_books(debs):
 
 
 def package_documents(folder):
-    """(package, name, paragraphs) of every document, in a fixed order."""
+    """Yields (package, name, paragraphs) of every document, in a fixed order."""
     for package, (patterns, kind) in SOURCES.items():
         debs = sorted(folder.glob(f"{package}_*.deb"))
         if not debs:
@@ -199,7 +199,7 @@ def main():
     parser.add_argument("out", nargs="?", type=pathlib.Path)
     parser.add_argument("--names", action="store_true")
     parser.add_argument("--folder", action="store_true")
-    parser.add_argument("--long", type=int, default=10000)  # above 2048 tokens at some 4 bytes each
+    parser.add_argument("--long", type=int, default=10000)  # more than 2048 tokens of about 4 bytes
     parser.add_argument("--held-out", type=int, default=6)
     options = parser.parse_args()
     if options.names:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The tables of launch/reproduce_language.sh, from what its sweeps wrote: python3 launch/experiments/language_tables.py OUT
+"""Prints the tables of launch/reproduce_language.sh from the results of its sweeps: python3 launch/experiments/language_tables.py OUT
 
-Loss in nats a token of whole held-out documents cut to each length; less that of YaRN (and of none) for the same seed, mean
-over seeds ± standard error over seeds (n−1); beside it the standard error over documents of the mean over seeds. An interval of
-95 % is 1.96 of the latter, and of the former 4.30 for three seeds.
+Loss in nats per token of whole held-out documents, cut to each length. Also its difference from YaRN (and from none) with the same
+seed: the mean over seeds ± the standard error over seeds (n−1), and the standard error over documents of that mean. A 95 %
+interval is 1.96 times the latter, or 4.30 times the former for three seeds.
 """
 
 import json
@@ -13,7 +13,7 @@ import sys
 
 
 def spread(values):
-    """Mean and standard error."""
+    """Returns mean and standard error."""
     mean = sum(values) / len(values)
     if len(values) < 2:
         return mean, None
@@ -33,7 +33,7 @@ def run_of(model):
 
 
 def losses(folder):
-    """{(method, length): {seed: loss}}, each point's last record."""
+    """Returns {(method, length): {seed: loss}} from each point's last record."""
     records = {}
     for line in (folder / "sweep" / "evals.jsonl").read_text().splitlines():
         record = json.loads(line)
@@ -46,13 +46,13 @@ def losses(folder):
 def comparisons(folder, baseline):
     path = folder / f"comparisons-{baseline}.json"
     found = json.loads(path.read_text()) if path.exists() else {"comparisons": [], "seeds": []}
-    # Before a baseline's run of the same seed is finished another seed's stands in: that is no pair.
+    # Until the baseline's run of the same seed is finished, another seed's is used; that is not a pair.
     found["comparisons"] = [entry for entry in found["comparisons"] if run_of(entry["model"])[1] == run_of(entry["baseline_model"])[1]]
     return found
 
 
 def over_documents(document, method, length):
-    """Of the mean over seeds; of a single run its own."""
+    """Returns the standard error over documents of the mean over seeds, or a single run's own."""
     for group in document["seeds"]:
         if group["length"] == length and run_of(group["runs"][0])[0] == method and "difference" in group:
             return group["difference_standard_error_over_documents"]
@@ -99,7 +99,7 @@ def show(folder, title):
 
 
 def show_training(out):
-    """How flat the loss is where training ended: its mean over the last tenth of the steps, and over the tenth before."""
+    """Prints how flat the loss is at the end of training: its mean over the last tenth of the steps, and its change from the tenth before."""
     print("\n| run | steps | tokens | loss, last tenth | change from the tenth before | tokens a second |")
     print("|---|---|---|---|---|---|")
     for path in sorted(out.glob("head*-base*/short/*/metrics.jsonl")):

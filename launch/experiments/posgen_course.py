@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Accuracy beside the training loss on the way, of the runs of launch/reproduce_posgen.sh: posgen_course.py OUT
+"""Prints accuracy and training loss during the runs of launch/reproduce_posgen.sh: posgen_course.py OUT
 
-A row a subtask, rotation and step: mean over seeds ± standard deviation. The loss is the mean of the 50 steps before. Leaky
-positions can be answered from the few tokens before, fresh ones need a token far away.
+One row per subtask, rotation and step: mean over seeds ± standard deviation. The loss is the mean of the previous 50 steps. Leaky
+positions can be answered from the last few tokens; fresh ones need a distant token.
 """
 
 import json

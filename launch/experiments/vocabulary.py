@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""A tokenizer of SIZE tokens for the text in TRAIN.jsonl: byte-level byte-pair encoding, id 0 the end of a document.
+"""Makes a tokenizer of SIZE tokens for the text in TRAIN.jsonl: byte-level byte-pair encoding, with id 0 as the end of a document.
 
     python3 launch/experiments/vocabulary.py TRAIN.jsonl OUT SIZE
 
-Its merges are learned by the package `tokenizers` from a sample of some 24 MB. 257 is bytes alone and needs no package.
+The package `tokenizers` learns its merges from a sample of about 24 MB. SIZE 257 means bytes only and needs no package.
 """
 
 import json
@@ -15,7 +15,7 @@ SAMPLE_BYTES = 24e6
 
 
 def byte_characters():
-    """GPT-2's printable character of every byte."""
+    """Returns GPT-2's printable character for every byte."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = iter(range(256, 512))
     return [chr(byte) if byte in plain else chr(next(others)) for byte in range(256)]

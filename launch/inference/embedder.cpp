@@ -11,7 +11,7 @@ std::vector<double> Embedder::embed_own(const std::vector<int32_t>& document, co
   const int64_t group = (tokens + trained - 1) / trained;
   const LongPositions kind = options.positions;
   const int64_t chunk = kind == LongPositions::kChunks ? trained : tokens;
-  // How far the positions reach: what a rotation goes by that follows the length.
+  // How far the positions reach: the length used by rotations that depend on it.
   const int64_t reach = kind == LongPositions::kConsecutive ? tokens
                         : kind == LongPositions::kGrouped   ? (tokens - 1) / group + 1
                                                             : std::min(tokens, trained);
@@ -32,7 +32,7 @@ std::vector<double> Embedder::embed_own(const std::vector<int32_t>& document, co
   Transformer& transformer = scorer_.network().transformer();
   transformer.encode(sharded.shard(whole.view()));
 
-  // Weights of 0 and 1 a chunk, divided afterwards: exact in every type.
+  // Weights of 0 and 1 per chunk, divided afterwards: exact in every type.
   std::vector<double> embedding, weight(static_cast<size_t>(layout.local()));
   const int64_t chunks = (tokens + chunk - 1) / chunk;
   for (int64_t at = 0; at < chunks; ++at) {

@@ -1,6 +1,6 @@
-// Embeddings of whole documents by any model, on any grid: what the last norm gives, pooled, to unit length. And the
-// ways LongEmbed (Zhu et al., 2404.12096, section 4) lists for documents longer than a model was trained at that ask
-// for no training; a rotation that reaches further (rope.type linear, ntk …) is the other one, and is the scorer's.
+// Embeddings of whole documents by any model, on any grid: the output of the last norm, pooled and scaled to unit
+// length. Also the training-free methods that LongEmbed (Zhu et al., 2404.12096, section 4) lists for documents longer
+// than the trained length, except the extended rotations (rope.type linear, ntk …), which the scorer handles.
 #pragma once
 
 #include <cstdint>
@@ -13,15 +13,15 @@ namespace carillon {
 
 enum class Pooling {
   kMean,  // of all tokens
-  kLast,  // the last token's
+  kLast,  // of the last token
 };
 
-// The positions of a document of n tokens, L having been trained; g = ⌈n/L⌉.
+// The positions of a document of n tokens; L is the trained length and g = ⌈n/L⌉.
 enum class LongPositions {
   kConsecutive,  // i
-  kGrouped,      // ⌊i/g⌋: neighbours share one
+  kGrouped,      // ⌊i/g⌋: neighbours share a position
   kRecurrent,    // i mod L
-  kChunks,       // i mod L, and no chunk of L sees another; their embeddings are averaged (parallel context windows)
+  kChunks,  // i mod L, and chunks of L do not see each other; their embeddings are averaged (parallel context windows)
 };
 
 struct EmbeddingOptions {
@@ -32,12 +32,12 @@ struct EmbeddingOptions {
 
 class Embedder {
  public:
-  // By the scorer's network and rotation.
+  // Uses the scorer's network and rotation.
   explicit Embedder(Scorer& scorer) : scorer_(scorer) {}
 
-  // Documents (at least one token each) go to the data-parallel ranks in turn. On the world's rank 0
-  // `done(index, embedding)` is called for each in order, with [C] numbers. Collective over the world; every rank gives
-  // the same documents.
+  // Embeds documents (of at least one token each), distributing them round-robin over the data-parallel ranks. On the
+  // world's rank 0, `done(index, embedding)` is called for each in order, with [C] numbers. Collective over the world;
+  // every rank must pass the same documents.
   using Done = std::function<void(size_t index, const std::vector<double>& embedding)>;
   void embed(const std::vector<std::vector<int32_t>>& documents, const EmbeddingOptions& options, const Done& done);
 

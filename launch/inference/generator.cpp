@@ -8,7 +8,7 @@
 namespace carillon {
 namespace {
 
-// Tokens of a group, all ranks of the ring together: enough for the products to be worth while, little memory.
+// Tokens of a group, over all ranks of the ring: enough for efficient products, little memory.
 constexpr int64_t kGroupTokens = 32768;
 constexpr int64_t kLargestGroup = 64;
 
@@ -82,7 +82,7 @@ void Generator::prepare(int64_t batch, int64_t length, int64_t rotation_length) 
   parts_->rotation_length = rotation;
 }
 
-// All but the last token of each prompt; shorter prompts begin later, so that all end at the same index.
+// Caches all but the last token of each prompt. Shorter prompts begin later, so that all end at the same index.
 void Generator::fill_cache(const Group& group, int64_t longest) {
   const int64_t length = parts_->layout.length(), batch = parts_->batch;
   HostBatch whole(batch, length);
@@ -101,7 +101,7 @@ void Generator::fill_cache(const Group& group, int64_t longest) {
   parts_->prompt->fill_cache(sharded.shard(whole.view()));
 }
 
-// The token after the one at `index` of each sequence.
+// Returns the token after the one at `index` of each sequence.
 std::vector<int64_t> Generator::next_tokens(const std::vector<int64_t>& tokens, const std::vector<int64_t>& pads,
                                             int64_t index, size_t first_index, uint64_t step,
                                             const SamplingOptions& sampling) {
@@ -130,7 +130,7 @@ std::vector<int64_t> Generator::next_tokens(const std::vector<int64_t>& tokens, 
     }
     chosen[static_cast<size_t>(b)] = choose_token(logits, sampling, first_index + static_cast<size_t>(b), step);
   }
-  // One rank's choice for all: nothing may hang on the last bit of a sum.
+  // All ranks use one rank's choice: it must not depend on the last bit of a sum.
   grid_.tp->broadcast(Tensor::of(chosen, {batch}), 0);
   grid_.cp->broadcast(Tensor::of(chosen, {batch}), 0);
   return chosen;
@@ -146,7 +146,7 @@ std::vector<std::vector<int64_t>> Generator::generate_group(const Group& group, 
   prepare(batch, padded_score_length(end + request.new_tokens, grid_.shape.context), end + request.new_tokens);
   if (longest > 1) fill_cache(group, end);
 
-  // Rows beyond the group are there for the grid only and see nothing.
+  // Rows beyond the group only fill the grid and attend to nothing.
   std::vector<int64_t> tokens(static_cast<size_t>(batch)), pads(tokens.size(), parts_->layout.padded());
   for (size_t b = 0; b < group.size(); ++b) {
     tokens[b] = group[b]->back();
@@ -180,7 +180,7 @@ void Generator::generate(const std::vector<std::vector<int32_t>>& prompts, const
     const size_t mine = round + per_group * static_cast<size_t>(grid_.dp_rank);
     Group group;
     for (size_t i = mine; i < std::min(mine + per_group, prompts.size()); ++i) group.push_back(&prompts[i]);
-    std::vector<int64_t> own;  // a row a prompt: how many tokens, then they, padded
+    std::vector<int64_t> own;  // a row per prompt: the number of tokens, then the tokens, padded
     const size_t width = static_cast<size_t>(request.new_tokens) + 1;
     if (!group.empty())
       for (const auto& tokens : generate_group(group, mine, request)) {

@@ -1,5 +1,5 @@
-// Continues prompts token by token, on any grid: the prompt passes the ring once, then a cache sharded like the
-// sequence serves one token at a time (parallel/context/key_value_cache.h).
+// Continues prompts token by token, on any grid: the prompt passes through the ring once, then single tokens use a
+// cache that is sharded like the sequence (parallel/context/key_value_cache.h).
 #pragma once
 
 #include <functional>
@@ -13,23 +13,25 @@ namespace carillon {
 
 class Generator {
  public:
-  // Uses somebody else's weights; memory for the cache is taken when prompts come. Collective in nothing; everything
-  // given must outlive it.
+  // Uses existing weights; the cache is allocated when prompts come. Not collective. All arguments must outlive this
+  // object.
   Generator(Backend& backend, ProcessGrid& grid, const ModelConfig& config, DType compute, LayoutKind layout,
             Parameters& weights);
   ~Generator();
 
-  // Another rotation for the same weights. Types that follow the length go by that of the whole, prompt and new tokens:
-  // the keys in the cache must not turn while it grows. Error 64 when it turns another number of pairs.
+  // Sets another rotation for the same weights. Types that depend on the sequence length use the total of prompt and
+  // new tokens: the rotation of cached keys must not change while the cache grows. Throws error 64 if the number of
+  // rotated pairs differs.
   void set_rope(const ModelRope& rope);
 
   struct Request {
     int64_t new_tokens = 0;     // at most
-    std::vector<int64_t> stop;  // ids after which a continuation ends; they belong to it
+    std::vector<int64_t> stop;  // ids that end a continuation; included in it
     SamplingOptions sampling;
   };
-  // Prompts (at least one token each) go to the data-parallel ranks in groups that share a pass. On the world's rank 0
-  // `done(index, tokens)` is called for each in order with the new tokens. Collective over the world.
+  // Continues prompts (of at least one token each), distributed over the data-parallel ranks in groups that share a
+  // pass. On the world's rank 0, `done(index, tokens)` is called for each in order with the new tokens. Collective over
+  // the world.
   using Done = std::function<void(size_t index, const std::vector<int64_t>& tokens)>;
   void generate(const std::vector<std::vector<int32_t>>& prompts, const Request& request, const Done& done);
 

@@ -9,7 +9,7 @@ std::vector<ScoreDocument> read_score_documents(const std::vector<std::string>& 
   DocumentReader reader(paths, options);
   std::vector<ScoreDocument> documents;
   Document document;
-  int64_t before = 0, line = 0;  // lines of the files before, and of this one so far
+  int64_t before = 0, line = 0;  // lines of the previous files, and of this one so far
   size_t file = 0;
   while (reader.next(document)) {
     if (document.file != file) before += line, line = 0, file = document.file;

@@ -1,4 +1,4 @@
-// The documents of `carillon score`: rows as in training (data/corpus/document_reader.h), each with any `id`.
+// The documents of `carillon score`: rows as in training (data/corpus/document_reader.h), each with an arbitrary `id`.
 #pragma once
 
 #include <cstdint>
@@ -13,12 +13,12 @@ namespace carillon {
 using Json = nlohmann::ordered_json;
 
 struct ScoreDocument {
-  Json id;                      // as given, else the 0-based number of the line
+  Json id;                      // as given, or else the 0-based number of the line
   std::vector<int32_t> tokens;  // at least one
 };
 
-// All documents of the files in order; one of a name that says nothing is read as JSON lines, and the lines of several
-// files are numbered on. options: what makes rows into tokens. Errors as DocumentReader's.
+// Reads all documents of the files in order. A file whose name does not tell its format is read as JSON lines; lines
+// are numbered across files. options: how rows become tokens. Throws what DocumentReader throws.
 std::vector<ScoreDocument> read_score_documents(const std::vector<std::string>& paths, DocumentReaderOptions options);
 
 }  // namespace carillon

@@ -15,7 +15,7 @@ NetworkOptions options_for(DType compute, LayoutKind layout, int64_t length) {
   return options;
 }
 
-// One document in a sequence of `length` rows, the rest padding.
+// A document in a sequence of `length` rows; the rest is padding.
 HostBatch batch_of(const std::vector<int32_t>& document, int64_t length) {
   HostBatch batch(1, length);
   for (size_t i = 0; i < document.size(); ++i) {
@@ -58,7 +58,7 @@ void Scorer::prepare(int64_t tokens, int64_t reach) {
   const int64_t length = padded_score_length(tokens, grid_.shape.context);
   const bool other_length = length != network_.layout().length();
   network_.set_sequence_length(length);
-  // Types that follow the length go by the document's own, not the padded one.
+  // Types that depend on the length use the document's own, not the padded one.
   const int64_t rotation_for = rope_.follows_length() ? reach : 0;
   if (!other_length && rotation_for == rotation_for_) return;
   network_.transformer().set_rotation(rope_, reach);
@@ -83,7 +83,7 @@ TokenScores Scorer::score_own(const ScoreDocument& document) {
           in_sequence_order(network_.transformer().margins(), scored)};
 }
 
-// The first `count` of the rows of all context ranks.
+// Returns the first `count` of the rows of all context ranks, in sequence order.
 std::vector<double> Scorer::in_sequence_order(Tensor rows, size_t count) {
   const SequenceLayout& layout = network_.layout();
   std::vector<double> local = download_as_double(backend_, rows), gathered(static_cast<size_t>(layout.padded()));
@@ -108,7 +108,7 @@ void Scorer::score(const std::vector<ScoreDocument>& documents, const Done& done
   const size_t ranks = static_cast<size_t>(grid_.shape.data);
   for (size_t round = 0; round < documents.size(); round += ranks) {
     const size_t mine = round + static_cast<size_t>(grid_.dp_rank);
-    // Losses, then margins of a document concatenated.
+    // A document's losses followed by its margins.
     std::vector<double> own;
     if (mine < documents.size()) {
       const TokenScores scores = score_own(documents[mine]);

@@ -1,4 +1,4 @@
-// From logits to the next token: greedy, or sampled with temperature, top-k and top-p (nucleus: Holtzman et al.,
+// Chooses the next token from logits: greedy, or sampled with temperature, top-k and top-p (nucleus: Holtzman et al.,
 // 1904.09751).
 #pragma once
 
@@ -9,13 +9,13 @@ namespace carillon {
 
 struct SamplingOptions {
   double temperature = 0;  // 0: greedy, the smallest id among equals
-  int64_t top_k = 0;       // sample among so many likeliest tokens; 0: all
-  double top_p = 1;        // … among the fewest likeliest tokens whose probabilities reach this sum
+  int64_t top_k = 0;       // sample among this many of the likeliest tokens; 0: all
+  double top_p = 1;        // … among the fewest likeliest tokens whose probabilities sum to at least this
   uint64_t seed = 42;
 };
 
-// The token for `logits`. Random numbers are a function of (seed, prompt, step): the same on every layout and in every
-// batch.
+// Returns the token chosen from `logits`. Random numbers are a function of (seed, prompt, step): the same on every
+// layout and in every batch.
 int64_t choose_token(std::span<const double> logits, const SamplingOptions& options, uint64_t prompt, uint64_t step);
 
 }  // namespace carillon

@@ -14,13 +14,13 @@
 namespace carillon {
 namespace {
 
-// Squared distance of two sizes as ratios: twice as long is as far as half as long.
+// Squared distance of two sizes as ratios: twice as long is as far away as half as long.
 double distance(int64_t measured, int64_t wanted) {
   const double ratio = std::log(static_cast<double>(measured) / static_cast<double>(std::max<int64_t>(wanted, 1)));
   return ratio * ratio;
 }
 
-// The entry of least distance; of equals the first, so that a file always gives the same answer.
+// Returns the nearest entry; the first of equals, so that a file always gives the same answer.
 template <class Entry, class Distance>
 const Entry* nearest_entry(const std::map<DType, std::vector<Entry>>& by_type, DType dtype, Distance distance_of) {
   const auto found = by_type.find(dtype);
@@ -82,7 +82,7 @@ double MachineProfile::attention_rate(DType dtype, int64_t head_dim, int64_t len
 void write_machine_profile(const MachineProfile& profile, const std::string& path) {
   const auto folder = std::filesystem::path(path).parent_path();
   std::error_code error;
-  if (!folder.empty()) std::filesystem::create_directories(folder, error);  // OutputFile says what is wrong, if it is
+  if (!folder.empty()) std::filesystem::create_directories(folder, error);  // OutputFile reports errors
   write_whole_file(path, machine_profile_json(profile));
 }
 
@@ -92,7 +92,7 @@ MachineProfile load_machine_profile(const std::string& name_or_path) {
   if (std::filesystem::is_regular_file(name_or_path, error)) return read_profile(name_or_path);
   const std::vector<std::string> names = built_in_profiles();
   if (std::find(names.begin(), names.end(), name_or_path) != names.end()) return built_in_profile(name_or_path);
-  // What looks like a path was meant as one.
+  // Treats what looks like a path as one.
   if (name_or_path.find('/') != std::string::npos || name_or_path.ends_with(".json")) return read_profile(name_or_path);
   fail(ExitCode::kUsage,
        "there is no machine profile called \"{}\", among those built in, use one of this, {}, or a file",

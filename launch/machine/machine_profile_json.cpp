@@ -9,7 +9,7 @@
 namespace carillon {
 namespace {
 
-// Raised when a field changes its meaning; an older file is then measured again rather than guessed at.
+// Increased when a field changes its meaning; an older file must then be measured again.
 constexpr int kVersion = 1;
 
 constexpr std::string_view kRemedy = "measure again with carillon bench";
@@ -20,7 +20,7 @@ Json link_json(const Link& link) {
   return {{"bytes_per_second", link.bytes_per_second}, {"latency_seconds", link.latency_seconds}};
 }
 
-// Written for people, made from the rates, so not read again.
+// For people only: derived from the rates and not read back.
 void add_share(Json& entry, const char* key, double rate, double peak) {
   if (peak > 0) entry[key] = rate / peak;
 }
@@ -58,7 +58,7 @@ int count(const JsonFields& fields, const std::string& key, int64_t least) {
 
 Link own_link(const JsonFields& fields) { return {rate(fields, "bytes_per_second"), rate(fields, "latency_seconds")}; }
 
-// A mapping from types, each value through `read(fields, key)`.
+// Reads a mapping from types, each value through `read(fields, key)`.
 template <class Read>
 auto by_type(const JsonFields& types, Read read) {
   std::map<DType, std::invoke_result_t<Read, const JsonFields&, const std::string&>> result;
@@ -111,7 +111,7 @@ MachineProfile parse_machine_profile(const std::string& text, const std::string&
   profile.host = own_link(reader.object("host"));
   profile.disk_write_bytes_per_second = rate(reader, "disk_write_bytes_per_second");
   profile.disk_read_bytes_per_second = rate(reader, "disk_read_bytes_per_second");
-  if (!reader.has("peak_flops_per_second")) return profile;  // written before there was the rest
+  if (!reader.has("peak_flops_per_second")) return profile;  // a file from before the fields below existed
   profile.peak_flops_per_second = by_type(reader.object("peak_flops_per_second"), rate);
   profile.peak_memory_bytes_per_second = rate(reader, "peak_memory_bytes_per_second");
   profile.peak_source = reader.text("peak_source");

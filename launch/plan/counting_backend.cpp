@@ -11,7 +11,7 @@
 namespace carillon {
 namespace {
 
-// Addresses that take memory where they are written only, and are not promised any.
+// Reserves addresses that use memory only where they are written, with no memory committed.
 Buffer reserve(size_t bytes, std::function<void(void*)> forget) {
   const size_t wanted = std::max<size_t>(bytes, 1);
   void* data = mmap(nullptr, wanted, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -30,7 +30,7 @@ struct Made : Backend::Copy {
   int64_t transfer;
 };
 
-// Sums of runs of rows until they are added.
+// Sums of runs of rows, stored until they are added up.
 int64_t row_sums(int64_t rows, int64_t channels, DType type) {
   return cuda::row_runs(rows) * channels * static_cast<int64_t>(size_of(accumulate_type(type)));
 }
@@ -42,7 +42,7 @@ double bytes_of(std::initializer_list<Tensor> tensors) {
   return sum;
 }
 
-// Of the rows of a call of attention, the part that may see keys of this block.
+// Returns the share of an attention call's rows that may see keys of this block.
 double rows_that_see(const OpCall& call, const Tensor& q) {
   if (call.mask.kind != MaskShape::Kind::kFull || q.size(1) == 0) return 1;
   return 1 - static_cast<double>(call.mask.begin) / static_cast<double>(q.size(1));
@@ -163,7 +163,7 @@ void CountingBackend::count_work(const OpCall& call) {
     const bool fused = std::any_of(all.begin(), all.end(), is_whole);
     what = fmt::format("{} {} {} x {}", what, fused ? "cudnn" : "native", x[3].size(1), x[4].size(1));
     flop = (forward ? 4 : 10) * static_cast<double>(visible_pairs(call) * x[3].size(2) * x[3].size(3));
-    // Forward q and the state, backward q, dout and dq; k and v, and their gradients.
+    // Forward: q and the state; backward: q, dout and dq; and k, v and their gradients.
     bytes = bytes_of({x[0], x[3], x[4], x[5]}) + bytes_of(x[0]) + (forward ? 0 : bytes_of({x[6], x[1], x[2]}));
   }
   OpWork& work = counts_.work[what];
@@ -310,8 +310,8 @@ void CountingBackend::record(const OpCall& call) {
   }
 }
 
-// After the loss, products of the gradient by the logits are the head's, and those like a forward pass's are
-// recomputed.
+// After the loss, products with the gradient of the logits are the head's, and products of the forward form are
+// recomputation.
 void CountingBackend::record_product(const OpCall& call) {
   const Tensor &c = call.operands[0], &a = call.operands[1];
   const int64_t inner = a.size(call.transposes[0] == Transpose::kYes ? 0 : 1);
@@ -325,7 +325,7 @@ void CountingBackend::record_product(const OpCall& call) {
   recorder_.product(c.size(0), inner, c.size(1), part);
 }
 
-// 4 FLOP a pair and channel forward, 10 backward.
+// 4 FLOP per pair and channel forward, 10 backward.
 void CountingBackend::record_attention(const OpCall& call) {
   const Tensor& q = call.operands[3];
   const bool forward = call.op == OpKind::attention_forward;
@@ -337,7 +337,7 @@ void CountingBackend::record_attention(const OpCall& call) {
   double whole = 0;
   for (const MaskPiece& piece : pieces(call))
     if (is_whole(piece)) whole += static_cast<double>(pairs_of(piece) * q.size(0));
-  // Rows of padding see nothing, whatever the piece.
+  // Padding rows see nothing in any piece.
   whole = std::min(whole, pairs);
   recorder_.attention(q.size(1), q.size(3), flop * whole, part, true);
   recorder_.attention(q.size(1), q.size(3), flop * (pairs - whole), part, false);
@@ -417,7 +417,7 @@ double CountingBackend::moved_bytes(const OpCall& call) {
       for (const Tensor& tensor : x) sum += bytes_of(tensor);
       return sum;
     }
-    // What a product reads and writes is in its measured rate; but not a gradient by a weight that it adds to.
+    // A product's measured rate includes what it reads and writes, except the weight gradient that it adds to.
     case OpKind::matmul:
       return call.transposes[0] == Transpose::kYes ? (call.flag ? 2 : 1) * bytes_of(x[0]) : 0;
     case OpKind::bias_backward:

@@ -37,7 +37,7 @@ LayoutSearch search_layouts(const ModelConfig& model, const PlannedRun& run, int
       candidate.grid = {static_cast<int>(ranks / tensor / context), context, tensor};
       try {
         candidate.grid = with_ring(candidate.grid, run.ring, machine.ranks_per_node);
-      } catch (const Error&) {  // two levels asked for where there are none: what the run would refuse
+      } catch (const Error&) {  // two levels requested for a ring that cannot have them: the run would refuse it
         search.tried += 9, search.impossible += 9;
         continue;
       }
@@ -46,7 +46,7 @@ LayoutSearch search_layouts(const ModelConfig& model, const PlannedRun& run, int
       const bool works = sequences % at_once == 0 && possible(model, candidate);
       for (const int zero : {0, 1, 2})
         for (const Recompute recompute : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
-          // On one shard the stages differ in nothing but name.
+          // With one shard the ZeRO stages are equal.
           if (candidate.grid.data * context == 1 && zero != 1) continue;
           ++search.tried;
           if (!works) {
@@ -56,7 +56,7 @@ LayoutSearch search_layouts(const ModelConfig& model, const PlannedRun& run, int
           candidate.network.optimizer.zero = zero;
           candidate.network.recompute = recompute;
           candidate.network.mlp_tile = recompute == Recompute::kNone ? 0 : run.network.mlp_tile;
-          // Offloading is never faster: only where it is needed.
+          // Offloading is never faster, so it is tried only if it is needed.
           bool first = true;
           for (const Offload offload : {Offload::kNone, Offload::kCheckpoints, Offload::kOptimizer, Offload::kAll}) {
             if (offload != Offload::kNone && machine.profile.device == "cpu") break;
@@ -74,7 +74,7 @@ LayoutSearch search_layouts(const ModelConfig& model, const PlannedRun& run, int
         }
     }
   const auto faster = [](const PlannedLayout& a, const PlannedLayout& b) {
-    // Of equals the one that takes less memory.
+    // Prefers less memory if equally fast.
     return std::tuple(-a.time.tokens_per_second, a.peak) < std::tuple(-b.time.tokens_per_second, b.peak);
   };
   std::stable_sort(found.begin(), found.end(), faster);

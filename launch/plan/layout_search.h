@@ -1,6 +1,7 @@
-// Which layouts of a run a machine would rather have: all data × context × tensor × ZeRO × recompute that take the same
-// sequences a step, without those that cannot be or do not fit, fastest first. What does not fit a GPU is tried again
-// with checkpoints, optimizer state and both in host memory; the MLP's tile is the run's.
+// Finds the layouts of a run that are fastest on a machine. Tries all data × context × tensor × ZeRO × recompute that
+// take the same number of sequences per step, excludes those that are impossible or do not fit, and sorts by speed. A
+// layout that does not fit a GPU is tried again with checkpoints, optimizer state or both in host memory. The MLP's
+// tile is the run's.
 #pragma once
 
 #include <vector>
@@ -13,19 +14,19 @@ namespace carillon {
 struct PlannedLayout {
   PlannedRun run;
   int64_t peak = 0;  // bytes of the fullest rank
-  int64_t host = 0;  // of host memory, a rank
+  int64_t host = 0;  // bytes of host memory per rank
   StepTime time;
 };
 
 struct LayoutSearch {
-  std::vector<PlannedLayout> best;  // tokens a second, falling
+  std::vector<PlannedLayout> best;  // by decreasing tokens per second
   int tried = 0;
-  int impossible = 0;  // heads, length, or more data ranks than sequences a step
-  int too_large = 0;   // of those left, by memory
+  int impossible = 0;  // because of heads, length, or more data ranks than sequences per step
+  int too_large = 0;   // of the possible ones, because of memory
 };
 
-// At most `count`: the best of each grid first, and where there are fewer grids their next best. `run` gives length,
-// type, micro-batch and layout; `sequences` those of a step, which every layout keeps by its accumulation.
+// Returns at most `count` layouts: the best of each grid first, then, if there are fewer grids, their next best. `run`
+// gives length, type, micro-batch and layout. Every layout keeps `sequences` per step by its accumulation.
 LayoutSearch search_layouts(const ModelConfig& model, const PlannedRun& run, int64_t sequences,
                             const PlannedMachine& machine, const MemoryPlan& memory, size_t count = 5);
 

@@ -34,7 +34,7 @@ ScratchShape scratch_shape(const ModelConfig& model, const MachineProfile& machi
     shape.widest_bias = (shards.heads + 2 * shards.kv_heads) * model.head_dim;
   if (model.any([](const LayerSpec& layer) { return layer.mlp.bias; }))
     shape.widest_bias = std::max(shape.widest_bias, mlp);
-  // What is C or heads wide is multiplied whole, what is as wide as the MLP a tile at a time.
+  // Products whose operand is C or heads wide take all rows, those as wide as the MLP one tile at a time.
   const int64_t narrow = rows * std::max(model.hidden_size, shards.heads * model.head_dim);
   shape.largest_left = std::max(mlp_rows * mlp, narrow);
   shape.largest_right = std::max({head, mlp * model.hidden_size, mlp_rows * shards.mlp.size(), narrow});
@@ -42,9 +42,8 @@ ScratchShape scratch_shape(const ModelConfig& model, const MachineProfile& machi
   return shape;
 }
 
-// Vectors of the batch loader (whole sequences), of the sharded batch, and of what the network uploads from and
-// downloads to; data/corpus/batch_loader.h, parallel/context/micro_batch.h, and staged_ and host_ in model/ and
-// parallel/.
+// Host memory of the batch loader (whole sequences), of the sharded batch, and of the network's uploads and downloads;
+// see data/corpus/batch_loader.h, parallel/context/micro_batch.h, and staged_ and host_ in model/ and parallel/.
 int64_t staging_bytes(const PlannedRun& run) {
   const int64_t wide = static_cast<int64_t>(size_of(accumulate_type(run.network.compute))), rows = run.rows();
   const int64_t whole = run.network.batch * run.network.sequence_length;
@@ -54,8 +53,8 @@ int64_t staging_bytes(const PlannedRun& run) {
   return loader + sharded + network;
 }
 
-// What the host holds while a run starts and gives back before the first step: some of a parameter's random numbers
-// (Parameters::initialize) or a parameter as stored, and the rotation's table (model/transformer.cpp).
+// Host memory that a starting run releases before its first step: part of a parameter's random numbers
+// (Parameters::initialize) or a stored parameter, and the rotation's table (model/transformer.cpp).
 int64_t starting_bytes(const ModelConfig& model, const PlannedRun& run, const TensorShards& shards, bool random) {
   const int64_t wide = static_cast<int64_t>(size_of(accumulate_type(run.network.compute)));
   const int64_t narrow = static_cast<int64_t>(size_of(run.network.compute));
@@ -67,7 +66,7 @@ int64_t starting_bytes(const ModelConfig& model, const PlannedRun& run, const Te
   return std::max(weights, rotation);
 }
 
-// MPI reductions receive the other ranks' parts side by side, up to 4 Mi elements of each (parallel/mpi_communicator).
+// MPI reductions receive the other ranks' parts together, up to 4 Mi elements of each (parallel/mpi_communicator).
 int64_t communication_bytes(const ModelConfig& model, const PlannedRun& run, const TensorShards& shards) {
   constexpr int64_t kBlock = int64_t{4} << 20;
   const int64_t wide = static_cast<int64_t>(size_of(accumulate_type(run.network.compute)));
@@ -83,7 +82,7 @@ int64_t communication_bytes(const ModelConfig& model, const PlannedRun& run, con
   return bytes;
 }
 
-// Beyond those of the ring that the profile's libraries were measured with.
+// In excess of the ring with which the profile's libraries were measured.
 int64_t communicators_bytes(const MachineProfile& machine, const GridShape& grid, int kv_replicas) {
   if (machine.device != "cuda") return 0;
   const GridShape measured{1, machine.library_ranks, 1};
@@ -117,7 +116,7 @@ MemoryPlan::MemoryPlan(const ModelConfig& model, const MachineProfile& machine, 
       threads_(threads),
       evaluation_length_(evaluation_length),
       random_weights_(random_weights),
-      // Never computes: a Network needs one to be made.
+      // Never computes; needed only to construct a Network.
       backend_(make_backend({.device = "reference", .threads = 1})) {}
 
 MemoryPlan::~MemoryPlan() = default;
@@ -139,8 +138,8 @@ RankMemory MemoryPlan::rank(const PlannedRun& run, int rank) const {
   }
   std::stable_sort(memory.tensors.begin(), memory.tensors.end(),
                    [](const auto& a, const auto& b) { return a.second > b.second; });
-  // Attention's forward state lies where its gradients do, and the loss where layers work: the names add up to more
-  // than is allocated.
+  // Attention's forward state shares memory with its gradients, and the loss with the layers' work: the named tensors
+  // exceed the allocation.
   const int64_t shared = std::max<int64_t>(named - memory.allocated, 0);
 
   for (const char* role : kRoles) {
@@ -161,7 +160,7 @@ RankMemory MemoryPlan::rank(const PlannedRun& run, int rank) const {
     evaluation.mlp_tile = 0;  // a scorer's MLP takes all rows at once
     evaluation.offload = Offload::kNone;
     evaluation.batch = 1;
-    // Sequences shorter than the ring are padded, as the scorer does.
+    // Sequences shorter than the ring are padded, as in the scorer.
     evaluation.sequence_length = std::max<int64_t>(evaluation_length_ + 1, int64_t{2} * run.grid.context);
     const NetworkMemory measured = Network::measure(*backend_, grid, model_, evaluation);
     size_t weights = 0;
@@ -173,7 +172,8 @@ RankMemory MemoryPlan::rank(const PlannedRun& run, int rank) const {
       static_cast<int64_t>(backend_scratch_bytes(scratch_shape(model_, machine_, threads_, run, shards))));
   const int64_t staging = staging_bytes(run), starting = starting_bytes(model_, run, shards, random_weights_);
   if (machine_.device == "cpu") {
-    // While the run starts, scratch and reductions are not there yet: only what the start takes beyond them counts.
+    // Scratch and reductions are not allocated yet while the run starts, so only what the start needs in excess of them
+    // counts.
     const int64_t communication = communication_bytes(model_, run, shards);
     const int64_t later = memory.of("backend scratch") + communication;
     add("host staging", staging);
@@ -194,7 +194,7 @@ RankMemory MemoryPlan::rank(const PlannedRun& run, int rank) const {
     offloaded_named += bytes;
   }
   on_host("gaps", static_cast<int64_t>(network.host_bytes) - offloaded_named);
-  // What a background save copies: the rank's own part of a checkpoint (data/checkpoint/background_save.h).
+  // The copy of a background save: the rank's own part of a checkpoint (data/checkpoint/background_save.h).
   if (run.background_saves) {
     const bool first = grid.dp_cp->rank() == 0;
     int64_t copied = first ? memory.of("weights") : 0;
@@ -218,8 +218,9 @@ RankMemory MemoryPlan::rank(const PlannedRun& run, int rank) const {
 std::vector<RankGroup> MemoryPlan::groups(const PlannedRun& run) const {
   require_tensor_parallel(model_, run.grid.tensor);
   const int dp_cp = run.grid.data * run.grid.context;
-  // Shares of rows differ by at most one: dp_cp ranks are alike unless some parameter's rows do not divide evenly, and
-  // then they change at the remainders only. Measuring each distinct pair once keeps a plan of a thousand ranks short.
+  // Shares of rows differ by at most one, so dp_cp ranks are alike unless some parameter's rows do not divide evenly,
+  // and then they change only at the remainders. Measuring each distinct shape once keeps a plan of a thousand ranks
+  // fast.
   std::map<std::vector<int64_t>, size_t> known;
   std::vector<RankGroup> groups;
   for (int tensor = 0; tensor < run.grid.tensor; ++tensor) {
@@ -239,7 +240,7 @@ std::vector<RankGroup> MemoryPlan::groups(const PlannedRun& run) const {
       const auto [found, fresh] = known.emplace(shape, groups.size());
       if (fresh) {
         RankMemory memory = rank(run, world_rank);
-        // Different shares of the same size are one group.
+        // Different shares that give equal memory are one group.
         size_t same = 0;
         while (same < groups.size() && groups[same].memory.roles != memory.roles) ++same;
         found->second = same;
@@ -268,7 +269,7 @@ int64_t MemoryPlan::longest_sequence(const PlannedRun& run, int64_t bytes, int64
     return memory.total <= bytes && memory.host <= host_bytes;
   };
   if (!fits(1)) return 0;
-  // Memory never shrinks with the length, and a token takes at least its place in the rotation table.
+  // Memory never decreases with the length, and each token takes at least its place in the rotation table.
   int64_t low = 1, high = 2;
   while (fits(high)) low = high, high *= 2;
   while (high - low > 1) {

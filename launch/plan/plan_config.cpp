@@ -11,7 +11,7 @@
 namespace carillon {
 namespace {
 
-// The search over layouts goes through the divisors of the ranks; more than this on one machine are a slip of the pen.
+// The search over layouts iterates over divisors of the ranks; a larger number is a typing error.
 constexpr double kMostPlannedRanks = 131072;
 
 }  // namespace
@@ -91,7 +91,7 @@ PlannedMachine planned_machine(const PlanConfig& config, const Notice& notice) {
       machine.nodes = *plan.ranks / machine.ranks_per_node;
     }
   }
-  // A CPU's memory is its ranks' together.
+  // On a CPU the memory is shared by all ranks.
   if (profile.device == "cpu" && machine.ranks_per_node != profile.ranks_per_node)
     profile.memory_bytes = profile.memory_bytes * std::max(1, profile.ranks_per_node) / machine.ranks_per_node;
   if (static_cast<double>(machine.nodes) * static_cast<double>(machine.ranks_per_node) > kMostPlannedRanks)

@@ -1,4 +1,4 @@
-// What `carillon plan` takes beside the run: the machine to plan for. The run's keys are those of `train`.
+// The options of `carillon plan` in addition to the run: the machine to plan for. The run's keys are those of `train`.
 #pragma once
 
 #include <optional>
@@ -14,11 +14,11 @@ namespace carillon {
 
 struct PlanSection {
   std::string profile = "auto";           // auto | this | a built-in name | a path
-  std::optional<int64_t> nodes;           // 1
-  std::optional<int64_t> ranks_per_node;  // the profile's
-  std::optional<int64_t> ranks;           // all of them, in place of nodes × ranks a node
-  std::optional<int64_t> memory;          // bytes of a rank, in place of the profile's
-  std::optional<int64_t> host_memory;     // bytes of a node, in place of the profile's
+  std::optional<int64_t> nodes;           // default: 1
+  std::optional<int64_t> ranks_per_node;  // default: the profile's
+  std::optional<int64_t> ranks;           // total, instead of nodes × ranks per node
+  std::optional<int64_t> memory;          // bytes per rank, instead of the profile's
+  std::optional<int64_t> host_memory;     // bytes per node, instead of the profile's
 };
 
 struct PlanConfig {
@@ -26,17 +26,18 @@ struct PlanConfig {
   PlanSection plan;
   SlurmSection slurm;
   std::string path;                    // the run's file
-  std::vector<std::string> overrides;  // without plan.* and slurm.*: what `train` is given too
+  std::vector<std::string> overrides;  // without plan.* and slurm.*: those that `train` is given too
 };
 
 void declare_plan(Schema& schema, PlanConfig& config);
 PlanConfig load_plan_config(const std::string& path, const std::vector<std::string>& overrides);
 
-// The machine: profile, nodes, ranks. Errors 64, 65, 66; a notice when nothing was measured here.
+// Returns the machine: profile, nodes, ranks. Errors 64, 65, 66. Gives a notice if no profile was measured on this
+// machine.
 PlannedMachine planned_machine(const PlanConfig& config, const Notice& notice);
 
-// The run's geometry and rotation. Of a Hugging Face folder only its config.json is read, of a model file its
-// attribute, so that a model can be planned for that does not fit this disk.
+// Returns the run's geometry and rotation. Reads only the config.json of a Hugging Face folder and only the attribute
+// of a model file, so that a model can be planned for that does not fit on this disk.
 ModelConfig planned_model(const RunConfig& config, const Notice& notice);
 
 }  // namespace carillon

@@ -93,7 +93,7 @@ Json time_json(const Plan& plan) {
           {"ring", {{"forward", json_of(time.forward_ring)}, {"backward", json_of(time.backward_ring)}}}};
 }
 
-// Of the run's compute type, dense products; null where the profile has none.
+// Peak of dense products in the run's compute type; null if the profile has none.
 Json peak_of(const Plan& plan) {
   if (!plan.run) return {};
   const auto& peaks = plan.machine.profile.peak_flops_per_second;

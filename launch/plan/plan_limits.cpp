@@ -11,7 +11,7 @@ namespace {
 
 double gibibytes(int64_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
 
-// The check `train` makes, its own words kept.
+// Runs a check of `train` and keeps its message.
 template <class Check>
 void collect(std::vector<Limit>& limits, const char* name, Check check) {
   try {
@@ -22,7 +22,7 @@ void collect(std::vector<Limit>& limits, const char* name, Check check) {
   }
 }
 
-// "2, 4 or 8": context sizes that share out `ranks` ranks and a sequence.
+// "2, 4 or 8": context sizes that divide `ranks` ranks and a sequence.
 std::string context_sizes(int64_t ranks, int64_t tensor, int64_t length) {
   std::string text;
   for (int64_t context = 1; context * tensor <= ranks && 2 * context <= length; ++context)
@@ -30,17 +30,17 @@ std::string context_sizes(int64_t ranks, int64_t tensor, int64_t length) {
   return text;
 }
 
-constexpr int64_t kTile = 8192;  // rows of the MLP at a time: enough for the products' full rate
+constexpr int64_t kTile = 8192;  // rows of the MLP at a time: enough for the full rate of products
 
-// Ways to less memory that cost no ranks, alone and together with what was named before.
+// Ways to use less memory without more ranks, each alone and combined with the ones before.
 struct Remedies {
   Limit& limit;
   const MemoryPlan& memory;
   const PlannedMachine& machine;
-  bool host = false;  // host memory is what is short
+  bool host = false;  // host memory is insufficient
   std::string text = "";
 
-  // True when it fits.
+  // Returns whether it fits.
   bool add(const std::string& change, const PlannedRun& run) {
     const RankMemory rank = memory.rank(run, 0);
     const bool fits = machine.fits(rank.total, rank.host);
@@ -76,7 +76,7 @@ Limit memory_limit(const PlannedRun& run, const PlannedMachine& machine, const M
       remedy("train.recompute=full and parallel.zero=2", other);
     }
   }
-  // What costs little, one after the other: tiles, then host memory.
+  // Cheap changes, cumulatively: tiles, then host memory.
   {
     PlannedRun other = run;
     std::string changes;
@@ -112,7 +112,7 @@ Limit memory_limit(const PlannedRun& run, const PlannedMachine& machine, const M
       }
     }
   }
-  // More context ranks: those of the data axis first, then new ones.
+  // More context ranks: taken from the data axis first, then new ones.
   for (const int factor : {2, 4, 8}) {
     PlannedRun other = run;
     other.grid.context *= factor;
@@ -133,7 +133,7 @@ Limit memory_limit(const PlannedRun& run, const PlannedMachine& machine, const M
   return limit;
 }
 
-// Host memory of a node, all its ranks'.
+// Host memory of a node, for all its ranks.
 Limit host_limit(const PlannedRun& run, const PlannedMachine& machine, const MemoryPlan& memory,
                  const RankMemory& fullest, int64_t longest) {
   const int64_t ranks = std::min<int64_t>(machine.ranks_per_node, machine.ranks());

@@ -47,7 +47,7 @@ std::vector<std::string> train_arguments(const PlanConfig& config, const Planned
       {"parallel.zero", fmt::format("{}", run.network.optimizer.zero)},
       {"train.recompute", name_of(run.network.recompute)},
       {"train.gradient_accumulation_steps", fmt::format("{}", run.accumulation)}};
-  // Named where the file or the person says otherwise: their plain values are the defaults.
+  // Written if the file or the user gives another value; otherwise these are the defaults.
   const TrainSection& given = config.run.train;
   if (run.network.offload != Offload::kNone || given.offload != Offload::kNone)
     layout.emplace_back("train.offload", name_of(run.network.offload));
@@ -211,7 +211,7 @@ Plan make_plan(const PlanConfig& config, const Notice& notice) {
     for (int rank = 0; rank < ranks; ++rank) plan.counts.push_back(count_step(plan.model, *plan.run, rank));
   }
 
-  // Without a grid of its own the run keeps what it says of data ranks, or has one.
+  // If the layout is impossible, uses the configured number of data ranks, or one.
   const PlannedRun base =
       plan.run ? *plan.run
                : planned_run(config.run, plan.model, {static_cast<int>(config.run.parallel.data.value_or(1)), 1, 1},

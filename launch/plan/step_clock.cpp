@@ -94,7 +94,7 @@ double& StepClock::free_at(Exchange exchange) {
 void StepClock::start(const StepEvent& event, StepSeconds& sums) {
   const bool cpu = machine_.profile.device == "cpu";
   const Link& link = of_host(event.exchange) ? machine_.profile.host : machine_.link(event.span);
-  // Several tensors of one call are one launch of a device.
+  // Several tensors of one call are one launch on a device.
   const double messages = static_cast<double>(event.messages * (cpu ? event.tensors : 1));
   const double seconds = seconds_on(link, event.bytes, messages);
   at(sums.exchange, event.exchange, event.part) += seconds;
@@ -115,14 +115,14 @@ void StepClock::start(const StepEvent& event, StepSeconds& sums) {
 
 void StepClock::wait(const StepEvent& event, StepSeconds& sums) {
   const auto found = under_way_.find(event.transfer);
-  if (found == under_way_.end()) return;  // waited for before
+  if (found == under_way_.end()) return;  // already waited for
   const Transfer awaited = found->second;
   if (awaited.exchange == Exchange::kRing && hop_ > 0) {
     // The last step of a backward pass has nothing to hide behind, at any length.
     if (beside_hop_ > 0) sums.uncovered[static_cast<size_t>(awaited.part)] += std::max(0.0, hop_ - beside_hop_);
     hop_ = beside_hop_ = 0;
   }
-  // What is waited for is whose turn it is meanwhile: exchanges that began before count as what they are.
+  // The wait includes transfers on the same link that began before; each counts for its own purpose.
   for (const auto& [number, transfer] : under_way_)
     if (&free_at(transfer.exchange) == &free_at(awaited.exchange)) {
       const double begin = std::max(now_, transfer.end - transfer.seconds), end = std::min(transfer.end, awaited.end);

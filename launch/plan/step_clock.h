@@ -1,10 +1,10 @@
-// A record of a step (step_record.h) on a machine: seconds of its products, attention and exchanges, and what of the
-// exchanges its compute does not hide.
+// Runs the record of a step (step_record.h) against a machine: the seconds of its products, attention and exchanges,
+// and which part of the exchanges its compute does not hide.
 //
-// On a GPU an exchange goes on beside the products and attention put on the queue between its start and its wait; all
-// exchanges of a rank take turns, in the order of their calls, and copies to and from the host run beside them, each
-// direction by itself. Ops bound by memory hide nothing: they need what the exchange needs. On a CPU the same cores
-// move the data, so every exchange costs what it takes.
+// On a GPU an exchange overlaps with the products and attention enqueued between its start and its wait. All exchanges
+// of a rank run one after the other, in the order of their calls. Copies to and from the host overlap with them, each
+// direction separately. Memory-bound ops hide nothing, because they need the same resources as the exchange. On a CPU
+// the same cores move the data, so every exchange costs its full time.
 #pragma once
 
 #include <array>
@@ -18,11 +18,10 @@
 
 namespace carillon {
 
-// The profile's rates of one compute type, with something said where it has none.
+// The profile's rates for one compute type. Adds an assumption for each rate that is missing.
 class Rates {
  public:
-  // Error 65 when the profile has no product rate at all.
-  // `fused`: cuDNN's attention is asked for.
+  // Throws error 65 if the profile has no product rate at all. `fused`: cuDNN's attention is requested.
   Rates(const MachineProfile& profile, DType compute, bool fused, std::vector<std::string>& assumptions);
   double product(int64_t rows, int64_t inner, int64_t columns) const;
   double attention(int64_t head_dim, int64_t length, bool backward, bool fused) const;
@@ -34,13 +33,13 @@ class Rates {
   bool has_attention_ = false;
 };
 
-// Of one or more micro-steps.
+// Seconds of one or more micro-steps.
 struct StepSeconds {
   using ByPart = std::array<double, kStepParts>;
   ByPart products{}, attention{}, flop{};
-  // By what they are for and in which part of the step they began: by themselves, in bytes, and not hidden.
+  // By purpose and by the part of the step in which they began: time without overlap, bytes, and time not hidden.
   std::array<ByPart, kExchanges> exchange{}, bytes{}, exposed{};
-  ByPart uncovered{};  // of a ring's hops, by pass: longer than the attention beside them, wherever they run
+  ByPart uncovered{};  // time of a ring's hops in excess of the simultaneous attention, by pass, wherever they run
   ByPart passes{};     // of attention
   double moved_bytes = 0, calls = 0, update_moved_bytes = 0, update_calls = 0;
 
@@ -51,7 +50,7 @@ struct StepSeconds {
   }
 };
 
-// Goes through micro-steps one after another.
+// Simulates micro-steps one after another.
 class StepClock {
  public:
   StepClock(const PlannedMachine& machine, const Rates& rates) : machine_(machine), rates_(rates) {}
@@ -69,10 +68,10 @@ class StepClock {
 
   const PlannedMachine& machine_;
   const Rates& rates_;
-  double now_ = 0;  // of the device's arithmetic
+  double now_ = 0;  // of the device's compute
   double network_free_ = 0, to_host_free_ = 0, to_device_free_ = 0;
   std::map<int64_t, Transfer> under_way_;
-  double hop_ = 0, beside_hop_ = 0;  // of a ring, since its last wait: hops, attention since they began
+  double hop_ = 0, beside_hop_ = 0;  // of a ring since its last wait: hops, and attention since they began
 };
 
 }  // namespace carillon

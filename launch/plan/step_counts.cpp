@@ -13,8 +13,8 @@
 namespace carillon {
 namespace {
 
-// For tensors of the host: a rank among others that say what it says, unless `gathered` is what they say together, one
-// gather after another, from the first again after the last.
+// Communicator for host tensors: every other rank contributes what this one does, unless `gathered` gives the results
+// of successive all-gathers, used cyclically.
 class CountedHost : public Communicator {
  public:
   CountedHost(std::string name, int rank, int size, std::vector<std::vector<int64_t>> gathered = {})
@@ -47,13 +47,13 @@ class CountedHost : public Communicator {
   size_t next_ = 0;
 };
 
-// For tensors of the device: what parallel/transport/nccl_communicator.cpp calls, and what a ring sends for it; and the
-// same for the record, from start to wait, of the rank whose share takes longest.
+// Transport for device tensors: counts the calls that parallel/transport/nccl_communicator.cpp makes and what a ring
+// sends for them; and records them, from start to wait, for the rank whose share takes longest.
 class CountedTransport : public DeviceTransport {
  public:
   struct Axis {
-    Exchange sums, gathers;  // what its reductions and its gathers and exchanges are for
-    int64_t inner;           // ranks of a part of the group that is closer together; its size where there is none
+    Exchange sums, gathers;  // purpose of its reductions, and of its gathers and exchanges
+    int64_t inner;           // ranks of the closer part of the group; the group's size if there is none
     int64_t apart;           // world ranks from one rank of the group to the next
   };
   CountedTransport(const Communicator& host, Axis axis, bool beside_compute, StepCounts& counts, StepRecorder& recorder)
@@ -93,7 +93,7 @@ class CountedTransport : public DeviceTransport {
   std::unique_ptr<Communicator::Transfer> start_all_gather(Tensor y, Tensor x,
                                                            const std::vector<int64_t>& counts) override {
     if (y.empty()) return Communicator::finished();
-    // Uneven: broadcasts, one of them this rank's.
+    // Uneven: one broadcast per rank, one of which is this rank's.
     count(even(counts) ? 1 : parts(counts), (size_ - 1) * static_cast<int64_t>(x.bytes()));
     const int64_t largest = *std::max_element(counts.begin(), counts.end());
     const int64_t row = static_cast<int64_t>(y.bytes()) / y.size(0);
@@ -104,7 +104,7 @@ class CountedTransport : public DeviceTransport {
     int64_t sent = 0, present = 0;
     for (const auto& [y, x, counts] : list) {
       if (x.empty()) continue;
-      // Even or grouped reductions: all but the own part is sent once.
+      // Even or grouped reductions send everything but the own part once.
       const auto bytes = static_cast<int64_t>(x.bytes() - y.bytes());
       count(even(counts) ? 1 : parts(counts), bytes);
       const int64_t row = static_cast<int64_t>(x.bytes()) / x.size(0);
@@ -142,7 +142,7 @@ class CountedTransport : public DeviceTransport {
   std::unique_ptr<Communicator::Transfer> begin(Exchange exchange, int64_t bytes, int64_t tensors) {
     return follow(recorder_.start(exchange, static_cast<double>(bytes), tensors, size_ - 1, size_ * axis_.apart));
   }
-  // Gradients are long: what a reduction reads and writes of them costs beside the link's time.
+  // Gradients are large, so reading and writing them in a reduction costs time in addition to the link's.
   void moved(Exchange exchange, const Tensor& x, const Tensor& y) {
     if (exchange == Exchange::kReduction) recorder_.moved(static_cast<double>(x.bytes() + y.bytes()));
   }
@@ -163,7 +163,7 @@ class CountedTransport : public DeviceTransport {
   StepRecorder& recorder_;
 };
 
-// The grid of planned_grid, whose axes count.
+// Returns planned_grid with axes that count.
 ProcessGrid counted_grid(const ModelConfig& model, const PlannedRun& run, int rank, CountingBackend& backend,
                          bool beside_compute, StepCounts& counts) {
   const int replicas = TensorShards(model, run.grid.tensor, 0).kv_replicas;
@@ -186,11 +186,11 @@ ProcessGrid counted_grid(const ModelConfig& model, const PlannedRun& run, int ra
         if (host.name() == "kv_replicas") axis = {Exchange::kReduction, Exchange::kReduction, size, 1};
         return std::make_unique<CountedTransport>(host, axis, beside_compute, counts, backend.recorder());
       },
-      /*apart=*/true);  // what each axis is for is told apart
+      /*apart=*/true);  // the purposes of the axes are kept apart
   return grid;
 }
 
-// This rank's tokens of sequences of one document each.
+// Returns this rank's tokens of sequences with one document each.
 HostBatch whole_documents(const SequenceLayout& layout, int cp_rank, int64_t batch) {
   HostBatch local(batch, layout.local());
   for (int64_t row = 0; row < batch * layout.local(); ++row) {
@@ -204,7 +204,7 @@ HostBatch whole_documents(const SequenceLayout& layout, int cp_rank, int64_t bat
   return local;
 }
 
-// The same before they are sharded.
+// The same before sharding.
 HostBatch whole_documents(int64_t length, int64_t batch) {
   HostBatch whole(batch, length);
   for (int64_t row = 0; row < batch * length; ++row) {
@@ -218,7 +218,7 @@ HostBatch whole_documents(int64_t length, int64_t batch) {
   return whole;
 }
 
-// A rank that counts, and its network.
+// A counting rank and its network.
 class CountedRank {
  public:
   CountedRank(const ModelConfig& model, const PlannedRun& run, int rank, bool beside_compute)
@@ -275,7 +275,7 @@ class CountedRank {
 
 StepCounts count_step(const ModelConfig& model, const PlannedRun& run, int rank) {
   CountedRank counted(model, run, rank, /*beside_compute=*/true);
-  counted.step(1);  // the first one uploads what lasts
+  counted.step(1);  // the first step uploads what stays
   counted.reset();
   counted.step(run.accumulation);
   return counted.counts();

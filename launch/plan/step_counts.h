@@ -1,7 +1,6 @@
-// What one step of a planned rank asks of its device and its links, exactly: the network of that rank is built on a
-// backend that only counts (counting_backend.h), its communicators count too, and a step of it is run. The code that
-// trains is the code that is counted; only the documents are assumed: one to a sequence, from its first to its last
-// token, all of it with targets.
+// Counts exactly what one step of a planned rank requires of its device and its links. The rank's network is built on a
+// backend that only counts (counting_backend.h), with communicators that count too, and runs one step. The counted code
+// is the code that trains. Only the documents are assumed: one per sequence, filling it, with targets everywhere.
 #pragma once
 
 #include <cstdint>
@@ -15,26 +14,27 @@
 namespace carillon {
 
 struct StepCounts {
-  DeviceCounts device;          // of a step after the first, whose uploads of indices are not in it
+  DeviceCounts device;          // of a step after the first, hence without the uploads of indices
   int64_t nccl_operations = 0;  // collectives, sends and receives on tensors in the device's memory
   int64_t nccl_sent_bytes = 0;  // as a ring would send them (tests/cuda_emulation/README.md)
   struct Axis {
     int64_t bytes = 0, calls = 0;
   };
-  std::map<std::string, Axis> axes;  // cp, tp, dp_cp: as metrics.jsonl's `communication`, but of this rank alone
-  int64_t allocated_bytes = 0;       // of the network's one piece
+  std::map<std::string, Axis> axes;  // cp, tp, dp_cp: as `communication` in metrics.jsonl, but for this rank only
+  int64_t allocated_bytes = 0;       // of the network's one allocation
 };
 
-// Of world rank `rank`. Errors 64 as Network's; 74 where the process has no addresses left for its memory.
+// Counts a step of world rank `rank`. Throws error 64 as Network, and 74 if the process has no addresses left for its
+// memory.
 StepCounts count_step(const ModelConfig& model, const PlannedRun& run, int rank);
 
-// The same rank's work in its order, of at most three micro-steps: where there are more, those in the middle are alike.
-// `beside_compute`: exchanges travel beside products (a device's links), so that they are cut into chunks.
+// Records a rank's work in order, for at most three micro-steps: if there are more, the middle ones are alike.
+// `beside_compute`: exchanges overlap with products (a device's links), so they are cut into chunks.
 StepRecord record_step(const ModelConfig& model, const PlannedRun& run, int rank, bool beside_compute);
 
-// The rank whose record stands for all in a plan of time: of a zigzag ring the first, to which whole blocks come at
-// every hop, of a contiguous one the last, whose queries see every block; of the others the one with the longest
-// shares.
+// Returns the rank whose record represents all in a plan of time: the first of a zigzag ring, which receives whole
+// blocks at every hop; the last of a contiguous ring, whose queries see every block; along the other axes the rank with
+// the longest shares.
 int recorded_rank(const PlannedRun& run);
 
 }  // namespace carillon

@@ -5,7 +5,7 @@
 namespace carillon {
 
 void StepRecorder::begin_micro_step() {
-  // What came before the first belongs to it.
+  // What came before the first micro-step belongs to it.
   if (part_ != StepPart::kUpdate || record_.micro_steps.empty()) record_.micro_steps.emplace_back();
   part_ = StepPart::kForward;
 }

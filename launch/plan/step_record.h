@@ -1,6 +1,7 @@
-// What a counted step does, in its order: products by shape, attention by its pairs, and what travels, from the call
-// that starts it to the one that waits; beside them the bytes that all other ops move. No rates here: time_plan.h puts
-// a machine's in. Nothing is derived a second time: the step that trains is run (step_counts.h) and this is noted.
+// Records what a counted step does, in order: products by shape, attention by its pairs, and exchanges from the call
+// that starts one to the call that waits for it; also the bytes that all other ops move. It contains no rates:
+// time_plan.h adds those of a machine. Nothing is derived separately: the step that trains is run (step_counts.h) and
+// noted here.
 #pragma once
 
 #include <array>
@@ -10,18 +11,18 @@
 
 namespace carillon {
 
-// Parts of a step. What a micro-step does before the loss is its forward pass; after the loss, products of the form
-// x·Wᵀ and forward attention are what recomputation does again.
+// Parts of a step. A micro-step is in its forward pass until the loss. After the loss, products of the form x·Wᵀ and
+// forward attention are recomputation.
 enum class StepPart : uint8_t { kForward, kLoss, kBackward, kRecompute, kUpdate };
 inline constexpr size_t kStepParts = 5;
 
-// What an exchange is for.
+// The purpose of an exchange.
 enum class Exchange : uint8_t {
   kRing,       // blocks of keys and values along cp, and their gradients
-  kTensor,     // rows of the residual over tensor ranks, and the loss's statistics
+  kTensor,     // rows of the residual, and the loss's statistics, over tensor ranks
   kReduction,  // gradients, over dp_cp and over replicas
   kWeights,    // new weights, over dp_cp
-  kToHost,     // copies from the device and to it
+  kToHost,     // copies from the device, and to it
   kToDevice,
 };
 inline constexpr size_t kExchanges = 6;
@@ -33,41 +34,41 @@ struct StepEvent {
   Exchange exchange = Exchange::kRing;  // kStart
   // kProduct: [rows, inner] · [inner, columns]. kAttention: query rows of a sequence, 0, head size.
   int64_t rows = 0, inner = 0, columns = 0;
-  double flop = 0;     // of these two: useful operations
+  double flop = 0;     // of these two: useful FLOP
   bool fused = false;  // kAttention: by cuDNN
-  // kStart and kWait: which transfer. kStart: the bytes this rank sends or receives, whichever are more; how many
-  // tensors they are; how many messages follow one another for each; and how many ranks the group spans.
+  // kStart and kWait: the transfer's number. kStart: the bytes this rank sends or receives, whichever are more; the
+  // number of tensors; the number of consecutive messages for each; and the number of ranks the group spans.
   int64_t transfer = 0;
   double bytes = 0;
   int64_t tensors = 1, messages = 1, span = 1;
 };
 
-// A micro-step; zeroing the gradients belongs to the first, the update to the last.
+// A micro-step. Zeroing the gradients belongs to the first one, the update to the last.
 struct MicroStepRecord {
   std::vector<StepEvent> events;
-  // Of ops that only move bytes, and of all ops the number of calls; those of the update apart.
+  // Bytes moved by ops that only move bytes, and calls of all ops; those of the update separately.
   double moved_bytes = 0, calls = 0;
   double update_moved_bytes = 0, update_calls = 0;
-  // How often attention began, by part: passes through a ring.
+  // Number of attention calls begun, by part: these are passes through a ring.
   std::array<int64_t, kStepParts> attention_passes{};
 };
 
 struct StepRecord {
   std::vector<MicroStepRecord> micro_steps;
-  // The step has so many; where that is more than were recorded, the last but one stands for those left out.
+  // The number of micro-steps; if it exceeds those recorded, the last but one represents the missing ones.
   int64_t accumulation = 1;
   int64_t tensor_chunks = 1;  // of a gather or scatter over tensor ranks
 };
 
-// Writes a record down while a step runs.
+// Records a step while it runs.
 class StepRecorder {
  public:
-  void begin_micro_step();  // the first begins by itself
+  void begin_micro_step();  // the first begins automatically
   void begin_update() { part_ = StepPart::kUpdate; }
 
   void product(int64_t rows, int64_t inner, int64_t columns, StepPart part);
   void attention(int64_t rows, int64_t head_dim, double flop, StepPart part, bool fused = false);
-  // Attention begins to pass through its blocks of keys; what a ring sends from here on belongs to it.
+  // Attention begins to pass through its blocks of keys; what a ring sends from now on belongs to this pass.
   void attention_pass(StepPart part) {
     ++now().attention_passes[static_cast<size_t>(part)];
     pass_ = part;

@@ -10,15 +10,15 @@
 namespace carillon {
 namespace {
 
-// What the hops of a flat ring, or of an inner ring, go over.
+// The link of the hops of a flat ring or of an inner ring.
 const Link& inner_link(const PlannedRun& run, const PlannedMachine& machine) {
   const int64_t ranks = run.grid.ring_inner == 0 ? run.grid.context : run.grid.ring_inner;
   return machine.link(ranks * run.grid.tensor);
 }
 
-// Tokens n a rank needs for a hop to take no longer than the attention of n²/2 pairs: 2·n·NKV·HD keys and values, and
-// as many gradients, and the link's latency. Without latency it depends neither on the batch nor on the head's width.
-// `steps`: of attention that one hop has.
+// Returns the tokens n per rank for which a hop takes no longer than the attention of n²/2 pairs: 2·n·NKV·HD keys and
+// values, as many gradients, and the link's latency. Without latency it depends neither on the batch nor on the head
+// size. `steps`: attention steps per hop.
 int64_t tokens_to_hide(const ModelConfig& model, const PlannedRun& run, const PlannedMachine& machine,
                        const TensorShards& shards, double rate, bool backward, double steps = 1) {
   if (run.grid.context < 2) return 0;
@@ -29,7 +29,7 @@ int64_t tokens_to_hide(const ModelConfig& model, const PlannedRun& run, const Pl
   const double sequences = static_cast<double>(run.network.batch), width = static_cast<double>(model.head_dim);
   // compute · n² >= transfer · n + latency
   const double compute = steps * (backward ? 5.0 : 2.0) * sequences * static_cast<double>(shards.heads) * width / rate;
-  // Two levels: beside each inner hop a piece of a block between nodes.
+  // Two levels: together with each inner hop, a piece of a block is sent between nodes.
   const double inner = run.grid.ring_inner;
   const Link& within = inner_link(run, machine);
   const double seconds_a_byte = inner == 0 || within.bytes_per_second <= 0
@@ -42,7 +42,7 @@ int64_t tokens_to_hide(const ModelConfig& model, const PlannedRun& run, const Pl
       std::ceil((transfer + std::sqrt(transfer * transfer + 4 * compute * latency)) / (2 * compute)));
 }
 
-// Of a whole step: where micro-steps were left out, the last but one of those recorded stands for them.
+// Returns the seconds of a whole step. The last but one of the recorded micro-steps represents those left out.
 StepSeconds seconds_of(const StepRecord& record, const PlannedMachine& machine, const Rates& rates) {
   StepSeconds all;
   StepClock clock(machine, rates);
@@ -148,7 +148,7 @@ StepTime plan_step(const ModelConfig& model, const PlannedRun& run, const Planne
   const double backward_rate = rates.attention(model.head_dim, local, true, run.fused_attention);
   time.forward_ring.tokens_to_hide = tokens_to_hide(model, run, machine, shards, forward_rate, false);
   time.backward_ring.tokens_to_hide = tokens_to_hide(model, run, machine, shards, backward_rate, true);
-  // Ranks of a ring on one node: it is a ring of rings when they are some, but not all.
+  // Ranks of a ring on one node. If they are some but not all, two levels are possible.
   const int64_t inner = machine.ranks_per_node / run.grid.tensor;
   if (run.grid.ring_inner == 0 && inner > 1 && inner < run.grid.context) {
     const auto two_level = [&](double rate, bool of_backward) {

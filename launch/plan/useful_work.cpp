@@ -37,7 +37,7 @@ double useful_pairs(int64_t length, int64_t window) {
 double useful_flops_per_token(const ModelConfig& model, int64_t length) {
   double pairs = 0;  // over the layers
   for (const LayerSpec& layer : model.layers) pairs += useful_pairs(length, layer.attention.window);
-  // A frozen weight takes no gradient: four in place of six.
+  // A frozen weight has no gradient product: 4 instead of 6.
   return 6.0 * static_cast<double>(product_parameters(model)) -
          2.0 * static_cast<double>(frozen_product_parameters(model)) +
          12.0 * static_cast<double>(model.num_attention_heads * model.head_dim) * pairs / static_cast<double>(length);

@@ -1,4 +1,4 @@
-// What a token costs whoever computes it: the measure that utilisation is counted in.
+// The useful work per token, independent of the implementation: the basis of utilisation.
 #pragma once
 
 #include <cstdint>
@@ -7,15 +7,15 @@
 
 namespace carillon {
 
-// Parameters that stand in products: matrices, but not the embedding unless it is the head too.
+// Parameters in products: matrices, excluding the embedding unless it is also the head.
 int64_t product_parameters(const ModelConfig& model);
-// Those of them that are frozen, an adapter's base: no product forms their gradient.
+// The frozen ones among them, an adapter's base: no product computes their gradient.
 int64_t frozen_product_parameters(const ModelConfig& model);
 
-// All pairs of a sequence of `length` tokens, as the formulas count them: S²/2, with a window S·W - W²/2.
+// Pairs of a sequence of `length` tokens as counted in the formulas: S²/2, or with a window S·W - W²/2.
 double useful_pairs(int64_t length, int64_t window);
 
-// 6·N_mm, of frozen ones 4, + 12·NH·HD·L·pairs/S.
+// 6·N_mm (4 for frozen parameters) + 12·NH·HD·L·pairs/S.
 double useful_flops_per_token(const ModelConfig& model, int64_t length);
 
 }  // namespace carillon

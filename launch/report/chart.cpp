@@ -17,7 +17,7 @@ text-align:right;white-space:nowrap}td:first-child,th:first-child{text-align:lef
 table.heat td:first-child,table.heat td.none{color:var(--ink)}svg{width:100%;height:auto;max-width:46rem}pre{overflow-x:auto}
 h3{margin-bottom:.2rem}</style>)";
 
-// A picture saved on its own has no page to take its style from.
+// A chart saved separately cannot take its style from the page.
 constexpr const char* kSvgStyle =
     "<style>text{fill:var(--ink,#222);font:12px system-ui,sans-serif}.axis{stroke:var(--line,#ccc)}"
     ".marker{stroke:var(--ink,#222);stroke-dasharray:4 3;opacity:.6}</style>";
@@ -26,7 +26,7 @@ constexpr const char* kColours[] = {"#3b7dd8", "#d8743b", "#3ba55d", "#a05ad6",
                                     "#c94f7c", "#8a8a2a", "#2aa5a5", "#777777"};
 constexpr double kWidth = 640, kHeight = 300, kLeft = 62, kRight = 20, kTop = 22, kBottom = 40;
 
-// The nearest 1, 2 or 5 times a power of ten, not below `step`.
+// Returns the nearest 1, 2 or 5 times a power of ten that is not below `step`.
 double round_step(double step) {
   const double power = std::pow(10, std::floor(std::log10(step)));
   for (const double factor : {1.0, 2.0, 5.0})
@@ -34,7 +34,7 @@ double round_step(double step) {
   return 10 * power;
 }
 
-// One axis: where a value falls between the ends, and which values are named.
+// One axis: the place of a value between the ends, and the labelled values.
 struct Scale {
   bool logarithmic;
   double low = INFINITY, high = -INFINITY;
@@ -48,7 +48,7 @@ struct Scale {
     if (high <= low) return 0.5;
     return logarithmic ? std::log(value / low) / std::log(high / low) : (value - low) / (high - low);
   }
-  // Round ends around the values, with a tick at each step.
+  // Chooses round ends around the values, with a tick at each step.
   void round_linear() {
     if (high - low < 1e-9 * std::max(1e-3, std::max(std::abs(low), std::abs(high)))) low -= 0.5, high += 0.5;
     const double step = round_step((high - low) / 4);
@@ -135,7 +135,7 @@ std::string line_chart(const Axes& axes, const std::vector<Curve>& curves) {
         kLeft, kWidth - kRight, y_of(tick), y_of(tick), kLeft - 6, y_of(tick) + 4, short_number(tick));
   double last = -100;
   for (const double tick : x.ticks) {
-    if (x_of(tick) - last < 40) continue;  // two numbers on one another say nothing
+    if (x_of(tick) - last < 40) continue;  // labels would overlap
     last = x_of(tick);
     svg += fmt::format("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n", last, kHeight - kBottom + 20,
                        tick >= 1e5 ? short_number(tick) : fmt::format("{:.10g}", tick));
@@ -161,7 +161,7 @@ std::string line_chart(const Axes& axes, const std::vector<Curve>& curves) {
       const auto& [at, value] = curves[i].points[point];
       if (!x.shows(at) || !y.shows(value)) continue;
       if (!curves[i].half_heights.empty()) {
-        // Curves of one picture stand beside one another, so that no bar hides another.
+        // Shifts the curves of a chart relative to each other, so that no bar hides another.
         const double half = curves[i].half_heights[point], place = x_of(at) + bar_offset(i, curves.size());
         dots += fmt::format(
             "<line class=\"bar\" x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1:.1f}\" y2=\"{2:.1f}\" stroke=\"{3}\"/>", place,
@@ -189,7 +189,7 @@ std::string heat_map(const std::string& corner, const std::vector<std::string>& 
   for (const auto& [label, values] : rows) {
     html += "<tr><td>" + escaped(label) + "</td>";
     for (const double value : values)
-      // From orange over yellow to green, dark text on each.
+      // From orange through yellow to green, with dark text.
       html += std::isnan(value) ? "<td class=\"none\">&ndash;</td>"
                                 : fmt::format("<td style=\"background:hsl({:.0f} 70% 62%)\">{:.2f}</td>",
                                               20 + 110 * std::clamp(value, 0.0, 1.0), value);
@@ -200,7 +200,7 @@ std::string heat_map(const std::string& corner, const std::vector<std::string>& 
 
 std::string html_page(const std::string& title, const std::string& body) {
   return "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
-         // Nothing is fetched and nothing runs, whatever a name contains.
+         // Nothing is fetched or executed, whatever a name contains.
          "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
          "img-src data:\">"
          "<meta name=\"generator\" content=\"carillon\"><meta name=\"viewport\" "

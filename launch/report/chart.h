@@ -1,5 +1,5 @@
-// Pictures as SVG and the page around them: self-contained, readable without script, light and dark. Every text that
-// comes from files or users passes escaped().
+// SVG charts and the page around them: self-contained, readable without scripts, in light and dark. All text from files
+// or users goes through escaped().
 #pragma once
 
 #include <string>
@@ -15,10 +15,10 @@ struct Curve {
   std::string label;
   std::vector<std::pair<double, double>> points;  // x, y; increasing x
   bool dots = true;
-  std::vector<double> half_heights;  // of a bar around each point; empty: none
+  std::vector<double> half_heights;  // half the height of a bar around each point; empty: no bars
 };
 
-// A line across the picture.
+// A line across the chart.
 struct Marker {
   bool vertical = true;
   double at = 0;
@@ -26,16 +26,16 @@ struct Marker {
 };
 
 struct Axes {
-  std::string x, y;  // what they say
+  std::string x, y;  // labels
   bool log_x = false, log_y = false;
-  std::vector<double> x_ticks;  // empty: chosen
+  std::vector<double> x_ticks;  // empty: chosen automatically
   std::vector<Marker> markers;
 };
 
-// An <svg>; a sentence where there is nothing to draw. Values that a logarithmic axis cannot show are left out.
+// Returns an <svg>, or a sentence if there is nothing to draw. Values that a logarithmic axis cannot show are left out.
 std::string line_chart(const Axes& axes, const std::vector<Curve>& curves);
 
-// Values in [0, 1] as a table of coloured cells with their numbers; NaN: an empty cell.
+// Returns values in [0, 1] as a table of coloured cells with their numbers; NaN: an empty cell.
 std::string heat_map(const std::string& corner, const std::vector<std::string>& columns,
                      const std::vector<std::pair<std::string, std::vector<double>>>& rows);
 

@@ -11,7 +11,7 @@
 namespace carillon {
 namespace {
 
-constexpr double kInterval = 1.96;  // standard errors on either side: 95 % of a normal distribution
+constexpr double kInterval = 1.96;  // standard errors on each side: 95 % of a normal distribution
 
 std::string safe(const Json& text) {
   return escaped(printable(text.is_string() ? text.get<std::string>() : text.dump()));
@@ -37,7 +37,7 @@ std::string told(const Json& value, const Json& error) {
                      error.is_number() ? fmt::format("{:.5f}", error.get<double>()) : "?");
 }
 
-// Entries of one setting, curve by curve.
+// Returns the labels of the curves, one per setting.
 std::vector<std::string> labels_of(const std::vector<const Json*>& entries) {
   std::vector<std::string> labels;
   for (const Json* entry : entries)
@@ -71,7 +71,7 @@ std::string by_bin(const std::vector<const Json*>& entries, const char* key, con
     if (entry->at("length") != longest || !entry->contains(key)) continue;
     curves.push_back({label_of(*entry), {}, true, {}});
     for (const Json& bin : entry->at(key)) {
-      // The middle of the bin as the axis has it.
+      // The middle of the bin on the logarithmic axis.
       const double from = std::max(1.0, bin.at("from").get<double>()), to = bin.at("to").get<double>();
       if (is_number(bin, "difference")) add_point(curves.back(), std::sqrt(from * std::max(from, to - 0.5)), bin);
     }

@@ -32,7 +32,7 @@ std::string read_text(const fs::path& path) {
   return text.str();
 }
 
-// A record's point: named, or in training what identifies it.
+// Identifies a record's point: by its name, or in training by its fields.
 std::string key_of(const Json& record) {
   if (record.contains("point")) return record["point"].dump();
   return Json{record.value("step", Json()), record.value("rope_name", Json()), record.value("length", Json()),
@@ -40,7 +40,7 @@ std::string key_of(const Json& record) {
       .dump();
 }
 
-// Which rotation a model has under a record's settings; nothing where it cannot be read any more.
+// Adds the rotation that a model has with a record's settings, if the model can still be read.
 void add_rope(ReportInput& input, const std::string& model, const Json& record, int64_t length) {
   try {
     std::string path = model;
@@ -50,12 +50,12 @@ void add_rope(ReportInput& input, const std::string& model, const Json& record, 
     const ModelConfig config = parse_model_config(source->config_json(), path);
     const RopeConfig rope = merge_model_rope(config, record.value("rope", Json::object()), "the record").rope;
     const int64_t reach = std::max(length, rope.original_max_position_embeddings);
-    constexpr int64_t kMostTurns = int64_t{1} << 28;  // of all pairs over all positions: seconds
+    constexpr int64_t kMostTurns = int64_t{1} << 28;  // of all pairs over all positions: takes seconds
     if (reach > kMostTurns / std::max<int64_t>(config.head_dim / 2, 1)) return;
     input.ropes.emplace_back(model + ", " + record.value("rope_name", "own"),
                              report_rope(rope, config.head_dim, reach));
   } catch (const std::exception&) {
-    // The page is about what was recorded; a model that has gone takes only its drawing along.
+    // The page shows what was recorded; for a missing model only this chart is missing.
   }
 }
 

@@ -20,7 +20,7 @@ double number_of(const Json& object, const char* key) {
   return found != object.end() && found->is_number() ? found->get<double>() : NAN;
 }
 
-// The metric a task is read by, told from what it measured.
+// The metric that represents a task, recognised from what was measured.
 std::string main_metric_of(const Json& metrics) {
   for (const char* name : {"longppl", "perplexity", "ood_accuracy", "accuracy"})
     if (metrics.contains(name)) return name;
@@ -114,7 +114,7 @@ std::string by_position(const Task& task) {
       for (const Json& bin : metrics["loss_by_position"])
         points.emplace_back(std::sqrt(number_of(bin, "from") * (number_of(bin, "to") - 0.5)), number_of(bin, "loss"));
     } else if (metrics.contains("accuracy_by_position")) {
-      // Sixteen positions a point: single ones are noise.
+      // Sixteen positions per point, because single ones are noise.
       curves.back().dots = false;
       double sum = 0;
       int64_t count = 0, position = 0;
@@ -132,7 +132,7 @@ std::string by_position(const Task& task) {
          line_chart({"position", loss ? "loss" : "accuracy", loss, false, {}, {}}, curves);
 }
 
-// loss_by_position_linear at the longest length, the trained length marked where the record tells it:
+// loss_by_position_linear at the longest length. The trained length is marked if the record implies it:
 // loss_past_training ends as far beyond it as the window does.
 std::string by_equal_positions(const Task& task) {
   std::vector<Curve> curves;
@@ -154,7 +154,7 @@ std::string by_equal_positions(const Task& task) {
   return fmt::format("<h3>by position in equal parts, {} tokens</h3>\n", length) + line_chart(axes, curves);
 }
 
-// length × depth, a map a model and rope setting.
+// length × depth, one map per model and rope setting.
 std::string depth_maps(const Task& task) {
   std::string html;
   for (const Row& row : task.rows) {
@@ -177,7 +177,7 @@ std::string depth_maps(const Task& task) {
   return html;
 }
 
-// At most 400 points: the mean of each stretch.
+// Returns at most 400 points, each the mean of a stretch.
 Curve training_curve(const ReportRun& run, const char* key) {
   Curve curve{run.name, {}, false};
   const size_t stretch = (run.steps.size() + 399) / 400;
@@ -199,7 +199,7 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// Target tokens by source, of runs that draw from named ones.
+// Target tokens by source, for runs with named sources.
 std::string sources_table(const std::vector<ReportRun>& runs) {
   std::string rows;
   for (const ReportRun& run : runs) {

@@ -1,4 +1,4 @@
-// The rotation table as a picture: each pair's wavelength, the training length, the critical dimension and the feature
+// Charts of the rotation table: each pair's wavelength, the trained length, the critical dimension and the feature
 // gaps.
 #pragma once
 
@@ -10,7 +10,7 @@
 
 namespace carillon {
 
-// A curve a named setting; the critical dimension of each and the trained length are marked.
+// One curve per named setting; the critical dimension of each and the trained length are marked.
 std::string rope_wavelength_chart(const std::vector<std::pair<std::string, RopeReport>>& settings);
 // Feature gap by pair.
 std::string rope_gap_chart(const std::vector<std::pair<std::string, RopeReport>>& settings);

@@ -18,7 +18,7 @@ std::string shown(double value, const char* format) {
   return std::isfinite(value) ? fmt::format(fmt::runtime(format), value) : "-";
 }
 
-// Seconds a step takes, as the last ones did.
+// Returns the seconds per step of the last steps (their median).
 double seconds_a_step(const std::vector<Json>& steps) {
   constexpr size_t kLast = 20;
   std::vector<double> seconds;
@@ -29,7 +29,7 @@ double seconds_a_step(const std::vector<Json>& steps) {
   return seconds[seconds.size() / 2];
 }
 
-// Columns a text takes: characters, as all of ours are one wide.
+// Returns the columns of a text: its number of characters, because all of ours are one column wide.
 size_t columns_of(const std::string& text) {
   return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
@@ -63,7 +63,7 @@ std::string first_line(const RunView& view) {
   return text;
 }
 
-// The last record that has the key; null where none has.
+// Returns the last record's value of the key; null if there is none.
 const Json* last_with(const std::vector<Json>& steps, const char* key) {
   for (auto step = steps.rbegin(); step != steps.rend(); ++step)
     if (const auto found = step->find(key); found != step->end() && !found->is_null()) return &*found;

@@ -1,5 +1,5 @@
-// What a terminal shows of a run: how far it is, its loss as a line of blocks, speed, memory by rank, sources, the
-// last evaluations. Made from the records of its folder alone, so that a run on another machine is seen as well.
+// The terminal view of a run: progress, loss as a line of blocks, speed, memory by rank, sources, the last evaluations.
+// Made only from the records in its folder, so it also works for a run on another machine.
 #pragma once
 
 #include <string>
@@ -9,22 +9,22 @@
 
 namespace carillon {
 
-// How a run is doing, in words for its first line.
+// The state of a run, shown in the first line.
 enum class RunState { kRunning, kWaiting, kEnded, kFailed };
 
 struct RunView {
   std::string folder;
   RunState state = RunState::kRunning;
-  std::string detail;             // of kWaiting and kFailed: why
+  std::string detail;             // for kWaiting and kFailed: the reason
   std::vector<Json> steps;        // metrics.jsonl
   std::vector<Json> evaluations;  // evals.jsonl
 };
 
-// Lines of at most `width` columns, without a newline; text that comes from files is made printable.
+// Returns lines of at most `width` columns, without newlines; text from files is made printable.
 std::vector<std::string> lines_of(const RunView& view, size_t width);
 
-// Values as blocks of eight heights between the least and the largest, `width` of them at most, each the mean of its
-// stretch; those that are not finite are spaces.
+// Returns values as blocks of eight heights between the smallest and the largest: at most `width` blocks, each the mean
+// of a stretch of values. Values that are not finite become spaces.
 std::string sparkline(const std::vector<double>& values, size_t width);
 
 }  // namespace carillon

@@ -31,8 +31,8 @@ RopeFactors RopeSearch::within_bounds(RopeFactors factors) const {
   return factors;
 }
 
-// A divisor that is changed takes a new place between its neighbours, the one before it as it is by now: what comes out
-// increases as well.
+// Each changed divisor is placed between its neighbours, where the previous one may already be changed, so the result
+// also increases.
 RopeFactors RopeSearch::mutated(const RopeFactors& parent) {
   RopeFactors child = parent;
   for (size_t i = 0; i < child.size(); ++i) {

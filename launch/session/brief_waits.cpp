@@ -14,7 +14,7 @@
 namespace carillon {
 namespace {
 
-// Not generate, whose waits between regions of 0.1 ms are shorter than a wake-up: it was no faster for it.
+// Without generate: its waits between regions of 0.1 ms are shorter than a wake-up, and it was no faster.
 constexpr const char* kComputing[] = {"train", "score", "eval", "sweep", "verify", "bench"};
 
 const char* value_of(char** environment, const char* name) {
@@ -38,11 +38,11 @@ int64_t now() {
   return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
 
-// What libgomp counts is the processor's pauses, of 10 to 150 cycles each.
+// libgomp counts the processor's pause instructions, of 10 to 150 cycles each.
 int64_t pauses_of(int64_t nanoseconds) {
   constexpr int64_t kTried = 200;
   int64_t least = INT64_MAX;
-  for (int attempt = 0; attempt < 3; ++attempt) {  // one may be interrupted
+  for (int attempt = 0; attempt < 3; ++attempt) {  // one attempt may be interrupted
     const int64_t begin = now();
     for (int64_t i = 0; i < kTried; ++i) _mm_pause();
     least = std::min(least, now() - begin);
@@ -75,7 +75,7 @@ void start_with_brief_waits(int count, char** arguments, char** environment) {
   std::memcpy(more, environment, variables * sizeof(char*));
   more[variables] = setting;
   more[variables + 1] = nullptr;
-  execve(path, arguments, more);  // where that cannot be done, threads wait as libgomp lets them
+  execve(path, arguments, more);  // if this fails, threads wait as libgomp does by default
 }
 
 }  // namespace carillon

@@ -1,25 +1,26 @@
-// How long threads that wait for each other look before they sleep. The CPU backend's threads, and oneDNN's, are
-// libgomp's, whose waiting thread spins for 300 000 pauses, 20 ms on a processor of today, before it sleeps: alone a
-// wait is over sooner, but beside other work the thread that is waited for may be queued after another process, and
-// then the spinning one keeps the core that it could have had. So a thread of this program gives its core up after
+// Bounds how long a thread spins before it sleeps while it waits for another thread. The CPU backend and oneDNN use
+// libgomp, whose waiting threads spin for 300 000 pauses (20 ms on a current processor) before they sleep. On an idle
+// machine spinning ends a wait sooner. On a busy machine the awaited thread may be queued behind another process, and
+// the spinning thread then occupies the core it needs. So a thread of this program gives up its core after
 // kBriefWaitNanoseconds.
 //
-// libgomp knows of this from one environment variable alone, GOMP_SPINCOUNT, read while it is loaded, before main().
-// So the program is started once more with the variable set, before any library has begun (.preinit_array): the same
-// process, arguments and open files, for what it takes to link the program again, some milliseconds. Only for commands
-// that compute with several threads, generate excepted, and not where a person has set GOMP_SPINCOUNT or
-// OMP_WAIT_POLICY.
+// libgomp takes this limit only from the environment variable GOMP_SPINCOUNT, which it reads when it is loaded, before
+// main(). So the program executes itself once more with the variable set, before any library has been initialised
+// (.preinit_array). Process, arguments and open files stay the same; the cost is linking the program again, a few
+// milliseconds. This is done only for commands that compute with several threads, except generate, and not if the user
+// has set GOMP_SPINCOUNT or OMP_WAIT_POLICY.
 #pragma once
 
 #include <cstdint>
 
 namespace carillon {
 
-// Alone a step of six layers takes no longer with it, beside a busy process two thirds of the time; with 0.7 ms it is
-// held up nearly as long as with libgomp's own wait (tests/benchmarks/README.md, "Beside other processes").
+// On an idle machine a step of six layers takes no longer with this limit; next to a busy process it takes two thirds
+// of the time. With 0.7 ms it is delayed nearly as much as with libgomp's own limit (tests/benchmarks/README.md,
+// "Beside other processes").
 inline constexpr int64_t kBriefWaitNanoseconds = 200'000;
 
-// Main program's .preinit_array: nothing of the C library's own start has happened, so only system calls may be made.
+// Runs from the main program's .preinit_array, before the C library is initialised: it may only make system calls.
 void start_with_brief_waits(int count, char** arguments, char** environment);
 
 }  // namespace carillon

@@ -1,4 +1,4 @@
-// Adapters of layers that the model's files hold as one: what data/formats/fused_adapter.h wants to know of them.
+// Describes adapters of fused layers (those that a model's files store as one) for data/formats/fused_adapter.h.
 #pragma once
 
 #include <utility>
@@ -9,11 +9,12 @@
 
 namespace carillon {
 
-// Every layer of the family that is held as one, its parts by name and rows: for split_adapter.
+// Every layer that this model family stores fused, with its parts' names and rows: for split_adapter.
 std::vector<FusedAdapter> possible_fused_adapters(const ModelConfig& config);
 
-// The model's adapter as PEFT has it: wholes in place of their parts, with the sum of their ranks. Where the parts'
-// scales differ the whole has the largest, and the others' B are multiplied (FusedAdapter::Part::factor).
+// The model's adapter in PEFT's form: each fused layer replaces its parts and has the sum of their ranks. If the parts'
+// scales differ, the fused layer takes the largest scale, and the B of each other part is multiplied by its scale over
+// the largest (FusedAdapter::Part::factor).
 std::pair<std::vector<FusedAdapter>, AdapterConfig> fuse_adapters(const ModelConfig& config);
 
 }  // namespace carillon

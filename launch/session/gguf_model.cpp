@@ -18,7 +18,7 @@ bool all_layers(const ModelConfig& config, const auto& has) {
   return std::all_of(config.layers.begin(), config.layers.end(), has);
 }
 
-// What all four architectures lack.
+// Refuses what all four architectures lack.
 void require_common(const ModelConfig& config) {
   if (config.any([](const LayerSpec& layer) { return layer.attention.sinks; })) refuse("attention sinks");
   if (config.any([](const LayerSpec& layer) { return layer.residual_multiplier != 1; }) || config.logit_multiplier != 1)
@@ -31,7 +31,7 @@ void require_common(const ModelConfig& config) {
   if (2 * config.rotary_pairs() != config.head_dim) refuse("a rotation of a part of each head (partial_rotary_factor)");
 }
 
-// Error 64 unless the block is that of `llama` with `norm` of queries and keys.
+// Fails with error 64 unless the block is that of `llama`, with `norm` of queries and keys.
 void require_plain_block(const ModelConfig& config, QkNorm norm) {
   if (config.windows() != std::vector<int64_t>{0}) refuse("sliding windows");
   if (config.logit_cap != 0) refuse("a cap on logits (final_logit_softcapping)");
@@ -53,7 +53,7 @@ void require_gemma3_block(const ModelConfig& config) {
   if (config.logit_cap != 0) refuse("a cap on logits (final_logit_softcapping) in gemma3");
   if (!all_layers(config, [](const LayerSpec& layer) { return layer.mlp.activation == GateActivation::kGeluTanh; }))
     refuse("another activation than gelu_pytorch_tanh in gemma3");
-  // llama.cpp goes by the number of layers: 62 is the 27B model.
+  // llama.cpp decides by the number of layers: 62 is the 27B model.
   const double width = config.num_hidden_layers == 62
                            ? static_cast<double>(config.hidden_size) / static_cast<double>(config.num_attention_heads)
                            : static_cast<double>(config.head_dim);
@@ -207,7 +207,7 @@ GgufModel gguf_model(const ModelConfig& config, const std::string& name) {
         "{} in {}, whose rotation is the plain one, linear, or yarn with its own betas and whole ramp ends",
         rope.resonance || rope.cope > 0 ? describe(rope) : "rope type " + name_of(rope.type), model.architecture));
   }
-  // Its attention factor would go for windowed layers too.
+  // llama.cpp would apply the attention factor to windowed layers too.
   if (model.architecture == "gemma3" && keys.attention_factor != 1)
     refuse("an attention factor of its own on layers with full attention, in gemma3");
   model.context_length =

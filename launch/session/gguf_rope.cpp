@@ -8,7 +8,7 @@
 namespace carillon {
 namespace {
 
-// A pair that does not turn: so large a divisor that no position moves it.
+// Divisor of a pair that does not rotate: so large that no position moves it.
 constexpr float kStill = 1e30f;
 
 bool follows_length(const RopeConfig& rope) {
@@ -18,7 +18,8 @@ bool follows_length(const RopeConfig& rope) {
 
 double yarn_temperature(double factor) { return factor <= 1 ? 1 : 1 + 0.1 * std::log(factor); }
 
-// Whether these frequencies are those of YaRN's own ramp: the keys for others are read for few architectures only.
+// Whether these frequencies are those of YaRN's default ramp: llama.cpp reads keys for others in few architectures
+// only.
 bool is_plain_yarn(const RopeConfig& rope, const RopeTable& table, int64_t head_dim) {
   RopeConfig plain = rope;
   plain.beta_fast = 32, plain.beta_slow = 1, plain.truncate = true, plain.wavelength_blend = false;
@@ -31,7 +32,8 @@ bool is_plain_yarn(const RopeConfig& rope, const RopeTable& table, int64_t head_
 struct Turn {
   float cosine, sine;
 };
-// As ggml does it: position · scaleⁱ by repeated float32 products, then divisor, interpolation and attention factor.
+// As ggml computes it: position · scaleⁱ by repeated float32 products, then divisor, interpolation and attention
+// factor.
 std::vector<Turn> llama_cpp_rotation(const GgufRope& keys, int64_t head_dim, int64_t position) {
   const auto width = static_cast<float>(head_dim), base = static_cast<float>(keys.base);
   const float step = std::pow(base, -2.0f / width);
@@ -94,7 +96,7 @@ std::optional<GgufRope> gguf_rope_keys(const RopeConfig& rope, int64_t head_dim)
     case RopeType::kDefault:
       break;
     case RopeType::kNtk:
-    case RopeType::kDynamic:  // with alpha: another base, as ntk
+    case RopeType::kDynamic:  // with alpha: another base, like ntk
       keys.base = std::pow(table.inverse_frequency.at(1), -static_cast<double>(head_dim) / 2);
       break;
     case RopeType::kLinear:
@@ -120,7 +122,7 @@ double gguf_rope_deviation(const GgufRope& keys, const RopeConfig& rope, int64_t
   const RopeTable table = make_rope_table(rope, head_dim, rope.original_max_position_embeddings);
   const auto pairs = static_cast<int64_t>(table.inverse_frequency.size());
   double largest = 0;
-  // Every position up to 4096, then ever sparser ones; the last one always.
+  // Every position up to 4096, then increasingly sparse ones; always the last one.
   for (int64_t position = 0; position < length;) {
     const std::vector<Turn> theirs = llama_cpp_rotation(keys, head_dim, position);
     std::vector<double> cosine(static_cast<size_t>(pairs)), sine(static_cast<size_t>(pairs));

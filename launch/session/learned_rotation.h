@@ -1,4 +1,4 @@
-// What a model's files hold of a rotation that was learned (model/clex.h).
+// The tensors of a learned rotation (model/clex.h) in a model's files.
 #pragma once
 
 #include <memory>
@@ -10,11 +10,11 @@ namespace carillon {
 
 bool has_learned_rotation(const ModelSource& source);
 
-// Error 65 where a tensor is missing or of another shape. `pairs`: of the model's heads.
+// Fails with error 65 if a tensor is missing or has another shape. `pairs`: of the model's heads.
 std::shared_ptr<const ClexWeights> read_learned_rotation(const ModelSource& source, const RopeConfig& rope,
                                                          int64_t pairs);
 
-// `source` without those tensors, for programs that have no use for them.
+// Hides those tensors of `source`, for programs that have no use for them.
 std::unique_ptr<ModelSource> without_learned_rotation(std::unique_ptr<ModelSource> source);
 
 }  // namespace carillon

@@ -1,4 +1,4 @@
-// Which tensors a model has, by its config.json.
+// The tensors of a model according to its config.json.
 #pragma once
 
 #include <vector>
@@ -8,8 +8,9 @@
 
 namespace carillon {
 
-// Names and global shapes, in the order of a state dict, for a model whose weights lie in `stored` tensors of together
-// `elements` numbers: a config.json that says more is error 65 naming the key, before anything is made of its size.
+// Returns names and global shapes in state-dict order. The model's weights are stored in `stored` tensors with
+// `elements` numbers in total. If config.json implies more, fails with error 65 naming the key, before anything is
+// allocated from its sizes.
 std::vector<TensorShape> tensors_of(const ModelConfig& config, int64_t stored, int64_t elements,
                                     const std::string& path);
 std::vector<TensorShape> tensors_of(const ModelConfig& config, const ModelSource& source);

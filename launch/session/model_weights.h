@@ -1,4 +1,5 @@
-// A model's weights on this rank, alone in one piece of memory: for commands that bring activations of their own.
+// A model's weights on this rank, without activations, in one allocation: for commands that allocate their own
+// activations.
 #pragma once
 
 #include <memory>
@@ -10,7 +11,8 @@ namespace carillon {
 
 class ModelWeights {
  public:
-  // Error 64 when the grid does not fit the model's heads, 74 when there is no memory. Values are to be loaded.
+  // Throws error 64 if the grid does not fit the model's heads, 74 if memory is insufficient. The weights still have to
+  // be loaded.
   ModelWeights(Backend& backend, const ProcessGrid& grid, const ModelConfig& config, DType compute);
 
   Parameters& parameters() { return *parameters_; }

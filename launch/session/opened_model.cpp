@@ -22,7 +22,7 @@ namespace carillon {
 
 namespace {
 
-// One rank finds the checkpoint that is meant and verifies it; all read that one.
+// One rank resolves the path to a checkpoint and verifies it; all ranks read that one.
 std::string resolved_everywhere(Communicator& world, const std::string& path, const Notice& notice) {
   if (path.empty()) return "";
   std::string resolved;
@@ -45,7 +45,8 @@ AdapterConfig adapter_in(const ModelSource& source, const ModelConfig& model) {
   return parse_adapter_config(source.adapter()->config, adapter_tensors(source), model, source.path());
 }
 
-// `base` as it stands now is the one that the adapter of `source` was trained on, as far as that says.
+// Checks that `base` in its current state is the one that the adapter of `source` was trained on, if the adapter
+// records that.
 void require_same_base(const ModelSource& source, const std::string& base, const std::string& hash) {
   const std::string known = source.adapter()->base_hash;
   if (!known.empty() && known != hash)
@@ -55,14 +56,14 @@ void require_same_base(const ModelSource& source, const std::string& base, const
          base, hash, known, source.path());
 }
 
-// The path as others may open it.
+// A path that other processes can open.
 std::string absolute_path(const std::string& path) {
   std::error_code error;
   const std::filesystem::path absolute = std::filesystem::absolute(path, error).lexically_normal();
   return error ? path : absolute.string();
 }
 
-// Learns what the base is by reading all of it once over the ranks.
+// Identifies the base by reading all of it once, divided over the ranks.
 void identify_base(Communicator& world, const ModelSource& base, OpenedModel& model) {
   model.base_path = absolute_path(base.path());
   model.base_hash = content_hash(world, base);
@@ -154,7 +155,7 @@ AdapterConfig adapter_of(const RunConfig& config, const ModelConfig& model, cons
 
 namespace {
 
-// The weights that are quantised, one at a time on the host; their names.
+// Loads the quantised weights, one at a time on the host; returns their names.
 std::set<std::string> load_quantized(Communicator& world, Backend& backend, const ModelSource& source,
                                      Parameters& parameters, Which which, Communicator* tp) {
   std::set<std::string> names;
@@ -187,7 +188,7 @@ void load_weights(Communicator& world, Backend& backend, ModelSource& source, Pa
     stop_point("loading a model");
     const WorkingOn here(source.path());
     std::vector<NamedShard> shards = parameters.weight_shards(backend, true, which);
-    // What a new rotation is to learn is in no file yet; open_model() refuses where it is needed.
+    // A new rotation's weights are in no file yet; open_model() refuses a model that needs them.
     if (!has_learned_rotation(source))
       std::erase_if(shards, [](const NamedShard& shard) {
         return shard.name == std::string("model/") + kOdeUp || shard.name == std::string("model/") + kOdeDown;
@@ -198,7 +199,7 @@ void load_weights(Communicator& world, Backend& backend, ModelSource& source, Pa
     int more = 0;
     for (const std::string& name : source.tensor_names()) {
       if (known.contains(name) || is_adapter_tensor(name) || name.ends_with("rotary_emb.inv_freq")) continue;
-      // A tied head is stored by some writers all the same.
+      // Some writers store a tied head anyway.
       if (name == "lm_head.weight") continue;
       if (unknown.empty())
         unknown = name;

@@ -1,4 +1,4 @@
-// A model that `model=` or `model.base` names, opened on every rank, its rope merged with the one asked for.
+// The model that `model=` or `model.base` names, opened on every rank, with the requested rope merged into its own.
 #pragma once
 
 #include <functional>
@@ -14,34 +14,36 @@
 
 namespace carillon {
 
-using Notice = std::function<void(const std::string&)>;  // takes one line for the person who started the run
+using Notice = std::function<void(const std::string&)>;  // receives one line for the user
 
 struct OpenedModel {
   std::unique_ptr<ModelSource> source;
   ModelConfig config;
-  // With an adapter: where its base is, and content_hash of that; what a checkpoint keeps of it.
+  // With an adapter: the base's path and its content_hash, as recorded in checkpoints.
   std::string base_path, base_hash;
 };
 
-// Collective over world in its errors only (agree). `rope`: settings merged over the model's own. `adapter`: one to put
-// beside the model; a path that is an adapter itself brings its base along. Error 65 where that base is another one
-// than a run trained its adapter on.
+// `rope`: settings merged over the model's own. `adapter`: an adapter to apply to the model; if `path` is itself an
+// adapter, its base is opened with it. Fails with error 65 if that base differs from the one the adapter was trained
+// on. Over `world`, only the error handling is collective (agree).
 OpenedModel open_model(Communicator& world, const std::string& path, const Json& rope, const Notice& notice,
                        const std::string& adapter = "");
 
-// The run's model: `model.base` opened, or the geometry given (then without a source), with the adapter that the run
-// trains, new or going on from another. Collective in its errors.
+// Opens the run's model: `model.base`, or the configured geometry (then without a source), with the adapter that the
+// run trains, whether new or continued from adapter.base. The error handling is collective.
 OpenedModel open_run_model(Communicator& world, const RunConfig& config, const Notice& notice);
-// The adapter that `config` asks for, on `model`; none without. `source` of adapter.base, where there is one.
+// Returns the adapter that `config` requests for `model`; an empty one if none. `source`: of adapter.base, if that is
+// set.
 AdapterConfig adapter_of(const RunConfig& config, const ModelConfig& model, const ModelSource* source);
 
-// Fills the parameters' weights, converted to their type: all of them, or the model's own. Error 65 naming a tensor
-// that is missing or has another shape; one notice for tensors the network has no use for. Collective over world in its
-// errors; where weights are quantised over `tp` too.
+// Loads weights into the parameters, converted to their type: all of them, or those that `which` selects. Fails with
+// error 65 naming a tensor that is missing or has another shape. Gives one notice for tensors that the network does not
+// use. The error handling is collective over `world`; with quantised weights the call is also collective over `tp`.
 void load_weights(Communicator& world, Backend& backend, ModelSource& source, Parameters& parameters,
                   const Notice& notice, Which which = Which::kAll, Communicator* tp = nullptr);
 
-// The tokenizer at `path`, or where `path` is empty the source's own; nothing when the source (may be null) has none.
+// Opens the tokenizer at `path`, or the source's own if `path` is empty. Returns null if the source (may be null) has
+// none.
 std::unique_ptr<Tokenizer> open_tokenizer(Communicator& world, const std::string& path, ModelSource* source);
 
 }  // namespace carillon

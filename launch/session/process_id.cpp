@@ -15,7 +15,7 @@ std::string host_name() {
 }
 
 std::string start_time(const std::string& pid) {
-  // From a lock or claim that anybody may have written.
+  // The number comes from a lock or claim that anybody may have written.
   if (pid.empty() || pid.find_first_not_of("0123456789") != std::string::npos) return "";
   std::ifstream file("/proc/" + pid + "/stat");
   std::string text(std::istreambuf_iterator<char>(file), {});
@@ -24,7 +24,7 @@ std::string start_time(const std::string& pid) {
   std::istringstream fields(text.substr(name_end + 2));
   std::string field;
   for (int number = 3; number <= 22 && fields >> field; ++number)  // field 22 of /proc/PID/stat
-    if (number == 3 && (field == "Z" || field == "X")) return "";  // dead, only not yet collected
+    if (number == 3 && (field == "Z" || field == "X")) return "";  // dead but not yet reaped
   return field;
 }
 

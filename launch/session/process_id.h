@@ -1,4 +1,4 @@
-// Which process on which machine: what locks and claims name their holder by.
+// Identifies a process and its machine: locks and claims name their holder this way.
 #pragma once
 
 #include <string>
@@ -7,11 +7,11 @@ namespace carillon {
 
 std::string host_name();
 
-// When process `pid` of this machine began, in clock ticks since it started; empty when there is none or it is dead. A
-// process number may be used again, number and time together are not.
+// Returns when process `pid` of this machine started, in clock ticks since boot; empty if there is no such process or
+// it is dead. A process number may be reused; number and start time together are unique.
 std::string start_time(const std::string& pid);
 
-// "HOST PID START", of this process.
+// "HOST PID START" of this process.
 std::string this_process();
 
 }  // namespace carillon

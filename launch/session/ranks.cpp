@@ -14,7 +14,7 @@
 namespace carillon {
 namespace {
 
-// A launcher that binds each rank to one core leaves the others idle unless somebody says so.
+// Mentions processors left idle by a launcher that binds each rank to one core.
 void mention_idle_processors(int ranks, const RuntimeSection& runtime, const DeviceDescription& device,
                              const Notice& notice) {
   if (runtime.threads || std::getenv("OMP_NUM_THREADS") != nullptr) return;
@@ -26,8 +26,8 @@ void mention_idle_processors(int ranks, const RuntimeSection& runtime, const Dev
                     ranks, device.threads, processors - device.threads * ranks, processors, processors / ranks));
 }
 
-// Several ranks on one device: of use to tests on a machine with one, through host memory, or where a person has told
-// NCCL (2.30 and later) that it may.
+// Whether several ranks may share a device: through host memory, for tests on a machine with one device, or if the user
+// has allowed it in NCCL (2.30 and later).
 bool ranks_may_share_a_device() {
   const auto is = [](const char* name, const char* value) {
     const char* found = std::getenv(name);

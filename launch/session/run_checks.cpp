@@ -45,7 +45,7 @@ void require_possible_sizes(const ModelConfig& model, const RunConfig& config) {
 }
 
 std::optional<std::string> base_bound_warning(const ModelConfig& model, int64_t length) {
-  int64_t reach = 0;  // of the layers that turn by model.rope
+  int64_t reach = 0;  // of the layers that use model.rope
   for (const LayerSpec& layer : model.layers)
     if (layer.attention.rotates && (layer.attention.window == 0 || !model.sliding_rope))
       reach = std::max(reach, layer.attention.window == 0 ? length : std::min(length, layer.attention.window));

@@ -1,4 +1,4 @@
-// What can be found wrong with a run before anything is opened or allocated.
+// Finds errors of a run's configuration before anything is opened or allocated.
 #pragma once
 
 #include <optional>
@@ -9,15 +9,15 @@
 
 namespace carillon {
 
-// Error 64 when `ranks` ranks cannot run it as it is laid out: the grid, the sequence's pieces, and the heads of a
-// geometry that is in the configuration.
+// Fails with error 64 if `ranks` ranks cannot run the configured layout: the grid, the pieces of the sequence, and the
+// heads if the configuration gives the geometry.
 void require_layout(const RunConfig& config, int ranks);
-// Error 64 when the sizes are beyond any machine's, alone or together: counts derived from them would not fit their
-// integers, or take for ever to go through.
+// Fails with error 64 if sizes exceed any possible machine, alone or combined: derived counts would overflow their
+// integers or take forever to iterate over.
 void require_possible_sizes(const ModelConfig& model, const RunConfig& config);
 
-// What 2405.14591 says of the model's rotation in sequences of so many tokens: nothing where like keys score above
-// random ones at every distance that layers see, else one line for people.
+// Applies the bound of 2405.14591 to the model's rotation for sequences of `length` tokens. Returns nothing if keys
+// similar to the query score above random ones at every distance that the layers see, otherwise one line for the user.
 std::optional<std::string> base_bound_warning(const ModelConfig& model, int64_t length);
 
 }  // namespace carillon

@@ -43,7 +43,7 @@ Holder parse(const std::string& text) {
   return holder;
 }
 
-// Somebody who only looks (run_is_at_work) holds it for microseconds: a run that holds it still does so later.
+// A mere check (run_is_at_work) holds the lock for microseconds; a run that holds it still does after these tries.
 constexpr int kTries = 10;
 constexpr auto kBetweenTries = std::chrono::milliseconds(50);
 
@@ -58,7 +58,7 @@ Lock try_lock(int descriptor) {
   return Lock::kTaken;
 }
 
-// Looked up again each time: a network file system asks its server when a file is opened.
+// Opens the file anew each time: a network file system asks its server when a file is opened.
 timespec touched(const std::string& path) {
   struct stat status {};
   const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -82,7 +82,7 @@ RunLock::RunLock(const std::string& folder, const std::function<void(const std::
       const Lock lock = try_lock(descriptor_);
       const std::string text = content_of(descriptor_);
       if (lock == Lock::kHeld) refuse(text);
-      // Whoever held it may have removed the file between our opening and our locking.
+      // The previous holder may have removed the file between our opening and our locking it.
       struct stat ours {
       }, there{};
       const bool same = fstat(descriptor_, &ours) == 0 && stat(path_.c_str(), &there) == 0 &&
@@ -103,7 +103,7 @@ RunLock::RunLock(const std::string& folder, const std::function<void(const std::
       break;
     }
     const std::string mine = this_process() + "\n";
-    const auto again = [](auto call) {  // what a signal interrupted goes on
+    const auto again = [](auto call) {  // repeats calls that a signal interrupted
       ssize_t result;
       do result = call();
       while (result < 0 && errno == EINTR);
@@ -130,7 +130,7 @@ RunLock::~RunLock() {
   heart_.join();
   unlink(path_.c_str());
   close(descriptor_);
-  for (auto made = made_.rbegin(); made != made_.rend(); ++made) rmdir(made->c_str());  // those that stayed empty
+  for (auto made = made_.rbegin(); made != made_.rend(); ++made) rmdir(made->c_str());  // those that are still empty
 }
 
 void RunLock::make_folder() {
@@ -161,7 +161,7 @@ bool RunLock::holder_is_alive(const std::string& text) const {
 }
 
 void RunLock::keep_touching() {
-  // Signals are for the main thread.
+  // The main thread handles signals.
   sigset_t all;
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, nullptr);

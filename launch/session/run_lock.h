@@ -1,10 +1,10 @@
-// One writer at a time in a run's folder. The file .running in it is held with flock, which ends with the process, and
-// says who holds it: host, process and when that began. Where flock does not reach other machines (some network file
-// systems), the holder touches the file every few seconds, and whoever finds it names another host watches for that
-// before taking over.
+// Allows one writer at a time in a run's folder. The file .running in it is held with flock, which the system releases
+// when the process ends. The file names its holder: host, process and the process's start time. flock may not reach
+// other machines on some network file systems. For them the holder touches the file every few seconds, and a process
+// that finds another host named in it watches for a touch before it takes over.
 //
-// The file is gone when the run has ended in order, and a folder that was made for it alone is gone too: a start that
-// is refused before it wrote anything leaves what it found.
+// The file is removed when the run ends normally, and so is a folder that was created only for it: a start that is
+// refused before it wrote anything leaves everything as it was.
 #pragma once
 
 #include <condition_variable>
@@ -16,7 +16,7 @@
 
 namespace carillon {
 
-// Seconds between two touches, and how long another host's file is watched for the next one.
+// Seconds between two touches, and how long another host's file is watched for one.
 struct RunLockTimes {
   double between_touches = 4;
   double watched = 15;
@@ -24,8 +24,9 @@ struct RunLockTimes {
 
 class RunLock {
  public:
-  // Makes the folder where it is missing. Error 73 when it cannot be made, or when another run is at work in it: its
-  // line names process and host. `notice` is told when it waits to see whether a run on another host is alive.
+  // Creates the folder if it is missing. Throws error 73 if it cannot be created or another run is active in it; the
+  // message names that run's process and host. `notice` is told if the constructor has to wait to see whether a run on
+  // another host is alive.
   RunLock(const std::string& folder, const std::function<void(const std::string&)>& notice, RunLockTimes times = {});
   ~RunLock();
   RunLock(const RunLock&) = delete;
@@ -38,7 +39,7 @@ class RunLock {
 
   std::string folder_, path_;
   RunLockTimes times_;
-  std::vector<std::string> made_;  // folders that were not there, outermost first
+  std::vector<std::string> made_;  // folders created here, outermost first
   int descriptor_ = -1;
   std::thread heart_;
   std::mutex mutex_;
@@ -46,7 +47,7 @@ class RunLock {
   bool leaving_ = false;
 };
 
-// Whether a run is at work in `folder`, as far as this machine can tell: its lock is held, or another host's file was
+// Whether a run is active in `folder`, as far as this machine can tell: its lock is held, or another host's file was
 // touched within the last minute.
 bool run_is_at_work(const std::string& folder);
 

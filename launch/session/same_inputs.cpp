@@ -11,7 +11,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Rank 0's list, on every rank.
+// Returns rank 0's list on every rank.
 std::vector<std::string> from_rank_0(Communicator& world, const std::vector<std::string>& list) {
   std::string text;
   for (const std::string& entry : list) text += entry + '\0';

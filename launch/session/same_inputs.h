@@ -1,4 +1,4 @@
-// What every rank reads by itself must be the same everywhere (data/files/same_files.h): the words of the command line,
+// Checks that what every rank reads by itself is the same everywhere (data/files/same_files.h): command-line arguments,
 // configuration files, models and tokenizers. Training data and a task's documents are compared where they are opened.
 #pragma once
 
@@ -9,12 +9,14 @@
 
 namespace carillon {
 
-// The words a command was started with, and the configuration files among them. Collective; error 65 naming two ranks.
+// Compares the command-line arguments, and the configuration files among them. Collective. Fails with error 65 naming
+// two ranks.
 void require_same_command(Communicator& world, const std::vector<std::string>& words,
                           const std::vector<std::string>& files);
 
-// Everything that a model at `path` (resolved, the same on every rank) is read from: the model file, a checkpoint's
-// state and manifest, or a folder's weights, configuration and tokenizer. Collective; error 65 naming file and ranks.
+// Compares everything that a model at `path` (resolved, the same on every rank) is read from: the model file, a
+// checkpoint's state and manifest, or a folder's weights, configuration and tokenizer. Collective. Fails with error 65
+// naming the file and the ranks.
 void require_same_model(Communicator& world, const std::string& path);
 
 }  // namespace carillon

@@ -1,14 +1,14 @@
-// What every command that computes with a model opens: ranks, model, tokenizer, device and grid, in this order, so that
-// what is cheap to find wrong is found before anything large is made:
-//   1. the ranks      parallel.* against the number that was started, and which of them share a node
-//   2. the model      its source and configuration, its rope merged with the one asked for
-//   3. the tokenizer  where the command wants one
-//   4. the device     runtime.*, this rank's on its node
+// What every command that computes with a model opens: ranks, model, tokenizer, device and grid. The order puts cheap
+// checks before large allocations:
+//   1. the ranks      parallel.* against the number of processes started; which of them share a node
+//   2. the model      its source and configuration, with the requested rope merged into its own
+//   3. the tokenizer  if the command needs one
+//   4. the device     runtime.*, this rank's device on its node
 //   5. the grid       the model's heads over parallel.tensor; axes that carry the device's tensors
 //   6. the weights    into memory that the command has allocated by then
-// Each step is one call, collective over the ranks, whose error comes on every rank alike (agree). Between the calls a
-// command opens what is its own: inputs, outputs, memory. Everything below is destroyed in reverse order, so what a
-// command makes from a session must be declared after it.
+// Each step is one call, collective over the ranks; an error in it is thrown on every rank (agree). Between the calls a
+// command opens its own inputs, outputs and memory. Members are destroyed in reverse order, so a command must declare
+// whatever it makes from a session after the session.
 #pragma once
 
 #include <memory>
@@ -21,23 +21,24 @@ namespace carillon {
 
 class Session {
  public:
-  // Error 64 when parallel.* does not fit the ranks of `world`.
+  // Throws error 64 if parallel.* does not fit the ranks of `world`.
   Session(std::unique_ptr<Communicator> world, const ParallelSection& parallel, const RuntimeSection& runtime,
           Notice notice);
   Session(const Session&) = delete;
 
-  // The model at `path` (with the adapter at `adapter`, unless empty), `rope` merged over its own rope; or the one a
-  // run trains. A model and grid that were open are closed: nothing may refer to them any more. Errors 64 to 66.
+  // Opens the model at `path` (with the adapter at `adapter`, unless empty), with `rope` merged over its own rope; or
+  // the model that a run trains. Closes the previous model and grid: nothing may refer to them any more. Errors 64 to
+  // 66.
   void open_model(const std::string& path, const Json& rope, const std::string& adapter = "");
   void open_model(const RunConfig& run);
-  // The one at `path`, or where that is empty the model's own, which may be none: tokenizer() is then null.
+  // Opens the tokenizer at `path`, or the model's own if `path` is empty. tokenizer() stays null if the model has none.
   void open_tokenizer(const std::string& path);
-  // For the model that is open, if one is; `trains`: see make_backend. Does nothing when the device is there already.
-  // Error 64.
+  // Starts the device for the open model, if there is one. `trains`: see make_backend. Does nothing if it is started
+  // already. Error 64.
   void start_device(bool trains = false);
-  // For the model that is open, on a group of its own of the same ranks. Error 64.
+  // Makes the grid for the open model, on a new group of the same ranks. Error 64.
   void make_grid();
-  // Error 65 naming the tensor that is missing or has another shape.
+  // Fails with error 65 naming a tensor that is missing or has another shape.
   void load_weights(Parameters& parameters);
 
   Communicator& world() { return *world_; }

@@ -14,8 +14,8 @@ namespace carillon {
 namespace {
 
 constexpr int kSignals[] = {SIGUSR1, SIGUSR2, SIGTERM, SIGHUP};
-constexpr int64_t kOneRequest = 1'000'000'000;  // nanoseconds within which several signals are one
-constexpr int kMicrosecondsToLeave = 500'000;   // beyond a second
+constexpr int64_t kOneRequest = 1'000'000'000;  // nanoseconds within which several signals count as one request
+constexpr int kMicrosecondsToLeave = 500'000;   // in addition to one second
 
 std::atomic<int> first_number{0};
 std::atomic<int64_t> first_time{0};
@@ -27,7 +27,7 @@ int64_t now() {
   return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
 
-// setitimer, not a thread: nothing else can be counted on while a library loads or a file system hangs.
+// Uses setitimer rather than a thread: nothing else is reliable while a library loads or a file system hangs.
 void leave_soon() {
   itimerval timer{};
   timer.it_value.tv_sec = 1;

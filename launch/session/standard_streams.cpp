@@ -12,12 +12,12 @@
 namespace carillon {
 namespace {
 
-int reason_of_loss = 0;  // the first one
+int reason_of_loss = 0;  // of the first loss
 
 }  // namespace
 
 void reserve_standard_descriptors() {
-  // Writing to a descriptor opened for reading fails: that is what a closed standard output should do.
+  // Writing to a descriptor opened for reading fails, as it should on a closed standard output.
   constexpr int kModes[] = {O_RDONLY, O_RDONLY, O_WRONLY};
   for (int descriptor = 0; descriptor < 3; ++descriptor) {
     if (fcntl(descriptor, F_GETFD) >= 0 || errno != EBADF) continue;
@@ -42,7 +42,7 @@ void finish_standard_output() {
   errno = 0;
   if (std::fflush(stdout) != 0 && reason_of_loss == 0) reason_of_loss = errno;
   bool lost = std::ferror(stdout) != 0 || reason_of_loss != 0;
-  // A file system that writes late (NFS, a quota) says so when a descriptor is closed.
+  // A file system that writes late (NFS, a quota) reports errors when a descriptor is closed.
   const int copy = dup(STDOUT_FILENO);
   if (copy >= 0 && close(copy) != 0 && errno != EINTR) {
     lost = true;

@@ -1,4 +1,4 @@
-// Standard input, output and error as a program finds them: perhaps closed (a daemon), full, or without a reader.
+// Standard input, output and error, which may be closed (a daemon), full, or without a reader when a program starts.
 #pragma once
 
 #include <string>
@@ -6,16 +6,16 @@
 
 namespace carillon {
 
-// Descriptors 0 to 2 that were closed are taken, so that no file of ours gets their numbers and lines meant for a
-// person end in it. What is written to a standard output that was closed fails; a closed standard error swallows.
+// Opens descriptors 0 to 2 if they are closed, so that no file of ours gets their numbers and receives lines meant for
+// the user. After that, writes to a closed standard output fail, and writes to a closed standard error are discarded.
 void reserve_standard_descriptors();
 
-// To standard error, in one write where the system allows. Never fails: a reader that went away, or a full disk behind
-// the log, must not end what the program works on.
+// Writes to standard error, in one write if the system allows. Never fails: a reader that has gone or a full disk
+// behind the log must not end the program's work.
 void write_to_screen(std::string_view text);
 
-// Everything printed is on its way: flushes standard output and asks the system. Error 74 when anything was lost, at
-// any time since the start. Called once at the end of every command.
+// Flushes standard output and asks the system whether everything was written. Fails with error 74 if anything has been
+// lost since the program started. Called once at the end of every command.
 void finish_standard_output();
 
 }  // namespace carillon

@@ -10,9 +10,10 @@ namespace {
 constexpr double kMostNodes = 65536, kMostTasks = 4096;
 constexpr double kLongestJob = 365 * 86400.0;  // seconds; sites allow days
 constexpr double kLargestSignalTime = 65535;   // sbatch takes 16 bits
-constexpr double kSlurmMayBeEarly = 60;        // seconds: it looks once a minute
+constexpr double kSlurmMayBeEarly = 60;        // seconds: it checks once per minute
 
-// A directive's value is on a comment line: no line break, nothing a name would not hold.
+// The value of a directive is on a comment line: line breaks and other characters that a name would not contain are
+// refused.
 std::string directive(const std::string& value, const char* key) {
   if (value.empty() || value.find_first_of(" \t\r\n'\"\\`$") != std::string::npos)
     fail(ExitCode::kUsage, "slurm.{} is \"{}\", on the command line, give a name without blanks and quotes", key,
@@ -25,7 +26,7 @@ std::string clock(double seconds) {
   return fmt::format("{:02}:{:02}:00", minutes / 60, minutes % 60);
 }
 
-// GPUs of a node that the job asks for.
+// Returns the number of GPUs per node that the job requests.
 int64_t gpus_of(const SlurmSection& slurm, const std::string& device) {
   const int64_t gpus = slurm.gpus_per_node.value_or(device == "cuda" ? slurm.tasks_per_node : 0);
   if (gpus == 0 && device == "cuda")
@@ -110,13 +111,13 @@ std::string slurm_script(const SlurmSection& slurm, const std::string& device, c
   if (slurm.account) line("--account=" + directive(*slurm.account, "account"));
   line(fmt::format("--nodes={} --ntasks-per-node={} --cpus-per-task={}", slurm.nodes, slurm.tasks_per_node,
                    slurm.cpus_per_task));
-  std::string binding;  // of srun
+  std::string binding;  // for srun
   if (gpus > 0 && slurm.gpu_request == GpuRequest::kPerTask) {
     line(fmt::format("--gpus-per-task={}", gpus / slurm.tasks_per_node));
   } else if (gpus > 0) {
     line(slurm.gpu_request == GpuRequest::kGenericResource ? fmt::format("--gres=gpu:{}", gpus)
                                                            : fmt::format("--gpus-per-node={}", gpus));
-    // Every rank sees all GPUs of its node and takes one of them: only then can NCCL join them directly.
+    // Every rank sees all GPUs of its node and uses one of them: otherwise NCCL cannot connect them directly.
     binding = " --gpu-bind=none";
   }
   line("--time=" + clock(slurm.time));

@@ -22,10 +22,10 @@ std::string little_endian(Number value) {
   return {reinterpret_cast<const char*>(&value), sizeof value};
 }
 
-// Stored so, that a checksum of bytes which hold checksums stays a good one.
+// Masked so that the checksum of bytes which contain checksums remains a good one.
 uint32_t masked(uint32_t crc) { return ((crc >> 15) | (crc << 17)) + 0xA282EAD8; }
 
-// Protobuf's wire format: a field's number and how its value is written, then the value.
+// Protobuf's wire format: a field's number and wire type, then the value.
 std::string varint(uint64_t value) {
   std::string bytes;
   for (; value >= 0x80; value >>= 7) bytes += static_cast<char>(0x80 | (value & 0x7F));
@@ -70,7 +70,7 @@ uint32_t crc32c(std::string_view bytes) {
 }
 
 EventFile::EventFile(const std::string& folder, int64_t next_step) {
-  // A second start within a second, of a process with the same number, finds its own name taken.
+  // Another start in the same second by a process with the same number finds the name taken.
   for (int64_t seconds = static_cast<int64_t>(now());; ++seconds) {
     path_ = fmt::format("{}/events.out.tfevents.{:010}.{}.{}", folder, seconds, host_name(), getpid());
     descriptor_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0644);

@@ -1,10 +1,10 @@
-// TensorBoard's event files: scalars by step and time, appended as a run goes on.
+// Writes TensorBoard's event files: scalars by step and time, appended while a run progresses.
 //
 // A record is the length of its bytes (uint64), a masked CRC-32C of those eight bytes, the bytes, and a masked CRC-32C
-// of them; the bytes are a protobuf message `Event` of which four fields are needed: wall_time, step, and one of
-// file_version ("brain.Event:2", the first record), session_log (a start: whoever reads forgets what older files say of
-// this step and later ones) and summary (tags with their values). These few fields are written here by hand: protobuf
-// would bring its compiler, a library and foreign schema files for forty lines.
+// of the bytes. The bytes are a protobuf message `Event`, of which four fields are needed: wall_time, step, and one of
+// file_version ("brain.Event:2", the first record), session_log (a start: readers discard what older files contain for
+// this step and later ones) and summary (tags with their values). These few fields are encoded by hand: protobuf would
+// bring its compiler, a library and third-party schema files for forty lines of code.
 #pragma once
 
 #include <cstdint>
@@ -17,12 +17,13 @@ namespace carillon {
 
 class EventFile {
  public:
-  // A new file FOLDER/events.out.tfevents.SECONDS.HOST.PID of a run whose next step is `next_step`. Error 73.
+  // Creates FOLDER/events.out.tfevents.SECONDS.HOST.PID for a run whose next step is `next_step`. Throws error 73.
   EventFile(const std::string& folder, int64_t next_step);
   ~EventFile();
   EventFile(const EventFile&) = delete;
 
-  // One value a tag; those that are not finite are left out. In the file when this returns. Error 74.
+  // Appends one value per tag; values that are not finite are left out. They are in the file when this returns. Error
+  // 74.
   void append(int64_t step, double wall_time, const std::vector<std::pair<std::string, double>>& scalars);
 
  private:
@@ -32,7 +33,7 @@ class EventFile {
   int descriptor_ = -1;
 };
 
-// CRC-32C (Castagnoli: reflected polynomial 0x82F63B78), as iSCSI's.
+// CRC-32C as in iSCSI (Castagnoli: reflected polynomial 0x82F63B78).
 uint32_t crc32c(std::string_view bytes);
 
 }  // namespace carillon

@@ -1,4 +1,4 @@
-// What TensorBoard is shown of a run: the numbers of a step's record and of an evaluation's.
+// The numbers of a step's record and of an evaluation's record that TensorBoard shows.
 #pragma once
 
 #include <string>
@@ -13,7 +13,8 @@ using Scalars = std::vector<std::pair<std::string, double>>;  // tag and value
 
 Scalars scalars_of(const StepMetrics& record);
 
-// eval/TASK/METRIC/LENGTH of a record of evals.jsonl, with /ROPE after it where the rope setting is not the run's own.
+// Returns eval/TASK/METRIC/LENGTH of a record of evals.jsonl, followed by /ROPE if the rope setting is not the run's
+// own.
 Scalars scalars_of(const Json& evaluation);
 
 }  // namespace carillon

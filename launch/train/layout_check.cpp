@@ -12,7 +12,7 @@
 namespace carillon {
 namespace {
 
-// A run in little: no log, no checkpoints, constant learning rate (a schedule is the same on every layout).
+// A minimal run: no log, no checkpoints, constant learning rate (a schedule is the same on every layout).
 class Steps {
  public:
   Steps(Session& session, ProcessGrid& grid, const RunConfig& config, const Corpus& corpus)
@@ -20,7 +20,7 @@ class Steps {
     training_.start_fresh(session.model(), session.notice());
   }
 
-  // Loss and gradient norm of step `step`; of one without targets zeros.
+  // Returns the loss and gradient norm of step `step`; zeros if the step has no targets.
   std::pair<double, double> take(int64_t step) {
     const StepSums sums = training_.accumulate(step * training_.loader().block());
     if (sums.weight == 0) return {0, 0};  // a step without targets changes nothing, as in training
@@ -41,13 +41,13 @@ std::vector<double> values_of(Backend& backend, const NamedShard& shard) {
   return shard.data.empty() ? std::vector<double>() : download_as_double(backend, shard.data);
 }
 
-// A tensor is compared with its own largest entry, but with no less than this share of the largest of all tensors: some
-// gradients are zero by the mathematics (a key bias in a layer that does not rotate), so that all they hold is
-// rounding.
+// A tensor's difference is relative to its own largest entry, but at least to this share of the largest entry of all
+// tensors: some gradients are mathematically zero (a key bias in a layer that does not rotate) and contain only
+// rounding errors.
 constexpr double kSmallestShare = 1e-3;
 
-// Of every tensor of `one` whose name begins with `role`, in its order: the largest difference of this rank's part in
-// `many`, relative as above.
+// Returns, for each tensor of `one` whose name begins with `role`, in order, the largest difference from this rank's
+// part in `many`, relative as above.
 std::vector<double> differences(Backend& backend, const std::string& role, const std::vector<NamedShard>& one,
                                 const std::vector<NamedShard>& many) {
   std::map<std::string, std::vector<const NamedShard*>> parts;
@@ -118,7 +118,7 @@ LayoutCheck check_layout(std::unique_ptr<Communicator> world, RunConfig config, 
       session.world(), config, model.config, session.tokenizer(), [](const std::string&) {}, notice);
   session.make_grid();
 
-  // The same sequences in a step: what data-parallel ranks take side by side, one rank takes in one micro-batch.
+  // The same sequences per step: one rank takes in one micro-batch what the data-parallel ranks take in parallel.
   RunConfig alone = config;
   alone.parallel = {};
   alone.parallel.zero = 0;

@@ -19,7 +19,7 @@ std::string number(const std::optional<double>& value) { return value ? number(*
 }  // namespace
 
 std::string line_of(const StepMetrics& record) {
-  std::string further;  // keys of records that have something to say
+  std::string further;  // optional keys
   if (record.cross_entropy)
     further += fmt::format(",\"cross_entropy\":{},\"longce_weight\":{}", number(record.cross_entropy),
                            number(record.longce_weight));
@@ -47,7 +47,7 @@ std::string line_of(const StepMetrics& record) {
 
 namespace {
 
-// Bytes of the records up to `step`; nothing when there is no such file.
+// Returns the size in bytes of the records up to `step`; nothing if the file does not exist.
 std::optional<int64_t> bytes_up_to(const std::string& path, int64_t step) {
   const std::string remedy = "this line is no record, mend it or name another output";
   JsonLines lines(path, JsonLines::LastLine::kMustEnd, remedy);

@@ -19,7 +19,7 @@ uint64_t hash_of(const NamedShard& shard, std::vector<char>& buffer) {
   const auto width = static_cast<int64_t>(size_of(shard.data.dtype()));
   if (shard.device == nullptr || shard.rectangle.empty())
     return hash_rectangle(shard.name, shard.rectangle, shard.data.raw(), width);
-  // By rows, so that the host need not hold the tensor.
+  // Downloads a few rows at a time, so that the host need not hold the tensor.
   const int64_t rows = shard.rectangle.extent[0], row = shard.rectangle.count() / rows;
   const int64_t step = std::max<int64_t>(1, kStagedBytes / (row * width));
   const Tensor flat = shard.data.reshape({rows, row});
@@ -37,7 +37,7 @@ uint64_t hash_of(const NamedShard& shard, std::vector<char>& buffer) {
   return hash;
 }
 
-// Two ranks with the same number hold the same part of a tensor.
+// Ranks with equal numbers hold the same part of a tensor.
 int64_t number_of(const Rectangle& rectangle) {
   uint64_t number = 0;
   for (const std::vector<int64_t>* part : {&rectangle.offset, &rectangle.extent})
@@ -46,7 +46,8 @@ int64_t number_of(const Rectangle& rectangle) {
   return static_cast<int64_t>(number >> 1);
 }
 
-// The ranks of `group` (by their numbers in the world) whose value is not that of most; of two halves, the later one.
+// Returns the ranks of `group` (numbered as in the world) whose value differs from the majority; if two values tie,
+// those with the later one.
 std::vector<int64_t> odd_ones(Communicator& group, int64_t world_rank, int64_t value) {
   std::vector<int64_t> all(static_cast<size_t>(2 * group.size()));
   int64_t mine[] = {world_rank, value};
@@ -62,7 +63,8 @@ std::vector<int64_t> odd_ones(Communicator& group, int64_t world_rank, int64_t v
   return odd;
 }
 
-// A text where replicas within the group differ, the same on each of its ranks. Collective over the group.
+// Describes a difference between replicas within the group; the same text on each of its ranks, empty if there is none.
+// Collective over the group.
 std::string difference(Communicator& group, int64_t world_rank, const std::vector<NamedShard>& shards,
                        const std::vector<int64_t>& numbers, const std::vector<int64_t>& hashes) {
   if (group.size() == 1 || shards.empty()) return "";
@@ -88,7 +90,7 @@ std::string difference(Communicator& group, int64_t world_rank, const std::vecto
                      count == 1 ? "" : fmt::format(" (and so with {} more tensors)", count - 1));
 }
 
-// Test only: the last rank's copy of the first replicated weight, one bit of it.
+// For tests: flips one bit of the last rank's copy of the first replicated weight.
 void flip_a_bit(const ProcessGrid& grid, const std::vector<NamedShard>& shards) {
   if (!injected(InjectedFault::kReplicaBitFlipped) || grid.world->rank() != grid.world->size() - 1) return;
   for (const NamedShard& shard : shards) {

@@ -33,7 +33,7 @@ void RunCheckpoints::decide(bool timed_save_due, bool written_by_all) {
   background_written_ = written_by_all;
 }
 
-// None while steps fail: it would push out one that is known to be good.
+// Not due while steps fail: the checkpoint would push out one that is known to be good.
 bool RunCheckpoints::is_due() const {
   const auto& every = config_.checkpoint.every_steps;
   if (state_.nonfinite_steps > 0) return false;
@@ -126,10 +126,10 @@ void RunCheckpoints::forget_unsaved_best() {
   state_.best.step = best_before_.step;
 }
 
-// The step whose checkpoint stays as the best; -1: none does.
+// The step whose checkpoint is kept as the best; -1: none.
 int64_t RunCheckpoints::best_to_keep() const { return config_.checkpoint.best_metric ? state_.best.step : -1; }
 
-// checkpoints/best, as checkpoints/latest: a name for people and scripts.
+// Writes checkpoints/best, like checkpoints/latest: a name for users and scripts.
 void RunCheckpoints::name_best() const {
   if (!config_.checkpoint.best_metric || state_.best.step == 0 || grid_.world->rank() != 0) return;
   try {

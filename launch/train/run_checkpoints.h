@@ -1,5 +1,5 @@
-// The checkpoints of a run: when one is due, written while training waits or in the background (checkpoint.async), and
-// which of them stays as the best (checkpoint.best).
+// The checkpoints of a run: when one is due, writing it while training waits or in the background (checkpoint.async),
+// and which one is kept as the best (checkpoint.best).
 #pragma once
 
 #include <chrono>
@@ -14,8 +14,8 @@
 
 namespace carillon {
 
-// What a checkpoint is made of, asked for when one is written. `sync_records` makes durable, on the rank that writes
-// them, the records that the checkpoint says were written before it.
+// The contents of a checkpoint, computed when it is written. `sync_records` runs on the rank that writes the records
+// and makes durable those that the checkpoint counts as written.
 struct CheckpointContents {
   std::function<std::vector<NamedShard>()> shards;
   std::function<Manifest()> manifest;
@@ -24,8 +24,9 @@ struct CheckpointContents {
 
 class RunCheckpoints {
  public:
-  // Takes the memory that background saves copy into; where there is not enough, a warning says so and saves are waited
-  // for. Everything given must outlive it. `saved_step`: whose checkpoint exists already, -1 for none. Collective.
+  // Allocates the memory that background saves copy into; if it is insufficient, gives a warning, and training waits
+  // for every save. All arguments must outlive this object. `saved_step`: the step of an existing checkpoint, -1 for
+  // none. Collective.
   RunCheckpoints(const RunConfig& config, ProcessGrid& grid, TrainingState& state, RunLog& log,
                  CheckpointContents contents, int64_t saved_step);
 
@@ -34,29 +35,30 @@ class RunCheckpoints {
   int64_t rollbacks() const { return rollbacks_; }  // since the last checkpoint
   void count_rollback() { ++rollbacks_; }
 
-  // This rank's answers, for the exchange of a step: does its clock ask for a checkpoint; is its part of the save in
-  // flight written. What the exchange decided is given to `decide`.
+  // This rank's contributions to a step's exchange: whether its clock asks for a checkpoint, and whether its part of
+  // the save in flight is written. The outcome of the exchange is passed to `decide`.
   bool due_by_clock() const;
   bool is_written() const { return background_ && background_->in_flight() && background_->written(); }
   void decide(bool timed_save_due, bool written_by_all);
 
-  // After the step just taken: by the clock, by checkpoint.every_steps, or because it is the best so far.
+  // Whether the step just taken needs a checkpoint: by the clock, by checkpoint.every_steps, or as the best so far.
   bool is_due() const;
-  // Where space lacks, the step's checkpoint is skipped with a warning. Collective, like all below.
+  // Saves the step's checkpoint; skips it with a warning if there is no space. Collective, like all below.
   void save();
-  // Waits, and must succeed: error 74 without space. Nothing to do where the step's checkpoint exists.
+  // Saves, waits and must succeed: error 74 if there is no space. Does nothing if the step's checkpoint exists.
   void save_last();
   // Waits for the save in flight, if there is one, and makes it a checkpoint.
   void finish_save();
-  // The same once every rank's part is written, and not before.
+  // Does the same if every rank's part is written, otherwise nothing.
   void finish_written_save();
 
-  // Before weights or moments change: waits until the save in flight has its copy of them. This rank's own.
+  // Waits until the save in flight has copied weights and moments; called before they change. Not collective.
   void wait_until_copied();
 
-  // The evaluation of this step was better than all before it, whose best is given: it needs a checkpoint.
+  // Records that this step's evaluation was better than all before it and needs a checkpoint. `before`: the best until
+  // now.
   void keep_as_best(const BestSoFar& before);
-  // Where none could be made of it, the one that is there stays the best.
+  // Goes back to the previous best if no checkpoint of the new one could be saved.
   void forget_unsaved_best();
 
  private:
@@ -77,10 +79,10 @@ class RunCheckpoints {
 
   std::unique_ptr<BackgroundSave> background_;  // null: every save is waited for
   int64_t background_step_ = 0;                 // of the save in flight
-  double background_seconds_ = 0;               // that training waited for it
+  double background_seconds_ = 0;               // that training waited for the save in flight
   bool background_written_ = false;             // by every rank, as of the last step
 
-  bool is_best_ = false;  // the step's evaluation was the best, and no checkpoint of it exists yet
+  bool is_best_ = false;  // the step's evaluation was the best, and it has no checkpoint yet
   BestSoFar best_before_;
 };
 

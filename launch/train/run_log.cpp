@@ -20,7 +20,7 @@ std::string value(const std::optional<double>& number, const char* format) {
   return number ? fmt::format(fmt::runtime(format), *number) : "-";
 }
 
-// Columns of the terminal; a bar must not wrap.
+// Columns of the terminal; the bar must not wrap.
 size_t terminal_width() {
   winsize size{};
   return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
@@ -80,7 +80,7 @@ void RunLog::say(const std::string& line, bool on_screen) {
 void RunLog::notice(const std::string& text) { say(printable(text), !quiet_); }
 void RunLog::warning(const std::string& text) { say("carillon: warning: " + printable(text), true); }
 
-// "  chat 61%, code 39%" of the targets since the last line; empty where no source is named.
+// "  chat 61%, code 39%" of the targets since the last line; empty if no source is named.
 std::string RunLog::shares_of(const StepMetrics& record) {
   source_tokens_.resize(record.tokens_by_source.size());
   int64_t all = 0;

@@ -1,5 +1,5 @@
-// What a person sees of a run: a bar that moves on a terminal, plain lines in a file or a batch job's log; and log.txt.
-// Only rank 0 speaks; on the others every call does nothing.
+// A run's messages to the user: a progress bar on a terminal, plain lines in a file or a batch job's log, and log.txt.
+// Only rank 0 writes; on other ranks every call does nothing.
 #pragma once
 
 #include <chrono>
@@ -13,17 +13,17 @@ namespace carillon {
 
 class RunLog {
  public:
-  // quiet: nothing on standard error but warnings; log.txt is written all the same.
+  // quiet: only warnings on standard error; log.txt is written in full.
   RunLog(std::string folder, bool main_rank, bool quiet);
   ~RunLog();
   RunLog(const RunLog&) = delete;
 
-  // FOLDER/log.txt, appended to; what was said before is written first. Error 73.
+  // Opens FOLDER/log.txt for appending and first writes the earlier messages to it. Error 73.
   void open_file();
 
   void notice(const std::string& text);
   void warning(const std::string& text);
-  // One step done of max_steps; the first and the last always show, those between a few seconds apart.
+  // Reports a step out of max_steps. The first and the last are always shown, the others at most every few seconds.
   void step(const StepMetrics& record, int64_t max_steps, int64_t context);
   void finish();  // ends the bar's line
 

@@ -1,5 +1,5 @@
-// RUN/tokenizer/: the tokenizer's files as the run used them, so that the run's folder means the same when the model it
-// came from, or data.tokenizer's folder, has moved, changed or gone.
+// RUN/tokenizer/: a copy of the tokenizer's files that the run used, so that the run's folder stays complete when the
+// original model or data.tokenizer's folder has moved, changed or been removed.
 #pragma once
 
 #include <map>
@@ -12,11 +12,12 @@ namespace carillon {
 
 inline constexpr const char* kRunTokenizerFolder = "tokenizer";
 
-// By name, the files of data.tokenizer, else of `source` (the model trained on; may be null). Reads only. Error 65, 74.
+// Returns, by name, the files of data.tokenizer, or else of `source` (the model trained on; may be null). Only reads.
+// Errors 65, 74.
 std::map<std::string, std::string> read_tokenizer_files(const RunConfig& config, const ModelSource* source);
 
-// Writes them into the run's folder; what lay there before and is no part of them is removed. One rank alone. Errors as
-// OutputFile's, and 73.
+// Writes `files` into the run's folder and removes earlier files there that are not among them. Called on one rank
+// only. Throws what OutputFile throws, and error 73.
 void keep_tokenizer_files(const std::string& output, const std::map<std::string, std::string>& files);
 
 }  // namespace carillon

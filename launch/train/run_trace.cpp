@@ -41,7 +41,7 @@ std::vector<std::string> RunTrace::finish(Communicator& world) {
       OutputFile whole(*path_);
       whole.write("[\n");
       for (int rank = 0; rank < world.size(); ++rank) {
-        // A part that was written on another machine's disk stays there.
+        // A part written to another machine's disk stays there.
         std::ifstream file(part(rank));
         for (std::string line; std::getline(file, line);) whole.write(line + "\n");
         whole.write(fmt::format(

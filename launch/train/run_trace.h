@@ -1,4 +1,4 @@
-// The look inside a run: the table of `--profile` at its end, and the file of `runtime.trace`, one for all ranks.
+// Tracing of a run: the table of `--profile` at its end, and the file of `runtime.trace`, one for all ranks.
 #pragma once
 
 #include <memory>
@@ -12,14 +12,14 @@ namespace carillon {
 
 class RunTrace {
  public:
-  // Neither asked for: every call does nothing. Events go to PATH.rankN step by step, so that memory does not grow.
-  // Error 73 when such a file cannot be created. Collective.
+  // If neither is requested, every call does nothing. Events are written to PATH.rankN step by step, so that memory
+  // does not grow. Throws error 73 if such a file cannot be created. Collective.
   RunTrace(Communicator& world, std::optional<std::string> path, bool profile);
 
   bool active() const { return trace_ != nullptr; }
-  void flush();  // the events so far to this rank's file; error 74
-  // Ranks' files become one at PATH. The table of rank 0 line by line, empty on the others and without --profile.
-  // Collective.
+  void flush();  // writes the events so far to this rank's file; error 74
+  // Merges the ranks' files into one at PATH. Returns rank 0's table line by line; empty on other ranks and without
+  // --profile. Collective.
   std::vector<std::string> finish(Communicator& world);
 
  private:

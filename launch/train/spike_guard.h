@@ -1,5 +1,6 @@
-// A loss far above those before it: a bad batch, a broken machine, a run about to diverge. Judged against the median of
-// the last accepted losses, which one outlier does not move; a spike or a loss that is not finite never enters it.
+// Detects a loss far above those before it: a bad batch, a broken machine, a run about to diverge. The loss is compared
+// with the median of the last accepted losses, which a single outlier does not move; spikes and non-finite losses never
+// enter the window.
 #pragma once
 
 #include <cstdint>
@@ -15,12 +16,12 @@ class SpikeGuard {
  public:
   explicit SpikeGuard(const SpikeSection& spike) : spike_(spike) {}
 
-  // Whether `loss` is more than factor times the median of the window. Never before half the window is filled.
+  // Whether `loss` exceeds factor times the window's median. Always false until half the window is filled.
   bool is_spike(double loss) const;
   void accept(double loss);
   double median() const;  // of the window; 0 while it is empty
 
-  // For the checkpoint: a resumed run judges as the one that was not interrupted.
+  // Saved in checkpoints, so that a resumed run judges like an uninterrupted one.
   std::vector<double> window() const { return {window_.begin(), window_.end()}; }
   void set_window(const std::vector<double>& losses);
 

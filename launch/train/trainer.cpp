@@ -32,7 +32,7 @@ double seconds_since_epoch() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-// Five in a row: neither data nor a passing overflow, the run has diverged.
+// Five in a row are neither bad data nor a passing overflow: the run has diverged.
 constexpr int64_t kNonfiniteStepsAllowed = 5;
 
 }  // namespace
@@ -50,7 +50,7 @@ ExitCode Trainer::train() {
   RunTrace trace(*grid_.world, config_.runtime.trace, config_.runtime.profile);
   stop_requested_ = anyone_signalled();
   set_stop_mode(StopMode::kTraining);
-  // What was due when a signal came, or is newly asked for, is made up; points that are done are not done again.
+  // Makes up what was due when a signal came, or was requested since; completed points are not repeated.
   state_.evaluation_due = evaluator_ && state_.step > 0 && (state_.evaluation_due || evaluation_is_due());
   if (state_.evaluation_due && !stop_requested_) evaluate();
   while (state_.step < max_steps_ && !stop_requested_ && !is_out_of_patience()) {
@@ -62,7 +62,7 @@ ExitCode Trainer::train() {
       roll_back();
       continue;
     }
-    // Before the checkpoint of the same step: whoever resumes from that finds the evaluation done, or noted as due.
+    // Before the checkpoint of the same step, so that a run resumed from it finds the evaluation done or noted as due.
     state_.evaluation_due = evaluation_is_due();
     if (state_.evaluation_due && !stop_requested_) evaluate();
     if (checkpoints_->is_due() && !stop_requested_ && state_.step < max_steps_ && !is_out_of_patience())
@@ -87,20 +87,20 @@ ExitCode Trainer::train() {
 
 bool Trainer::anyone_signalled() { return grid_.world->max(int64_t{stop_requested()}) > 0; }
 
-// A failure that the same command would only repeat ends the run for whoever watches it. What is worth a retry, or was
-// asked for, does not.
+// Marks the run as ended, for processes that watch it, if the same command would only repeat the failure. Errors worth
+// a retry and requested stops do not end the run.
 void Trainer::note_failure(const Error& error) {
   const ExitCode code = error.code();
   if (code == ExitCode::kInputOutput || code == ExitCode::kLostPeer || code == ExitCode::kStopped || lock_ == nullptr)
     return;
   try {
     write_whole_file(config_.output + "/ended", fmt::format("{}\nexit code {}\n", state_.step, static_cast<int>(code)));
-  } catch (const Error&) {  // the first failure is the one to be told
+  } catch (const Error&) {  // the first failure is the one to report
   }
 }
 
-// The page, and for `sweep watch=true` the word that no more checkpoints will come. The run's work is complete already:
-// what goes wrong here is said, and costs the page only.
+// Writes the report page, and the `ended` file that tells `sweep watch=true` that no more checkpoints will come. The
+// run's work is complete by now: a failure here costs only the page and gives a warning.
 void Trainer::finish_folder() {
   if (grid_.world->rank() != 0) return;
   try {
@@ -143,7 +143,7 @@ void Trainer::train_step() {
   give_up_if_lost();
 }
 
-// The update of a step, unless its loss or gradients are not finite, or the loss spikes. True when it was made.
+// Updates the weights, unless the step's loss or gradients are not finite or the loss spikes. Returns whether it did.
 bool Trainer::update(const StepSums& sums, StepMetrics& record) {
   const double loss = sums.loss / sums.weight;
   if (!std::isfinite(loss)) return false;
@@ -183,8 +183,8 @@ void Trainer::give_up_if_lost() {
        kNonfiniteStepsAllowed, config_.output + "/metrics.jsonl");
 }
 
-// A checkpoint is proven by the finite step after it. The one from before the first step that failed, and any later,
-// hold the weights that made it fail (or met the data that did): the next start begins from an older one.
+// A checkpoint is proven by the finite step after it. The checkpoint before the first failed step, and any later one,
+// hold the weights that made it fail (or met the data that did), so the next start begins from an older one.
 void Trainer::set_suspect_checkpoints_aside() {
   checkpoints_->finish_save();
   agree(*grid_.world, [&] {
@@ -195,7 +195,7 @@ void Trainer::set_suspect_checkpoints_aside() {
   });
 }
 
-// Weights, moments and counts of the newest checkpoint; data goes on after the sequences already taken.
+// Restores weights, moments and counts from the newest checkpoint; data continues after the sequences already consumed.
 void Trainer::roll_back() {
   roll_back_due_ = false;
   checkpoints_->finish_save();
@@ -227,13 +227,13 @@ void Trainer::roll_back() {
   log_.notice(fmt::format("back from step {} to {}", from, point->path));
 }
 
-// One exchange of whole numbers a step: who was signalled, whether rank 0's clock asks for a checkpoint, what went over
-// the wire.
+// Exchanges one vector of integers per step: whether any rank was signalled, whether rank 0's clock asks for a
+// checkpoint or evaluation, and the bytes sent.
 void Trainer::share_decisions(StepMetrics& record) {
   const bool main_rank = grid_.world->rank() == 0;
   std::vector<int64_t> sums{stop_requested(), main_rank && checkpoints_->due_by_clock(),
                             main_rank && evaluator_ && evaluator_->due_by_clock(), checkpoints_->is_written()};
-  // Ranks of one sequence take the same batch: the first of them counts.
+  // The ranks of one sequence take the same batch, so only the first of them counts it.
   std::vector<int64_t> of_sources = loader().take_source_targets();
   if (grid_.cp_rank != 0 || grid_.tp_rank != 0) std::fill(of_sources.begin(), of_sources.end(), 0);
   const std::pair<const char*, const Communicator*> axes[] = {
@@ -271,7 +271,7 @@ void Trainer::share_decisions(StepMetrics& record) {
 }
 
 void Trainer::look_for_slow_rank(StepMetrics& record, double own_seconds) {
-  if (!backend().unified()) return;  // a device's waits are on its queue, not in calls
+  if (!backend().unified()) return;  // a device waits on its queue, not in calls
   record.slow_rank = slow_ranks_.add(*grid_.world, own_seconds);
   if (record.slow_rank)
     log_.warning(
@@ -289,7 +289,7 @@ void Trainer::finish_record(StepMetrics& record, double seconds) {
   log_.step(record, max_steps_, config_.data.sequence_length);
 }
 
-// Ranks that have drifted apart (a broken machine, a bug) must not go on as if nothing had happened.
+// Stops a run whose ranks have drifted apart (a broken machine, a bug).
 void Trainer::check_ranks_agree(const StepMetrics& record) {
   uint64_t fingerprint = 0;
   for (const uint64_t word : {static_cast<uint64_t>(record.step), std::bit_cast<uint64_t>(record.loss.value_or(0)),
@@ -320,10 +320,10 @@ void Trainer::evaluate() {
   if (!state_.evaluation_due) judge();
 }
 
-// Whether this evaluation is the best so far, and how long ago the last gain was.
+// Judges whether this evaluation is the best so far, and how long ago the last gain was.
 void Trainer::judge() {
   if (!watched_) return;
-  checkpoints_->finish_save();  // what it saved may be the best so far
+  checkpoints_->finish_save();  // the checkpoint being saved may be the best so far
   const BestSoFar before = state_.best;
   const auto value = evaluator_->value(*watched_, state_.step);
   if (!state_.best.judge(*watched_, value, state_.step, config_.train.early_stopping.min_delta)) return;

@@ -24,14 +24,14 @@ namespace carillon {
 
 class Trainer {
  public:
-  // Opens model and data, loads the checkpoint to go on from, and only then writes into the run's folder, whose lock it
-  // holds all the while: a start that is refused leaves the folder as it was. Collective. `config` as the command line
-  // gave it, the same on every rank.
+  // Opens model and data, loads the checkpoint to resume from, and only then writes into the run's folder: a start that
+  // is refused leaves the folder as it was. Holds the folder's lock throughout. Collective. `config`: as given on the
+  // command line, the same on every rank.
   Trainer(std::unique_ptr<Communicator> world, RunConfig config, bool quiet);
 
-  // Trains to the last step, or until a signal asks to stop. kDone or kStopped; a complete checkpoint exists then.
-  // Errors: 74 when the last checkpoint cannot be written, 76 when losses or gradients stay non-finite or spike. What
-  // another start would only repeat is noted in the file `ended`.
+  // Trains to the last step, or until a signal asks it to stop. Returns kDone or kStopped; a complete checkpoint exists
+  // then. Errors: 74 if the last checkpoint cannot be written, 76 if losses or gradients stay non-finite or spike. A
+  // failure that another start would only repeat is noted in the file `ended`.
   ExitCode run();
 
   Backend& backend() const { return session_.backend(); }
@@ -77,10 +77,10 @@ class Trainer {
   std::map<std::string, std::string> tokenizer_files_;  // rank 0 only
   Corpus corpus_;
   std::unique_ptr<TrainingStep> training_;
-  std::unique_ptr<TrainingEvaluator> evaluator_;  // null: nothing is asked for
-  std::optional<WatchedMetric> watched_;          // nothing: neither a best checkpoint nor early stopping is asked for
+  std::unique_ptr<TrainingEvaluator> evaluator_;  // null: no evaluation is requested
+  std::optional<WatchedMetric> watched_;          // not set: neither best checkpoint nor early stopping requested
   std::optional<MetricsFile> metrics_;            // rank 0 only
-  std::optional<EventFile> events_;               // rank 0 only, where asked for
+  std::optional<EventFile> events_;               // rank 0 only, if requested
   std::vector<ResumePoint> resume_points_;
 
   TrainingState state_;

@@ -1,5 +1,4 @@
-// The trainer's construction: folder, model, data, network, checkpoint, in that order, so that what is cheap to find
-// wrong is found first.
+// The trainer's construction: folder, model, data, network, checkpoint. The order puts cheap checks first.
 #include <filesystem>
 
 #include "data/checkpoint/leftovers.h"
@@ -22,8 +21,8 @@ void write_resolved(const RunConfig& config) {
   file.commit();
 }
 
-// The run's folder itself, in the folder it lies in. Where that one cannot be opened there is nothing to be done about
-// it, and nothing is lost but to a machine that goes down in the next seconds.
+// Makes the run's folder durable in its parent. If the parent cannot be opened nothing can be done, and data is lost
+// only if the machine fails within the next seconds.
 void make_durable(const std::string& folder) {
   try {
     const fs::path parent = fs::path(folder).lexically_normal().parent_path();
@@ -32,7 +31,7 @@ void make_durable(const std::string& folder) {
   }
 }
 
-// Files that a run which was killed had begun (output_file.h).
+// Removes temporary files that a killed run left (output_file.h).
 void remove_temporaries(const std::string& folder) {
   std::error_code error;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
@@ -42,7 +41,7 @@ void remove_temporaries(const std::string& folder) {
   }
 }
 
-// "sm_90, attention by cuDNN 9.19.0 forward …" where it is not the device's own.
+// "sm_90, attention by cuDNN 9.19.0 forward …" if attention is not the device's own.
 std::string describe_device(const Backend& backend) {
   const DeviceDescription device = backend.describe();
   return device.instruction_set + (device.attention.empty() ? "" : ", attention by " + device.attention);
@@ -56,7 +55,7 @@ std::string describe_adapter(const ModelConfig& config) {
                      kind == Quantization::kNone ? "" : fmt::format(", the layers beside them in {}", name_of(kind)));
 }
 
-// ", ranks joined by NCCL 2.28.9" where a device's tensors travel.
+// ", ranks joined by NCCL 2.28.9" if a device's tensors are sent.
 std::string describe_transport(const ProcessGrid& grid) {
   for (const Communicator* axis : {grid.cp.get(), grid.tp.get(), grid.dp_cp.get()})
     if (const DeviceTransport* transport = device_transport_of(*axis))
@@ -91,7 +90,7 @@ void Trainer::lock_run_folder() {
 }
 
 void Trainer::open_model_and_data() {
-  // Cheap and telling: before anything is read that could take long.
+  // Cheap checks first, before anything is read that could take long.
   require_layout(config_, world_->size());
   if (config_.checkpoint.best_metric || config_.train.early_stopping.patience)
     watched_.emplace(config_.checkpoint.best_metric.value_or("validation.loss"), config_, training_sweep(config_));
@@ -131,7 +130,7 @@ void Trainer::start_or_resume() {
     state_ = resumed->state;
     spike_guard_.set_window(state_.spike_window);
     saved_step = state_.step;
-    if (watched_ && state_.best.metric != watched_->name()) state_.best = {};  // another figure, or none, was watched
+    if (watched_ && state_.best.metric != watched_->name()) state_.best = {};  // another metric, or none, was watched
     log_.notice(fmt::format("resuming from {}", resumed->path));
     const auto changes = data_changes(resumed->manifest, corpus_.files(), session_.tokenizer(), corpus_.template_hash,
                                       corpus_.end_of_document);
@@ -158,14 +157,14 @@ CheckpointContents Trainer::checkpoint_contents() {
           }};
 }
 
-// How far the run goes, and the learning rate on the way.
+// Determines the number of steps and the learning-rate schedule.
 void Trainer::count_steps() {
   max_steps_ = total_steps(config_.train, state_, loader().sequences(), loader().block());
   schedule_ = {config_.train.lr_scheduler, max_steps_, config_.train.warmup(max_steps_), config_.train.min_lr_ratio,
                config_.train.decay_ratio};
 }
 
-// The first write into the folder: everything that can refuse a start has been asked.
+// Writes into the folder for the first time, after every check that can refuse a start.
 void Trainer::open_run_folder() {
   agree(*grid_.world, [&] {
     if (grid_.world->rank() != 0) return;

@@ -13,8 +13,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Checkpoints of before data.sequences count steps only, all of one size, that of the layout and the batch they were
-// written with, and in data_offset the steps' worth that rollbacks passed over.
+// Checkpoints without data.sequences count only steps, all of the size given by the layout and batch they were written
+// with; data_offset is the number of such steps that rollbacks skipped.
 int64_t sequences_by_steps(const Manifest& manifest, const JsonFields& data, const JsonFields::Source& source) {
   const JsonFields layout(manifest.layout, source, "layout."), config(manifest.config, source, "config.");
   const JsonFields train = config.object("run").object("train");
@@ -38,7 +38,7 @@ TrainingState state_of(const Manifest& manifest, const std::string& path) {
   state.updates = data.integer("updates", 0);
   state.nonfinite_steps = data.integer("nonfinite_steps", 0);
   state.sequences = data.has("sequences") ? data.integer("sequences", 0) : sequences_by_steps(manifest, data, source);
-  // Left out where they say nothing.
+  // Keys below are optional.
   state.spikes = data.integer_or("spikes", 0, 0);
   if (const auto window = manifest.data.find("spike_window"); window != manifest.data.end() && window->is_array())
     for (const Json& norm : *window)
@@ -72,7 +72,7 @@ ResumePoint resume_point(const std::string& path) {
   return point;
 }
 
-// Only the manifest is looked at; bytes are checked while they are loaded.
+// Looks only at the manifests; bytes are checked when they are loaded.
 std::vector<ResumePoint> look(const RunConfig& config, const Notice& notice) {
   const std::string folder = checkpoints_folder(config);
   const std::vector<CheckpointFolder> present = list_checkpoints(folder);
@@ -105,7 +105,7 @@ std::vector<ResumePoint> look(const RunConfig& config, const Notice& notice) {
       (void)glance_at_checkpoint(found.path);
       points.push_back(resume_point(found.path));
     } catch (const Error& error) {
-      if (error.code() != ExitCode::kBadInput) throw;  // a disk that does not answer has damaged nothing
+      if (error.code() != ExitCode::kBadInput) throw;  // an unresponsive disk does not mean damage
       notice(fmt::format("passing over {}: {}", found.path, error.what()));
     }
   }
@@ -122,7 +122,7 @@ std::string checkpoints_folder(const RunConfig& config) { return config.output +
 std::vector<ResumePoint> find_resume_points(Communicator& world, const RunConfig& config, const Notice& notice) {
   std::vector<ResumePoint> points;
   std::string paths;
-  // One rank looks, so that all see the same even while a shared folder settles; the others read what it names.
+  // One rank looks, so that all ranks see the same even while a shared folder settles; the others read what it found.
   agree(world, [&] {
     if (world.rank() == 0) points = look(config, notice);
   });
@@ -156,7 +156,8 @@ std::vector<NamedShard> checkpoint_shards(Network& network, const ProcessGrid& g
 
 namespace {
 
-// On a float32 or float64 run weights are the masters: a checkpoint of a bfloat16 run has better ones than `model/`.
+// In a float32 or float64 run the weights are the masters, so the masters of a bfloat16 run's checkpoint are better
+// sources than its `model/`.
 void prefer_masters(const Manifest& manifest, std::vector<NamedShard>& shards) {
   const std::string model = "model/", master = "optimizer/master/";
   const bool own_masters = std::any_of(shards.begin(), shards.end(),
@@ -186,7 +187,7 @@ std::optional<ResumePoint> load_resume_point(const ProcessGrid& grid, const std:
       network.optimizer().set_updates(points[i].state.updates);
       return points[i];
     } catch (const Error& error) {
-      // The same error on every rank: loading agrees.
+      // Loading agrees on errors: every rank gets the same one.
       if (error.code() != ExitCode::kBadInput || i + 1 == points.size()) throw;
       notice(fmt::format("passing over {}: {}", points[i].path, error.what()));
     }
@@ -199,7 +200,7 @@ std::vector<std::string> data_changes(const Manifest& manifest, const std::vecto
                                       std::optional<uint32_t> end_of_document) {
   std::vector<std::string> changes;
   const Json before = manifest.data.value("sources", Json());
-  if (!before.is_array()) return changes;  // a checkpoint of before
+  if (!before.is_array()) return changes;  // an old checkpoint
   const auto text = [](const Json& entry, const char* key) {
     const auto found = entry.find(key);
     return found != entry.end() && found->is_string() ? found->get<std::string>() : "";
@@ -214,10 +215,10 @@ std::vector<std::string> data_changes(const Manifest& manifest, const std::vecto
   }
   const std::string ids = text(manifest.data, "tokenizer_hash"), now = tokenizer ? name_of_tokenizer(*tokenizer) : "";
   if (ids != now) changes.push_back(fmt::format("the tokenizer is another one (hash '{}', it was '{}')", now, ids));
-  // Checkpoints of before do not say; nor does one whose data had no conversations.
+  // Absent from old checkpoints, and empty if the data had no conversations.
   if (const std::string then = text(manifest.data, "chat_template_hash"); !then.empty() && then != template_hash)
     changes.push_back(fmt::format("the chat template is another one (hash '{}', it was '{}')", template_hash, then));
-  // The token after each text (a checkpoint of before does not say it).
+  // The token after each text (absent from old checkpoints).
   const auto shown = [](const Json& end) { return end.is_null() ? "none" : end.dump(); };
   if (const auto then = manifest.data.find("end_of_document"); then != manifest.data.end())
     if (const Json now_put = end_of_document ? Json(*end_of_document) : Json(); *then != now_put)
@@ -231,7 +232,7 @@ int64_t total_steps(const TrainSection& train, const TrainingState& state, int64
   if (!(wanted / static_cast<double>(block) <= static_cast<double>(kMostSteps)))
     fail(ExitCode::kUsage, "{} epochs of {} sequences are more than {} steps, in train.epochs, give fewer",
          *train.epochs, sequences_of_epoch, kMostSteps);
-  // 0.1 epochs of 30 sequences are 3, not a hair's breadth more.
+  // 0.1 epochs of 30 sequences are 3 sequences; rounding errors must not make them more.
   const double rounded = std::round(wanted);
   const auto sequences =
       static_cast<int64_t>(std::abs(wanted - rounded) < 1e-9 * std::max(1.0, wanted) ? rounded : std::ceil(wanted));
@@ -264,7 +265,7 @@ Manifest make_manifest(const RunConfig& config, const OpenedModel& opened, const
                      {"tensor", grid.shape.tensor},
                      {"zero", config.parallel.zero},
                      {"sequence_layout", config.parallel.layout == LayoutKind::kZigzag ? "zigzag" : "contiguous"}};
-  // The data position is `sequences`: which ones a step takes is a pure function of how many were taken before it.
+  // The data position is `sequences`: the sequences of a step depend only on how many were taken before it.
   Json files = Json::array();
   for (const FileContent& source : sources)
     files.push_back({{"path", source.path}, {"size", source.size}, {"hash", source.hash}});

@@ -1,4 +1,4 @@
-// What a training run is beyond its weights and moments: a handful of numbers, kept in the checkpoint's manifest.
+// The state of a training run besides weights and moments: a few numbers, kept in the checkpoint's manifest.
 #pragma once
 
 #include <cstdint>
@@ -17,47 +17,49 @@ namespace carillon {
 
 struct TrainingState {
   int64_t step = 0;             // steps completed
-  int64_t sequences = 0;        // the position in the data: training sequences taken, or passed over by a rollback
-  int64_t tokens_total = 0;     // target tokens in them
-  int64_t updates = 0;          // of the optimizer: steps that were not skipped
-  int64_t nonfinite_steps = 0;  // skipped in a row, up to now
-  int64_t spikes = 0;           // likewise, for a loss that spiked
+  int64_t sequences = 0;        // position in the data: training sequences consumed, or skipped by a rollback
+  int64_t tokens_total = 0;     // target tokens of the steps taken
+  int64_t updates = 0;          // optimizer updates: steps that were not skipped
+  int64_t nonfinite_steps = 0;  // skipped consecutively until now
+  int64_t spikes = 0;           // the same for loss spikes
   std::vector<double> spike_window;
   BestSoFar best;               // of the evaluations
-  bool evaluation_due = false;  // after `step`, and not all of it done: a signal came
+  bool evaluation_due = false;  // an evaluation after `step` is incomplete: a signal interrupted it
 };
 
-// Where a run goes on. Which checkpoint (launch/README.md): `auto` the newest in the run's folder that is whole,
-// a damaged one is passed over with a warning; a path that one and no other; `never` none, and then there may be none.
+// A checkpoint to resume from. The setting (launch/README.md) `auto` selects the newest whole one in the run's folder,
+// passing over damaged ones with a warning; a path selects exactly that one; `never` selects none and requires that the
+// folder has none.
 struct ResumePoint {
   std::string path;
   Manifest manifest;
   TrainingState state;
 };
 
-// What the tokens of a run are made of: one line for each difference to what a checkpoint was trained on (a file with
-// other content, another list of files, another tokenizer, another chat template or end-of-document token). Files that
-// only moved are the same. template_hash: empty where no template had a part.
+// Compares the data of a run with what a checkpoint was trained on. Returns one line per difference: a file with other
+// content, another list of files, another tokenizer, another chat template or end-of-document token. Files that only
+// moved count as the same. template_hash: empty if no template was used.
 std::vector<std::string> data_changes(const Manifest& manifest, const std::vector<FileContent>& sources,
                                       const Tokenizer* tokenizer, const std::string& template_hash = "",
                                       std::optional<uint32_t> end_of_document = {});
 
-// How many steps a run has in all: max_steps, or what is left of `epochs` after `state`, by steps of `block`
-// sequences. Error 64 for more than kMostSteps, and for one_cycle whose warm-up takes all of them.
+// Returns the total number of steps of a run: max_steps, or the rest of `epochs` after `state` in steps of `block`
+// sequences. Fails with error 64 for more than kMostSteps, and for one_cycle whose warm-up takes all steps.
 int64_t total_steps(const TrainSection& train, const TrainingState& state, int64_t sequences_of_epoch, int64_t block);
 
-// Before anything large is made: what can be resumed by the look of its manifest. Collective. Errors: 64 for `never`
-// with checkpoints there, for a path with later steps beside it, for another geometry; 65 when all are damaged.
+// Returns what looks resumable by its manifest, before anything large is allocated. Collective. Error 64 for `never` if
+// checkpoints exist, for a path in the run's folder if that has later steps, for another geometry; 65 if all are
+// damaged.
 std::vector<ResumePoint> find_resume_points(Communicator& world, const RunConfig& config, const Notice& notice);
 
-// Loads the first of `points` that proves whole, byte for byte; nothing when `points` is empty (a fresh start). Damaged
-// ones are named through `notice`. Error 65 when none is whole. Collective.
+// Loads the first of `points` that proves intact, byte for byte; returns nothing if `points` is empty (a fresh start).
+// Names damaged ones through `notice`. Fails with error 65 if none is intact. Collective.
 std::optional<ResumePoint> load_resume_point(const ProcessGrid& grid, const std::vector<ResumePoint>& points,
                                              Network& network, const Notice& notice);
 
-// Everything a checkpoint holds of `network`, this rank's part.
+// Returns this rank's part of everything that a checkpoint holds of `network`.
 std::vector<NamedShard> checkpoint_shards(Network& network, const ProcessGrid& grid);
-// Error 65 where an adapter's checkpoints were written beside another base than `model`'s.
+// Fails with error 65 if an adapter's checkpoints were written with another base than `model`'s.
 void require_same_base(const std::vector<ResumePoint>& points, const OpenedModel& model);
 Manifest make_manifest(const RunConfig& config, const OpenedModel& model, const ProcessGrid& grid,
                        const TrainingState& state, const std::vector<FileContent>& sources, const Tokenizer* tokenizer,

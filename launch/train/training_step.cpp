@@ -25,7 +25,7 @@ BatchLoaderOptions batches_of(const RunConfig& config, const ModelRope& rope, co
   return batches;
 }
 
-// A device whose memory is the host's has nothing to offload to.
+// Refuses train.offload on a device whose memory is the host's: there is nothing to offload to.
 Backend& checked(Backend& backend, const RunConfig& config) {
   if (config.train.offload != Offload::kNone && backend.unified())
     fail(ExitCode::kUsage,
@@ -150,12 +150,13 @@ TrainingStep::TrainingStep(Backend& backend, ProcessGrid& grid, const ModelConfi
       model_(model),
       rotation_length_(std::max(config.data.sequence_length, network_.options().positions)) {
   if (config.train.loss == TrainingLoss::kLongCrossEntropy) long_loss_.emplace(network_, grid_, config.train.long_loss);
-  // Of skipped positions dynamic and longrope go by where they end.
+  // With skipped positions, dynamic and longrope depend on the position where they end.
   network_.transformer().set_rotation(model, rotation_length_);
 }
 
-// With random positions the stretch is drawn for each step, uniform from the least that holds a sequence to the factor
-// (2310.16450, section 3.3): by how many sequences were taken before, so the same on every layout and after a resume.
+// With random positions, draws the stretch for each step uniformly, from the smallest that fits a sequence up to the
+// factor (2310.16450, section 3.3). The draw depends on the number of sequences taken before, so it is the same on
+// every layout and after a resume.
 void TrainingStep::follow_rotation(int64_t taken) {
   if (model_.rope.type != RopeType::kClex) return;
   int64_t length = rotation_length_;
@@ -178,7 +179,7 @@ void TrainingStep::start_fresh(OpenedModel& model, const Notice& notice) {
   Parameters& parameters = network_.parameters();
   const bool adapter = static_cast<bool>(model.config.adapter);
   const bool stored = model.source && (!adapter || model.source->adapter());
-  // A model that was trained with another rotation begins to learn its own.
+  // A model trained with another rotation starts with fresh weights of the learned one.
   if (model.source && parameters.ode_up)
     parameters.initialize(backend_, *grid_.tp, model.config.initializer_range,
                           static_cast<uint64_t>(config_.train.seed), Which::kRotation);

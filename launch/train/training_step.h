@@ -1,5 +1,5 @@
-// What a training step computes, whoever asks for it: `train`, which keeps a run's books around it, and `verify`, which
-// compares layouts. One place, so that what is verified is what trains.
+// The computation of a training step. Both `train` (which adds a run's records and checkpoints) and `verify` (which
+// compares layouts) use it, so what is verified is what trains.
 #pragma once
 
 #include <memory>
@@ -14,31 +14,33 @@
 
 namespace carillon {
 
-// The run's training tokens. `say` is called with what is read and how much of it is trained, `warn` what is wrong with
-// it, a source that trains nothing among it. Collective.
+// Opens the run's training tokens. `say` receives what is read and how much of it is trained, `warn` what is wrong with
+// it, for example a source that trains nothing. Collective.
 Corpus open_training_data(Communicator& world, const RunConfig& config, const ModelConfig& model,
                           const Tokenizer* tokenizer, const Notice& say, const Notice& warn);
 
-// What data.positions comes to with the model's rotation. Error 64 where it leaves nothing to skip.
+// Resolves data.positions against the model's rotation. Fails with error 64 if nothing is left to skip.
 PositionSettings positions_of(const RunConfig& config, const ModelRope& rope);
 
-// What the run's network is built from: `train` makes it, `plan` measures it. Error 64 as positions_of.
+// The options from which `train` builds the run's network and `plan` measures it. Error 64 as positions_of.
 NetworkOptions network_options_of(const RunConfig& config, const ModelRope& rope);
 
 class TrainingStep {
  public:
-  // All memory of the steps; weights are to be loaded or drawn. Collective in nothing; everything given must outlive
-  // it. Errors as Network's, and 64 for train.offload on a backend whose memory is the host's.
+  // Allocates all memory of the steps; the weights still have to be loaded or initialised. Not collective. All
+  // arguments must outlive this object. Throws what Network throws, and error 64 for train.offload on a backend whose
+  // memory is the host's.
   TrainingStep(Backend& backend, ProcessGrid& grid, const ModelConfig& model, const RunConfig& config,
                const Corpus& corpus);
 
-  // Weights from `model`'s source, or by the seed without one; of a new adapter by the seed. Collective.
+  // Loads the weights from `model`'s source, or initialises them from the seed if it has none; a new adapter is
+  // initialised from the seed. Collective.
   void start_fresh(OpenedModel& model, const Notice& notice);
-  // Those that no checkpoint of this run holds: an adapter's base. Collective.
+  // Loads the weights that this run's checkpoints do not contain: the base of an adapter. Collective.
   void load_frozen(OpenedModel& model, const Notice& notice);
 
-  // Gradients of the step before which `taken` sequences were taken, all its micro-steps; it takes loader().block()
-  // more. The update is network().optimizer().step(…).
+  // Accumulates the gradients of one step over all its micro-steps, starting after the first `taken` sequences of the
+  // data; consumes loader().block() sequences. The update is network().optimizer().step(…).
   StepSums accumulate(int64_t taken);
 
   Network& network() { return network_; }
@@ -51,7 +53,7 @@ class TrainingStep {
   BatchLoader loader_;
   Network network_;
   ShardedBatch sharded_;
-  // A learned rotation's table for this step, and how far its positions are stretched.
+  // Sets a learned rotation's table for this step, and the stretch of its positions.
   void follow_rotation(int64_t taken);
 
   const ModelConfig& model_;

@@ -1,4 +1,4 @@
-// How the model attends in the first windows of the data: entropy, mass by distance, the power of rotary pairs
+// How the model attends in the first windows of the data: entropy, mass by distance, power of rotary pairs
 // (2406.13282).
 #include <algorithm>
 #include <numeric>
@@ -13,7 +13,7 @@ double mean_of(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
-// A value a bin that begins at 0, 1, 2, 4, 8 …; those without a count are left out.
+// One value per bin starting at 0, 1, 2, 4, 8 …; bins without a count are left out.
 Json by_bin(const std::vector<double>& values, const char* name, const std::vector<int64_t>& counts, int64_t end) {
   Json json = Json::array();
   for (size_t bin = 0; bin < values.size(); ++bin) {

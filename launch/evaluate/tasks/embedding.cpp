@@ -1,4 +1,4 @@
-// LongEmbed's generated retrieval (2404.12096): which document answers a query, by the cosine of embeddings.
+// LongEmbed's generated retrieval (2404.12096): finds the document that answers a query by the cosine of embeddings.
 #include <cmath>
 #include <numeric>
 #include <optional>
@@ -23,7 +23,7 @@ EmbeddingOptions options_of(const Json& task) {
   return options;
 }
 
-// Query i is answered by document i. A document as near as that one counts as nearer.
+// Query i is answered by document i. A document of equal similarity counts as nearer.
 Json metrics_of(const Embeddings& queries, const Embeddings& documents) {
   Share first;
   double reciprocal = 0, gain = 0, margin = 0;
@@ -37,7 +37,7 @@ Json metrics_of(const Embeddings& queries, const Embeddings& documents) {
     for (size_t other = 0; other < documents.size(); ++other) {
       if (other == query) continue;
       const double there = similarity(other);
-      rank += !(there < own);  // so that what is no number is never right
+      rank += !(there < own);  // so that a NaN is never correct
       best = std::max(best, there);
     }
     first.add(rank == 1);

@@ -7,8 +7,8 @@
 namespace carillon {
 namespace {
 
-// The task's documents, cut to the point's length (which tokens count is the evaluator's choice here, no mask's); those
-// of one token have nothing to score and stay, so that numbers agree.
+// Returns the task's documents, cut to the point's length (the evaluator decides which tokens count; masks are not
+// used). Documents of one token have nothing to score but are kept, so that indices agree.
 std::vector<ScoreDocument> cut_documents(const TaskContext& context) {
   std::vector<ScoreDocument> documents;
   for_each_document(context, /*count_bytes=*/false, [&](Document& document) {

@@ -1,5 +1,4 @@
-// Perplexity of documents: whole, in blocks, or through a sliding window (Press et al., 2108.12409, as the YaRN code
-// does it).
+// Perplexity of documents: whole, in blocks, or with a sliding window (Press et al., 2108.12409, as in the YaRN code).
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -12,10 +11,10 @@
 namespace carillon {
 namespace {
 
-// Documents are handed to the scorer in batches, so that sliding windows over a book need not all stand in memory.
+// Documents are passed to the scorer in batches, so that the sliding windows over a book need not all be in memory.
 constexpr size_t kBatch = 64;
 
-// Sums of a bin of positions [from, to).
+// Sums over a bin of positions [from, to).
 struct Bin {
   int64_t from, to;
   double loss = 0;    // Σ weight · loss
@@ -23,7 +22,7 @@ struct Bin {
   int64_t tokens = 0;
 };
 
-// `first`, then doubling from `width`: [1, 2), [2, 4) … or [0, 64), [64, 128), [128, 256) … up to `end`.
+// Bins from `first`, doubling from `width`: [1, 2), [2, 4) … or [0, 64), [64, 128), [128, 256) … up to `end`.
 std::vector<Bin> doubling_bins(int64_t first, int64_t width, int64_t end) {
   std::vector<Bin> bins;
   for (int64_t from = first, to = first + width; from < end; from = to, to = 2 * to)
@@ -31,7 +30,7 @@ std::vector<Bin> doubling_bins(int64_t first, int64_t width, int64_t end) {
   return bins;
 }
 
-// Sixteen of one size, fewer where there are fewer positions.
+// Sixteen bins of equal width; fewer if there are fewer positions.
 std::vector<Bin> equal_bins(int64_t length) {
   const int64_t width = std::max<int64_t>(1, (length + 15) / 16);
   std::vector<Bin> bins;
@@ -62,12 +61,12 @@ struct WindowTokens {
   std::vector<double> weights;  // of the window's tokens as targets; empty: all 1
 
   double weight(int64_t position) const { return weights.empty() ? 1 : weights[static_cast<size_t>(position)]; }
-  int64_t bytes;  // of the source, of the scored tokens
-  size_t number;  // of the data's document it is of
+  int64_t bytes;  // of the source, for the scored tokens
+  size_t number;  // index of the document in the data
 };
 
-// Of tokens without their text: what they decode to as a whole, in proportion to what each of them decodes to alone (a
-// part of a character does not alone). None without a tokenizer.
+// Estimates the bytes of tokens whose text is not known: distributes the bytes of their joint decoding in proportion to
+// each token's own (a part of a character does not decode alone). Empty without a tokenizer.
 std::vector<uint32_t> decoded_bytes(const Tokenizer* tokenizer, const std::vector<uint32_t>& tokens) {
   if (tokenizer == nullptr) return {};
   std::unordered_map<uint32_t, size_t> sizes;
@@ -97,7 +96,7 @@ UnitLosses::Bins edges_of(const std::vector<Bin>& bins) {
   return edges;
 }
 
-// What was scored of the documents, as UnitLosses has it.
+// Collects what was scored of the documents into UnitLosses.
 class UnitCollector {
  public:
   UnitCollector(const std::vector<Bin>& by_position, const std::vector<Bin>& past_training, int64_t trained)
@@ -108,7 +107,7 @@ class UnitCollector {
       drop_unscored();
       documents_.push_back({item.number, "", {}});
     }
-    // All that decides which tokens are scored and by what weight.
+    // Everything that decides which tokens are scored and with what weight.
     Document& document = documents_.back();
     std::string what = document.identity;
     const auto put = [&](const void* data, size_t size) { what.append(static_cast<const char*>(data), size); };
@@ -129,7 +128,7 @@ class UnitCollector {
     };
     add_to_unit(document.whole);
     if (documents_.size() > 1) {
-      pieces_.clear();  // wanted of a single document only
+      pieces_.clear();  // needed for a single document only
       return;
     }
     if (pieces_.empty() || pieces_.back().all.tokens == UnitLosses::kPieceTokens) pieces_.emplace_back();
@@ -158,7 +157,7 @@ class UnitCollector {
     LossUnit whole;
   };
 
-  // The last document, if none of its tokens was scored.
+  // Drops the last document if none of its tokens was scored.
   void drop_unscored() {
     if (!documents_.empty() && documents_.back().whole.all.tokens == 0) documents_.pop_back();
   }
@@ -186,7 +185,7 @@ class Perplexity {
     for (int64_t i = item.window.scored; i < item.window.end; ++i) {
       const int64_t position = i - item.window.begin;
       const double loss = scores.loss[static_cast<size_t>(position - 1)], weight = item.weight(position);
-      if (weight == 0) continue;  // masked: no target
+      if (weight == 0) continue;  // masked
       sum += weight * loss;
       weights += weight;
       ++count;
@@ -201,7 +200,7 @@ class Perplexity {
     tokens_ += count;
     window_means_ += sum / weights;
     ++windows_;
-    if (item.weights.empty()) bytes_ += item.bytes;  // of a part of the text there is no rate a byte
+    if (item.weights.empty()) bytes_ += item.bytes;  // the bytes of a partly masked text give no rate per byte
   }
 
   UnitLosses units(const Tokenizer* tokenizer) { return units_.take(tokenizer); }
@@ -216,7 +215,7 @@ class Perplexity {
     if (bytes_ > 0) metrics["bits_per_byte"] = loss_ / std::log(2.0) / static_cast<double>(bytes_);
     metrics["loss_by_position"] = to_json(by_position_);
     metrics["loss_by_position_linear"] = to_json(by_position_equal_);
-    // By the distance beyond the length the model was made for.
+    // By the distance beyond the length the model was trained for.
     if (!past_training_.empty()) metrics["loss_past_training"] = to_json(past_training_);
     return metrics;
   }

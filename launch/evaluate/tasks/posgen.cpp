@@ -1,5 +1,5 @@
-// PosGen accuracy (Wang et al., 2403.00071, section 6.1), leaky and fresh positions apart; teacher-forced and, beside
-// it, free.
+// PosGen accuracy (Wang et al., 2403.00071, section 6.1), separately for leaky and fresh positions; teacher-forced, and
+// optionally free-running.
 #include <algorithm>
 #include <optional>
 
@@ -11,7 +11,7 @@ namespace {
 
 constexpr int64_t kBatch = 64;
 
-// In and out of distribution: all positions, those that need the far token (fresh), those that do not (leaky).
+// Inside and outside the trained length: all positions, those that need the far token (fresh), and the others (leaky).
 struct Accuracy {
   Share id, ood, id_fresh, ood_fresh, id_leaky, ood_leaky;
   void add(bool inside, bool fresh, bool right) {
@@ -63,7 +63,7 @@ Json run_posgen(const TaskContext& context) {
     }
     context.scorer.score(documents, [&](size_t, const TokenScores& scores) {
       for (int64_t l = first; l < options.length; ++l) {
-        // Sequence token l is at l + 1, after EOS; entry l of the scores is about it.
+        // Sequence token l is at index l + 1, after EOS; entry l of the scores is for it.
         const bool right = scores.margin[static_cast<size_t>(l)] == 0;
         loss += scores.loss[static_cast<size_t>(l)];
         ++tokens;

@@ -1,4 +1,4 @@
-// Passkey, needle and RULER: prompts generated to the length, greedy answers, scored.
+// Passkey, needle and RULER: generates prompts of the given length and scores greedy answers.
 #include "data/tasks/retrieval.h"
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 namespace carillon {
 namespace {
 
-// A needle's haystack from the user's files: text, or tokens where the model has no tokenizer.
+// Reads a needle's haystack from the user's files: text, or tokens if the model has no tokenizer.
 void read_haystack(const TaskContext& context, RetrievalOptions& options) {
   if (!context.point.task.contains("data") || context.point.task["data"].is_null()) return;
   for_each_document(context, /*count_bytes=*/false, [&](Document& document) {

@@ -8,10 +8,10 @@
 namespace carillon {
 namespace {
 
-// How the time is allocated. Attention's long cases take longest, and there is nothing to guess them from.
+// Shares of the total time. Attention's long cases take longest and cannot be extrapolated from anything else.
 constexpr double kProducts = 0.38, kAttention = 0.40, kMemory = 0.04, kCopies = 0.02, kLinks = 0.08, kDisk = 0.08;
 
-// Of the node, or what a container or job is allowed of it.
+// Memory of the node, or what a container or job may use of it.
 int64_t host_memory_bytes() {
   int64_t bytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
   if (int64_t limit = 0; std::ifstream("/sys/fs/cgroup/memory.max") >> limit && limit > 0)  // "max": no number
@@ -33,7 +33,7 @@ BenchResult run_bench(Backend& backend, Communicator& world, const NodeMap& node
   profile.processor = device.processor;
   profile.instruction_set = device.instruction_set;
   profile.threads = static_cast<int>(world.max(static_cast<int64_t>(device.threads)));
-  // As many as have cores of their own, or as were started if those are more.
+  // As many ranks as have cores of their own, or as were started if that is more.
   const auto cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   profile.ranks_per_node =
       static_cast<int>(world.max(static_cast<int64_t>(std::max(cores / profile.threads, nodes.local_ranks()))));
@@ -52,7 +52,7 @@ BenchResult run_bench(Backend& backend, Communicator& world, const NodeMap& node
     progress(fmt::format("measuring {}, about {:.1f} s", what, share * options.seconds));
     return share * options.seconds;
   };
-  // The disk first: a folder that cannot be written is said at once.
+  // The disk comes first, so that a folder that cannot be written is reported at once.
   bench_disk(world, nodes, options.folder, part("the disk of " + options.folder, kDisk), result);
   bench_memory(backend, world, part("memory", kMemory), result);
   if (!backend.unified()) bench_copies(backend, world, part("copies to and from the device", kCopies), result);
@@ -68,7 +68,7 @@ BenchResult run_bench(Backend& backend, Communicator& world, const NodeMap& node
   if (!backend.unified())
     for (auto& [dtype, rates] : profile.attention)
       for (AttentionRate& rate : rates) rate.engine = dtype == DType::kBFloat16 ? device.attention_engine : "native";
-  // Code of more shapes and types was loaded since: a run of that many holds as much.
+  // More shapes and types have loaded code since; a run with that many holds as much.
   if (!backend.unified())
     profile.library_bytes = std::max(profile.library_bytes, world.max(taken_beside(backend.memory())));
   return result;

@@ -1,4 +1,4 @@
-// Matrix products and attention, in the forms and sizes a step has.
+// Matrix products and attention, in the forms and sizes that occur in a step.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -18,12 +18,12 @@ struct ProductCase {
   double flops() const {
     return 2.0 * static_cast<double>(rows) * static_cast<double>(inner) * static_cast<double>(columns);
   }
-  int64_t bytes() const { return (rows * inner + inner * columns + rows * columns) * 8 + (1 << 12); }  // in any type
+  int64_t bytes() const { return (rows * inner + inner * columns + rows * columns) * 8 + (1 << 12); }  // for any type
 };
 
-// Widths of a 135M model (576, 1536), a 1B model (2048) and an 8B model (4096, 14336); as many rows as a rank has
-// tokens. A profile knows shapes, not forms, so each shape is listed here once, in one of the forms it occurs in. A
-// device has more multiprocessors than the smaller ones have tiles: it gets larger ones too.
+// Widths of a 135M model (576, 1536), a 1B model (2048) and an 8B model (4096, 14336), with typical token counts of a
+// rank as rows. A profile distinguishes shapes but not forms, so each shape is listed once, in one of its forms. The
+// smaller shapes have fewer tiles than a device has multiprocessors, so a device gets larger ones too.
 std::vector<ProductCase> product_cases(bool device) {
   using enum Form;
   std::vector<ProductCase> cases = {
@@ -44,7 +44,8 @@ std::vector<ProductCase> product_cases(bool device) {
   return cases;
 }
 
-// Memory for the tensors of one case, allocated by the code that runs it: measured first, then made.
+// Memory for the tensors of one case. The code that runs the case allocates them: a first pass measures, a second
+// allocates.
 class CaseTensors {
  public:
   explicit CaseTensors(Backend& backend) : backend_(backend) {}
@@ -57,9 +58,9 @@ class CaseTensors {
   size_t bytes() const { return arena_.peak(); }
 
  private:
-  // Equal numbers would be quicker than real ones: a softmax whose maximum never moves rescales nothing, and hardware
-  // draws less power. A block of noise again and again, of a prime length so that no two rows are alike; it is doubled
-  // where the tensor is, for the way to a device is long.
+  // Fills a tensor with noise. Equal numbers would run faster than real ones: a softmax whose maximum never moves does
+  // not rescale, and hardware draws less power. The block of noise repeats; its length is prime, so that no two rows
+  // are equal. The first block is uploaded, then doubled in place, because uploads to a device are slow.
   void fill_with_noise(Tensor x) {
     static const std::vector<double> noise = [] {
       std::vector<double> block(65521);
@@ -116,8 +117,8 @@ std::optional<double> share_of_peak(const MachineProfile& profile, DType dtype, 
   return share_of(rate, peak == profile.peak_flops_per_second.end() ? 0 : peak->second);
 }
 
-// Query heads of a case on a device, four to one of keys and values: enough to give every multiprocessor several tiles
-// of 64 queries, and no more, so that long sequences take no longer than they must.
+// Query heads of a case on a device, four per key/value head: enough to give every multiprocessor several tiles of 64
+// queries, and no more, so that long sequences do not take longer than necessary.
 int64_t heads_on_device(int64_t length) {
   constexpr int64_t kRows = 131072;
   int64_t heads = 4;
@@ -138,7 +139,7 @@ void bench_products(Backend& backend, Communicator& world, DType dtype, double s
   for (const ProductCase& product : cases) costs.push_back(product.flops());
   const size_t measured = measure_in_order(world, seconds, costs, [&](size_t i, double share) {
     const auto [form, rows, inner, columns] = cases[i];
-    const bool weight = form == Form::kWeightGradient;  // its result is summed up in the accumulate type
+    const bool weight = form == Form::kWeightGradient;  // its result accumulates in the accumulate type
     CaseTensors make(backend);
     make.make(static_cast<size_t>(cases[i].bytes()));
     const Tensor a = weight ? make(dtype, {inner, rows}) : make(dtype, {rows, inner});
@@ -163,9 +164,9 @@ void bench_products(Backend& backend, Communicator& world, DType dtype, double s
 
 void bench_attention(Backend& backend, Communicator& world, DType dtype, int64_t longest, double seconds,
                      BenchResult& result) {
-  // On a CPU two query heads a thread, so that long and short sequences keep all threads busy and a machine of many
-  // threads takes no longer than one of few. As in most models several query heads share one of keys and values. The
-  // profile's threads, not this rank's own: all ranks must measure the same cases.
+  // On a CPU two query heads per thread, so that all threads are busy at any length and a machine with many threads
+  // takes no longer than one with few. As in most models several query heads share one key/value head. Uses the
+  // profile's threads rather than this rank's own, because all ranks must measure the same cases.
   const bool device = !backend.unified();
   const int64_t kv_heads_on_cpu = std::clamp<int64_t>(result.profile.threads, 1, 16);
   const auto heads_of = [&](int64_t length) { return device ? heads_on_device(length) : 2 * kv_heads_on_cpu; };
@@ -185,7 +186,7 @@ void bench_attention(Backend& backend, Communicator& world, DType dtype, int64_t
   };
   std::stable_sort(cases.begin(), cases.end(), [&](const auto& a, const auto& b) { return flops(a) < flops(b); });
   const size_t all = cases.size();
-  if (device) {  // what one case takes rises with its cost, but for the heads
+  if (device) {  // a case's memory rises with its cost, except for the heads
     const int64_t room = room_on_device(backend, world);
     std::erase_if(cases, [&](const auto& c) {
       CaseTensors size(backend);
@@ -204,7 +205,7 @@ void bench_attention(Backend& backend, Communicator& world, DType dtype, int64_t
     tensors_of(size, length, width);
     make.make(size.bytes());
     const AttentionTensors t = tensors_of(make, length, width);
-    // The mask is the host's on a CPU and uploaded elsewhere.
+    // The mask is in host memory on a CPU and uploaded otherwise.
     std::vector<int64_t> index(static_cast<size_t>(length)), first(index.size());
     std::iota(index.begin(), index.end(), 0);
     Buffer mask_memory = backend.allocate(2 * sizeof(int64_t) * index.size());

@@ -1,4 +1,4 @@
-// The disk of a folder: written by all ranks of a node at once, synchronised, and read back.
+// The disk of a folder: all ranks of a node write at once, synchronise, and read back.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -14,9 +14,9 @@ namespace carillon {
 namespace {
 
 constexpr size_t kPiece = size_t{1} << 20;
-constexpr int64_t kLeast = 4, kMost = 512;  // MiB a rank
+constexpr int64_t kLeast = 4, kMost = 512;  // MiB per rank
 
-// A file that has no name from its first moment: nothing is left however the program ends.
+// A file that is unlinked as soon as it is created: nothing remains, however the program ends.
 class UnnamedFile {
  public:
   explicit UnnamedFile(const std::string& folder) : path_(folder + "/.carillon-bench-XXXXXX") {
@@ -29,7 +29,7 @@ class UnnamedFile {
   ~UnnamedFile() { ::close(descriptor_); }
   UnnamedFile(const UnnamedFile&) = delete;
 
-  // Each takes `mebibytes` from the file's beginning.
+  // Both transfer `mebibytes` from the beginning of the file.
   void write(int64_t mebibytes, const std::vector<char>& piece) {
     for (int64_t i = 0; i < mebibytes; ++i)
       if (::pwrite(descriptor_, piece.data(), kPiece, i * static_cast<int64_t>(kPiece)) != static_cast<ssize_t>(kPiece))
@@ -41,7 +41,7 @@ class UnnamedFile {
       if (::pread(descriptor_, piece.data(), kPiece, i * static_cast<int64_t>(kPiece)) != static_cast<ssize_t>(kPiece))
         fail_with("reading");
   }
-  // What was written is read from the disk again, where the system follows the advice.
+  // Makes the next read come from the disk, if the system follows the advice.
   void forget() { (void)::posix_fadvise(descriptor_, 0, 0, POSIX_FADV_DONTNEED); }
 
  private:
@@ -59,7 +59,7 @@ class UnnamedFile {
 void bench_disk(Communicator& world, const NodeMap& nodes, const std::string& folder, double seconds,
                 BenchResult& result) {
   std::unique_ptr<UnnamedFile> file;
-  // Bytes no file system compresses or finds again.
+  // Bytes that no file system can compress or deduplicate.
   std::vector<char> piece(kPiece);
   uint64_t state = 0x9e3779b97f4a7c15u + static_cast<uint64_t>(world.rank());
   for (size_t i = 0; i < kPiece; i += 8) {
@@ -78,7 +78,7 @@ void bench_disk(Communicator& world, const NodeMap& nodes, const std::string& fo
     return took;
   };
   agree(world, [&] { file = std::make_unique<UnnamedFile>(folder); });
-  // A little first, to see how much fits into the time: three quarters of it, in three rounds, for writing.
+  // A small write first, to see how much fits into three quarters of the time: three rounds of writing.
   const double first = largest(world, timed([&] { file->write(kLeast, piece); }));
   const auto mebibytes = std::clamp(static_cast<int64_t>(seconds / 4 / first * kLeast), kLeast, kMost);
   std::vector<double> writing, reading;
@@ -89,7 +89,7 @@ void bench_disk(Communicator& world, const NodeMap& nodes, const std::string& fo
   }
   const double bytes = static_cast<double>(mebibytes) * static_cast<double>(kPiece) * nodes.local_ranks();
   const Timing write = summarise(world, writing), read = summarise(world, reading);
-  // All ranks of the busiest node against the slowest rank.
+  // The bytes of the busiest node over the slowest rank's time.
   result.profile.disk_write_bytes_per_second = largest(world, bytes) / write.seconds;
   result.profile.disk_read_bytes_per_second = largest(world, bytes) / read.seconds;
   const auto row = [&](const char* what, double rate, const Timing& timing) {

@@ -1,5 +1,5 @@
-// What a rank holds before its first tensor: code, tables and buffers of the libraries, which come as they are used.
-// Whoever measures it must have used them all, so a run of two steps is made, with its checkpoint.
+// The memory a rank holds before its first tensor: code, tables and buffers that libraries load on first use. All of
+// them must have been used before measuring, so this performs a run of two steps with its checkpoint.
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -20,14 +20,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Memory this process holds now. In pages, the second number of statm.
+// Returns the resident memory of this process. The second number of statm, in pages.
 int64_t resident_bytes() {
   int64_t total = 0, resident = 0;
   std::ifstream("/proc/self/statm") >> total >> resident;
   return resident * sysconf(_SC_PAGESIZE);
 }
 
-// A folder of the first rank's making, the same on all, gone with this object.
+// A folder that the first rank creates, shared by all, and that is removed with this object.
 class SharedFolder {
  public:
   SharedFolder(Communicator& world, const std::string& inside) : owner_(world.rank() == 0) {
@@ -51,7 +51,7 @@ class SharedFolder {
   std::string path_;
 };
 
-// $CARILLON_CACHE while this object lives: tokens of a measurement are not kept with those of people's data.
+// Redirects $CARILLON_CACHE during this object's life, so that a measurement's tokens are not cached with users' data.
 class ScopedCache {
  public:
   explicit ScopedCache(const std::string& folder) {
@@ -66,7 +66,7 @@ class ScopedCache {
   std::optional<std::string> before_;
 };
 
-// The smallest network there is, on a ring of all ranks.
+// Writes the smallest possible network, on a ring of all ranks.
 void write_run(const std::string& folder, int ranks) {
   const int tokens = 16 * ranks;
   std::string sequence;
@@ -98,7 +98,7 @@ int64_t bench_libraries(Communicator& world, const RuntimeSection& runtime, cons
   config.runtime = runtime;
   Trainer trainer(world.split(0, world.rank(), "world"), std::move(config), true);
   trainer.run();
-  // While the run's groups are there: what they hold of a device goes with them.
+  // Measured while the run's groups exist: their device memory is released with them.
   Backend& backend = trainer.backend();
   return world.max(backend.unified() ? resident_bytes() : taken_beside(backend.memory()));
 }

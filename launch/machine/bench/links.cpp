@@ -1,5 +1,5 @@
-// Links between ranks: every rank passes a message to the next of its ring while it receives the previous one's, as the
-// keys and values of ring attention travel; the collectives of the other axes; and each pair of ranks alone.
+// Links between ranks: a ring in which every rank sends to the next while it receives from the previous one, as keys
+// and values do in ring attention; the collectives of the other axes; and each pair of ranks alone.
 #include <algorithm>
 #include <cmath>
 #include <mutex>
@@ -11,13 +11,13 @@
 namespace carillon {
 namespace {
 
-// Small messages show the latency, large ones the bandwidth. The largest counts, for it passes through memory: one that
-// stays in the caches travels several times as fast, but keys and values are computed with in between. Devices' links
-// want larger ones still.
+// Small messages show the latency, large ones the bandwidth. The largest counts, because it passes through memory. A
+// message that stays in the caches is several times as fast, but in a run the caches are used by computation between
+// the messages. Devices' links need larger ones still.
 constexpr int64_t kBytes[] = {8, 1024, int64_t{64} << 10, int64_t{1} << 20, int64_t{32} << 20, int64_t{256} << 20};
 constexpr int64_t kMostOnCpu = int64_t{32} << 20;
 constexpr int64_t kPairBytes[] = {8, int64_t{32} << 20};
-// A message of no length takes about as long as one of so many bytes: what the time of a longer one is guessed by.
+// An empty message takes about as long as one of this many bytes; used to estimate the time of longer messages.
 constexpr int64_t kLatencyBytes = int64_t{64} << 10;
 constexpr size_t kColumns = 5;  // of the table of pairs
 
@@ -26,7 +26,7 @@ const char* name_of(Operation operation) {
   return operation == Operation::kShift ? "shift" : operation == Operation::kAllReduce ? "all_reduce" : "all_gather";
 }
 
-// A group whose ranks measure, and what a person calls it.
+// A group whose ranks measure, with its name in the profile and in messages.
 struct Group {
   Communicator& ranks;
   std::string name, words;  // "node", "within a node"
@@ -37,7 +37,7 @@ std::string readable(int64_t bytes) {
   return bytes < (int64_t{1} << 20) ? fmt::format("{} KiB", bytes >> 10) : fmt::format("{} MiB", bytes >> 20);
 }
 
-// Two tensors of `bytes` in the backend's memory, written once: pages that never were are cheap to read.
+// Two tensors of `bytes` in the backend's memory, written once: pages never written are cheap to read.
 struct Messages {
   Messages(Backend& backend, int64_t bytes) : memory(backend.allocate(2 * static_cast<size_t>(bytes))) {
     const Tensor both(memory.data(), DType::kUInt8, {2, bytes});
@@ -56,7 +56,7 @@ Timing time_operation(Backend& backend, Operation operation, Communicator& group
   const int next = (group.rank() + 1) % size, previous = (group.rank() + size - 1) % size;
   void *first = messages.send.raw(), *second = messages.receive.raw();
   const Tensor numbers(first, DType::kFloat32, {bytes / 4});
-  if (operation == Operation::kAllReduce) backend.fill(numbers, 0);  // stays finite
+  if (operation == Operation::kAllReduce) backend.fill(numbers, 0);  // stays finite when summed repeatedly
   return time_together(backend, world, seconds, [&] {
     switch (operation) {
       case Operation::kShift:
@@ -70,8 +70,8 @@ Timing time_operation(Backend& backend, Operation operation, Communicator& group
   });
 }
 
-// One operation over the sizes that time and memory allow. All groups of the kind at once; `world` is who must agree on
-// the number of repetitions.
+// Measures one operation for all sizes that time and memory allow, in all groups of a kind at once. The ranks of
+// `world` agree on the number of repetitions.
 MessageTimes measure(Backend& backend, Operation operation, const Group& group, Communicator& world, double seconds,
                      std::vector<BenchRow>& rows) {
   std::vector<int64_t> sizes(std::begin(kBytes), std::end(kBytes));
@@ -82,11 +82,12 @@ MessageTimes measure(Backend& backend, Operation operation, const Group& group, 
                            : operation == Operation::kAllReduce ? "all-reduce " + group.words
                                                                 : "all-gather " + group.words;
   const double share = seconds / static_cast<double>(sizes.size());
-  double rate = 0;  // of the size before
+  double rate = 0;  // of the previous size
   for (const int64_t size : sizes) {
-    // The largest counts most: it is left out only where a device's, which is longer, would alone take all there is.
+    // The largest size counts most. It is left out only on a device, where it is longer, if it alone would exceed the
+    // time.
     if (!backend.unified() && rate > 0 && static_cast<double>(size + kLatencyBytes) / rate > seconds) break;
-    const int64_t ranks = group.ranks.size();  // what is gathered has as many even shares
+    const int64_t ranks = group.ranks.size();  // the gathered tensor has equal shares
     const int64_t bytes = operation == Operation::kAllGather ? std::max<int64_t>(size / ranks, 1) * ranks : size;
     const Timing timing = time_operation(backend, operation, group.ranks, world, bytes, share);
     rate = static_cast<double>(size + kLatencyBytes) / timing.seconds;
@@ -103,7 +104,7 @@ MessageTimes measure(Backend& backend, Operation operation, const Group& group, 
   return result;
 }
 
-// What `plan` computes with: the least of small messages, and the largest's bandwidth.
+// The link that `plan` uses: the least time of small messages, and the bandwidth of the largest.
 Link link_of(const MessageTimes& shift) {
   Link link;
   link.latency_seconds = shift.seconds.front().second;
@@ -121,7 +122,7 @@ Link measure_group(Backend& backend, const Group& group, Communicator& world, do
   return link_of(shift);
 }
 
-// Ranks a and b of `group` send to each other, both ways at once; the others wait.
+// Ranks a and b of `group` send to each other, in both directions at once; the others wait.
 Link measure_pair(Backend& backend, Communicator& group, int a, int b, double seconds) {
   const bool takes_part = group.rank() == a || group.rank() == b;
   const int peer = !takes_part ? -1 : group.rank() == a ? b : a;
@@ -137,7 +138,7 @@ Link measure_pair(Backend& backend, Communicator& group, int a, int b, double se
   return link;
 }
 
-// Every pair of a node in turn, all nodes at once, and the first ranks of the first two nodes.
+// Measures every pair of a node in turn, on all nodes at once, and the first ranks of the first two nodes.
 void measure_pairs(Backend& backend, Communicator& world, Communicator& node, Communicator& across,
                    const NodeMap& nodes, double seconds, BenchResult& result) {
   const auto most = static_cast<int64_t>(world.max(static_cast<int64_t>(nodes.local_ranks())));
@@ -146,7 +147,7 @@ void measure_pairs(Backend& backend, Communicator& world, Communicator& node, Co
   std::vector<int64_t> members(static_cast<size_t>(nodes.local_ranks()));
   int64_t own = world.rank();
   node.all_gather(Tensor::of(members, {nodes.local_ranks()}), Tensor(&own, DType::kInt64, {1}));
-  // What the first rank of each node found, in a table with room for the largest node's: from, to, whether between
+  // Results of the first rank of each node, in a table with room for the largest node's: from, to, whether between
   // nodes, rate, latency.
   std::vector<double> found(static_cast<size_t>(kColumns * pairs)),
       all(found.size() * static_cast<size_t>(world.size()));
@@ -173,7 +174,7 @@ void measure_pairs(Backend& backend, Communicator& world, Communicator& node, Co
                    Tensor(found.data(), DType::kFloat64, {1, width}));
   for (size_t i = 0; i < all.size(); i += kColumns) {
     const double* row = &all[i];
-    if (row[3] <= 0) continue;  // of no rank, or of no pair
+    if (row[3] <= 0) continue;  // unused row
     const PairLink pair{static_cast<int>(row[0]), static_cast<int>(row[1]), row[2] != 0, {row[3], row[4]}};
     result.profile.pairs.push_back(pair);
     result.rows.push_back({pair.between_nodes ? "pair of nodes" : "pair of a node",
@@ -202,8 +203,8 @@ void bench_links(Backend& backend, Communicator& world, const NodeMap& nodes, do
     return;
   }
   if (world.size() == 1) {
-    // No neighbour to measure: two threads stand in. They have at best MPI's bandwidth within a node; they wake each
-    // other through the system, so their latency is many times MPI's.
+    // A single rank has no neighbour, so two threads are measured instead. Their bandwidth is at most MPI's within a
+    // node; they wake each other through the system, so their latency is many times MPI's.
     std::mutex lock;
     run_ranks(2, [&](std::unique_ptr<Communicator> pair) {
       std::vector<BenchRow> rows;
@@ -224,14 +225,14 @@ void bench_links(Backend& backend, Communicator& world, const NodeMap& nodes, do
   const auto node = carry_tensors(backend, world.split(nodes.node(), nodes.local_rank(), "node"));
   if (within)
     result.profile.within_node = measure_group(backend, {*node, "node", "within a node"}, world, share, result);
-  // Ranks of the same place on their nodes: all adapters of a node work at once. A rank without a partner sends to
-  // itself.
+  // Groups ranks with the same local rank on their nodes: all network adapters of a node work at once. A rank without a
+  // partner sends to itself.
   const auto across = carry_tensors(backend, world.split(nodes.local_rank(), nodes.node(), "across"));
   if (between)
     result.profile.between_nodes = measure_group(backend, {*across, "across", "between nodes"}, world, share, result);
-  // One rank a node: only the network was there to measure, and it is the slower of the two.
+  // With one rank per node only the network can be measured; it is the slower of the two links.
   if (!within) result.profile.within_node = result.profile.between_nodes;
-  if (within && between) {  // what gradients go over
+  if (within && between) {  // the path of gradients
     const auto everybody = carry_tensors(backend, world.split(0, world.rank(), "all ranks"));
     for (const Operation operation : {Operation::kAllReduce, Operation::kAllGather})
       result.profile.messages.push_back(

@@ -1,4 +1,4 @@
-// Memory bandwidth, what an op costs that has nothing to do, and a device's copy engines.
+// Memory bandwidth, the cost of an op that has nothing to compute, and a device's copy engines.
 #include <algorithm>
 
 #include "launch/machine/bench/bench.h"
@@ -6,8 +6,8 @@
 namespace carillon {
 namespace {
 
-// Three streams of 64 MiB are longer than the caches of a rank's cores. A device's are longer (H100: 50 MB), and it has
-// too much to do at once for one so short: longer ones follow, as far as time and memory go.
+// Three streams of 64 MiB exceed the caches of a rank's cores. A device has larger caches (H100: 50 MB) and too much
+// parallelism for such short streams, so it also gets longer ones, as time and memory allow.
 constexpr int64_t kStreamBytes = int64_t{64} << 20;
 constexpr int64_t kDeviceStreams[] = {int64_t{1} << 20, kStreamBytes, int64_t{1} << 30};
 constexpr int64_t kCopies[] = {4096, int64_t{1} << 20, int64_t{64} << 20, int64_t{256} << 20};
@@ -31,9 +31,10 @@ void bench_streams(Backend& backend, Communicator& world, double seconds, BenchR
     };
     const Tensor a = make(1), b = make(2), y = make(0);
     const Timing timing = time_alone(backend, world, share, [&] { backend.sum(y, a, b); });
-    // Two streams read and one written; what a CPU reads of y before it overwrites it is not counted, as no op knows.
+    // Two streams are read and one is written. A CPU also reads y before it overwrites it; this is not counted, because
+    // other ops do not count it either.
     const double rate = 3.0 * static_cast<double>(sizes[i]) / timing.seconds;
-    result.profile.memory_bytes_per_second = rate;  // the longest's
+    result.profile.memory_bytes_per_second = rate;  // the longest stream's
     result.rows.push_back({"memory", fmt::format("y = a + b, {} MiB each", sizes[i] >> 20),
                            fmt::format("{:.2f} GB/s", rate * 1e-9), timing,
                            share_of(rate, result.profile.peak_memory_bytes_per_second)});
@@ -52,7 +53,7 @@ std::optional<double> share_of(double rate, double peak) {
 
 void bench_memory(Backend& backend, Communicator& world, double seconds, BenchResult& result) {
   bench_streams(backend, world, seconds * 0.8, result);
-  // A norm of one row wakes all threads, as every op on a step's tensors does.
+  // Even a norm of one row wakes all threads, like every op on a step's tensors.
   Arena arena(backend.allocate(4096));
   const Tensor x = arena.allocate("bench", DType::kFloat32, {1, 8}),
                y = arena.allocate("bench", DType::kFloat32, {1, 8}),
@@ -71,12 +72,12 @@ void bench_memory(Backend& backend, Communicator& world, double seconds, BenchRe
 
 void bench_copies(Backend& backend, Communicator& world, double seconds, BenchResult& result) {
   if (backend.unified()) return;
-  // All ranks of a node at once, as train.offload copies: they share the host's memory and perhaps a switch.
+  // All ranks of a node copy at once, as with train.offload: they share the host's memory and perhaps a switch.
   enum class Way { kToDevice, kToHost, kBoth };
   std::vector<int64_t> sizes(std::begin(kCopies), std::end(kCopies));
   const int64_t room = room_on_device(backend, world);
   while (sizes.size() > 1 && 2 * sizes.back() > room) sizes.pop_back();
-  // What a small copy takes is latency: sizes alone would say that the large ones take for ever.
+  // Small copies are dominated by latency; without it, the estimate for large ones would be far too long.
   std::vector<double> costs;
   for (const int64_t bytes : sizes) costs.push_back(static_cast<double>(bytes + (int64_t{256} << 10)));
   MachineProfile& profile = result.profile;

@@ -10,16 +10,16 @@
 namespace carillon {
 namespace {
 
-// Enough for a median that a few disturbed repetitions do not move; more would take the time of larger cases.
+// Enough for a median that a few disturbed repetitions do not move; more would use up the time of larger cases.
 constexpr size_t kRepetitions = 25;
 
-// On a device: a repetition this long hides what waiting for it costs (some 20 µs), and its queue takes a thousand
-// launches before it holds up the host.
+// On a device: a repetition this long hides the cost of waiting for it (some 20 µs), and the queue takes a thousand
+// launches before it blocks the host.
 constexpr double kRepetitionSeconds = 5e-3;
 constexpr int64_t kMostBodies = 500;
 
-// How many bodies make a repetition; `run(n)` runs n and returns the seconds they took, the same on all ranks that must
-// agree. Grows by steps, since one body alone takes longer than its share of many.
+// Returns the number of bodies per repetition. `run(n)` runs n bodies and returns their seconds, the same on all ranks
+// that must agree. Increases in steps, because a single body takes longer than its share of many.
 int64_t bodies_of_a_repetition(Backend& backend, double seconds, const std::function<double(int64_t)>& run) {
   if (backend.queue() == nullptr) return 1;
   const double wanted = std::min(kRepetitionSeconds, seconds / 4);
@@ -52,7 +52,7 @@ Timing summarise(Communicator& world, std::vector<double> seconds) {
   CHECK(!seconds.empty(), "a figure needs a repetition");
   std::sort(seconds.begin(), seconds.end());
   const double median = quantile(seconds, 0.5);
-  // A clock may not have moved; nothing takes no time.
+  // The clock may not have advanced, but no time is zero.
   const double own[2] = {std::max(median, 1e-9),
                          median > 0 ? (quantile(seconds, 0.75) - quantile(seconds, 0.25)) / median : 0};
   return {largest(world, own[0]), largest(world, own[1]), static_cast<int64_t>(seconds.size())};
@@ -65,11 +65,11 @@ Timing time_alone(Backend& backend, Communicator& world, double seconds, const s
     backend.synchronize();
     return now_seconds() - begin;
   };
-  backend.synchronize();  // what the case's tensors were filled with is there
+  backend.synchronize();  // the tensors of the case are filled by now
   world.barrier();
   std::vector<double> all{run(1)};
-  // Decided together, or one rank would measure while its neighbours have stopped. A device's first call of a kind
-  // loads code, which may take longer than a case itself: that alone is no measurement.
+  // Decided together, so that no rank measures while its neighbours have stopped. A device's first call of a kind loads
+  // code, which may take longer than the case itself, so it is not used as the measurement.
   if (backend.queue() != nullptr && largest(world, all[0]) >= seconds) all[0] = run(1);
   if (largest(world, all[0]) >= seconds) return summarise(world, std::move(all));
   const int64_t bodies = bodies_of_a_repetition(backend, seconds, run);
@@ -115,7 +115,7 @@ size_t measure_in_order(Communicator& world, double seconds, const std::vector<d
     double share = std::max(left, 0.0) / cases;
     if (i > 0) {
       if (costs[i] / cost_per_second > left) return i;
-      // Small cases repeat only in time the large ones do not need, unless those would not fit anyway.
+      // Small cases are repeated only in time that the large ones do not need, unless those would not fit anyway.
       const double once =
           std::accumulate(costs.begin() + static_cast<std::ptrdiff_t>(i), costs.end(), 0.0) / cost_per_second;
       if (const double spare = left - 1.2 * once; spare > left / 4) share = spare / cases;
@@ -123,7 +123,7 @@ size_t measure_in_order(Communicator& world, double seconds, const std::vector<d
     const double begin = now_seconds();
     const double took = measure(i, share);
     cost_per_second = costs[i] / took;
-    left -= largest(world, now_seconds() - begin);  // the same on all ranks, and so every decision above
+    left -= largest(world, now_seconds() - begin);  // the same on all ranks, hence also every decision above
   }
   return costs.size();
 }
