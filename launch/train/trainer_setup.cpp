@@ -121,6 +121,8 @@ void Trainer::make_network() {
       evaluator_ = std::make_unique<TrainingEvaluator>(backend(), grid_, model_.config, config_, network().parameters(),
                                                        session_.tokenizer());
     });
+  if (evaluator_ && world_->rank() == 0)
+    for (const std::string& text : evaluator_->foreseen_failures()) log_.warning(text);
 }
 
 void Trainer::start_or_resume() {
