@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "data/checkpoint/tensor_hash.h"
+#include "data/files/output_check.h"
 #include "data/files/output_file.h"
 #include "data/files/posix_file.h"
 #include "launch/evaluate/evaluator.h"
@@ -45,6 +46,8 @@ void declare(Schema& schema, SearchConfig& config) {
                 "full: the first window of each document of data.validation. blocks: one after another.");
   schema.text("output", config.sweep.output, "A folder: search.jsonl, one record a candidate, and best.yaml.")
       .required();
+  schema.boolean("overwrite", config.sweep.overwrite,
+                 "Whether a best.yaml that carillon did not write may be replaced.");
   schema.section("search", "The evolution (2402.13753).");
   const auto count = [&](const char* name, int64_t& target, const char* help) {
     schema.integer(name, target, help).at_least(1).at_most(1e6);
@@ -76,6 +79,12 @@ class Search {
     agree(*world_, [&] {
       if (!session_.main_rank()) return;
       std::error_code error;
+      const fs::path folder = config_.sweep.output;
+      check_result_folder({.path = config_.sweep.output,
+                           .names = {"best.yaml"},
+                           .others = {"config.json", "manifest.json", "checkpoints", "metrics.jsonl", "claims"},
+                           .known = fs::exists(folder / "search.jsonl", error)},
+                          {config_.sweep.read_from}, config_.sweep.overwrite);
       fs::create_directories(config_.sweep.output, error);
       if (error) fail_to_create("cannot be created", error.value(), config_.sweep.output, "name another output");
       lock_ = std::make_unique<RunLock>(config_.sweep.output, session_.notice());
@@ -270,6 +279,7 @@ ExitCode run_rope_search(Program& program, const CommandLine& line) {
   schema.apply_file(line.files[1]);
   for (const std::string& argument : line.overrides) schema.apply_override(argument);
   schema.finish("rope search");
+  config.sweep.read_from = line.files[1];
   config.search.seed = static_cast<uint64_t>(config.seed);
   if (config.rope.settings.contains("type"))
     fail(ExitCode::kUsage, "rope.type is what is searched for (longrope), {}, leave it out", schema.where("rope.type"));

@@ -153,6 +153,8 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
       .above(0);
   schema.text("output", config.output, "The sweep's folder: evals.jsonl, table.csv, lm_eval.json, report.html.")
       .required();
+  schema.boolean("overwrite", config.overwrite,
+                 "Whether files in a new sweep's folder that carillon did not write may be replaced.");
   schema.section("compare", "Paired differences of settings that scored the same tokens.");
   schema.text(
       "compare.baseline", config.baseline,
@@ -170,6 +172,7 @@ SweepConfig load_sweep_config(const std::string& path, const std::vector<std::st
   schema.apply_file(path);
   for (const std::string& argument : overrides) schema.apply_override(argument);
   schema.finish("sweep");
+  config.read_from = path;
   resolve_tasks(config);
   check_baseline(config);
   return config;

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "data/checkpoint/leftovers.h"
+#include "data/files/output_check.h"
 #include "data/files/output_file.h"
 #include "data/files/posix_file.h"
 #include "launch/session/run_checks.h"
@@ -72,6 +73,7 @@ Trainer::Trainer(std::unique_ptr<Communicator> world, RunConfig config, bool qui
       session_(std::move(world), config_.parallel, config_.runtime,
                [this](const std::string& text) { log_.warning(text); }),
       spike_guard_(config_.train.spike) {
+  check_outputs();
   lock_run_folder();
   open_model_and_data();
   make_network();
@@ -81,6 +83,24 @@ Trainer::Trainer(std::unique_ptr<Communicator> world, RunConfig config, bool qui
   if (world_->rank() != 0) return;
   const int64_t length = std::max(config_.data.sequence_length, network().options().positions);
   if (const auto warning = base_bound_warning(model_.config, length)) log_.warning(*warning);
+}
+
+// What the run would replace is its own, or was meant to be.
+void Trainer::check_outputs() {
+  agree(*world_, [&] {
+    if (world_->rank() != 0) return;
+    std::error_code error;
+    const fs::path folder = config_.output;
+    check_result_folder(
+        {.path = config_.output,
+         .names = {"config.yaml", "report.html"},
+         .others = {"config.json", "manifest.json", "claims"},
+         .known = fs::exists(folder / "metrics.jsonl", error) || fs::is_directory(checkpoints_folder(config_), error)},
+        {config_.read_from}, config_.overwrite);
+    if (config_.runtime.trace)
+      check_output(*config_.runtime.trace, {config_.read_from}, OutputKind::kTrace, config_.overwrite);
+  });
+  config_.overwrite = false;  // said of this start, not of those that go on with the folder
 }
 
 void Trainer::lock_run_folder() {
@@ -173,12 +193,12 @@ void Trainer::open_run_folder() {
     if (grid_.world->rank() != 0) return;
     require_records(config_.output, state_.step);
     remove_temporaries(config_.output);
-    write_resolved(config_);
     std::error_code error;
     const bool is_new = fs::create_directories(checkpoints_folder(config_), error);
     if (error)
       fail_to_create("the run's folder cannot be created", error.value(), config_.output, "name another output");
     if (is_new) make_durable(config_.output);
+    write_resolved(config_);  // behind the folder by which the next start knows this file as the run's
     remove_checkpoint_leftovers(checkpoints_folder(config_));
     keep_tokenizer_files(config_.output, tokenizer_files_);
     fs::remove(config_.output + "/ended", error);
