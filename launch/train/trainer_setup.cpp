@@ -1,6 +1,7 @@
 // The trainer's construction: folder, model, data, network, checkpoint, in that order, so that what is cheap to find
 // wrong is found first.
 #include <filesystem>
+#include <fstream>
 
 #include "data/checkpoint/leftovers.h"
 #include "data/files/output_check.h"
@@ -16,9 +17,19 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// A configuration that begins so was written by a run: the next one may replace it.
+constexpr std::string_view kResolved = "# Every setting of the run, as carillon train wrote it.\n";
+
+bool is_resolved(const std::string& path) {
+  std::string begin(kResolved.size(), '\0');
+  return std::ifstream(path, std::ios::binary).read(begin.data(), static_cast<std::streamsize>(begin.size())) &&
+         begin == kResolved;
+}
+
 // The file that names every setting, defaults included; `carillon train` of it repeats the run.
 void write_resolved(const RunConfig& config) {
   OutputFile file(config.output + "/config.yaml");
+  file.write(kResolved);
   file.write(resolved_yaml(config));
   file.commit();
 }
@@ -95,7 +106,8 @@ void Trainer::check_outputs() {
         {.path = config_.output,
          .names = {"config.yaml", "report.html"},
          .others = {"config.json", "manifest.json", "claims"},
-         .known = fs::exists(folder / "metrics.jsonl", error) || fs::is_directory(checkpoints_folder(config_), error)},
+         .known = is_resolved((folder / "config.yaml").string()) || fs::exists(folder / "metrics.jsonl", error) ||
+                  fs::is_directory(checkpoints_folder(config_), error)},
         {config_.read_from}, config_.overwrite);
     if (config_.runtime.trace)
       check_output(*config_.runtime.trace, {config_.read_from}, OutputKind::kTrace, config_.overwrite);

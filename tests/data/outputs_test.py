@@ -147,6 +147,10 @@ class Outputs(unittest.TestCase):
         bb.run(1, "sweep", sweep, f"output={self.folder}/other", "overwrite=true")
         bb.run(1, "train", run, f"output={mine}", "overwrite=true")
         self.assertNotIn("overwrite: true", (mine / "config.yaml").read_text())
+        # What a run left where its results were thrown away is its own.
+        shutil.rmtree(mine / "checkpoints")
+        (mine / "metrics.jsonl").unlink()
+        bb.run(1, "train", run, f"output={mine}")
         # Their own folders they go on with, from the resolved configuration too.
         bb.run(1, "train", mine / "config.yaml", "train.max_steps=2")
         bb.run(1, "sweep", sweep, f"output={self.folder}/other")
