@@ -285,7 +285,12 @@ void DocumentReader::parse_line(Item& item) const {
   const Json json = parse_json_object(item.raw, here(), "write one object a line");
   if (options_.keep_ids && json.contains("id"))
     document.id = json["id"].dump(-1, ' ', false, Json::error_handler_t::replace);
-  const auto tokens = json.find("tokens"), text = json.find("text"), mask = json.find("loss_mask");
+  // A table's columns are there in every row, null where a row has none.
+  const auto column = [&](const char* key) {
+    const auto found = json.find(key);
+    return found != json.end() && found->is_null() ? json.end() : found;
+  };
+  const auto tokens = column("tokens"), text = column("text"), mask = column("loss_mask");
   if (tokens != json.end()) {
     if (!tokens->is_array()) fail(ExitCode::kBadInput, "`tokens` is no list, {}, write integers", here());
     refuse_unread_masks(json, tokens->size(), here());
@@ -314,7 +319,7 @@ void DocumentReader::parse_line(Item& item) const {
     fail(ExitCode::kBadInput, "has neither `tokens` nor `text` nor `messages`, {}, {}", here(),
          present("input_ids") ? "rename `input_ids` to `tokens`" : "add one");
   }
-  if (const auto labels = json.find("labels"); labels != json.end() && !labels->is_null()) {
+  if (const auto labels = column("labels"); labels != json.end()) {
     if (mask != json.end()) fail(ExitCode::kBadInput, "has `labels` and `loss_mask`, {}, keep one of them", here());
     if (tokens == json.end())
       fail(ExitCode::kBadInput, "`labels` go with `tokens`, not with `text`, {}, write tokens", here());

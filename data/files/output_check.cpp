@@ -91,6 +91,11 @@ bool is_own(const std::string& path, OutputKind kind) {
       return beginning_of(path).find("<meta name=\"generator\" content=\"carillon") != std::string::npos;
     case OutputKind::kGguf:
       return beginning_of(path).starts_with("GGUF") && beginning_of(path).find("carillon.rope") != std::string::npos;
+    case OutputKind::kProfile:
+      return beginning_of(path).starts_with("{\n  \"version\":") &&
+             beginning_of(path).find("\n  \"library_bytes\":") != std::string::npos;
+    case OutputKind::kTrace:
+      return beginning_of(path).starts_with("[\n{\"ph\":");
     case OutputKind::kModelFolder:
       return false;  // a file where a folder is wanted
   }
@@ -114,17 +119,40 @@ void check_folder(const std::string& folder, bool overwrite) {
        folder, taken);
 }
 
+// Shells leave a ~ behind `output=` as it is, and a folder of that name would be made.
+void require_name(const std::string& output) {
+  if (output.empty()) fail(ExitCode::kUsage, "the output has no name, on the command line, name one");
+  if (output == "~" || output.starts_with("~/"))
+    fail(ExitCode::kUsage,
+         "the output {} begins with ~, which only a shell replaces, on the command line, write the "
+         "whole path",
+         output);
+}
+
+// Error 64 when what `there` is, at `output`, is one of the inputs.
+void refuse_inputs(const std::string& output, const Identity& there, const std::vector<std::string>& inputs) {
+  for (const std::string& input : inputs)
+    if (const std::string found = found_in(there, input); !found.empty())
+      fail(ExitCode::kUsage, "the output {} is {}, which is read, on the command line, name another output", output,
+           found == input ? "the input " + input : "the file " + found + " of the input " + input);
+}
+
 }  // namespace
 
 void check_output(const std::string& output, const std::vector<std::string>& inputs, OutputKind kind, bool overwrite) {
-  const auto there = identity_of(output);
+  require_name(output);
+  std::string file = output;  // FILE/ is told what FILE would be
+  while (file.size() > 1 && file.back() == '/') file.pop_back();
+  const auto there = identity_of(file);
   if (!there) return;
   const bool folder = S_ISDIR(there->mode);
-  if (!folder && !S_ISREG(there->mode)) return;
-  for (const std::string& input : inputs)
-    if (const std::string found = found_in(*there, input); !found.empty())
-      fail(ExitCode::kUsage, "the output {} is {}, which is read, on the command line, name another output", output,
-           found == input ? "the input " + input : "the file " + found + " of the input " + input);
+  if (!folder && !S_ISREG(there->mode)) {
+    if (kind == OutputKind::kModelFile || kind == OutputKind::kTokenFile)
+      fail(ExitCode::kUsage,
+           "the output {} is a device or a pipe, where HDF5 cannot write, on the command line, name a file", output);
+    return;
+  }
+  refuse_inputs(output, *there, inputs);
   if (folder) {
     if (kind == OutputKind::kModelFolder) return check_folder(output, overwrite);
     fail(ExitCode::kUsage, "the output {} is a folder, on the command line, name a file", output);
@@ -136,6 +164,27 @@ void check_output(const std::string& output, const std::vector<std::string>& inp
        "the output {} exists and is not a file of this command, on the command line, name another "
        "output or add overwrite=true",
        output);
+}
+
+void check_result_folder(const ResultFolder& folder, const std::vector<std::string>& inputs, bool overwrite) {
+  require_name(folder.path);
+  if (folder.known) return;
+  for (const std::string& other : folder.others)
+    if (identity_of((fs::path(folder.path) / other).string()))
+      fail(ExitCode::kUsage,
+           "the output {} has a {}: it is a folder of another kind, in the configuration, name a folder of its own",
+           folder.path, other);
+  for (const std::string& name : folder.names) {
+    const std::string path = (fs::path(folder.path) / name).string();
+    const auto there = identity_of(path);
+    if (!there || !S_ISREG(there->mode) || there->size == 0) continue;
+    refuse_inputs(path, *there, inputs);
+    if (!overwrite && !is_own(path, OutputKind::kPage))
+      fail(ExitCode::kUsage,
+           "the output {} has a {} that would be replaced, in the configuration, name another output or add "
+           "overwrite=true",
+           folder.path, name);
+  }
 }
 
 }  // namespace carillon

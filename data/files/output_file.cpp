@@ -18,14 +18,30 @@ namespace {
 
 constexpr size_t kBufferBytes = size_t{1} << 20;  // one system call a mebibyte
 
+// What a symbolic link leads to, there or not yet there; of any other path the path itself.
+std::string target_of(std::string path) {
+  std::error_code error;
+  for (int links = 0; links < 40 && std::filesystem::is_symlink(path, error); ++links) {
+    const auto next = std::filesystem::read_symlink(path, error);
+    if (error) break;
+    path = (std::filesystem::path(path).parent_path() / next).string();
+  }
+  return path;
+}
+
+// A path at which there is nothing, or a regular file.
+std::string replaceable(std::string path) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
+    fail(ExitCode::kCannotCreate, "is no regular file, and only a file can be written there, {}, name a file", path);
+  return path;
+}
+
 }  // namespace
 
-OutputFile::OutputFile(std::string path) : path_(std::move(path)) {
+OutputFile::OutputFile(std::string path) : path_(target_of(std::move(path))) {
   std::error_code error;
-  if (std::filesystem::is_symlink(path_, error)) {
-    const auto target = std::filesystem::weakly_canonical(path_, error);
-    if (!error) path_ = target.string();
-  }
   const auto status = std::filesystem::status(path_, error);
   if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
     descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
@@ -88,7 +104,8 @@ void OutputFile::commit() {
   if (!closed) fail_with("closing");
 }
 
-TemporaryFile::TemporaryFile(std::string path) : path_(std::move(path)), name_(make_temporary(path_)) {}
+TemporaryFile::TemporaryFile(std::string path)
+    : path_(replaceable(target_of(std::move(path)))), name_(make_temporary(path_)) {}
 
 TemporaryFile::~TemporaryFile() {
   if (!name_.empty()) ::unlink(name_.c_str());

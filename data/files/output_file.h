@@ -35,7 +35,8 @@ class OutputFile {
 };
 
 // An empty file of a new name beside `path`, for writers that open files themselves; removed again unless commit()
-// renamed it to `path`. Errors 73 and 74.
+// renamed it to `path`. A symbolic link is followed. Errors 73, also where `path` is a device, a pipe or a folder,
+// and 74.
 class TemporaryFile {
  public:
   explicit TemporaryFile(std::string path);

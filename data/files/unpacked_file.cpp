@@ -86,6 +86,7 @@ UnpackedFile::UnpackedFile(std::string path, Packer packer) : path_(std::move(pa
   descriptor_ = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor_ < 0 && errno == ENOENT)
     fail(ExitCode::kMissingInput, "there is no such file, {}, correct the path", path_);
+  if (descriptor_ < 0 && errno == ENXIO) fail(ExitCode::kBadInput, "is a socket or a device, {}, name a file", path_);
   if (descriptor_ < 0)
     fail(ExitCode::kInputOutput, "cannot be opened ({}), {}, check its permissions", std::strerror(errno), path_);
   plain_.resize(kBlock);

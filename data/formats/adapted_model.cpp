@@ -29,6 +29,12 @@ class PeftFolder : public ModelSource {
     if (config.is_object() && config.contains("base_model_name_or_path") &&
         config["base_model_name_or_path"].is_string())
       info_.base = config["base_model_name_or_path"].get<std::string>();
+    for (const auto& [tensor, entry] : file_.entries())
+      if (!tensor.starts_with(kAdapterTensors))
+        fail(ExitCode::kBadInput,
+             "tensor {} does not begin with {}, {}, save the adapter with PEFT's save_pretrained: other names are "
+             "ignored there",
+             tensor, kAdapterTensors, file_.path());
   }
   const std::string& path() const override { return path_; }
   std::string config_json() const override { return ""; }

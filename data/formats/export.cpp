@@ -78,7 +78,7 @@ void sync_folder(const std::string& path) {
 }
 
 void check(const std::error_code& error, const std::string& path) {
-  if (error) fail(ExitCode::kInputOutput, "cannot be put in place ({}), {}, check the disk", error.message(), path);
+  if (error) fail_to_create("cannot be put in place", error.value(), path, "name another output");
 }
 
 // Moves the new folder's files into the old folder, replacing those of a former model.

@@ -14,6 +14,14 @@ namespace carillon {
 
 namespace {
 constexpr int64_t kBytesBetweenProgress = int64_t{256} << 20;
+
+// HDF5 has names between slashes, and of a name only what stands before a NUL.
+void require_storable(const std::string& name, const std::string& path) {
+  if (name.empty() || name == "." || name.find('/') != std::string::npos || name.find('\0') != std::string::npos)
+    fail(ExitCode::kBadInput, "no HDF5 file can hold a tensor of the name \"{}\", {}, rename it or leave it out", name,
+         path);
+}
+
 }  // namespace
 
 std::string attribute_of_file(const std::string& name) {
@@ -28,6 +36,7 @@ ImportCounts import_model(const HuggingFaceFolder& folder, const std::string& pa
   int64_t total = 0;
   for (const std::string& name : folder.tensor_names()) {
     const auto tensor = folder.find(name);
+    require_storable(name, tensor->path);
     int64_t bytes = size_of(tensor->type);
     for (const int64_t size : tensor->shape) bytes *= size;
     total += bytes;

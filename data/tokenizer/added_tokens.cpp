@@ -56,6 +56,7 @@ void AddedTokenMatcher::split(std::string_view text, const std::function<void(st
     if (added.lstrip) {
       for (size_t before = begin; begin > 0 && is_white_space(previous_code_point(text, before));) begin = before;
       begin = std::max(begin, done);  // not what the token before has swallowed
+      if (begin >= stop) continue;    // nor a token that was swallowed whole
     }
     if (added.rstrip)
       for (size_t behind = stop; stop < text.size() && is_white_space(next_code_point(text, behind));) stop = behind;

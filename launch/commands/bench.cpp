@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "data/files/output_check.h"
 #include "data/files/output_file.h"
 #include "launch/commands/commands.h"
 #include "launch/session/ranks.h"
@@ -16,6 +17,7 @@ namespace {
 struct BenchConfig {
   BenchOptions bench;
   std::string output = default_profile_path();
+  bool overwrite = false;
   RuntimeSection runtime;
 };
 
@@ -52,6 +54,8 @@ void declare(Schema& schema, BenchConfig& config) {
   schema.text("bench.folder", config.bench.folder,
               "Folder whose disk is measured; use the one where checkpoints will be written.");
   declare_runtime(schema, config.runtime);
+  schema.section("", "How.");
+  schema.boolean("overwrite", config.overwrite, "Whether a file that carillon did not write may be replaced.");
 }
 
 std::vector<std::string> peak_words(const MachineProfile& profile) {
@@ -122,6 +126,7 @@ ExitCode run_bench(Program& program, const CommandLine& line) {
   // Finds out whether the profile can be written before spending half a minute on measuring.
   agree(*world, [&] {
     if (!main_rank) return;
+    check_output(config.output, {}, OutputKind::kProfile, config.overwrite);
     const auto folder = std::filesystem::path(config.output).parent_path();
     std::error_code error;
     if (!folder.empty()) std::filesystem::create_directories(folder, error);

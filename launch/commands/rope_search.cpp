@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "data/checkpoint/tensor_hash.h"
+#include "data/files/output_check.h"
 #include "data/files/output_file.h"
 #include "data/files/posix_file.h"
 #include "launch/evaluate/evaluator.h"
@@ -47,6 +48,7 @@ void declare(Schema& schema, SearchConfig& config) {
                 "full: only the first window of each document in data.validation. blocks: consecutive windows.");
   schema.text("output", config.sweep.output, "Folder for search.jsonl, with one record per candidate, and best.yaml.")
       .required();
+  schema.boolean("overwrite", config.sweep.overwrite, "Allows a best.yaml to be replaced that carillon did not write.");
   schema.section("search", "The evolutionary search (2402.13753).");
   const auto count = [&](const char* name, int64_t& target, const char* help) {
     schema.integer(name, target, help).at_least(1).at_most(1e6);
@@ -80,6 +82,12 @@ class Search {
     agree(*world_, [&] {
       if (!session_.main_rank()) return;
       std::error_code error;
+      const fs::path folder = config_.sweep.output;
+      check_result_folder({.path = config_.sweep.output,
+                           .names = {"best.yaml"},
+                           .others = {"config.json", "manifest.json", "checkpoints", "metrics.jsonl", "claims"},
+                           .known = fs::exists(folder / "search.jsonl", error)},
+                          {config_.sweep.read_from}, config_.sweep.overwrite);
       fs::create_directories(config_.sweep.output, error);
       if (error) fail_to_create("cannot be created", error.value(), config_.sweep.output, "name another output");
       lock_ = std::make_unique<RunLock>(config_.sweep.output, session_.notice());
@@ -274,6 +282,7 @@ ExitCode run_rope_search(Program& program, const CommandLine& line) {
   schema.apply_file(line.files[1]);
   for (const std::string& argument : line.overrides) schema.apply_override(argument);
   schema.finish("rope search");
+  config.sweep.read_from = line.files[1];
   config.search.seed = static_cast<uint64_t>(config.seed);
   if (config.rope.settings.contains("type"))
     fail(ExitCode::kUsage, "rope.type is what is searched for (longrope), {}, leave it out", schema.where("rope.type"));

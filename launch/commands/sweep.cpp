@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <set>
 
+#include "data/files/output_check.h"
 #include "data/files/output_file.h"
 #include "data/files/posix_file.h"
 #include "launch/commands/commands.h"
@@ -33,6 +34,7 @@ class Sweep {
     agree(*world_, [&] {
       points_ = sweep_points(config_);
       if (world_->rank() != 0) return;
+      check_folder();
       std::error_code error;
       fs::create_directories(fs::path(config_.output) / "losses", error);
       if (error) fail_to_create("cannot be created", error.value(), config_.output, "name another output");
@@ -66,6 +68,16 @@ class Sweep {
   }
 
  private:
+  // Of a run's folder, evals.jsonl and the page are the run's; of a model's, none of the files are a sweep's.
+  void check_folder() const {
+    std::error_code error;
+    check_result_folder({.path = config_.output,
+                         .names = {"table.csv", "comparisons.json", "lm_eval.json", "report.html"},
+                         .others = {"config.json", "manifest.json", "checkpoints", "metrics.jsonl"},
+                         .known = fs::is_directory(fs::path(config_.output) / "losses", error)},
+                        {config_.read_from}, config_.overwrite);
+  }
+
   // The next point that is neither done nor somebody else's; nothing when all are done. Rank 0 decides.
   std::optional<SweepPoint> next() {
     const Activity activity("choosing a sweep's next point");

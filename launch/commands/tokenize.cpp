@@ -126,6 +126,7 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
     std::vector<std::string> inputs(files);
     inputs.insert(inputs.end(), line.files.begin(), line.files.end());
     inputs.push_back(config.tokenizer.value_or(""));
+    inputs.push_back(config.chat_template.value_or(""));
     check_output(config.output, inputs, OutputKind::kTokenFile, config.overwrite);
     const TokenFileCounts counts =
         write_token_file(config.output, reader, tokenizer.get(), [&](const std::string& text) { program.say(text); });

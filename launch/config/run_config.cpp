@@ -7,15 +7,19 @@
 namespace carillon {
 namespace {
 
-void declare_output(Schema& schema, std::string& output) {
+void declare_output(Schema& schema, RunConfig& config) {
   schema.section("", "Top level.");
   schema
-      .text("output", output,
+      .text("output", config.output,
             "The run's folder, for configuration, metrics, log and checkpoints. Starting again with the same folder "
             "resumes the run.")
       .default_is("required")
       .may_change()
       .aliases({"output_dir", "out_dir", "save_dir", "output_path", "run_dir"});
+  schema
+      .boolean("overwrite", config.overwrite,
+               "Whether files in a new run's folder that carillon did not write may be replaced.")
+      .may_change();
 }
 
 // Declares on defaults, then takes the values: what a schema writes is then complete.
@@ -40,7 +44,7 @@ void declare_run(Schema& schema, RunConfig& config) {
   declare_runtime(schema, config.runtime);
   declare_checkpoint(schema, config.checkpoint);
   declare_eval(schema, config.eval);
-  declare_output(schema, config.output);
+  declare_output(schema, config);
 }
 
 void require_way_down(const TrainSection& train, int64_t steps, const std::string& where) {
@@ -139,6 +143,7 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
   schema.apply_file(path);
   for (size_t i = 0; i < overrides.size(); ++i) schema.apply_override(overrides[i]);
   check_run(schema, config);
+  config.read_from = path;
   return config;
 }
 

@@ -195,6 +195,8 @@ struct RunConfig {
   CheckpointSection checkpoint;
   EvalSection eval;
   std::string output;
+  bool overwrite = false;
+  std::string read_from;  // the configuration file; empty where it was none
 };
 
 // Declares a section's keys with `section` as their target, which must outlive the schema.

@@ -216,6 +216,7 @@ std::string read_small_file(const std::string& path, size_t maximum_bytes) {
   if (file < 0) {
     const bool missing = errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG || errno == ELOOP;
     const ExitCode code = missing ? ExitCode::kMissingInput : ExitCode::kInputOutput;
+    if (errno == ENXIO) fail(ExitCode::kBadInput, "is a socket or a device, {}, name a file", shown);
     fail(code, "cannot open the file ({}), {}, check the path", std::strerror(errno), shown);
   }
   struct Closer {

@@ -153,6 +153,8 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
       .above(0);
   schema.text("output", config.output, "The sweep's folder: evals.jsonl, table.csv, lm_eval.json, report.html.")
       .required();
+  schema.boolean("overwrite", config.overwrite,
+                 "Allows files in a new sweep's folder to be replaced that carillon did not write.");
   schema.section("compare", "Paired differences between settings that scored the same tokens.");
   schema.text("compare.baseline", config.baseline,
               "The rope setting or model with which the others are compared. Default: the first rope setting or, if "
@@ -169,6 +171,7 @@ SweepConfig load_sweep_config(const std::string& path, const std::vector<std::st
   schema.apply_file(path);
   for (const std::string& argument : overrides) schema.apply_override(argument);
   schema.finish("sweep");
+  config.read_from = path;
   resolve_tasks(config);
   check_baseline(config);
   return config;

@@ -24,6 +24,8 @@ struct SweepConfig {
   bool watch = false;                   // whether to wait for checkpoints of runs that have not ended
   double watch_patience = 1800;         // seconds a run that does not move is waited for
   std::string output;
+  bool overwrite = false;
+  std::string read_from;  // the configuration file; empty where it was none
 };
 
 void declare_sweep(Schema& schema, SweepConfig& config);

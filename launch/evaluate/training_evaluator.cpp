@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "data/corpus/data_files.h"
+#include "launch/evaluate/tasks/task.h"
+
 namespace carillon {
 namespace {
 
@@ -20,6 +23,16 @@ TrainingEvaluator::TrainingEvaluator(Backend& backend, ProcessGrid& grid, const 
       sweep_(training_sweep(run)),
       runner_(backend, grid, config, sweep_, tokenizer, "eval.rope", &weights),
       results_(run.output) {}
+
+std::vector<std::string> TrainingEvaluator::foreseen_failures() const {
+  std::vector<std::string> failures;
+  for (const Json& task : sweep_.tasks) try {
+      if (task.contains("data")) find_data_files(data_paths(task, sweep_));
+    } catch (const Error& error) {
+      failures.push_back(fmt::format("task {} of eval will fail: {}", task["name"].get<std::string>(), error.what()));
+    }
+  return failures;
+}
 
 bool TrainingEvaluator::due(int64_t step, bool last) const {
   return (schedule_.every_steps && step % *schedule_.every_steps == 0) ||

@@ -22,6 +22,9 @@ class TrainingEvaluator {
   TrainingEvaluator(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const RunConfig& run,
                     Parameters& weights, const Tokenizer* tokenizer);
 
+  // The tasks whose documents are not there now: a run that nobody watches would fail at them again and again.
+  std::vector<std::string> foreseen_failures() const;
+
   // Whether the schedule asks for one after step `step` (from 1): every_steps, at, at_end.
   bool due(int64_t step, bool last) const;
   // Whether `eval.every` requests one, by the clock of the calling rank.

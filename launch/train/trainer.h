@@ -37,6 +37,7 @@ class Trainer {
   Backend& backend() const { return session_.backend(); }
 
  private:
+  void check_outputs();
   void lock_run_folder();
   void open_run_folder();
   void open_model_and_data();

@@ -1,7 +1,9 @@
 // The trainer's construction: folder, model, data, network, checkpoint. The order puts cheap checks first.
 #include <filesystem>
+#include <fstream>
 
 #include "data/checkpoint/leftovers.h"
+#include "data/files/output_check.h"
 #include "data/files/output_file.h"
 #include "data/files/posix_file.h"
 #include "launch/session/run_checks.h"
@@ -14,9 +16,19 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// A configuration that begins so was written by a run: the next one may replace it.
+constexpr std::string_view kResolved = "# Every setting of the run, as carillon train wrote it.\n";
+
+bool is_resolved(const std::string& path) {
+  std::string begin(kResolved.size(), '\0');
+  return std::ifstream(path, std::ios::binary).read(begin.data(), static_cast<std::streamsize>(begin.size())) &&
+         begin == kResolved;
+}
+
 // The file that names every setting, defaults included; `carillon train` of it repeats the run.
 void write_resolved(const RunConfig& config) {
   OutputFile file(config.output + "/config.yaml");
+  file.write(kResolved);
   file.write(resolved_yaml(config));
   file.commit();
 }
@@ -71,6 +83,7 @@ Trainer::Trainer(std::unique_ptr<Communicator> world, RunConfig config, bool qui
       session_(std::move(world), config_.parallel, config_.runtime,
                [this](const std::string& text) { log_.warning(text); }),
       spike_guard_(config_.train.spike) {
+  check_outputs();
   lock_run_folder();
   open_model_and_data();
   make_network();
@@ -80,6 +93,25 @@ Trainer::Trainer(std::unique_ptr<Communicator> world, RunConfig config, bool qui
   if (world_->rank() != 0) return;
   const int64_t length = std::max(config_.data.sequence_length, network().options().positions);
   if (const auto warning = base_bound_warning(model_.config, length)) log_.warning(*warning);
+}
+
+// What the run would replace is its own, or was meant to be.
+void Trainer::check_outputs() {
+  agree(*world_, [&] {
+    if (world_->rank() != 0) return;
+    std::error_code error;
+    const fs::path folder = config_.output;
+    check_result_folder(
+        {.path = config_.output,
+         .names = {"config.yaml", "report.html"},
+         .others = {"config.json", "manifest.json", "claims"},
+         .known = is_resolved((folder / "config.yaml").string()) || fs::exists(folder / "metrics.jsonl", error) ||
+                  fs::is_directory(checkpoints_folder(config_), error)},
+        {config_.read_from}, config_.overwrite);
+    if (config_.runtime.trace)
+      check_output(*config_.runtime.trace, {config_.read_from}, OutputKind::kTrace, config_.overwrite);
+  });
+  config_.overwrite = false;  // said of this start, not of those that go on with the folder
 }
 
 void Trainer::lock_run_folder() {
@@ -120,6 +152,8 @@ void Trainer::make_network() {
       evaluator_ = std::make_unique<TrainingEvaluator>(backend(), grid_, model_.config, config_, network().parameters(),
                                                        session_.tokenizer());
     });
+  if (evaluator_ && world_->rank() == 0)
+    for (const std::string& text : evaluator_->foreseen_failures()) log_.warning(text);
 }
 
 void Trainer::start_or_resume() {
@@ -170,12 +204,12 @@ void Trainer::open_run_folder() {
     if (grid_.world->rank() != 0) return;
     require_records(config_.output, state_.step);
     remove_temporaries(config_.output);
-    write_resolved(config_);
     std::error_code error;
     const bool is_new = fs::create_directories(checkpoints_folder(config_), error);
     if (error)
       fail_to_create("the run's folder cannot be created", error.value(), config_.output, "name another output");
     if (is_new) make_durable(config_.output);
+    write_resolved(config_);  // behind the folder by which the next start knows this file as the run's
     remove_checkpoint_leftovers(checkpoints_folder(config_));
     keep_tokenizer_files(config_.output, tokenizer_files_);
     fs::remove(config_.output + "/ended", error);

@@ -67,6 +67,37 @@ TEST(DocumentReader, AnErrorComesAfterTheDocumentsBeforeIt) {
   }
 }
 
+// Tables of several kinds of rows write null where a row lacks a column.
+TEST(DocumentReader, NullColumnsAreAbsent) {
+  const TemporaryFolder folder;
+  const std::string path =
+      folder.write("table.jsonl", R"({"tokens": null, "text": "a", "loss_mask": null, "labels": null}
+{"tokens": [1, 2], "text": null, "loss_mask": null, "labels": [-100, 2], "messages": null}
+{"tokens": null, "text": null, "messages": null, "prompt": "a", "completion": " b", "loss_mask": null}
+{"tokens": null, "text": null}
+)");
+  const auto tokenizer = Tokenizer::open(kTokenizer);
+  const auto chat = ChatTemplate::open(std::nullopt, tokenizer.get());
+  DocumentReaderOptions options{tokenizer.get(), std::nullopt, tokenizer->vocabulary()};
+  options.chat = chat.get();
+  DocumentReader reader({path}, options);
+  Document document;
+  ASSERT_TRUE(reader.next(document));
+  EXPECT_EQ(document.tokens, tokenizer->encode("a", true));
+  EXPECT_TRUE(document.weights.empty());
+  ASSERT_TRUE(reader.next(document));
+  EXPECT_EQ(document.tokens, (std::vector<uint32_t>{1, 2}));
+  EXPECT_EQ(document.weights, (std::vector<double>{0, 1}));
+  ASSERT_TRUE(reader.next(document));
+  EXPECT_EQ(document.tokens, tokenizer->encode("a b", true));
+  try {
+    reader.next(document);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("table.jsonl:4"));
+  }
+}
+
 // Blank lines hold nothing, however many there are: whoever reads is asked between batches whether to go on.
 TEST(DocumentReader, AFloodOfBlankLinesCanBeStopped) {
   const TemporaryFolder folder;

@@ -75,6 +75,14 @@ class Names(Case):
             shutil.rmtree(self.folder / "m", ignore_errors=True)
             self.refused(tiny.folder(self.folder / "m", tensors), prefix, "rename")
 
+    def test_names_that_no_hdf5_file_holds(self):
+        for number, name in enumerate(("", ".", "lm_head.weight/x", "lm_head.weight\0x")):
+            folder = tiny.folder(self.folder / f"n{number}", {**tiny.weights(), name: ("F32", [1], bytes(4))})
+            self.score(folder)  # where the tensor is of no use
+            done = self.imported(folder, expect=65)
+            self.assertIn("no HDF5 file can hold", done.stderr)
+            self.assertIn("model.safetensors", done.stderr)
+
     def test_a_tied_model_stored_as_its_head(self):
         config = {**tiny.CONFIG, "tie_word_embeddings": True}
         tensors = tiny.weights()

@@ -94,6 +94,87 @@ class Outputs(unittest.TestCase):
             bb.run(1, *self.commands(empty)[name])
         bb.run(1, *self.commands("/dev/null")["score"])
 
+    def test_devices_and_pipes_are_not_replaced(self):
+        pipe = self.folder / "pipe"
+        os.mkfifo(pipe)
+        for name in ("import", "tokenize"):
+            done = bb.run(1, *self.commands(pipe)[name], expect=64)
+            self.assertIn("device or a pipe", done.stderr)
+            self.assertTrue(pipe.is_fifo())
+        target, link = self.folder / "elsewhere/m.h5", self.folder / "link.h5"
+        target.parent.mkdir()
+        link.symlink_to(target)
+        for _ in range(2):
+            bb.run(1, *self.commands(link)["import"])
+            self.assertTrue(link.is_symlink())
+        self.assertTrue(target.is_file())
+
+    def test_names_that_are_none(self):
+        for output, word in (("", "no name"), ("~/out", "shell")):
+            for arguments in (*(self.commands(output)[name] for name in ("score", "tokenize", "import")),
+                              ["export", self.model, output], ["posgen", output, *POSGEN]):
+                done = bb.run(1, *arguments, expect=64)
+                self.assertEqual(done.stderr.count("carillon: error:"), 1, done.stderr)
+        self.kept(self.input, "export", self.model, f"{self.input}/", word="is a file")
+        template = self.folder / "chat.jinja"
+        template.write_text("{{ messages }}")
+        self.kept(template, "tokenize", self.input, f"output={template}", f"chat_template={template}", "overwrite=true")
+
+    def results(self):
+        """A run's and a sweep's configuration, without the output."""
+        run, sweep = self.folder / "run.yaml", self.folder / "sweep.yaml"
+        (self.folder / "train.jsonl").write_text('{"tokens": [1, 2, 3, 4]}\n' * 8)
+        run.write_text((bb.TINY % {"folder": self.folder}).replace("max_steps: 12", "max_steps: 1").replace(
+            "warmup_steps: 2", "warmup_steps: 0"))
+        sweep.write_text(f"models: [{self.model}]\nlengths: [8]\ntasks: [{{task: perplexity, data: [{{path: {self.input}}}]}}]\n"
+                         f"output: {self.folder}/sweep\n")
+        return run, sweep
+
+    def test_a_folder_of_results_takes_nothing_from_others(self):
+        run, sweep = self.results()
+        mine = self.folder / "mine"
+        mine.mkdir()
+        # The configuration that is read lies where the run's own would: never replaced.
+        shutil.copy(run, mine / "config.yaml")
+        for more in ([], ["overwrite=true"]):
+            self.kept(mine / "config.yaml", "train", mine / "config.yaml", f"output={mine}", *more, word="config.yaml")
+        self.kept(mine / "config.yaml", "train", run, f"output={mine}", word="overwrite=true")
+        for name in ("table.csv", "report.html"):
+            shutil.rmtree(self.folder / "other", ignore_errors=True)
+            (self.folder / "other").mkdir()
+            (self.folder / "other" / name).write_text("a year's work\n")
+            self.kept(self.folder / "other" / name, "sweep", sweep, f"output={self.folder}/other", word="overwrite=true")
+        bb.run(1, "sweep", sweep, f"output={self.folder}/other", "overwrite=true")
+        bb.run(1, "train", run, f"output={mine}", "overwrite=true")
+        self.assertNotIn("overwrite: true", (mine / "config.yaml").read_text())
+        # What a run left where its results were thrown away is its own.
+        shutil.rmtree(mine / "checkpoints")
+        (mine / "metrics.jsonl").unlink()
+        bb.run(1, "train", run, f"output={mine}")
+        # Their own folders they go on with, from the resolved configuration too.
+        bb.run(1, "train", mine / "config.yaml", "train.max_steps=2")
+        bb.run(1, "sweep", sweep, f"output={self.folder}/other")
+
+    def test_a_folder_of_another_kind(self):
+        run, sweep = self.results()
+        bb.run(1, "train", run)
+        bb.run(1, "sweep", sweep)
+        page = self.folder / "run/report.html"
+        self.kept(page, "sweep", sweep, f"models=[{self.folder}/run]", f"output={self.folder}/run", word="another kind")
+        for folder in (self.model, self.folder / "run/checkpoints/step-00000001", self.folder / "sweep"):
+            before = sorted(folder.iterdir())
+            done = bb.run(1, "train", run, f"output={folder}", expect=64)
+            self.assertIn("another kind", done.stderr)
+            self.assertEqual(sorted(folder.iterdir()), before)
+
+    def test_profiles_and_traces(self):
+        run, _ = self.results()
+        self.kept(self.input, "bench", "bench.seconds=0.01", f"bench.output={self.input}", word="overwrite=true")
+        self.kept(self.input, "train", run, f"runtime.trace={self.input}", word="overwrite=true")
+        self.assertFalse((self.folder / "run").exists())
+        for output in ("first", "second"):
+            bb.run(1, "train", run, f"runtime.trace={self.folder}/trace.json", f"output={self.folder}/{output}")
+
     def test_a_page_over_a_page(self):
         results = self.folder / "sweep"
         results.mkdir()

@@ -67,6 +67,18 @@ TEST(Tokenizer, EndOfDocumentIsSoughtInAllFiles) {
   EXPECT_EQ(Tokenizer::open(folder.path())->eos(), Tokenizer::open(folder.path())->id_of("<|im_end|>"));
 }
 
+// A token that takes the white space around it, met again in what it took: once, as in tokenizers 0.23.3.
+TEST(Tokenizer, ATokenThatWasSwallowedIsNoOther) {
+  const TemporaryFolder folder;
+  folder.write("tokenizer.json",
+               R"({"added_tokens": [{"id": 2, "content": " ", "lstrip": true, "rstrip": true, "normalized": false}],
+    "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}})");
+  const auto ids = [&](const char* text) { return Tokenizer::open(folder.path())->encode(text, false); };
+  EXPECT_EQ(ids("a b"), (std::vector<uint32_t>{0, 2, 1}));
+  EXPECT_EQ(ids("a   b "), (std::vector<uint32_t>{0, 2, 1, 2}));
+  EXPECT_EQ(ids("    "), (std::vector<uint32_t>{2}));
+}
+
 // Tokens that only the files beside tokenizer.json speak of, and flags in which they differ from it: as transformers
 // 5.24, whose ids these are. (A name that no token of the vocabulary has is no token here.)
 TEST(Tokenizer, FilesBesideATokenizerJsonCount) {

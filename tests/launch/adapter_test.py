@@ -403,6 +403,8 @@ class Adapter(unittest.TestCase):
                 ({key: value for key, value in arrays.items() if key != first}, "missing" if "lora_B" in first else "lora_B"),
                 ({**arrays, first.replace("layers.0", "layers.9"): arrays[first]}, "layers.9"),
                 ({**arrays, "base_model.model.lm_head.lora_A.weight": arrays[first]}, "lm_head"),
+                ({key.removeprefix("base_model.model."): value for key, value in arrays.items()}, "base_model.model."),
+                ({**arrays, "_orig_mod." + first: arrays[first]}, "base_model.model."),
                 ({**arrays, first: arrays[first][:, :-1]}, first))):
             folder = adapters.make(self.folder / f"tensors{number}", "llama", base=self.base, arrays=tensors)
             self.assertIn(word, self.score(f"model={folder}", expect=65))

@@ -100,8 +100,9 @@ class Evaluation(unittest.TestCase):
         self.assertFalse((self.folder / "x").exists())
 
     def test_a_failing_evaluation_is_recorded_and_training_goes_on(self):
-        bb.run(1, "train", self.config, f"output={self.folder}/missing", "eval.at_end=true",
-               "eval.tasks=[{task: perplexity, data: [{path: nowhere.jsonl}]}]")
+        done = bb.run(1, "train", self.config, f"output={self.folder}/missing", "eval.at_end=true",
+                      "eval.tasks=[{task: perplexity, data: [{path: nowhere.jsonl}]}]")
+        self.assertLess(done.stderr.index("perplexity of eval will fail"), done.stderr.index("step 1/"), "said before it starts")
         (record,) = self.records("missing")
         self.assertEqual(record["status"], "failed")
         self.assertIn("nowhere.jsonl", record["error"])
