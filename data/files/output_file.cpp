@@ -18,15 +18,19 @@ namespace {
 
 constexpr size_t kBufferBytes = size_t{1} << 20;  // one system call a mebibyte
 
-// What a symbolic link leads to, there or not yet there; of any other path the path itself.
+// The file that a symbolic link leads to, there or not yet there. Of anything else the path itself, also of a link to
+// what is no file: /dev/stdout leads to a pipe without a name.
 std::string target_of(std::string path) {
   std::error_code error;
-  for (int links = 0; links < 40 && std::filesystem::is_symlink(path, error); ++links) {
-    const auto next = std::filesystem::read_symlink(path, error);
-    if (error) break;
-    path = (std::filesystem::path(path).parent_path() / next).string();
+  const auto status = std::filesystem::status(path, error);
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) return path;
+  std::string target = path;
+  for (int links = 0; links < 40 && std::filesystem::is_symlink(target, error); ++links) {
+    const auto next = std::filesystem::read_symlink(target, error);
+    if (error) return path;
+    target = (std::filesystem::path(target).parent_path() / next).string();
   }
-  return path;
+  return target;
 }
 
 // A path at which there is nothing, or a regular file.
