@@ -11,6 +11,7 @@
 #include <filesystem>
 
 #include "data/files/posix_file.h"
+#include "data/files/temporaries.h"
 #include "runtime/check.h"
 
 namespace carillon {
@@ -59,7 +60,9 @@ OutputFile::OutputFile(std::string path) : path_(target_of(std::move(path))) {
 OutputFile::~OutputFile() {
   if (descriptor_ < 0) return;
   ::close(descriptor_);
-  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  if (temporary_.empty()) return;
+  ::unlink(temporary_.c_str());
+  forget_temporary(temporary_);
 }
 
 void OutputFile::fail_with(const char* what) const { fail_to_write(std::string(what) + " failed", errno, path_); }
@@ -103,6 +106,7 @@ void OutputFile::commit() {
     if (result != 0) fail_with("syncing");
   }
   if (!temporary_.empty() && std::rename(temporary_.c_str(), path_.c_str()) != 0) fail_with("renaming");
+  if (!temporary_.empty()) forget_temporary(temporary_);
   const bool closed = ::close(descriptor_) == 0;
   descriptor_ = -1;
   if (!closed) fail_with("closing");
@@ -112,12 +116,15 @@ TemporaryFile::TemporaryFile(std::string path)
     : path_(replaceable(target_of(std::move(path)))), name_(make_temporary(path_)) {}
 
 TemporaryFile::~TemporaryFile() {
-  if (!name_.empty()) ::unlink(name_.c_str());
+  if (name_.empty()) return;
+  ::unlink(name_.c_str());
+  forget_temporary(name_);
 }
 
 void TemporaryFile::commit() {
   if (std::rename(name_.c_str(), path_.c_str()) != 0)
     fail_to_create("cannot be created", errno, path_, "check that the folder is writable");
+  forget_temporary(name_);
   name_.clear();
 }
 
