@@ -139,6 +139,7 @@ class ConfigReader {
     for (const char* key : {"quantization_config", "num_experts", "num_local_experts", "n_routed_experts",
                             "moe_intermediate_size", "attention_chunk_size", "kv_lora_rank"})
       if (fields_.has(key)) fields_.wrong(key, "models with it are not supported, take one without");
+    if (!fields_.boolean("is_causal", true)) fields_.wrong("is_causal", "only causal attention is supported");
     if (std::string(config_.family->model_type) == "gemma3_text") return;
     for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"})
       if (fields_.has(key)) fields_.wrong(key, "models with it are not supported, take one without");

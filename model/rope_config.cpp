@@ -231,8 +231,6 @@ RopeConfig parse_rope_config(const Json& given, int64_t max_position_embeddings,
   if (config.type != RopeType::kLongRope && read.boolean("mixed_windows", false))
     read.wrong("mixed_windows", "that with type longrope, whose lists it chooses between");
   read_type(config, read);
-  if (code == ExitCode::kUsage && read.has("factor") && config.factor < 1)
-    read.wrong("factor", "1 or above: it is how much further");
   return config;
 }
 
@@ -252,7 +250,12 @@ RopeConfig merge_rope_config(const RopeConfig& base, const Json& overrides, cons
   }
   for (const auto& [key, value] : changes.items())
     if (key != "rope_type" || names_type) merged[key] = value;
-  return parse_rope_config(merged, base.max_position_embeddings, where, ExitCode::kUsage);
+  RopeConfig config = parse_rope_config(merged, base.max_position_embeddings, where, ExitCode::kUsage);
+  // A model's own is what it was trained with.
+  if (changes.contains("factor") && config.factor < 1)
+    fail(ExitCode::kUsage, "rope.factor is {}, in {}, give 1 or above: it is how much further",
+         changes["factor"].dump(), where);
+  return config;
 }
 
 std::string name_of(RopeType type) {

@@ -14,6 +14,7 @@
 #include "data/corpus/token_file.h"
 #include "data/files/output_file.h"
 #include "data/files/posix_file.h"
+#include "data/files/temporaries.h"
 #include "runtime/error.h"
 #include "runtime/progress.h"
 #include "runtime/stop_request.h"
@@ -130,7 +131,9 @@ class WeightSpool {
  public:
   explicit WeightSpool(std::string cache) : cache_(std::move(cache)) {}
   ~WeightSpool() {
-    if (!path_.empty()) unlink(path_.c_str());
+    if (path_.empty()) return;
+    unlink(path_.c_str());
+    forget_temporary(path_);
   }
   void add(const Document& document, int64_t tokens_before) {
     if (document.weights.empty() && !file_.is_open()) return;

@@ -11,6 +11,7 @@
 #include <filesystem>
 
 #include "data/files/posix_file.h"
+#include "data/files/temporaries.h"
 #include "runtime/check.h"
 
 namespace carillon {
@@ -18,15 +19,19 @@ namespace {
 
 constexpr size_t kBufferBytes = size_t{1} << 20;  // one system call a mebibyte
 
-// What a symbolic link leads to, there or not yet there; of any other path the path itself.
+// The file that a symbolic link leads to, there or not yet there. Of anything else the path itself, also of a link to
+// what is no file: /dev/stdout leads to a pipe without a name.
 std::string target_of(std::string path) {
   std::error_code error;
-  for (int links = 0; links < 40 && std::filesystem::is_symlink(path, error); ++links) {
-    const auto next = std::filesystem::read_symlink(path, error);
-    if (error) break;
-    path = (std::filesystem::path(path).parent_path() / next).string();
+  const auto status = std::filesystem::status(path, error);
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) return path;
+  std::string target = path;
+  for (int links = 0; links < 40 && std::filesystem::is_symlink(target, error); ++links) {
+    const auto next = std::filesystem::read_symlink(target, error);
+    if (error) return path;
+    target = (std::filesystem::path(target).parent_path() / next).string();
   }
-  return path;
+  return target;
 }
 
 // A path at which there is nothing, or a regular file.
@@ -55,7 +60,9 @@ OutputFile::OutputFile(std::string path) : path_(target_of(std::move(path))) {
 OutputFile::~OutputFile() {
   if (descriptor_ < 0) return;
   ::close(descriptor_);
-  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  if (temporary_.empty()) return;
+  ::unlink(temporary_.c_str());
+  forget_temporary(temporary_);
 }
 
 void OutputFile::fail_with(const char* what) const { fail_to_write(std::string(what) + " failed", errno, path_); }
@@ -99,6 +106,7 @@ void OutputFile::commit() {
     if (result != 0) fail_with("syncing");
   }
   if (!temporary_.empty() && std::rename(temporary_.c_str(), path_.c_str()) != 0) fail_with("renaming");
+  if (!temporary_.empty()) forget_temporary(temporary_);
   const bool closed = ::close(descriptor_) == 0;
   descriptor_ = -1;
   if (!closed) fail_with("closing");
@@ -108,12 +116,15 @@ TemporaryFile::TemporaryFile(std::string path)
     : path_(replaceable(target_of(std::move(path)))), name_(make_temporary(path_)) {}
 
 TemporaryFile::~TemporaryFile() {
-  if (!name_.empty()) ::unlink(name_.c_str());
+  if (name_.empty()) return;
+  ::unlink(name_.c_str());
+  forget_temporary(name_);
 }
 
 void TemporaryFile::commit() {
   if (std::rename(name_.c_str(), path_.c_str()) != 0)
     fail_to_create("cannot be created", errno, path_, "check that the folder is writable");
+  forget_temporary(name_);
   name_.clear();
 }
 

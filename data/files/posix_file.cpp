@@ -10,6 +10,7 @@
 #include <cstring>
 #include <utility>
 
+#include "data/files/temporaries.h"
 #include "runtime/progress.h"
 
 namespace carillon {
@@ -166,8 +167,10 @@ void replace_file(const std::string& path, std::string_view text) {
     if (reason != 0) fail_to_write("cannot be written", reason, path);
     sync_path(temporary);
     if (::rename(temporary.c_str(), path.c_str()) != 0) fail_to_write("cannot be renamed", errno, path);
+    forget_temporary(temporary);
   } catch (...) {
     ::unlink(temporary.c_str());
+    forget_temporary(temporary);
     throw;
   }
 }
@@ -184,6 +187,7 @@ std::string make_temporary(const std::string& path) {
   (void)::fchmod(descriptor, 0666 & ~mask);  // mkostemp creates with mode 0600; if this fails, the file only stays
                                              // private
   ::close(descriptor);
+  remember_temporary(name);
   return name;
 }
 

@@ -14,6 +14,7 @@
 
 #include "data/files/output_file.h"
 #include "data/files/posix_file.h"
+#include "data/files/temporaries.h"
 #include "data/formats/adapted_model.h"
 #include "data/formats/hugging_face_folder.h"
 #include "data/formats/safetensors.h"
@@ -62,10 +63,12 @@ struct NewFolder {
     const mode_t mask = ::umask(0);
     ::umask(mask);
     (void)::chmod(path.c_str(), 0777 & ~mask);
+    remember_temporary(path);
   }
   ~NewFolder() {
     std::error_code ignored;
     fs::remove_all(path, ignored);
+    forget_temporary(path);
   }
 };
 

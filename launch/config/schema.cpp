@@ -247,6 +247,11 @@ void Schema::apply_override(std::string_view argument) {
     value.text = std::string(text);
     value.where = place;
   } else {
+    // To YAML a directive or a comment, and no value: null, without a word.
+    const size_t begin = text.find_first_not_of(" \t");
+    if (begin != std::string_view::npos && (text[begin] == '%' || text[begin] == '#'))
+      fail(ExitCode::kUsage, "a value begins with {}, {}, put it into quotes of its own: {}='\"…\"'",
+           std::string(1, text[begin]), place, printable(name));
     value = parse_yaml(text, place);
     if (value.where.empty() || value.where == place + ":1:1") value.where = place;
   }

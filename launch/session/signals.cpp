@@ -7,6 +7,7 @@
 #include <csignal>
 #include <ctime>
 
+#include "data/files/temporaries.h"
 #include "runtime/error.h"
 #include "runtime/stop_request.h"
 
@@ -37,8 +38,9 @@ void leave_soon() {
 
 void receive(int number) {
   if (first_number.load() != 0) {
-    if (now() - first_time.load() > kOneRequest) _exit(128 + number);
-    return;
+    if (now() - first_time.load() <= kOneRequest) return;
+    remove_temporaries();
+    _exit(128 + number);
   }
   first_time.store(now());
   first_number.store(number);
@@ -50,6 +52,7 @@ void overdue(int) {
   if (mode_now.load() != StopMode::kPreparing || !stop_requested()) return;
   constexpr char kText[] = "carillon: stopped by a signal; nothing is lost, the same command does it again\n";
   (void)!write(STDERR_FILENO, kText, sizeof kText - 1);
+  remove_temporaries();
   _exit(static_cast<int>(ExitCode::kStopped));
 }
 
@@ -60,10 +63,25 @@ void handle(int number, void (*handler)(int)) {
   sigaction(number, &action, nullptr);
 }
 
-// nohup is to last: whoever started the program wants it to outlive the terminal.
+// Whoever started the program wants it to outlive the terminal (nohup) or its Ctrl-C (a shell's background).
 bool outlives(int number) {
   struct sigaction action {};
-  return number == SIGHUP && sigaction(number, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+  return (number == SIGHUP || number == SIGINT) && sigaction(number, nullptr, &action) == 0 &&
+         action.sa_handler == SIG_IGN;
+}
+
+void clean_up_and_die(int number) {
+  remove_temporaries();
+  raise(number);
+}
+
+// The signal's own action, but half-written files go first.
+void die_of(int number) {
+  if (outlives(number)) return;
+  struct sigaction action {};
+  action.sa_handler = clean_up_and_die;
+  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_NODEFER);
+  sigaction(number, &action, nullptr);
 }
 
 }  // namespace
@@ -71,6 +89,7 @@ bool outlives(int number) {
 void catch_signals() {
   for (const int number : kSignals)
     if (!outlives(number)) handle(number, receive);
+  die_of(SIGINT);
   handle(SIGALRM, overdue);
   handle(SIGPIPE, SIG_IGN);
   handle(SIGXFSZ, SIG_IGN);
@@ -80,8 +99,7 @@ void set_stop_mode(StopMode mode) {
   mode_now.store(mode);
   if (mode == StopMode::kPreparing && stop_requested()) leave_soon();
   if (mode != StopMode::kDefault) return;
-  for (const int number : kSignals)
-    if (!outlives(number)) handle(number, SIG_DFL);
+  for (const int number : kSignals) die_of(number);
   if (first_number.load() != 0) raise(first_number.load());
 }
 

@@ -5,7 +5,8 @@
 //               repeated by the same command. The flag is set (runtime/stop_request.h); a process that has not checked
 //               it 1.5 s later is made to exit with 85.
 //   training    the flag is set; the step is finished, a checkpoint written, and then the run leaves with 85.
-//   default     the signal's own action: commands that have nothing to stop for.
+//   default     the signal's own action, behind the removal of half-written files: commands that have nothing to stop
+//               for. So too SIGINT in all modes.
 // A launcher often signals a process and its group: what comes within a second of the first is the same request. A
 // later one ends the process at once with 128 + its number.
 #pragma once

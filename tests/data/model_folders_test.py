@@ -104,6 +104,19 @@ class Tensors(Case):
         config = {**tiny.CONFIG, "num_hidden_layers": 2}
         self.refused(tiny.folder(self.folder / "layers", config=config), "9 tensors are missing")
 
+    def test_a_model_that_sees_what_comes_after_is_refused(self):
+        self.refused(tiny.folder(self.folder / "m", config={**tiny.CONFIG, "is_causal": False}), "is_causal", "causal")
+        self.score(tiny.folder(self.folder / "m", config={**tiny.CONFIG, "is_causal": True}))
+
+    def test_a_factor_below_one_is_the_models_own(self):
+        # transformers warns of it and divides; only to ask for one is a mistake of ours.
+        scaling = {"rope_type": "linear", "factor": 0.5}
+        model = tiny.folder(self.folder / "m", config={**tiny.CONFIG, "rope_scaling": scaling})
+        self.assertNotEqual(self.same_everywhere(model), self.score(tiny.folder(self.folder / "plain")))
+        done = bb.run(1, "score", f"model={model}", f"input={self.input}", f"output={self.folder}/x.jsonl", "rope.factor=0.5",
+                      expect=64)
+        self.assertIn("rope.factor", done.stderr)
+
     def test_sizes_are_bounded_by_what_is_stored(self):
         for key, value in (("num_hidden_layers", 10**9), ("vocab_size", 10**12), ("intermediate_size", 10**12)):
             shutil.rmtree(self.folder / "m", ignore_errors=True)

@@ -4,8 +4,10 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
+import time
 import unittest
 
 sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[1] / "support")]
@@ -108,6 +110,22 @@ class Outputs(unittest.TestCase):
             bb.run(1, *self.commands(link)["import"])
             self.assertTrue(link.is_symlink())
         self.assertTrue(target.is_file())
+
+    def test_a_command_that_is_stopped_leaves_nothing_half_written(self):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            pipe = self.folder / "rows.jsonl"
+            os.mkfifo(pipe)
+            process = bb.start(1, "tokenize", pipe, f"output={self.folder}/t.h5", "vocab_size=23")
+            with open(pipe, "w") as rows:
+                rows.write('{"tokens": [1, 2, 3]}\n' * 1000)
+                rows.flush()
+                while not list(self.folder.glob("t.h5.tmp-*")) and process.poll() is None:
+                    time.sleep(0.02)
+                process.send_signal(number)
+                self.assertEqual(process.wait(timeout=60), -number)
+            process.communicate()
+            pipe.unlink()
+            self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["in.jsonl", "model"])
 
     def test_names_that_are_none(self):
         for output, word in (("", "no name"), ("~/out", "shell")):

@@ -67,6 +67,12 @@ class Limits(unittest.TestCase):
         self.refused(64, "train", epochs, f"output={self.folder}/epochs", says="train.epochs")
         self.assertFalse((self.folder / "wrap").exists())
 
+    def test_an_override_that_yaml_takes_for_nothing_is_refused(self):
+        for value in ("%j", "# none", " %x"):
+            done = bb.run(1, "train", self.config, f"data.tokenizer={value}", f"output={self.folder}/nothing", expect=64)
+            self.assertIn("quotes", done.stderr)
+        self.assertFalse((self.folder / "nothing").exists())
+
     def test_one_cycle_with_epochs_counts_its_steps(self):
         text = self.config.read_text().replace("max_steps: 12", "epochs: 1").replace("warmup_steps: 2", "warmup_steps: 16")
         config = self.folder / "cycle.yaml"
