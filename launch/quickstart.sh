@@ -33,7 +33,7 @@ mpirun -n 2 --oversubscribe $carillon train launch/configs/posgen_quickstart.yam
 say "score on one rank"
 $carillon score model=$run/run input=$run/test.jsonl output=$run/scores.jsonl
 awk '{ if (match($0, /"loss":[ ]*[0-9.eE+-]+/)) { split(substr($0, RSTART, RLENGTH), a, ":"); sum += a[2]; n++ } }
-     END { printf "mean loss on %d sequences of 256 tokens: %.4f nats a token (guessing: %.4f)\n", n, sum / n, log(17) }' $run/scores.jsonl
+     END { printf "mean loss on %d sequences of 256 tokens: %.4f nats per token (guessing: %.4f)\n", n, sum / n, log(17) }' $run/scores.jsonl
 
 say "RoPE, Resonance RoPE, YaRN, Resonance YaRN on PosGen's semi-recursive task; SEEDS=3 shows the spread"
 SEEDS=${SEEDS:-1} STEPS=400 COUNT=100 TASKS=semi_recursive OUT=$run/posgen bash launch/reproduce_posgen.sh

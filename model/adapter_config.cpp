@@ -85,7 +85,7 @@ void require_targeted(const JsonFields& fields, const std::vector<std::string>& 
                        [&](const std::string& name) { return names_module(fields.at(key), name); });
   };
   const auto refuse = [&](const char* key) {
-    fail(ExitCode::kBadInput, "{} has an adapter, which {} {} leaves out, in {}, mend that or the tensors",
+    fail(ExitCode::kBadInput, "{} has an adapter, which {} {} leaves out, in {}, fix that or the tensors",
          names.front(), key, fields.at(key).dump(), where);
   };
   const auto is_list = [&](const char* key) { return fields.has(key) && fields.at(key).is_array(); };
@@ -105,7 +105,7 @@ const Json* pattern_for(const Json& patterns, const std::string& module, const s
     try {
       if (std::regex_match(module, std::regex("(.*\\.)?(" + key + ")"))) return &value;
     } catch (const std::regex_error&) {
-      fail(ExitCode::kBadInput, "the pattern {} is no regular expression, in {}, mend it", key, where);
+      fail(ExitCode::kBadInput, "the pattern {} is not a regular expression, in {}, fix it", key, where);
     }
   }
   return nullptr;

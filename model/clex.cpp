@@ -125,7 +125,7 @@ Path integrate(const RopeConfig& config, const Dynamics& dynamics, int64_t pairs
 
 void require_pairs(int64_t pairs) {
   if (pairs < 2)
-    fail(ExitCode::kUsage, "rope type clex needs more than one rotary pair, the head has {}, take another type", pairs);
+    fail(ExitCode::kUsage, "rope type clex needs more than one rotary pair, the head has {}, use another type", pairs);
 }
 
 }  // namespace

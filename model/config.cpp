@@ -129,7 +129,7 @@ class ConfigReader {
       if (!other_head && (name == family.model_type || (name.empty() && class_name == family.class_name)))
         config_.family = &family;
     if (config_.family == nullptr) {
-      fail(ExitCode::kBadInput, "architecture '{}'{} is not supported, in {}, take a causal model of one of these: {}",
+      fail(ExitCode::kBadInput, "architecture '{}'{} is not supported, in {}, use a causal model of one of these: {}",
            name.empty() ? class_name : name, class_name.empty() || name.empty() ? "" : " (" + class_name + ")",
            fields_.where(), family_names());
     }
@@ -138,11 +138,11 @@ class ConfigReader {
   void refuse_unsupported() const {
     for (const char* key : {"quantization_config", "num_experts", "num_local_experts", "n_routed_experts",
                             "moe_intermediate_size", "attention_chunk_size", "kv_lora_rank"})
-      if (fields_.has(key)) fields_.wrong(key, "models with it are not supported, take one without");
+      if (fields_.has(key)) fields_.wrong(key, "models with it are not supported, use one without it");
     if (!fields_.boolean("is_causal", true)) fields_.wrong("is_causal", "only causal attention is supported");
     if (std::string(config_.family->model_type) == "gemma3_text") return;
     for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"})
-      if (fields_.has(key)) fields_.wrong(key, "models with it are not supported, take one without");
+      if (fields_.has(key)) fields_.wrong(key, "models with it are not supported, use one without it");
   }
 
   void remark_dropout() {
@@ -320,7 +320,7 @@ bool ModelConfig::any(bool (*has)(const LayerSpec&)) const { return std::any_of(
 ModelConfig parse_model_config(std::string_view text, const std::string& where, ExitCode code) {
   Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) json = Json::parse(without_python_numbers(text), nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) fail(code, "not a JSON object, in {}, take a Hugging Face config.json", where);
+  if (!json.is_object()) fail(code, "not a JSON object, in {}, use a Hugging Face config.json", where);
   const bool wrapped = json.contains("text_config") && json["text_config"].is_object();
   if (wrapped) json = text_model_of(json);
   return ConfigReader(json, where, code, wrapped).read();
@@ -379,12 +379,12 @@ void require_same_pairs(const ModelRope& asked, const ModelConfig& model) {
 
 void require_tensor_parallel(const ModelConfig& config, int64_t tensor) {
   if (config.num_attention_heads % tensor != 0) {
-    fail(ExitCode::kUsage, "{} query heads do not divide over parallel.tensor = {}, in the configuration, take {}",
+    fail(ExitCode::kUsage, "{} query heads do not divide over parallel.tensor = {}, in the configuration, use {}",
          config.num_attention_heads, tensor, nearest_divisors(config.num_attention_heads, tensor));
   }
   if (config.num_key_value_heads % tensor != 0 && tensor % config.num_key_value_heads != 0) {
     fail(ExitCode::kUsage,
-         "{} key/value heads neither divide nor are divided by parallel.tensor = {}, in the configuration, take {}",
+         "{} key/value heads neither divide nor are divided by parallel.tensor = {}, in the configuration, use {}",
          config.num_key_value_heads, tensor, nearest_divisors(config.num_key_value_heads, tensor));
   }
 }

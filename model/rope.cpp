@@ -23,7 +23,7 @@ std::vector<double> plain_frequencies(double base, int64_t width, int64_t pairs)
 
 double ntk_base(const RopeConfig& config, double stretch, int64_t width) {
   if (width <= 2)
-    fail(ExitCode::kUsage, "rope type {} needs more than one rotary pair, the head has {}, take another type",
+    fail(ExitCode::kUsage, "rope type {} needs more than one rotary pair, the head has {}, use another type",
          name_of(config.type), width / 2);
   return config.base * std::pow(stretch, static_cast<double>(width) / static_cast<double>(width - 2));
 }
@@ -67,7 +67,7 @@ void longrope(const RopeConfig& config, int64_t length, std::vector<double>& the
   const bool is_long = length > config.original_max_position_embeddings;
   const std::vector<double>& divisor = is_long ? config.long_factor : config.short_factor;
   if (divisor.size() != theta.size()) {
-    fail(ExitCode::kUsage, "rope.{} has {} entries, the head has {} rotary pairs, give one entry a pair",
+    fail(ExitCode::kUsage, "rope.{} has {} entries, the head has {} rotary pairs, give one entry per pair",
          is_long ? "long_factor" : "short_factor", divisor.size(), theta.size());
   }
   for (size_t i = 0; i < theta.size(); ++i) theta[i] /= divisor[i];
@@ -134,7 +134,8 @@ double attention_factor(const RopeConfig& config) {
 void fade(const RopeConfig& config, std::vector<double>& theta) {
   const auto faded = static_cast<size_t>(config.cope);
   if (faded > theta.size())
-    fail(ExitCode::kUsage, "rope.cope is {}, the head has {} rotary pairs, give at most so many", faded, theta.size());
+    fail(ExitCode::kUsage, "rope.cope is {}, the head has {} rotary pairs, give at most that many", faded,
+         theta.size());
   for (size_t j = 0; j < faded; ++j) {
     const double angle = std::numbers::pi * static_cast<double>(j) / static_cast<double>(faded - 1);
     // In floating point cos(π) would leave a tiny value; exactly 0 is meant.

@@ -83,9 +83,9 @@ class Reader {
   std::vector<double> list(const char* key) const {
     require(key);
     std::vector<double> values;
-    if (!settings_[key].is_array()) wrong(key, "a list of numbers, one a pair");
+    if (!settings_[key].is_array()) wrong(key, "a list of numbers, one per pair");
     for (const Json& value : settings_[key]) {
-      if (!value.is_number() || value.get<double>() <= 0) wrong(key, "a list of numbers above 0, one a pair");
+      if (!value.is_number() || value.get<double>() <= 0) wrong(key, "a list of numbers above 0, one per pair");
       values.push_back(value.get<double>());
     }
     return values;
@@ -189,8 +189,8 @@ RopeConfig parse_rope_config(const Json& given, int64_t max_position_embeddings,
   const auto found = std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& entry) { return type == entry.first; });
   if (found == kTypes.end()) {
     fail(code,
-         "unknown rope type '{}', in {}, take none, default, linear, ntk, dynamic, ntk_by_parts, yarn, "
-         "resonance_yarn, llama3, longrope, proportional, distributional or clex",
+         "unknown rope type '{}', in {}, use none, default, linear, ntk, dynamic, ntk_by_parts, yarn, resonance_yarn, "
+         "llama3, longrope, proportional, distributional or clex",
          type, where);
   }
   config.type = found->second;

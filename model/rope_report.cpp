@@ -60,7 +60,7 @@ double wrapped(double angle) { return angle - kTurn * std::ceil(angle / kTurn - 
 std::vector<double> shares_of(const std::vector<double>& power, size_t pairs) {
   if (power.empty()) return std::vector<double>(pairs, 1.0 / static_cast<double>(pairs));
   if (power.size() != pairs)
-    fail(ExitCode::kUsage, "pair_power has {} entries, the head has {} rotary pairs, give one entry a pair",
+    fail(ExitCode::kUsage, "pair_power has {} entries, the head has {} rotary pairs, give one entry per pair",
          power.size(), pairs);
   double sum = 0;
   for (const double value : power) {

@@ -108,7 +108,7 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
       staged_factor_(arena.measuring() ? 0 : batch_.query_factor.bytes()) {
   if (options.training && config.sliding_rope && config.sliding_rope->type == RopeType::kClex)
     fail(ExitCode::kUsage,
-         "rope type clex is learned for layers with full attention only, in rope.sliding_attention, take another type");
+         "rope type clex is learned for layers with full attention only, in rope.sliding_attention, use another type");
   mixed_tables_ = options.cache == nullptr && mixed_length(config);
   const auto table = [&](const RopeConfig& rope) {
     const int64_t pairs = carillon::rotary_pairs(rope, config.head_dim), tables = mixed_tables_ ? 2 : 1;
@@ -206,7 +206,7 @@ RopeConfig Transformer::learned(const RopeConfig& rope) const {
   if (!parameters_.ode_up)
     fail(ExitCode::kUsage,
          "rope type clex is learned with a model, and nothing was learned with this one, in rope, train with it first, "
-         "or take ntk");
+         "or use ntk");
   ClexWeights weights;
   weights.pairs = parameters_.ode_up.weight.size(0), weights.hidden = parameters_.ode_up.weight.size(1);
   if (weights.hidden != clex_hidden(rope, weights.pairs))

@@ -55,7 +55,7 @@ InjectedFault injected_fault_of(std::string_view name) {
   for (const auto& [mistake, known] : kNames)
     if (known == name) return mistake;
   fail(ExitCode::kUsage,
-       "there is no test break \"{}\", in the environment variable CARILLON_TEST_BREAK, unset it or take {}", name,
+       "there is no test break \"{}\", in the environment variable CARILLON_TEST_BREAK, unset it or use {}", name,
        fmt::join(injected_fault_names(), " | "));
 }
 

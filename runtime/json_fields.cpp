@@ -33,8 +33,8 @@ JsonFields::JsonFields(const Json& json, Source source, std::string path)
     : json_(json), source_(std::move(source)), path_(std::move(path)) {
   if (json_.is_object()) return;
   const std::string name = path_.empty() ? "the file" : path_.substr(0, path_.size() - 1);
-  fail(source_.code, "{} is no JSON object, in {}, give keys and values{}{}", printable(name), printable(source_.place),
-       source_.remedy.empty() ? "" : "; ", source_.remedy);
+  fail(source_.code, "{} is not a JSON object, in {}, give keys and values{}{}", printable(name),
+       printable(source_.place), source_.remedy.empty() ? "" : "; ", source_.remedy);
 }
 
 void JsonFields::refuse(const std::string& key, const std::string& wanted) const {

@@ -14,11 +14,11 @@ Json parse_json_object(std::string_view text, const std::string& place, std::str
   try {
     json = Json::parse(text);
   } catch (const Json::parse_error& error) {
-    fail(ExitCode::kBadInput, "is no JSON (at byte {}), {}, {}", error.byte, place, remedy);
+    fail(ExitCode::kBadInput, "is not valid JSON (at byte {}), {}, {}", error.byte, place, remedy);
   } catch (const Json::out_of_range&) {
     fail(ExitCode::kBadInput, "holds a number beyond the range of a double, {}, {}", place, remedy);
   }
-  if (!json.is_object()) fail(ExitCode::kBadInput, "is no JSON object, {}, {}", place, remedy);
+  if (!json.is_object()) fail(ExitCode::kBadInput, "is not a JSON object, {}, {}", place, remedy);
   return json;
 }
 

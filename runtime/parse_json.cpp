@@ -53,7 +53,7 @@ std::string reason_of(std::string text) {
 
 void check_json_limits(std::string_view text, const std::string& where, ExitCode code, const JsonLimits& limits) {
   if (static_cast<int64_t>(text.size()) > limits.bytes)
-    fail(code, "is {} bytes of JSON, more than the {} that are read, {}, take the file it should be", text.size(),
+    fail(code, "is {} bytes of JSON, more than the {} that are read, {}, check that it is the right file", text.size(),
          limits.bytes, where);
   const Extent extent = extent_of(text, limits.depth);
   if (extent.depth > limits.depth)
@@ -82,7 +82,7 @@ ParsedJson parse_json(std::string_view text, const std::string& where, ExitCode 
   try {
     json = limits.unique_keys ? ParsedJson::parse(text, watch) : ParsedJson::parse(text);
   } catch (const typename ParsedJson::exception& error) {
-    fail(code, "is no JSON ({}), {}, mend it or fetch it again", reason_of(error.what()), where);
+    fail(code, "is not valid JSON ({}), {}, fix it or fetch it again", reason_of(error.what()), where);
   }
   if (!twice.empty()) fail(code, "{} is there twice in the JSON, {}, the file is damaged", printable(twice), where);
   return json;

@@ -82,11 +82,11 @@ Value normalised(Heap& heap, const jinja::Dict& message) {
 
 void ChatTemplate::Row::read_messages(const Value& list, const char* key) {
   if (!list.is(Kind::kList) || list.items().empty())
-    fail(ExitCode::kBadInput, "`{}` is no list of messages, {}, write [{{\"role\": …, \"content\": …}}, …]", key,
+    fail(ExitCode::kBadInput, "`{}` is not a list of messages, {}, write [{{\"role\": …, \"content\": …}}, …]", key,
          where);
   for (const Value& message : list.items()) {
     const size_t number = messages.size();
-    if (!message.is(Kind::kDict)) fail_at(number, "is no object", "write {\"role\": …, \"content\": …}");
+    if (!message.is(Kind::kDict)) fail_at(number, "is not an object", "write {\"role\": …, \"content\": …}");
     if (!is_text(message.dict().find("role"))) fail_at(number, "has no `role`", "name who speaks");
     const Value* content = message.dict().find("content");
     if (content != nullptr && content->is(Kind::kList)) {
@@ -110,7 +110,7 @@ void ChatTemplate::Row::read_share_gpt(const Value& list) {
                                                             {"system", "system"}, {"tool", "tool"},
                                                             {"user", "user"},     {"assistant", "assistant"}};
   if (!list.is(Kind::kList) || list.items().empty())
-    fail(ExitCode::kBadInput, "`conversations` is no list of messages, {}, write [{{\"from\": …, \"value\": …}}, …]",
+    fail(ExitCode::kBadInput, "`conversations` is not a list of messages, {}, write [{{\"from\": …, \"value\": …}}, …]",
          where);
   const Value& first = list.items()[0];
   if (first.is(Kind::kDict) && is_text(first.dict().find("role"))) return read_messages(list, "conversations");
@@ -141,9 +141,9 @@ ChatTemplate::Row ChatTemplate::read(std::string_view row_json, const std::strin
   try {
     json = jinja::read_json(*row.heap, row_json);
   } catch (const std::invalid_argument& error) {
-    fail(ExitCode::kBadInput, "is no JSON (at {}), {}, write one object a line", error.what(), where);
+    fail(ExitCode::kBadInput, "is not valid JSON (at {}), {}, write one object per line", error.what(), where);
   }
-  if (!json.is(Kind::kDict)) fail(ExitCode::kBadInput, "is no JSON object, {}, write one object a line", where);
+  if (!json.is(Kind::kDict)) fail(ExitCode::kBadInput, "is not a JSON object, {}, write one object per line", where);
   const jinja::Dict& dict = json.dict();
   const auto present = [&](const char* key) {
     const Value* found = dict.find(key);
@@ -180,10 +180,10 @@ ChatTemplate::Row ChatTemplate::read(std::string_view row_json, const std::strin
   }
   if (const Value* tools = present("tools")) {
     if (!tools->is(Kind::kList))
-      fail(ExitCode::kBadInput, "`tools` is no list, {}, write a list of JSON schemas", where);
+      fail(ExitCode::kBadInput, "`tools` is not a list, {}, write a list of JSON schemas", where);
     for (const Value& tool : tools->items())
       if (!tool.is(Kind::kDict))
-        fail(ExitCode::kBadInput, "`tools` holds what is no object, {}, write JSON schemas", where);
+        fail(ExitCode::kBadInput, "`tools` holds something that is not an object, {}, write JSON schemas", where);
     row.tools = *tools;
   }
   static const std::vector<std::string> kOwn = {
@@ -284,8 +284,8 @@ const ChatTemplate::Named& ChatTemplate::choose(bool has_tools, const std::strin
   if (chosen == nullptr) chosen = find("default");
   if (chosen == nullptr)
     fail(ExitCode::kUsage,
-         "holds messages, but the tokenizer brings no chat template, {}, name one: data.chat_template, or a command's "
-         "own chat_template",
+         "holds messages, but the tokenizer has no chat template, {}, name one: data.chat_template, or a command's own "
+         "chat_template",
          where);
   return *chosen;
 }

@@ -78,7 +78,7 @@ void expand(const std::string& entry, DataFiles& files) {
     (data_kind_of(path).content == DataContent::kUnknown ? left_out : taken).push_back(path);
   if (taken.empty())
     fail(ExitCode::kMissingInput, "{}, {}, name files that end in {}",
-         is_folder ? "the folder holds no data" : "what the pattern matches is no data", entry, kKinds);
+         is_folder ? "the folder holds no data" : "what the pattern matches is not data", entry, kKinds);
   files.notices.push_back(
       fmt::format("{}: {} file{}: {}{}", entry, taken.size(), taken.size() == 1 ? "" : "s", some_of(taken),
                   left_out.empty() ? "" : fmt::format("; left out {}: {}", left_out.size(), some_of(left_out))));

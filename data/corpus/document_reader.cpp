@@ -61,7 +61,7 @@ std::string_view foreign_packer_of(const std::string& path) {
 void add_label_weights(const Json& labels, const std::string& place, std::vector<uint32_t>& tokens,
                        std::vector<double>& weights) {
   if (!labels.is_array() || labels.size() != tokens.size())
-    fail(ExitCode::kBadInput, "`labels` has {} numbers for {} tokens, {}, write one a token", labels.size(),
+    fail(ExitCode::kBadInput, "`labels` has {} numbers for {} tokens, {}, write one per token", labels.size(),
          tokens.size(), place);
   for (size_t i = 0; i < tokens.size(); ++i) {
     const Json& label = labels[i];
@@ -126,7 +126,7 @@ DocumentReader::DocumentReader(std::vector<std::string> paths, const DocumentRea
            : packer == "zstd" ? "let its name end in .zst"
                               : "unpack it, or pack it as .gz or .zst");
     if (kind.content == DataContent::kUnknown)
-      fail(ExitCode::kUsage, "is of no known kind, {}, name it .jsonl, .txt or .h5 by what it holds", path);
+      fail(ExitCode::kUsage, "is of an unknown kind, {}, name it .jsonl, .txt or .h5 by what it holds", path);
     if (fs::is_regular_file(status)) size_ += static_cast<int64_t>(fs::file_size(path, error));
   }
 }
@@ -282,7 +282,7 @@ bool DocumentReader::next(Document& document) {
 void DocumentReader::parse_line(Item& item) const {
   const auto here = [&] { return where(item); };
   Document& document = item.document;
-  const Json json = parse_json_object(item.raw, here(), "write one object a line");
+  const Json json = parse_json_object(item.raw, here(), "write one object per line");
   if (options_.keep_ids && json.contains("id"))
     document.id = json["id"].dump(-1, ' ', false, Json::error_handler_t::replace);
   // A table's columns are there in every row, null where a row has none.
@@ -292,7 +292,7 @@ void DocumentReader::parse_line(Item& item) const {
   };
   const auto tokens = column("tokens"), text = column("text"), mask = column("loss_mask");
   if (tokens != json.end()) {
-    if (!tokens->is_array()) fail(ExitCode::kBadInput, "`tokens` is no list, {}, write integers", here());
+    if (!tokens->is_array()) fail(ExitCode::kBadInput, "`tokens` is not a list, {}, write integers", here());
     refuse_unread_masks(json, tokens->size(), here());
     document.tokens.reserve(tokens->size());
     for (const Json& token : *tokens) {
@@ -306,14 +306,15 @@ void DocumentReader::parse_line(Item& item) const {
       document.tokens.push_back(static_cast<uint32_t>(*id));
     }
   } else if (text != json.end()) {
-    if (!text->is_string()) fail(ExitCode::kBadInput, "`text` is no string, {}, write text", here());
+    if (!text->is_string()) fail(ExitCode::kBadInput, "`text` is not a string, {}, write text", here());
     if (mask != json.end())
-      fail(ExitCode::kBadInput, "`loss_mask` goes with `tokens`, not with `text`, {}, write tokens", here());
+      fail(ExitCode::kBadInput, "`loss_mask` can be used with `tokens`, not with `text`, {}, write tokens", here());
     encode(text->get_ref<const std::string&>(), item, document);
   } else if (const auto present = [&](const char* key) { return json.contains(key) && !json[key].is_null(); };
              ChatTemplate::has_chat_keys(present) || (options_.prompts && present("prompt"))) {
     if (mask != json.end())
-      fail(ExitCode::kBadInput, "`loss_mask` goes with `tokens`, not with a conversation, {}, write tokens", here());
+      fail(ExitCode::kBadInput, "`loss_mask` can be used with `tokens`, not with a conversation, {}, write tokens",
+           here());
     parse_chat(item, document);
   } else {
     fail(ExitCode::kBadInput, "has neither `tokens` nor `text` nor `messages`, {}, {}", here(),
@@ -322,13 +323,13 @@ void DocumentReader::parse_line(Item& item) const {
   if (const auto labels = column("labels"); labels != json.end()) {
     if (mask != json.end()) fail(ExitCode::kBadInput, "has `labels` and `loss_mask`, {}, keep one of them", here());
     if (tokens == json.end())
-      fail(ExitCode::kBadInput, "`labels` go with `tokens`, not with `text`, {}, write tokens", here());
+      fail(ExitCode::kBadInput, "`labels` can be used with `tokens`, not with `text`, {}, write tokens", here());
     add_label_weights(*labels, here(), document.tokens, document.weights);
     return;
   }
   if (mask == json.end()) return;
   if (!mask->is_array() || mask->size() != document.tokens.size())
-    fail(ExitCode::kBadInput, "`loss_mask` has {} numbers for {} tokens, {}, write one a token", mask->size(),
+    fail(ExitCode::kBadInput, "`loss_mask` has {} numbers for {} tokens, {}, write one per token", mask->size(),
          document.tokens.size(), here());
   for (const Json& weight : *mask) {
     const double value = weight.is_number() ? weight.get<double>() : weight.is_boolean() ? weight.get<bool>() : -1.0;
@@ -341,7 +342,7 @@ void DocumentReader::parse_line(Item& item) const {
 void DocumentReader::parse_chat(const Item& item, Document& document) const {
   const std::string here = where(item);
   if (tools().tokenizer == nullptr)
-    fail(ExitCode::kUsage, "holds a conversation, but the model brings no tokenizer, {}, set data.tokenizer", here);
+    fail(ExitCode::kUsage, "holds a conversation, but the model has no tokenizer, {}, set data.tokenizer", here);
   if (tools().chat == nullptr)
     fail(ExitCode::kUsage, "holds a conversation, but there is no chat template, {}, set data.chat_template", here);
   const ChatTemplate& chat = *tools().chat;
@@ -355,11 +356,11 @@ void DocumentReader::parse_chat(const Item& item, Document& document) const {
 
 void DocumentReader::encode(const std::string& text, const Item& item, Document& document) const {
   if (tools().tokenizer == nullptr)
-    fail(ExitCode::kUsage, "holds text, but the model brings no tokenizer, {}, set data.tokenizer", where(item));
+    fail(ExitCode::kUsage, "holds text, but the model has no tokenizer, {}, set data.tokenizer", where(item));
   if (text.empty()) fail(ExitCode::kBadInput, "the document is empty, {}, remove it", where(item));
   const size_t bad = first_invalid_utf8(text);
   if (bad != std::string::npos)
-    fail(ExitCode::kBadInput, "the text is no UTF-8 from byte {} on, {}, convert it", bad, where(item));
+    fail(ExitCode::kBadInput, "the text is not valid UTF-8 from byte {} on, {}, convert it", bad, where(item));
   std::vector<size_t> ends;
   document.tokens = tools().tokenizer->encode(text, true, options_.count_bytes ? &ends : nullptr);
   for (size_t i = 0; i < ends.size(); ++i)

@@ -49,12 +49,12 @@ TokenFile::TokenFile(const std::string& path) : file_(Hdf5File::open(path)) {
   if (file_.attribute("kind") != kKind || !tokens || !begin || tokens->type != StoredType::kUInt32 ||
       begin->type != StoredType::kInt64 || tokens->shape.size() != 1 || begin->shape.size() != 1 ||
       begin->shape[0] < 1 || (weights && (weights->type != StoredType::kFloat64 || weights->shape != tokens->shape)))
-    fail(ExitCode::kBadInput, "is no token file, {}, make it with carillon tokenize", path);
+    fail(ExitCode::kBadInput, "is not a token file, {}, make it with carillon tokenize", path);
   document_begin_.resize(static_cast<size_t>(begin->shape[0]));
   file_.read("document_begin", Rectangle::whole(begin->shape), document_begin_.data());
   bool rising = document_begin_.front() == 0 && document_begin_.back() == tokens->shape[0];
   for (size_t i = 1; i < document_begin_.size(); ++i) rising = rising && document_begin_[i - 1] < document_begin_[i];
-  if (!rising) fail(ExitCode::kBadInput, "its documents do not follow one another, {}, make it again", path);
+  if (!rising) fail(ExitCode::kBadInput, "its documents do not follow one another, {}, create it again", path);
   weighted_ = weights.has_value();
   tokenizer_hash_ = file_.attribute("tokenizer_hash");
   content_hash_ = file_.attribute("content_hash");
@@ -66,7 +66,7 @@ TokenFile::TokenFile(const std::string& path) : file_(Hdf5File::open(path)) {
     file_.read("block_hashes", Rectangle::whole(hashes->shape), block_hashes_.data());
   }
   if (content_hash_ != hash_of_content(document_begin_, block_hashes_))
-    fail(ExitCode::kBadInput, "does not match its own hash, {}, make it again with carillon tokenize", path);
+    fail(ExitCode::kBadInput, "does not match its own hash, {}, create it again with carillon tokenize", path);
 }
 
 void TokenFile::load(int64_t block) const {
@@ -82,7 +82,7 @@ void TokenFile::load(int64_t block) const {
   }
   if (content_hash_ && hash_of_block(block_tokens_.data(), weighted_ ? block_weights_.data() : nullptr, count) !=
                            block_hashes_[static_cast<size_t>(block)])
-    fail(ExitCode::kBadInput, "tokens {} to {} do not match their hash, {}, make it again with carillon tokenize",
+    fail(ExitCode::kBadInput, "tokens {} to {} do not match their hash, {}, create it again with carillon tokenize",
          begin, begin + count - 1, file_.path());
   block_ = block;
 }

@@ -65,7 +65,7 @@ Header header_of(const MappedFile& file) {
     const int64_t body = body_of(header), blocks = blocks_of(body);
     good = most == 64 + body + 8 * blocks && header.hash == hash_of(header, file.bytes().data() + 64 + body, blocks);
   }
-  if (!good) fail(ExitCode::kBadInput, "is no whole token cache, {}, remove it", file.path());
+  if (!good) fail(ExitCode::kBadInput, "is not a whole token cache, {}, remove it", file.path());
   return header;
 }
 

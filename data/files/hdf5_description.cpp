@@ -96,10 +96,10 @@ void judge(pid_t child, const std::string& said, const std::string& path) {
   if (WIFEXITED(status) && WEXITSTATUS(status) == static_cast<int>(ExitCode::kInputOutput))
     fail(ExitCode::kInputOutput, "{}, {}, check the disk and try again", said.empty() ? "cannot be read" : said, path);
   if (WIFEXITED(status) && WEXITSTATUS(status) == static_cast<int>(ExitCode::kBadInput))
-    fail(ExitCode::kBadInput, "{}, {}, restore it or make it again",
+    fail(ExitCode::kBadInput, "{}, {}, restore it or create it again",
          said.empty() ? "reading it takes more memory than its size warrants" : said, path);
   if (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU)
-    fail(ExitCode::kBadInput, "the HDF5 library comes to no end with it, {}, the file is damaged: restore it", path);
+    fail(ExitCode::kBadInput, "the HDF5 library does not finish reading it, {}, the file is damaged: restore it", path);
   if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL && WTERMSIG(status) != SIGTERM && WTERMSIG(status) != SIGINT)
     fail(ExitCode::kBadInput, "the HDF5 library breaks on it ({}), {}, the file is damaged: restore it",
          strsignal(WTERMSIG(status)), path);

@@ -114,8 +114,7 @@ void check_folder(const std::string& folder, bool overwrite) {
   }
   if (overwrite || weights || taken.empty()) return;
   fail(ExitCode::kUsage,
-       "the folder {} has a {} and is no model's, on the command line, name another folder or add "
-       "overwrite=true",
+       "the folder {} has a {} and is not a model's, on the command line, name another folder or add overwrite=true",
        folder, taken);
 }
 

@@ -39,7 +39,7 @@ std::string replaceable(std::string path) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
   if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
-    fail(ExitCode::kCannotCreate, "is no regular file, and only a file can be written there, {}, name a file", path);
+    fail(ExitCode::kCannotCreate, "is not a regular file, and only a file can be written there, {}, name a file", path);
   return path;
 }
 

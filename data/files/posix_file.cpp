@@ -74,14 +74,14 @@ InputFile::InputFile(std::string path, Links links) : path_(std::move(path)) {
       fail(ExitCode::kBadInput, "is a symbolic link, {}, put a regular file there", path_);
     if (reason == ENOENT || reason == ENOTDIR || reason == ELOOP || reason == ENAMETOOLONG)
       fail(ExitCode::kMissingInput, "there is no such file ({}), {}, correct the path", std::strerror(reason), path_);
-    if (reason == ENXIO) fail(ExitCode::kBadInput, "is no regular file, {}, name a file", path_);
+    if (reason == ENXIO) fail(ExitCode::kBadInput, "is not a regular file, {}, name a file", path_);
     fail(ExitCode::kInputOutput, "cannot be opened ({}), {}, check its permissions and the disk", std::strerror(reason),
          path_);
   }
   struct stat status {};
   if (fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) {
     ::close(descriptor_);
-    fail(ExitCode::kBadInput, "is no regular file, {}, name a file", path_);
+    fail(ExitCode::kBadInput, "is not a regular file, {}, name a file", path_);
   }
   size_ = status.st_size;
 }
@@ -119,7 +119,7 @@ void read_exactly(int descriptor, int64_t place, void* to, int64_t bytes, const 
 std::string read_whole_file(const std::string& path, int64_t limit, Links links) {
   const InputFile file(path, links);
   if (file.size() > limit)
-    fail(ExitCode::kBadInput, "is {} bytes, more than the {} that are read, {}, take the file it should be",
+    fail(ExitCode::kBadInput, "is {} bytes, more than the {} that are read, {}, check that it is the right file",
          file.size(), limit, path);
   std::string text(static_cast<size_t>(file.size()), '\0');
   file.read(0, text.data(), file.size());

@@ -99,7 +99,7 @@ UnpackedFile::UnpackedFile(std::string path, Packer packer) : path_(std::move(pa
 UnpackedFile::~UnpackedFile() { close(descriptor_); }
 
 void UnpackedFile::damaged(std::string_view what) const {
-  fail(ExitCode::kBadInput, "is no whole {} stream ({}, at byte {} of the file), {}:{}, fetch or pack it again",
+  fail(ExitCode::kBadInput, "is not a whole {} stream ({}, at byte {} of the file), {}:{}, fetch or pack it again",
        name_of(packer_), what, position_ - static_cast<int64_t>(packed_end_ - packed_at_), path_, lines_ + 1);
 }
 

@@ -25,7 +25,7 @@ class SplitSource : public SourceOfSource {
         rows += part.rows;
       }
       if (stored->shape.size() != 2 || stored->shape[0] != rows)
-        fail(ExitCode::kBadInput, "tensor {} has [{}], its config.json says {} rows, {}, mend either", tensor.name,
+        fail(ExitCode::kBadInput, "tensor {} has [{}], its config.json says {} rows, {}, fix either", tensor.name,
              fmt::join(stored->shape, ", "), rows, path());
       fused_[tensor.name] = rows;
       names_[tensor.name] = tensor.parts;

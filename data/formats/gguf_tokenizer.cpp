@@ -267,7 +267,7 @@ GgufKeys gguf_tokenizer(const GgufVocabulary& asked, std::vector<std::string>& n
     }
     for (const AddedToken& token : asked.tokenizer->added_tokens()) add_added(token, asked, tokens);
   } catch (const Json::exception& error) {
-    fail(ExitCode::kBadInput, "cannot be read ({}), the tokenizer of {}, mend it", error.what(), asked.where);
+    fail(ExitCode::kBadInput, "cannot be read ({}), the tokenizer of {}, fix it", error.what(), asked.where);
   }
   tokens.name_unused();
   add_special_ids(asked, tokens, keys, notices);

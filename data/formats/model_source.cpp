@@ -252,7 +252,7 @@ void require_tensors(const std::vector<TensorShape>& tensors,
   for (const TensorShape& tensor : tensors) {
     const auto found = find(tensor.name);
     if (*found == tensor.shape) continue;
-    fail(ExitCode::kBadInput, "tensor {} is [{}], its config.json says [{}], {}, mend either", tensor.name,
+    fail(ExitCode::kBadInput, "tensor {} is [{}], its config.json says [{}], {}, fix either", tensor.name,
          fmt::join(*found, ", "), fmt::join(tensor.shape, ", "), path);
   }
 }
@@ -312,9 +312,8 @@ std::unique_ptr<ModelSource> open(const std::string& path, const std::vector<std
   if (fs::exists(fs::path(path) / "adapter_config.json", ignored)) return open_peft_folder(path);
   if (fs::exists(fs::path(path) / "config.json", ignored)) return std::make_unique<HuggingFaceModel>(path);
   fail(ExitCode::kBadInput,
-       "is no model: neither a model file nor a folder with manifest.json, checkpoints, config.json or "
-       "adapter_config.json, {}, correct the "
-       "path",
+       "is not a model: neither a model file nor a folder with manifest.json, checkpoints, config.json or "
+       "adapter_config.json, {}, correct the path",
        path);
 }
 
@@ -335,7 +334,7 @@ std::unique_ptr<ModelSource> ModelSource::open(const std::string& path) {
 std::unique_ptr<ModelSource> ModelSource::open_adapter(const std::string& path) {
   auto source = carillon::open(path, {});
   if (!source->adapter())
-    fail(ExitCode::kUsage, "is no adapter, {}, name a PEFT folder or a run that trained one", path);
+    fail(ExitCode::kUsage, "is not an adapter, {}, name a PEFT folder or a run that trained one", path);
   return source;
 }
 

@@ -42,7 +42,8 @@ SafetensorsFile::Entry read_entry(const std::string& name, const SortedJson& jso
   if (!json["dtype"].is_string() || !bits_by_dtype().contains(json["dtype"].get<std::string>()))
     bad("its dtype is unknown");
   entry.dtype = json["dtype"].get<std::string>();
-  if (!json["shape"].is_array() || json["shape"].size() > kLargestRank) bad("its shape is no list of at most 8 sizes");
+  if (!json["shape"].is_array() || json["shape"].size() > kLargestRank)
+    bad("its shape is not a list of at most 8 sizes");
   if (!json["data_offsets"].is_array() || json["data_offsets"].size() != 2) bad("data_offsets are not two numbers");
   int64_t bits = bits_by_dtype().at(entry.dtype);
   for (const SortedJson& size : json["shape"]) {
@@ -61,7 +62,7 @@ SafetensorsFile::Entry read_entry(const std::string& name, const SortedJson& jso
 void check_metadata(const SortedJson& metadata, const std::string& path) {
   bool good = metadata.is_object();
   for (const auto& item : metadata.items()) good = good && item.value().is_string();
-  if (!good) fail(ExitCode::kBadInput, "__metadata__ is no list of texts by name, {}, the file is damaged", path);
+  if (!good) fail(ExitCode::kBadInput, "__metadata__ is not a list of texts by name, {}, the file is damaged", path);
 }
 
 }  // namespace
@@ -71,16 +72,16 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
   if (file_.size() < 8) fail(ExitCode::kBadInput, "is too short for a header, {}, the file is cut off", path);
   std::memcpy(&header_bytes, file_.bytes().data(), 8);
   if (header_bytes > uint64_t{kLargestHeader})
-    fail(ExitCode::kBadInput, "the header would be {} bytes, {}, this is no safetensors file", header_bytes, path);
+    fail(ExitCode::kBadInput, "the header would be {} bytes, {}, this is not a safetensors file", header_bytes, path);
   const int64_t data_begin = 8 + static_cast<int64_t>(header_bytes);
   if (data_begin > file_.size()) fail(ExitCode::kBadInput, "the header is cut off, {}, fetch the file again", path);
   const std::string_view text(reinterpret_cast<const char*>(file_.bytes().data()) + 8, header_bytes);
   if (text.empty() || text[0] != '{' || first_invalid_utf8(text) != std::string_view::npos)
-    fail(ExitCode::kBadInput, "the header is no JSON object in UTF-8, {}, this is no safetensors file", path);
+    fail(ExitCode::kBadInput, "the header is not a JSON object in UTF-8, {}, this is not a safetensors file", path);
   // The nesting depth of a valid header is 3.
   const SortedJson header = parse_json<SortedJson>(text, path + " (header)", ExitCode::kBadInput,
                                                    {.depth = 8, .bytes = kLargestHeader, .unique_keys = true});
-  if (!header.is_object()) fail(ExitCode::kBadInput, "the header is no JSON object, {}, the file is damaged", path);
+  if (!header.is_object()) fail(ExitCode::kBadInput, "the header is not a JSON object, {}, the file is damaged", path);
   std::vector<std::pair<std::string, Entry>> sorted;
   for (const auto& [name, value] : header.items()) {
     if (name == "__metadata__") {

@@ -46,7 +46,7 @@ BytePairModel::BytePairModel(const nlohmann::json& model, const std::string& whe
       fail(ExitCode::kBadInput, "the id of token '{}' is {}, {}, ids are integers from 0", token, id.dump(), where);
     const auto added = id_of_.emplace(token, id.get<uint32_t>()).first;
     if (!token_of_.emplace(added->second, &added->first).second)
-      fail(ExitCode::kBadInput, "id {} belongs to two tokens, '{}' and '{}', {}, mend the vocabulary", added->second,
+      fail(ExitCode::kBadInput, "id {} belongs to two tokens, '{}' and '{}', {}, fix the vocabulary", added->second,
            *token_of_.at(added->second), token, where);
   }
 
@@ -66,14 +66,14 @@ BytePairModel::BytePairModel(const nlohmann::json& model, const std::string& whe
     }
     const auto left_id = id_of(left), right_id = id_of(right), result = id_of(left + right);
     if (!left_id || !right_id || !result)
-      fail(ExitCode::kBadInput, "merge {} ({}) is of or into tokens that do not exist, {}, mend the merges", rank,
+      fail(ExitCode::kBadInput, "merge {} ({}) is of or into tokens that do not exist, {}, fix the merges", rank,
            merge.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), where);
     merges_[pair_key(*left_id, *right_id)] = {rank++, *result};
   }
 
   if (!absent_or_empty(model, "unk_token")) {
     unknown_ = id_of(model.at("unk_token").get<std::string>());
-    if (!unknown_) fail(ExitCode::kBadInput, "model.unk_token is not in the vocabulary, {}, mend the file", where);
+    if (!unknown_) fail(ExitCode::kBadInput, "model.unk_token is not in the vocabulary, {}, fix the file", where);
   }
   fuse_unknown_ = model.value("fuse_unk", false);
   byte_fallback_ = model.value("byte_fallback", false);

@@ -153,7 +153,7 @@ void HuggingFaceTokenizer::add(const AddedToken& token) {
   const std::string* other = model_->token_of(token.id);
   if ((known && *known != token.id) || (other != nullptr && *other != token.content) ||
       (added_.contains(token.id) && added_[token.id].content != token.content))
-    fail(ExitCode::kBadInput, "added token '{}' has id {}, which contradicts the vocabulary, {}, mend the file",
+    fail(ExitCode::kBadInput, "added token '{}' has id {}, which contradicts the vocabulary, {}, fix the file",
          token.content, token.id, path_);
   vocabulary_ = std::max(vocabulary_, int64_t{token.id} + 1);
   added_[token.id] = token;
@@ -184,7 +184,7 @@ void HuggingFaceTokenizer::read_post_processor(const nlohmann::json& description
     bool past_text = false;
     for (const auto& item : description.at("single")) {
       if (item.contains("Sequence")) {
-        if (past_text) fail(ExitCode::kBadInput, "a template with the text twice, {}, mend the file", path_);
+        if (past_text) fail(ExitCode::kBadInput, "a template with the text twice, {}, fix the file", path_);
         past_text = true;
         continue;
       }
@@ -201,7 +201,7 @@ void HuggingFaceTokenizer::read_post_processor(const nlohmann::json& description
   for (const auto* ids : {&before, &behind})
     for (const uint32_t id : *ids)
       if (model_->token_of(id) == nullptr && !added_.contains(id))
-        fail(ExitCode::kBadInput, "the post-processor adds id {}, which no token has, {}, mend the file", id, path_);
+        fail(ExitCode::kBadInput, "the post-processor adds id {}, which no token has, {}, fix the file", id, path_);
   before_.insert(before_.begin(), before.begin(), before.end());  // a later step wraps the result of an earlier one
   behind_.insert(behind_.end(), behind.begin(), behind.end());
 }

@@ -22,7 +22,7 @@ Behavior parse_behavior(const std::string& name, const std::string& where) {
   if (name == "MergedWithPrevious") return Behavior::kMergedWithPrevious;
   if (name == "MergedWithNext") return Behavior::kMergedWithNext;
   if (name == "Contiguous") return Behavior::kContiguous;
-  fail(ExitCode::kBadInput, "pre_tokenizer behavior '{}' is unknown, {}, mend the file", name, where);
+  fail(ExitCode::kBadInput, "pre_tokenizer behavior '{}' is unknown, {}, fix the file", name, where);
 }
 
 // Joins matches and the gaps between them (some may be empty) as the behaviour says, and passes them on in order. Does
@@ -216,7 +216,7 @@ int32_t only_character(const std::string& text, const char* what, const std::str
   size_t at = 0;
   const int32_t c = text.empty() ? -1 : next_code_point(text, at);
   if (c < 0 || at != text.size())
-    fail(ExitCode::kBadInput, "{} '{}' is not one character, {}, mend the file", what, text, where);
+    fail(ExitCode::kBadInput, "{} '{}' is not one character, {}, fix the file", what, text, where);
   return c;
 }
 
@@ -336,7 +336,7 @@ class Metaspace : public PreTokenizer {
         split_(description.value("split", true)),
         mark_(only_character(replacement_, "Metaspace replacement", where)) {
     if (scheme_ != "always" && scheme_ != "first" && scheme_ != "never")
-      fail(ExitCode::kBadInput, "Metaspace prepend_scheme '{}' is unknown, {}, mend the file", scheme_, where);
+      fail(ExitCode::kBadInput, "Metaspace prepend_scheme '{}' is unknown, {}, fix the file", scheme_, where);
   }
   void split(const Piece& piece, bool at_start, const Sink& sink) const override {
     std::string replaced;

@@ -70,7 +70,7 @@ RegularExpression::RegularExpression(std::string_view pattern, std::string where
   if (error == ONIG_NORMAL) return;
   OnigUChar message[ONIG_MAX_ERROR_MESSAGE_LEN];
   const int length = onig_error_code_to_str(message, error, &details);
-  fail(ExitCode::kBadInput, "the pattern '{}' does not compile ({}), {}, mend the file", pattern,
+  fail(ExitCode::kBadInput, "the pattern '{}' does not compile ({}), {}, fix the file", pattern,
        std::string_view(reinterpret_cast<const char*>(message), static_cast<size_t>(length)), where_);
 }
 

@@ -27,7 +27,7 @@ struct SentencePieceTokenizer::Model {
   void load(sentencepiece::SentencePieceProcessor& into, const std::string& model) const {
     const auto status = into.LoadFromSerializedProto(model);
     if (!status.ok())
-      fail(ExitCode::kBadInput, "is no SentencePiece model ({}), {}, fetch it again", status.ToString(), path);
+      fail(ExitCode::kBadInput, "is not a SentencePiece model ({}), {}, fetch it again", status.ToString(), path);
   }
 };
 
@@ -49,15 +49,15 @@ void SentencePieceTokenizer::add(AddedToken token) {
   if (token.content.empty()) return;
   const auto known = id_of(token.content);
   if (known && *known != token.id)
-    fail(ExitCode::kBadInput, "added token '{}' has id {} and {}, beside {}, mend the files", token.content, token.id,
+    fail(ExitCode::kBadInput, "added token '{}' has id {} and {}, beside {}, fix the files", token.content, token.id,
          *known, model_->path);
   if (token.id < static_cast<uint32_t>(model_->processor.GetPieceSize()) &&
       model_->processor.IdToPiece(static_cast<int>(token.id)) != token.content)
-    fail(ExitCode::kBadInput, "added token '{}' has id {} of the piece '{}', beside {}, mend the files", token.content,
+    fail(ExitCode::kBadInput, "added token '{}' has id {} of the piece '{}', beside {}, fix the files", token.content,
          token.id, model_->processor.IdToPiece(static_cast<int>(token.id)), model_->path);
   const auto other = added_by_id_.find(token.id);
   if (other != added_by_id_.end() && other->second.content != token.content)
-    fail(ExitCode::kBadInput, "added tokens '{}' and '{}' both have id {}, beside {}, mend the files", token.content,
+    fail(ExitCode::kBadInput, "added tokens '{}' and '{}' both have id {}, beside {}, fix the files", token.content,
          other->second.content, token.id, model_->path);
   if (!added_.emplace(token.content, token).second) return;
   added_by_id_[token.id] = token;

@@ -48,7 +48,7 @@ class Message {
 
  private:
   [[noreturn]] void damaged() const {
-    fail(ExitCode::kBadInput, "is no SentencePiece model, {}, fetch it again", where_);
+    fail(ExitCode::kBadInput, "is not a SentencePiece model, {}, fetch it again", where_);
   }
   uint64_t varint() {
     uint64_t value = 0;

@@ -12,7 +12,7 @@ namespace carillon {
 nlohmann::json parse_token_configuration(const std::string& text, const std::string& where) {
   if (text.empty()) return nlohmann::json::object();
   auto json = parse_json<nlohmann::json>(text, where);
-  if (!json.is_object()) fail(ExitCode::kBadInput, "is no JSON object, {}, fetch it again", where);
+  if (!json.is_object()) fail(ExitCode::kBadInput, "is not a JSON object, {}, fetch it again", where);
   return json;
 }
 
@@ -126,7 +126,7 @@ std::vector<AddedToken> TokenConfiguration::added_tokens() const {
   if (const auto decoder = config_.find("added_tokens_decoder"); decoder != config_.end()) {
     const std::string where = "tokenizer_config.json" + where_;
     if (!decoder->is_object())
-      fail(ExitCode::kBadInput, "added_tokens_decoder is no object, {}, write the tokens by their ids", where);
+      fail(ExitCode::kBadInput, "added_tokens_decoder is not an object, {}, write the tokens by their ids", where);
     for (const auto& [id, item] : decoder->items()) {
       tokens.push_back(token_of(item, token_id_of_text(id, where), false));
       if (tokens.back().content.empty())
@@ -172,7 +172,7 @@ void EndTokenSearch::look_at_tokens(const std::string& name, const std::string& 
   const std::string token = json.contains("eos_token") ? token_content(json.at("eos_token")) : "";
   if (token.empty()) return note(name, "no eos_token");
   found_ = tokenizer_.id_of(token);
-  if (!found_) note(name, "its eos_token '" + token + "' is no token");
+  if (!found_) note(name, "its eos_token '" + token + "' is not a token");
 }
 
 void EndTokenSearch::look_at_ids(const std::string& name, const std::string& text, const std::string& where) {
@@ -185,7 +185,7 @@ void EndTokenSearch::look_at_ids(const std::string& name, const std::string& tex
   if (id.is_array()) id = id.empty() ? nlohmann::json() : nlohmann::json(id.front());
   if (id.is_null()) return note(name, "no eos_token_id");
   if (!id.is_number_unsigned() || id.get<uint64_t>() >= static_cast<uint64_t>(tokenizer_.vocabulary()))
-    return note(name, "its eos_token_id " + id.dump() + " is no token");
+    return note(name, "its eos_token_id " + id.dump() + " is not a token");
   found_ = id.get<uint32_t>();
 }
 

@@ -54,8 +54,8 @@ void declare(Schema& schema, BenchConfig& config) {
   schema.text("bench.folder", config.bench.folder,
               "Folder whose disk is measured; use the one where checkpoints will be written.");
   declare_runtime(schema, config.runtime);
-  schema.section("", "How.");
-  schema.boolean("overwrite", config.overwrite, "Whether a file that carillon did not write may be replaced.");
+  schema.section("", "Options.");
+  schema.boolean("overwrite", config.overwrite, "Allows a file to be replaced that carillon did not write.");
 }
 
 std::vector<std::string> peak_words(const MachineProfile& profile) {
@@ -76,7 +76,7 @@ void print_table(const BenchResult& result, int ranks) {
   else
     fmt::print("{}, {}: {} ranks of {} threads at once, the slowest counts\n", printable(profile.processor),
                profile.instruction_set, ranks, profile.threads);
-  fmt::print("room for {} ranks a node, {:.0f} MiB each; a rank takes {:.0f} MiB before its first tensor\n",
+  fmt::print("room for {} ranks per node, {:.0f} MiB each; a rank takes {:.0f} MiB before its first tensor\n",
              profile.ranks_per_node, static_cast<double>(profile.memory_bytes) / mebi,
              static_cast<double>(profile.library_bytes) / mebi);
   if (shares) fmt::print("peak: {} ({})\n", join(peak_words(profile)), profile.peak_source);

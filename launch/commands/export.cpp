@@ -80,8 +80,7 @@ std::unique_ptr<ModelSource> merged(std::unique_ptr<ModelSource> source, const A
 void export_peft(Program& program, OpenedModel& model, const std::string& folder) {
   const ModelConfig& config = model.config;
   if (!config.adapter)
-    fail(ExitCode::kUsage, "there is no adapter, {}, take format=hf, or name one in adapter=PATH",
-         model.source->path());
+    fail(ExitCode::kUsage, "there is no adapter, {}, use format=hf, or name one in adapter=PATH", model.source->path());
   // An adapter's folder does not contain the rotation if it differs from the base's.
   const ModelSource* base = model.source->base();
   const ModelConfig of_base = parse_model_config(base->config_json(), base->path());
@@ -138,7 +137,7 @@ ExitCode run_export(Program& program, const CommandLine& line) {
       if (gguf && !config.rope.length)
         fail(ExitCode::kUsage,
              "rope type clex goes by the length of the text, which llama.cpp's rotation does not, export format=gguf, "
-             "take format=hf, or train with rope.length");
+             "use format=hf, or train with rope.length");
       if (!config.rope.length)
         program.warning(
             "rope type clex is written as longrope: beyond the original length with the frequencies of the largest "

@@ -46,7 +46,7 @@ void export_as_gguf(Program& program, const ModelSource& source, const ModelConf
   keys.insert(keys.end(), vocabulary.begin(), vocabulary.end());
   const GgufCounts counts = export_gguf(source, keys, model.tensors, type.type, path);
   if (counts.other_type > 0)
-    notices.push_back(fmt::format("{} matrices stand in f16, their rows are no multiple of the 32 values of a block",
+    notices.push_back(fmt::format("{} matrices stand in f16, their rows are not a multiple of the 32 values of a block",
                                   counts.other_type));
   for (const std::string& notice : notices) program.warning(notice);
   fmt::print(

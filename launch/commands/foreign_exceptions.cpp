@@ -17,17 +17,17 @@ constexpr int kNotUtf8 = 316, kBeyondDouble = 406;
 
 std::optional<Error> of_json(const std::exception& exception, const std::string& place) {
   if (const auto* parse = dynamic_cast<const nlohmann::json::parse_error*>(&exception))
-    return Error(ExitCode::kBadInput,
-                 fmt::format("is no JSON (at byte {}), {}, mend it or write it again", parse->byte, or_input(place)));
+    return Error(ExitCode::kBadInput, fmt::format("is not valid JSON (at byte {}), {}, fix it or write it again",
+                                                  parse->byte, or_input(place)));
   const auto* json = dynamic_cast<const nlohmann::json::exception*>(&exception);
   if (json == nullptr) return std::nullopt;
   if (json->id == kNotUtf8)
-    return Error(ExitCode::kUsage, fmt::format("a name or text is no UTF-8 ({}), {}, write it in UTF-8",
+    return Error(ExitCode::kUsage, fmt::format("a name or text is not valid UTF-8 ({}), {}, write it in UTF-8",
                                                printable(json->what()), or_input(place)));
   if (json->id == kBeyondDouble)
     return Error(ExitCode::kBadInput,
                  fmt::format("a number is beyond double precision, {}, write a smaller one", or_input(place)));
-  return Error(ExitCode::kBadInput, fmt::format("JSON holds something of another kind than expected ({}), {}, mend it",
+  return Error(ExitCode::kBadInput, fmt::format("JSON holds something of another kind than expected ({}), {}, fix it",
                                                 printable(json->what()), or_input(place)));
 }
 
@@ -35,7 +35,7 @@ std::optional<Error> of_yaml(const std::exception& exception, const std::string&
   const auto* yaml = dynamic_cast<const YAML::Exception*>(&exception);
   if (yaml == nullptr) return std::nullopt;
   return Error(ExitCode::kUsage,
-               fmt::format("is no YAML ({}), {}, correct it", printable(yaml->what()), or_input(place)));
+               fmt::format("is not valid YAML ({}), {}, correct it", printable(yaml->what()), or_input(place)));
 }
 
 std::optional<Error> of_command_line(const std::exception& exception, const std::string&) {

@@ -31,7 +31,7 @@ std::vector<int64_t> read_ids(const char* name, const YamlNode& node) {
   key.name = name;
   key.at_least(0).at_most(INT32_MAX);  // the range of an id's type
   if (node.kind != YamlNode::Kind::kSequence)
-    fail(ExitCode::kUsage, "{} is no list, {}, write [1, 2]", name, node.where);
+    fail(ExitCode::kUsage, "{} is not a list, {}, write [1, 2]", name, node.where);
   std::vector<int64_t> ids;
   for (const YamlNode& item : node.items) ids.push_back(detail::read_integer(key, item));
   return ids;

@@ -180,7 +180,7 @@ class Search {
     std::string text;
     agree(*world_, [&] {
       if (!session_.main_rank()) return;
-      const std::string remedy = "this line is no record, mend it or name another output";
+      const std::string remedy = "this line is not a record, fix it or name another output";
       JsonLines lines(records_path(), JsonLines::LastLine::kMustEnd, remedy);
       Json all = Json::array();
       int64_t end = 0;

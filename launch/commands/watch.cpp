@@ -56,7 +56,7 @@ class GrowingRecords {
     for (std::string line; std::getline(file, line) && !file.eof();) {  // the last line may still be written
       read_to_ += static_cast<int64_t>(line.size()) + 1;
       if (is_blank(line)) continue;
-      Json record = parse_json_object(line, path_, "this line is no record, mend it");
+      Json record = parse_json_object(line, path_, "this line is not a record, fix it");
       // A run that rolled back writes steps again.
       if (record.contains("loss") && record["step"].is_number())
         while (!records.empty() && records.back().value("step", int64_t{0}) >= record["step"]) records.pop_back();

@@ -19,7 +19,7 @@ std::vector<std::string> read_targets(const YamlNode& node) {
   for (const YamlNode& item : node.items) {
     const auto& known = adapter_targets();
     if (item.text == "embed_tokens" || item.text == "lm_head")
-      fail(ExitCode::kUsage, "{} cannot have an adapter, {}, take some of {}", item.text, item.where, join(known));
+      fail(ExitCode::kUsage, "{} cannot have an adapter, {}, use some of {}", item.text, item.where, join(known));
     if (std::find(known.begin(), known.end(), item.text) == known.end())
       fail(ExitCode::kUsage, "adapter.target_modules has no {}, {}, did you mean {}? There are {}",
            printable(item.text), item.where, nearest(item.text, known), join(known));

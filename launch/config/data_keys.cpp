@@ -79,7 +79,7 @@ void declare_data(Schema& schema, DataSection& data) {
   };
   sources("data.train", data.train, /*mixes=*/true,
           "Files, folders or patterns (`parts/*.jsonl.zst`), read in this order: .jsonl with `tokens` (and "
-          "`loss_mask`, weights of the targets, or `labels`, where -100 is no target), `text` or `messages` on each "
+          "`loss_mask`, weights of the targets, or `labels`, where -100 is not a target), `text` or `messages` on each "
           "line; .txt (one document); both also as .gz or .zst; .h5 (from `carillon tokenize`). If any entry has a "
           "`weight`, sequences are drawn from the entries in proportion to their weights (default 1), and an entry "
           "starts over when it is used up. `name` identifies an entry in metrics and log.")

@@ -33,7 +33,7 @@ class JsonKeys {
   Key& boolean(const std::string& name, std::string help) { return word(name, {"true", "false"}, std::move(help)); }
   Key& list(const std::string& name, std::string help) {
     return key(name, "list", std::move(help), [](const Key& key, const YamlNode& node) {
-      if (node.kind != YamlNode::Kind::kSequence) key.refuse(node, "a list, one entry a layer");
+      if (node.kind != YamlNode::Kind::kSequence) key.refuse(node, "a list, one entry per layer");
       return detail::free_json(node);
     });
   }
@@ -44,7 +44,7 @@ class JsonKeys {
                  if (node.kind != YamlNode::Kind::kMapping) key.refuse(node, "a mapping");
                  for (const YamlNode& inner : node.keys)
                    if (this_schema->find(section + "." + inner.text) == nullptr)
-                     fail(ExitCode::kUsage, "unknown key '{}' in {}, {}, take a key of {}", inner.text, key.name,
+                     fail(ExitCode::kUsage, "unknown key '{}' in {}, {}, use a key of {}", inner.text, key.name,
                           inner.where, section);
                  return detail::free_json(node);
                });

@@ -18,7 +18,7 @@ void declare_output(Schema& schema, RunConfig& config) {
       .aliases({"output_dir", "out_dir", "save_dir", "output_path", "run_dir"});
   schema
       .boolean("overwrite", config.overwrite,
-               "Whether files in a new run's folder that carillon did not write may be replaced.")
+               "Allows files in a new run's folder to be replaced that carillon did not write.")
       .may_change();
 }
 
@@ -67,7 +67,7 @@ void check_run(const Schema& schema, const RunConfig& config) {
   };
   if (config.model.base) {
     for (const auto& [name, value] : config.model.geometry.items()) {
-      exclude("model.base", "model." + name, "remove one: a base model brings its own geometry");
+      exclude("model.base", "model." + name, "remove one: a base model has its own geometry");
     }
   } else {
     for (const char* name :
@@ -95,7 +95,7 @@ void check_run(const Schema& schema, const RunConfig& config) {
   const PositionKind positions = config.data.positions;
   if (config.data.positions_length && positions == PositionKind::kConsecutive)
     fail(ExitCode::kUsage,
-         "data.positions_length is where skipped positions end, and data.positions is consecutive, {}, take "
+         "data.positions_length is where skipped positions end, and data.positions is consecutive, {}, use "
          "data.positions pose or skipalign, or leave it out",
          schema.where("data.positions_length"));
   if (config.data.positions_length && positions == PositionKind::kRandom)
@@ -103,7 +103,7 @@ void check_run(const Schema& schema, const RunConfig& config) {
          "data.positions random goes by rope.factor, and data.positions_length is given, {}, leave it out",
          schema.where("data.positions_length"));
   if (config.data.skip_probability && positions != PositionKind::kSkipAlign)
-    fail(ExitCode::kUsage, "data.skip_probability is of data.positions skipalign, {}, take that or leave it out",
+    fail(ExitCode::kUsage, "data.skip_probability is of data.positions skipalign, {}, use that or leave it out",
          schema.where("data.skip_probability"));
   exclude("train.max_steps", "train.epochs", "keep one of them");
   if (!config.train.max_steps && !config.train.epochs) {
@@ -115,15 +115,14 @@ void check_run(const Schema& schema, const RunConfig& config) {
   if (config.train.recompute == Recompute::kNone) {
     if (config.train.mlp_tile)
       fail(ExitCode::kUsage,
-           "train.mlp_tile bounds what is computed again, and recompute none keeps the MLP of all rows, {}, take "
+           "train.mlp_tile bounds what is computed again, and recompute none keeps the MLP of all rows, {}, use "
            "train.recompute selective or full, or leave mlp_tile out",
            schema.where("train.mlp_tile"));
     if (offloads_checkpoints(config.train.offload))
-      fail(
-          ExitCode::kUsage,
-          "train.offload moves what recompute selective or full keep, and recompute is none, {}, take one of those, or "
-          "train.offload none or optimizer",
-          schema.where("train.offload"));
+      fail(ExitCode::kUsage,
+           "train.offload moves what recompute selective or full keep, and recompute is none, {}, use one of those, or "
+           "train.offload none or optimizer",
+           schema.where("train.offload"));
   }
   if (config.train.loss == TrainingLoss::kLongCrossEntropy &&
       config.train.long_loss.context + config.train.long_loss.stride >= config.data.sequence_length)

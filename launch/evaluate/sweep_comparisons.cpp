@@ -343,7 +343,7 @@ std::string comparison_tables(const Json& comparisons) {
       lengths.insert((*entry)["length"].get<int64_t>());
       if (entry->contains("unit")) units.insert((*entry)["unit"].get<std::string>());
     }
-    text += fmt::format("\n{}, loss less that of {}, nats a token ± standard error over {}\n{:<40} {:<18}",
+    text += fmt::format("\n{}, loss less that of {}, nats per token ± standard error over {}\n{:<40} {:<18}",
                         printable(task), printable(comparisons["baseline"].get<std::string>()),
                         units.empty() ? "documents" : join({units.begin(), units.end()}, " or "), "model", "rope");
     for (const int64_t length : lengths) text += cell(std::to_string(length), 22);

@@ -85,7 +85,8 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
   const auto list = [](const char* what, const YamlNode& node) {
     const Json json = detail::free_json(node);
     if (!json.is_array() || json.empty())
-      fail(ExitCode::kUsage, "{} {}, {}, write [a, b]", what, json.is_array() ? "is empty" : "is no list", node.where);
+      fail(ExitCode::kUsage, "{} {}, {}, write [a, b]", what, json.is_array() ? "is empty" : "is not a list",
+           node.where);
     return json;
   };
   schema
@@ -133,7 +134,7 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
             key.type = "integer";
             if (node.kind != YamlNode::Kind::kSequence || node.items.empty())
               fail(ExitCode::kUsage, "lengths {}, {}, write [4k, 8k]",
-                   node.kind == YamlNode::Kind::kSequence ? "is empty" : "is no list", node.where);
+                   node.kind == YamlNode::Kind::kSequence ? "is empty" : "is not a list", node.where);
             key.at_least(2).at_most(kMostWindowTokens);
             for (const YamlNode& item : node.items) config.lengths.push_back(detail::read_integer(key, item));
           },

@@ -75,7 +75,7 @@ const std::map<std::string, Json>& SweepResults::read() const {
     Json record = Json::parse(line, nullptr, false);
     if (record.is_discarded() || !record.is_object() || !record.contains("point") || !record["point"].is_string() ||
         !record.contains("status"))
-      fail(ExitCode::kBadInput, "this line is no record, {}/evals.jsonl:{}, mend it or name another output", folder_,
+      fail(ExitCode::kBadInput, "this line is not a record, {}/evals.jsonl:{}, fix it or name another output", folder_,
            lines_);
     read_to_ += static_cast<int64_t>(line.size()) + 1;
     const std::string point = record["point"].get<std::string>();

@@ -13,7 +13,8 @@ WatchedMetric::WatchedMetric(const std::string& metric, const RunConfig& run, co
   constexpr const char* kWhere = "in checkpoint.best.metric";
   const size_t dot = metric.find('.');
   if (dot == std::string::npos || dot == 0 || dot + 1 == metric.size())
-    fail(ExitCode::kUsage, "{} is no metric, {}, write TASK.METRIC such as validation.loss", printable(metric), kWhere);
+    fail(ExitCode::kUsage, "{} is not a metric, {}, write TASK.METRIC such as validation.loss", printable(metric),
+         kWhere);
   task_ = metric.substr(0, dot);
   metric_ = metric.substr(dot + 1);
   if (!evaluates(run.eval))

@@ -84,11 +84,11 @@ MachineProfile profile_of(const Gpu& gpu) {
                   100 * kProducts, peaks.flops_per_second.at(DType::kBFloat16) / kTera,
                   peaks.flops_per_second.at(DType::kFloat32) / kTera, 100 * gpu.own_forward, 100 * gpu.own_backward,
                   gpu.cudnn ? fmt::format(", by cuDNN {:.0f} and {:.0f} %", 100 * kForward, 100 * kBackward) : ""),
-      fmt::format("NVLink {:.0f} % of {:.0f} GB/s, network {:.0f} % of {:.0f} GB/s a GPU, HBM {:.0f} % of {:.2f} TB/s, "
-                  "PCIe {:.0f} GB/s each way",
+      fmt::format("NVLink {:.0f} % of {:.0f} GB/s, network {:.0f} % of {:.0f} GB/s per GPU, HBM {:.0f} % of {:.2f} "
+                  "TB/s, PCIe {:.0f} GB/s each way",
                   100 * kNvLink, gpu.nvlink / kGiga, 100 * kInfiniBand, gpu.network / kGiga, 100 * kMemory,
                   peaks.memory_bytes_per_second / kTera, gpu.pcie / kGiga),
-      "context and libraries take 1 GiB a rank, NCCL what its groups open; nothing of this was measured"};
+      "context and libraries take 1 GiB per rank, NCCL what its groups open; nothing of this was measured"};
   return profile;
 }
 

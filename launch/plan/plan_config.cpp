@@ -82,7 +82,7 @@ PlannedMachine planned_machine(const PlanConfig& config, const Notice& notice) {
     } else {
       if (*plan.ranks % machine.ranks_per_node != 0)
         fail(ExitCode::kUsage,
-             "{} ranks do not fill nodes of {}, in plan.ranks, take {} or {}, or set plan.ranks_per_node", *plan.ranks,
+             "{} ranks do not fill nodes of {}, in plan.ranks, use {} or {}, or set plan.ranks_per_node", *plan.ranks,
              machine.ranks_per_node, *plan.ranks / machine.ranks_per_node * machine.ranks_per_node,
              (*plan.ranks / machine.ranks_per_node + 1) * machine.ranks_per_node);
       if (plan.nodes && *plan.nodes * machine.ranks_per_node != *plan.ranks)

@@ -174,8 +174,8 @@ void ring_limit(std::vector<Limit>& limits, const PlannedRun& run, const StepTim
   const int64_t local = run.layout().local();
   const auto pass = [&](const char* name, const RingTime& ring) {
     if (ring.uncovered <= 0) return;
-    text += fmt::format("{}{} needs {} tokens a rank and leaves {:.3g} s a layer uncovered{}", text.empty() ? "" : "; ",
-                        name, ring.tokens_to_hide, ring.uncovered,
+    text += fmt::format("{}{} needs {} tokens per rank and leaves {:.3g} s per layer uncovered{}",
+                        text.empty() ? "" : "; ", name, ring.tokens_to_hide, ring.uncovered,
                         ring.tokens_to_hide_two_level == 0
                             ? ""
                             : fmt::format(" (parallel.ring: two_level needs {})", ring.tokens_to_hide_two_level));
@@ -188,10 +188,9 @@ void ring_limit(std::vector<Limit>& limits, const PlannedRun& run, const StepTim
       std::clamp<int64_t>(run.layout().padded() / std::max<int64_t>(needed, 1), 1, std::max(1, run.grid.context - 1));
   limits.push_back(
       {"ring", false,
-       fmt::format(
-           "with {} tokens a rank the ring's hops take longer than the attention beside them ({:.3g} s "
-           "of a step of {:.3g} s): {}, in parallel.context, take at most {} or sequences of at least {} tokens",
-           local, time.ring, time.seconds, text, fewer, needed * run.grid.context)});
+       fmt::format("with {} tokens per rank the ring's hops take longer than the attention beside them ({:.3g} s of a "
+                   "step of {:.3g} s): {}, in parallel.context, use at most {} or sequences of at least {} tokens",
+                   local, time.ring, time.seconds, text, fewer, needed * run.grid.context)});
 }
 
 }  // namespace
@@ -259,7 +258,7 @@ std::vector<Limit> limits_of_run(const ModelConfig& model, const PlannedRun& run
                                   2 * run.grid.context * tensor)});
   if (tensor > machine.ranks_per_node)
     limits.push_back({"nodes", false,
-                      fmt::format("parallel.tensor = {} reaches over nodes of {} ranks, in the configuration, take at "
+                      fmt::format("parallel.tensor = {} reaches over nodes of {} ranks, in the configuration, use at "
                                   "most {}: its collectives are not hidden",
                                   tensor, machine.ranks_per_node, machine.ranks_per_node)});
   const double reach =
@@ -273,7 +272,7 @@ std::vector<Limit> limits_of_run(const ModelConfig& model, const PlannedRun& run
     limits.push_back(
         {"rope", false,
          fmt::format(
-             "{} reach beyond the {:.0f} the rotation is made for, in rope, take a factor of at least {:.3g}",
+             "{} reach beyond the {:.0f} the rotation is made for, in rope, use a factor of at least {:.3g}",
              positions > length ? fmt::format("positions up to {}", positions)
                                 : fmt::format("sequences of {} tokens", length),
              reach,

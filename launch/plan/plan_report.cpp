@@ -9,7 +9,7 @@ namespace carillon {
 std::vector<std::string> assumptions_of(const Plan& plan) {
   const bool cpu = plan.machine.profile.device == "cpu";
   std::vector<std::string> list = {
-      "one document a sequence, nothing padded or masked (a longer document is cut into sequences, data.packing)",
+      "one document per sequence, nothing padded or masked (a longer document is cut into sequences, data.packing)",
       cpu ? "gradients are reduced on the cores that compute, so never hidden"
       : plan.run->grid.tensor > 1
           ? "gradients are reduced during the backward pass, between its exchanges with tensor ranks, so not hidden"
@@ -114,7 +114,7 @@ std::string time_text(const Plan& plan) {
   text += fmt::format("  {:.5g} tokens/s, {:.4g} tokens a day, {:.4g} a rank and second\n", time.tokens_per_second,
                       time.tokens_per_day, time.tokens_per_second / plan.run->grid.size());
   text += fmt::format(
-      "  {:.4g} useful FLOP a step ({:.4g} with what is computed again); {:.1f} % of the {:.4g} FLOP/s a rank's "
+      "  {:.4g} useful FLOP per step ({:.4g} with what is computed again); {:.1f} % of the {:.4g} FLOP/s a rank's "
       "fastest product reaches{}\n",
       time.useful_flops, time.hardware_flops, 100 * time.product_rate_fraction, time.product_rate,
       time.peak_rate == 0
@@ -124,8 +124,8 @@ std::string time_text(const Plan& plan) {
     for (const auto& [name, ring] :
          {std::pair("forward", &time.forward_ring), std::pair("backward", &time.backward_ring)})
       text += fmt::format(
-          "  ring {}, one pass: attention {:.3g} s, hops {:.3g} s, exposed {:.3g} s; hidden from {} tokens "
-          "a rank{}\n",
+          "  ring {}, one pass: attention {:.3g} s, hops {:.3g} s, exposed {:.3g} s; hidden from {} tokens per "
+          "rank{}\n",
           name, ring->compute, ring->hops, ring->exposed, ring->tokens_to_hide,
           ring->tokens_to_hide_two_level == 0
               ? ""
@@ -152,11 +152,11 @@ std::string time_text(const Plan& plan) {
 std::string layouts_text(const PlanConfig& config, const Plan& plan) {
   const LayoutSearch& search = plan.search;
   std::string text =
-      fmt::format("\nbest layouts of {} tried ({} impossible, {} too large), the same sequences a step\n", search.tried,
-                  search.impossible, search.too_large);
+      fmt::format("\nbest layouts of {} tried ({} impossible, {} too large), the same sequences per step\n",
+                  search.tried, search.impossible, search.too_large);
   if (search.best.empty()) return text + "  none fits\n";
   text += fmt::format("  {:>5} {:>7} {:>6} {:>4} {:<9} {:<11} {:>12} {:>10} {:>10} {:>6}  {}\n", "data", "context",
-                      "tensor", "ZeRO", "recompute", "offload", "peak", "s a step", "tokens/s",
+                      "tensor", "ZeRO", "recompute", "offload", "peak", "s per step", "tokens/s",
                       search.best.empty() || search.best.front().time.peak_rate == 0 ? "of it" : "MFU", "limited by");
   for (const PlannedLayout& layout : search.best)
     text += fmt::format(
@@ -244,13 +244,13 @@ std::string sbatch_script(const PlanConfig& config, const PlannedMachine& machin
 std::string plan_text(const PlanConfig& config, const Plan& plan) {
   const PlannedMachine& machine = plan.machine;
   std::string text = fmt::format(
-      "{} parameters, {} in products, {} layers; {} tokens a sequence, {}\n{} ({}): {} node{} of {} ranks{}\n",
+      "{} parameters, {} in products, {} layers; {} tokens per sequence, {}\n{} ({}): {} node{} of {} ranks{}\n",
       plan.model.parameter_count(), product_parameters(plan.model), plan.model.num_hidden_layers,
       config.run.data.sequence_length, name_of(config.run.runtime.dtype), machine.profile.name,
       machine.profile.processor, machine.nodes, machine.nodes == 1 ? "" : "s", machine.ranks_per_node,
       machine.profile.memory_bytes > 0 ? ", " + readable(machine.profile.memory_bytes) + " each" : "");
   if (plan.run) {
-    text += fmt::format("{}: {} tokens a rank, {} sequence{} of {} tokens a step, {} tokens\n", describe(*plan.run),
+    text += fmt::format("{}: {} tokens per rank, {} sequence{} of {} tokens per step, {} tokens\n", describe(*plan.run),
                         plan.run->layout().local(), plan.run->sequences(), plan.run->sequences() == 1 ? "" : "s",
                         plan.run->network.sequence_length, plan.run->tokens());
     text += memory_text(plan) + time_text(plan);

@@ -138,7 +138,7 @@ std::string comparison_section(const Json& comparisons, const std::string& task)
   std::string html;
   const std::string baseline = comparisons.is_object() ? printable(comparisons.value("baseline", "")) : "";
   if (!entries.empty()) {
-    const std::string axis = "loss less that of " + baseline + ", nats a token";
+    const std::string axis = "loss less that of " + baseline + ", nats per token";
     html +=
         "<h3>" + escaped(axis) +
         "</h3>\n<p>The same tokens under both, in pairs; bars are 1.96 standard errors on either side. Below zero the "

@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 
 std::vector<Json> read_lines(const fs::path& path) {
   std::vector<Json> records;
-  JsonLines lines(path, JsonLines::LastLine::kMustEnd, "mend or remove this line, it is no record");
+  JsonLines lines(path, JsonLines::LastLine::kMustEnd, "fix or remove this line, it is not a record");
   while (auto record = lines.next()) records.push_back(std::move(*record));
   return records;
 }

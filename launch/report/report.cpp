@@ -227,7 +227,7 @@ std::string sources_table(const std::vector<ReportRun>& runs) {
 std::string runs_section(const std::vector<ReportRun>& runs) {
   std::vector<Curve> loss, norm;
   std::string facts =
-      "<table><tr><th>run</th><th>steps</th><th>tokens</th><th>last loss</th><th>tokens/s</th><th>memory a rank, "
+      "<table><tr><th>run</th><th>steps</th><th>tokens</th><th>last loss</th><th>tokens/s</th><th>memory per rank, "
       "MiB</th></tr>\n";
   std::string configurations;
   for (const ReportRun& run : runs) {

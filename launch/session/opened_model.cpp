@@ -113,7 +113,7 @@ OpenedModel open_model(Communicator& world, const std::string& path, const Json&
   if (model.config.rope.type == RopeType::kClex && !has_learned_rotation(*model.source))
     fail(ExitCode::kUsage,
          "rope type clex is learned with a model, and nothing was learned with {}, in rope, train with it first "
-         "(carillon train, rope.type clex), or take ntk",
+         "(carillon train, rope.type clex), or use ntk",
          model.source->path());
   return model;
 }
@@ -139,7 +139,7 @@ OpenedModel open_run_model(Communicator& world, const RunConfig& config, const N
       !(model.source && has_learned_rotation(*model.source)))
     fail(ExitCode::kUsage,
          "rope type clex is learned with a model's weights, and beside an adapter those are frozen, in the "
-         "configuration, train without an adapter first, or take another rope.type");
+         "configuration, train without an adapter first, or use another rope.type");
   require_possible_sizes(model.config, config);
   return model;
 }

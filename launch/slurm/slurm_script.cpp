@@ -39,8 +39,8 @@ int64_t gpus_of(const SlurmSection& slurm, const std::string& device) {
   if (gpus > 0 &&
       (gpus < slurm.tasks_per_node || (slurm.gpu_request == GpuRequest::kPerTask && gpus % slurm.tasks_per_node)))
     fail(ExitCode::kUsage,
-         "{} GPUs a node do not serve {} ranks a node, in slurm.gpus_per_node, give one GPU a rank (a multiple of the "
-         "ranks with gpus-per-task)",
+         "{} GPUs per node do not serve {} ranks per node, in slurm.gpus_per_node, give one GPU per rank (a multiple "
+         "of the ranks with gpus-per-task)",
          gpus, slurm.tasks_per_node);
   return gpus;
 }
@@ -65,7 +65,7 @@ void declare_slurm(Schema& schema, SlurmSection& slurm) {
   schema.integer("slurm.gpus_per_node", slurm.gpus_per_node, "GPUs per node.")
       .at_least(0)
       .at_most(kMostTasks)
-      .default_is("one a rank where runtime.device is cuda, else none");
+      .default_is("one per rank where runtime.device is cuda, else none");
   schema.choice("slurm.gpu_request", slurm.gpu_request,
                 {{"gpus-per-node", GpuRequest::kPerNode},
                  {"gres", GpuRequest::kGenericResource},

@@ -49,7 +49,7 @@ namespace {
 
 // Returns the size in bytes of the records up to `step`; nothing if the file does not exist.
 std::optional<int64_t> bytes_up_to(const std::string& path, int64_t step) {
-  const std::string remedy = "this line is no record, mend it or name another output";
+  const std::string remedy = "this line is not a record, fix it or name another output";
   JsonLines lines(path, JsonLines::LastLine::kMustEnd, remedy);
   if (!lines.opened()) return std::nullopt;
   int64_t keep = 0;

@@ -118,8 +118,8 @@ void require_equal_replicas(ProcessGrid& grid, const std::vector<NamedShard>& sh
   agree(*grid.world, [&] {
     if (!found.empty())
       throw InternalError(found +
-                          ", before the checkpoint, look for a machine that computes wrongly and go on from the "
-                          "checkpoint before");
+                          ", before the checkpoint, look for a machine that computes wrongly and continue from the "
+                          "previous checkpoint");
   });
 }
 

@@ -81,7 +81,7 @@ ExitCode Trainer::train() {
     finish_folder();
     return ExitCode::kDone;
   }
-  log_.notice(fmt::format("stopped by a signal after step {}; the same command goes on from there", state_.step));
+  log_.notice(fmt::format("stopped by a signal after step {}; the same command resumes from there", state_.step));
   return ExitCode::kStopped;
 }
 

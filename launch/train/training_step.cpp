@@ -133,7 +133,7 @@ Corpus open_training_data(Communicator& world, const RunConfig& config, const Mo
                   [](const CorpusSource& source) { return source.tokens.weights().empty(); }))
     fail(ExitCode::kUsage,
          "data.positions skipalign puts its skips where trained and untrained tokens meet, and every token of "
-         "data.train is trained, in data.train, give loss_mask, conversations or prompts with completions, or take "
+         "data.train is trained, in data.train, give loss_mask, conversations or prompts with completions, or use "
          "data.positions pose");
   if (corpus.has_conversations()) corpus.template_hash = fmt::format("{:016x}", chat->hash());
   return corpus;

@@ -56,7 +56,7 @@ void ConfigFields::set_windows(ModelConfig& config, int64_t width, const std::fu
   if (has("layer_types")) {
     const Json& types = json_["layer_types"];
     if (!types.is_array() || static_cast<int64_t>(types.size()) != config.num_hidden_layers)
-      fail(code_, "layer_types has {} entries, num_hidden_layers is {}, in {}, give one entry a layer",
+      fail(code_, "layer_types has {} entries, num_hidden_layers is {}, in {}, give one entry per layer",
            types.is_array() ? types.size() : 0, config.num_hidden_layers, where_);
     for (const Json& type : types) {
       if (type != "sliding_attention" && type != "full_attention")
@@ -79,14 +79,14 @@ void ConfigFields::set_windows(ModelConfig& config, int64_t width, const std::fu
 void ConfigFields::set_rotating(ModelConfig& config, const std::function<bool(int64_t)>& rotates) const {
   const bool listed = has("no_rope_layers") && json_["no_rope_layers"].is_array() && !json_["no_rope_layers"].empty();
   if (has("no_rope_layers") && !json_["no_rope_layers"].is_array())
-    wrong("no_rope_layers", "give a list of 0 and 1, one a layer");
+    wrong("no_rope_layers", "give a list of 0 and 1, one per layer");
   if (listed && static_cast<int64_t>(json_["no_rope_layers"].size()) != config.num_hidden_layers)
-    wrong("no_rope_layers", "give one entry a layer");
+    wrong("no_rope_layers", "give one entry per layer");
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     bool turns = rotates(layer);
     if (listed) {
       const Json& entry = json_["no_rope_layers"][static_cast<size_t>(layer)];
-      if (!entry.is_number() && !entry.is_boolean()) wrong("no_rope_layers", "give a list of 0 and 1, one a layer");
+      if (!entry.is_number() && !entry.is_boolean()) wrong("no_rope_layers", "give a list of 0 and 1, one per layer");
       turns = entry.is_boolean() ? entry.get<bool>() : entry.get<double>() != 0;
     }
     config.layers[static_cast<size_t>(layer)].attention.rotates = turns;

@@ -8,7 +8,7 @@ namespace carillon {
 
 void read_gemma3(const ConfigFields& fields, ModelConfig& config) {
   if (fields.has("attn_logit_softcapping"))
-    fields.wrong("attn_logit_softcapping", "a cap on attention's scores is not supported, take a model without");
+    fields.wrong("attn_logit_softcapping", "a cap on attention's scores is not supported, use a model without it");
   if (fields.boolean("use_bidirectional_attention", false))
     fields.wrong("use_bidirectional_attention", "only causal attention is supported");
   LayerSpec spec;

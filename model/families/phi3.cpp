@@ -15,7 +15,7 @@ void read_phi3(const ConfigFields& fields, ModelConfig& config) {
 void write_phi3(const ModelConfig& config, Json& json) {
   const std::string type = json["rope_parameters"].value("rope_type", "default");
   if (type != "default" && type != "longrope")
-    fail(ExitCode::kUsage, "rope type {} has no form that transformers' Phi3 reads, export, take default or longrope",
+    fail(ExitCode::kUsage, "rope type {} has no form that transformers' Phi3 reads, export, use default or longrope",
          type);
   json["original_max_position_embeddings"] = config.rope.original_max_position_embeddings;
 }

@@ -30,7 +30,7 @@ int ring_inner(RingChoice choice, GridShape shape, const std::vector<int64_t>& n
   if (choice.inner > 0) {
     if (shape.context % choice.inner != 0)
       fail(ExitCode::kUsage,
-           "parallel.ring_inner {} does not divide parallel.context {}, in the configuration, take a divisor",
+           "parallel.ring_inner {} does not divide parallel.context {}, in the configuration, use a divisor",
            choice.inner, shape.context);
     return choice.inner == shape.context ? 0 : choice.inner;
   }
@@ -47,7 +47,7 @@ int ring_inner(RingChoice choice, GridShape shape, const std::vector<int64_t>& n
   if (choice.kind == RingKind::kTwoLevel)
     fail(ExitCode::kUsage,
          "the {} context ranks of a ring do not lie on several nodes with as many, more than one, on each, in "
-         "parallel.ring, take auto, or say parallel.ring_inner",
+         "parallel.ring, use auto, or say parallel.ring_inner",
          shape.context);
   return 0;
 }

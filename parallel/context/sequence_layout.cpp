@@ -43,8 +43,7 @@ SequenceLayout::SequenceLayout(LayoutKind kind, int64_t length, int cp, int tp)
   if (length < int64_t{2} * cp)
     fail(ExitCode::kUsage,
          "a sequence of {} tokens cannot be cut into {} pieces, in data.sequence_length with parallel.context = {}, "
-         "take at "
-         "least {} tokens or fewer context ranks",
+         "use at least {} tokens or fewer context ranks",
          length, 2 * cp, cp, 2 * cp);
 }
 

@@ -41,7 +41,7 @@ int64_t wished_tensor_chunks() {
   const char* end = text + std::strlen(text);
   const auto [stopped, error] = std::from_chars(text, end, chunks);
   if (error != std::errc() || stopped != end || chunks < 1)
-    fail(ExitCode::kUsage, "CARILLON_TENSOR_CHUNKS={} is no number of chunks, in the environment, unset it", text);
+    fail(ExitCode::kUsage, "CARILLON_TENSOR_CHUNKS={} is not a number of chunks, in the environment, unset it", text);
   return chunks;
 }
 

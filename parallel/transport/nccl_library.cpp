@@ -25,7 +25,7 @@ NcclOptions options_from_environment() {
   NcclOptions options;
   if (const char* seconds = std::getenv("CARILLON_NCCL_TIMEOUT")) options.timeout_seconds = std::atof(seconds);
   if (!(options.timeout_seconds > 0))
-    fail(ExitCode::kUsage, "CARILLON_NCCL_TIMEOUT is no number of seconds, in the environment, unset it");
+    fail(ExitCode::kUsage, "CARILLON_NCCL_TIMEOUT is not a number of seconds, in the environment, unset it");
   options.drops_exchange_wait = [] { return injected(InjectedFault::kExchangeNotAwaited); };
   options.drops_collective_wait = [] { return injected(InjectedFault::kCollectiveNotAwaited); };
   return options;

@@ -96,8 +96,8 @@ std::atomic<int> at_work{0};  // pid of the process that works; child processes 
 void left_early() {
   if (at_work.load() != getpid() || progress().speaking.load() != 0) return;
   const std::string text = fmt::format(
-      "carillon: error: rank {} ended in the midst of its work: a library called exit, on {}, {}, look at what "
-      "it said before and start again\n",
+      "carillon: error: rank {} ended in the middle of its work: a library called exit, on {}, {}, look at what it "
+      "said before and start again\n",
       progress().rank, host(), describe_place(progress()));
   (void)!write(STDERR_FILENO, text.data(), text.size());
   _exit(static_cast<int>(ExitCode::kLostPeer));

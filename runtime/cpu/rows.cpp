@@ -166,7 +166,7 @@ void CpuBackend::scale_rows(Tensor x, Tensor factor) {
 
 void CpuBackend::row_dot(Tensor sums, Tensor a, Tensor b, Tensor weight, double weight_offset) {
   if (!last_dim_packed(a) || !last_dim_packed(b)) return ReferenceBackend::row_dot(sums, a, b, weight, weight_offset);
-  CHECK(a.shape() == b.shape() && sums.count() == a.size(0), "one sum a row", carillon::describe(a),
+  CHECK(a.shape() == b.shape() && sums.count() == a.size(0), "one sum per row", carillon::describe(a),
         carillon::describe(sums));
   dispatch_floating(a.dtype(), [&](auto zero) {
     using T = decltype(zero);

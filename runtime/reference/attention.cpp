@@ -30,7 +30,7 @@ void ReferenceBackend::attention_begin(const AttentionState& state, Tensor sinks
   fill(state.maximum, -std::numeric_limits<double>::infinity());
   fill(state.sum, 0);
   if (!sinks) return;
-  CHECK(sinks.count() == state.maximum.size(1), "one sink a head", carillon::describe(sinks),
+  CHECK(sinks.count() == state.maximum.size(1), "one sink per head", carillon::describe(sinks),
         carillon::describe(state.maximum));
   fill(state.sum, 1);
   reference::dispatch(sinks.dtype(), [&]<class T, class A>(T, A) {

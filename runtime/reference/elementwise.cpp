@@ -143,7 +143,7 @@ void ReferenceBackend::row_dot(Tensor sums, Tensor a, Tensor b, Tensor weight, d
     const reference::View<T, 2> va(a), vb(b);
     const std::span<A> to = sums.span<A>();
     const T* w = weight ? weight.span<T>().data() : nullptr;
-    CHECK(a.shape() == b.shape() && sums.count() == a.size(0), "one sum a row", carillon::describe(a),
+    CHECK(a.shape() == b.shape() && sums.count() == a.size(0), "one sum per row", carillon::describe(a),
           carillon::describe(sums));
     for (int64_t n = 0; n < a.size(0); ++n) {
       A sum = 0;

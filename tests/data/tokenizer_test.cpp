@@ -53,7 +53,7 @@ TEST(Tokenizer, EndOfDocumentIsSoughtInAllFiles) {
   folder.write("config.json", R"({"eos_token_id": 100000})");
   const auto past = Tokenizer::open(folder.path());
   EXPECT_EQ(past->eos(), 2u);
-  EXPECT_THAT(past->end_search(), ::testing::HasSubstr("config.json (its eos_token_id 100000 is no token)"));
+  EXPECT_THAT(past->end_search(), ::testing::HasSubstr("config.json (its eos_token_id 100000 is not a token)"));
   folder.write("config.json", R"({"text_config": {"eos_token_id": 1}})");
   EXPECT_EQ(Tokenizer::open(folder.path())->eos(), 1u);
   folder.write("special_tokens_map.json", R"({"eos_token": {"content": "<|im_end|>"}})");

@@ -159,7 +159,7 @@ TEST(UnpackedFile, WhatStandsBehindOrInsteadIsNamed) {
     for (const std::string& bytes : {kind.pack("a\n") + "{\"tokens\":[1]}\n", std::string("{\"tokens\":[1]}\n"),
                                      std::string("x"), std::string()}) {
       const auto [lines, error] = lines_until_error(folder.write("x", bytes), kind.packer);
-      EXPECT_THAT(error, ::testing::HasSubstr("is no whole " + std::string(name_of(kind.packer)))) << bytes;
+      EXPECT_THAT(error, ::testing::HasSubstr("is not a whole " + std::string(name_of(kind.packer)))) << bytes;
       EXPECT_EQ(lines.size(), bytes.size() > 20 ? 1u : 0u);
     }
   }

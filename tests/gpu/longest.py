@@ -172,7 +172,7 @@ class Geometry:
 
         def enough():
             # The run describes itself once its memory is there; three seconds later the first kernels run too.
-            if not seen and not (log.exists() and "MiB a rank" in log.read_text()):
+            if not seen and not (log.exists() and "MiB per rank" in log.read_text()):
                 return False
             seen.append(time.monotonic())
             used.append(self.machine.used_memory() or 0)

@@ -118,7 +118,7 @@ class Plan(unittest.TestCase):
         plan, _ = self.plan("data.sequence_length=2k")
         ring = next(limit for limit in plan["limits"] if limit["name"] == "ring")
         self.assertFalse(ring["fatal"])
-        self.assertIn("tokens a rank", ring["text"])
+        self.assertIn("tokens per rank", ring["text"])
         self.assertIn("of a step of", ring["text"])
         self.assertGreater(plan["time"]["ring"]["forward"]["tokens_to_hide"], 256)
 

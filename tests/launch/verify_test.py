@@ -43,7 +43,7 @@ class Verify(unittest.TestCase):
             result = json.loads(done.stdout)
             self.assertTrue(result["agrees"], keys)
             self.assertLess(result["loss"], 1e-12)
-        self.assertIn("CARILLON_TENSOR_CHUNKS=some is no number",
+        self.assertIn("CARILLON_TENSOR_CHUNKS=some is not a number",
                       self.verify(2, "parallel.tensor=2", expect=64, environment={"CARILLON_TENSOR_CHUNKS": "some"}).stderr)
 
     def test_the_runs_own_type(self):

@@ -67,7 +67,7 @@ TEST(JsonFields, NameWhatIsWrong) {
     });
   };
   EXPECT_THAT(deep(0), HasSubstr("part.deep[1].i is -4"));
-  EXPECT_THAT(deep(-9), HasSubstr("part.deep[2] is no JSON object"));
+  EXPECT_THAT(deep(-9), HasSubstr("part.deep[2] is not a JSON object"));
   const Json text = "text";
   EXPECT_THAT(refusal(
                   [&] {
@@ -103,13 +103,13 @@ TEST(JsonLines, GiveObjectsWithTheirPlaces) {
 
 TEST(JsonLines, NameTheLineThatIsWrong) {
   const TemporaryFolder folder;
-  const std::pair<const char*, const char*> cases[] = {{"{\"a\": [1,", "is no JSON"},
-                                                       {"{\"a\": 1} {", "is no JSON"},
-                                                       {"{\"a\": \"\xFF\"}", "is no JSON"},
-                                                       {"{\"a\": NaN}", "is no JSON"},
+  const std::pair<const char*, const char*> cases[] = {{"{\"a\": [1,", "is not valid JSON"},
+                                                       {"{\"a\": 1} {", "is not valid JSON"},
+                                                       {"{\"a\": \"\xFF\"}", "is not valid JSON"},
+                                                       {"{\"a\": NaN}", "is not valid JSON"},
                                                        {"{\"a\": -1e999}", "beyond the range of a double"},
-                                                       {"[1]", "is no JSON object"},
-                                                       {"null", "is no JSON object"}};
+                                                       {"[1]", "is not a JSON object"},
+                                                       {"null", "is not a JSON object"}};
   for (const auto& [line, says] : cases) {
     const std::string path = folder.write("b.jsonl", "{}\n\n" + std::string(line) + "\n");
     JsonLines lines(path, JsonLines::LastLine::kMustEnd, "mend it");

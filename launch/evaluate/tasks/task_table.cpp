@@ -26,7 +26,7 @@ void check_data(const Json& task, const SweepConfig& config) {
     fail(ExitCode::kUsage, "task {} names no data, in tasks, add data: [{{path: FILE}}] or data.validation",
          task["name"].get<std::string>());
   if (!task["data"].is_null() && !task["data"].is_array())
-    fail(ExitCode::kUsage, "data of task {} is no list, in tasks, write [{{path: FILE}}]",
+    fail(ExitCode::kUsage, "data of task {} is not a list, in tasks, write [{{path: FILE}}]",
          task["name"].get<std::string>());
 }
 

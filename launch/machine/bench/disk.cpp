@@ -93,8 +93,8 @@ void bench_disk(Communicator& world, const NodeMap& nodes, const std::string& fo
   result.profile.disk_write_bytes_per_second = largest(world, bytes) / write.seconds;
   result.profile.disk_read_bytes_per_second = largest(world, bytes) / read.seconds;
   const auto row = [&](const char* what, double rate, const Timing& timing) {
-    result.rows.push_back(
-        {what, fmt::format("{} MiB a rank", mebibytes), fmt::format("{:.2f} GB/s", rate * 1e-9), timing, std::nullopt});
+    result.rows.push_back({what, fmt::format("{} MiB per rank", mebibytes), fmt::format("{:.2f} GB/s", rate * 1e-9),
+                           timing, std::nullopt});
   };
   row("disk, write and sync", result.profile.disk_write_bytes_per_second, write);
   row("disk, read", result.profile.disk_read_bytes_per_second, read);

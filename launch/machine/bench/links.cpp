@@ -199,7 +199,7 @@ Link fit_line(const std::vector<std::pair<int64_t, double>>& seconds) {
 
 void bench_links(Backend& backend, Communicator& world, const NodeMap& nodes, double seconds, BenchResult& result) {
   if (world.size() == 1 && !backend.unified()) {
-    result.left_out.emplace_back("links between devices: mpirun -n 2 and more, one rank a device, measures them");
+    result.left_out.emplace_back("links between devices: mpirun -n 2 and more, one rank per device, measures them");
     return;
   }
   if (world.size() == 1) {

@@ -37,7 +37,7 @@ std::vector<MaskPiece> CudaBackend::pieces(const AttentionMask& mask, const Tens
 void CudaBackend::attention_begin(const AttentionState& state, Tensor sinks) {
   const DType wide = state.accumulator.dtype();
   if (sinks) {
-    CHECK(sinks.count() == state.maximum.size(1), "one sink a head", carillon::describe(sinks),
+    CHECK(sinks.count() == state.maximum.size(1), "one sink per head", carillon::describe(sinks),
           carillon::describe(state.maximum));
     fill(state.accumulator, 0);
   }
@@ -50,7 +50,7 @@ void CudaBackend::attention_sinks_backward(Tensor dsinks, Tensor sinks, Tensor l
   const DType wide = accumulate_type(sinks.dtype());
   CHECK(lse.rank() == 3 && lse.shape() == delta.shape() && sinks.count() == lse.size(1) &&
             dsinks.count() == sinks.count(),
-        "one sink a head", carillon::describe(sinks), carillon::describe(lse));
+        "one sink per head", carillon::describe(sinks), carillon::describe(lse));
   AttentionRows rows;
   rows.type = type_of(sinks);
   rows.batch = lse.size(0), rows.heads = static_cast<int>(lse.size(1)), rows.rows = lse.size(2);

@@ -23,7 +23,7 @@ inline StatisticView statistic_view(const Tensor& x, DType dtype) {
 // x is [B, T, heads, HD] in the compute type.
 inline AttentionRows rows_of(const Tensor& x, const Tensor& statistic) {
   CHECK(statistic.size(0) == x.size(0) && statistic.size(1) == x.size(2) && statistic.size(2) == x.size(1),
-        "one number a row and head", describe(statistic), describe(x));
+        "one number per row and head", describe(statistic), describe(x));
   return {attention_type(x), x.size(0), x.size(1), static_cast<int>(x.size(2)), static_cast<int>(x.size(3))};
 }
 

@@ -93,7 +93,7 @@ DevicePeak device_peak(const CudaFigures& device) {
     peak.flops_per_second = {{DType::kBFloat16, cycles * rate.bfloat16}, {DType::kFloat32, cycles * rate.float32}};
   peak.memory_bytes_per_second = 2 * device.memory_clock * device.memory_bus_bits / 8;
   if (!peak.flops_per_second.empty())
-    peak.source = fmt::format("{} multiprocessors at {:.0f} MHz, {:.0f} FLOP a cycle in bfloat16, {:.0f} in float32",
+    peak.source = fmt::format("{} multiprocessors at {:.0f} MHz, {:.0f} FLOP per cycle in bfloat16, {:.0f} in float32",
                               device.multiprocessors, device.clock * 1e-6, rate.bfloat16, rate.float32);
   else if (peak.memory_bytes_per_second > 0)
     peak.source = fmt::format("the memory's clock and width; multiprocessors of compute capability {}.{} are not known",

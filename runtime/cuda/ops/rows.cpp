@@ -21,9 +21,9 @@ Heads heads(const Tensor& x) {
 // rstd [N] or [N, H], in any strides.
 Heads head_rows(const Tensor& rstd, const Tensor& x, DType wide) {
   const int64_t count = x.rank() == 3 ? x.size(0) * x.size(1) : x.size(0);
-  CHECK(rstd.count() == count && rstd.dtype() == wide, "one number a row", describe(rstd), describe(x));
+  CHECK(rstd.count() == count && rstd.dtype() == wide, "one number per row", describe(rstd), describe(x));
   if (rstd.rank() == x.rank() - 1) return {rstd.raw(), rstd.stride(0), x.rank() == 3 ? rstd.stride(1) : 0};
-  CHECK(rstd.packed(), "one number a row", describe(rstd), describe(x));
+  CHECK(rstd.packed(), "one number per row", describe(rstd), describe(x));
   return {rstd.raw(), x.rank() == 3 ? x.size(1) : 1, 1};
 }
 
@@ -32,7 +32,7 @@ Rmsnorm rmsnorm_shape(const Tensor& x, const Tensor& weight, const NormOptions& 
   Rmsnorm shape{type_of(x), x.size(0), x.rank() == 3 ? x.size(1) : 1, x.size(-1), packed(weight, x.dtype())};
   shape.offset = options.weight_offset;
   if (!options.sums) return shape;
-  CHECK(options.sums.count() == x.size(0), "one sum a row", describe(options.sums), describe(x));
+  CHECK(options.sums.count() == x.size(0), "one sum per row", describe(options.sums), describe(x));
   shape.sums = packed(options.sums, accumulate_type(x.dtype()));
   shape.columns = options.columns;
   return shape;
@@ -146,7 +146,7 @@ void CudaBackend::dequantize(Tensor y, const QuantizedMatrix& x) {
 }
 
 void CudaBackend::row_dot(Tensor sums, Tensor a, Tensor b, Tensor weight, double weight_offset) {
-  CHECK(a.shape() == b.shape() && a.dtype() == b.dtype() && sums.count() == a.size(0), "one sum a row",
+  CHECK(a.shape() == b.shape() && a.dtype() == b.dtype() && sums.count() == a.size(0), "one sum per row",
         carillon::describe(a), carillon::describe(sums));
   CHECK_CUDA(launch_row_dot(
       {type_of(a), a.size(0), a.size(1), const_matrix(a), const_matrix(b), weight ? packed(weight, a.dtype()) : nullptr,
@@ -181,7 +181,7 @@ CrossEntropy cross_entropy(const Tensor& logits, const Tensor& maximum, const Te
   const int64_t rows = logits.size(0);
   CrossEntropy args{type_of(logits), rows,    logits.size(1), first_column, const_matrix(logits),
                     nullptr,         nullptr, nullptr,        nullptr,      0};
-  CHECK(maximum.count() == rows, "one number a row", describe(maximum), describe(logits));
+  CHECK(maximum.count() == rows, "one number per row", describe(maximum), describe(logits));
   args.maximum = packed(maximum, wide);
   if (!sums) return args;
   CHECK(sums.rank() == 2 && sums.size(0) == 2 && sums.size(1) == rows && target.count() == rows, "cross-entropy shapes",
@@ -209,7 +209,7 @@ void CudaBackend::cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logi
   const DType wide = accumulate_type(logits.dtype());
   CrossEntropy args = cross_entropy(logits, maximum, sums, target, first_column);
   args.cap = cap;
-  CHECK(loss.count() == args.rows && weight.count() == args.rows, "one number a row", carillon::describe(loss),
+  CHECK(loss.count() == args.rows && weight.count() == args.rows, "one number per row", carillon::describe(loss),
         carillon::describe(weight));
   Matrix to;
   if (gradient) {

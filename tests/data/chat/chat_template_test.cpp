@@ -132,7 +132,7 @@ TEST(ChatTemplate, RowsThatCannotBeTrainedOn) {
   EXPECT_THAT(refused(R"({"prompt": "a", "completion": []})"), HasSubstr("65 `prompt` and `completion`"));
   EXPECT_THAT(refused(R"({"text": "a"})"), HasSubstr("65 has neither"));
   EXPECT_THAT(refused(R"({"messages": [{"role": "user", "content": "a"}], "tools": "none"})"), HasSubstr("65 `tools`"));
-  EXPECT_THAT(refused(R"({"messages")"), HasSubstr("65 is no JSON"));
+  EXPECT_THAT(refused(R"({"messages")"), HasSubstr("65 is not valid JSON"));
 }
 
 TEST(ChatTemplate, RowsAsPrompts) {
@@ -174,7 +174,7 @@ TEST(ChatTemplate, TemplatesThatFail) {
       }),
       HasSubstr("65 "));
   EXPECT_THAT(error_of([&] { ChatTemplate::open("", "")->render(row, TrainOn::kAssistant, "rows.jsonl:3"); }),
-              HasSubstr("64 holds messages, but the tokenizer brings no chat template"));
+              HasSubstr("64 holds messages, but the tokenizer has no chat template"));
   EXPECT_THAT(error_of([&] { ChatTemplate::open("nowhere.jinja", ""); }), HasSubstr("66 "));
 }
 
