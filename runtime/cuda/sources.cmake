@@ -29,8 +29,8 @@ set(CARILLON_CUDA_SOURCES
   loader/survey.cpp
   ops/swiglu.cu)
 # nvcc contracts a · b + c to a fused operation in one kernel and not in another. Results that two kernels compute must
-# have the same bits (swiglu recomputes y in its backward pass; whether packs or single elements are processed depends on
-# a tensor's address), and float32 results those of the reference. These ops are bound by memory, not arithmetic;
+# have the same bits (swiglu recomputes y in its backward pass; whether packs or single elements are processed depends
+# on a tensor's address), and float32 results those of the reference. These ops are bound by memory, not arithmetic;
 # attention's kernels call fma explicitly.
 set(CARILLON_CUDA_OPS_OPTIONS --fmad=false)
 list(TRANSFORM CARILLON_CUDA_SOURCES PREPEND ${CMAKE_SOURCE_DIR}/runtime/cuda/)
