@@ -85,8 +85,8 @@ enum class GateActivation {
 // Variants of RMSNorm.
 struct NormOptions {
   double weight_offset = 0;  // the weight counts as offset + weight
-  // Given if x holds only part of each row, as when heads are split over ranks: [N] (A), the sums over all `columns` of
-  // the whole row, Σ x² forward and Σ dy·(offset + weight)·x backward. Absent: the rows are whole.
+  // Rows of which x holds a part only, as where heads are split over ranks: [N] (A), over the `columns` of the whole
+  // row, forward Σ x², backward Σ dy·(offset + weight)·x. Absent: the rows are whole.
   Tensor sums;
   int64_t columns = 0;
 };

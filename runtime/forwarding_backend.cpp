@@ -94,7 +94,7 @@ double ForwardingBackend::pass(OpKind kind, const Arguments&... arguments) {
   (note(call, arguments), ...);
   around(call, [&] {
     Cursor cursor{call.operands};
-    // Braces, so that the arguments are evaluated from left to right.
+    // Braces: from left to right.
     const auto taken = std::tuple{cursor.take(arguments)...};
     const auto invoke = [&](const auto&... given) {
       if constexpr (std::is_void_v<decltype((inner_.get()->*op)(given...))>)

@@ -20,12 +20,11 @@ struct ScratchShape {
   int64_t batch = 1;                              // B
   int64_t queries = 0;                            // Tl: rows of a sequence on this rank
   int64_t keys = 0;                               // of the longest block: Tl
-  int64_t heads = 0, kv_heads = 0, head_dim = 0;  // on this rank
-  int64_t hidden = 0;                             // columns of the products with the largest inner dim
-  int64_t widest_bias = 0;                        // cuda: channels of the widest bias; 0 without biases
-  bool fused_attention = false;                   // cuda: attention runs in cuDNN
-  // Elements of the largest operands and of the largest result of a product; sizes packed copies, and float32 copies of
-  // bfloat16 operands if there is no hardware for bfloat16.
+  int64_t heads = 0, kv_heads = 0, head_dim = 0;  // of this rank
+  // Elements of the largest operands of a product, for bfloat16 without hardware.
+  int64_t hidden = 0;            // columns of the products whose inner dim is the largest
+  int64_t widest_bias = 0;       // cuda: channels; 0 without any
+  bool fused_attention = false;  // cuda: cuDNN's attention
   int64_t largest_left = 0, largest_right = 0, largest_result = 0;
 };
 
@@ -40,12 +39,11 @@ struct ScratchShape {
 //             + threads · (3·96·192 + 2·96·p)·A
 //   both      B·Tl·16 for the visible keys of each row
 //   products  a packed copy of the largest second operand (matmul.cpp), except in float64
-// "heads at work" is the number of threads if there are at least as many key/value heads times sequences as threads and
-// at most 128 blocks of 96 keys, else 1. Both passes keep their memory. depth is 2 for bfloat16 on amx and avx512_bf16,
-// else 1. Without hardware for bfloat16, float32 copies of a product's operands and result are added.
-//
-// CUDA: the largest size that any op needs of the scratch area, which all ops share (cuda/ops/launch_sizes.h).
-// tests/cuda_emulation/counts_test.py compares it with what the ops take.
+// where heads at work is the number of threads when there are as many key/value heads and sequences as threads and at
+// most 128 blocks of 96 keys, else 1. Both passes keep what they have. depth is 2 for bfloat16 on amx and
+// avx512_bf16, else 1. Where bfloat16 has no hardware, float32 copies of a product's operands come on top. cuda: the
+// largest that an op needs of the scratch area that all share (cuda/ops/launch_sizes.h), held against what they take by
+// tests/cuda_emulation/counts_test.py.
 size_t backend_scratch_bytes(const ScratchShape& shape);
 
 }  // namespace carillon
