@@ -127,18 +127,18 @@ struct DeviceDescription {
   bool bfloat16_native =
       false;  // products of bfloat16 run in bfloat16 hardware; otherwise in float32, which the log says
   int threads = 1;
-  std::string attention;         // whose attention kernels, where there is a choice; "" where there is none
-  std::string attention_engine;  // the same in a word: "native", "cudnn"; ""
+  std::string attention;         // the attention kernels in use, if there is a choice, with the reason; else ""
+  std::string attention_engine;  // the same in one word: "native", "cudnn", ""
   std::vector<std::pair<std::string, std::string>> libraries;  // name and version of what it is built on
-  int devices = 0;                                             // on this machine; 0 where ranks share processors
+  int devices = 0;                                             // on this machine; 0 if ranks share processors
   DevicePeak peak;
 };
 
-// Bytes of a device's own memory; all 0 where it is the host's.
+// Bytes of a device's own memory; all 0 if it uses the host's.
 struct DeviceMemory {
-  int64_t total = 0;      // as its driver counts it
-  int64_t free = 0;       // for anybody, now
-  int64_t allocated = 0;  // in buffers that this backend's allocate() gave
+  int64_t total = 0;      // as the driver reports it
+  int64_t free = 0;       // currently, for any process
+  int64_t allocated = 0;  // in buffers from this backend's allocate()
 };
 
 class Backend {
@@ -146,22 +146,23 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual DeviceDescription describe() const = 0;
-  // Memory of this device, zeroed. Error 74 when there is none left.
+  // Returns zeroed memory of this device. Throws error 74 if there is none left.
   virtual Buffer allocate(size_t bytes) = 0;
-  // Between host and device, same shape and dtype; synchronous. On a CPU a copy.
+  // Copy between host and device, same shape and dtype; synchronous.
   virtual void upload(Tensor device, Tensor host) = 0;
   virtual void download(Tensor host, Tensor device) = 0;
   virtual void synchronize() = 0;
-  // The stream that ops are put on in order; nullptr where they run at once.
+  // The stream on which ops are queued in order; nullptr if ops run synchronously.
   virtual void* queue() { return nullptr; }
-  // Its memory can be read by the host.
+  // Whether the host can read the device's memory.
   virtual bool unified() const { return true; }
   virtual DeviceMemory memory() { return {}; }
-  // This pointer lies in this device's own memory. Asked only where memory is not unified.
+  // Whether the pointer is in this device's own memory. Called only if memory is not unified.
   virtual bool holds(const void*) const { return false; }
 
   // ---- copies that run concurrently with the ops -------------------------------------------------------------------
-  // Zeroed host memory for such copies, page-locked if the device needs that. Error 74 when there is none left.
+  // Returns zeroed host memory for such copies, page-locked if the device needs that. Throws error 74 if there is none
+  // left.
   virtual Buffer allocate_host(size_t bytes) { return Buffer::host(bytes); }
   // One copy in flight. It begins after the ops already queued; ops queued after wait() run after it. wait() blocks the
   // queue, not the host: the host may read a downloaded tensor only after synchronize(). Between start and wait no op
@@ -236,9 +237,9 @@ class Backend {
   // cosine, sine [P, R] in type A; position[N] int64 < P. With partial rotary (2·R < HD): pairs are (x[j], x[j + R]) of
   // the first 2·R entries, the rest passes through.
   virtual void rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, bool inverse) = 0;
-  // The gradient by the pairs' frequencies, where pair j turned by position · frequency: rates[R] (float64) += Σ over
-  // rows and heads of position[n] · (x[j]·dx[j + half] − x[j + half]·dx[j]), with x [N, H, HD] as rotate() left it, dx
-  // the gradient by that, and half as above. x and dx T, rows and heads may be strided.
+  // The gradient by the frequencies of the pairs, with pair j rotated by position · frequency: rates[R] (float64) += Σ
+  // over rows and heads of position[n] · (x[j]·dx[j + R] − x[j + R]·dx[j]). x [N, H, HD] is the result of rotate(), dx
+  // the gradient by x. x and dx T, rows and heads may be strided.
   virtual void rotation_gradient(Tensor rates, Tensor x, Tensor dx, Tensor position) = 0;
 
   // ---- SwiGLU (Shazeer, 2020) --------------------------------------------------------------------------------------
@@ -280,8 +281,8 @@ class Backend {
   virtual void cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, Tensor target, int64_t first_column) = 0;
   // Step 3: loss[N] (A) = log(sums[0]) - sums[1] where target >= 0, else 0; and, unless absent, gradient [N, Vl] (T or
   // A) = weight[n] · (softmax - onehot(target)), rows without target or with weight 0 exactly 0. weight[N] (A).
-  // `gradient` may be `logits`, or lie over them with its rows beginning where theirs do. With a `cap` the logits came
-  // from soft_cap, and the gradient is that by what went in: times 1 − (logit / cap)².
+  // `gradient` may be `logits`, or overlay them with each row starting at the same address. With a `cap` the logits are
+  // the result of soft_cap, and the gradient is that by its input: multiplied by 1 − (logit / cap)².
   virtual void cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums,
                                     Tensor target, Tensor weight, int64_t first_column, double cap = 0) = 0;
 
@@ -348,16 +349,16 @@ using Op = typename OpType<op>::type;
 // Declares every op in a class: CARILLON_OPS(CARILLON_DECLARE_OP)
 #define CARILLON_DECLARE_OP(op) Op<&Backend::op> op;
 
-// Of one tensor.
+// The same for one tensor.
 inline double sum_of_squares(Backend& backend, const Tensor& x) { return backend.sum_of_squares(std::span(&x, 1)); }
 
-// How to make a backend. threads = 0: OMP_NUM_THREADS if set, else this process's affinity mask.
-// instruction_set "auto", or one of describe().available to force a lower one (tests do).
+// How to make a backend. threads = 0: OMP_NUM_THREADS if set, else the size of this process's affinity mask.
+// instruction_set: "auto", or one of describe().available to force a lower one (tests do).
 struct BackendOptions {
-  std::string device = "auto";  // auto | cpu | reference | cuda; auto: cuda where a device can be used, else cpu
+  std::string device = "auto";  // auto | cpu | reference | cuda; auto: cuda if a device can be used, else cpu
   int threads = 0;
   std::string instruction_set = "auto";
-  // Restrict oneDNN and OpenBLAS to `instruction_set` too. Affects the whole process, and only before their first use.
+  // Restrict oneDNN to `instruction_set` too. Affects the whole process, and only before oneDNN's first product.
   bool lower_libraries = false;
   bool traced = false;   // record every op as a span (trace.h)
   int device_index = 0;  // which of the machine's devices; launch passes the rank on its node
