@@ -19,7 +19,7 @@ size_t nearest(std::span<const float, kCount> numbers, float value) {
   return up < down ? index : index - 1;
 }
 
-// The decades below 1e-6, 1e-5 … 1 with 1, 2, 4 … 64 numbers of each sign, and zero and one.
+// The seven decades that end at 1e-6, 1e-5 … 1, with 1, 2, 4 … 64 numbers of each sign; also zero and one.
 std::array<float, 256> make_scale_numbers() {
   std::array<float, 256> numbers{};
   size_t next = 0;

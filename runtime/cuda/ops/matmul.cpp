@@ -9,7 +9,7 @@
 //
 // Addresses count as aligned to at most 16 bytes, which is what kernels require. With more, the same product would get
 // another algorithm, and other bits, depending on where its tensors lie. If cuBLASLt has no algorithm (bfloat16 rows
-// not aligned to 16 bytes), the product uses copies padded to multiples of 8, and a message on stderr says so once.
+// not aligned to 16 bytes), the product uses copies padded to multiples of 8, and stderr says so once per shape.
 #include <cublasLt.h>
 
 #include <algorithm>
