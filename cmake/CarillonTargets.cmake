@@ -1,8 +1,8 @@
-# Helpers used by every folder: one way to declare a library and a test.
+# Helpers for every folder: declare a library, a test, or a script test.
 
 # carillon_library(runtime SOURCES a.cpp b.cpp LINK other libraries [PRECOMPILE headers] [LIGHT])  ->  target carillon_runtime.
-# Includes are written from the repository's root; warnings are errors. PRECOMPILE: headers most of its sources include
-# and the compiler reads slowly. LIGHT: nothing in it runs often, so it is optimised little, which halves its build time.
+# Includes are relative to the repository's root; warnings are errors. PRECOMPILE: slow headers that most of its sources
+# include. LIGHT: no code in it runs often, so it is compiled with -O1, which halves its build time.
 function(carillon_library name)
   cmake_parse_arguments(ARG "LIGHT" "" "SOURCES;LINK;PRIVATE_LINK;PRECOMPILE" ${ARGN})
   add_library(carillon_${name} STATIC ${ARG_SOURCES})
@@ -17,27 +17,27 @@ function(carillon_library name)
   set_target_properties(carillon_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
 endfunction()
 
-# What the compiler reads slowly and most sources above runtime include: 2.5 s of 3 s for each of them.
+# The slow headers that most sources above runtime include: 2.5 s of the 3 s for each source.
 set(CARILLON_SLOW_HEADERS <fmt/format.h> <nlohmann/json.hpp> <algorithm> <filesystem> <functional> <map> <memory>
   <optional> <string> <utility> <variant> <vector>)
 
-# What the tests labelled `fast` need: all of them pass within two minutes.
+# Builds everything that the tests labelled `fast` need; together they pass within two minutes.
 add_custom_target(fast_tests)
 
-# What every test's ranks start with: root, as in a container, is let; and Open MPI goes straight for what it ends with
-# between ranks of one machine. By itself each start waits 0.2 s for an InfiniPath network, and loads what hwloc has to
-# look for screens with (a third of the work of a start).
+# The environment of every test's ranks. It allows root, as in containers, and selects the transport that Open MPI would
+# choose for ranks on one machine. Without it each start waits 0.2 s for an InfiniPath network, and hwloc loads plugins
+# that look for displays (a third of the work of a start).
 set(CARILLON_MPI_ENVIRONMENT OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_pml=ob1
   HWLOC_PLUGINS_PATH=/dev/null)
 
 # carillon_test(runtime_tensor SOURCES tensor_test.cpp LINK carillon_runtime [SLOW] [RANKS n] [LABELS long] [TIMEOUT s]
 #   [COST s])
-# RANKS n runs it under mpirun with a main that starts MPI; without it the test is one process without MPI, labelled
-# `fast` unless it is SLOW or needs an emulated device. COST: the seconds it takes where they are many; such tests start
-# first, so that none of them is left alone at the end.
+# RANKS n runs it under mpirun with a main that starts MPI. Without it the test is one process without MPI, labelled
+# `fast` unless it is SLOW. COST: the seconds it takes, if many; such tests start first, so that none runs alone at the
+# end.
 function(carillon_test name)
   cmake_parse_arguments(ARG "SLOW" "RANKS;TIMEOUT;COST" "SOURCES;LINK;LABELS;ENVIRONMENT" ${ARGN})
-  # Passive: a test's threads that wait for each other leave the core to another test.
+  # Passive: threads of a test that wait for each other leave the core to another test.
   set(test_environment OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive ${ARG_ENVIRONMENT})
   add_executable(${name}_test ${ARG_SOURCES})
   if(ARG_RANKS)
@@ -56,7 +56,7 @@ function(carillon_test name)
   endif()
   target_include_directories(${name}_test PRIVATE ${CMAKE_SOURCE_DIR})
   target_compile_options(${name}_test PRIVATE $<$<CONFIG:Release>:-O1>)
-  # Precompiled headers are read only where flags and macros are the same: not in the emulation's own tests.
+  # Precompiled headers require the same flags and macros, so the emulation's own tests cannot use them.
   if(ARG_LINK MATCHES "carillon_(runtime|parallel|model|data|launch|test)")
     target_compile_definitions(${name}_test PRIVATE OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
     target_precompile_headers(${name}_test REUSE_FROM carillon_test_headers)
@@ -74,9 +74,9 @@ function(carillon_test name)
   endif()
 endfunction()
 
-# carillon_script_test(golden_score COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/score_test.sh ...): a test of the built
-# program, black box; the program's path is in CARILLON. It has the machine to itself unless it may run BESIDE others:
-# nothing in it measures a time or must meet a moment. Much of such a test's time is waiting, so that tests/run.sh starts
+# carillon_script_test(golden_score COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/score_test.sh ...): a black-box test of the
+# built program, whose path is in CARILLON. It runs alone on the machine unless BESIDE allows it to run with others,
+# which a test may do if it measures no times and depends on no timing. Such tests mostly wait, so tests/run.sh starts
 # three on two cores.
 function(carillon_script_test name)
   cmake_parse_arguments(ARG "BESIDE" "TIMEOUT;COST" "COMMAND;LABELS" ${ARGN})
@@ -98,7 +98,7 @@ function(carillon_script_test name)
   endif()
 endfunction()
 
-# Errors with g++ alone: clang, which builds tests/fuzz, warns of other things.
+# Warnings are errors only with g++: clang, which builds tests/fuzz, gives other warnings.
 # -Wno-stringop-overflow, -Wno-stringop-overread, -Wno-restrict, -Wno-array-bounds: g++ 12 reports them inside fmt 9 and std::string at -O3 (known false positives).
 add_library(carillon_warnings INTERFACE)
 target_compile_options(carillon_warnings INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual

@@ -1,7 +1,7 @@
-# CARILLON_CUDA=auto|on|off: whether libcarillon_cuda.so is built. It needs the CUDA toolkit (nvcc, cuBLASLt), no GPU and
-# no driver. auto: where the toolkit is found. Without NCCL device tensors travel through host memory, said aloud. Sets
-# Where cuDNN and the headers of nvidia-cudnn-frontend (from PyPI; install_dependencies.sh unpacks them into
-# .cudnn_frontend) are found, libcarillon_cudnn.so is built too. Sets
+# CARILLON_CUDA=auto|on|off: whether to build libcarillon_cuda.so. That needs the CUDA toolkit (nvcc, cuBLASLt), but
+# neither a GPU nor a driver. auto: build it if the toolkit is found. Without NCCL, device tensors travel through host
+# memory, and a message says so. If cuDNN and the headers of nvidia-cudnn-frontend (from PyPI; install_dependencies.sh
+# unpacks them into .cudnn_frontend) are found, libcarillon_cudnn.so is built too. Sets
 # CARILLON_CUDA_BUILT, CARILLON_CUDNN_BUILT, CARILLON_CUDA_LIBRARIES, CARILLON_CUDA_INCLUDE_DIRS, CARILLON_NCCL_BUILT.
 set(CARILLON_CUDA_BUILT OFF)
 set(CARILLON_CUDNN_BUILT OFF)
@@ -58,10 +58,10 @@ if(NOT CARILLON_CUDA_ARCHITECTURES)
 endif()
 
 set(CMAKE_CUDA_COMPILER ${CARILLON_NVCC})
-set(CMAKE_CUDA_ARCHITECTURES OFF)  # each target has its own
+set(CMAKE_CUDA_ARCHITECTURES OFF)  # each target sets its own
 enable_language(CUDA)
 set(CMAKE_CUDA_STANDARD 20)
-if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know yet that nvcc has it
+if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know that nvcc supports C++20
   set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
   set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
 endif()
@@ -83,7 +83,7 @@ endif()
 
 find_library(CARILLON_CUDNN cudnn ${places})
 find_library(CARILLON_CUDART_STATIC cudart_static ${places})
-find_library(CARILLON_NVRTC nvrtc ${places})  # of kernels in the frontend's headers that are not used here
+find_library(CARILLON_NVRTC nvrtc ${places})  # for kernels in the frontend's headers, which are not used here
 find_path(CARILLON_CUDNN_INCLUDE cudnn.h HINTS ${toolkit} PATH_SUFFIXES include)
 find_path(CARILLON_CUDNN_FRONTEND_INCLUDE cudnn_frontend.h
   HINTS ${CMAKE_SOURCE_DIR}/.cudnn_frontend ENV CUDNN_FRONTEND_PATH ${toolkit} PATH_SUFFIXES include

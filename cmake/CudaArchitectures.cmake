@@ -1,10 +1,11 @@
-# What nvcc of a version is asked to compile for, and the driver that its programs need. Real code for every generation
-# Carillon is made for that this nvcc knows (sm_100: from 12.8), and PTX of the last for those to come: a 12.4 build
-# runs on a Blackwell by way of sm_90's PTX, which the driver compiles at the first start. Code for sm_100 also runs on
-# sm_103. Drivers: CUDA's release notes, "minor version compatibility": within a major version any driver of it will do.
+# The architectures that nvcc of a given version compiles for, and the driver that its programs need. Machine code for
+# every supported generation that this nvcc knows (sm_100: from 12.8), and PTX of the newest for later ones: a 12.4
+# build runs on a Blackwell through sm_90's PTX, which the driver compiles at the first start. Code for sm_100 also runs
+# on sm_103. Drivers: CUDA's release notes, "minor version compatibility": any driver of the same major version will do.
 set(CARILLON_OLDEST_NVCC 12.4)
 
-# architectures: as CUDA_ARCHITECTURES, empty where the version is too old. driver: Linux, at least.
+# Sets `architectures`, in the form of CUDA_ARCHITECTURES (empty if the version is too old), and `driver`, the oldest
+# Linux driver.
 function(carillon_cuda_architectures version architectures driver)
   if(version VERSION_LESS CARILLON_OLDEST_NVCC)
     set(${architectures} "" PARENT_SCOPE)

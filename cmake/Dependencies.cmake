@@ -1,5 +1,5 @@
-# Every library Carillon stands on, all from Debian (tests/run.sh installs them); each is used by one folder only,
-# see README, "The code".
+# All libraries that Carillon uses, all from Debian (tests/run.sh installs them); each is used by one folder only (see
+# README, "The code").
 find_package(MPI REQUIRED COMPONENTS C)
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 find_package(fmt REQUIRED)
@@ -16,7 +16,8 @@ pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET zlib)
 pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
-# oneDNN: found by hand, since Debian's dnnl-config.cmake asks for OpenCL headers that its own package does not need.
+# oneDNN is located by hand, because Debian's dnnl-config.cmake requires OpenCL headers that its own package does not
+# need.
 find_library(DNNL_LIBRARY dnnl REQUIRED)
 find_path(DNNL_INCLUDE_DIR dnnl.hpp PATH_SUFFIXES oneapi/dnnl REQUIRED)
 add_library(DNNL::dnnl INTERFACE IMPORTED)
@@ -28,5 +29,5 @@ if(CARILLON_BENCHMARKS)
   find_package(benchmark REQUIRED)
 endif()
 
-# The Python of the oracle tests (h5py, transformers); tests that need what it lacks are skipped visibly.
+# The Python of the oracle tests (h5py, transformers). Tests whose packages it lacks are reported as skipped.
 find_program(CARILLON_TEST_PYTHON NAMES python3 DOC "Python with the packages of tests/requirements.txt")

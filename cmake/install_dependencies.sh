@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what Carillon needs from Debian's packages, and with `tests` also the Python packages of the foreign readers
-# (tests/requirements.txt, into .venv); with `slurm` also Slurm, for the test that runs it; with `style` also
-# clang-format and clang-tidy; with `fuzz` also clang with libFuzzer and its OpenMP, for tests/fuzz. Does nothing, fast, when all is there.
+# Installs the Debian packages that Carillon needs. `tests` adds the Python packages of the foreign readers
+# (tests/requirements.txt, into .venv); `slurm` adds Slurm, for the test that runs it; `style` adds clang-format and
+# clang-tidy; `fuzz` adds clang with libFuzzer and its OpenMP, for tests/fuzz. Quick if everything is installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 packages=(g++ cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libhdf5-openmpi-dev libyaml-cpp-dev libdnnl-dev
@@ -23,7 +23,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   "${sudo[@]}" apt-get update -qq
   DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
-# The headers of cuDNN's C++ frontend are on PyPI alone; the wheel's Python, and all that it asks for, is not needed.
+# The headers of cuDNN's C++ frontend are only on PyPI; the wheel's Python code and its dependencies are not needed.
 frontend=nvidia-cudnn-frontend==1.32.0
 nvcc=$(command -v nvcc || ls "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" 2>/dev/null || true)
 if [ "${1:-}" = tests ] && [ -n "$nvcc" ] && [ "$(cat .cudnn_frontend/version 2>/dev/null)" != "$frontend" ]; then

@@ -25,7 +25,8 @@ int64_t read_edge() {
   return edge;
 }
 
-// What rows [begin, end) of one sequence see, by the first and the last of them that see anything.
+// The bounds of the mask intervals of rows [begin, end) of one sequence, from the first and the last row that see
+// anything.
 struct Corners {
   bool any = false;
   int64_t first_least = 0, first_most = 0, index_least = 0, index_most = 0;
@@ -42,7 +43,7 @@ Corners corners_of(const HostMask& mask, int64_t sequence, int64_t begin, int64_
   return corners;
 }
 
-// Of rows with these corners on keys [begin, end). `diagonal`: they are the same tokens.
+// What rows with these corners see of keys [begin, end). `diagonal`: rows and keys are the same tokens.
 enum class Sight { kNone, kFull, kCausal, kSome };
 Sight sight(const Corners& rows, const HostMask& mask, int64_t begin, int64_t end, bool diagonal) {
   const int64_t first_key = mask.key_index[static_cast<size_t>(begin)],
@@ -53,7 +54,7 @@ Sight sight(const Corners& rows, const HostMask& mask, int64_t begin, int64_t en
   return rows.index_least >= last_key ? Sight::kFull : Sight::kSome;
 }
 
-// Of all sequences: whole only where it is so in each that has rows here which are no padding.
+// The same over all sequences. Whole only if it is whole for every sequence that has rows other than padding here.
 Sight sight(const std::vector<Corners>& rows, const HostMask& mask, int64_t begin, int64_t end, bool diagonal) {
   Sight all = Sight::kNone;
   bool blind = false;

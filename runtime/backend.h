@@ -1,6 +1,6 @@
-// Backend: a device, and the complete list of what the network asks of it. Each op is declared once, here, with its
-// shape contract; runtime/reference/ defines it in plain loops, runtime/cpu/ and runtime/cuda/ make it fast. Classes
-// that define ops name them, without their parameters: see Op and CARILLON_OPS below.
+// Backend: a device and all ops that the network needs of it. Each op is declared once, here, with its shape contract;
+// runtime/reference/ defines it in plain loops, runtime/cpu/ and runtime/cuda/ implement it fast. Classes that define
+// ops list their names without parameters: see Op and CARILLON_OPS below.
 //
 // Rules for every op:
 //  - Outputs first. Shapes are in the tensors and are checked. Legend of dims: runtime/tensor.h and README.md.
@@ -41,8 +41,8 @@ struct MaskPiece {
   Kind kind = Kind::kIntervals;
 };
 
-// What the caller knows of a mask without reading its tensors, which may lie on a device: for engines that take whole
-// blocks only. Never needed for a right result.
+// What the caller knows about a mask without reading its tensors, which may be on a device. Used by engines that
+// compute whole blocks only; results are correct without it.
 struct MaskShape {
   enum class Kind : uint8_t {
     kIntervals,  // nothing, or what `pieces` say
@@ -51,16 +51,16 @@ struct MaskShape {
   };
   Kind kind = Kind::kIntervals;
   int64_t begin = 0;        // of kFull
-  bool empty_rows = false;  // but for some rows whose interval is empty (padding)
-  // Of kIntervals: pieces that hold every visible pair once, where some of them are whole (attention_pieces.h); none
-  // where none is. The caller's memory.
+  bool empty_rows = false;  // except for some rows with an empty interval (padding)
+  // Of kIntervals: pieces that together contain every visible pair once, if at least one of them is whole
+  // (attention_pieces.h); else empty. The memory belongs to the caller.
   std::span<const MaskPiece> pieces = {};
 };
 
 // Which keys each query row sees: those whose sequence index lies in [first[row], query_index[row]] (an interval; empty
-// when first > query_index, as for padding). The one mask contract: causal, packed documents, sliding windows, padding,
-// and any layout of the ring are this. query_index, key_index and each row of first are non-decreasing, so whether a
-// block is skipped, full or ragged follows from comparing its corners.
+// when first > query_index, as for padding). All masks have this form: causal, packed documents, sliding windows,
+// padding, and any layout of the ring. query_index, key_index and each row of first are non-decreasing, so comparing
+// the corners of a block tells whether it is skipped, full or ragged.
 struct AttentionMask {
   Tensor query_index;  // [Tq] int64: index in the sequence of each query row
   Tensor first;        // [B, Tq] int64: index of the first key the row may see
@@ -111,14 +111,14 @@ struct AdamWTensors {
   bool decays = true;          // norms and biases do not
 };
 
-// What a device can do at most, by its maker's figures or by counting its units. 0 or missing: not known.
+// Peak rates of a device, from its maker's figures or from counting its units. 0 or missing: unknown.
 struct DevicePeak {
   std::map<DType, double> flops_per_second;  // dense products; float32 is float32, not TF32
   double memory_bytes_per_second = 0;        // of its own memory, reading and writing together
   std::string source;                        // where the figures are from
 };
 
-// What the device is and which of its abilities are used; printed by `carillon info`.
+// What the device is and which of its features are used; printed by `carillon info`.
 struct DeviceDescription {
   std::string name;                    // "cpu", "reference", "cuda"
   std::string processor;               // "AMD EPYC …"
@@ -127,18 +127,18 @@ struct DeviceDescription {
   bool bfloat16_native =
       false;  // products of bfloat16 run in bfloat16 hardware; otherwise in float32, which the log says
   int threads = 1;
-  std::string attention;         // whose attention kernels, where there is a choice; "" where there is none
-  std::string attention_engine;  // the same in a word: "native", "cudnn"; ""
+  std::string attention;         // the attention kernels in use, if there is a choice, with the reason; else ""
+  std::string attention_engine;  // the same in one word: "native", "cudnn", ""
   std::vector<std::pair<std::string, std::string>> libraries;  // name and version of what it is built on
-  int devices = 0;                                             // on this machine; 0 where ranks share processors
+  int devices = 0;                                             // on this machine; 0 if ranks share processors
   DevicePeak peak;
 };
 
-// Bytes of a device's own memory; all 0 where it is the host's.
+// Bytes of a device's own memory; all 0 if it uses the host's.
 struct DeviceMemory {
-  int64_t total = 0;      // as its driver counts it
-  int64_t free = 0;       // for anybody, now
-  int64_t allocated = 0;  // in buffers that this backend's allocate() gave
+  int64_t total = 0;      // as the driver reports it
+  int64_t free = 0;       // currently, for any process
+  int64_t allocated = 0;  // in buffers from this backend's allocate()
 };
 
 class Backend {
@@ -146,33 +146,34 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual DeviceDescription describe() const = 0;
-  // Memory of this device, zeroed. Error 74 when there is none left.
+  // Returns zeroed memory of this device. Throws error 74 if there is none left.
   virtual Buffer allocate(size_t bytes) = 0;
-  // Between host and device, same shape and dtype; synchronous. On a CPU a copy.
+  // Copy between host and device, same shape and dtype; synchronous.
   virtual void upload(Tensor device, Tensor host) = 0;
   virtual void download(Tensor host, Tensor device) = 0;
   virtual void synchronize() = 0;
-  // The stream that ops are put on in order; nullptr where they run at once.
+  // The stream on which ops are queued in order; nullptr if ops run synchronously.
   virtual void* queue() { return nullptr; }
-  // Its memory can be read by the host.
+  // Whether the host can read the device's memory.
   virtual bool unified() const { return true; }
   virtual DeviceMemory memory() { return {}; }
-  // This pointer lies in this device's own memory. Asked only where memory is not unified.
+  // Whether the pointer is in this device's own memory. Called only if memory is not unified.
   virtual bool holds(const void*) const { return false; }
 
-  // ---- copies that run beside the ops ------------------------------------------------------------------------------
-  // Host memory that such copies reach without a detour (page-locked where the device needs it), zeroed. Error 74.
+  // ---- copies that run concurrently with the ops -------------------------------------------------------------------
+  // Returns zeroed host memory for such copies, page-locked if the device needs that. Throws error 74 if there is none
+  // left.
   virtual Buffer allocate_host(size_t bytes) { return Buffer::host(bytes); }
-  // One copy in flight. It begins once the ops already put on the queue are done; ops put there after wait() find it
-  // done. wait() holds up the queue, not the host: what a download brought the host may read after synchronize() only.
-  // Between start and wait no op may write the source or touch the target. Copies in flight have no order among
-  // themselves; a start after another copy's wait() comes after that copy. To be waited for before it is destroyed.
+  // One copy in flight. It begins after the ops already queued; ops queued after wait() run after it. wait() blocks the
+  // queue, not the host: the host may read a downloaded tensor only after synchronize(). Between start and wait no op
+  // may write the source or access the target. Copies in flight are unordered; a copy started after another one's
+  // wait() runs after that one. Call wait() before destroying the copy.
   class Copy {
    public:
     virtual ~Copy() = default;
     virtual void wait() = 0;
   };
-  // Same shape and dtype, packed; host memory from allocate_host. By default the copy is over when start returns.
+  // Same shape and dtype, packed; host memory from allocate_host. By default the copy is done when start returns.
   virtual std::unique_ptr<Copy> start_upload(Tensor device, Tensor host);
   virtual std::unique_ptr<Copy> start_download(Tensor host, Tensor device);
 
@@ -198,8 +199,8 @@ class Backend {
   // x = cap · tanh(x / cap).
   virtual void soft_cap(Tensor x, double cap) = 0;
   // Sum of squares of all elements of tensors of one type, in float64: of each tensor by a tree that its count fixes,
-  // then over the tensors in their order. So it has the bits that adding them up one by one has, whatever the thread
-  // count; but the device is waited for once.
+  // then over the tensors in their order. The result has the same bits as adding up one tensor at a time, with any
+  // thread count, but waits for the device only once.
   virtual double sum_of_squares(std::span<const Tensor> tensors) = 0;
 
   // ---- linear ------------------------------------------------------------------------------------------------------
@@ -236,23 +237,26 @@ class Backend {
   // cosine, sine [P, R] in type A; position[N] int64 < P. With partial rotary (2·R < HD): pairs are (x[j], x[j + R]) of
   // the first 2·R entries, the rest passes through.
   virtual void rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, bool inverse) = 0;
-  // The gradient by the pairs' frequencies, where pair j turned by position · frequency: rates[R] (float64) += Σ over
-  // rows and heads of position[n] · (x[j]·dx[j + half] − x[j + half]·dx[j]), with x [N, H, HD] as rotate() left it, dx
-  // the gradient by that, and half as above. x and dx T, rows and heads may be strided.
+  // The gradient by the frequencies of the pairs, with pair j rotated by position · frequency: rates[R] (float64) += Σ
+  // over rows and heads of position[n] · (x[j]·dx[j + R] − x[j + R]·dx[j]). x [N, H, HD] is the result of rotate(), dx
+  // the gradient by x. x and dx T, rows and heads may be strided.
   virtual void rotation_gradient(Tensor rates, Tensor x, Tensor dx, Tensor position) = 0;
 
   // ---- SwiGLU (Shazeer, 2020) --------------------------------------------------------------------------------------
   // y = activation(gate) · up; all [N, F], rows may be strided.
   virtual void swiglu_forward(Tensor y, Tensor gate, Tensor up, GateActivation activation = GateActivation::kSilu) = 0;
-  // y again, the forward pass's bits, for the gradient by the weight after it. dgate and dup may alias gate and up.
+  // Also recomputes y with the bits of the forward pass, for the gradient of the weight that follows. dgate and dup may
+  // alias gate and up.
   virtual void swiglu_backward(Tensor dgate, Tensor dup, Tensor y, Tensor dy, Tensor gate, Tensor up,
                                GateActivation activation = GateActivation::kSilu) = 0;
 
-  // ---- attention (online softmax: Milakov and Gimelshein, 2018; blocks: Dao et al., 2022)
-  // ---------------------------- q [B, Tq, NH, HD], k and v [B, Tk, NKV, HD] in T, dims 0..2 may be strided; NH a
-  // multiple of NKV, query head h reads key/value head h / (NH / NKV). Never holds [Tq, Tk].
-  // maximum -inf, sum 0; or, with `sinks` [NH] (T), a logit a head without a key and with value 0: maximum its sink,
-  // sum 1, accumulator 0 (Xiao et al., 2309.17453; as gpt-oss learns them).
+  // ---- attention (online softmax: Milakov and Gimelshein, 2018; blocks: Dao et al., 2022) --------------------------
+  // q [B, Tq, NH, HD], k and v [B, Tk, NKV, HD] in T, dims 0..2 may be strided; NH a multiple of NKV, query head h
+  // reads key/value head h / (NH / NKV). Never holds [Tq, Tk].
+  //
+  // Initialises the state: maximum -inf, sum 0. With `sinks` [NH] (T), each head has an additional logit, its sink,
+  // that belongs to no key and has value 0: then maximum is the sink, sum 1, accumulator 0 (Xiao et al., 2309.17453;
+  // gpt-oss learns the sinks).
   virtual void attention_begin(const AttentionState& state, Tensor sinks = {}) = 0;
   virtual void attention_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
                                  double scale) = 0;
@@ -277,14 +281,14 @@ class Backend {
   virtual void cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, Tensor target, int64_t first_column) = 0;
   // Step 3: loss[N] (A) = log(sums[0]) - sums[1] where target >= 0, else 0; and, unless absent, gradient [N, Vl] (T or
   // A) = weight[n] · (softmax - onehot(target)), rows without target or with weight 0 exactly 0. weight[N] (A).
-  // `gradient` may be `logits`, or lie over them with its rows beginning where theirs do. With a `cap` the logits came
-  // from soft_cap, and the gradient is that by what went in: times 1 − (logit / cap)².
+  // `gradient` may be `logits`, or overlay them with each row starting at the same address. With a `cap` the logits are
+  // the result of soft_cap, and the gradient is that by its input: multiplied by 1 − (logit / cap)².
   virtual void cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logits, Tensor maximum, Tensor sums,
                                     Tensor target, Tensor weight, int64_t first_column, double cap = 0) = 0;
 
   // ---- optimizer ---------------------------------------------------------------------------------------------------
-  // One pass over the memory of many parameters, all of one T; none of their tensors overlap, but for a weight that is
-  // its master.
+  // Updates many parameters of one type T in a single pass over memory. Their tensors must not overlap, except that a
+  // weight may be its own master.
   virtual void adamw(std::span<const AdamWTensors> tensors, const AdamWStep& step) = 0;
 };
 
@@ -328,11 +332,11 @@ class Backend {
 enum class OpKind : uint8_t { CARILLON_OPS(CARILLON_NAME_OP) };
 #undef CARILLON_NAME_OP
 
-// The type of an op as a function. A class that defines an op declares it with that, so that its parameters stand in
-// the contract above and in the definition only:
+// The function type of an op. Classes that define an op declare it with this type, so that its parameters appear only
+// in the contract above and in the definition:
 //   Op<&Backend::rotate> rotate;
-// As `virtual … = 0` and `override` would, this fails to compile where Backend has no such op; g++ 12 does not accept
-// the word `override` behind such a declaration.
+// As with `override`, this does not compile if Backend has no such op; g++ 12 does not accept the word `override` after
+// such a declaration.
 template <auto op>
 struct OpType;
 template <class Result, class... Arguments, Result (Backend::*op)(Arguments...)>
@@ -342,32 +346,32 @@ struct OpType<op> {
 template <auto op>
 using Op = typename OpType<op>::type;
 
-// Of a class that defines every op: CARILLON_OPS(CARILLON_DECLARE_OP)
+// Declares every op in a class: CARILLON_OPS(CARILLON_DECLARE_OP)
 #define CARILLON_DECLARE_OP(op) Op<&Backend::op> op;
 
-// Of one tensor.
+// The same for one tensor.
 inline double sum_of_squares(Backend& backend, const Tensor& x) { return backend.sum_of_squares(std::span(&x, 1)); }
 
-// How to make a backend. threads = 0: OMP_NUM_THREADS if set, else this process's affinity mask.
-// instruction_set "auto", or one of describe().available to force a lower one (tests do).
+// How to make a backend. threads = 0: OMP_NUM_THREADS if set, else the size of this process's affinity mask.
+// instruction_set: "auto", or one of describe().available to force a lower one (tests do).
 struct BackendOptions {
-  std::string device = "auto";  // auto | cpu | reference | cuda; auto: cuda where a device can be used, else cpu
+  std::string device = "auto";  // auto | cpu | reference | cuda; auto: cuda if a device can be used, else cpu
   int threads = 0;
   std::string instruction_set = "auto";
-  // Keep the libraries underneath to `instruction_set` too: for the whole process, and only before their first use.
+  // Restrict oneDNN to `instruction_set` too. Affects the whole process, and only before oneDNN's first product.
   bool lower_libraries = false;
   bool traced = false;   // record every op as a span (trace.h)
   int device_index = 0;  // which of the machine's devices; launch passes the rank on its node
-  // native | cudnn | auto: whose attention kernels. cudnn: on CUDA devices of compute capability 9.0 and later, for
-  // bfloat16. auto: cudnn where it is there and agrees with the native kernels, else native, which describe() explains.
+  // native | cudnn | auto: the attention kernels. cudnn: on CUDA devices of compute capability 9.0 and later, for
+  // bfloat16. auto: cudnn if it is present and agrees with the native kernels, else native; describe() says why.
   std::string attention = "native";
-  // The heads that attention will have, where they are known: an engine is compared in these, and takes no others.
-  // Otherwise in heads of 64 and of 128 channels.
+  // The head size of the model, if known: an engine is compared with the native kernels in this size, and used for this
+  // size only. 0: unknown; the comparison uses heads of 64 and of 128 channels.
   int64_t head_size = 0;
-  int64_t head_group = 2;  // query heads of one of keys
+  int64_t head_group = 2;  // query heads per key/value head
 };
 
-// Error 64 when the device is unknown, not built into this program, or not there.
+// Throws error 64 if the device is unknown, not built into this program, or not present.
 std::unique_ptr<Backend> make_backend(const BackendOptions& options);
 
 // The elements of x (packed, any floating type) in their order, on the host, as float64.

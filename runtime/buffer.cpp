@@ -24,7 +24,7 @@ Buffer Buffer::host(size_t bytes) {
 
 Tensor Arena::allocate(std::string_view name, DType dtype, std::span<const int64_t> shape) {
   const size_t begin = (used_ + kAlignment - 1) / kAlignment * kAlignment;
-  // A measuring arena gives a non-null stand-in nowhere: tensors stay without memory and only their shapes are used.
+  // A measuring arena returns tensors with a null pointer; only their shapes are used.
   const Tensor sized(nullptr, dtype, shape);
   int64_t count = 1;
   for (int64_t size : shape) count *= size;

@@ -1,8 +1,8 @@
-// Who owns memory. A Buffer is one allocation of one device; an Arena allocates named tensors out of one Buffer.
+// Owners of memory. A Buffer is one allocation on one device; an Arena allocates named tensors out of one Buffer.
 //
-// Nothing is allocated inside a training step: everything is allocated before step 0, by the same code twice. First
-// with a measuring Arena, which hands out tensors without memory and counts; then with an Arena over a Buffer of that
-// size. So what `plan` prints and what a run takes cannot differ.
+// A training step allocates nothing: all memory is allocated before step 0. The same code runs twice for this, first
+// with a measuring Arena, which counts and returns tensors without memory, then with an Arena over a Buffer of the
+// measured size. The sizes that `plan` prints are therefore the sizes that a run allocates.
 #pragma once
 
 #include <cstddef>
@@ -30,7 +30,8 @@ class Buffer {
     if (data_ != nullptr && release_) release_(data_);
   }
 
-  // Zeroed host memory, aligned to 64 bytes (2 MiB and huge pages advised when large). Error 74 when there is none.
+  // Returns zeroed host memory, aligned to 64 bytes; from 2 MiB on aligned to 2 MiB and advised to use huge pages.
+  // Throws error 74 if the allocation fails.
   static Buffer host(size_t bytes);
 
   void* data() const { return data_; }
@@ -57,17 +58,19 @@ class Arena {
 
   bool measuring() const { return measuring_; }
 
-  // The next bytes, aligned. `name` is "role.tensor" ("activations.layer.attention"); sizes add up by name.
+  // Allocates the next bytes, aligned. `name` is "role.tensor" ("activations.layer.attention"); bytes are added up per
+  // name.
   Tensor allocate(std::string_view name, DType dtype, std::span<const int64_t> shape);
   Tensor allocate(std::string_view name, DType dtype, std::initializer_list<int64_t> shape) {
     return allocate(name, dtype, std::span<const int64_t>(shape.begin(), shape.size()));
   }
 
-  // Working memory that several phases share: what is allocated after mark() is handed back by rewind(mark). Bytes by
-  // name then say what was allocated, peak() what is needed.
+  // For working memory that several phases share: rewind(mark) frees everything allocated since mark(). After that,
+  // bytes_by_name() still counts what was allocated, and peak() is the size that is needed.
   size_t mark() const { return used_; }
   void rewind(size_t mark);
-  // Behind what an earlier phase took: used() becomes at least `mark`, which was reached before.
+  // Continues behind the memory of an earlier phase: raises used() to at least `mark`, which must have been reached
+  // before.
   void advance(size_t mark);
 
   size_t used() const { return used_; }

@@ -1,5 +1,5 @@
-// CHECK(condition, "why it must hold", values...): an invariant of the program. On failure throws InternalError with
-// the place, the condition, the reason and the values seen. Always on; the cost is one branch.
+// CHECK(condition, "why it must hold", values...) asserts an invariant of the program. If it does not hold, throws
+// InternalError with the place, the condition, the reason and the values. Always enabled; it costs one branch.
 #pragma once
 
 #include <string>

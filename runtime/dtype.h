@@ -64,7 +64,7 @@ constexpr std::string_view name_of(DType dtype) {
   return "unknown";
 }
 
-// What sums, statistics, master weights and optimizer moments are kept in when computing in `compute`.
+// The type of sums, statistics, master weights and optimizer moments when computing in `compute`.
 constexpr DType accumulate_type(DType compute) {
   return compute == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
 }
@@ -92,7 +92,7 @@ struct dtype_of<uint8_t> {
   static constexpr DType value = DType::kUInt8;
 };
 
-// The same as types: accumulate_t<bfloat16> = float.
+// accumulate_type() for C++ types: accumulate_t<bfloat16> = float.
 template <class T>
 struct accumulate {
   using type = float;

@@ -1,6 +1,6 @@
-// What Carillon throws. A failure anywhere inside becomes one of two exceptions: `Error`, which a person can mend
-// (wrong key, damaged file, full disk) and which carries the process's exit code, or `InternalError`, which is ours.
-// Nothing below `launch` prints or exits; launch/main.cpp prints the one line and takes every rank with it.
+// The exceptions that Carillon throws. Every failure becomes one of two: `Error` is something the user can fix (wrong
+// key, damaged file, full disk) and carries the exit code of the process; `InternalError` is a bug in Carillon. No code
+// below `launch` prints or exits; launch/main.cpp prints the error line and ends all ranks.
 #pragma once
 
 #include <fmt/core.h>
@@ -14,7 +14,7 @@
 
 namespace carillon {
 
-// The exit codes of the interface (launch/README.md, "Exit codes"); the numbers follow sysexits.h where it has one.
+// The exit codes of the program (launch/README.md, "Exit codes"); the numbers follow sysexits.h if it defines one.
 enum class ExitCode : int {
   kDone = 0,
   kUsage = 64,         // usage or configuration
@@ -28,7 +28,7 @@ enum class ExitCode : int {
   kStopped = 85,       // stopped by a signal after a complete checkpoint
 };
 
-// One line for a person: WHAT happened, WHERE (file:line:column, or file and tensor), WHAT TO DO.
+// The message is one line: WHAT happened, WHERE (file:line:column, or file and tensor), WHAT TO DO.
 // Lines after the first newline are details and are printed below the error line.
 class Error : public std::runtime_error {
  public:
@@ -46,7 +46,7 @@ class InternalError : public Error {
 };
 
 namespace detail {
-// What an argument of fail() is shown as: text made printable, everything else as it is.
+// How an argument of fail() appears in the message: text is made printable, everything else is passed through.
 template <class T>
 decltype(auto) shown(const T& value) {
   if constexpr (std::is_convertible_v<const T&, std::string_view>)
@@ -56,9 +56,9 @@ decltype(auto) shown(const T& value) {
 }
 }  // namespace detail
 
-// fail(ExitCode::kBadInput, "{} holds {} bytes, in {}, import the model again", ...): throws Error. Texts among the
-// arguments may be foreign (names, paths, keys from files): their line breaks and controls are shown, never sent, so
-// that no name forges a second line. Line breaks that are meant stand in `format`.
+// fail(ExitCode::kBadInput, "{} holds {} bytes, in {}, import the model again", ...): throws Error. Text arguments may
+// come from outside (names, paths and keys from files), so their line breaks and control characters are escaped and
+// cannot forge a second line. Intended line breaks belong in `format`.
 template <class... Args>
 [[noreturn]] void fail(ExitCode code, fmt::format_string<Args...> format, Args&&... args) {
   throw Error(code, fmt::vformat(format, fmt::make_format_args(detail::shown(args)...)));

@@ -39,7 +39,7 @@ Error out_of_memory(const std::string& place) {
                            place.empty() ? "on this machine" : place));
 }
 
-// std::stoi and its like say their own name.
+// std::stoi and similar functions throw with their own name as the message.
 bool is_number_in_text(const std::exception& error) { return std::string_view(error.what()).starts_with("sto"); }
 
 }  // namespace
@@ -84,7 +84,7 @@ WorkingOn::~WorkingOn() {
   if (std::uncaught_exceptions() <= exceptions_ || !failed_at.empty()) return;
   try {
     failed_at = printable(place_);
-  } catch (...) {  // no memory for the place: the message goes without
+  } catch (...) {  // no memory for the place: the message omits it
   }
 }
 

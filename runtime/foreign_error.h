@@ -1,5 +1,6 @@
-// Exceptions that are not ours (std::filesystem, streams, memory, and libraries whose folders register here) as Errors
-// with an exit code, a place and a remedy. One place, so that nothing a person or a machine does ends in code 70.
+// Translates exceptions that Carillon does not throw itself (std::filesystem, streams, memory, and libraries whose
+// folders register here) into Errors with an exit code, a place and a remedy, so that faults of the user or of the
+// machine never end in code 70.
 #pragma once
 
 #include <exception>
@@ -11,21 +12,21 @@
 
 namespace carillon {
 
-// Called while an exception is handled: that exception as an Error. Error itself passes unchanged; what nobody knows is
-// code 70.
-//   memory that cannot be had, sizes beyond every container   74
-//   std::filesystem: a name that leads nowhere 66, anything else 74
+// Returns the exception being handled as an Error; call it inside a catch block. An Error is returned unchanged;
+// unknown exceptions get code 70.
+//   out of memory, a size beyond a container's limit          74
+//   std::filesystem: a path that does not exist 66, all else  74
 //   other system errors (a stream, a thread)                  74
-//   a number in text beyond its type                          65
+//   a number in text out of its type's range                  65
 Error error_in_flight();
 
-// A library's exceptions: `translate` answers for those it knows. `place` is what was being read ("" unknown). Called
-// once a library, at the program's start.
+// Translates the exceptions of a library; returns nothing for those it does not know. `place` is what was being read
+// ("": unknown). Register once per library, at the program's start.
 using ForeignTranslator = std::optional<Error> (*)(const std::exception& exception, const std::string& place);
 void register_foreign_exceptions(ForeignTranslator translate);
 
-// What this thread is at work on, for messages about exceptions that carry no place of their own: the innermost one
-// that an exception passes through is named. Two stores where nothing is thrown.
+// Declares what this thread is working on, for exceptions that carry no place: error_in_flight() names the innermost
+// WorkingOn that the exception passed through. Costs two stores if nothing is thrown.
 class WorkingOn {
  public:
   explicit WorkingOn(std::string_view place);

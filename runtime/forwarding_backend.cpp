@@ -15,7 +15,7 @@ const char* name_of(OpKind op) {
 
 namespace {
 
-// ---- from an op's arguments to a call ------------------------------------------------------------------------------
+// ---- from an op's arguments to an OpCall ---------------------------------------------------------------------------
 void note(OpCall& call, const Tensor& x) { call.operands.push_back(x); }
 void note(OpCall& call, const AttentionState& state) {
   call.operands.insert(call.operands.end(), {state.accumulator, state.maximum, state.sum});
@@ -42,7 +42,7 @@ void note(OpCall&, const Dropout&) {}
 template <class Scalar>
 requires(std::is_arithmetic_v<Scalar> || std::is_enum_v<Scalar>) void note(OpCall&, const Scalar&) {}
 
-// ---- and back: the same arguments with the call's operands ---------------------------------------------------------
+// ---- and back: the same arguments with the tensors of the OpCall ---------------------------------------------------
 struct Cursor {
   const std::vector<Tensor>& operands;
   size_t at = 0;
@@ -107,7 +107,7 @@ double ForwardingBackend::pass(OpKind kind, const Arguments&... arguments) {
   return call.result;
 }
 
-// ---- the ops: a line for each --------------------------------------------------------------------------------------
+// ---- the ops, one line each ----------------------------------------------------------------------------------------
 void ForwardingBackend::fill(Tensor x, double value) { pass<&Backend::fill>(OpKind::fill, x, value); }
 void ForwardingBackend::copy(Tensor y, Tensor x) { pass<&Backend::copy>(OpKind::copy, y, x); }
 void ForwardingBackend::add(Tensor y, Tensor x) { pass<&Backend::add>(OpKind::add, y, x); }

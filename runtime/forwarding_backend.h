@@ -1,7 +1,7 @@
 // A backend in front of another: every op passes through one hook, around(), which sees the op's name and its tensors
-// and may do something before, after or in place of it. Tracing (traced_backend.h), the planner's counting
-// (launch/plan/counting_backend.h) and the tests' backends with closed or moved memory (tests/support) are this class
-// with another hook, so that a new op reaches all of them by its one line in forwarding_backend.cpp.
+// and may act before, after or instead of the op. Tracing (traced_backend.h), the planner's counting
+// (launch/plan/counting_backend.h) and the tests' backends with closed or moved memory (tests/support) are subclasses
+// with different hooks, so one line in forwarding_backend.cpp makes a new op known to all of them.
 #pragma once
 
 #include <cstddef>
@@ -54,11 +54,11 @@ class ForwardingBackend : public Backend {
   CARILLON_OPS(CARILLON_DECLARE_OP)
 
  protected:
-  // `inner` may be absent where the hook never runs an op and the functions above are overridden.
+  // `inner` may be null if the hook never runs an op and the functions above are overridden.
   explicit ForwardingBackend(std::unique_ptr<Backend> inner) : inner_(std::move(inner)) {}
   Backend& inner() const { return *inner_; }
 
-  // The hook: run() is the op of the backend behind this one.
+  // The hook: run() executes the op on the inner backend.
   virtual void around(OpCall& call, const std::function<void()>& run) = 0;
 
  private:

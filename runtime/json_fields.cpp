@@ -7,13 +7,13 @@
 namespace carillon {
 namespace {
 
-// What a message shows of a value: a model's vocabulary would not be read.
+// The value as a message shows it, cut to 80 bytes because a value may be as long as a model's vocabulary.
 std::string shown(const Json& value) {
   constexpr size_t kMost = 80;
   std::string text = printable(value.dump(-1, ' ', false, Json::error_handler_t::replace));
   if (text.size() <= kMost) return text;
   size_t end = kMost;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // not inside a character
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // do not cut inside a character
   return text.substr(0, end) + "…";
 }
 

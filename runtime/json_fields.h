@@ -1,6 +1,6 @@
-// Members of a JSON object, read by name and type. What is wrong is said in one form, "KEY is VALUE, in PLACE, WHAT TO
-// GIVE", the key with its path in the file: products.float32[0].rows. A number counts as an integer only when it is
-// written as one and fits into 64 bits; others must be finite. A null is as good as an absent key.
+// Reads members of a JSON object by name and type. All errors have the form "KEY is VALUE, in PLACE, WHAT TO GIVE",
+// with the key's path in the file: products.float32[0].rows. A number counts as an integer only if it is written as one
+// and fits into 64 bits; other numbers must be finite. A null counts as an absent key.
 //
 //   const JsonFields fields(json, {"config.json", "take another model"});
 //   const int64_t width = fields.integer("hidden_size", 1);
@@ -22,7 +22,7 @@ namespace carillon {
 
 using Json = nlohmann::ordered_json;
 
-// The value where it is an integer that fits; of any of nlohmann's types.
+// The value if it is an integer that fits into int64, else nothing; for any of nlohmann's JSON types.
 template <class AnyJson>
 std::optional<int64_t> integer_of(const AnyJson& value) {
   if (!value.is_number_integer()) return std::nullopt;
@@ -32,7 +32,7 @@ std::optional<int64_t> integer_of(const AnyJson& value) {
 
 class JsonFields {
  public:
-  // Where the object is from, and what is said after what should be given ("measure again"; may be empty).
+  // Where the object comes from, and a remedy to append to messages ("measure again"; may be empty).
   struct Source {
     std::string place;
     std::string remedy;
@@ -41,21 +41,22 @@ class JsonFields {
   static constexpr int64_t kLeast = std::numeric_limits<int64_t>::min(), kMost = std::numeric_limits<int64_t>::max();
   static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-  // `json` must outlive this; an error when it is no object. `path`: of the object in its file, "" or "layers[3].".
+  // `json` must outlive this; throws if it is not an object. `path` is the object's path in its file, "" or
+  // "layers[3].".
   JsonFields(const Json& json, Source source, std::string path = "");
 
   bool has(const std::string& key) const { return json_.contains(key) && !json_.at(key).is_null(); }
   const Json& json() const { return json_; }
-  const Json& at(const std::string& key) const;  // an error when it is absent or null
+  const Json& at(const std::string& key) const;  // throws if the key is absent or null
 
-  // Required; an error when absent, of another type or outside [least, most].
+  // Required members: throw if the key is absent, has another type or is outside [least, most].
   int64_t integer(const std::string& key, int64_t least = kLeast, int64_t most = kMost) const;
   double number(const std::string& key, double least = -kInfinity, double most = kInfinity) const;
   bool boolean(const std::string& key) const;
   std::string text(const std::string& key) const;
   std::vector<int64_t> integers(const std::string& key, int64_t least = kLeast, int64_t most = kMost) const;
   JsonFields object(const std::string& key) const;
-  // The objects of a list, each through `read(const JsonFields&)`.
+  // Calls `read(const JsonFields&)` for each object of a list and returns the results.
   template <class Read>
   auto list(const std::string& key, Read read) const {
     std::vector<std::invoke_result_t<Read, const JsonFields&>> result;
@@ -65,7 +66,7 @@ class JsonFields {
     return result;
   }
 
-  // `otherwise` where the key is absent or null.
+  // Optional members: return `otherwise` if the key is absent or null.
   int64_t integer_or(const std::string& key, int64_t otherwise, int64_t least = kLeast, int64_t most = kMost) const {
     return has(key) ? integer(key, least, most) : otherwise;
   }
@@ -77,7 +78,7 @@ class JsonFields {
     return has(key) ? text(key) : std::move(otherwise);
   }
 
-  // "KEY is VALUE, in PLACE, WANTED; REMEDY".
+  // Throws "KEY is VALUE, in PLACE, WANTED; REMEDY".
   [[noreturn]] void refuse(const std::string& key, const std::string& wanted) const;
 
  private:

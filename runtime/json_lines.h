@@ -1,5 +1,5 @@
-// JSON lines: files of one JSON object a line, as data, results and metrics are kept. Blank lines hold nothing, but
-// count. What is wrong is said with its place, "train.jsonl:17".
+// JSON lines: files with one JSON object per line, used for data, results and metrics. Blank lines are skipped but
+// counted. Errors name their place as "train.jsonl:17".
 #pragma once
 
 #include <cstdint>
@@ -12,26 +12,26 @@
 
 namespace carillon {
 
-// Nothing but white space?
+// Whether the line is empty or all white space.
 bool is_blank(std::string_view line);
 
-// The object that `text` is. Error 65 with `place` and `remedy` for what is not JSON, not whole, not UTF-8, no object,
-// or holds a number that is beyond a double.
+// Parses `text` as one JSON object. Throws error 65 with `place` and `remedy` if it is not JSON, incomplete, not UTF-8
+// or not an object, or contains a number out of a double's range.
 Json parse_json_object(std::string_view text, const std::string& place, std::string_view remedy);
 
 class JsonLines {
  public:
-  // A last line without a newline: read like the others, or (of a file that a program appends to) left out, for its
-  // writer died or is still writing.
+  // What to do with a last line without a newline: read it like the others, or leave it out, for files that a program
+  // appends to and whose writer died or is still writing.
   enum class LastLine { kRead, kMustEnd };
 
-  // A file that cannot be opened has no lines: opened() tells.
+  // A file that cannot be opened has no lines; opened() is then false.
   JsonLines(const std::string& path, LastLine last, std::string remedy);
   bool opened() const { return opened_; }
 
-  // The next object; nothing at the end. Errors: 65 as above, 74 when reading fails.
+  // Returns the next object; nothing at the end. Throws error 65 as above, 74 if reading fails.
   std::optional<Json> next();
-  // Of the object that next() gave last: its line, from 1; "path:line"; the bytes of the file up to its end.
+  // About the object that next() returned last: its line, from 1; "path:line"; bytes of the file up to its end.
   int64_t line() const { return line_; }
   std::string place() const { return fmt::format("{}:{}", path_, line_); }
   int64_t end() const { return end_; }

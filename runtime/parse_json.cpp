@@ -12,11 +12,11 @@ namespace {
 
 struct Extent {
   int depth = 0;
-  int64_t keys = 0;  // of the object that has most
+  int64_t keys = 0;  // of the object with the most keys
 };
 
-// Brackets and colons outside strings, counted before anything is built. What is no JSON gets some numbers too: the
-// parser says what is wrong with it. Counting ends where the depth is beyond `deepest`.
+// Counts brackets and colons outside strings, before anything is parsed. For text that is not JSON the numbers mean
+// nothing, but then the parser reports the fault. Stops once the depth exceeds `deepest`.
 Extent extent_of(std::string_view text, int deepest) {
   Extent extent;
   std::vector<int64_t> keys{0};
@@ -40,7 +40,7 @@ Extent extent_of(std::string_view text, int deepest) {
   return extent;
 }
 
-// What nlohmann says without its own prefix "[json.exception.parse_error.101] parse error at ".
+// nlohmann's message without its prefix "[json.exception.parse_error.101] ", shortened to 200 bytes.
 std::string reason_of(std::string text) {
   if (const size_t end = text.find("] "); text.starts_with("[json.exception") && end != std::string::npos)
     text.erase(0, end + 2);

@@ -16,7 +16,7 @@ namespace {
 
 ProgressRecord own_record;
 std::atomic<double> patience_seconds{1800};
-// Only the main thread tells what it is at: tests run ranks as threads of one process.
+// Only the main thread reports, because tests run ranks as threads of one process.
 const pthread_t main_thread = pthread_self();
 thread_local const bool tells = pthread_equal(main_thread, pthread_self()) != 0;
 thread_local const char* activity_now = "starting";
@@ -34,7 +34,7 @@ void put(char (&to)[N], std::string_view text) {
   to[length] = '\0';
 }
 
-// Another process may be writing it: never past its end, never a control.
+// Another process may be writing `from`: never reads past its end, and replaces everything but printable ASCII.
 template <size_t N>
 std::string get(const char (&from)[N]) {
   std::string text(from, strnlen(from, N));
@@ -49,8 +49,8 @@ void tell(const char* name) {
   moved();
 }
 
-// CARILLON_TEST_HANG=stop|spin|slowMILLISECONDS@ACTIVITY[:RANK]: what this rank does whenever it begins the activity of
-// that name.
+// CARILLON_TEST_HANG=stop|spin|slowMILLISECONDS@ACTIVITY[:RANK]: makes this rank hang or slow down whenever it begins
+// the activity of that name.
 void test_hang(const char* name) {
   static const char* const wanted = std::getenv("CARILLON_TEST_HANG");
   if (wanted == nullptr) return;

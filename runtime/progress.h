@@ -1,14 +1,14 @@
-// What this process is at, for whoever watches it: another thread, or another process of the same machine, which sees
-// it even while this one is stopped or its main thread stuck (parallel/watch/). Three things are told, all by the main
-// thread, at the cost of some stores:
+// What this process is doing, for a watcher: another thread, or another process on the same machine, which can read it
+// even while this process is stopped or its main thread is stuck (parallel/watch/). The main thread reports three
+// things, each with a few stores:
 //
-//   moved       a counter that goes up with everything that gets done: a block read, a document, a layer, an operation.
-//   Activity    what the program is at, in a person's words: "reading data", "a checkpoint".
-//   Operation   one exchange between ranks; the last kOperations of them stay, with the times they began and ended.
-//               While the thread waits for other ranks in one, it is waiting(): not moving is then nobody's fault here.
+//   moved       a counter that increases with all work done: a block read, a document, a layer, an operation.
+//   Activity    what the program is doing, in words: "reading data", "a checkpoint".
+//   Operation   one exchange between ranks; the last kOperations are kept with their begin and end times. While an
+//               operation waits for other ranks, `waits` is positive: a rank that does not move is then not at fault.
 //
-// The record lies in memory that carries no pointers and is shared by way of a descriptor without a name in any file
-// system, so nothing is left behind by a process that is killed.
+// The record contains no pointers. It lies in memory shared through a descriptor that has no name in any file system,
+// so a killed process leaves nothing behind.
 #pragma once
 
 #include <atomic>
@@ -30,30 +30,30 @@ struct ProgressRecord {
     int64_t count;  // elements
     int32_t dtype;  // DType; -1: none
     int32_t reserved;
-    std::atomic<int64_t> begin, end;  // nanoseconds of CLOCK_MONOTONIC; end 0: still in it
+    std::atomic<int64_t> begin, end;  // nanoseconds of CLOCK_MONOTONIC; end 0: still running
   };
 
   uint64_t magic = kMagic;
-  uint64_t job = 0;  // the same for all ranks of one start, and for no others on this machine
+  uint64_t job = 0;  // identifies one start of the program on this machine; the same on all its ranks
   int32_t rank = 0, ranks = 1;
   std::atomic<uint64_t> moved{0};
-  std::atomic<uint64_t> operations{0};  // how many were begun; number n is at n % kOperations
-  std::atomic<int32_t> waits{0};        // how many operations that wait for others the main thread is inside of
-  std::atomic<int32_t> speaking{0};     // its watch thread is about to end the job
-  std::atomic<int32_t> samples{0}, samples_in_mpi{0};  // of the waiting thread's place in the program (rank_watch.h)
+  std::atomic<uint64_t> operations{0};                 // number of operations begun; operation n is at n % kOperations
+  std::atomic<int32_t> waits{0};                       // number of waiting operations that the main thread is inside of
+  std::atomic<int32_t> speaking{0};                    // this rank's watch thread is about to end the job
+  std::atomic<int32_t> samples{0}, samples_in_mpi{0};  // of the waiting thread's program counter (rank_watch.h)
   char activity[64] = "starting";
   Operation ring[kOperations] = {};
 };
 
-// This process's record; always there. Shared with other processes from share_progress on.
+// The record of this process; always valid. Other processes can read it after share_progress().
 ProgressRecord& progress();
-// Moves the record into memory that other processes of this user can map through /proc/PID/fd. Once, before there are
-// other threads. Without such memory (no /proc, no descriptor left) the record stays private.
+// Moves the record into memory that other processes of this user can map through /proc/PID/fd. Call it once, before
+// other threads start. If there is no such memory (no /proc, no descriptor left), the record stays private.
 void share_progress(int rank, int ranks, uint64_t job);
-// The name by which the descriptor is found: /proc/PID/fd/N is a link to "/memfd:" + this.
+// The name of the descriptor: /proc/PID/fd/N is a link to "/memfd:" + this.
 inline constexpr std::string_view kProgressName = "carillon-progress";
 
-// May be called by any thread.
+// Counts a unit of work. Any thread may call it.
 inline void moved() noexcept;
 
 class Activity {
@@ -68,7 +68,7 @@ class Activity {
 
 class Operation {
  public:
-  enum class Kind { kStart, kWait };  // begins something and goes on; or waits for others until it ends
+  enum class Kind { kStart, kWait };  // starts something and continues; or waits for other ranks
   Operation(Kind kind, const char* what, std::string_view group, int64_t count = 0, int dtype = -1);
   ~Operation();
   Operation(const Operation&) = delete;
@@ -78,12 +78,13 @@ class Operation {
   Kind kind_;
 };
 
-// "all_gather of 4 float64 on dp_cp (operation 57), at a checkpoint". Of any record, also one that changes meanwhile.
+// "in all_gather of 4 float64 on dp_cp (operation 57), at a checkpoint". The record may change during the call.
 std::string describe_place(const ProgressRecord& record);
-// The last operations, a line each, newest last.
+// The last operations, at most `most`, one per line, newest last.
 std::string describe_history(const ProgressRecord& record, int most);
 
-// runtime.patience in seconds; 0: never. For the whole process, at once.
+// runtime.patience in seconds, how long ranks may fail to move; 0: forever. A change applies at once to the whole
+// process.
 void set_patience(double seconds);
 double patience();
 

@@ -7,7 +7,7 @@
 namespace carillon {
 namespace {
 
-// The index of the number next to `value`; of two equally near the lower one.
+// The index of the number nearest to `value`; the lower one if two are equally near.
 template <size_t kCount>
 size_t nearest(std::span<const float, kCount> numbers, float value) {
   const auto above = std::lower_bound(numbers.begin(), numbers.end(), value);
@@ -19,7 +19,7 @@ size_t nearest(std::span<const float, kCount> numbers, float value) {
   return up < down ? index : index - 1;
 }
 
-// The decades 1e-6 … 1, with 1, 2, 4 … 64 numbers each and either sign, zero and one.
+// The seven decades that end at 1e-6, 1e-5 … 1, with 1, 2, 4 … 64 numbers of each sign; also zero and one.
 std::array<float, 256> make_scale_numbers() {
   std::array<float, 256> numbers{};
   size_t next = 0;
@@ -39,7 +39,7 @@ std::array<float, 256> make_scale_numbers() {
   return numbers;
 }
 
-// The codes of nf4's scales for the whole matrix; fills the table.
+// Returns the codes of the nf4 scales of the whole matrix, and fills the table.
 std::vector<uint8_t> quantize_scales(std::span<const float> maxima, std::span<float> table) {
   const std::array<float, 256>& numbers = scale_numbers();
   std::copy(nf4_numbers().begin(), nf4_numbers().end(), table.begin());

@@ -1,5 +1,5 @@
-// Counter-based random numbers: a pure function of (seed, stream, index), with no state. The same element of the same
-// tensor therefore gets the same number on every layout, thread and machine; nothing has to be stored in a checkpoint.
+// Counter-based random numbers: a pure function of (seed, stream, index) without state. An element of a tensor
+// therefore gets the same number on every layout, thread and machine, and a checkpoint need not store a state.
 // Generator: Philox-4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
 #pragma once
 
@@ -11,7 +11,7 @@
 
 namespace carillon {
 
-// Ten Philox rounds on one 128-bit counter with a 64-bit key; four independent 32-bit words.
+// Ten Philox rounds on one 128-bit counter with a 64-bit key; returns four independent 32-bit words.
 constexpr std::array<uint32_t, 4> philox(uint64_t key, uint64_t counter_low, uint64_t counter_high) {
   std::array<uint32_t, 4> word = {static_cast<uint32_t>(counter_low), static_cast<uint32_t>(counter_low >> 32),
                                   static_cast<uint32_t>(counter_high), static_cast<uint32_t>(counter_high >> 32)};
@@ -28,8 +28,8 @@ constexpr std::array<uint32_t, 4> philox(uint64_t key, uint64_t counter_low, uin
   return word;
 }
 
-// A stream's number from its name ("model.layers.0.mlp.up_proj.weight"): FNV-1a, fixed for ever, part of
-// reproducibility.
+// The number of a stream from its name ("model.layers.0.mlp.up_proj.weight"): FNV-1a. It must never change, since
+// reproducing a run depends on it.
 constexpr uint64_t stream_of(std::string_view name) {
   uint64_t hash = 0xcbf29ce484222325;
   for (char c : name) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
@@ -42,17 +42,17 @@ constexpr uint64_t random_bits(uint64_t seed, uint64_t stream, uint64_t index) {
   return uint64_t{word[1]} << 32 | word[0];
 }
 
-// Uniform integer in [0, bound), unbiased to 2^-64 · bound (multiply-shift).
+// Uniform integer in [0, bound) by multiply-shift; the bias is at most 2^-64 · bound.
 constexpr uint64_t random_below(uint64_t bound, uint64_t seed, uint64_t stream, uint64_t index) {
   return static_cast<uint64_t>((static_cast<unsigned __int128>(random_bits(seed, stream, index)) * bound) >> 64);
 }
 
-// Uniform in (0, 1): 53 bits, never 0, so that its logarithm is finite.
+// Uniform in (0, 1) with 53 bits; never 0, so its logarithm is finite.
 constexpr double random_uniform(uint64_t seed, uint64_t stream, uint64_t index) {
   return (static_cast<double>(random_bits(seed, stream, index) >> 11) + 0.5) * 0x1.0p-53;
 }
 
-// Standard normal by Box and Muller, one block of the generator an element.
+// Standard normal by the Box-Muller transform; uses one block of the generator per element.
 inline double random_normal(uint64_t seed, uint64_t stream, uint64_t index) {
   const auto word = philox(seed, index, stream);
   const double u = (static_cast<double>((uint64_t{word[1]} << 32 | word[0]) >> 11) + 0.5) * 0x1.0p-53;

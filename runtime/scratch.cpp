@@ -22,7 +22,7 @@ size_t backend_scratch_bytes(const ScratchShape& s) {
     const auto row_sums = [&](int64_t channels) {
       return cuda::row_runs(rows) * channels * static_cast<int64_t>(size_of(wide));
     };
-    constexpr int64_t kFlag = 4;  // of a position beyond the table: an allocation of its own
+    constexpr int64_t kFlag = 4;  // the flag "position beyond the table", a separate allocation
     return static_cast<size_t>(std::max({cuda::kScratchBytes, attention, row_sums(s.hidden), row_sums(s.widest_bias),
                                          cuda::embedding_bytes(rows, s.hidden, static_cast<int64_t>(size_of(wide)))}) +
                                kFlag);

@@ -1,6 +1,6 @@
-// What backends keep for themselves beside the memory they give: attention's packed operands, operands widened for want
-// of hardware, sums until they are added. Reported for the largest calls of a step, without a device and before there
-// is one: for `carillon plan`. The formulas go by the constants that the ops themselves go by.
+// Memory that backends allocate for themselves, in addition to the tensors of a run: attention's packed operands,
+// operands widened for lack of hardware, partial sums. `carillon plan` computes it from the largest calls of a step,
+// without a device. The formulas use the same constants as the ops.
 #pragma once
 
 #include <cstddef>
@@ -28,15 +28,17 @@ struct ScratchShape {
   int64_t largest_left = 0, largest_right = 0, largest_result = 0;
 };
 
-// CPU, with w = ceil(HD/depth) words of type A a row (on amx a multiple of 16), p = HD rounded up to 16, n = Tl rounded
-// up to 64:
+// Returns the scratch memory of a backend in bytes.
+//
+// CPU, with w = ceil(HD/depth) words of type A per row (on amx rounded up to a multiple of 16), p = HD rounded up to
+// 16, n = Tl rounded up to 64:
 //   forward   B·NKVl·n·(w + p/depth)·A  packed keys and values of all heads
-//             + threads · (96·(w + p + 2 + 256))·A  a block of queries
+//             + threads · (96·(w + p + 2 + 256))·A  one block of queries
 //   backward  heads at work · [keys and queries of one head: rows k, v 2·Tl·w; panels q, dout 2·n·w; lanes k, q, dout
 //             3·n·p/depth; lse, delta 2·n; dq 2·Tl·p]·A
 //             + threads · (3·96·192 + 2·96·p)·A
-//   both      B·Tl·16 visible keys of each row
-//   products  the largest second operand once more, packed (matmul.cpp), unless in float64
+//   both      B·Tl·16 for the visible keys of each row
+//   products  a packed copy of the largest second operand (matmul.cpp), except in float64
 // where heads at work is the number of threads when there are as many key/value heads and sequences as threads and at
 // most 128 blocks of 96 keys, else 1. Both passes keep what they have. depth is 2 for bfloat16 on amx and
 // avx512_bf16, else 1. Where bfloat16 has no hardware, float32 copies of a product's operands come on top. cuda: the

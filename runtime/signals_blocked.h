@@ -1,4 +1,5 @@
-// Signals are for the thread that runs the program: threads started while this lives have all of them blocked.
+// Blocks all signals in this thread while the object lives. Threads started meanwhile inherit the mask, so that only
+// the program's main thread handles signals.
 #pragma once
 
 #include <pthread.h>

@@ -1,14 +1,15 @@
-// Whether somebody asked the process to stop (a signal: launch/session/signals.h). Long work that may be thrown away
-// asks between its pieces.
+// Whether the process has been asked to stop by a signal (launch/session/signals.h). Long operations whose work may be
+// discarded poll this between their pieces.
 #pragma once
 
 namespace carillon {
 
 bool stop_requested() noexcept;
-void request_stop(bool wanted = true) noexcept;  // may be called in a signal handler
+void request_stop(bool wanted = true) noexcept;  // may be called from a signal handler
 
-// Throws Error with code 85 when a stop was asked for: "stopped by a signal while DOING, nothing is lost, …". Only for
-// work that the same command does again. Under several ranks only inside agree(), and not between its collectives.
+// Throws Error with code 85 if a stop was requested: "stopped by a signal while DOING, nothing is lost, …". Call it
+// only in work that running the same command again repeats. With several ranks, call it only inside agree(), and not
+// between collectives there.
 void stop_point(const char* doing);
 
 }  // namespace carillon

@@ -1,6 +1,6 @@
-// Tensor: a view of memory somebody else owns (a Buffer, an Arena, a std::vector). Pointer, element type, shape and
-// strides; passed by value, like a span. The memory may be a device's: only a Backend and a Communicator touch it.
-// Sizes and strides are in elements, int64; dims count from 0, negative dims from the end.
+// Tensor: a non-owning view of memory (of a Buffer, an Arena, a std::vector): pointer, element type, shape and strides.
+// Passed by value, like a span. The memory may be on a device, so only a Backend and a Communicator access it.
+// Sizes and strides are int64 counts of elements; dims count from 0, negative dims from the end.
 #pragma once
 
 #include <array>
@@ -21,7 +21,7 @@ namespace carillon {
 // rank".
 class Tensor {
  public:
-  static constexpr int kMaxRank = 5;  // [B, T, heads, HD] and one to spare; raising it costs 16 bytes a view
+  static constexpr int kMaxRank = 5;  // [B, T, heads, HD] and one spare; each further dim costs 16 bytes per view
 
   Tensor() = default;
 
@@ -40,7 +40,7 @@ class Tensor {
   Tensor(void* data, DType dtype, std::initializer_list<int64_t> shape)
       : Tensor(data, dtype, std::span<const int64_t>(shape.begin(), shape.size())) {}
 
-  // A packed view of a vector's or span's elements: Tensor::of(values, {2, 3}).
+  // A packed view of a vector's elements: Tensor::of(values, {2, 3}).
   template <class T>
   static Tensor of(std::vector<T>& values, std::initializer_list<int64_t> shape) {
     Tensor tensor(values.data(), dtype_of<T>::value, shape);
@@ -57,7 +57,7 @@ class Tensor {
   int64_t stride(int dim) const { return stride_[index(dim)]; }
   std::vector<int64_t> shape() const { return {shape_.begin(), shape_.begin() + rank_}; }
 
-  // Elements; 1 for rank 0 with data, 0 for an absent tensor.
+  // Number of elements; 1 for rank 0 with data, 0 for an absent tensor.
   int64_t count() const {
     int64_t product = data_ == nullptr && rank_ == 0 ? 0 : 1;
     for (int dim = 0; dim < rank_; ++dim) product *= shape_[dim];
@@ -88,7 +88,7 @@ class Tensor {
     return {data<T>(), static_cast<size_t>(count())};
   }
 
-  // Same elements, another shape; packed tensors only. One dim may be -1 and is computed.
+  // The same elements in another shape; packed tensors only. One dim may be -1 and is then computed.
   Tensor reshape(std::initializer_list<int64_t> shape) const {
     CHECK(packed(), "reshape of a tensor with gaps");
     std::vector<int64_t> sizes(shape);
@@ -113,14 +113,14 @@ class Tensor {
   }
   Tensor rows(int64_t begin, int64_t end) const { return slice(0, begin, end); }
 
-  // The same type, shape and strides over other memory: a copy of what this one views.
+  // A view with the same type, shape and strides of other memory, which must be laid out like this one's.
   Tensor over(void* data) const {
     Tensor result = *this;
     result.data_ = data;
     return result;
   }
 
-  // Splits dim into [outer, size/outer] without moving anything; works on strided tensors.
+  // Splits dim into [outer, size/outer] without moving data; works on strided tensors.
   Tensor split_dim(int dim, int64_t outer) const {
     const int at = index(dim);
     CHECK(rank_ < kMaxRank && outer > 0 && shape_[at] % outer == 0, "dim does not split", shape_[at], outer);
@@ -151,7 +151,7 @@ class Tensor {
   std::array<int64_t, kMaxRank> stride_{};
 };
 
-// "float32 [2, 64]", for messages.
+// For messages: "float32 [2, 64]".
 std::string describe(const Tensor& tensor);
 
 }  // namespace carillon

@@ -8,8 +8,8 @@
 namespace carillon {
 namespace {
 
-// The length of the well-formed UTF-8 sequence at the start of `text` (RFC 3629: no overlong forms, no surrogates), or
-// 0.
+// The length of the well-formed UTF-8 sequence at the start of `text` (RFC 3629: no overlong forms, no surrogates); 0
+// if there is none.
 size_t utf8_length(std::string_view text) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned char first = byte(0);
@@ -86,7 +86,7 @@ int edit_distance(std::string_view a_text, std::string_view b_text) {
 }
 
 std::string nearest(std::string_view name, const std::vector<std::string>& candidates) {
-  // A hostile name of a megabyte would cost seconds against every candidate; nothing near it is longer than this.
+  // Comparing a hostile name of a megabyte with every candidate would take seconds; no candidate is longer than this.
   const std::string_view head = name.substr(0, 128);
   std::string best;
   int best_distance = std::numeric_limits<int>::max();

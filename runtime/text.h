@@ -1,4 +1,4 @@
-// Small text helpers of the program's face: making foreign strings safe to print, and finding the nearest known name.
+// Text helpers for messages: making strings from outside safe to print, and finding the nearest known name.
 #pragma once
 
 #include <string>
@@ -7,20 +7,20 @@
 
 namespace carillon {
 
-// `text` with everything that could forge a line or drive a terminal made visible: C0 and C1 controls and DEL as \xNN
-// (\n, \r, \t by name), bytes that are no UTF-8 as \xNN. Names from files, keys and paths pass through here before they
-// are printed or logged.
+// `text` with everything escaped that could forge a line or control a terminal: C0 and C1 controls and DEL become \xNN
+// (\n, \r and \t keep their names), bytes that are not valid UTF-8 become \xNN. Apply it to names from files, keys and
+// paths before printing or logging them.
 std::string printable(std::string_view text);
 
 bool is_utf8(std::string_view text);
 
-// Levenshtein distance in bytes; letters are compared without case, '-' and '_' are the same.
+// Levenshtein distance in bytes; ignores case, and treats '-' and '_' as equal.
 int edit_distance(std::string_view a, std::string_view b);
 
-// The candidate nearest to `name` (the first of equals); empty when there are none.
+// The candidate nearest to `name` (the first one if several are equally near); empty if there are no candidates.
 std::string nearest(std::string_view name, const std::vector<std::string>& candidates);
 
-// Lower case, '-' as '_': how names are compared.
+// `name` in lower case with '-' replaced by '_', the form in which names are compared.
 std::string canonical(std::string_view name);
 
 // "a, b, c".

@@ -1,6 +1,5 @@
-// What a rank does and how long it takes, as spans: added up by name for `--profile`, and written one by one for
-// `runtime.trace`, as the JSON that Perfetto and Chrome's about:tracing show. Where no trace was started on this thread
-// a span costs one look at a pointer.
+// Records what a rank does as timed spans. `--profile` adds them up by name; `runtime.trace` writes each of them, as
+// JSON for Perfetto and Chrome's about:tracing. Without a trace on this thread, a span costs one test of a pointer.
 #pragma once
 
 #include <chrono>
@@ -16,7 +15,7 @@ class Trace {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // One name's sum.
+  // The total of all spans of one name.
   struct Entry {
     std::string name;
     int64_t calls = 0;
@@ -24,17 +23,18 @@ class Trace {
     double flop = 0;  // useful floating-point operations; 0: not counted
   };
 
-  // Collects spans of the thread that makes it, until it is destroyed. events: keep each of them for events_json().
+  // Collects the spans of the constructing thread until it is destroyed. With `events`, keeps each span for
+  // take_events_json().
   Trace(int rank, bool events);
   ~Trace();
   Trace(const Trace&) = delete;
   static Trace* current();
 
-  // Sums of what ended so far, longest first. Spans inside another are counted in their own name only: a span's time is
-  // that of the thread while no inner span is open.
+  // Totals of the spans that have ended, longest first. The time of a nested span counts for its own name only: a
+  // span's time excludes the spans inside it.
   std::vector<Entry> entries() const;
-  double seconds() const;  // since it was made
-  // The events since the last call, each as a line "{…},\n" of a JSON array.
+  double seconds() const;  // since construction
+  // Returns and forgets the events recorded since the last call, each as a line "{…},\n" of a JSON array.
   std::string take_events_json();
 
  private:
@@ -54,14 +54,14 @@ class Trace {
   int rank_;
   bool keep_events_;
   Clock::time_point start_;
-  double epoch_;  // of start_, so that ranks' events lie side by side
+  double epoch_;  // start_ in microseconds of the system clock, so that the events of all ranks share one time axis
   std::map<std::string, int, std::less<>> index_;
   std::vector<Entry> entries_;
   std::vector<Open> open_;
   std::vector<Event> events_;
 };
 
-// From its construction to its end.
+// A span from construction to destruction.
 class TraceSpan {
  public:
   explicit TraceSpan(std::string_view name, double flop = 0) : trace_(Trace::current()), flop_(flop) {
@@ -77,8 +77,7 @@ class TraceSpan {
   double flop_;
 };
 
-// A table of the entries, line by line: name, calls, seconds, share, GFLOP/s; what no span covers is in a row of
-// its own.
+// The entries as the lines of a table: name, calls, seconds, share, GFLOP/s. Time that no span covers has its own row.
 std::vector<std::string> profile_table(const std::vector<Trace::Entry>& entries, double seconds);
 
 }  // namespace carillon

@@ -31,7 +31,7 @@ double visible_pairs(Backend& backend, const OpCall& call) {
   return static_cast<double>(pairs);
 }
 
-// What its span is called: the op's name, of products with the shape.
+// The name of the op's span; for products it includes the shape.
 std::string title(const OpCall& call) {
   if (call.op != OpKind::matmul) return name_of(call.op);
   const Tensor &c = call.operands[0], &a = call.operands[1];
@@ -59,8 +59,8 @@ double flop_of(Backend& backend, const OpCall& call) {
   }
 }
 
-// A span of one op. Where ops return before they have run, it ends when this one has: its time is then its own, and
-// none of it is hidden behind the next.
+// The span of one op. If ops return before they have run, the span waits for its op, so that it measures the whole op
+// and nothing else.
 class OpSpan {
  public:
   OpSpan(Backend& backend, std::string_view name, double flop = 0) : backend_(backend), span_(name, flop) {}
@@ -68,7 +68,7 @@ class OpSpan {
     if (backend_.queue() == nullptr) return;
     try {
       backend_.synchronize();
-    } catch (const Error&) {  // the next call that waits meets it again
+    } catch (const Error&) {  // the next call that waits reports it again
     }
   }
   OpSpan(const OpSpan&) = delete;

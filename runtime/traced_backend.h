@@ -1,6 +1,6 @@
-// A backend that hands every op on to another and records it as a span (trace.h), with the operations it takes: what
-// `--profile` and `runtime.trace` look through. Results are the other's, bit for bit. On a device each op is waited
-// for, so that times are of ops and nothing overlaps: a traced run is slower than it need be.
+// A backend that forwards every op to another one and records it as a span (trace.h) with its floating-point
+// operations; `--profile` and `runtime.trace` use it. Results are the same bit for bit. On a device it waits for each
+// op, so that a span is the time of one op; nothing overlaps, and a traced run is slower than an untraced one.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,4 @@
-// Which devices this process could compute on, known by what they are and not by their numbers here.
+// The devices this process could compute on, identified by UUID because device numbers differ between processes.
 #pragma once
 
 #include <array>
@@ -8,8 +8,8 @@
 
 namespace carillon {
 
-// The UUIDs of the devices that this process sees, in its own numbering, where `device` (runtime.device: cpu, cuda,
-// auto, …) would compute on one of them; else none.
+// The UUIDs (two words each) of the devices that this process sees, in its own numbering. Empty if `device`
+// (runtime.device: cpu, cuda, auto, …) would not compute on one of them.
 std::vector<std::array<int64_t, 2>> visible_devices(const std::string& device);
 
 }  // namespace carillon

@@ -9,7 +9,7 @@
 namespace carillon::cpu {
 namespace {
 
-// Intel's manual, volume 2, CPUID leaves 1 and 7.
+// CPUID leaves 1 and 7 (Intel's manual, volume 2).
 bool processor_has_tiles() {
   constexpr unsigned kOsSavesState = 1u << 27, kBfloat16Products = 1u << 22, kTiles = 1u << 24;
   unsigned a = 0, b = 0, c = 0, d = 0;
@@ -18,7 +18,7 @@ bool processor_has_tiles() {
   return (d & kBfloat16Products) != 0 && (d & kTiles) != 0;
 }
 
-// XCR0: which parts of its state the operating system saves.
+// XCR0 tells which parts of the processor's state the operating system saves.
 bool system_saves_tiles() {
   constexpr uint32_t kTileConfiguration = 1u << 17, kTileData = 1u << 18;
   uint32_t low = 0, high = 0;
@@ -26,8 +26,7 @@ bool system_saves_tiles() {
   return (low & kTileConfiguration) != 0 && (low & kTileData) != 0;
 }
 
-// Linux since 5.16 (Documentation/arch/x86/xstate.rst); an older one that saves them needs no asking, but does not
-// exist.
+// Linux saves tiles since 5.16, and only after this request (Documentation/arch/x86/xstate.rst).
 bool ask_for_tiles() {
   constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;

@@ -3,8 +3,8 @@
 
 namespace carillon::cpu {
 
-// The processor has its tiles and their products of bfloat16, and the kernel has been asked for the tiles' 8 KiB of
-// state a thread, which it grants a process once and for all its threads.
+// Whether the processor has AMX tiles with bfloat16 products, and Linux has granted their 8 KiB of state per thread.
+// The first call requests that; the grant covers all threads of the process.
 bool amx_permitted();
 
 }  // namespace carillon::cpu

@@ -1,13 +1,14 @@
-// Blocked attention, backward. A thread takes a block of keys and walks the blocks of queries that see it: the
-// gradients by keys and values stay with it, those by the queries belong to everybody.
+// Backward pass of blocked attention. A thread takes a block of keys and walks through the blocks of queries that see
+// it. The gradients of the keys and values stay with the thread; the gradients of the queries are shared by all
+// threads.
 //
-// Deterministic without a copy of them for each thread: blocks of keys are taken in increasing order and add to one of
-// two sums in turn, and one may add to a block of queries only after the one before it of the same sum has. Two threads
-// hardly ever wait for each other; more of them follow one another through the queries, a block behind. Sums are formed
-// in the order of the keys, whatever the number of threads.
+// They are deterministic without a copy per thread: blocks of keys are handed out in increasing order and add
+// alternately to one of two sums, and a block may add to a block of queries only after its predecessor in the same sum
+// has. Two threads rarely wait for each other; more threads follow one another through the queries, one block behind.
+// Sums are formed in the order of the keys, whatever the number of threads.
 //
-// Every block of keys passes over the operands of the queries and their sums, 1 KiB a query and pass. A long sequence
-// is taken in pieces of as many queries as a cache holds, a piece meeting all its keys before the next one begins.
+// Every block of keys passes over the queries' operands and sums, 1 KiB per query and pass. A long sequence is
+// therefore processed in pieces of as many queries as the cache holds; each piece meets all its keys before the next.
 #include <omp.h>
 
 #include <algorithm>
@@ -35,11 +36,11 @@ struct Backward {
   int64_t rows = q.size(1), keys = k.size(1), width = q.size(3), group = q.size(2) / std::max<int64_t>(k.size(2), 1);
   int64_t padded = padded_width(width), all_keys = round_to_panel(keys), depth = kernel.words(width);
   int64_t key_blocks = (keys + kBackwardKeys - 1) / kBackwardKeys;
-  int64_t piece = std::min(backward_queries_at_once(padded, kernel.depth, sizeof(A)), rows);  // rows of one
+  int64_t piece = std::min(backward_queries_at_once(padded, kernel.depth, sizeof(A)), rows);  // rows of a piece
   int64_t piece_panels = round_to_panel(piece);
 
-  // The packed operands of a head's keys and of a piece of its queries; the same sizes each time, so that asking again
-  // finds the same memory.
+  // The packed operands of a head's keys and of a piece of its queries. The sizes never change within a call, so
+  // constructing it again returns the same memory.
   template <class Head>
   struct Packed {
     Packed(Head& head, const Backward& b)
@@ -69,7 +70,7 @@ struct Backward {
     }
   }
 
-  // Rows [begin, end) of head h, counted from 0 in the piece.
+  // Packs rows [begin, end) of head h; in the packed piece they count from 0.
   template <class P>
   void pack_queries(const P& to, int64_t b, int64_t h, int64_t begin, int64_t end, int threads) const {
     constexpr A kInfinity = std::numeric_limits<A>::infinity();
@@ -94,7 +95,7 @@ struct Backward {
     }
   }
 
-  // One block of keys against a piece's queries, rows [begin, end).
+  // Computes one block of keys against the queries of a piece, rows [begin, end).
   template <class P, class Thread>
   void run_keys(const P& packed, Thread& own, Progress& progress, int64_t b, int64_t g, int64_t begin, int64_t end,
                 int64_t block) const {
@@ -111,7 +112,7 @@ struct Backward {
     for (int64_t row = 0; row < end - begin; row += kBackwardQueries) {
       const int64_t queries = std::min(kBackwardQueries, end - begin - row), at = row / kernel.depth * padded;
       progress.wait(block, row / kBackwardQueries);
-      // Both ends of the intervals are non-decreasing: the last row reaches furthest, the first begins earliest.
+      // Both ends of the intervals are non-decreasing: the last row sees furthest, the first one begins earliest.
       if (mine[row + queries - 1].end > key && mine[row].begin < key + count) {
         any = true;
         kernel.attention_backward({count,
@@ -145,7 +146,8 @@ struct Backward {
     }
   }
 
-  // All query heads of key/value head g, one after another, by `threads` threads whose scratch begins at `own`.
+  // Computes all query heads of key/value head g one after another, with `threads` threads whose scratch begins at
+  // `own`.
   template <class Head, class Thread>
   void run_group(Head& head, Thread* own, Progress& progress, int64_t b, int64_t g, int threads) const {
     const Packed<Head> packed(head, *this);
@@ -191,7 +193,7 @@ void CpuBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, T
         kernels<T>(instruction_set_),       dq, dk, dv, q, k, v, dout, lse, delta, work.visible.data(),
         static_cast<accumulate_t<T>>(scale)};
     const int64_t groups = q.size(0) * k.size(2), kv_heads = k.size(2);
-    // Either way sums are formed in the same order.
+    // The first `whole` heads get one thread each, the others share all threads; both give the same order of sums.
     const int64_t whole = backward.key_blocks <= kBlocksOfOneThread ? groups / threads_ * threads_ : 0;
 #pragma omp parallel for schedule(dynamic) num_threads(threads_) if (whole > 0)
     for (int64_t item = 0; item < whole; ++item) {

@@ -1,6 +1,5 @@
-// Blocked attention (Dao et al., 2022; online softmax of Milakov and Gimelshein, 2018), forward: cuts the work into
-// blocks that fit the cache, packs operands once and hands both to the kernels. Memory grows with the tokens, never
-// with their square.
+// Forward pass of blocked attention (Dao et al., 2022; online softmax of Milakov and Gimelshein, 2018): cuts the work
+// into blocks that fit the cache, packs operands once and calls the kernels. Memory is linear in the number of tokens.
 #include <omp.h>
 
 #include <algorithm>
@@ -38,7 +37,7 @@ void CpuBackend::attention_forward(const AttentionState& state, Tensor q, Tensor
       kernel.pack_lanes(packed_v + item * lane_words, element_at<T>(v, b, first, g), v.stride(1), count, width);
     }
     const int64_t blocks = (rows + kForwardRows - 1) / kForwardRows;
-    // Late blocks see most keys and go first; every block is independent, so who takes it does not matter.
+    // Late blocks see the most keys, so they go first. Blocks are independent; any thread may compute any of them.
 #pragma omp parallel for schedule(dynamic) num_threads(threads_)
     for (int64_t item = 0; item < batch * heads * blocks; ++item) {
       Scratch::Thread& own = work.threads[static_cast<size_t>(omp_get_thread_num())];
@@ -58,7 +57,7 @@ void CpuBackend::attention_forward(const AttentionState& state, Tensor q, Tensor
       A* accumulator = element_at<A>(state.accumulator, b, first, h);
       const int64_t stride = state.accumulator.stride(1);
       for (int64_t r = 0; r < count; ++r) {
-        const bool begun = sum[r] != 0;  // else nothing is there yet
+        const bool begun = sum[r] != 0;  // else the accumulator is uninitialised
         if (begun) std::copy(accumulator + r * stride, accumulator + r * stride + width, out + r * padded);
         std::fill(out + r * padded + (begun ? width : 0), out + (r + 1) * padded, A(0));
       }
@@ -76,7 +75,7 @@ void CpuBackend::attention_forward(const AttentionState& state, Tensor q, Tensor
   });
 }
 
-// The accumulator stays as it is: rows that saw nothing are known by their sum.
+// The accumulator is left uninitialised: a sum of 0 marks rows that saw no key.
 void CpuBackend::attention_begin(const AttentionState& state, Tensor sinks) {
   if (sinks) return ReferenceBackend::attention_begin(state, sinks);
   dispatch_floating(state.maximum.dtype(),

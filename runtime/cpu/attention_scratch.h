@@ -1,4 +1,4 @@
-// What the two passes of blocked attention share: kept working memory, and the keys each row sees.
+// Shared by the two passes of blocked attention: working memory kept between calls, and the keys that each row sees.
 #pragma once
 
 #include <sched.h>
@@ -11,11 +11,11 @@
 
 namespace carillon {
 
-// How far each block of keys has come through the blocks of queries in a backward pass (attention_backward.cpp).
+// How far each block of keys has advanced through the blocks of queries in a backward pass (attention_backward.cpp).
 class Progress {
  public:
   static constexpr int64_t kSums = 2;  // block i follows block i - kSums
-  // Blocks [first, end) are to be taken.
+  // Starts over, with blocks of keys [first, end) to hand out.
   void reset(int64_t first, int64_t end) {
     if (static_cast<int64_t>(passed_.size()) < end) passed_ = std::vector<Mark>(static_cast<size_t>(end));
     for (int64_t i = first; i < end; ++i) passed_[static_cast<size_t>(i)].count.store(0, std::memory_order_relaxed);
@@ -49,19 +49,19 @@ class Progress {
 struct CpuBackend::Scratch {
   std::vector<cpu::Visible> visible;  // [b][row]
   Grow k, v;                          // forward: packed keys and values of all heads
-  struct Thread {                     // one thread's blocks
+  struct Thread {                     // blocks of one thread
     Grow q, out, numbers, scores;     // forward
     Grow p, ds, ds_across, dk, dv;    // backward
   };
-  struct Head {  // backward: one key/value head and one query head of it
+  struct Head {  // backward: one key/value head and one of its query heads
     Grow k_rows, k_lanes, v_rows, q_panels, q_lanes, dout_panels, dout_lanes, rows, dq;
   };
   std::vector<Thread> threads;
-  std::vector<Head> heads;         // of each thread, or the first for all
+  std::vector<Head> heads;         // one per thread; threads that share a head use the first
   std::vector<Progress> progress;  // likewise
 };
 
-// For each row [b][i] the keys it sees, as a run of the block's keys.
+// Finds for each row [b][i] the keys it sees, as an interval of the block's keys.
 void find_visible(const AttentionMask& mask, int threads, std::vector<cpu::Visible>& visible);
 
 template <class T>

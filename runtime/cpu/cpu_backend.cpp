@@ -15,7 +15,7 @@ namespace {
 int default_threads() {
   if (const char* text = std::getenv("OMP_NUM_THREADS")) {
     constexpr long kMost = 4096;
-    const long threads = std::strtol(text, nullptr, 10);  // of a list (one number a level) the first
+    const long threads = std::strtol(text, nullptr, 10);  // the first number of a list with one per nesting level
     if (threads > kMost)
       fail(ExitCode::kUsage, "OMP_NUM_THREADS is {}, in the environment, {} is the most", text, kMost);
     if (threads > 0) return static_cast<int>(threads);

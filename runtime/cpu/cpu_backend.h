@@ -1,8 +1,8 @@
-// The fast backend for CPUs: matrix products through oneDNN (float64 through OpenBLAS), the rest by kernels chosen at
-// run time for the processor's instruction set, threads by OpenMP. What is not overridden is the reference's.
+// The fast backend for CPUs: matrix products through oneDNN (float64 through OpenBLAS), all else by kernels chosen at
+// run time for the processor's instruction set, with OpenMP threads. Ops not overridden here run as in the reference.
 //
-// Deterministic: sums are formed in an order that depends on shapes alone, not on the number of threads (products: on
-// theirs too, since oneDNN and OpenBLAS split the work by it).
+// Deterministic: the order of summation depends only on shapes, not on the number of threads. Products are the
+// exception: oneDNN and OpenBLAS split their work by the number of threads, so their order depends on it too.
 #pragma once
 
 #include <memory>
@@ -48,11 +48,11 @@ class CpuBackend : public ReferenceBackend {
   Op<&Backend::adamw> adamw;
 
  private:
-  // Keeps oneDNN to the instructions of `set`: for the whole process, and only before its first product; a later change
-  // is refused by oneDNN and would be none.
+  // Restricts oneDNN to the instructions of `set`, for the whole process. Must be called before oneDNN's first product;
+  // later calls have no effect.
   static void lower_libraries(InstructionSet set);
   struct Products;  // oneDNN's engine, stream and primitives by shape (matmul.cpp)
-  struct Scratch;   // attention's packed operands; grows, never shrinks (attention.cpp)
+  struct Scratch;   // attention's packed operands; grows, never shrinks (attention_scratch.h)
   struct ScratchDeleter {
     void operator()(Scratch* scratch) const;
   };
@@ -61,7 +61,7 @@ class CpuBackend : public ReferenceBackend {
   };
   Products& products();
   Scratch& scratch();
-  // Whether c += a · op(b) is one for update(), which adapters need and oneDNN is slow at (update.cpp).
+  // Whether update() should compute c += a · op(b): products of adapters, at which oneDNN is slow (update.cpp).
   bool takes_update(const Tensor& c, const Tensor& a, bool transpose_a, bool accumulate) const;
   void update(Tensor c, Tensor a, Tensor b, bool transpose_b);
 

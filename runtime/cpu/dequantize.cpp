@@ -1,4 +1,4 @@
-// Quantised matrices on a CPU: of a block of nf4 the sixteen possible values are formed once, then looked up.
+// Dequantisation on a CPU. For each nf4 block the sixteen possible values are computed once and then looked up.
 #include <algorithm>
 #include <array>
 
@@ -7,7 +7,7 @@
 namespace carillon {
 namespace {
 
-// Elements [at, at + count) of the codes, all of one block.
+// Stores the values of codes [at, at + count), all of one block.
 template <class T>
 void look_up(T* to, const uint8_t* codes, int64_t at, int64_t count, const std::array<T, 16>& values) {
   int64_t i = 0;

@@ -1,5 +1,5 @@
-// Copies, sums and the optimizer's pass: bound by memory, so plain loops over packed rows, shared out by OpenMP.
-// Tensors with gaps go row by row; anything stranger is the reference's.
+// Copies, sums and the optimizer's update. They are bound by memory, so they are plain loops over packed rows,
+// distributed by OpenMP. Tensors with gaps are processed row by row; other layouts go to the reference.
 #include <omp.h>
 
 #include <algorithm>
@@ -16,12 +16,12 @@ using namespace cpu;
 
 namespace {
 
-constexpr int64_t kBlock = 1 << 14;  // elements a thread takes at a time
+constexpr int64_t kBlock = 1 << 14;  // elements that a thread processes at a time
 
-// Offsets of the runs along the last dim, which must be packed in both; false when it is not.
+// Two tensors of one shape as rows along their last dim. find() returns false unless that dim is packed in both.
 struct Rows {
-  int64_t count = 1;   // runs
-  int64_t length = 1;  // elements of one
+  int64_t count = 1;   // rows
+  int64_t length = 1;  // elements of a row
   std::vector<int64_t> size, stride_a, stride_b;
 
   bool find(const Tensor& a, const Tensor& b) {
@@ -64,9 +64,9 @@ void for_each_piece(const Rows& rows, int threads, Visit visit) {
   }
 }
 
-// The same for many packed tensors at once, in one parallel region: visit(tensor, first element, count). A tensor's
-// pieces are shared out in order and as evenly as they go; those left over go round from one tensor to the next, so
-// that many small tensors are shared out too.
+// The same for many packed tensors in one parallel region: visit(tensor, first element, count). The pieces of a tensor
+// are distributed in order and evenly. The remainder of the division rotates among the threads from tensor to tensor,
+// so that many small tensors are distributed evenly too.
 template <class Visit>
 void for_each_piece(std::span<const int64_t> lengths, int threads, Visit visit) {
   int64_t all = 0;
@@ -74,7 +74,7 @@ void for_each_piece(std::span<const int64_t> lengths, int threads, Visit visit) 
 #pragma omp parallel num_threads(threads) if (all > kBlock && threads > 1)
   {
     const int64_t team = omp_get_num_threads();
-    int64_t place = omp_get_thread_num();  // in the order in which threads take the next tensor's pieces
+    int64_t place = omp_get_thread_num();  // this thread's position in the order that gets the next tensor's pieces
     for (size_t tensor = 0; tensor < lengths.size(); ++tensor) {
       const int64_t pieces = (lengths[tensor] + kBlock - 1) / kBlock, over = pieces % team;
       const int64_t first = pieces / team * place + std::min(place, over);
@@ -167,7 +167,7 @@ void CpuBackend::scale(Tensor x, double factor) {
 }
 
 double CpuBackend::sum_of_squares(std::span<const Tensor> tensors) {
-  std::vector<int64_t> lengths, first;  // of each tensor: its elements, its first piece among all
+  std::vector<int64_t> lengths, first;  // per tensor: number of elements, index of its first piece among all pieces
   int64_t pieces = 0;
   for (const Tensor& x : tensors) {
     CHECK(x.packed() && x.dtype() == tensors[0].dtype(), "packed tensors of one type", carillon::describe(x));
@@ -195,7 +195,7 @@ double CpuBackend::sum_of_squares(std::span<const Tensor> tensors) {
   return sum;
 }
 
-// y = a + b in one pass, for the residual.
+// y = a + b in one pass, for residual connections.
 void CpuBackend::sum(Tensor y, Tensor a, Tensor b) {
   CHECK(y.shape() == a.shape() && y.shape() == b.shape() && y.dtype() == a.dtype() && y.dtype() == b.dtype(),
         "a sum of tensors of one shape and type", carillon::describe(y), carillon::describe(a), carillon::describe(b));
@@ -214,7 +214,7 @@ void CpuBackend::sum(Tensor y, Tensor a, Tensor b) {
 void CpuBackend::adamw(std::span<const AdamWTensors> tensors, const AdamWStep& step) {
   std::vector<int64_t> lengths;
   DType wide = DType::kFloat32;
-  bool rounds = false;  // a weight of bfloat16, written in the pass
+  bool rounds = false;  // weights are bfloat16 and stored in the same pass
   for (const AdamWTensors& x : tensors) {
     lengths.push_back(x.master.count());
     if (x.master.empty()) continue;

@@ -1,4 +1,4 @@
-// Working memory a backend keeps between calls.
+// Working memory that a backend keeps between calls.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +9,7 @@
 
 namespace carillon {
 
-// A buffer that grows and keeps its memory; contents are lost when it grows.
+// A buffer that grows and never shrinks; its contents are lost when it grows.
 class Grow {
  public:
   Grow() = default;

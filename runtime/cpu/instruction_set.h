@@ -1,5 +1,5 @@
-// Which instructions the kernels of this folder use: found out when the program runs, so that one binary runs on every
-// x86-64 and uses what is there.
+// The instruction set that the kernels of this folder use. It is detected at run time, so that one binary runs on every
+// x86-64 processor and uses the best instructions present.
 #pragma once
 
 #include <string>
@@ -11,14 +11,14 @@ enum class InstructionSet { kBaseline, kAvx2, kAvx512, kAvx512Bf16, kAmx };
 
 std::string name_of(InstructionSet set);  // "baseline", "avx2", "avx512", "avx512_bf16", "amx"
 
-// Products of bfloat16 run in hardware.
+// Whether products of bfloat16 run in hardware.
 inline bool multiplies_bfloat16(InstructionSet set) { return set >= InstructionSet::kAvx512Bf16; }
 
-// What this processor can, best first.
+// The instruction sets that this processor supports, best first.
 std::vector<InstructionSet> available_instruction_sets();
 
-// "auto": the best, or what the environment variable CARILLON_ISA names. Error 64 for a name that is unknown or that
-// this processor cannot run, listing those it can.
+// Returns the instruction set named by `wanted`; for "auto" the one in the environment variable CARILLON_ISA, else the
+// best. Throws error 64, listing the supported sets, if the name is unknown or not supported by this processor.
 InstructionSet choose_instruction_set(const std::string& wanted);
 
 }  // namespace carillon

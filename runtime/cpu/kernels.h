@@ -1,13 +1,13 @@
-// The inner loops that are compiled once for each instruction set (kernels/avx512.cpp …), and
-// the table through which the rest of this folder calls them. Plain pointers and counts: blocks are cut, and threads
-// are started, by the callers.
+// The inner loops, compiled once for each instruction set (kernels/avx512.cpp …), and the table through which the rest
+// of this folder calls them. They take plain pointers and counts; callers cut the blocks and start the threads.
 //
-// Operands of products are packed into words as wide as A (accumulate_t<T>): one element each, or, where the processor
-// multiplies pairs of bfloat16, two neighbours along the inner dim (Kernels::depth = 2). words(n) = n / depth, rounded
-// up to whole granules (on AMX 16 words, zeros after; else 1). Of a matrix [rows][head_dim] there are three packings:
-//   rows    [rows][words(head_dim)]                 inner dim head_dim, read row by row
+// Operands of products are packed into words as wide as A (accumulate_t<T>). A word holds one element or, if the
+// processor multiplies pairs of bfloat16, two neighbours along the inner dim (Kernels::depth = 2). words(n) = n /
+// depth, rounded up to whole granules (16 words on AMX, padded with zeros; else 1). A matrix [rows][head_dim] has three
+// packings:
+//   rows    [rows][words(head_dim)]                    inner dim head_dim, read row by row
 //   panels  [rows / kPanel][words(head_dim)][kPanel]   the same transposed: rows side by side in the lanes
-//   lanes   [words(rows)][padded_width(head_dim)]   inner dim rows; zeros after head_dim
+//   lanes   [words(rows)][padded_width(head_dim)]      inner dim rows; zeros after head_dim
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,8 @@ inline constexpr int64_t kPanel = 64;  // columns of one register tile, for ever
 
 inline int64_t round_to_panel(int64_t n) { return (n + kPanel - 1) / kPanel * kPanel; }
 
-// What rows along head_dim are padded to, so that sizes such as 80 and 96 cost what they are: one vector of the widest
-// instruction set.
+// Rows along head_dim are padded to a multiple of this, one vector of the widest instruction set, so that head sizes
+// such as 80 and 96 are not padded further.
 inline constexpr int64_t kColumns = 16;
 inline int64_t padded_width(int64_t head_dim) { return (head_dim + kColumns - 1) / kColumns * kColumns; }
 
@@ -52,11 +52,11 @@ struct BackwardBlock {
   int64_t keys, queries;  // both at most the constants below
   int64_t head_dim;
   A scale;
-  int64_t first_key;                   // what `visible` calls this block's first key
+  int64_t first_key;                   // index of this block's first key, as `visible` counts
   const void *k_rows, *v_rows;         // rows of these keys
-  const void* k_lanes;                 // lanes of these keys, which begin at an even one
+  const void* k_lanes;                 // lanes of these keys; the first key is even
   const void *q_panels, *dout_panels;  // panels of these queries
-  const void *q_lanes, *dout_lanes;    // lanes of these queries, which begin at an even one
+  const void *q_lanes, *dout_lanes;    // lanes of these queries; the first query is even
   const A* lse;                        // [queries rounded to panel], in powers of two: lse · log2(e)
   const A* delta;                      // [queries rounded to panel]
   const Visible* visible;              // [queries], both ends non-decreasing
@@ -70,19 +70,19 @@ inline constexpr int64_t kForwardKeys = 256;
 inline constexpr int64_t kForwardGroup = 4;  // strips of rows
 inline constexpr int64_t kBackwardKeys = 96;
 inline constexpr int64_t kBackwardQueries = 192;
-// Up to so many blocks of keys a key/value head is one thread's work, as far as heads go round evenly: no barriers, but
-// packed operands for each thread.
+// Up to this number of key blocks, one thread computes a whole key/value head, for as many heads as divide evenly among
+// the threads. That needs no barriers, but packed operands for each thread.
 inline constexpr int64_t kBlocksOfOneThread = 128;
-// How many queries a backward pass takes at once: their operands (two of queries, two of gradients, `depth` elements a
-// word of `word_bytes`) and the two sums of their gradients fill 8 MiB, what threads that work together find in the
-// cache they share. Whole blocks of queries.
+// Number of queries, in whole blocks, that a backward pass processes at once. Their operands (two of queries, two of
+// gradients, `depth` elements per word of `word_bytes`) and the two sums of their gradients fill 8 MiB, the cache that
+// cooperating threads share.
 inline int64_t backward_queries_at_once(int64_t padded_head_dim, int64_t depth, int64_t word_bytes) {
   const int64_t query_bytes = padded_head_dim * word_bytes * (4 / depth + 2);
   return std::max<int64_t>((int64_t{8} << 20) / query_bytes / kBackwardQueries, 1) * kBackwardQueries;
 }
 static_assert(kForwardKeys % kPanel == 0 && kBackwardQueries % kPanel == 0 && kBackwardKeys % 2 == 0);
 
-// One AdamW update as the loop needs it (backend.h, AdamWStep).
+// The factors of one AdamW update (backend.h, AdamWStep).
 template <class A>
 struct AdamWNumbers {
   A beta1, beta2, epsilon;
@@ -92,24 +92,24 @@ struct AdamWNumbers {
   A correction2;  // sqrt(1 - beta2^step)
 };
 
-// y[rows][columns] += left · right, over few inner elements.
+// y[rows][columns] += left · right, with a short inner dim.
 template <class T>
 struct UpdateBlock {
   T* y;
   int64_t y_stride;
-  const void* left;   // rows (above), [rows][words(inner)]
-  const void* right;  // its word k of column c at (c / kPanel)·right_panel + k·right_word + c % kPanel; whole panels
-                      // may be read
+  const void* left;  // rows (above), [rows][words(inner)]
+  const void* right;  // word k of column c is at (c / kPanel)·right_panel + k·right_word + c % kPanel; whole panels may
+                      // be read
   int64_t right_panel, right_word;  // words
   int64_t rows, columns, inner;
 };
 
-// What a norm of one row goes by (backend.h, NormOptions).
+// The parameters of the norm of one row (backend.h, NormOptions).
 template <class A>
 struct NormNumbers {
   A epsilon;
   A offset;         // of the weight
-  const A* sum;     // of the whole row, given; null: of these elements
+  const A* sum;     // the given sum over the whole row; null: the kernel sums these elements
   int64_t columns;  // of the whole row
 };
 
@@ -117,7 +117,7 @@ template <class T>
 struct Kernels {
   using A = accumulate_t<T>;
   int64_t depth;    // elements in a word
-  int64_t granule;  // words an inner dim is a multiple of
+  int64_t granule;  // inner dims are multiples of this number of words
   int64_t words(int64_t elements) const { return (elements + depth * granule - 1) / (depth * granule) * granule; }
 
   void (*pack_rows)(void* to, const T* from, int64_t stride, int64_t rows, int64_t head_dim);
@@ -146,19 +146,19 @@ struct Kernels {
   A (*row_dot)(const T* x, const T* y, int64_t count);
   A (*row_dot_weighted)(const T* x, const T* y, const T* weight, A offset, int64_t count);
 
-  // Of a row of logits in A: its maximum (a NaN stays); Σ exp(x - maximum); and to = factor · exp(x - maximum), where
-  // `to` may lie over x from the same address on.
+  // For a row of logits in A: its maximum (NaN if it contains one); Σ exp(x - maximum); and to = factor ·
+  // exp(x - maximum), where `to` may start at the same address as x.
   A (*row_maximum)(const A* x, int64_t count);
   A (*row_sum_exp)(const A* x, int64_t count, A maximum);
   void (*row_softmax)(T* to, const A* x, int64_t count, A maximum, A factor);
 
   double (*sum_of_squares)(const T* x, int64_t count);
-  // rounded (may be null) = master in T. None of them overlap.
+  // Also stores rounded = master in T, unless `rounded` is null. The arrays must not overlap.
   void (*adamw)(T* rounded, A* master, A* exp_avg, A* exp_avg_sq, const A* gradient, int64_t count,
                 const AdamWNumbers<A>& step);
 };
 
-// The table of an instruction set.
+// The kernels of an instruction set.
 template <class T>
 const Kernels<T>& kernels(InstructionSet set);
 

@@ -1,5 +1,5 @@
-// Matrix products. float32 and bfloat16 through oneDNN, whose primitives are kept by shape; float64, which oneDNN does
-// not have, through OpenBLAS. bfloat16 without hardware for it: converted to float32 and multiplied there.
+// Matrix products. float32 and bfloat16 use oneDNN, whose primitives are cached by shape; float64, which oneDNN does
+// not support, uses OpenBLAS. Without hardware for bfloat16, operands are converted to and multiplied in float32.
 #include <cblas.h>
 #include <omp.h>
 
@@ -21,7 +21,7 @@ dnnl::memory::data_type dnnl_type(DType dtype) {
   return dtype == DType::kBFloat16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
 }
 
-// op(x) as a matrix of rows × columns over x's memory.
+// op(x) as a matrix of rows × columns in x's memory.
 dnnl::memory::desc describe_operand(const Tensor& x, bool transposed) {
   dnnl::memory::dims sizes{x.size(0), x.size(1)}, strides{x.stride(0), x.stride(1)};
   // A dim of one element may carry any stride; oneDNN needs a sensible one.
@@ -78,17 +78,18 @@ struct CpuBackend::Products {
   struct Made {
     dnnl::matmul primitive;
     dnnl::memory a, b, c;
-    // b as oneDNN needs it, where that is not as it lies: then packed before each product.
+    // Set if oneDNN wants b in a different layout: b is then packed before each product.
     dnnl::reorder pack;
     dnnl::memory packed;
     dnnl::memory scratchpad;
   };
   std::map<Key, Made> made;
-  Grow packed, scratchpad, partial;  // of all products in turn
-  std::vector<float> a32, b32, c32;  // operands converted where bfloat16 has no hardware
+  Grow packed, scratchpad, partial;  // shared by all products
+  std::vector<float> a32, b32, c32;  // operands converted for lack of bfloat16 hardware
 
-  // Packing reads b once, the product reads it for every few rows of c: worth it from so many rows on (random numbers,
-  // two Zen 5 cores, [2048, 576] · [576, 3072] in bfloat16: 851 GFLOP/s as it lies, 1010 packed, packing 3 % of that).
+  // Packing reads b once, while a product reads it once for every few rows of c; from this many rows on packing pays
+  // (two Zen 5 cores, random data, [2048, 576] · [576, 3072] in bfloat16: 851 GFLOP/s unpacked, 1010 packed, of which
+  // packing takes 3 %).
   static constexpr int64_t kRowsWorthPacking = 128;
 
   Made& find(const Tensor& c, const Tensor& a, const Tensor& b, bool ta, bool tb, bool accumulate) {
@@ -134,14 +135,14 @@ struct CpuBackend::Products {
     return made.emplace(key, std::move(fresh)).first->second;
   }
 
-  // The least number of even pieces of at most `most`, in multiples of 64 where there are so many.
+  // The size of a piece when `whole` is cut evenly into as few pieces as possible of about `most`; a multiple of 64.
   static int64_t even_piece(int64_t whole, int64_t most) {
     const int64_t pieces = (whole + std::max<int64_t>(most, 64) - 1) / std::max<int64_t>(most, 64);
     return ((whole + pieces - 1) / pieces + 63) / 64 * 64;
   }
 
-  // A large b is packed by pieces that stay in the caches until they are multiplied; packed as a whole it would go out
-  // to memory and come back (float32, [511, 576] · [576, 49152]: 345 GFLOP/s as a whole, 450 by pieces).
+  // Packs a large b in pieces, which stay in the caches until they are multiplied; packed as a whole, b would go to
+  // memory and back (float32, [511, 576] · [576, 49152]: 345 GFLOP/s as a whole, 450 in pieces).
   void run(const Tensor& c, const Tensor& a, const Tensor& b, bool ta, bool tb, bool accumulate) {
     const int64_t columns = c.size(1), inner = a.size(ta ? 0 : 1);
     const int64_t elements = cpu::kPackedBytes / static_cast<int64_t>(size_of(b.dtype()));
@@ -157,7 +158,7 @@ struct CpuBackend::Products {
       }
       return;
     }
-    // Sums of pieces are formed in float32: in c, or beside it for so many rows at a time.
+    // Pieces are summed in float32: in c, or in a separate buffer of kPartialRows rows if c is bfloat16.
     const bool beside = c.dtype() == DType::kBFloat16;
     const int64_t piece = even_piece(inner, elements / columns);
     const int64_t rows = beside ? std::min(c.size(0), cpu::kPartialRows) : c.size(0);

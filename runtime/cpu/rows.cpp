@@ -1,4 +1,4 @@
-// Ops that work on rows of channels: norms, rotation, SwiGLU, cross-entropy. A thread takes whole rows.
+// Ops on rows of channels: norms, rotation, SwiGLU, cross-entropy. Each thread processes whole rows.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -25,7 +25,7 @@ T* row(const Tensor& x, int64_t n, int64_t h) {
   return x.data<T>() + n * x.stride(0) + h * x.stride(1);
 }
 
-// Partial sums over rows are kept for so many runs of rows, whatever the threads, and added in order.
+// Sums over rows are formed for this number of runs of rows, whatever the number of threads, then added in order.
 constexpr int64_t kRuns = 16;
 
 }  // namespace
@@ -38,7 +38,7 @@ NormNumbers<A> numbers_of(const NormOptions& options, double epsilon, int64_t ch
           options.sums ? options.sums.span<A>().data() : nullptr, options.sums ? options.columns : channels};
 }
 
-// Those of row n: its own sum, where sums are given.
+// The numbers of row n: points to its own sum if sums are given.
 template <class A>
 NormNumbers<A> of_row(NormNumbers<A> all, int64_t n) {
   if (all.sum != nullptr) all.sum += n;
@@ -116,7 +116,7 @@ void CpuBackend::rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, b
   });
 }
 
-// The generator's block is drawn once for its four columns; that is most of the time.
+// Computes each block of the generator once for its four columns, since that takes most of the time.
 void CpuBackend::dropout(Tensor y, Tensor x, Tensor row_of_rng, const Dropout& dropout, bool accumulate) {
   if (!last_dim_packed(y) || !last_dim_packed(x))
     return ReferenceBackend::dropout(y, x, row_of_rng, dropout, accumulate);
@@ -146,7 +146,7 @@ void CpuBackend::dropout(Tensor y, Tensor x, Tensor row_of_rng, const Dropout& d
   });
 }
 
-// A row of [N, C] or of heads [N, H, C].
+// x is [N, C], or [N, H, C] with heads.
 void CpuBackend::scale_rows(Tensor x, Tensor factor) {
   const Tensor all = as_heads(x);
   if (!last_dim_packed(all)) return ReferenceBackend::scale_rows(x, factor);
@@ -263,7 +263,7 @@ void CpuBackend::cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logit
       }
       const int64_t column = wanted[n] - first_column;
       const bool here = 0 <= column && column < columns;
-      // In A, before rounding, and before the gradient takes the logits' place.
+      // Computed in A, before rounding and before the gradient overwrites the logits.
       const A at_target = here ? weights[n] * (std::exp(z[column] - largest[n]) / sum - 1) : A(0);
       kernel.row_softmax(to, z, columns, largest[n], weights[n] / sum);
       if (here) to[column] = T(at_target);

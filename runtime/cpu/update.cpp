@@ -1,4 +1,4 @@
-// y += u · B over few inner elements (kernels/update.h), where oneDNN took up to six times as long (figures in
+// y += u · B with a short inner dim (kernels/update.h), for which oneDNN took up to six times as long (figures in
 // tests/benchmarks/README.md, "What an adapter costs").
 #include <algorithm>
 
@@ -7,11 +7,11 @@
 namespace carillon {
 namespace {
 
-constexpr int64_t kMostInner = 64;   // beyond it the products cost more than reading and writing y
-constexpr int64_t kRowsAtOnce = 64;  // of y for one thread
+constexpr int64_t kMostInner = 64;   // beyond this, the products cost more than loading and storing y
+constexpr int64_t kRowsAtOnce = 64;  // rows of y per work item of a thread
 
-// [columns] by words of the inner dim. As it lies in memory a matrix [inner, columns] goes in as lanes, its transpose
-// as panels.
+// The packed right operand, [columns] by words of the inner dim. A matrix [inner, columns] is packed as lanes, its
+// transpose as panels.
 struct Right {
   const void* packed;
   int64_t panel, word;
@@ -30,7 +30,7 @@ Right pack_right(const cpu::Kernels<T>& kernels, Grow& memory, Tensor b, bool tr
     return {packed, cpu::kPanel * depth, cpu::kPanel};
   }
   const int64_t width = cpu::padded_width(columns);
-  A* packed = memory.get<A>(width * depth + cpu::kPanel);  // the last panel of the last word may reach past it
+  A* packed = memory.get<A>(width * depth + cpu::kPanel);  // the kernel may read past the last word, a whole panel
   kernels.pack_lanes(packed, from, b.stride(0), inner, columns);
   std::fill_n(packed + width * depth, cpu::kPanel, A{});
   return {packed, cpu::kPanel, width};

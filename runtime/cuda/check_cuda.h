@@ -1,5 +1,5 @@
-// CHECK_CUDA(call): throws when a call of the CUDA runtime did not succeed, with the place, the error's name and its
-// text. Errors of kernels show at a later call on the same device: the place is where they were seen.
+// CHECK_CUDA(call): throws if a call of the CUDA runtime fails, with the place and the error's name and text. An error
+// in a kernel appears at a later call on the same device; the place is then that call.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -12,7 +12,7 @@ inline void check(cudaError_t error, const char* call, const char* file, int lin
   if (error == cudaSuccess) return;
   const std::string text =
       fmt::format("{}:{}: {}: {} ({})", file, line, call, cudaGetErrorName(error), cudaGetErrorString(error));
-  cudaGetLastError();  // an error of this call alone must not be met again by the next
+  cudaGetLastError();  // clear an error of this call, so that the next call does not report it again
   if (error == cudaErrorMemoryAllocation) throw Error(ExitCode::kInputOutput, text);
   throw InternalError(text);
 }

@@ -30,7 +30,7 @@ CudaBackend::CudaBackend(const BackendOptions& options) : device_(options.device
     for (cudaStream_t* stream : {&stream_, &upload_stream_, &download_stream_})
       CHECK_CUDA(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking));
     beyond_ = allocate(sizeof(int));
-    // Before the scratch area, so that what the comparison takes is gone when memory is allocated.
+    // Before the scratch area is allocated, so that the memory of the comparison has been freed by then.
     if (options.attention != "native") start_fused_attention(options);
     scratch_ = {};
     scratch_ = allocate(size_t{cuda::kScratchBytes});
@@ -82,7 +82,7 @@ Buffer CudaBackend::allocate(size_t bytes) {
   *allocated_ += static_cast<int64_t>(wanted);
   Buffer buffer(data, bytes, [device = device_, wanted, allocated = allocated_](void* pointer) {
     cudaSetDevice(device);
-    cudaFree(pointer);  // at the program's end CUDA may be gone already
+    cudaFree(pointer);  // at program exit CUDA may already be shut down
     *allocated -= static_cast<int64_t>(wanted);
   });
   CHECK_CUDA(cudaMemsetAsync(data, 0, wanted, stream));
@@ -107,7 +107,7 @@ bool CudaBackend::holds(const void* pointer) const {
 
 void* CudaBackend::scratch(size_t bytes) {
   if (bytes > scratch_.bytes()) {
-    CHECK_CUDA(cudaStreamSynchronize(on_device()));  // ops before may still use the old one
+    CHECK_CUDA(cudaStreamSynchronize(on_device()));  // earlier ops may still use the old area
     scratch_ = {};
     scratch_ = allocate(bytes);
   }
@@ -125,7 +125,7 @@ void CudaBackend::synchronize() { wait(); }
 
 namespace {
 
-// Between a strided host tensor and its elements side by side.
+// Copies the elements of a strided host tensor into `packed` (gather), or back.
 void host_elements(const cuda::Elementwise& shape, const cuda::Elementwise::Operand& x, size_t bytes, char* packed,
                    bool gather) {
   char* data = static_cast<char*>(x.data);
@@ -147,7 +147,7 @@ struct Rows {
   size_t pitch;  // bytes
 };
 
-// The copy engine refuses rows that lie 2 GiB apart, one row of that length included.
+// The copy engine refuses rows that are 2 GiB apart or more, even a single row of that length.
 void copy_rows(Rows to, Rows from, size_t width, size_t rows, cudaMemcpyKind kind, cudaStream_t stream) {
   if (rows == 1 || (to.pitch == width && from.pitch == width)) {
     CHECK_CUDA(cudaMemcpyAsync(to.data, from.data, rows * width, kind, stream));
@@ -176,7 +176,8 @@ void CudaBackend::transfer(Tensor device, Tensor host, Direction direction) {
   const cuda::Elementwise shape = cuda::elementwise(device, host);
   const size_t bytes = size_of(device.dtype());
   if (shape.y.step == 1 && shape.a.step == 1) {
-    // Rows: the copy engine takes two dims at once, the others one by one; rows side by side are one piece.
+    // Rows of contiguous elements: one call of the copy engine covers two dims, a loop the others; contiguous rows are
+    // copied as one piece.
     const int inner = shape.outer - 1;  // the dim of rows
     const int64_t rows = shape.outer > 0 ? shape.size[inner] : 1;
     const auto pitch = [&](const cuda::Elementwise::Operand& x) {
@@ -197,7 +198,7 @@ void CudaBackend::transfer(Tensor device, Tensor host, Direction direction) {
     }
     return wait();
   }
-  // No rows of elements side by side: through packed copies on both sides.
+  // No contiguous rows: go through packed copies on both sides.
   std::vector<char> packed(device.bytes());
   const std::vector<int64_t> dims = device.shape();
   const Tensor staged(scratch(device.bytes()), device.dtype(), dims);

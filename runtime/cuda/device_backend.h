@@ -1,10 +1,10 @@
-// The backend for NVIDIA GPUs: checks shapes, and puts kernels (kernels.h, attention_kernels.h) and cuBLASLt's products
-// on one stream, in the order of the calls. Ops return before they have run, and so do uploads of a few MiB
+// The backend for NVIDIA GPUs: checks shapes, and queues kernels (kernels.h, attention_kernels.h) and cuBLASLt's
+// products on one stream, in the order of the calls. Ops return before they have run, and so do uploads of a few MiB
 // (staged_uploads.h); larger uploads, download, sum_of_squares and synchronize wait. Copies started with start_upload
-// and start_download run on two streams of their own.
+// and start_download run on two separate streams.
 //
-// Memory: what allocate() gives, and one scratch area that all ops share, since they run in order. It is kScratchBytes
-// from the start and grows only when a shape first needs more.
+// Memory: the buffers of allocate(), and one scratch area that all ops share, since they run in order. It starts with
+// kScratchBytes and grows only when a shape first needs more.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -38,18 +38,18 @@ class CudaBackend : public Backend {
   DeviceMemory memory() override;
   bool holds(const void* pointer) const override;
 
-  // Page-locked: other host memory would make start_upload and start_download wait for the copy.
+  // Page-locked, because start_upload and start_download would wait for the copy with other host memory.
   Buffer allocate_host(size_t bytes) override;
   std::unique_ptr<Copy> start_upload(Tensor device, Tensor host) override;
   std::unique_ptr<Copy> start_download(Tensor host, Tensor device) override;
 
-  // A position beyond the table of rotate() is seen by the kernel: InternalError from the next call that waits.
+  // The kernel of rotate() detects a position beyond the table; the next call that waits throws InternalError.
   CARILLON_OPS(CARILLON_DECLARE_OP)
 
  private:
-  // The stream to put the next op on; makes this thread's device the backend's (ranks may be threads).
+  // Returns the stream of the ops, and makes the backend's device current for this thread (ranks may be threads).
   cudaStream_t on_device() const;
-  // At least so many bytes that the op about to be launched may use.
+  // Returns at least this many bytes for the op that is launched next.
   void* scratch(size_t bytes);
   void wait();
   enum class Direction { kToDevice, kToHost };
@@ -58,24 +58,24 @@ class CudaBackend : public Backend {
   std::unique_ptr<Copy> start_copy(Tensor to, Tensor from, cudaStream_t stream, cudaMemcpyKind kind);
   void destroy_streams();
 
-  // The second attention engine (attention_fused.cpp), where it was asked for, or may be taken and is there: loaded and
-  // compared with the native kernels. Error 64 or 70 in the first case.
+  // Loads the second attention engine (attention_fused.cpp) and compares it with the native kernels. If that fails,
+  // throws error 64 or 70 if the engine was requested by name; otherwise the native kernels are used.
   void start_fused_attention(const BackendOptions& options);
-  // Why it is not to be used; nothing where its results are those of the native kernels.
+  // Why the engine must not be used; "" if its results agree with those of the native kernels.
   std::string compare_fused_attention(int64_t head_size, int64_t group);
   static constexpr int kComparedBlocks = 3;
   // The pieces of a call that go to one engine or the other.
   std::vector<MaskPiece> pieces(const AttentionMask& mask, const Tensor& q, const Tensor& k) const;
   bool fused_takes(std::initializer_list<Tensor> operands) const;
-  // One piece of a call, of which all tensors are parts, and whether the engine took it; backward at most a block of
-  // fused_edge().
+  // Compute one piece of a call, given by its parts of the tensors; return false if the engine does not take it. A
+  // backward piece is at most a block of fused_edge().
   bool fused_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
                      MaskPiece::Kind kind, double scale);
   bool fused_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor out,
                       Tensor lse, const AttentionMask& mask, MaskPiece::Kind kind, double scale);
 
   void padded_matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Transpose transpose_b, bool accumulate);
-  struct Products;  // cuBLASLt's handle and what it found by shape (matmul.cpp)
+  struct Products;  // cuBLASLt's handle, and its algorithms by shape (matmul.cpp)
   struct ProductsDeleter {
     void operator()(Products* products) const;
   };
@@ -83,23 +83,23 @@ class CudaBackend : public Backend {
 
   int device_;
   DeviceDescription description_;
-  // Of allocate(); shared with its buffers, which may live longer than this.
+  // Bytes of allocate(); shared with its buffers, which may outlive this.
   std::shared_ptr<std::atomic<int64_t>> allocated_ = std::make_shared<std::atomic<int64_t>>(0);
   cudaStream_t stream_ = nullptr;
   cudaStream_t upload_stream_ = nullptr, download_stream_ = nullptr;
-  std::vector<cudaEvent_t> events_;  // of copies that are gone, for the next ones
+  std::vector<cudaEvent_t> events_;  // of destroyed copies, for reuse
   Buffer scratch_;
   Buffer beyond_;  // one int: see rotate
-  // What sum_of_squares and adamw hand to their kernels, kept so that they allocate once.
+  // Arguments of the kernels of sum_of_squares and adamw, kept so that they allocate only once.
   std::vector<cuda::Vector> vectors_;
   std::vector<double> sums_;
   std::vector<cuda::AdamWOperands> operands_;
   std::unique_ptr<Products, ProductsDeleter> products_;
   std::unique_ptr<cuda::FusedAttention> fused_;
-  std::unique_ptr<cuda::StagedUploads> staged_;  // made by the first upload that takes it
+  std::unique_ptr<cuda::StagedUploads> staged_;  // created by the first staged upload
   bool fused_required_ = false;                  // runtime.attention: cudnn
-  bool fused_backward_ = false;                  // it has plans for backward passes too
-  std::vector<int64_t> fused_head_sizes_;        // compared
+  bool fused_backward_ = false;                  // the engine has plans for backward passes too
+  std::vector<int64_t> fused_head_sizes_;        // the head sizes that were compared
   int64_t fused_forward_calls_ = 0, fused_backward_calls_ = 0;
 };
 

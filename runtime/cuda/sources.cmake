@@ -1,4 +1,4 @@
-# What libcarillon_cuda.so is made of, and its emulated twin (tests/cuda_emulation) too: absolute paths.
+# The sources of libcarillon_cuda.so and of its emulated counterpart (tests/cuda_emulation), as absolute paths.
 set(CARILLON_CUDA_SOURCES
   attention/attention.cpp
   attention/attention_backward.cu
@@ -28,18 +28,18 @@ set(CARILLON_CUDA_SOURCES
   staged_uploads.cpp
   loader/survey.cpp
   ops/swiglu.cu)
-# nvcc contracts a · b + c to one rounding where it sees fit, in one kernel and not in the next: what two of them compute
-# must have the same bits (swiglu's y again in its backward pass; packs of elements and single ones, by where a tensor
-# lies), and those of the reference where it is float32. These ops wait for memory, not for arithmetic; attention's
-# kernels say fma where they mean it.
+# nvcc contracts a · b + c to a fused operation in one kernel and not in another. Results that two kernels compute must
+# have the same bits (swiglu recomputes y in its backward pass; whether packs or single elements are processed depends
+# on a tensor's address), and float32 results those of the reference. These ops are bound by memory, not arithmetic;
+# attention's kernels call fma explicitly.
 set(CARILLON_CUDA_OPS_OPTIONS --fmad=false)
 list(TRANSFORM CARILLON_CUDA_SOURCES PREPEND ${CMAKE_SOURCE_DIR}/runtime/cuda/)
-# Where there is NCCL (the emulation has it always).
+# Only with NCCL (the emulation always has it).
 set(CARILLON_NCCL_SOURCES
   ${CMAKE_SOURCE_DIR}/parallel/transport/nccl_communicator.cpp
   ${CMAKE_SOURCE_DIR}/parallel/transport/nccl_watchdog.cpp)
 
-# What both targets have in common: own copies of the libraries' objects, nothing exported but what library.h names.
+# Settings of both targets: own copies of the libraries' objects, and only the symbols of library.h exported.
 function(carillon_cuda_library target)
   target_link_libraries(${target} PRIVATE carillon_parallel carillon_runtime)
   target_compile_options(${target} PRIVATE

@@ -1,4 +1,4 @@
-// Which uploads to a device are staged (staged_uploads.h), so that the host does not wait for them; `plan` goes by it
+// Which uploads to a device are staged (staged_uploads.h), so that the host does not wait for them. `plan` uses this
 // too.
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace carillon::cuda {
 
-// 8 MiB are the int64 rows of a million tokens; a larger upload is worth the host's wait.
+// 8 MiB hold the int64 indices of a million tokens; for a larger upload the host may as well wait.
 inline constexpr size_t kLargestStagedUpload = size_t{8} << 20;
 
 inline bool is_staged(const Tensor& device, const Tensor& host) {

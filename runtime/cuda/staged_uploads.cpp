@@ -29,7 +29,7 @@ char* StagedUploads::reserve(size_t bytes, cudaStream_t stream) {
     CHECK_CUDA(cudaEventRecord(passed_[block_], stream));
     block_ = (block_ + 1) % kBlocks;
     used_ = 0;
-    // An event never recorded counts as passed.
+    // An event that was never recorded counts as passed.
     const cudaError_t state = cudaEventQuery(passed_[block_]);
     if (state != cudaErrorNotReady)
       CHECK_CUDA(state);

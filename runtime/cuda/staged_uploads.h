@@ -1,9 +1,10 @@
-// Small uploads that the host does not wait for: what is to go up is copied into page-locked memory of this class, and
-// from there by the ops' own stream, so that the caller's memory is free at once and the order with the ops is that of
-// the calls.
+// Small uploads that the host does not wait for. The data is copied into page-locked memory of this class, and from
+// there to the device on the stream of the ops. The caller's memory can be reused at once, and uploads and ops run in
+// the order of the calls.
 //
-// The memory is a few blocks filled one after the other. A block is filled again once the stream has passed the event
-// recorded after its last copy; the host waits for that event only where it has run so many blocks ahead of the device.
+// The memory consists of a few blocks that are filled in turn. A block is reused once the stream has passed the event
+// recorded after the block's last copy; the host waits for that event only if it is that many blocks ahead of the
+// device.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -27,15 +28,15 @@ class StagedUploads {
   StagedUploads(const StagedUploads&) = delete;
   StagedUploads& operator=(const StagedUploads&) = delete;
 
-  // Puts the copy of `bytes` (at most kBlockBytes) on the stream, always the same one. The current device is the
-  // stream's.
+  // Queues the copy of `bytes` (at most kBlockBytes) on the stream. All calls must use the same stream, and its device
+  // must be current.
   void copy(void* device, const void* host, size_t bytes, cudaStream_t stream);
 
  private:
   char* reserve(size_t bytes, cudaStream_t stream);
 
   Buffer memory_;
-  std::array<cudaEvent_t, kBlocks> passed_{};  // recorded when a block was full
+  std::array<cudaEvent_t, kBlocks> passed_{};  // recorded when a block is full
   size_t block_ = 0, used_ = 0;                // bytes of the block being filled
 };
 

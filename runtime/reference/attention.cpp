@@ -10,7 +10,7 @@ namespace {
 
 using reference::View;
 
-// Keys [begin, end) of a block that a row sees. key_index is non-decreasing, so they stand together.
+// Keys [begin, end) of a block that a row sees. They are contiguous because key_index is non-decreasing.
 struct Visible {
   int64_t begin;
   int64_t end;

@@ -23,7 +23,7 @@ void dispatch_any(DType dtype, Function&& function) {
   }
 }
 
-// By halves, so that the error grows with the logarithm of the count; blocks of 128 in order.
+// Pairwise summation, so that the error grows with the logarithm of the count; blocks of up to 128 are summed in order.
 template <class T>
 double tree_sum_of_squares(std::span<const T> x) {
   if (x.size() <= 128) {

@@ -1,5 +1,5 @@
-// The definition of every op, in plain loops without any cleverness. Slow; what the other backends are tested against.
-// One file an op, named after it.
+// The definition of every op in plain loops. Slow; the other backends are tested against it. Files are named after the
+// ops.
 #pragma once
 
 #include "runtime/backend.h"

@@ -9,7 +9,7 @@ namespace {
 
 using reference::View;
 
-// Rows as [outer, inner, C]: a matrix of rows is one head each.
+// Views rows as [N, H, C]; a matrix [N, C] gets H = 1.
 Tensor as_heads(Tensor x) {
   if (x.rank() == 3) return x;
   CHECK(x.rank() == 2, "rows or rows of heads", describe(x));

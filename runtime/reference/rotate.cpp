@@ -26,7 +26,7 @@ void ReferenceBackend::rotate(Tensor x, Tensor position, Tensor cosine, Tensor s
   });
 }
 
-// A pair's derivative by its angle is the pair turned on by a quarter: (u, v)' = (−v, u).
+// The derivative of a pair by its angle is the pair turned by a quarter: (u, v)' = (−v, u).
 void ReferenceBackend::rotation_gradient(Tensor rates, Tensor x, Tensor dx, Tensor position) {
   reference::dispatch(x.dtype(), [&]<class T, class A>(T, A) {
     const View<T, 3> vx(x), vdx(dx);

@@ -1,4 +1,4 @@
-// Typed, strided access to a tensor's elements for the plain loops of this folder: view(i, j, k).
+// Typed, strided access to a tensor's elements, for the loops of this folder: view(i, j, k).
 #pragma once
 
 #include <array>
@@ -37,7 +37,7 @@ class View {
   std::array<int64_t, kRank> stride_{};
 };
 
-// Calls visit(offset of a, offset of b) for every index of two tensors of one shape, last dim fastest.
+// Calls visit(offset in a, offset in b) for every index of two tensors of one shape, last dim fastest.
 template <class Visit>
 void for_each_pair(const Tensor& a, const Tensor& b, Visit&& visit) {
   CHECK(a.shape() == b.shape(), "shapes differ", describe(a), describe(b));
@@ -57,7 +57,7 @@ void for_each_pair(const Tensor& a, const Tensor& b, Visit&& visit) {
   }
 }
 
-// Calls function(T{}, A{}) with the C++ compute and accumulate type of `dtype`.
+// Calls function(T{}, A{}) with the C++ compute and accumulate types of `dtype`.
 template <class Function>
 void dispatch(DType dtype, Function&& function) {
   dispatch_floating(dtype, [&](auto zero) {

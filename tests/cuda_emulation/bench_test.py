@@ -1,5 +1,6 @@
-"""`carillon bench` and `info` on emulated devices: every figure there and finite, of every pair of ranks, and `plan` reads
-them. What the figures are is not tested, but for the memory that is taken beside tensors, which the emulation decides."""
+"""`carillon bench` and `info` on emulated devices: every figure is present and finite, for every pair of ranks, and
+`plan` reads them. The values are not tested, except for the memory used in addition to tensors, which the emulation
+sets."""
 
 import json
 import math
@@ -39,7 +40,7 @@ class Bench(unittest.TestCase):
         self.assertEqual(profile["device"], "cuda")
         self.assertEqual(profile["instruction_set"], "sm_90")
         self.assertEqual((profile["memory_bytes"], profile["ranks_per_node"]), (4096 << 20, 5))
-        # Of the device, not of the host: allocations take what they ask for here, so what remains is the context.
+        # Of the device, not of the host: allocations use exactly the requested size here, so the rest is the context.
         self.assertEqual(profile["library_bytes"], CONTEXT << 20)
         return done, profile
 
@@ -56,7 +57,7 @@ class Bench(unittest.TestCase):
             self.assertAlmostEqual(entry["share_of_peak"], entry["flops_per_second"] / (4 * 1e9 * 4096), delta=1e-12)
         self.assertIn("backward_share_of_peak", profile["attention"]["bfloat16"][0])
         self.assertIn("memory_share_of_peak", profile)
-        # A plan for the machine that was measured: its device, its copies, its peak.
+        # The plan uses the measured machine: its device, its copies, its peak.
         config = bb.tiny_run(self.folder)
         plan = json.loads(bb.run(1, "plan", config, "--json", f"plan.profile={self.profile}", "plan.ranks=1",
                                  "runtime.dtype=bfloat16", "train.offload=all").stdout)
@@ -106,7 +107,7 @@ class Bench(unittest.TestCase):
         words = bb.run(2, "info", environment=emulation).stdout
         self.assertEqual(words.count("compute_capability: 9.0"), 5)
         self.assertNotIn("free_bytes", words, "no context is taken unasked")
-        # Asked for a device that is not there: an error, on all ranks; otherwise a fact among others.
+        # If the configuration asks for a device that is absent, info fails on all ranks; otherwise it reports that.
         for ranks in (1, 2):
             done = bb.run(ranks, "info", "runtime.device=cuda", expect=64,
                           environment={"CARILLON_EMULATION": "devices=0"})

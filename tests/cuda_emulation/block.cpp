@@ -1,5 +1,5 @@
-// What fibres (fibre.cpp) and real threads (threads.cpp) share: the grid's blocks one after another, their shared
-// memory, and how a kernel fails.
+// Shared by fibres (fibre.cpp) and real threads (threads.cpp): runs the blocks of a grid one after another, sets up
+// their shared memory, and reports failures of kernels.
 #include "block.h"
 
 #include <cxxabi.h>
@@ -30,7 +30,7 @@ constinit thread_local Fibre* fibre_of_thread = nullptr;
 
 namespace {
 
-// Past the dynamic shared memory: what an overrun destroys. Its check costs 0.1 us a block.
+// Bytes after the dynamic shared memory that are checked for overruns. The check takes 0.1 us per block.
 constexpr std::size_t kSharedGuard = 2048;
 constexpr unsigned char kGuardByte = 0xA5;
 
@@ -122,7 +122,7 @@ void run_grid(const Launch& launch, const KernelModes& modes, KernelCounters& co
 
 void set_failure_handler(FailureHandler handler) { failure_handler = handler; }
 
-// The kernel's name where its library exports it, else its place in the file, for addr2line.
+// The kernel's name if its library exports it, else its offset in the file, for addr2line.
 static void name_of_kernel(void (*kernel)(), char* text, std::size_t size) {
   Dl_info place{};
   if (dladdr(reinterpret_cast<void*>(kernel), &place) == 0) {

@@ -29,7 +29,7 @@ float& lse_of(const BlockAttention& x, std::int64_t batch, std::int64_t head, st
 
 using Mistake = Options::Attention;
 
-// How many keys row t sees.
+// The number of keys that row t sees.
 std::int64_t keys_of(const BlockAttention& x, std::int64_t t) {
   return x.causal || x.mistake == Mistake::kCausal ? std::min(t + 1, x.keys) : x.keys;
 }
@@ -57,8 +57,8 @@ void forward(const BlockAttention& x) {
       }
 }
 
-// By the log-sum-exp that it is given, whatever the block's own is. Each query head's dk and dv are rounded before the
-// heads of a group are added, as cuDNN does it.
+// Uses the given log-sum-exp, not the block's own. Rounds dk and dv of each query head before adding the heads of a
+// group, as cuDNN does.
 void backward(const BlockAttention& x) {
   const float dk_share = x.mistake == Mistake::kDk ? 0.9f : x.mistake == Mistake::kLost && !x.causal ? 0.0f : 1.0f;
   const auto width = static_cast<std::size_t>(x.head_size), keys = static_cast<std::size_t>(x.keys);

@@ -11,8 +11,8 @@
 #error "the emulation's context switch is written for x86-64"
 #endif
 
-// The callee-saved registers go on the stack that is left; the rest the compiler has saved itself. swapcontext would
-// cost twenty times as much: it makes a system call for the signal mask.
+// Saves the callee-saved registers on the old stack; the compiler has saved the others. swapcontext would take twenty
+// times as long, because it makes a system call for the signal mask.
 asm(R"(
 .text
 .globl carillon_emulation_switch
@@ -42,16 +42,16 @@ namespace carillon_emulation {
 
 void prepare(Context& context, void* stack, std::size_t size, void (*entry)()) {
 #if defined(__SANITIZE_ADDRESS__)
-  // A fibre that ended never unwound its first frame: its poison would be read as a use after scope.
+  // A fibre that has ended did not unwind its first frame, whose poison would be reported as a use after scope.
   __asan_unpoison_memory_region(stack, size);
 #endif
   context.bottom = stack;
   context.size = size;
   context.fake_stack = nullptr;
-  // At entry the stack pointer must be 8 short of a multiple of 16, as after a call.
+  // At entry the stack pointer must be 8 below a multiple of 16, as after a call.
   auto* top = reinterpret_cast<void**>(static_cast<char*>(stack) + size) - 2;
-  *--top = nullptr;                         // entry's return address: none
-  *--top = reinterpret_cast<void*>(entry);  // where `ret` goes
+  *--top = nullptr;                         // entry has no return address
+  *--top = reinterpret_cast<void*>(entry);  // the target of `ret`
   for (int i = 0; i < 6; ++i) *--top = nullptr;
   context.stack_pointer = top;
 }

@@ -1,5 +1,5 @@
-// cudaMemcpy and cudaMemset. Pageable host memory is staged as the driver does it: what goes to the device is read at
-// the call, what comes from it has arrived when the call returns. Pinned memory is read and written when the copy runs.
+// cudaMemcpy and cudaMemset. Pageable host memory is staged as the driver does: it is read during the call, and written
+// before the call returns. Pinned memory is read and written when the copy runs.
 #include <algorithm>
 #include <cstring>
 
@@ -23,7 +23,7 @@ bool inside(const Allocation* allocation, const void* pointer, std::size_t bytes
   return allocation && byte >= allocation->pointer && byte + bytes <= allocation->pointer + allocation->bytes;
 }
 
-// Whether the pointer is what the kind says; nothing about its bytes is read.
+// Checks that the pointer matches the kind of copy, without reading its memory.
 cudaError_t check_side(const HostState& state, const char* side, const void* pointer, std::size_t bytes, bool device,
                        bool any) {
   const bool is_device = state.device_of(pointer) >= 0;
@@ -100,7 +100,7 @@ cudaError_t copy(Rectangle r, cudaMemcpyKind kind, cudaStream_t handle, bool wai
   return error;
 }
 
-// Refused whatever the number of rows, as by the driver.
+// Refuses pitches beyond the limit for any number of rows, like the driver.
 cudaError_t check_pitches(std::size_t to, std::size_t from) {
   const std::size_t most = options_in_force().pitch;
   if (to <= most && from <= most) return cudaSuccess;

@@ -1,4 +1,4 @@
-"""Runs of a tiny model on emulated devices that leave their counters: what counts_test and launches_test share."""
+"""Runs a tiny model on emulated devices and collects their counters; shared by counts_test and launches_test."""
 
 import json
 import pathlib
@@ -16,7 +16,7 @@ class CountedRuns(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = pathlib.Path(tempfile.mkdtemp())
         cls.config = bb.tiny_run(cls.folder)
-        # Whole sequences, all of whose tokens but the last have targets: what the plan assumes.
+        # Whole sequences, in which every token except the last has a target, as the plan assumes.
         lines = [json.dumps({"tokens": [(i * k) % 22 for i in range(32)]}) for k in range(1, 65)]
         (cls.folder / "train.jsonl").write_text("\n".join(lines) + "\n")
         cls.keys = ["data.sequence_length=32", "train.micro_batch_size=2", "train.lr_scheduler=constant",
@@ -27,7 +27,7 @@ class CountedRuns(unittest.TestCase):
         shutil.rmtree(cls.folder)
 
     def counted(self, name, ranks, steps, keys, environment=None):
-        """The counters of every rank, and the steps' records."""
+        """Returns the counters of every rank, and the records of the steps."""
         folder = self.folder / f"{name}-{steps}".replace(" ", "").replace(",", "-")
         counters = folder.with_suffix(".counters")
         counters.mkdir()

@@ -1,5 +1,5 @@
-"""What a step really launches, allocates, copies and sends on emulated devices is what `carillon plan` says, to the last
-byte. Runs of two and of four steps are compared: their difference is two steps, without start and end."""
+"""A step launches, allocates, copies and sends on emulated devices exactly what `carillon plan` predicts, to the byte.
+Compares runs of two and of four steps; their difference is two steps, without start and end."""
 
 import json
 import pathlib
@@ -16,7 +16,7 @@ CASES = [
     ("1, none", 1, ["train.recompute=none"]),
     ("1, selective, bfloat16", 1, ["train.recompute=selective", "runtime.dtype=bfloat16"]),
     ("1, full, two micro-steps", 1, ["train.recompute=full", "train.gradient_accumulation_steps=2"]),
-    # More parameters (146) than one kernel updates (60) or sums (128).
+    # More parameter tensors (146) than one kernel updates (60) or sums (128).
     ("1, 16 layers", 1, ["model.num_hidden_layers=16"]),
     ("cp2, none", 2, ["parallel.context=2", "train.recompute=none"]),
     ("cp2, full", 2, ["parallel.context=2", "train.recompute=full"]),
@@ -30,14 +30,14 @@ CASES = [
     ("dp2, zero 1", 2, ["parallel.data=2", "parallel.zero=1"]),
     ("dp2, zero 2, two micro-steps", 2, ["parallel.data=2", "parallel.zero=2", "train.gradient_accumulation_steps=2"]),
 ]
-# Exchanges over tensor ranks are cut in so many chunks, attention in blocks of so many tokens, where the name says so:
-# shards and sequences are too small to be cut by themselves.
+# If the name of a case says so, sets the number of chunks of exchanges over tensor ranks, or the size of attention's
+# blocks, because shards and sequences are too small to be cut by default.
 def chunks(name):
     return ({"CARILLON_TENSOR_CHUNKS": "3"} if "chunks" in name else {}) | (
         {"CARILLON_ATTENTION_EDGE": "6"} if "blocks" in name else {})
 
 
-# What the counters call it, and what the plan does.
+# The names of the counters, and those of the plan.
 COUNTS = {"launches": "launches", "products": "products", "allocations": "allocations",
           "host_to_device_bytes": "to_device_bytes", "device_to_host_bytes": "to_host_bytes",
           "nccl_operations": "nccl_operations", "nccl_sent_bytes": "nccl_sent_bytes"}
@@ -54,13 +54,13 @@ class Counts(CountedRuns):
                 self.assertEqual([counts["rank"] for counts in planned], list(range(ranks)))
                 short, _ = self.counted(name, ranks, SHORT, keys, chunks(name))
                 long, records = self.counted(name, ranks, LONG, keys, chunks(name))
-                # Process numbers are not ranks: ranks are compared as a bag, what each counts beside the others' sum.
+                # Process IDs do not identify ranks, so compare sums over all ranks, and sorted values of each.
                 for counter, key in COUNTS.items():
                     self.assertEqual(sum(c[counter] for c in long) - sum(c[counter] for c in short),
                                      (LONG - SHORT) * sum(c[key] for c in planned), counter)
-                # A host thread for every call is what a non-blocking communicator costs.
+                # A non-blocking communicator would start a host thread for every call.
                 self.assertEqual({c["nccl_threads"] for c in short + long}, {0})
-                # Memory: what the plan allocates and the backend keeps; libraries are a constant of the profile.
+                # Memory: the plan's allocations and the backend's scratch; libraries are a constant of the profile.
                 for counts in (short, long):
                     self.assertEqual(sorted(c["peak_bytes"] for c in counts), self.device_bytes(plan, ranks))
                     self.assertEqual({c["allocations"] for c in counts}, {short[0]["allocations"]})
@@ -70,12 +70,12 @@ class Counts(CountedRuns):
                             self.assertEqual(record["communication"][axis][what],
                                              sum(c["communication"][axis][what] for c in planned), (axis, what))
 
-    # Each communicator and each connection, of a direction, holds buffers of a device. All pairs would be 2 · 3 of each
-    # communicator with four ranks.
+    # Each communicator and each connection, per direction, holds device buffers. With four ranks, all pairs would be
+    # 2 · 3 connections per communicator.
     def test_only_what_exchanges_is_connected(self):
         for name, ranks, keys, communicators, connections in (
-                # The ring's is that of the gradients too. Neighbours; and rank 0, the last to read late halves, sends
-                # their gradients home.
+                # The ring and the gradients share a communicator. Connections are to neighbours; in addition rank 0,
+                # the last to read late halves, sends their gradients back.
                 ("cp4", 4, ["parallel.context=4"], 1, [2, 3, 3, 4]),
                 ("two levels", 4, ["parallel.context=4", "parallel.ring=two_level", "parallel.ring_inner=2"], 1, [4] * 4),
                 ("cp2 tp2", 4, ["parallel.context=2", "parallel.tensor=2"], 2, [2] * 4),

@@ -32,7 +32,7 @@ struct cublasLtMatmulPreferenceOpaque_t {
 
 namespace {
 
-// What an algorithm stands for here: the promises under which the heuristic chose it.
+// An algorithm holds the promises under which the heuristic chose it.
 struct Algorithm {
   std::uint64_t mark, workspace;
   std::uint32_t alignment[4];
@@ -40,7 +40,7 @@ struct Algorithm {
 static_assert(sizeof(Algorithm) <= sizeof(cublasLtMatmulAlgo_t));
 constexpr std::uint64_t kMark = 0x6361726c6c6f6e21;
 
-// The workspace that the heuristic asks for where it may: enough for its use to be seen.
+// The workspace that the heuristic requests, if allowed: large enough to detect its use.
 constexpr std::uint64_t kWorkspace = 64 * 1024;
 
 template <class T>

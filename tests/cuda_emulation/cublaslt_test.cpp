@@ -1,4 +1,4 @@
-// cuBLASLt's twin against a double loop.
+// Tests the emulated cuBLASLt against plain loops.
 #include "cublasLt.h"
 
 #include <cmath>
@@ -28,7 +28,7 @@ constexpr cudaDataType kType = sizeof(T) == 8   ? CUDA_R_64F
                                : sizeof(T) == 4 ? CUDA_R_32F
                                                 : CUDA_R_16BF;
 
-// Small integers: sums are exact in float32. Odd sizes, rows further apart than they are long.
+// Small integers, so that sums are exact in float32. Odd sizes, with gaps between columns.
 template <class T>
 std::vector<T> matrix(std::int64_t leading, std::int64_t columns, int seed) {
   std::vector<T> x(static_cast<std::size_t>(leading * columns));
@@ -105,7 +105,7 @@ void compare(const Problem& p) {
   for (std::int64_t column = 0; column < kN; ++column)
     for (std::int64_t row = 0; row < 15; ++row) {
       const std::size_t at = static_cast<std::size_t>(column * 15 + row);
-      if (row >= kM) {  // between the columns nothing is written
+      if (row >= kM) {  // gaps between columns must not be written
         ASSERT_EQ(value_of(got[at]), value_of(d[at]));
         continue;
       }

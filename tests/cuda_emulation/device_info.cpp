@@ -1,4 +1,4 @@
-// What the emulated devices say about themselves, and what they have done.
+// Properties of the emulated devices, and the counters.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -10,7 +10,7 @@ using namespace carillon_emulation;
 
 extern "C" {
 
-// 35 where there is no driver or one too old; *count is then left as it was, as by the toolkit.
+// Returns 35 if there is no driver or it is too old, and then does not change *count, like the toolkit.
 cudaError_t cudaGetDeviceCount(int* count) {
   const Options& options = options_in_force();
   if (options.driver != "present") return report(cudaErrorInsufficientDriver);
@@ -120,8 +120,8 @@ cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
   return cudaSuccess;
 }
 
-// Devices reach each other as in a machine of several boards: with atomics (over NVLink) inside groups of four, without
-// (over PCIe) between them.
+// Devices are connected as in a machine with several boards: with atomics (over NVLink) inside groups of four, without
+// them (over PCIe) between groups.
 cudaError_t cudaDeviceGetP2PAttribute(int* value, cudaDeviceP2PAttr attribute, int from, int to) {
   int count = 0;
   if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess) return error;

@@ -15,7 +15,7 @@
 namespace carillon_emulation {
 namespace {
 
-// In the pages of an allocation but not asked for.
+// Fills the bytes around an allocation within its pages.
 constexpr unsigned char kBeside = 0xB5;
 
 std::size_t round_up(std::size_t bytes, std::size_t unit) { return (bytes + unit - 1) / unit * unit; }
@@ -39,8 +39,8 @@ Allocation AddressRange::allocate(std::size_t bytes) {
   Allocation made;
   made.bytes = bytes;
   made.page_bytes = round_up(bytes == 0 ? 1 : bytes, kPageBytes);
-  const std::size_t step = made.page_bytes + kPageBytes;  // and one page that is never touched
-  // Next fit: after the last allocation, once around.
+  const std::size_t step = made.page_bytes + kPageBytes;  // plus one page that stays inaccessible
+  // Next fit: searches from the last allocation on, then once from the start.
   for (int round = 0; round < 2 && !made.pages; ++round) {
     for (char* place = base_ + next_; place + step <= base_ + span_;) {
       auto after = allocations_.lower_bound(place);

@@ -1,7 +1,7 @@
 // Address space of the devices. Each device has 64 GiB of addresses, the same in the host and the device process,
-// backed by pages only where used. In the host process no byte of it may be touched; in the device process only what is
-// allocated. An allocation ends (within 256 bytes) at a page that may not be touched, and addresses are used again only
-// when all have been used once: so what runs over and what was freed is noticed at once.
+// backed by pages only where used. The host process cannot access them; the device process can access only allocated
+// memory. An allocation ends (within 256 bytes) at an inaccessible page, and addresses are reused only after all have
+// been used once, so overruns and accesses to freed memory are detected at once.
 #pragma once
 
 #include <cstddef>
@@ -22,15 +22,15 @@ struct Allocation {
   std::size_t bytes = 0;
 };
 
-// Allocates addresses of one region; touches no memory.
+// Allocates addresses of one region, without accessing its memory.
 class AddressRange {
  public:
   void reset(char* base, std::size_t span, bool at_page_end);
-  // pointer == nullptr when there is no room.
+  // Returns pointer == nullptr if there is no room.
   Allocation allocate(std::size_t bytes);
-  // The allocation that starts at `pointer`, removed; pointer == nullptr if none does.
+  // Removes and returns the allocation that starts at `pointer`; pointer == nullptr if none does.
   Allocation release(const void* pointer);
-  // The allocation that holds the address, or nullptr.
+  // The allocation that contains the address, or nullptr.
   const Allocation* find(const void* address) const;
   bool contains(const void* address) const;
   std::size_t used_bytes() const { return used_; }
@@ -42,7 +42,7 @@ class AddressRange {
   std::map<const char*, Allocation> allocations_;  // by first page
 };
 
-// A region of shared memory, `span` bytes of addresses; protection as mmap's. Exits if there is none.
+// A region of shared memory with `span` bytes of addresses; `protection` as for mmap. Exits if it cannot be created.
 struct SharedRegion {
   char* base = nullptr;
   std::size_t span = 0;
@@ -51,13 +51,13 @@ struct SharedRegion {
 SharedRegion make_region(std::size_t span, int protection);
 void drop_region(SharedRegion& region);
 
-// The device process's side of kMap and kUnmap.
+// Executes kMap and kUnmap in the device process.
 class MappedMemory {
  public:
   explicit MappedMemory(const SharedRegion& region) : region_(region) {}
   void map(const MapCommand& command);
-  void unmap(const MapCommand& command);  // device_failure if bytes beside the allocation were written
-  // What lies at an address, for messages: "12 bytes after the allocation of 64 bytes at …", into `text`.
+  void unmap(const MapCommand& command);  // device_failure if bytes around the allocation were written
+  // Writes into `text` what is at an address, for messages: "12 bytes after the allocation of 64 bytes at …".
   void describe(const void* address, char* text, std::size_t size) const;
 
  private:

@@ -22,7 +22,7 @@ struct sigaction earlier_fault_action[NSIG];
 
 void on_device_failure(const char* message) { running_executor->fail(cudaErrorLaunchFailure, message); }
 
-// A fault in the device process: an address that is no device memory, freed memory, memory behind an allocation.
+// A fault in the device process: an address outside device memory, freed memory, or memory after an allocation.
 void on_device_fault(int signal, siginfo_t* information, void*) {
   char text[400];
   if (signal == SIGSEGV || signal == SIGBUS) {
@@ -36,7 +36,7 @@ void on_device_fault(int signal, siginfo_t* information, void*) {
   device_failure("%s", text);
 }
 
-// On a stack of its own: what overflowed may be a fibre's.
+// The handlers use an alternate stack, since the fault may be the overflow of a fibre's stack.
 void catch_device_faults() {
   static char stack[64 * 1024];
   stack_t alternate{};
@@ -49,8 +49,9 @@ void catch_device_faults() {
   for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigaction(signal, &action, nullptr);
 }
 
-// The process is to end with the host process, however that ends. The kernel's own notice (PR_SET_PDEATHSIG) comes when
-// the thread ends that forked, which may be long before; hence a pipe that only the host process holds open.
+// Makes this process end with the host process, however that ends. The kernel's own notification (PR_SET_PDEATHSIG)
+// comes when the forking thread ends, which may be much earlier, so this uses a pipe that only the host process holds
+// open.
 void end_with_host(int life_line, int host) {
   std::thread([life_line, host] {
     pollfd waiting{life_line, 0, 0};
@@ -63,7 +64,7 @@ void end_with_host(int life_line, int host) {
 
 [[noreturn]] void be_the_device(HostState& state, int life_line) {
   prctl(PR_SET_NAME, "emulated-gpu");
-  // Signals meant for the program (Ctrl-C, Slurm's warning) are its own affair.
+  // Signals for the program (Ctrl-C, Slurm's warning) are handled by the host process.
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2}) ::signal(signal, SIG_IGN);
   sigset_t none;
   sigemptyset(&none);
@@ -91,7 +92,7 @@ void on_host_fault(int signal, siginfo_t* information, void* context) {
   }
   const struct sigaction& earlier = earlier_fault_action[signal];
   if (earlier.sa_flags & SA_SIGINFO) return earlier.sa_sigaction(signal, information, context);
-  // The fault happens again when this returns, and then takes the earlier course.
+  // The fault happens again when this returns, and then reaches the earlier handler.
   sigaction(signal, &earlier, nullptr);
 }
 

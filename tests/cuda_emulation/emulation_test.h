@@ -1,4 +1,4 @@
-// What the tests of the emulation share.
+// Helpers shared by the tests of the emulation.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -15,7 +15,7 @@ namespace carillon_emulation {
 #define EXPECT_CUDA(call) EXPECT_EQ(call, cudaSuccess) << #call
 #define ASSERT_CUDA(call) ASSERT_EQ(call, cudaSuccess) << #call
 
-// From here on the devices behave like this; everything before is forgotten.
+// Resets the devices and sets their options (CARILLON_EMULATION).
 inline void use_mode(const std::string& mode) {
   setenv("CARILLON_EMULATION", mode.c_str(), 1);
   cudaDeviceReset();
@@ -30,7 +30,7 @@ T* on_device(const std::vector<T>& values) {
   return pointer;
 }
 
-// The values of a device array, once everything before is done.
+// The values of a device array, after synchronising.
 template <class T>
 std::vector<T> to_host(const T* pointer, std::size_t count) {
   std::vector<T> values(count);

@@ -1,4 +1,4 @@
-// Names and texts of the runtime's errors, as the toolkit gives them.
+// Names and texts of the runtime's errors, as in the toolkit.
 #include "emulation/runtime_api.h"
 
 namespace {

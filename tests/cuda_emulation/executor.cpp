@@ -13,8 +13,8 @@
 namespace carillon_emulation {
 namespace {
 
-// In the adversarial order work waits until the host or another rank's device needs it; this long at most, since the
-// host may wait for another process that needs this one's work in ways not seen here.
+// In the adversarial order, work waits until the host or another rank's device needs it, but at most this many seconds:
+// the host may be waiting for another process that needs this one's work in a way that is not visible here.
 constexpr double kLongestDelay = 0.2;
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
@@ -55,7 +55,7 @@ void Executor::run(const std::function<bool()>& stop) {
     const bool tasks =
         std::any_of(active_.begin(), active_.end(), [&](int s) { return queues_[s].front().task != nullptr; });
     if (tasks)
-      usleep(20);  // the other side is another process: there is nothing to sleep on
+      usleep(20);  // the peer is another process, whose progress wakes no futex here
     else
       sleep_on(shared_.doorbell, bell, active_.empty() ? 1.0 : 0.002);
   }
@@ -113,10 +113,10 @@ void Executor::do_request(const Command& command) {
 
 bool Executor::eligible(int stream) {
   Command& command = queues_[stream].front();
-  if (command.task) return false;  // under way
+  if (command.task) return false;  // already running
   const StreamState& mine = shared_.streams[stream];
-  // The legacy default stream (CUDA Runtime API, "Stream synchronization behavior"): its work waits for everything
-  // called before it on streams of the device without cudaStreamNonBlocking, and theirs waits for it.
+  // The legacy default stream (CUDA Runtime API, "Stream synchronization behavior"): its work waits for all earlier
+  // work on streams of the device without cudaStreamNonBlocking, and later work on those waits for it.
   if (mine.legacy_order.load())
     for (const int other : active_) {
       const StreamState& its = shared_.streams[other];
@@ -168,7 +168,7 @@ int Executor::choose_needed() {
   for (const int waited : active_) {
     int stream = waited;
     if (shared_.streams[stream].demanded.load() <= shared_.streams[stream].completed.load()) continue;
-    // Follow the events from stream to stream to what can be done.
+    // Follow the waits for events from stream to stream to a command that can run.
     for (int steps = 0; steps < kMostStreams && !queues_[stream].empty(); ++steps) {
       if (eligible(stream)) return stream;
       const Command& command = queues_[stream].front();

@@ -1,5 +1,5 @@
-// The device process: reads commands, keeps a queue for every stream and does what is due, in an order that honours
-// only what was declared: the order within a stream, events waited for, the legacy default stream.
+// The main loop of the device process: reads commands, keeps a queue per stream and executes what is due. The order
+// respects only declared dependencies: the order within a stream, waits for events, the legacy default stream.
 #pragma once
 
 #include <cstdint>
@@ -14,11 +14,11 @@
 
 namespace carillon_emulation {
 
-// Work that cannot be finished at once, since it waits for other processes (NCCL).
+// Work that cannot be finished at once, because it waits for other processes (NCCL).
 class LongTask {
  public:
   virtual ~LongTask() = default;
-  // Does what can be done now; true when nothing is left.
+  // Does what is possible now; returns true when nothing is left.
   virtual bool progress() = 0;
 };
 
@@ -26,11 +26,11 @@ class Executor {
  public:
   Executor(SharedState& shared, const SharedRegion& device_memory, const Options& options);
 
-  // Until `stop` returns true, which is asked when there is nothing to do.
+  // Runs until `stop` returns true; it is called whenever there is nothing to do.
   void run(const std::function<bool()>& stop);
 
   const MappedMemory& memory() const { return memory_; }
-  // Prints what went wrong, tells the host and ends this process (or, as a thread, stops for good).
+  // Reports the failure to the host and ends this process (or, if it is a thread, sleeps for good).
   [[noreturn]] void fail(cudaError_t error, const char* message);
 
  private:
@@ -44,10 +44,10 @@ class Executor {
   bool read_commands();
   void do_request(const Command& command);
   bool eligible(int stream);
-  int choose();         // a stream whose first command is to be done, or -1
-  int choose_needed();  // the same, only what a waiting host needs
+  int choose();         // the stream whose first command is executed next, or -1
+  int choose_needed();  // the same, but only for commands that a waiting host needs
   bool somebody_waits() const;
-  void perform(int stream);  // the first command of the stream
+  void perform(int stream);  // executes the first command of the stream
   void finish(int stream);
   bool progress_tasks();
 

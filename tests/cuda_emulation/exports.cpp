@@ -1,4 +1,4 @@
-// A source of libcarillon_cuda_emulated.so itself: what comes from static libraries is hidden in it.
+// Compiled into libcarillon_cuda_emulated.so directly, because symbols from static libraries are hidden there.
 #include "tests/cuda_emulation/block_attention.h"
 #include "tests/cuda_emulation/counters.h"
 
@@ -9,7 +9,7 @@ __attribute__((visibility("default"))) int carillon_emulation_block_attention(
   return carillon_emulation::start_block_attention(*block, stream);
 }
 
-// carillon_emulation_counters, for tests that find the library as the program does.
+// carillon_emulation_counters, for tests that load the library as the program does.
 __attribute__((visibility("default"))) void carillon_emulation_counted(CarillonEmulationCounters* counters) {
   carillon_emulation_counters(counters);
 }

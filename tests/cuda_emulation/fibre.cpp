@@ -17,7 +17,7 @@ constexpr std::size_t kStackBytes = 128 * 1024;
 constexpr std::size_t kPage = 4096;
 constexpr int kMostThreads = 1024;
 
-// Stacks for the threads of one block, each with a page below it that may not be touched.
+// Stacks for the threads of one block, each with an inaccessible page below it.
 char* stack_of(int fibre) {
   static thread_local char* stacks = nullptr;
   if (!stacks) {
@@ -50,7 +50,7 @@ void leave_ready(Block& block, Fibre& fibre, Fibre::State state) {
   block.warps[fibre.warp].ready &= ~(1u << fibre.lane);
 }
 
-// Lets the other lanes of the warp go on, and the scheduler when none can.
+// Switches to another ready lane of the warp, or to the scheduler if there is none.
 void give_way(Block& block, Fibre& me, bool for_good) {
   Fibre* next = next_ready(block, block.warps[me.warp]);
   if (next && !for_good) return enter(block, *next, me.context);
@@ -73,7 +73,7 @@ void fibre_entry() {
   give_way(block, me, true);
 }
 
-// Runs the warp as far as it goes: every lane is then at a barrier or has ended.
+// Runs the warp until every lane is at a barrier or has ended.
 void run_warp(Block& block, Warp& warp) {
   while (Fibre* next = next_ready(block, warp)) enter(block, *next, block.scheduler);
   if (warp.arrived == 0) return;
@@ -89,7 +89,7 @@ void run_warp(Block& block, Warp& warp) {
                  at_barrier);
 }
 
-// True when the block has ended; otherwise opens the barrier where all its threads stand.
+// Returns true if the block has ended; otherwise opens the barrier at which all its threads wait.
 bool open_barrier(Block& block) {
   int ended = 0;
   Fibre* waiting = nullptr;

@@ -1,6 +1,7 @@
-// The threads of a block as fibres: stacks of their own in one operating system thread, switched by hand (11 ns). A
-// lane runs until it meets a warp-wide operation or a barrier; a warp runs until all its lanes stand at a barrier or
-// have ended; then the next warp does: the greatest skew that the program allows. One block at a time.
+// Runs the threads of a block as fibres: each has its own stack within one operating system thread, and switches take
+// 11 ns. A lane runs until it reaches a warp-wide operation or a barrier; a warp runs until all its lanes are at a
+// barrier or have ended; then the next warp runs. This is the greatest skew that the program allows. One block runs at
+// a time.
 #pragma once
 
 #include <cstddef>
@@ -23,16 +24,16 @@ struct KernelModes {
   bool copies_early = false;
 };
 
-// What kernels did, summed over a process's devices.
+// Counters of kernels, summed over the devices of a process.
 struct KernelCounters {
   std::uint64_t threads = 0, warp_operations = 0, matrix_products = 0;
-  std::uint64_t ldmatrix_phases = 0, ldmatrix_conflicts = 0;  // conflicts: wavefronts beyond one a phase
+  std::uint64_t ldmatrix_phases = 0, ldmatrix_conflicts = 0;  // conflicts: wavefronts beyond one per phase
 };
 
-// Runs every block of the grid, here and now. A mistake found ends in `device_failure`.
+// Runs every block of the grid synchronously. Calls `device_failure` if it detects a fault.
 void run_grid(const Launch& launch, const KernelModes& modes, KernelCounters& counters);
 
-// What device_failure does after printing; it must not return.
+// Called by device_failure after printing; must not return.
 using FailureHandler = void (*)(const char* message);
 void set_failure_handler(FailureHandler handler);
 

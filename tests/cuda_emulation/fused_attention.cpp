@@ -1,4 +1,4 @@
-// libcarillon_cudnn_emulated.so: stands in for libcarillon_cudnn.so on emulated devices (CARILLON_CUDNN_LIBRARY).
+// libcarillon_cudnn_emulated.so: replaces libcarillon_cudnn.so on emulated devices (CARILLON_CUDNN_LIBRARY).
 #include "runtime/cuda/attention/fused_attention.h"
 
 #include <array>
@@ -30,9 +30,9 @@ class EmulatedEngine : public FusedAttention {
  public:
   explicit EmulatedEngine(int64_t most_plans) : most_plans_(most_plans) {}
   std::string name() const override { return "cuDNN (emulated)"; }
-  // Some, so that its use is seen; it is spoiled by every call.
+  // Some bytes, so that a missing workspace is detected; every call overwrites them.
   int64_t workspace(const FusedForward& call) override { return planned(call.block, false) ? 4096 : kNoPlan; }
-  // What `carillon plan` counts.
+  // The same size that `carillon plan` counts.
   int64_t workspace(const FusedBackward& call) override {
     const FusedBlock& b = call.block;
     return planned(b, true) ? fused_workspace_bytes(b.batch, b.rows, b.keys, b.heads, b.kv_heads, b.head_size)

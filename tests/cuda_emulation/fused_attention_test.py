@@ -1,6 +1,7 @@
-"""Training in bfloat16 with a second attention engine (emulated) is training with the native kernels, in both passes, on one
-device and in rings, over whole blocks and over pieces and blocks of a few tokens, with documents and windows; where it errs
-after its start, training differs. The run says which it uses, and starts with no engine that is wrong or not there."""
+"""Training in bfloat16 with a second attention engine (emulated) gives the results of the native kernels, in both
+passes, on one device and in rings, over whole blocks and over pieces and blocks of a few tokens, with documents and
+windows. If the engine goes wrong after its start, training differs. The run prints which engine it uses, and refuses
+one that is wrong or missing."""
 
 import json
 import pathlib
@@ -17,7 +18,7 @@ STEPS = 6
 DOCUMENTS = ["data.packing=true"]
 WINDOWS = ["model.sliding_window=12", "model.layer_types=[full_attention,sliding_attention]"]
 GRID = ["parallel.tensor=2", "parallel.context=2"]
-# Ranks, keys, rows and keys of a block (none: all).
+# Ranks, configuration keys, size of a block in rows and keys (None: the default).
 LAYOUTS = {"cp1": (1, [], None), "cp1, blocks": (1, [], 8), "cp1, documents in blocks": (1, DOCUMENTS, 8),
            "cp1, windows in blocks": (1, WINDOWS, 4),
            "cp2": (2, ["parallel.context=2"], None), "cp2, blocks": (2, ["parallel.context=2"], 5),
@@ -27,7 +28,7 @@ LAYOUTS = {"cp1": (1, [], None), "cp1, blocks": (1, [], 8), "cp1, documents in b
            "cp4": (4, ["parallel.context=4"], None),
            "tp2 cp2, documents in blocks": (4, [*GRID, *DOCUMENTS], 4),
            "tp2 cp2, windows in blocks": (4, [*GRID, *WINDOWS], 4)}
-# Losses of some 3 from numbers rounded to 2^-9; gradients pass through more of them.
+# Losses are about 3, from numbers rounded to 2^-9; gradients accumulate more roundings.
 BOUNDS = {"loss": 4e-3, "grad_norm": 2e-2}
 
 
@@ -36,7 +37,7 @@ class FusedAttention(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = pathlib.Path(tempfile.mkdtemp())
         cls.config = bb.tiny_run(cls.folder)
-        # Half of them whole sequences; the others end in padding, or share a sequence.
+        # Half of the documents are whole sequences; the others end in padding, or share a sequence.
         lengths = (21, 11, 32, 32)
         lines = [json.dumps({"tokens": [(i * k) % 22 for i in range(lengths[k % 4])]}) for k in range(1, 65)]
         (cls.folder / "train.jsonl").write_text("\n".join(lines) + "\n")
@@ -56,7 +57,7 @@ class FusedAttention(unittest.TestCase):
                       environment={"CARILLON_EMULATION": emulation, **environment})
         return done, bb.metrics(folder) if expect == 0 else None
 
-    # The furthest that two runs are apart, in bounds.
+    # The largest distance between two runs, in units of the bounds.
     def distance(self, some, others):
         self.assertEqual(len(some), len(others))
         return max(abs(a[key] - b[key]) / (bound * abs(b[key])) for a, b in zip(some, others) for key, bound in BOUNDS.items())
@@ -71,8 +72,9 @@ class FusedAttention(unittest.TestCase):
                 self.assertLess(self.distance(fused, own), 1)
                 self.assertNotEqual([r["grad_norm"] for r in fused], [r["grad_norm"] for r in own], "the engine was not used")
 
-    # Right while it is compared (six calls with heads of one size), wrong from then on. Mistakes that six steps of a tiny model hardly
-    # show in their loss, such as a dK that is wrong or lost, are seen in the gradients themselves: cuda_fused_attention.
+    # The engine is right during the comparison (six calls with heads of one size) and wrong from then on. Mistakes that
+    # hardly change the loss of a tiny model within six steps, such as a wrong or lost dK, are tested on the gradients
+    # in cuda_fused_attention.
     def test_an_engine_that_errs_after_its_start_is_seen(self):
         ranks, keys, _ = LAYOUTS["cp2"]
         _, own = self.train("right", ranks, "own", keys)
@@ -91,7 +93,7 @@ class FusedAttention(unittest.TestCase):
                 errors = [line for line in done.stderr.splitlines() if line.startswith("carillon: error")]
                 self.assertEqual(len(errors), 1, done.stderr)
                 self.assertIn(said, errors[0])
-                # Nobody asked for it by name.
+                # With `auto` the run falls back to the native kernels.
                 done, _ = self.train(f"{why}-auto", 2, "auto", ["parallel.context=2"], **arguments)
                 self.assertIn("attention by native kernels (", done.stderr)
                 self.assertIn(said, done.stderr)

@@ -35,12 +35,13 @@ namespace {
 
 std::mutex start_mutex;
 HostState* the_state = nullptr;
-// Handles that a program still holds after cudaDeviceReset point into these.
+// Kept because handles that a program still holds after cudaDeviceReset point into them.
 std::vector<HostState*>* forgotten_states = nullptr;
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local int device_of_thread = 0;
 
-// A number a line, in FOLDER/PROCESS.json, for a test of a program that cannot call carillon_emulation_counters.
+// Writes the counters, one per line, to FOLDER/PROCESS.json, for tests of programs, which cannot call
+// carillon_emulation_counters.
 void leave_counters() {
   if (!the_state || the_state->owner != getpid()) return;
   CarillonEmulationCounters c;
@@ -192,7 +193,7 @@ CUstream_st* stream_of(HostState& state, cudaStream_t handle) {
 
 namespace {
 
-// Puts bytes into the queue, waiting for room. False when the device has failed.
+// Writes a command into the queue, waiting for room. Returns false if the device has failed.
 bool write_command(HostState& state, const CommandHeader& header, const void* command, std::size_t command_bytes,
                    const void* more, std::size_t more_bytes) {
   SharedState& shared = *state.shared;
@@ -288,7 +289,7 @@ cudaError_t wait_for_device(HostState& state, int device, bool legacy_only) {
         waits.emplace_back(slot, state.submitted[slot]);
     }
   }
-  // All are demanded before one is waited for: the adversarial order may take them in any order.
+  // Demand all of them before waiting for one, so that the adversarial order may execute them in any order.
   for (const auto& [slot, number] : waits) {
     auto& demanded = state.shared->streams[slot].demanded;
     if (demanded.load() < number) demanded.store(number);
@@ -304,7 +305,7 @@ void demand_one(HostState& state) {
 }
 
 void* allocate_staging(HostState& state, std::size_t bytes) {
-  // Kept for later, up to this much: making a page costs more than filling it.
+  // Keep up to this much for reuse: creating a page costs more than filling it.
   constexpr std::size_t kKept = std::size_t{256} << 20;
   std::erase_if(state.staging, [&](const Staging& staging) {
     if (!is_done(state, staging.stream, staging.number)) return false;
@@ -354,7 +355,7 @@ cudaError_t cudaGetDevice(int* device) {
 
 cudaError_t cudaPeekAtLastError() { return carillon_emulation::last_error; }
 
-// What makes a device unusable stays (CUDA Runtime API, "Error Handling").
+// An error that makes a device unusable persists (CUDA Runtime API, "Error Handling").
 cudaError_t cudaGetLastError() {
   using namespace carillon_emulation;
   if (the_state && the_state->shared->error.load() != 0)

@@ -1,5 +1,5 @@
-// Kernels under the emulation: what goes right, and which planted mistake is caught in which mode. The table in
-// README.md is what MistakesAreCaughtWhereTheTableSaysSo checks, misses included.
+// Kernels under the emulation: correct ones, and which planted mistake is caught in which mode.
+// MistakesAreCaughtWhereTheTableSaysSo checks the table in README.md, including the misses.
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -22,13 +22,13 @@ struct TileArgs {
 
 enum class Mistake {
   kNone,
-  kFirstBarrier,       // of a loop: what was written is read at once
-  kSecondBarrier,      // what is read is overwritten
-  kWait,               // for an asynchronous copy
+  kFirstBarrier,       // of a loop removed: data is read before all of it is written
+  kSecondBarrier,      // of a loop removed: data is overwritten while it is read
+  kWait,               // for an asynchronous copy removed
   kCopyTooEarly,       // issued before the barrier that frees its buffer
   kFirstThreadWrites,  // and all read, without a barrier
   kLastThreadWrites,
-  kSyncwarp,      // between neighbours that exchange through shared memory
+  kSyncwarp,      // removed between neighbours that exchange through shared memory
   kFragmentRows,  // of the first operand exchanged
 };
 
@@ -101,7 +101,7 @@ std::vector<float> tiles() {
   return x;
 }
 
-// 0 where right; NaN counts as wrong.
+// The number of wrong values; NaN counts as wrong.
 int wrong(const std::vector<float>& y, const std::function<float(int)>& expected) {
   int count = 0;
   for (int i = 0; i < kThreads; ++i) count += !(y[static_cast<std::size_t>(i)] == expected(i));
@@ -153,7 +153,7 @@ __global__ void product(const __grid_constant__ ProductArgs args) {
   for (int e = 0; e < 4; ++e) args.d[(lane / 4 + 8 * (e >> 1)) * 8 + 2 * (lane % 4) + (e & 1)] = d[e];
 }
 
-// Small integers: every product and sum is exact.
+// Uses small integers, so that every product and sum is exact.
 template <bool kTransposed, Mistake kMistake = Mistake::kNone>
 int product_mistakes() {
   std::vector<__nv_bfloat16> a(16 * 16), b(16 * 8);
@@ -227,7 +227,7 @@ TEST_F(Kernels, MistakesAreCaughtWhereTheTableSaysSo) {
   }
 }
 
-// Every mistake by at least one mode.
+// Every mistake is caught in at least one mode.
 TEST_F(Kernels, TheFourModesTogetherCatchAll) {
   for (const Row& row : table()) {
     if (std::strncmp(row.mistake, "none", 4) == 0) continue;
@@ -235,7 +235,7 @@ TEST_F(Kernels, TheFourModesTogetherCatchAll) {
   }
 }
 
-// ---- what stops a kernel -------------------------------------------------------------------------------------------
+// ---- faults that stop a kernel -------------------------------------------------------------------------------------
 __global__ void returns_before_shuffle(float* y) {
   if (threadIdx.x == 3) return;
   y[threadIdx.x] = __shfl_xor_sync(kAll, 1.0f, 1);
@@ -280,7 +280,7 @@ void expect_stop(void (*kernel)(float*), const char* message) {
   EXPECT_CUDA(run(kernel, 1, kThreads, 1024, nullptr, y));
   EXPECT_EQ(cudaDeviceSynchronize(), cudaErrorLaunchFailure) << message;
   EXPECT_NE(std::strstr(carillon_emulation_message(), message), nullptr) << carillon_emulation_message();
-  // It stays, as on a device, until the process ends (here: until the devices are reset).
+  // The error persists, as on a device, until the process ends (here: until the devices are reset).
   EXPECT_EQ(cudaGetLastError(), cudaErrorLaunchFailure);
   EXPECT_EQ(cudaGetLastError(), cudaErrorLaunchFailure);
   EXPECT_EQ(cudaMalloc(&y, 4), cudaErrorLaunchFailure);
@@ -299,7 +299,7 @@ TEST_F(Kernels, StopWithAMessage) {
   expect_stop(ldmatrix_outside, "outside the block's 1024 bytes");
 }
 
-// ---- smaller things ------------------------------------------------------------------------------------------------
+// ---- shuffles, indices, banks, bfloat16 ----------------------------------------------------------------------------
 __global__ void shuffles(int* y) {
   const int lane = static_cast<int>(threadIdx.x), value = 10 * lane;
   int* mine = y + lane * 6;
@@ -345,7 +345,7 @@ TEST_F(Kernels, Places) {
   }
 }
 
-// Rows of 128 bytes, read eight at a time: without a swizzle all fall into the same banks.
+// Rows of 128 bytes, read eight at a time; without a swizzle all are in the same banks.
 template <bool kSwizzled>
 __global__ void reads_column(float* y) {
   const unsigned lane = threadIdx.x, row = lane % 8 + 8 * (lane / 16), chunk = lane / 8 % 2;
@@ -393,7 +393,7 @@ TEST_F(Kernels, LaunchLimits) {
   EXPECT_CUDA(cudaDeviceSynchronize());
 }
 
-// The 65 536 bfloat16 values come back; ties go to even, NaN stays NaN.
+// All 65 536 bfloat16 values survive a round trip; ties go to even, NaN stays NaN.
 TEST(Bfloat16, RoundTripAndTies) {
   for (unsigned bits = 0; bits < 65536; ++bits) {
     const float value = __bfloat162float(__ushort_as_bfloat16(static_cast<unsigned short>(bits)));

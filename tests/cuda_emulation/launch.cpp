@@ -1,4 +1,4 @@
-// The host's side of a kernel launch: limits checked as the runtime does, arguments searched for host pointers.
+// The host side of a kernel launch: checks limits as the runtime does, and searches the arguments for host pointers.
 #include "emulation/launch.h"
 
 #include <sys/mman.h>
@@ -14,15 +14,15 @@ namespace {
 
 constexpr int kSharedWithoutAsking = 48 * 1024;
 
-// A host pointer among a kernel's arguments: an aligned word that is the address of a mapped page outside the devices'
-// and the pinned memory (which kernels may read). Two small integers side by side are no such address.
+// Finds a host pointer among a kernel's arguments: an aligned word that is the address of a mapped page outside device
+// memory and pinned memory (which kernels may read). Two adjacent small integers do not form such an address.
 const void* host_pointer_in(const HostState& state, const void* arguments, std::size_t bytes) {
   for (std::size_t at = 0; at + 8 <= bytes; at += 8) {
     std::uintptr_t word;
     std::memcpy(&word, static_cast<const char*>(arguments) + at, 8);
     if (word >> 32 == 0 || word >> 47 != 0) continue;
 #if defined(__SANITIZE_ADDRESS__)
-    if (word < 0x10007fff8000) continue;  // AddressSanitizer's shadow: all of it is mapped, nothing of it is a pointer
+    if (word < 0x10007fff8000) continue;  // AddressSanitizer's shadow memory: mapped, but never a pointer
 #endif
     const void* address = reinterpret_cast<const void*>(word);
     if (state.device_of(address) >= 0 || state.pinned_memory.contains(address)) continue;

@@ -1,5 +1,5 @@
-"""What a step puts on a device and how often the host waits for it, counted on emulated devices: of a layer and micro-step,
-and of a step beside its layers. Held, so that neither grows unseen; printed, for runtime/cuda/README.md."""
+"""Counts on emulated devices how many kernels and products a step launches and how often the host waits: per layer and
+micro-step, and per step outside its layers. Fails if a count changes; prints the figures for runtime/cuda/README.md."""
 
 import pathlib
 import sys
@@ -20,7 +20,7 @@ CASES = {
     "ring of 2, full, cudnn": (2, ["train.recompute=full", "parallel.context=2"]),
     "tensor 2, full": (2, ["train.recompute=full", "parallel.tensor=2", NATIVE]),
 }
-# A layer and step: kernels, products, host waits; a step beside its layers: the same.
+# Kernels, products and host waits per layer and step; then the same per step outside the layers.
 HELD = {
     "1 rank, none": (28, 12, 0, 17, 3, 2),
     "1 rank, selective": (32, 15, 0, 17, 3, 2),
@@ -34,7 +34,7 @@ HELD = {
 
 class Launches(CountedRuns):
     def most(self, name, ranks, layers, steps, keys):
-        """Kernels, products and host waits of the busiest rank's whole run."""
+        """Returns kernels, products and host waits of the busiest rank's whole run."""
         found, _ = self.counted(f"{name}-{layers}", ranks, steps,
                                 ["runtime.dtype=bfloat16", f"model.num_hidden_layers={layers}", *keys])
         return [max(c[key] for c in found) for key in ("launches", "products", "host_waits")]

@@ -1,4 +1,4 @@
-// cudaMalloc and its kin, and what is asked about memory.
+// cudaMalloc and related functions, and queries about memory.
 #include <fcntl.h>
 #include <sys/mman.h>
 
@@ -38,7 +38,7 @@ cudaError_t cudaFree(void* pointer) {
   if (!state) return error;
   if (!pointer) return cudaSuccess;
   const int device = state->device_of(pointer);
-  // What still runs on the device may use it: cudaFree waits (CUDA Programming Guide, "Implicit Synchronization").
+  // Running work may still use the memory, so cudaFree waits (CUDA Programming Guide, "Implicit Synchronization").
   if (device >= 0)
     if (error = wait_for_device(*state, device); error != cudaSuccess) return error;
   std::lock_guard lock(state->mutex);
@@ -61,8 +61,8 @@ cudaError_t cudaMallocHost(void** pointer, std::size_t bytes) {
   return cudaSuccess;
 }
 
-// Stricter than the driver, which takes parts of pages: pages of the pinned region are put in the place of the memory's
-// own, so that the device process sees them. Their bytes stay.
+// Accepts only whole pages, unlike the driver: replaces them by pages of the pinned region with the same contents, so
+// that the device process sees them.
 cudaError_t cudaHostRegister(void* pointer, std::size_t bytes, unsigned) {
   cudaError_t error;
   HostState* state = host_state(error);
@@ -114,7 +114,7 @@ cudaError_t cudaFreeHost(void* pointer) {
   std::lock_guard lock(state->mutex);
   const Allocation freed = state->pinned_memory.release(pointer);
   if (!freed.pointer) return report(cudaErrorInvalidValue, "cudaFreeHost of %p, where no allocation starts", pointer);
-  // Given back to the system; whoever reads it afterwards finds NaN no more, but nothing of use either.
+  // Returns the pages to the system; a later read finds neither NaN nor useful data.
   fallocate(state->pinned_region.file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
             freed.pages - state->pinned_region.base, static_cast<off_t>(freed.page_bytes));
   return cudaSuccess;

@@ -1,4 +1,4 @@
-// The device's memory is its own: who touches what he may not is told.
+// Invalid accesses to device memory are detected and reported.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -75,7 +75,7 @@ TEST_F(DeviceMemory, AHostPointerAmongAKernelsArgumentsIsRefused) {
   EXPECT_EQ(to_host(y, 32)[31], 31);
 }
 
-// The sanitisers find some of it first, and explain it themselves.
+// The sanitisers find some faults first, and report them themselves.
 #if defined(__SANITIZE_ADDRESS__)
 bool said(const char* message) {
   return std::strstr(carillon_emulation_message(), message) ||
@@ -97,7 +97,7 @@ TEST_F(DeviceMemory, OverrunsAndFreedMemoryFault) {
   float* y = on_device(std::vector<float>(64));
   ASSERT_CUDA(cudaFree(y));
   expect_fault(y, 3, "in the allocation of 256 bytes");
-  // Kernels that still run when their memory is freed have it: cudaFree waits.
+  // A kernel that is still running can use the memory being freed, because cudaFree waits.
   y = on_device(std::vector<float>(64));
   ASSERT_CUDA(run(write_at, 1, 1, 0, nullptr, y, 5));
   EXPECT_CUDA(cudaFree(y));
@@ -105,7 +105,7 @@ TEST_F(DeviceMemory, OverrunsAndFreedMemoryFault) {
   expect_fault(nullptr, 0, "is no device memory");
 }
 
-// Within the last 256 bytes an overrun hits no page boundary; it is noticed when the memory is freed.
+// Within the last 256 bytes an overrun crosses no page boundary; it is detected when the memory is freed.
 TEST_F(DeviceMemory, SmallOverrunsAreNoticedAtFree) {
   float* y = on_device(std::vector<float>(63));
   ASSERT_CUDA(run(write_at, 1, 1, 0, nullptr, y, 63));
@@ -209,7 +209,7 @@ TEST_F(DeviceMemory, NoDriverAndOldDriver) {
   EXPECT_EQ(cudaGetLastError(), cudaSuccess);
 }
 
-// Without a process of its own the device computes the same; only the guard against the host's touch is missing.
+// As a thread the device computes the same; only the guard against accesses by host code is missing.
 TEST_F(DeviceMemory, DeviceAsAThread) {
   use_mode("process=thread");
   float *x = on_device(std::vector<float>(32, 3)), *y = on_device(std::vector<float>(32));
@@ -217,7 +217,7 @@ TEST_F(DeviceMemory, DeviceAsAThread) {
   EXPECT_EQ(to_host(y, 32), std::vector<float>(32, 3));
 }
 
-// CUDA does not survive a fork, nor does the emulation pretend to.
+// CUDA does not survive a fork, and neither does the emulation.
 TEST_F(DeviceMemory, AForkedProcessCannotUseItsParentsDevices) {
   on_device(std::vector<float>(4));
   const pid_t process = fork();

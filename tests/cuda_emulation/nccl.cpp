@@ -22,11 +22,11 @@ struct Called {
 };
 thread_local std::vector<Called> called_in_group;
 thread_local ncclResult_t first_error_in_group = ncclSuccess;
-// One text for all communicators and threads, as good as NCCL's own promise ("a human-readable message").
+// One text for all communicators and threads; NCCL itself promises only "a human-readable message".
 std::mutex text_mutex;
 char last_text[400] = "";
 
-// What a ring or a chain would send: per rank, or as a whole counted at one rank (README.md).
+// The bytes that a ring or a chain would send: per rank, or the total counted at one rank (README.md).
 std::uint64_t sent_bytes(const ncclComm& c, const ExchangeOperation& op) {
   const std::uint64_t bytes = op.count * nccl_type_bytes(op.type), others = static_cast<std::uint64_t>(c.ranks - 1);
   switch (op.kind) {
@@ -45,7 +45,7 @@ std::uint64_t sent_bytes(const ncclComm& c, const ExchangeOperation& op) {
   }
 }
 
-// Puts a group's operations on the stream. Under the communicator's mutex.
+// Queues the operations of a group on the stream. Call with the communicator's mutex held.
 void put_on_stream(ncclComm& c, CUstream_st* stream, const std::vector<ExchangeOperation>& operations) {
   cudaError_t error;
   HostState* state = host_state(error);
@@ -72,7 +72,7 @@ ncclResult_t check(ncclComm_t c, const ExchangeOperation& op, cudaStream_t handl
   if (!c) return nccl_error(ncclInvalidArgument, "no communicator");
   if (c->state.load() != ncclSuccess)
     return nccl_error(ncclInvalidArgument, "the communicator is not ready (%s)", ncclGetErrorString(c->state.load()));
-  // NCCL looks for an error of the communicator at every call on it.
+  // NCCL checks for an error of the communicator at every call on it.
   if (const int found = c->segment->slot(c->rank).error.load(); found != ncclSuccess)
     return nccl_error(static_cast<ncclResult_t>(found), "the communicator has failed");
   cudaError_t error;
@@ -136,8 +136,8 @@ ncclResult_t begin_or_wait(ncclComm& c, CUstream_st* stream, std::vector<Exchang
   return ncclInProgress;
 }
 
-// What NCCL does for whoever asks for the state of a communicator. The pause stands for the time a join takes: it lets
-// two threads that ask at once meet here.
+// Does what NCCL does in a thread that queries the state of a communicator. The pause represents the time of a join, so
+// that two threads that query at the same time meet here.
 void complete_job(ncclComm& c) {
   if (!c.blocking) usleep(100);
   if (c.job == nullptr) return;
@@ -263,8 +263,8 @@ ncclResult_t ncclCommDestroy(ncclComm_t communicator) {
 
 ncclResult_t ncclCommAbort(ncclComm_t communicator) {
   if (!communicator) return ncclSuccess;
-  // The device process sees it and ends what runs; what still waits in queues will do nothing. Not waited for: it may
-  // stand behind work of another communicator that has lost a rank too.
+  // The device process notices this and ends running operations; queued ones will do nothing. Do not wait for them:
+  // they may be queued behind work of another communicator that has lost a rank too.
   let_go(*communicator, RankState::kAborted);
   delete communicator;
   return ncclSuccess;
@@ -345,7 +345,7 @@ ncclResult_t ncclGroupEnd() {
   std::vector<Called> called;
   called.swap(called_in_group);
   if (const ncclResult_t error = std::exchange(first_error_in_group, ncclSuccess); error != ncclSuccess) return error;
-  // What was called on one communicator goes on the stream at once.
+  // All calls on one communicator are queued on the stream together.
   while (!called.empty()) {
     const ncclComm_t communicator = called.front().communicator;
     CUstream_st* stream = called.front().stream;

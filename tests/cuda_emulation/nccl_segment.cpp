@@ -31,7 +31,7 @@ Segment::Segment(const std::string& name, int ranks) : name_(name), ranks_(ranks
   close(file);
   if (base == MAP_FAILED) return;
   base_ = base;
-  if (first) {  // all else is zero
+  if (first) {  // all other bytes are zero
     header().ranks = ranks;
     header().ready.store(1);
   }
@@ -70,7 +70,7 @@ bool process_lives(int process) {
   const ssize_t bytes = read(file, line, sizeof(line) - 1);
   close(file);
   if (bytes <= 0) return false;
-  // "number (name) state …": the name may hold anything, so from its last parenthesis.
+  // "number (name) state …": the name may contain anything, so search for the last parenthesis.
   const char* end = line;
   for (const char* c = line; *c; ++c)
     if (*c == ')') end = c;

@@ -1,5 +1,5 @@
-// Shared memory of one communicator, mapped by every rank's host and device process: who is there, and a channel for
-// every ordered pair of ranks. It lies in /dev/shm under the unique id's name until all have come.
+// Shared memory of one communicator, mapped by the host and device process of every rank: the state of the ranks, and a
+// channel for every ordered pair of ranks. It is in /dev/shm under the unique ID's name until all ranks have joined.
 #pragma once
 
 #include <atomic>
@@ -14,17 +14,17 @@ inline constexpr std::size_t kChannelBytes = 256 * 1024;
 enum class RankState : std::int32_t { kAbsent, kPresent, kLeft, kAborted };
 
 struct SplitVote {
-  std::atomic<std::uint64_t> round;  // the split's number, from 1
+  std::atomic<std::uint64_t> round;  // number of the split, from 1
   std::int32_t color, key;
 };
 
 struct RankSlot {
   std::atomic<RankState> state;
   std::atomic<std::int32_t> host_process, device_process;
-  std::atomic<std::int32_t> device;  // the same number is the same device, in whichever process
-  std::atomic<std::uint64_t> begun;  // groups of operations this rank's device has begun
-  std::atomic<std::int32_t> error;   // ncclResult_t this rank's device process has found
-  SplitVote votes[2];                // nobody is more than one split ahead
+  std::atomic<std::int32_t> device;  // equal numbers mean the same device, in any process
+  std::atomic<std::uint64_t> begun;  // groups of operations that this rank's device has begun
+  std::atomic<std::int32_t> error;   // ncclResult_t that this rank's device process has found
+  SplitVote votes[2];                // no rank is more than one split ahead
 };
 
 // One writer, one reader; `written` and `read` count bytes since the start.
@@ -39,10 +39,10 @@ struct SegmentHeader {
   std::atomic<std::int32_t> attached;  // ranks whose processes both map the segment
 };
 
-// A mapping of it in this process.
+// The segment, mapped in this process.
 class Segment {
  public:
-  // Opens the segment, or makes it if this is the first rank to come. errno is set and ok() false where that fails.
+  // Opens the segment, or creates it if this is the first rank to join. If that fails, sets errno, and ok() is false.
   Segment(const std::string& name, int ranks);
   ~Segment();
   Segment(const Segment&) = delete;
@@ -52,7 +52,7 @@ class Segment {
   RankSlot& slot(int rank) const;
   Channel& channel(int from, int to) const;
   void unlink() const;
-  // Whether the rank has come and its processes are not there any more, or it has left or aborted.
+  // Whether the rank has joined and its processes have ended, or it has left or aborted.
   bool lost(int rank) const;
 
  private:
@@ -62,7 +62,7 @@ class Segment {
   int ranks_;
 };
 
-// False once the process has ended, even if nobody has asked for its exit status yet.
+// False once the process has ended, even if its exit status has not been collected.
 bool process_lives(int process);
 
 }  // namespace carillon_emulation

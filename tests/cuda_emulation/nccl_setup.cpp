@@ -10,7 +10,7 @@
 namespace carillon_emulation {
 namespace {
 
-// A rank that never comes has no process that could be watched.
+// A rank that never joins has no process to watch, so waits are limited to this many seconds.
 constexpr double kLongestWait = 60;
 
 std::atomic<std::uint64_t> next_handle{1};
@@ -19,7 +19,7 @@ thread_local std::vector<ncclComm_t> begun_in_group;
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-// Waits until condition(), watching the ranks of `c` that have come.
+// Waits until condition() is true, watching the ranks of `c` that have joined.
 template <class Condition>
 ncclResult_t wait_for_ranks(ncclComm& c, const std::atomic<bool>& give_up, const char* what, Condition condition) {
   const double end = now() + kLongestWait;
@@ -66,7 +66,7 @@ ncclResult_t join(ncclComm& c) {
   c.segment->header().attached.fetch_add(1);
   ncclResult_t result = wait_for_ranks(c, c.give_up, "a communicator is made",
                                        [&c] { return c.segment->header().attached.load() == c.ranks; });
-  // As NCCL before 2.30 does ("Duplicate GPU detected").
+  // Refuse it as NCCL before 2.30 does ("Duplicate GPU detected").
   for (int r = 0; r < c.ranks && result == ncclSuccess; ++r)
     if (r != c.rank && c.segment->slot(r).device.load() == mine.device.load())
       result = nccl_error(ncclInvalidUsage, "ranks %d and %d have one device", c.rank, r);
@@ -74,7 +74,7 @@ ncclResult_t join(ncclComm& c) {
   return result;
 }
 
-// Starts making(c) as c's way of making.
+// Calls making(c), which creates the communicator; in a thread if c is non-blocking or inside a group.
 template <class Making>
 ncclResult_t begin(ncclComm_t c, Making making) {
   const auto make = [c, making] {
@@ -142,7 +142,7 @@ ncclResult_t split_communicator(ncclComm_t parent, int color, int key, ncclComm_
     return join(fresh);
   };
   if (c) return begin(c, making);
-  return ncclSuccess;  // its vote is all that the others need of this rank
+  return ncclSuccess;  // without a color, the others need only this rank's vote
 }
 
 void open_group_of_makings() { in_group = true; }

@@ -1,6 +1,6 @@
-// Collectives by the plainest way whose result does not depend on who comes first: reductions add the ranks' parts in
-// the order of ranks, each part by the rank that owns it. NCCL's own order differs (a ring or a tree): tests compare
-// within rounding. In a group, sends and receives go side by side, then collectives one after another.
+// Collectives in the simplest form whose result does not depend on timing: reductions add the ranks' parts in the order
+// of ranks, each part on the rank that owns it. NCCL's own order differs (a ring or a tree), so tests compare within
+// rounding. In a group, sends and receives run concurrently, then collectives one after another.
 #include "nccl_task.h"
 
 #include <unistd.h>
@@ -50,7 +50,7 @@ T combine(T a, T b, int reduction) {
   }
 }
 
-// result[i] = parts[0][i] op parts[1][i] op …, in float32 for bfloat16 and rounded once.
+// result[i] = parts[0][i] op parts[1][i] op …; bfloat16 is combined in float32 and rounded once.
 template <class T, class Sum, class Load, class Store>
 void reduce_as(void* result, const std::vector<const void*>& parts, std::size_t count, int reduction, Load load,
                Store store) {
@@ -96,7 +96,7 @@ struct Transfer {
   std::size_t bytes, done = 0;
 };
 
-// Moves what the channel takes or has; true if anything moved.
+// Moves as many bytes as the channel accepts or has; returns true if any were moved.
 bool move(const DeviceCommunicator& c, Transfer& t) {
   Channel& channel = t.sends ? c.segment.channel(c.rank, t.peer) : c.segment.channel(t.peer, c.rank);
   const std::uint64_t written = channel.written.load(), read = channel.read.load();
@@ -155,7 +155,7 @@ class Exchange : public LongTask {
     if (bytes > 0) transfers_.push_back({false, peer, static_cast<unsigned char*>(data), bytes});
   }
 
-  // Only the first unfinished transfer of each channel may move: the other side takes them in the same order.
+  // Only the first unfinished transfer of each channel may move, since the peer processes them in the same order.
   bool try_transfers(bool& moved) {
     bool all = true;
     std::vector<bool> busy(static_cast<std::size_t>(2 * c_->ranks));
@@ -184,9 +184,9 @@ class Exchange : public LongTask {
     return false;
   }
 
-  // Nothing moves: because a peer is gone? What it sent before is still in the channel, hence the second try. NCCL's
-  // kernel would go on waiting, and the communicator says ncclRemoteError until it is aborted; so does this, but not
-  // for ever.
+  // Checks whether nothing moves because a peer is gone. Data that it sent before is still in the channel, hence the
+  // second try. NCCL's kernel would keep waiting, and the communicator reports ncclRemoteError until it is aborted;
+  // this does the same, but only for a limited time.
   void look_for_lost_peers() {
     const double time = now();
     if (time - looked_ < 0.002) return;
@@ -204,7 +204,7 @@ class Exchange : public LongTask {
                      lost, c_->rank);
   }
 
-  // Ends the step whose transfers are done and begins the next.
+  // Ends the step whose transfers are done and begins the next one.
   void advance() {
     const ExchangeOperation& op = collectives_[next_];
     const std::size_t bytes = nccl_type_bytes(op.type);
@@ -297,13 +297,13 @@ class Exchange : public LongTask {
   std::shared_ptr<DeviceCommunicator> c_;
   std::vector<Transfer> transfers_;
   std::vector<ExchangeOperation> collectives_;
-  std::size_t next_ = 0;  // the collective under way
-  int step_ = 0;          // of it; 0: not begun
+  std::size_t next_ = 0;  // the current collective
+  int step_ = 0;          // its step; 0: not begun
   std::vector<std::vector<unsigned char>> parts_;
   double looked_ = 0, lost_since_ = 0;
 };
 
-// Of a communicator that was aborted or destroyed.
+// The task of a communicator that was aborted or destroyed.
 struct Nothing : LongTask {
   bool progress() override { return true; }
 };

@@ -1,4 +1,4 @@
-// The device side of NCCL: what of a group runs on one stream, done piece by piece through shared memory.
+// The device side of NCCL: executes the part of a group that is on one stream, piece by piece through shared memory.
 #pragma once
 
 #include <memory>
@@ -11,7 +11,7 @@ namespace carillon_emulation {
 struct AttachCommand {
   std::uint64_t handle;
   int rank, ranks;
-  double patience;  // seconds until a stream fails whose communicator lost a peer and was not aborted
+  double patience;  // seconds until a stream fails if its communicator has lost a peer and was not aborted
   char name[64];
 };
 
@@ -27,22 +27,22 @@ struct ExchangeOperation {
   std::uint64_t count;  // as in NCCL's call
 };
 
-// kExchange: this, then the operations of the group on this communicator.
+// kExchange: this struct, then the operations of the group on this communicator.
 struct ExchangeCommand {
   std::uint64_t handle;
-  std::uint64_t turn;  // a communicator's groups are done in the order they were called, from 0
+  std::uint64_t turn;  // position in the order of the communicator's groups, from 0
   std::int32_t operations;
   std::int32_t padding;
 };
 
-// 0, or an errno.
+// Returns 0 or an errno.
 int attach(const AttachCommand& command);
 void detach(std::uint64_t handle);
 
-// Whether another rank has begun a group of operations that this process has not: it waits there.
+// Whether another rank waits in a group of operations that this process has not begun.
 bool peers_wait();
 
-// Whether it is this command's turn in its communicator.
+// Whether the earlier groups of the command's communicator are done, or there is nothing left to wait for.
 bool may_start(const ExchangeCommand& command);
 std::unique_ptr<LongTask> start_exchange(const ExchangeCommand& command, const ExchangeOperation* operations);
 

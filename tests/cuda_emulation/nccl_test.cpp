@@ -1,4 +1,4 @@
-// NCCL's twin: among threads of one process with a device each, and among forked processes.
+// Tests the emulated NCCL between threads of one process with a device each, and between forked processes.
 #include "nccl.h"
 
 #include <signal.h>
@@ -43,7 +43,7 @@ void leave(Rank& r) {
   EXPECT_CUDA(cudaStreamDestroy(r.stream));
 }
 
-// Every rank a thread with a device of its own.
+// Runs every rank as a thread with its own device.
 void among_threads(int ranks, const std::function<void(Rank&)>& body) {
   const ncclUniqueId id = new_id();
   std::vector<std::thread> threads;
@@ -57,7 +57,7 @@ void among_threads(int ranks, const std::function<void(Rank&)>& body) {
   for (std::thread& thread : threads) thread.join();
 }
 
-// Every rank a process; the test fails if one of them fails or is killed.
+// Runs every rank as a process; the test fails if one of them fails or is killed.
 void among_processes(int ranks, const std::function<void(Rank&)>& body) {
   cudaDeviceReset();  // a process may not use devices that its parent used
   const ncclUniqueId id = new_id();
@@ -86,7 +86,7 @@ std::vector<float> numbers(int rank, std::size_t count) {
   return values;
 }
 
-// All collectives, checked by arithmetic in small integers: exact in float32.
+// All collectives, with small integers, which are exact in float32.
 void every_collective(Rank& r) {
   const std::size_t n = static_cast<std::size_t>(r.ranks), count = 100003;  // more than a channel holds
   const int sum_of_ranks = r.ranks * (r.ranks + 1) / 2 * 100;
@@ -107,7 +107,7 @@ void every_collective(Rank& r) {
   for (std::size_t i = 0; i < count; ++i) {
     ASSERT_EQ(sums[i], expected_sum(i)) << i;
     ASSERT_EQ(gathered[(n - 1) * count + i], of_last[i]) << i;
-    // Every rank gathered the same: the scattered sum is ranks times this rank's part.
+    // All ranks gathered the same data, so the scattered sum is `ranks` times this rank's part.
     ASSERT_EQ(parts[i], static_cast<float>(r.ranks) * gathered[static_cast<std::size_t>(r.rank) * count + i]) << i;
   }
 
@@ -132,7 +132,7 @@ void every_collective(Rank& r) {
   }
 }
 
-// bfloat16, in place: adds in float32 and rounds once. 1 + 2^-9 is lost only by rounding in between.
+// bfloat16 in place: adds in float32 and rounds once. The 2^-9 added to 1 are lost only if partial sums are rounded.
 void bfloat16_in_place(Rank& r) {
   const __nv_bfloat16 value = __float2bfloat16_rn(r.rank == 0 ? 1.0f : 0.001953125f);
   __nv_bfloat16* x = on_device(std::vector<__nv_bfloat16>(5, value));
@@ -141,7 +141,7 @@ void bfloat16_in_place(Rank& r) {
   for (const __nv_bfloat16 v : to_host(x, 5)) EXPECT_EQ(__bfloat162float(v), expected);
 }
 
-// 2 x 2: rows and columns by two splits.
+// A grid of 2 x 2: rows and columns by two splits.
 void splits(Rank& r) {
   ncclComm_t row = nullptr, column = nullptr, none = nullptr;
   EXPECT_NCCL(ncclCommSplit(r.communicator, r.rank / 2, r.rank, &row, nullptr));
@@ -182,10 +182,10 @@ TEST_F(Nccl, CountsBytes) {
   CarillonEmulationCounters counters;
   carillon_emulation_counters(&counters);
   EXPECT_EQ(counters.nccl_operations, 2u);
-  EXPECT_EQ(counters.nccl_sent_bytes, 2u * 4000u);  // 2 (n - 1) / n of the bytes, each rank
+  EXPECT_EQ(counters.nccl_sent_bytes, 2u * 4000u);  // 2 (n - 1) / n of the bytes on each rank
 }
 
-// A host buffer is refused, as is one that is too small.
+// Host buffers and buffers that are too small are refused.
 TEST_F(Nccl, RefusesWhatIsNoDeviceMemory) {
   among_threads(1, [](Rank& r) {
     std::vector<float> host(4);
@@ -201,7 +201,7 @@ ncclResult_t state_of(ncclComm_t c) {
   return state;
 }
 
-// A non-blocking communicator's operation is on the stream only once the state said ncclSuccess.
+// An operation of a non-blocking communicator is queued on the stream only once the state is ncclSuccess.
 TEST_F(Nccl, NonBlockingCallsBeginLater) {
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
@@ -225,7 +225,8 @@ TEST_F(Nccl, NonBlockingCallsBeginLater) {
   EXPECT_NCCL(ncclCommDestroy(c));
 }
 
-// A killed process: the survivor's operation stays, its communicator reports it, abort ends it.
+// A rank is killed: the survivor's operation stays pending, its communicator reports the loss, abort ends the
+// operation.
 TEST_F(Nccl, ALostRankIsReportedAndAbortEndsTheWait) {
   cudaDeviceReset();
   const ncclUniqueId id = new_id();
@@ -239,7 +240,7 @@ TEST_F(Nccl, ALostRankIsReportedAndAbortEndsTheWait) {
   float* x = on_device(std::vector<float>{1});
   EXPECT_NCCL(ncclAllReduce(x, x, 1, ncclFloat32, ncclSum, r.communicator, r.stream));
   EXPECT_EQ(state_of(r.communicator), ncclSuccess);
-  kill(other, SIGKILL);  // not waited for yet: a dead process whose status nobody has read
+  kill(other, SIGKILL);  // not waited for yet, so it is a zombie
 
   const auto start = std::chrono::steady_clock::now();
   while (state_of(r.communicator) == ncclSuccess &&
@@ -253,7 +254,7 @@ TEST_F(Nccl, ALostRankIsReportedAndAbortEndsTheWait) {
   waitpid(other, nullptr, 0);
 }
 
-// A program that only synchronises would wait for ever on a device: here it is told so.
+// A program that only synchronises would wait forever on a real device; here it gets an error.
 TEST_F(Nccl, ALostRankWithoutAbortFailsTheDevice) {
   use_mode("patience=0.2");
   const ncclUniqueId id = new_id();
@@ -271,7 +272,7 @@ TEST_F(Nccl, ALostRankWithoutAbortFailsTheDevice) {
   EXPECT_NCCL(ncclCommAbort(r.communicator));
 }
 
-// Before 2.30 NCCL does not take two ranks on one device, whether threads or processes.
+// NCCL before 2.30 does not accept two ranks on one device, neither threads nor processes.
 TEST_F(Nccl, RefusesTwoRanksOnOneDevice) {
   const ncclUniqueId id = new_id();
   std::vector<std::thread> ranks;

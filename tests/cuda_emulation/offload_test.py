@@ -1,5 +1,5 @@
-"""train.offload on CUDA, emulated, whole program: every character of the metrics is that of a run without it, also after
-stopping and resuming, and with streams that keep no order but the declared one."""
+"""train.offload on emulated CUDA devices with the whole program: the metrics equal those of a run without it, character
+for character, also after stopping and resuming, and with streams that keep only the declared order."""
 
 import pathlib
 import shutil
@@ -11,7 +11,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "support")]
 import black_box as bb
 
-# Streams run only what is waited for.
+# Streams execute only what is waited for.
 ADVERSARIAL = {"CARILLON_EMULATION": "streams=adversarial:1"}
 LAYOUTS = {"1": (1, []), "cp2": (2, ["parallel.context=2", "parallel.zero=1"])}
 
@@ -30,7 +30,7 @@ class OffloadOnCuda(unittest.TestCase):
     @classmethod
     def train(cls, name, ranks, *keys, environment=None, steps=8):
         folder = cls.folder / name
-        # Of five layers three travel.
+        # Three of the five layers are offloaded.
         bb.run(ranks, "train", cls.config, f"output={folder}", "model.num_hidden_layers=5", f"train.max_steps={steps}",
                "train.lr_scheduler=constant", "runtime.device=cuda", *keys, environment=environment)
         return bb.raw_fields(folder)
@@ -42,7 +42,7 @@ class OffloadOnCuda(unittest.TestCase):
                 self.assertEqual(len(got), 8)
                 self.assertEqual(got, self.plain[name])
 
-    # State that lies in host memory is saved and read there; what was saved without offload continues with it.
+    # State in host memory is saved from and loaded into host memory; a run saved without offload can continue with it.
     def test_resumes(self):
         for name, (ranks, keys) in LAYOUTS.items():
             for first, second in (("all", "all"), ("none", "optimizer"), ("optimizer", "none")):
@@ -58,7 +58,7 @@ class OffloadOnCuda(unittest.TestCase):
             with self.subTest(offload):
                 try:
                     got = self.train(f"broken-{offload}", 1, f"train.offload={offload}", environment=environment)
-                except AssertionError as error:  # NaN: the run says so and ends
+                except AssertionError as error:  # the run reports NaN and ends
                     self.assertRegex(str(error), "exit code (70|75|1)|not finite|NaN|nan")
                     continue
                 self.assertNotEqual(got, self.plain["1"])

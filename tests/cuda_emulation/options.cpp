@@ -79,7 +79,7 @@ Options read_options() {
     read_one(options, item.substr(0, equals), std::string(item.substr(equals + 1)));
   }
   if (options.devices < 0 || options.devices > 16) refuse("devices is between 0 and 16");
-  // As where a launcher shows every task one device of its own.
+  // As if a launcher gave every task its own device.
   if (options.own_device) {
     for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID"})
       if (const char* rank = std::getenv(name)) options.first_device = std::atoi(rank);

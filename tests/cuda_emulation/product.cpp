@@ -62,7 +62,7 @@ void multiply(const Product& p) {
       }
       for (std::int64_t row = 0; row < m; ++row) {
         T value = static_cast<T>(p.alpha) * sums[row];
-        if (p.beta != 0)  // c is not read otherwise: it may hold NaN
+        if (p.beta != 0)  // otherwise c is not read, since it may contain NaN
           value += static_cast<T>(p.beta) *
                    load<T>(p.c.data, p.c.type, batch * p.c.batch_stride + column * p.c.leading + row);
         if (p.bias) value += load<T>(p.bias, p.bias_type, row);
@@ -77,7 +77,7 @@ void multiply(const Product& p) {
 void do_product(const void* bytes) {
   Product product;
   std::memcpy(&product, bytes, sizeof(product));
-  // Whoever shares the workspace with other work finds it spoiled.
+  // Overwrite the workspace, so that work sharing it gets NaN.
   if (product.workspace) std::memset(product.workspace, 0xFF, product.workspace_bytes);
   if (product.wide)
     multiply<double>(product);

@@ -1,4 +1,4 @@
-// What cublasLtMatmul puts on a stream, and its doing in the device process (product.cpp).
+// The command that cublasLtMatmul queues on a stream, and its execution in the device process (product.cpp).
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@ namespace carillon_emulation {
 struct ProductMatrix {
   void* data;
   cudaDataType_t type;
-  std::int64_t rows, columns, leading, batch_stride;  // columns first
+  std::int64_t rows, columns, leading, batch_stride;  // column-major
 };
 
 struct Product {

@@ -1,5 +1,5 @@
-// Attention's tensor-core kernels on a small causal problem, a real thread for every thread of a block, watched by
-// ThreadSanitizer: two tiles of keys and two blocks of rows, so that every stage of shared memory is used again.
+// Attention's tensor-core kernels on a small causal problem, with a real thread for every thread of a block, under
+// ThreadSanitizer. Two tiles of keys and two blocks of rows, so that every stage of shared memory is reused.
 #include <cstdint>
 #include <cstdio>
 #include <vector>
@@ -21,7 +21,7 @@ T* on_device(const std::vector<T>& values) {
 
 }  // namespace
 
-// Not reached: the problem is one for the tensor cores.
+// Not reached, because tensor-core kernels handle the problem.
 namespace carillon::cuda {
 cudaError_t launch_attention_forward_general(const AttentionForward&, cudaStream_t) { return cudaErrorInvalidValue; }
 cudaError_t launch_attention_backward_general(const AttentionBackward&, cudaStream_t) { return cudaErrorInvalidValue; }

@@ -1,6 +1,6 @@
-// Attention's kernels for every type and head size on small causal problems, a real thread for every thread of a block,
-// watched by ThreadSanitizer: two tiles of either side and two query heads of a key/value head, so that all shared
-// memory is used again; the last tile is ragged.
+// Attention's kernels for every type and head size on small causal problems, with a real thread for every thread of a
+// block, under ThreadSanitizer. Two tiles of either side and two query heads per key/value head, so that all shared
+// memory is reused; the last tile is ragged.
 #include <cstdint>
 #include <cstdio>
 #include <vector>
@@ -25,7 +25,7 @@ T* on_device(const std::vector<T>& values) {
   return static_cast<T*>(on_device(values.data(), values.size() * sizeof(T)));
 }
 
-// T and A as the host writes them: bfloat16 by its bits.
+// T and A as the host stores them; bfloat16 as its bits.
 template <class T, class A>
 int run(Type type, int64_t rows, T one) {
   const auto heads = [&](int count, auto value) {

@@ -1,5 +1,5 @@
-// A rank that calls NCCL and the watchdog beside it, under ThreadSanitizer: the emulated communicator is as unguarded
-// as NCCL's (nccl_communicator.h), so a question of the watchdog while the rank is inside NCCL is a report.
+// A rank that calls NCCL while its watchdog runs, under ThreadSanitizer. The emulated communicator is as unguarded as
+// NCCL's (nccl_communicator.h), so a query by the watchdog while the rank is inside NCCL would be reported.
 #include <chrono>
 #include <cstdio>
 
@@ -11,7 +11,7 @@
 namespace carillon {
 namespace {
 
-// As much of a CUDA backend as the transport asks for.
+// The parts of a CUDA backend that the transport uses.
 class DeviceOfTheTest : public ForwardingBackend {
  public:
   DeviceOfTheTest() : ForwardingBackend(nullptr) { cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking); }
@@ -31,7 +31,7 @@ class DeviceOfTheTest : public ForwardingBackend {
   cudaStream_t stream_ = nullptr;
 };
 
-// Longer than the watchdog is between looks, several times.
+// Calls NCCL for several intervals of the watchdog.
 int call_beside_the_watchdog() {
   DeviceOfTheTest backend;
   const auto host = solo_communicator("cp");

@@ -1,5 +1,5 @@
-// Under ThreadSanitizer, with a real thread for every thread of a block: races it must report and kernels it must not.
-// Usage: race_test none | barrier | wait | early_copy | equal_values. Exit code 66: ThreadSanitizer has reported.
+// Kernels with races that ThreadSanitizer must report, and one that it must not, with a real thread for every thread of
+// a block. Usage: race_test none | barrier | wait | early_copy | equal_values. Exit code 66: ThreadSanitizer reported.
 #include <cstdio>
 #include <cstring>
 #include <vector>
@@ -27,7 +27,7 @@ __device__ void copy_tile(const Args& args, int t) {
   copy_async_commit();
 }
 
-// y[i] = sum over tiles of x[tile][(i + 37) % kThreads], added over pairs of lanes.
+// y[i] = sum over tiles of x[tile][(i + 37) % kThreads], summed over pairs of lanes.
 __global__ void pipelined_sum(const __grid_constant__ Args args) {
   const int me = static_cast<int>(threadIdx.x);
   float sum = 0;
@@ -44,7 +44,7 @@ __global__ void pipelined_sum(const __grid_constant__ Args args) {
     sum += reinterpret_cast<float*>(shared_memory)[(t % 2) * kThreads + (me + 37) % kThreads];
   }
   copy_async_wait<0>();
-  // Everybody writes the same value to the same place: wrong, and no result shows it.
+  // All threads write the same value to the same place: a race that no result shows.
   if (args.mistake == Mistake::kEqualValues) args.y[0] = 1;
   __syncthreads();
   args.y[me] = sum + __shfl_xor_sync(0xffffffffu, sum, 1);

@@ -1,5 +1,5 @@
-"""The whole program on several CUDA devices, emulated, over NCCL: layouts equal the reference in float64, checkpoints
-move between kinds of device, a rank that is lost or has no device ends the job with one line."""
+"""The whole program on several emulated CUDA devices over NCCL: layouts equal the reference in float64, checkpoints can
+move between kinds of devices, and a rank that is lost or has no device ends the job with one line."""
 
 import json
 import os
@@ -119,7 +119,7 @@ class Ranks(unittest.TestCase):
         self.assertEqual(len(errors), 1, done.stderr)
         self.assertIn("no device", errors[0])
 
-    # Slurm's --gpus-per-task: every rank sees one device, and calls it 0.
+    # As with Slurm's --gpus-per-task, every rank sees one device, as device 0.
     def test_a_device_of_its_own_for_every_rank(self):
         own = {"CARILLON_EMULATION": "visible=own"}
         records = self.train("own", 4, "runtime.device=cuda", "parallel.context=4", environment=own)
@@ -139,8 +139,8 @@ class Ranks(unittest.TestCase):
         self.assertIn("NCCL does not join these ranks", errors[0])
 
     def lose(self, name, how, environment, device=False):
-        """A long run on two ranks of which the second (or its emulated device, a child process) gets signal `how`; the
-        job's exit code, what it said and how long it took to end."""
+        """Starts a long run on two ranks and sends signal `how` to the second rank (or to its emulated device, a child
+        process). Returns the job's exit code, its stderr and the seconds it took to end."""
         folder = self.folder / name
         process = bb.start(2, "train", self.config, f"output={folder}", "train.max_steps=100000", "runtime.device=cuda",
                            "parallel.context=2", environment=environment)
@@ -167,7 +167,7 @@ class Ranks(unittest.TestCase):
         self.assertNotEqual(code, 0)
         self.assertLess(seconds, 20)
 
-    # Nobody but the watchdog notices: the hosts wait for their devices, those for each other.
+    # Only the watchdog notices: the hosts wait for their devices, which wait for each other.
     def test_a_device_that_hangs_ends_the_job_with_a_message(self):
         code, error, seconds = self.lose("hanging", signal.SIGSTOP, {"CARILLON_NCCL_TIMEOUT": "2"}, device=True)
         self.assertEqual(code, 75, error)

@@ -1,5 +1,5 @@
-// What the host process and its device process both see: the queue of commands one way, what has been completed the
-// other way. Lies in shared memory, mapped before the fork, so at the same address in both.
+// State shared by the host process and its device process: the queue of commands in one direction, progress in the
+// other. It is in shared memory mapped before the fork, so it has the same address in both.
 #pragma once
 
 #include <atomic>
@@ -16,24 +16,24 @@ inline constexpr int kMostEvents = 1 << 16;
 inline constexpr int kMostDevices = 16;
 inline constexpr std::size_t kQueueBytes = std::size_t{4} << 20;
 
-// Commands of a stream are done in order; every command has a number, increasing over the whole process.
+// Commands of a stream are executed in order. Every command has a number, which increases over the whole process.
 enum class CommandKind : std::uint32_t {
   kLaunch,    // LaunchCommand, then the arguments
-  kHostTask,  // HostTaskCommand, then the arguments: what a library would launch (cuBLASLt)
+  kHostTask,  // HostTaskCommand, then the arguments: work that a library (cuBLASLt) would launch
   kCopy,      // CopyCommand
   kFill,      // FillCommand
   kRecord,    // RecordCommand
   kWait,      // WaitCommand
   kExchange,  // NCCL: nccl_task.h
-  // Not of a stream; done when read, while the host waits for `requests_done`:
-  kMap,     // MapCommand: memory becomes usable, filled with NaN
-  kUnmap,   // MapCommand: memory is checked for overruns and becomes unusable
+  // Not on a stream; executed when read, while the host waits for `requests_done`:
+  kMap,     // MapCommand: makes memory accessible, filled with NaN
+  kUnmap,   // MapCommand: checks memory for overruns and makes it inaccessible
   kAttach,  // nccl_task.h
   kDetach,
 };
 
 struct CommandHeader {
-  std::uint32_t bytes;  // with this header, a multiple of 16
+  std::uint32_t bytes;  // including this header; a multiple of 16
   CommandKind kind;
   std::int32_t stream;  // slot
   std::int32_t device;
@@ -69,7 +69,7 @@ struct WaitCommand {
   std::uint64_t number;
 };
 struct MapCommand {
-  void* pages;  // whole pages, of which [pointer, pointer + bytes) was asked for
+  void* pages;  // whole pages that contain the requested [pointer, pointer + bytes)
   std::size_t page_bytes;
   void* pointer;
   std::size_t bytes;
@@ -77,28 +77,28 @@ struct MapCommand {
 
 struct StreamState {
   std::atomic<std::uint64_t> completed;  // number of the last command done
-  std::atomic<std::uint64_t> demanded;   // somebody waits until this number is done
-  std::atomic<bool> legacy_order;        // takes its turn with the device's default stream (no cudaStreamNonBlocking)
+  std::atomic<std::uint64_t> demanded;   // the host waits until this number is done
+  std::atomic<bool> legacy_order;        // synchronises with the device's default stream (no cudaStreamNonBlocking)
   std::atomic<bool> default_stream;
   std::atomic<std::int32_t> device;
 };
 
 struct SharedState {
   std::atomic<std::uint64_t> written, read;  // bytes of the queue
-  std::atomic<std::uint32_t> doorbell;       // futex the device process sleeps on
-  std::atomic<std::uint32_t> progress;       // futex the host sleeps on
+  std::atomic<std::uint32_t> doorbell;       // futex on which the device process sleeps
+  std::atomic<std::uint32_t> progress;       // futex on which the host sleeps
   std::atomic<std::uint64_t> requests_done;  // number of the last kMap, kUnmap, kAttach, kDetach done
-  std::atomic<std::int32_t> request_result;  // 0, or what went wrong with it
-  std::atomic<std::uint32_t> demands;        // of cudaStreamQuery, cudaEventQuery: each lets one command run
+  std::atomic<std::int32_t> request_result;  // 0, or its error
+  std::atomic<std::uint32_t> demands;        // by cudaStreamQuery, cudaEventQuery: each lets one command run
   std::atomic<std::int32_t> error;           // cudaError_t from which the device does not recover, or 0
-  char message[1024];                        // what was printed with it
+  char message[1024];                        // the message printed with it
   std::atomic<std::uint64_t> event_nanoseconds[kMostEvents];
   StreamState streams[kMostStreams];
   CarillonEmulationCounters counters;
   alignas(64) unsigned char queue[kQueueBytes];
 };
 
-// Sleeps until `word` differs from `seen`, at most that long.
+// Sleeps until `word` differs from `seen`, at most `seconds`.
 void sleep_on(std::atomic<std::uint32_t>& word, std::uint32_t seen, double seconds);
 void wake_all(std::atomic<std::uint32_t>& word);
 

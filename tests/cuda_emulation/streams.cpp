@@ -1,4 +1,4 @@
-// Streams and events: the host's side. Their order is kept by the device process (executor.cpp).
+// The host side of streams and events. The device process orders the work (executor.cpp).
 #include "host_state.h"
 
 using namespace carillon_emulation;
@@ -54,7 +54,7 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
   return cudaSuccess;
 }
 
-// Work already called goes on; the slot is not used again, so that a late use of the handle is noticed.
+// Queued work still runs. The slot is not reused, so that a later use of the handle is detected.
 cudaError_t cudaStreamDestroy(cudaStream_t handle) {
   cudaError_t error;
   HostState* state = host_state(error);
@@ -80,7 +80,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
   const std::uint64_t number = state->submitted[slot];
   ++state->host_waits;
   lock.unlock();
-  // The legacy default stream is done when the streams that take turns with it are.
+  // The legacy default stream is done when the streams that synchronise with it are.
   if (default_stream) return wait_for_device(*state, device, true);
   return wait_for(*state, slot, number);
 }
@@ -138,7 +138,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t handle) {
   if (!state) return error;
   std::lock_guard lock(state->mutex);
   if (!event_of(*state, handle)) return no_event();
-  // A record still under way writes its time into the slot: used again last.
+  // A pending record still writes its time into the slot, so this slot is reused last.
   state->free_events.insert(state->free_events.begin(), handle->slot);
   std::erase_if(state->events, [&](const auto& event) { return event.get() == handle; });
   return cudaSuccess;

@@ -1,5 +1,5 @@
-// Streams in every order that the declared dependencies allow: right programs give the same in all of them, and a
-// missing dependency gives something else in at least one.
+// Streams in every order that the declared dependencies allow: correct programs give the same result in all of them,
+// and a missing dependency gives another result in at least one.
 #include <unistd.h>
 
 #include <cmath>
@@ -16,7 +16,7 @@ const std::vector<std::string> kOrders = {"streams=ordered", "streams=adversaria
 
 __global__ void add_to(float* y, const float* x, float value) { y[threadIdx.x] = x[threadIdx.x] + value; }
 
-// In how many of the orders the program's result is not 3.
+// The number of orders in which the program's result is not 3.
 int wrong_orders(const std::function<float()>& program) {
   int count = 0;
   for (const std::string& order : kOrders) {
@@ -56,7 +56,7 @@ float two_streams(bool with_wait) {
   return to_host(z, 1)[0];
 }
 
-// The next write into a buffer that another stream still reads: needs an event back.
+// Overwrites a buffer that another stream still reads, which needs an event from the reader.
 float buffer_reuse(bool with_wait) {
   float *x = zeros(), *y = zeros(), *z = zeros();
   const cudaStream_t reader = new_stream(), writer = new_stream();
@@ -74,7 +74,7 @@ float buffer_reuse(bool with_wait) {
   return to_host(z, 1)[0];
 }
 
-// A copy into pinned memory has arrived only when somebody waited for it.
+// A copy into pinned memory is complete only after a wait.
 float pinned_result(bool with_wait) {
   float *x = zeros(), *y = zeros(), *pinned = nullptr;
   EXPECT_CUDA(cudaMallocHost(&pinned, kCount * sizeof(float)));
@@ -87,7 +87,7 @@ float pinned_result(bool with_wait) {
   return pinned[0];
 }
 
-// Pinned memory is read when the copy runs, so it may not be written before.
+// Pinned memory is read when the copy runs, so it must not be overwritten before.
 float pinned_source(bool with_wait) {
   float *y = zeros(), *pinned = nullptr;
   EXPECT_CUDA(cudaMallocHost(&pinned, kCount * sizeof(float)));
@@ -101,7 +101,7 @@ float pinned_source(bool with_wait) {
   return to_host(y, 1)[0];
 }
 
-// Pageable memory is read at the call.
+// Pageable memory is read during the call.
 float pageable_source() {
   float* y = zeros();
   const cudaStream_t stream = new_stream();
@@ -113,7 +113,7 @@ float pageable_source() {
   return back[0];
 }
 
-// The default stream takes turns with streams that were not made non-blocking.
+// The default stream synchronises with streams that are not non-blocking.
 float legacy_stream(unsigned flags) {
   float *x = zeros(), *y = zeros(), *z = zeros();
   const cudaStream_t stream = new_stream(flags);
@@ -124,7 +124,7 @@ float legacy_stream(unsigned flags) {
   return to_host(z, 1)[0];
 }
 
-// Waiting for the default stream is no wait for a non-blocking one.
+// Waiting for the default stream does not wait for a non-blocking one.
 float synchronised_default(unsigned flags) {
   float *x = zeros(), *y = zeros(), *pinned = nullptr;
   EXPECT_CUDA(cudaMallocHost(&pinned, kCount * sizeof(float)));
@@ -135,7 +135,7 @@ float synchronised_default(unsigned flags) {
   return pinned[0];
 }
 
-// A wait is for the record before it, not for one made later.
+// A wait refers to the latest record before it, not to later ones.
 float event_recorded_again() {
   float *x = zeros(), *y = zeros();
   const cudaStream_t first = new_stream(), second = new_stream();
@@ -173,7 +173,7 @@ TEST_F(Streams, AMissingDependencyShows) {
   EXPECT_GT(wrong_orders([] { return synchronised_default(cudaStreamNonBlocking); }), 0);
 }
 
-// Nobody waits: the work is done all the same, since another process may need it.
+// Work is executed even if nothing waits for it, since another process may need it.
 TEST_F(Streams, WorkNobodyWaitsForIsDoneInTheEnd) {
   use_mode("streams=adversarial:1");
   float *x = zeros(), *y = zeros();
@@ -225,7 +225,7 @@ TEST_F(Streams, DestroyedHandlesAreRefused) {
   EXPECT_EQ(cudaEventQuery(event), cudaErrorInvalidResourceHandle);
 }
 
-// A stream belongs to the device that was set when it was made.
+// A stream belongs to the device that was current when it was created.
 TEST_F(Streams, BelongToTheirDevice) {
   const cudaStream_t stream = new_stream();
   ASSERT_CUDA(cudaSetDevice(1));

@@ -1,4 +1,4 @@
-// The twins of the tensor-core instructions. Layouts: PTX ISA, "Matrix fragments for mma.m16n8k16" and "ldmatrix".
+// Emulates the tensor-core instructions. Layouts: PTX ISA, "Matrix fragments for mma.m16n8k16" and "ldmatrix".
 #include "runtime/cuda/ops/tensor_core.h"
 
 #include <cfloat>
@@ -22,7 +22,7 @@ struct ProductOperand {
   std::uint32_t b[2];
 };
 
-// Eight rows of 16 bytes are fetched at once: no conflict when they lie in eight different groups of four banks.
+// Eight rows of 16 bytes are loaded at once, without conflict if they lie in eight different groups of four banks.
 int extra_wavefronts(void* const* operands, int matrix) {
   int rows_of_group[8] = {}, most = 1;
   for (int r = 0; r < 8; ++r) {
@@ -53,8 +53,8 @@ float half_of(std::uint32_t pair, int high) {
   return __bfloat162float({static_cast<std::uint16_t>(high ? pair >> 16 : pair & 0xffff)});
 }
 
-// Products of bfloat16 are exact in float32. The device sums the 16 products of an element with fewer roundings than
-// this and drops bits instead of rounding; which, is not documented: results agree to a few units in the last place.
+// Products of bfloat16 are exact in float32. The device sums the 16 products of an element with fewer roundings and
+// truncates instead of rounding, in a way that is not documented; results agree to a few units in the last place.
 void perform_mma(void* const* operands) {
   float a[16][16], b[16][8];
   for (int lane = 0; lane < 32; ++lane) {

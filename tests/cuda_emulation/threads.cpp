@@ -1,6 +1,6 @@
-// In place of fibre.cpp and context_switch.cpp for ThreadSanitizer: every thread of a block is a real one, so that it
-// sees which accesses to shared and global memory nothing orders, races included that give equal values. 250 times
-// slower.
+// Replaces fibre.cpp and context_switch.cpp for ThreadSanitizer: every thread of a block is an operating system thread,
+// so that unordered accesses to shared and global memory are reported, including races that give equal values. 250
+// times slower.
 #include <chrono>
 #include <condition_variable>
 #include <memory>
@@ -12,7 +12,7 @@
 namespace carillon_emulation {
 namespace {
 
-// Threads that wait longer for each other than this never meet.
+// Threads that wait for each other longer than this will never meet.
 constexpr std::chrono::seconds kLongestWait{60};
 
 struct Meeting {
@@ -21,16 +21,16 @@ struct Meeting {
   int arrived = 0;
   std::uint64_t round = 0;
 };
-// Of the block that runs: for each warp, and last for the block, one for even and one for odd rounds. A thread that
-// wakes late takes the mutex of its round once more; were it the one that others already use for the next round, that
-// would order what they did between the two before what it does, and hide races.
+// For the running block: one entry per warp, and a last one for the block, each with a meeting for even and one for odd
+// rounds. A thread that wakes late locks the mutex of its round again. If others already used that mutex for the next
+// round, this would order their accesses between the two rounds before the late thread's, and hide races.
 struct Meetings {
   Meeting of_round[2];
 };
 std::vector<std::unique_ptr<Meetings>> meetings;
 thread_local std::uint64_t warp_rounds = 0, block_rounds = 0;
 
-// The last of `members` to arrive does `last` and lets the others go on.
+// The last of `members` threads to arrive calls `last` and releases the others.
 template <class Last>
 void meet(Meeting& meeting, int members, const char* name, const Place& place, Last last) {
   std::unique_lock lock(meeting.mutex);

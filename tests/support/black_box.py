@@ -1,4 +1,4 @@
-"""Starting the built program as a person would: paths, ranks, exit codes, metrics. Standard library only."""
+"""Runs the built program as a user would: paths, ranks, exit codes, metrics. Standard library only."""
 
 import json
 import os
@@ -41,13 +41,13 @@ output: %(folder)s/run
 
 
 def command(ranks, *arguments):
-    """The argument list for `carillon ARGUMENTS` alone (ranks 1) or under mpirun."""
+    """The argument list for `carillon ARGUMENTS`, without mpirun for one rank, else under mpirun."""
     words = [CARILLON, *map(str, arguments)]
     return words if ranks == 1 else [*MPIRUN, "-n", str(ranks), *words]
 
 
 def run(ranks, *arguments, timeout=120, expect=0, environment=None):
-    """Runs to the end; returns the finished process; fails unless the exit code is the expected one."""
+    """Runs to the end and returns the finished process; fails unless the exit code is the expected one."""
     done = subprocess.run(command(ranks, *arguments), capture_output=True, text=True, timeout=timeout,
                           env={**os.environ, **(environment or {})})
     if expect is not None and done.returncode != expect:
@@ -61,7 +61,7 @@ def start(ranks, *arguments, environment=None):
 
 
 def metrics(folder):
-    """The records of a run's metrics.jsonl; the last, incomplete line is left out."""
+    """The records of a run's metrics.jsonl, without an incomplete last line."""
     path = pathlib.Path(folder) / "metrics.jsonl"
     if not path.exists():
         return []
@@ -70,7 +70,7 @@ def metrics(folder):
 
 
 def raw_fields(folder, names=("step", "loss", "grad_norm", "lr", "tokens", "tokens_total")):
-    """The same records as text, character for character, without the fields that a clock moves."""
+    """The same records as text, character for character, without the fields that depend on time."""
     result = []
     for line in (pathlib.Path(folder) / "metrics.jsonl").read_text().splitlines():
         pairs = json.loads(line, parse_float=str, parse_int=str)
@@ -79,7 +79,7 @@ def raw_fields(folder, names=("step", "loss", "grad_norm", "lr", "tokens", "toke
 
 
 def numbers(value, name=""):
-    """Every number of a JSON value with its dotted name."""
+    """Yields every number of a JSON value with its dotted name."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from numbers(item, f"{name}.{key}" if name else key)
@@ -91,7 +91,7 @@ def numbers(value, name=""):
 
 
 def wait_for_steps(folder, steps, process, timeout=60):
-    """Blocks until the run has recorded `steps` steps; fails when it ends or hangs before."""
+    """Blocks until the run has recorded `steps` steps; fails if it ends or hangs before."""
     deadline = time.monotonic() + timeout
     while len(metrics(folder)) < steps:
         if process.poll() is not None:
@@ -116,7 +116,7 @@ def kill_all(process):
 
 
 def tiny_run(folder, count=64):
-    """A folder with data and a configuration of the tiny model; returns the configuration's path."""
+    """Creates a folder with data and a configuration of the tiny model; returns the configuration's path."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     run(1, "posgen", folder / "train.jsonl", "task=recursive", "length=32", f"count={count}", "seed=1")

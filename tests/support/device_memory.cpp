@@ -80,10 +80,10 @@ class ThroughDevice : public Communicator {
       return results.back().second;
     }
     DeviceMemory memory;
-    std::vector<std::pair<Tensor, Tensor>> results;  // where to, from where
+    std::vector<std::pair<Tensor, Tensor>> results;  // pairs of host and device tensors to copy back
     std::unique_ptr<Transfer> inner;
   };
-  // What the device communicator counts is here too.
+  // Adds the traffic that the device communicator counts during `body` to this one's.
   template <class Body>
   void counted(Body body) {
     inner_->reset_traffic();

@@ -16,7 +16,7 @@ class HostTensors : public ForwardingBackend {
  public:
   explicit HostTensors(std::unique_ptr<Backend> device) : ForwardingBackend(std::move(device)) {}
 
-  // Its memory is the host's, so copies are those of the base class, by upload and download.
+  // Tensors are in host memory, so copies use the base class, which calls upload and download.
   Buffer allocate(size_t bytes) override { return Buffer::host(bytes); }
   Buffer allocate_host(size_t bytes) override { return Buffer::host(bytes); }
   void upload(Tensor to, Tensor host) override { copy(to, host); }
@@ -33,7 +33,7 @@ class HostTensors : public ForwardingBackend {
   }
 
  private:
-  // Host memory from the first to the last byte of one tensor, or of several that overlap, and its place on the device.
+  // Host memory from the first to the last byte of one tensor, or of several that overlap, and its copy on the device.
   struct Range {
     char *begin, *end;
     Buffer buffer;
@@ -46,7 +46,7 @@ class HostTensors : public ForwardingBackend {
     return {begin, begin + (last + 1) * static_cast<int64_t>(size_of(x.dtype())), {}};
   }
 
-  // The same view of the device's copy.
+  // The view x of the device's copy.
   static Tensor moved(const Tensor& x, const std::vector<Range>& ranges) {
     if (!x || x.empty()) return x;
     auto* at = static_cast<char*>(x.raw());
@@ -55,7 +55,7 @@ class HostTensors : public ForwardingBackend {
     return x.over(static_cast<char*>(range->buffer.data()) + (at - range->begin));
   }
 
-  // Runs the op on copies of its tensors, made on the device before it and brought back after it.
+  // Copies the op's tensors to the device, runs the op on the copies, and copies them back.
   void around(OpCall& call, const std::function<void()>& run) override {
     std::vector<Tensor>& tensors = call.operands;
     std::vector<Range> ranges;

@@ -1,4 +1,4 @@
-// Runs of indices for masks.
+// Ranges of indices, for masks.
 #pragma once
 
 #include <cstddef>

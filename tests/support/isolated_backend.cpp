@@ -66,7 +66,7 @@ class IsolatedBackend : public ForwardingBackend {
   void require_host(const char* op, Tensor host) const {
     CHECK(host.empty() || !holds(host.raw()), "device memory taken for the host's", op, describe_tensor(host));
   }
-  // Opens the pages for `body` and closes them again.
+  // Makes the pages accessible while `body` runs.
   void on(const char* op, const std::vector<Tensor>& operands, const std::function<void()>& body) {
     for (const Tensor& operand : operands)
       CHECK(operand.empty() || holds(operand.raw()), "host memory handed to an op of the device", op,

@@ -1,7 +1,7 @@
-// A device whose memory the host cannot read, without a device: another backend's ops on pages that are closed
-// (mprotect) whenever no op runs. A read or write of device memory by host code is a segmentation fault at the line
-// that makes it; host memory handed to an op, device memory taken for the host's, and an upload of a tensor with gaps
-// are InternalErrors that name the op. Each instance has its own memory, so ranks may be threads.
+// Imitates a device whose memory the host cannot access: runs the ops of another backend on pages that are protected
+// (mprotect) whenever no op runs. Host code that reads or writes device memory gets a segmentation fault at that line.
+// Passing host memory to an op, passing device memory as the host's, and uploading a tensor with gaps throw
+// InternalErrors that name the op. Each instance has its own memory, so ranks may be threads.
 #pragma once
 
 #include <memory>
@@ -12,10 +12,10 @@ namespace carillon::testing {
 
 std::unique_ptr<Backend> make_isolated_backend(std::unique_ptr<Backend> inner);
 
-// CARILLON_TEST_SHARED_DEVICE=1: ranks that are threads share the CUDA devices there are.
+// Whether ranks that are threads share CUDA devices: CARILLON_TEST_SHARED_DEVICE=1.
 bool devices_are_shared();
 
-// make_backend, which also knows the devices "isolated" (the reference inside) and "isolated-cpu".
+// Like make_backend, but also accepts the devices "isolated" (the reference inside) and "isolated-cpu".
 std::unique_ptr<Backend> make_test_backend(BackendOptions options);
 
 }  // namespace carillon::testing

@@ -1,5 +1,6 @@
-"""llama.cpp itself, built by the PyPI package xllamacpp: its own C functions (include/llama.h) on a GGUF. Structures of parameters
-are its defaults in opaque memory larger than any of them; the few fields that are set are found by their place in this version."""
+"""Calls llama.cpp's C functions (include/llama.h) on a GGUF, using the library inside the PyPI package xllamacpp.
+Parameter structs are its defaults in opaque memory larger than any of them; the few fields set here are addressed by
+their offset in this version."""
 
 import ctypes
 import importlib.util
@@ -20,7 +21,7 @@ class Batch(ctypes.Structure):
 
 
 def library():
-    """The library, or None where the package is not installed."""
+    """The library, or None if the package is not installed."""
     found = importlib.util.find_spec("xllamacpp")
     if found is None:
         return None
@@ -41,7 +42,7 @@ def library():
             ("llama_vocab_is_eog", ctypes.c_bool, [pointer, integer])]:
         function = getattr(llama, name)
         function.restype, function.argtypes = result, arguments
-    # Only what is wrong (ggml_log_level: 4 is an error).
+    # Keeps only warnings and errors (ggml_log_level 3 and 4).
     log = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
     llama.messages = []
     llama.keep = log(lambda level, message, _: llama.messages.append(message.decode(errors="replace")) if level in (3, 4) else None)
@@ -101,7 +102,7 @@ class Model:
         return result[len(tokens):]
 
     def tokenize(self, text, special=False):
-        """`special`: with what the tokenizer puts around a text. Tokens written out in the text become their ids."""
+        """`special`: adds what the tokenizer puts around a text. Special tokens written out in the text become their ids."""
         raw = text.encode()
         room = len(raw) + 16
         ids = (ctypes.c_int32 * room)()

@@ -1,5 +1,5 @@
 // main() of tests under mpirun: every rank runs every test; failures are printed with their rank, and the run fails on
-// all ranks when it fails on one.
+// all ranks if it fails on one.
 #include <gtest/gtest.h>
 
 #include <cstdio>

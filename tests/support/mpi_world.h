@@ -1,4 +1,4 @@
-// For tests under mpirun (carillon_test(… RANKS n)): the world their main has started.
+// For tests under mpirun (carillon_test(… RANKS n)), whose main has started MPI.
 #pragma once
 
 #include <memory>

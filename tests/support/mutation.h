@@ -1,5 +1,4 @@
-// Tests of the tests (A18): a deliberate mistake of parallel/injected_fault.h must show in what the layout tests
-// compare.
+// Tests of the tests (A18): a fault injected by parallel/injected_fault.h must change what the layout tests compare.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -12,7 +11,7 @@
 
 namespace carillon::testing {
 
-// The largest difference in losses, gradient norms, weights and, where both have them, gradients.
+// The largest difference in losses, gradient norms, weights and, if both have them, gradients.
 inline double difference(const TinyResult& a, const TinyResult& b) {
   double worst = 0;
   for (size_t step = 0; step < a.loss.size(); ++step) {
@@ -27,7 +26,7 @@ inline double difference(const TinyResult& a, const TinyResult& b) {
   return worst;
 }
 
-// `run` on its own layout and on `grid`, where the mistake has an effect: the same without it, and not with it.
+// Runs `run` on its own layout and on `grid`. Expects equal results without the fault, and different ones with it.
 inline void expect_seen(TinyRun run, const GridShape& grid, InjectedFault mistake) {
   const TinyResult one = run_tiny(run);
   run.grid = grid;

@@ -1,4 +1,5 @@
-// What tests of ops share: every backend and element type beside the reference, and central differences.
+// Shared by tests of ops: runs them for every backend and element type against the reference, and checks gradients by
+// central differences.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -47,7 +48,7 @@ inline double dot(Tensor a, Tensor b) {
   return std::inner_product(x.begin(), x.end(), y.begin(), 0.0);
 }
 
-// Each element of `input` (float64) is moved; `loss` must change as `gradient` says.
+// Perturbs each element of `input` (float64) and expects `loss` to change as `gradient` predicts.
 inline void expect_gradient(Tensor gradient, Tensor input, const std::function<double()>& loss) {
   const std::vector<double> expected = values_of(gradient);
   double* data = input.data<double>();

@@ -1,1 +1,1 @@
-// Gives carillon_test_headers, whose precompiled headers the tests share, something to compile.
+// The source of carillon_test_headers, whose precompiled headers the tests share.

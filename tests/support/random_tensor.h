@@ -1,4 +1,4 @@
-// Tensors of random numbers for op tests, with gaps between rows if wanted, and their distances.
+// Random tensors for op tests, optionally with gaps between rows, and the distance of two tensors.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@
 
 namespace carillon::testing {
 
-// Owns memory for a tensor whose last dim is packed and whose rows lie `gap` elements further apart than they need to.
+// Owns the memory of a tensor whose last dim is packed, with a gap of `gap` elements between rows.
 class RandomTensor {
  public:
   RandomTensor(DType dtype, std::vector<int64_t> shape, uint64_t stream, int64_t gap = 0, double scale = 1) {
@@ -47,7 +47,7 @@ inline std::vector<double> values_of(Tensor x) {
   return packed;
 }
 
-// ‖a − b‖ / max(‖b‖, 1e-3): NaN where either has one and the other not.
+// ‖a − b‖ / max(‖b‖, 1e-3); NaN if an element is NaN in either tensor.
 inline double relative_distance(Tensor a, Tensor b) {
   const std::vector<double> va = values_of(a), vb = values_of(b);
   EXPECT_EQ(va.size(), vb.size());
@@ -63,7 +63,8 @@ inline double relative_distance(Tensor a, Tensor b) {
   return std::sqrt(difference) / std::max(std::sqrt(size), 1e-3);
 }
 
-// How far a fast backend may be from the reference: a few roundings of the accumulate type, one of the compute type.
+// The largest distance allowed between a fast backend and the reference: a few roundings of the accumulate type, one of
+// the compute type.
 inline double bound_of(DType dtype) {
   return dtype == DType::kFloat64 ? 1e-13 : dtype == DType::kFloat32 ? 2e-6 : 4e-3;
 }

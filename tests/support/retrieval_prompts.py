@@ -1,5 +1,5 @@
-"""The prompts of passkey, needle and the RULER tasks over token ids, written down a second time from the text of
-data/tasks/retrieval.h: what the program's prompts must be. Standard library only."""
+"""A second implementation of the prompts of passkey, needle and the RULER tasks over token ids, from the text of
+data/tasks/retrieval.h; the program's prompts must equal these. Standard library only."""
 
 import math
 
@@ -55,7 +55,7 @@ class Prompts:
             self.size += 1
 
     def sample(self, index, depth):
-        """prompt, references"""
+        """Returns the prompt and the references."""
         return self.prompt(index, depth, self.size)
 
     def prompt(self, index, depth, size):
@@ -65,7 +65,7 @@ class Prompts:
         return {"vt": self.variables, "cwe": self.words, "fwe": self.words}.get(self.task, self.numbers)(draw, size)
 
     def number(self, draw):
-        """A text and a token form are drawn together, whichever is used."""
+        """Draws the text form and the token form together, although only one of them is used."""
         tokens = []
         for i in range(self.digits):
             draw.below(9 if i == 0 else 10)

@@ -1,4 +1,4 @@
-// A folder of one test's own, removed with it, and small helpers for files in it.
+// A temporary folder that is removed with the object, and helpers for files in it.
 #pragma once
 
 #include <cstdlib>

@@ -1,5 +1,5 @@
-"""A tiny llama as plain data, and the files others would make of it: safetensors written here, HDF5 through h5py. The weights
-are drawn anew each time from the seed; nothing is read from the repository."""
+"""A tiny llama as plain data, and files of it as other programs would write them: safetensors written here, HDF5
+through h5py. The weights are drawn from the seed each time; nothing is read from the repository."""
 
 import json
 import pathlib
@@ -87,7 +87,7 @@ def documents(path, lengths=(9, 17), vocabulary=23, seed=3):
 
 
 def model_file(path, tensors=None, config=CONFIG, libver=None, **options):
-    """A model file as h5py writes it. options: of every dataset (chunks, compression, …)."""
+    """Writes a model file with h5py. options: of every dataset (chunks, compression, …)."""
     import h5py
     import numpy
     with h5py.File(path, "w", libver=libver) as file:

@@ -34,7 +34,7 @@ HostBatch whole_batch(const std::vector<const TinySequence*>& sequences) {
   return batch;
 }
 
-// Sets this rank's rectangle in the global tensor.
+// Copies this rank's rectangle into the global tensor.
 void put(std::vector<double>& global, const Rectangle& rectangle, const std::vector<double>& values) {
   int64_t total = 1;
   for (int64_t size : rectangle.global_shape) total *= size;
@@ -84,9 +84,9 @@ struct Rank {
     if (run.long_loss) long_loss.emplace(network, grid, *run.long_loss);
     MicroBatch weighed;
     for (int step = 0; step < run.steps; ++step) {
-      // A rotation that is learned has another table each step.
+      // A learned rotation has a different table in each step.
       if (run.config.rope.type == RopeType::kClex) network.transformer().set_rotation(run.config, length);
-      std::vector<int64_t> numbers;  // of the sequences in the micro-step that ran last
+      std::vector<int64_t> numbers;  // of the sequences in the latest micro-step
       const auto next = [&](int64_t micro) -> const MicroBatch& {
         if (step == 0) collect_losses(network, grid, numbers);
         numbers.clear();
@@ -158,7 +158,7 @@ struct Rank {
     return values_of(backend, values);
   }
 
-  // A learned rotation as it is after some steps: other than at the start, and still one. Float64 only.
+  // Gives a learned rotation values as after some steps: different from the start, and still valid. Float64 only.
   static void soften_rotation(Backend& backend, Parameters& parameters) {
     std::vector<double> values = download_as_double(backend, parameters.ode_down.weight);
     for (double& value : values) value *= 0.1;
@@ -178,7 +178,7 @@ struct Rank {
     });
   }
 
-  // After the step: every dp_cp rank has all sums, and so has every replica over tp.
+  // After the step: every dp_cp rank has all sums, and so does every replica over tp.
   void collect_gradients(Backend& backend, Parameters& parameters) {
     const std::lock_guard lock(mutex);
     parameters.for_each([&](Parameter& p) {
@@ -186,7 +186,7 @@ struct Rank {
     });
   }
 
-  // Nothing to collect when no micro-step has run.
+  // Nothing to collect if no micro-step has run.
   void collect_losses(Network& network, const ProcessGrid& grid, const std::vector<int64_t>& numbers) {
     if (grid.tp_rank != 0 || numbers.empty()) return;
     const std::lock_guard lock(mutex);

@@ -1,4 +1,5 @@
-// The kernels for amx: bfloat16 alone, the other types take those for avx512_bf16; flags in runtime/CMakeLists.txt.
+// The kernels for amx: only bfloat16, the other types use those for avx512_bf16. Compiler flags:
+// runtime/CMakeLists.txt.
 #define CARILLON_KERNELS amx
 #define CARILLON_VECTOR_BYTES 64
 #define CARILLON_TILE_ROWS 16

@@ -1,6 +1,6 @@
-// The instructions of Intel AMX that attention uses, as they stand in the processor's manual: eight tiles of 16 rows of
-// 64 bytes. The same names in plain loops: tests/amx_emulation. Written in assembly because g++ 12's own intrinsics for
-// loading tiles and their configuration do not say which memory they read.
+// The Intel AMX instructions that attention uses, on eight tiles of 16 rows of 64 bytes. tests/amx_emulation implements
+// the same functions in plain loops. Written in assembly because g++ 12's intrinsics for loading tiles and their
+// configuration do not declare which memory they read.
 #pragma once
 
 #include <cstdint>
@@ -9,9 +9,9 @@ namespace carillon::cpu::amx_tile {
 namespace {
 
 inline constexpr int kRows = 16;   // of a tile
-inline constexpr int kWords = 16;  // of 32 bits in a row: 16 sums, or 16 pairs of bfloat16
+inline constexpr int kWords = 16;  // words of 32 bits per row: 16 sums, or 16 pairs of bfloat16
 
-// Of this thread: every tile gets its full size, all zeros.
+// Configures all tiles of this thread with their full size, and zeroes them.
 inline void configure() {
   struct alignas(64) Configuration {
     uint8_t palette, start_row, reserved[14];
@@ -21,14 +21,14 @@ inline void configure() {
   static_assert(sizeof(Configuration) == 64);
   asm volatile("ldtilecfg %0" : : "m"(configuration));
 }
-// Gives the tiles back, so that a change of threads need not save them.
+// Releases the tiles, so that a context switch need not save them.
 inline void release() { asm volatile("tilerelease"); }
 
 template <int tile>
 __attribute__((always_inline)) inline void zero() {
   asm volatile("tilezero %%tmm%c0" : : "i"(tile));
 }
-// Rows `stride` bytes apart.
+// `stride` is the distance between rows in bytes.
 template <int tile>
 __attribute__((always_inline)) inline void load(const void* from, int64_t stride) {
   asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(stride), "i"(tile) : "memory");
@@ -37,8 +37,8 @@ template <int tile>
 __attribute__((always_inline)) inline void save(void* to, int64_t stride) {
   asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(stride), "i"(tile) : "memory");
 }
-// sums[m][n] += Σ_k left[m][k] · right[k][n], where each word of left and right is a pair of bfloat16 whose two
-// products are both added.
+// sums[m][n] += Σ_k left[m][k] · right[k][n]; each word of left and right is a pair of bfloat16, and both products of
+// two pairs are added.
 template <int sums, int left, int right>
 __attribute__((always_inline)) inline void add_products() {
   asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(sums), "i"(left), "i"(right));

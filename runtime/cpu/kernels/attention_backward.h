@@ -1,5 +1,5 @@
-// The inner loops of attention's backward pass, for one block of keys against one block of queries; kernels.h says what
-// lies where. Scores and their gradients become operands while they are in registers.
+// The inner loops of attention's backward pass, for one block of keys against one block of queries; kernels.h describes
+// the layouts. Scores and their gradients are packed into operands while they are in registers.
 #pragma once
 
 #include "runtime/cpu/kernels/tile.h"
@@ -7,25 +7,26 @@
 namespace carillon::cpu::CARILLON_KERNELS {
 namespace {
 
-// Words of a row of the backward pass's scratch.
+// Words per row of the backward pass's scratch.
 template <class T>
 constexpr int64_t kBackwardWords = kBackwardQueries / Operand<T>::kDepth;
 
-// One strip of keys against one panel of queries: where its probabilities and gradients by the scores go.
+// Where the probabilities, and the gradients of the scores, of one strip of keys against one panel of queries go.
 template <class T>
 struct ScoreGradients {
   using A = accumulate_t<T>;
   A* probability;        // [kStrip][kPanel], for the gradients
-  Word<T>*p, *ds;        // operands whose inner dim runs along the queries, kBackwardWords a row
-  Word<T>* ds_across;    // and along the keys, kBackwardQueries a word of keys; only with depth 2
+  Word<T>*p, *ds;        // operands with the inner dim along the queries, kBackwardWords per row
+  Word<T>* ds_across;    // the same along the keys, kBackwardQueries per word of keys; only with depth 2
   const A *lse, *delta;  // of the panel's queries
   A factor;              // of scores, in powers of two
-  // Queries each key's row sees, counted like the panel's first one, `panel`.
+  // Queries [from, to) that see each key of the strip; `panel` is the panel's first query.
   const int64_t *from, *to, panel;
 };
 
-// A tile of the strip's products from `column` of the panel on: each vector becomes value(row, its column, itself), 0
-// where `cut` and the key is not seen, whatever it was. Each row, when it is done, is handed on: done(row, all rows).
+// Computes a tile of the strip's products, starting at `column` of the panel. Replaces each vector by value(row, column
+// of the vector, vector); with `cut`, also sets entries to 0 whose key is not seen. Calls done(row, all rows) after
+// each row.
 template <class T, int R, bool cut, class Value, class Done>
 __attribute__((always_inline)) inline void gradient_tile(Left<T> keys, const Word<T>* queries, int64_t depth,
                                                          const ScoreGradients<T>& at, int64_t column, Value value,
@@ -46,7 +47,7 @@ __attribute__((always_inline)) inline void gradient_tile(Left<T> keys, const Wor
       });
 }
 
-// Row r of results as an operand whose inner dim runs along it.
+// Stores row r of the results as an operand whose inner dim runs along the row.
 template <class T, int R>
 __attribute__((always_inline)) inline void put_row(Word<T>* to, int64_t column, int r, TileSums<T, R> rows) {
   using O = Operand<T>;
@@ -86,7 +87,7 @@ __attribute__((noinline)) void slope_tile(const Word<T>* values, const Word<T>* 
       },
       [&](int r, TileSums<T, R> slope) __attribute__((always_inline)) {
         put_row<T, R>(to.ds, column, r, slope);
-        // The product by the keys needs words of keys: pairs of rows, a last one with nothing below it.
+        // The product by the keys needs words of keys, so rows are paired; a last odd row is paired with zeros.
         if constexpr (O::kDepth == 2)
           if (r % 2 == 1 || r == R - 1)
 #pragma GCC unroll 8
@@ -96,7 +97,7 @@ __attribute__((noinline)) void slope_tile(const Word<T>* values, const Word<T>* 
       });
 }
 
-// Strip of `rows` <= R keys from `key` on against the panel of queries from `panel` on.
+// Computes the strip of `rows` <= R keys starting at `key` against the panel of queries starting at `panel`.
 template <class T, int R = kStrip>
 void score_gradients(const BackwardBlock<accumulate_t<T>>& block, int64_t key, int64_t rows, int64_t panel,
                      const int64_t* from, const int64_t* to) {
@@ -121,7 +122,7 @@ void score_gradients(const BackwardBlock<accumulate_t<T>>& block, int64_t key, i
                                     from,
                                     to,
                                     panel};
-  // Both ends of the keys' runs are non-decreasing.
+  // `from` and `to` are non-decreasing.
   const bool whole = from[rows - 1] <= panel && to[0] >= panel + kPanel;
   for (int64_t column = 0; column < kPanel; column += kTileWidth<A>)
     if (whole) {
@@ -138,7 +139,8 @@ void attention_backward(const BackwardBlock<accumulate_t<T>>& block) {
   const TilesInUse tiles;
   constexpr int64_t kDepth = Operand<T>::kDepth;
   const int64_t padded = padded_width(block.head_dim), wide = round_to_panel(block.queries);
-  // Which queries see a key: a run, because both ends of their intervals are non-decreasing. from[j] and to[j] are too.
+  // Queries [from[j], to[j]) see key j. This is one interval because both ends of the queries' intervals are
+  // non-decreasing; from and to are therefore non-decreasing too.
   int64_t from[kBackwardKeys], to[kBackwardKeys];
   for (int64_t j = 0, a = 0, b = 0; j < block.keys; ++j) {
     while (a < block.queries && block.visible[a].end <= block.first_key + j) ++a;
@@ -154,7 +156,7 @@ void attention_backward(const BackwardBlock<accumulate_t<T>>& block) {
       rows = strip_rows(block.keys - j);
       if (from[j] < panel + kPanel && to[j + rows - 1] > panel && from[j] < to[j + rows - 1]) {
         score_gradients<T>(block, j, rows, panel, from + j, to + j);
-      } else {  // nobody sees anything, but a product may pass over it
+      } else {  // no query sees these keys, but a product may read over them
         for (int64_t r = j; r < j + rows; r += kDepth)
           for (int64_t i = 0; i < kPanel; ++i) ds_across[r / kDepth * kBackwardQueries + panel + i] = 0;
       }

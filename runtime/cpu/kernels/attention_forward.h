@@ -1,6 +1,6 @@
-// The inner loops of attention's forward pass, for one block of queries against all keys; kernels.h says what lies
-// where. Scores become probabilities while they are in registers; only rows whose maximum grows by more than a
-// tolerance, and tiles a mask cuts, go through memory.
+// The inner loops of attention's forward pass, for one block of queries against all keys; kernels.h describes the
+// layouts. Scores become probabilities while they are in registers; only tiles with a row whose maximum grows by more
+// than a tolerance go through memory.
 #pragma once
 
 #include "runtime/cpu/kernels/tile.h"
@@ -8,20 +8,20 @@
 namespace carillon::cpu::CARILLON_KERNELS {
 namespace {
 
-// What a row's reference may lie below its maximum: so much that the probabilities of a few neighbouring keys, relative
-// to the reference, add up to this. Rarely more after the first tile, and it costs no accuracy.
+// Bounds how far a row's reference may lie below its maximum: the probabilities of a few neighbouring keys, relative to
+// the reference, may add up to this. After the first tile that is rarely exceeded, and it costs no accuracy.
 constexpr double kLargest = 256;
 
-// Words of a row of probabilities.
+// Words per row of probabilities.
 template <class T>
 constexpr int64_t kProbabilityWords = kForwardKeys / Operand<T>::kDepth;
 
-// The softmax of a block's rows as its loops see it.
+// The running softmax of the rows of a block.
 template <class T>
 struct ForwardRows {
   using A = accumulate_t<T>;
-  alignas(64) Vector<A> sum[kForwardRows];  // by lanes, until the end
-  A reference[kForwardRows];  // the maximum in powers of two; a NaN, which spoils every sum, until something was seen
+  alignas(64) Vector<A> sum[kForwardRows];  // per lane; the lanes are added at the end
+  A reference[kForwardRows];  // the maximum in powers of two; NaN, which spoils every sum, until the row saw a key
   A factor;                   // of scores, in powers of two
 
   void set(int64_t r, A maximum) {
@@ -29,9 +29,9 @@ struct ForwardRows {
   }
 };
 
-// Scores of one tile to probabilities at p, packed along the keys; with `cut`, row r's outside of [begin, end) of
-// visible[r], counted from key `at` on, become 0. False, and nothing of use at p, when a row's reference must move
-// first.
+// Turns the scores of one tile into probabilities at p, packed along the keys. With `cut`, the probabilities of row r
+// outside visible[r] become 0; the tile starts at key `at`. Returns false, with p undefined, if the reference of a row
+// must move first.
 template <class T, int R, bool cut>
 __attribute__((noinline)) bool score_tile(const Word<T>* q, const Word<T>* k, int64_t depth, ForwardRows<T>& rows,
                                           int64_t row, Word<T>* p, const Visible* visible, int64_t at) {
@@ -66,7 +66,7 @@ __attribute__((noinline)) bool score_tile(const Word<T>* q, const Word<T>* k, in
   return folded;
 }
 
-// One row of a tile by way of memory: keys [from, to) of its kTileWidth are seen, the others' scores are no matter.
+// Folds one row of a tile from memory: the row sees keys [from, to) of the kTileWidth; other scores are ignored.
 template <class T>
 void fold_row(const ForwardBlock<accumulate_t<T>>& block, ForwardRows<T>& rows, int64_t r, accumulate_t<T>* score,
               int64_t from, int64_t to, Word<T>* p) {
@@ -88,7 +88,7 @@ void fold_row(const ForwardBlock<accumulate_t<T>>& block, ForwardRows<T>& rows, 
     for (int64_t d = 0; d < padded; d += kLanes)
       store(block.out + r * padded + d, load(block.out + r * padded + d) * shrink);
   }
-  // Nothing seen yet (or NaN only): every entry counts as zero, but a NaN as such.
+  // If the row has seen nothing yet (or only NaN), every entry counts as 0, except that a NaN stays.
   const bool nothing = block.maximum[r] == negative;
   for (int64_t j = 0; j < kWidth; j += 2 * kLanes) {
     Vector<A> probability[2];
@@ -105,7 +105,7 @@ void fold_row(const ForwardBlock<accumulate_t<T>>& block, ForwardRows<T>& rows, 
   }
 }
 
-// The walk of one block of queries through the keys.
+// Walks one block of queries through the keys.
 template <class T>
 struct Forward {
   using A = accumulate_t<T>;
@@ -118,12 +118,12 @@ struct Forward {
   const Word<T>* v_lanes = static_cast<const Word<T>*>(block.v_lanes);
   Word<T>* probabilities = reinterpret_cast<Word<T>*>(block.scores);  // [rows][kProbabilityWords]
 
-  // `count` rows from `row` on, and the keys they see of those in work.
+  // `count` rows starting at `row`, and which of the current keys they see.
   struct Strip {
     int64_t row, count;
-    int64_t low, end;                // some row sees something: from a whole panel on, and exactly
-    int64_t whole_begin, whole_end;  // every row sees all
-    int64_t pending;                 // keys from here on have probabilities not yet multiplied
+    int64_t low, end;                // keys that some row sees; low rounded down to a panel
+    int64_t whole_begin, whole_end;  // keys that every row sees
+    int64_t pending;                 // probabilities of the keys from here on are not yet multiplied by the values
   };
 
   Strip make_strip(int64_t row, int64_t group_end, int64_t key, int64_t keys) const {
@@ -139,7 +139,8 @@ struct Forward {
     return strip;
   }
 
-  // Adds what the probabilities of the pending keys up to `end` weigh; `key` is the first their memory stands for.
+  // Multiplies the probabilities of the pending keys up to `end` by the values and adds to the output. The
+  // probabilities in memory start at `key`.
   void multiply(Strip& s, int64_t key, int64_t end) const {
     if (s.pending < end)
       strip<T>(s.count, padded,
@@ -149,7 +150,7 @@ struct Forward {
     s.pending = end;
   }
 
-  // One tile against keys [at, at + width).
+  // Computes one tile against keys [at, at + width).
   template <int R = kStrip>
   __attribute__((always_inline)) void fold(Strip& s, int64_t key, int64_t at) const {
     if constexpr (R > 1)
@@ -160,7 +161,7 @@ struct Forward {
     Word<T>* p = probabilities + s.row * kProbabilityWords<T> + (at - key) / kDepth;
     const Visible* visible = block.visible + s.row;
     const A reference = rows.reference[s.row];
-    if (reference == reference) {  // else something must be seen first
+    if (reference == reference) {  // not NaN: the strip's first row has seen a key
       const bool whole = s.whole_begin <= at && at + kWidth <= s.whole_end;
       if (whole ? score_tile<T, R, false>(left, panel, depth, rows, s.row, p, visible, at)
                 : score_tile<T, R, true>(left, panel, depth, rows, s.row, p, visible, at))
@@ -169,14 +170,14 @@ struct Forward {
     fold_anew<R>(s, key, at, left, panel, p);
   }
 
-  // The same, and the rows' references move.
+  // The same, moving the references of the rows.
   template <int R>
   __attribute__((noinline)) void fold_anew(Strip& s, int64_t key, int64_t at, const Word<T>* left, const Word<T>* panel,
                                            Word<T>* p) const {
     constexpr int64_t kWidth = kTileWidth<A>;
     A scores[R * kWidth];
     tile_product<T, R>(left, depth, 1, panel, kPanel, scores, kWidth, depth, false);
-    multiply(s, key, at);  // under the references as they are
+    multiply(s, key, at);  // before the references move
     for (int64_t i = 0; i < R; ++i) {
       const Visible visible = block.visible[s.row + i];
       fold_row<T>(block, rows, s.row + i, scores + i * kWidth, visible.begin - at, visible.end - at,
@@ -184,10 +185,10 @@ struct Forward {
     }
   }
 
-  // Rows [group, group_end), so few that their probabilities stay in the first cache from one product to the next,
-  // against keys [key, key + keys).
+  // Computes rows [group, group_end) against keys [key, key + keys). The rows are few enough that their probabilities
+  // stay in the L1 cache from one product to the next.
   void run_group(int64_t group, int64_t group_end, int64_t key, int64_t keys) const {
-    Strip strips[kForwardGroup + 3];  // the last rows may take several
+    Strip strips[kForwardGroup + 3];  // the last rows may need several strips
     int64_t count = 0, row = group;
     do {
       strips[count] = make_strip(row, group_end, key, keys);
@@ -219,7 +220,7 @@ void attention_forward(const ForwardBlock<accumulate_t<T>>& block) {
   const int64_t begin_key = visible[0].begin / kPanel * kPanel, end_key = visible[block.rows - 1].end;
   for (int64_t key = begin_key; key < end_key; key += kForwardKeys) {
     const int64_t keys = least(kForwardKeys, end_key - key);
-    // Strips that see something of these keys stand together.
+    // The rows that see some of these keys are contiguous.
     int64_t from = 0, to = block.rows;
     while (from < to && visible[from].end <= key) ++from;
     while (to > from && visible[to - 1].begin >= key + keys) --to;

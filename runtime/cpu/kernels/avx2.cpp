@@ -1,4 +1,4 @@
-// The kernels for avx2; flags in runtime/CMakeLists.txt.
+// The kernels for avx2. Compiler flags: runtime/CMakeLists.txt.
 #define CARILLON_KERNELS avx2
 #define CARILLON_VECTOR_BYTES 32
 #define CARILLON_TILE_ROWS 6

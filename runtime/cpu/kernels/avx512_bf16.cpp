@@ -1,4 +1,4 @@
-// The kernels for avx512_bf16; flags in runtime/CMakeLists.txt.
+// The kernels for avx512_bf16. Compiler flags: runtime/CMakeLists.txt.
 #define CARILLON_KERNELS avx512_bf16
 #define CARILLON_VECTOR_BYTES 64
 #define CARILLON_TILE_ROWS 6

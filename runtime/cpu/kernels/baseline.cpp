@@ -1,4 +1,4 @@
-// The kernels for baseline; flags in runtime/CMakeLists.txt.
+// The kernels for baseline. Compiler flags: runtime/CMakeLists.txt.
 #define CARILLON_KERNELS baseline
 #define CARILLON_VECTOR_BYTES 16
 #define CARILLON_TILE_ROWS 4

@@ -1,5 +1,5 @@
-// How a product's operands lie when packed, on processors that multiply tiles of pairs of bfloat16 (Intel AMX): as with
-// AVX512-BF16, but an inner dim is a multiple of a tile's 16 words.
+// Layout of packed operands on processors that multiply tiles of bfloat16 pairs (Intel AMX): as with AVX512-BF16, but
+// inner dims are multiples of a tile's 16 words.
 #pragma once
 
 #include "runtime/cpu/kernels/amx_tile.h"

@@ -1,5 +1,5 @@
-// How a product's operands lie when packed, where there is no hardware for products of bfloat16: as words of the
-// accumulate type, one element each; bfloat16 is widened while packing.
+// Layout of packed operands without hardware for bfloat16 products: words of the accumulate type, one element each;
+// bfloat16 is widened while packing.
 #pragma once
 
 #include "runtime/cpu/kernels/vectors.h"
@@ -11,13 +11,13 @@ template <class T>
 struct Operand {
   using A = accumulate_t<T>;
   using Word = A;
-  static constexpr int kDepth = 1;    // elements along the inner dim in one word
-  static constexpr int kGranule = 1;  // words an inner dim is a multiple of
+  static constexpr int kDepth = 1;    // elements along the inner dim per word
+  static constexpr int kGranule = 1;  // inner dims are multiples of this number of words
 
   static Word make(const T* element, const T*) { return load_as(element); }
   static Word zero() { return 0; }
   static Vector<A> multiply_add(Word a, Vector<A> b, Vector<A> sum) { return a * b + sum; }
-  // Two vectors of results that stand side by side become an operand whose inner dim runs along them.
+  // Stores two adjacent vectors of a row of results as an operand whose inner dim runs along the row.
   static void put(Word* to, Vector<A> first, Vector<A> second) {
     store(to, first);
     store(to + Lanes<A>::kCount, second);

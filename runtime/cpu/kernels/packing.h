@@ -1,4 +1,4 @@
-// How the operands of attention's products are packed; kernels.h says what lies where.
+// Packing of the operands of attention's products; kernels.h describes the layouts.
 #pragma once
 
 #include "runtime/cpu/kernels/tile_shape.h"
@@ -12,7 +12,7 @@ void pack_rows(void* packed, const T* from, int64_t stride, int64_t rows, int64_
   Word<T>* to = static_cast<Word<T>*>(packed);
   const int64_t whole = head_dim / O::kDepth, behind = words<T>(head_dim) - (head_dim + O::kDepth - 1) / O::kDepth;
   for (int64_t r = 0; r < rows; ++r, from += stride) {
-    if constexpr (sizeof(T) * O::kDepth == sizeof(Word<T>)) {  // words as they lie there
+    if constexpr (sizeof(T) * O::kDepth == sizeof(Word<T>)) {  // words have the layout of `from`
       __builtin_memcpy(to, from, static_cast<size_t>(whole) * sizeof(Word<T>));
       to += whole;
     } else {
@@ -29,7 +29,7 @@ void pack_panel(void* packed, const T* from, int64_t stride, int64_t rows, int64
   Word<T>* to = static_cast<Word<T>*>(packed);
   const int64_t depth = (head_dim + O::kDepth - 1) / O::kDepth, whole = head_dim / O::kDepth;
   for (int64_t i = rows < kPanel ? 0 : depth * kPanel; i < words<T>(head_dim) * kPanel; ++i) to[i] = O::zero();
-  // By blocks of lines: reads and writes both stay in a few cache lines.
+  // In blocks of lines, so that both loads and stores stay within a few cache lines.
   for (int64_t first = 0; first < depth; first += 16)
     for (int64_t r = 0; r < rows; ++r) {
       const T* row = from + r * stride;

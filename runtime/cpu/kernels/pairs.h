@@ -1,5 +1,5 @@
-// Words of 32 bits that hold two neighbours along the inner dim, the first in the low half; processors that multiply
-// pairs of bfloat16 convert to them too (AVX512-BF16).
+// Words of 32 bits that hold two neighbours along the inner dim, the first in the low half. Processors that multiply
+// pairs of bfloat16 also have instructions to convert to them (AVX512-BF16).
 #pragma once
 
 #include <immintrin.h>
@@ -24,7 +24,7 @@ struct Pairs {
   static void put(Word* to, Vector<float> first, Vector<float> second) {
     _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first));
   }
-  // Two vectors of results that stand one below the other: pairs of them, lane by lane.
+  // Stores two vectors of adjacent rows of results as pairs, lane by lane.
   static void put_across(Word* to, Vector<float> upper, Vector<float> lower) {
     const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
                                            21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);

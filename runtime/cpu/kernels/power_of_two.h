@@ -1,4 +1,4 @@
-// 2^x for softmax, with the instructions every processor has; power_of_two_avx512.h is the same with fewer.
+// 2^x for softmax, with instructions that every processor has; power_of_two_avx512.h needs fewer instructions.
 #pragma once
 
 #include "runtime/cpu/kernels/vectors.h"
@@ -6,15 +6,14 @@
 namespace carillon::cpu::CARILLON_KERNELS {
 namespace {
 
-// What costs time there is the number of multiplications, so there are as few as the type of the result needs. Below
-// the smallest normal about that is given, not 0 (callers mask by themselves); above 2^126 that; a NaN stays.
-//
+// The time goes into multiplications, so there are as few as the precision of the result allows. The result never falls
+// below about the smallest normal, not even to 0 (callers mask), and never exceeds 2^126; a NaN stays NaN.
 inline Vector<float> clamped(Vector<float> x) {
   const Vector<float> low = splat(-125.0f), high = splat(126.0f);
   x = low > x ? low : x;
   return high < x ? high : x;
 }
-// float for a result kept in float: minimax of degree 5, relative error 2.1e-7.
+// For a result kept in float: minimax polynomial of degree 5, relative error 2.1e-7.
 inline Vector<float> power_of_two(Vector<float> x, float) {
   x = clamped(x);
   const Vector<float> shifted = x + 12582912.0f;
@@ -27,7 +26,7 @@ inline Vector<float> power_of_two(Vector<float> x, float) {
   p = p * r + 1.000000072f;
   return (Vector<float>)((Lanes<float>::Integers)p + ((Lanes<float>::Integers)shifted << 23));
 }
-// For a result rounded to bfloat16 (relative 2e-3): degree 3, 7.5e-5.
+// For a result rounded to bfloat16 (relative error 2e-3): degree 3, relative error 7.5e-5.
 inline Vector<float> power_of_two(Vector<float> x, bfloat16) {
   x = clamped(x);
   const Vector<float> shifted = x + 12582912.0f;
@@ -40,7 +39,7 @@ inline Vector<float> power_of_two(Vector<float> x, bfloat16) {
 }
 inline Vector<double> power_of_two(Vector<double> x, double) { return exponential(x * 0.69314718055994530942); }
 
-// Collects whether any vector tested had a lane that was not at most its bound: larger, or NaN.
+// Records whether any lane of the tested vectors exceeded its bound or was NaN.
 template <class A>
 struct Above {
   typename Lanes<A>::Integers lanes{};

@@ -1,7 +1,7 @@
-// 2^x for softmax by AVX-512's own instructions: one takes the whole part off x, one scales by 2 to it (rounded down),
-// so that only the polynomial for [0, 1) is left. Far below the smallest normal the result is 0, -inf included; too
-// large an x gives inf; a NaN stays. (The masked forms of the intrinsics, all lanes on: g++ 12 warns about the other
-// ones' own header.)
+// 2^x for softmax with two AVX-512 instructions: one removes the integer part of x (rounded down), one scales by 2 to
+// that part, so only a polynomial on [0, 1) remains. The result is 0 far below the smallest normal, also for -inf; inf
+// if x is too large; a NaN stays NaN. (Uses the masked intrinsics with all lanes enabled, because g++ 12 warns about
+// its own header for the others.)
 #pragma once
 
 #include <immintrin.h>
@@ -11,7 +11,7 @@
 namespace carillon::cpu::CARILLON_KERNELS {
 namespace {
 
-// x less the largest whole number that is not above it.
+// x - floor(x).
 inline Vector<float> fraction(Vector<float> x) {
   constexpr int kDownQuietly = 0x9;
   return (Vector<float>)_mm512_maskz_reduce_ps(0xffff, (__m512)x, kDownQuietly);
@@ -19,7 +19,7 @@ inline Vector<float> fraction(Vector<float> x) {
 inline Vector<float> scaled(Vector<float> p, Vector<float> x) {
   return (Vector<float>)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)x);
 }
-// Minimax of degree 5: relative error 1.5e-7, rounding included.
+// Minimax polynomial of degree 5: relative error 1.5e-7 including rounding.
 inline Vector<float> power_of_two(Vector<float> x, float) {
   const Vector<float> r = fraction(x);
   Vector<float> p = splat(1.877576675e-3f);
@@ -30,7 +30,7 @@ inline Vector<float> power_of_two(Vector<float> x, float) {
   p = p * r + 9.999999251e-1f;
   return scaled(p, x);
 }
-// For a result rounded to bfloat16 (relative 2e-3): degree 3, 7.5e-5.
+// For a result rounded to bfloat16 (relative error 2e-3): degree 3, relative error 7.5e-5.
 inline Vector<float> power_of_two(Vector<float> x, bfloat16) {
   const Vector<float> r = fraction(x);
   Vector<float> p = splat(7.802452264e-2f);
@@ -41,7 +41,7 @@ inline Vector<float> power_of_two(Vector<float> x, bfloat16) {
 }
 inline Vector<double> power_of_two(Vector<double> x, double) { return exponential(x * 0.69314718055994530942); }
 
-// Collects whether any vector tested had a lane that was not at most its bound: larger, or NaN.
+// Records whether any lane of the tested vectors exceeded its bound or was NaN.
 template <class A>
 struct Above;
 template <>

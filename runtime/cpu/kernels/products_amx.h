@@ -1,5 +1,5 @@
-// Products of a tile of 16 rows by up to 64 columns of bfloat16 by Intel AMX. The sums come back by way of memory, in
-// the first cache.
+// bfloat16 products of a tile of 16 rows by up to 64 columns with Intel AMX. The sums return through memory (the L1
+// cache).
 #pragma once
 
 #include "runtime/cpu/kernels/amx_tile.h"
@@ -11,14 +11,14 @@ namespace {
 static_assert(kStrip == amx_tile::kRows && kTileVectors == 4 && Lanes<float>::kCount == amx_tile::kWords);
 static_assert(kForwardRows % kStrip == 0 && kBackwardKeys % (2 * amx_tile::kWords) == 0);
 
-constexpr int kUnrolledRows = 2;  // of a loop over rows; their number is even or 1
+constexpr int kUnrolledRows = 2;  // unrolling of loops over rows; the number of rows is even or 1
 constexpr int fewer_rows(int rows) { return rows / 2; }
 
-// The tiles: sums in the first kTileVectors, then one of each operand.
+// The first kTileVectors tiles hold sums, then comes one tile for each operand.
 constexpr int kLeftTile = 4, kRightTile = 5;
 
-// Stands where tiles are multiplied: they are this thread's as long as it does. Libraries underneath use them too, and
-// leave them as they like.
+// Must exist while tiles are multiplied: configures the tiles of this thread and releases them. Libraries such as
+// oneDNN use tiles too and may leave them in any configuration.
 struct TilesInUse {
   TilesInUse() { amx_tile::configure(); }
   ~TilesInUse() { amx_tile::release(); }
@@ -28,7 +28,7 @@ struct TilesInUse {
 
 typedef uint32_t WordVector __attribute__((vector_size(4 * amx_tile::kWords), aligned(4), may_alias));
 
-// row[i][j] and row[j][i] change places: in four rounds, by blocks of 1, 2, 4 and 8.
+// Swaps row[i][j] and row[j][i], in four rounds with blocks of 1, 2, 4 and 8.
 template <int block = 1>
 __attribute__((always_inline)) inline void transpose(WordVector (&row)[amx_tile::kRows]) {
   constexpr int kWords = amx_tile::kWords;
@@ -48,8 +48,8 @@ __attribute__((always_inline)) inline void transpose(WordVector (&row)[amx_tile:
   if constexpr (2 * block < kWords) transpose<2 * block>(row);
 }
 
-// Words [k, k + 16) of the left operand's R rows. They are copied where fewer rows are than a tile has, so that nothing
-// after the last one is read, and where they lie across.
+// Loads words [k, k + 16) of the left operand's R rows. They are copied first if there are fewer rows than a tile has,
+// so that nothing after the last row is read, and if the operand has to be transposed.
 template <int R>
 __attribute__((always_inline)) inline void load_left(Left<bfloat16> left, int64_t k) {
   const PairWord* from = left.data + k * left.inner;
@@ -87,7 +87,7 @@ __attribute__((always_inline)) inline void add_products(const PairWord* b, int64
   amx_tile::add_products<V - 1, kLeftTile, kRightTile>();
 }
 
-// Adds to V tiles of sums; depth in words, a multiple of 16.
+// Adds the product to V tiles of sums; depth counts words and is a multiple of 16.
 template <int R, int V>
 __attribute__((always_inline)) inline void multiply_tiles(Left<bfloat16> left, const PairWord* b, int64_t b_stride,
                                                           int64_t depth) {
@@ -97,7 +97,7 @@ __attribute__((always_inline)) inline void multiply_tiles(Left<bfloat16> left, c
   }
 }
 
-// As in products_registers.h, but finish finds the sums in memory.
+// As in products_registers.h, but finish gets the sums in memory.
 template <class T, int R, int V = kTileVectors, class Finish>
 __attribute__((always_inline)) inline void tile(Left<T> left, const Word<T>* b, int64_t b_stride, int64_t depth,
                                                 Finish finish) {

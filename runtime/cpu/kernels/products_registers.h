@@ -1,4 +1,4 @@
-// Products of a tile whose sums stay in vector registers.
+// Products of tiles whose sums stay in vector registers.
 #pragma once
 
 #include "runtime/cpu/kernels/tile_shape.h"
@@ -6,18 +6,18 @@
 namespace carillon::cpu::CARILLON_KERNELS {
 namespace {
 
-// Rows of a tile whose loop is unrolled by order: all of them, else the compiler keeps the sums in memory.
+// Forced unrolling of loops over the rows of a tile. All rows, because otherwise the compiler keeps the sums in memory.
 constexpr int kUnrolledRows = kStrip;
-// The next smaller strip there is code for.
+// The number of rows of the next smaller strip that is compiled.
 constexpr int fewer_rows(int rows) { return rows - 1; }
 
-// Stands where tiles are multiplied.
+// Must exist while tiles are multiplied (products_amx.h); does nothing here.
 struct TilesInUse {
   TilesInUse() {}
 };
 
-// Hands finish the sums Σ_k left(r, k) · b[k·b_stride + …], k counting words, as sum[R][V] while they are in registers:
-// what is done with them there runs beside the next tile's products.
+// Calls finish with the sums Σ_k left(r, k) · b[k·b_stride + …], where k counts words, as sum[R][V] in registers. What
+// finish computes overlaps with the products of the next tile.
 template <class T, int R, int V = kTileVectors, class Finish>
 __attribute__((always_inline)) inline void tile(Left<T> left, const Word<T>* b, int64_t b_stride, int64_t depth,
                                                 Finish finish) {

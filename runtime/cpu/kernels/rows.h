@@ -1,4 +1,4 @@
-// The kernels on rows of channels: norms, rotation, SwiGLU, sums of two rows, rounding.
+// Kernels on rows of channels: norms, rotation, SwiGLU, sums of two rows, rounding.
 #pragma once
 
 #include "runtime/cpu/kernels/vectors.h"
@@ -6,7 +6,7 @@
 namespace carillon::cpu::CARILLON_KERNELS {
 namespace {
 
-// Rows are worked on in blocks of the accumulate type, whole vectors at a time: what lies past the row's end is 0.
+// Rows are processed in blocks of the accumulate type, in whole vectors; elements past the end of the row are 0.
 template <class T, class A>
 struct Block {
   static constexpr int64_t kCount = 256;
@@ -19,7 +19,7 @@ struct Block {
     for (int64_t i = 0; i < count; ++i) to[i] = T(values[i]);
   }
 };
-// Rounding written out: the constructor of bfloat16 tests for NaN element by element.
+// Rounds without a branch, because the constructor of bfloat16 branches on NaN for each element.
 template <>
 inline void Block<bfloat16, float>::write(bfloat16* to, int64_t count) const {
   for (int64_t i = 0; i < count; ++i) {
@@ -121,7 +121,7 @@ void rmsnorm_backward(T* dx, A* dweight, const T* dy, const T* x, const T* weigh
   });
 }
 
-// Every head of a row, in place; pair j is (x[j], x[j + pairs]).
+// Rotates every head of a row in place; pair j is (x[j], x[j + pairs]).
 template <class T, class A>
 void rotate(T* x, int64_t head_stride, int64_t heads, const A* cosine, const A* sine, A sign, int64_t pairs) {
   constexpr int kLanes = Lanes<A>::kCount;
@@ -183,7 +183,7 @@ void swiglu_backward(T* dgate, T* dup, T* y, const T* dy, const T* gate, const T
     for (int64_t i = 0; i < here; i += Lanes<A>::kCount) {
       const Vector<A> z = load(g.values + i), slope = load(d.values + i);
       const Vector<A> below = A(1) + exponential(-inside_gate<A, kGelu>(z)), s = A(1) / below;
-      store(d.values + i, z / below * load(u.values + i));  // as the forward pass forms it
+      store(d.values + i, z / below * load(u.values + i));  // the same expression as in the forward pass
       Vector<A> turn = z * (A(1) - s);
       if constexpr (kGelu) turn = turn * inside_gate_slope<A, kGelu>(z);
       store(g.values + i, slope * load(u.values + i) * s * (A(1) + turn));

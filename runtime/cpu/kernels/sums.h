@@ -1,4 +1,4 @@
-// The kernels on long runs of numbers: the statistics of a row of logits, the optimizer's pass, sums of squares.
+// Kernels on long arrays: the statistics of a row of logits, the optimizer's update, sums of squares.
 #pragma once
 
 #include "runtime/cpu/kernels/rows.h"
@@ -40,7 +40,7 @@ A row_sum_exp(const A* x, int64_t count, A maximum) {
   return total;
 }
 
-// to may lie over x, from the same address on: a block is read before its part is written.
+// `to` may start at the same address as x: each block is read before it is written.
 template <class T, class A>
 void row_softmax(T* to, const A* x, int64_t count, A maximum, A factor) {
   constexpr int kLanes = Lanes<A>::kCount;
@@ -54,7 +54,7 @@ void row_softmax(T* to, const A* x, int64_t count, A maximum, A factor) {
   });
 }
 
-// Eight partial sums whatever the width of the vectors, so that every instruction set gives the same bits.
+// Uses eight partial sums for every vector width, so that every instruction set gives the same bits.
 template <class T>
 double sum_of_squares(const T* x, int64_t count) {
   double lane[8] = {};

@@ -1,6 +1,6 @@
-// The table of all kernels of an instruction set. Included once by each .cpp file of this folder, which sets the width
-// in bytes CARILLON_VECTOR_BYTES, the tile's rows CARILLON_TILE_ROWS (even) and vectors CARILLON_TILE_VECTORS, the
-// namespace CARILLON_KERNELS, and has included one of the operand_*.h, of the power_of_two*.h and of the products_*.h.
+// The table of all kernels of an instruction set. Each .cpp file of this folder includes it once. Before that it
+// defines CARILLON_VECTOR_BYTES (width of a vector), CARILLON_TILE_ROWS (even) and CARILLON_TILE_VECTORS (size of a
+// tile), and CARILLON_KERNELS (the namespace), and includes one each of operand_*.h, power_of_two*.h and products_*.h.
 #include "runtime/cpu/kernels/attention_backward.h"
 #include "runtime/cpu/kernels/attention_forward.h"
 #include "runtime/cpu/kernels/packing.h"

@@ -1,4 +1,4 @@
-// The tables of all types of an instruction set: what table.h says of being included holds here too.
+// The tables of all types for an instruction set. Include it as table.h describes.
 #include "runtime/cpu/kernels/table.h"
 
 namespace carillon::cpu::CARILLON_KERNELS {

@@ -1,4 +1,4 @@
-// Strips: products of a few rows by as many columns as there are, tile by tile.
+// Strips: products of a few rows by any number of columns, tile by tile.
 #pragma once
 
 #include "runtime/cpu/kernels/tile_shape.h"
@@ -6,21 +6,21 @@
 namespace carillon::cpu::CARILLON_KERNELS {
 namespace {
 
-// The rows of the first strip of `rows`.
+// The number of rows of the next strip if `rows` rows remain.
 inline int64_t strip_rows(int64_t rows) {
   int strip = kStrip;
   while (strip > rows) strip = fewer_rows(strip);
   return strip;
 }
 
-// The vectors of the next tile where `left` are left: few tiles, and none so narrow that it waits for its own sums if
-// that can be helped (5 = 3 + 2, 6 = 3 + 3).
+// The number of vectors of the next tile if `left` vectors remain. Chosen to give few tiles and to avoid tiles so
+// narrow that they stall on their own sums (5 = 3 + 2, 6 = 3 + 3).
 inline int64_t tile_vectors(int64_t left) {
   if constexpr (kTileVectors == 2) return 2;
   return left == 4 || left > 6 ? 4 : left > 4 ? 3 : left;
 }
 
-// c[rows][columns] (+)= the product; `rows` as strip_rows() gives them, `columns` a multiple of kColumns.
+// c[rows][columns] (+)= the product; `rows` comes from strip_rows(), `columns` is a multiple of kColumns.
 template <class T, int R = kStrip>
 __attribute__((always_inline)) inline void strip(int64_t rows, int64_t columns, Left<T> left, const Word<T>* b,
                                                  int64_t b_stride, accumulate_t<T>* c, int64_t c_stride, int64_t depth,

@@ -1,6 +1,6 @@
-// The tile all products of attention go through: CARILLON_TILE_ROWS rows by CARILLON_TILE_VECTORS vectors. A strip is
-// as many rows, a panel (kernels.h) is a multiple of its columns; what a mask hides is left out by whole ones. How a
-// tile is multiplied: products_registers.h, products_amx.h.
+// The tile of all products of attention: CARILLON_TILE_ROWS rows by CARILLON_TILE_VECTORS vectors. A strip has as many
+// rows as a tile; the width of a panel (kernels.h) is a multiple of a tile's. Strips and panels that a mask hides
+// completely are skipped. products_registers.h and products_amx.h multiply tiles.
 #pragma once
 
 #include "runtime/cpu/kernels/vectors.h"
@@ -22,20 +22,21 @@ inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 template <class T>
 using Word = typename Operand<T>::Word;
-// Of so many elements; an inner dim ends with whole granules, zeros after what is there.
+// The number of words of an inner dim of `elements` elements, in whole granules; the rest is padded with zeros.
 template <class T>
 inline int64_t words(int64_t elements) {
   constexpr int64_t kElements = Operand<T>::kDepth * Operand<T>::kGranule;
   return (elements + kElements - 1) / kElements * Operand<T>::kGranule;
 }
-// Of the whole granules before an element: where a product that begins there may begin.
+// The word of the granule that contains `element`: the latest word at which a product including it may start.
 template <class T>
 inline int64_t words_before(int64_t element) {
   return element / (Operand<T>::kDepth * Operand<T>::kGranule) * Operand<T>::kGranule;
 }
 
-// One operand of a product: the word of row r and inner index k stands at data[r·row + k·inner]. Not an argument of a
-// function that is called: the compiler would copy it by vectors, which queue behind the products of the tile before.
+// One operand of a product: the word of row r and inner index k is at data[r·row + k·inner]. Do not pass it to
+// functions that are not inlined: the compiler would copy it with vector instructions, which queue behind the products
+// of the previous tile.
 template <class T>
 struct Left {
   const Word<T>* data;

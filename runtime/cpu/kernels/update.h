@@ -1,5 +1,5 @@
-// Products over few inner elements that are added to what is there, y += left · right: an adapter's way back to the
-// width of its layer. Reading and writing y is nearly all of the work, so each part of it is read and written once.
+// y += left · right with a short inner dim: the product by which an adapter returns to the width of its layer. Loading
+// and storing y is nearly all of the work, so each part of y is loaded and stored once.
 #pragma once
 
 #include "runtime/cpu/kernels/rows.h"
@@ -19,8 +19,8 @@ void update_rows(const UpdateBlock<T>& block) {
   const int64_t depth = words<T>(block.inner);
   alignas(64) A sums[kStrip * kPanel];
   Block<T, A> row;
-  // A few panels of one strip after another: their right operands stay in the first cache, and y is read by whole
-  // pages' worth of lines.
+  // For a few panels, all strips one after another: the panels' right operands stay in the L1 cache, and y is read in
+  // runs of several lines.
   for (int64_t group = 0; group < block.columns; group += kPanelsAtOnce * kPanel) {
     const int64_t end = least(group + kPanelsAtOnce * kPanel, block.columns);
     for (int64_t first = 0, now; first < block.rows; first += now) {

@@ -1,6 +1,6 @@
-// Vectors of float and double as the compiler's own types, of CARILLON_VECTOR_BYTES. Included by each .cpp file of this
-// folder only, inside its namespace. Nothing here may call a function template of the standard library: the linker
-// would keep one copy of it, perhaps the one with instructions another machine lacks.
+// Vectors of float and double in the compiler's vector types, of CARILLON_VECTOR_BYTES. Only the .cpp files of this
+// folder include this, each with its own namespace. Nothing here may call a function template of the standard library:
+// the linker would keep one copy of it, possibly one with instructions that the machine lacks.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +39,7 @@ template <class A>
 inline Vector<A> splat(A value) {
   return value - Vector<A>{};
 }
-// Of a NaN in `a` the other is taken; of a NaN in `b`, that.
+// The larger lanes. If a lane of `a` is NaN, takes that of `b`; a NaN in `b` is kept.
 template <class A>
 inline Vector<A> larger(Vector<A> a, Vector<A> b) {
   return a > b ? a : b;
@@ -57,7 +57,7 @@ inline Vector<A> within(Vector<A> v, int64_t begin, int64_t end) {
   return (lane >= low) & (lane < high) ? v : Vector<A>{};
 }
 
-// Lanes turned by `by` places.
+// Lanes rotated by `by` places.
 template <class A, int by>
 inline Vector<A> turned(Vector<A> v) {
   typename Lanes<A>::Integers from;
@@ -65,7 +65,7 @@ inline Vector<A> turned(Vector<A> v) {
   for (int i = 0; i < Lanes<A>::kCount; ++i) from[i] = (i + by) % Lanes<A>::kCount;
   return __builtin_shuffle(v, from);
 }
-// By halves: the lanes are added in a tree.
+// Adds the lanes in a tree, halving each time.
 template <class A, int half = Lanes<A>::kCount / 2>
 inline A horizontal_sum(Vector<A> v) {
   v += turned<A, half>(v);
@@ -83,8 +83,8 @@ inline A horizontal_maximum(Vector<A> v) {
     return v[0];
 }
 
-// exp, by 2^n · e^r with |r| <= ln2/2 in two parts and Taylor's polynomial: relative error 2e-7 (float), 4e-16
-// (double). Arguments below the smallest normal's logarithm give about that, not 0; a NaN stays.
+// exp(x) = 2^n · e^r with |r| <= ln2/2, where ln2 is split in two parts and e^r is a Taylor polynomial. Relative error
+// 2e-7 (float), 4e-16 (double). Never falls below about the smallest normal, not even to 0; a NaN stays NaN.
 inline Vector<float> exponential(Vector<float> x) {
   const Vector<float> low = splat(-87.0f), high = splat(88.0f);
   x = x < low ? low : x;

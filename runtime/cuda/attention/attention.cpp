@@ -1,4 +1,4 @@
-// Attention: what CudaBackend checks before the kernels of attention_*.cu.
+// CudaBackend's attention: checks the tensors and launches the kernels of attention_*.cu.
 #include "runtime/attention_pieces.h"
 #include "runtime/cuda/attention/attention_operands.h"
 #include "runtime/cuda/attention/fused_sizes.h"
@@ -10,7 +10,7 @@ namespace {
 
 using namespace cuda;
 
-// A state does not know its compute type: the kernels that touch nothing but the state ask for A alone.
+// A state has no compute type; kernels that access only the state need only A.
 AttentionRows rows_of_state(const AttentionState& state) { return rows_of(state.accumulator, state.maximum); }
 
 // The parts of a call's tensors that belong to a piece.
@@ -29,7 +29,7 @@ class Of {
 
 }  // namespace
 
-// The native kernels take every mask at once.
+// The native kernels accept every mask in one piece.
 std::vector<MaskPiece> CudaBackend::pieces(const AttentionMask& mask, const Tensor& q, const Tensor& k) const {
   return pieces_of(fused_takes({q}) ? mask.shape : MaskShape{}, q.size(1), k.size(1));
 }

@@ -2,21 +2,21 @@
 // algorithm 2, cut in two). With p = exp(score - lse): dv += pᵀ·dout, ds = p·(dout·vᵀ - delta), dk += dsᵀ·q, dq +=
 // ds·k.
 //
-// Two kernels, each of which owns what it adds to: one block per 64 keys of a key/value head gathers dk and dv over all
-// rows and all query heads of its group, one block per 64 queries of a head gathers dq over all keys. Scores and
-// dout·vᵀ are so formed twice, 7 products in place of 5: the price of sums in a fixed order without atomics or a
-// workspace quadratic in the length. In the first kernel keys are the rows of the products (pᵀ, dsᵀ), so that in both
-// the weights go from one product into the next in registers.
+// There are two kernels, each of which owns what it adds to: one block per 64 keys of a key/value head sums dk and dv
+// over all rows and all query heads of its group; one block per 64 queries of a head sums dq over all keys. Scores and
+// dout·vᵀ are therefore computed twice, 7 products instead of 5: the price of sums in a fixed order without atomics or
+// a workspace quadratic in the length. In the first kernel keys are the rows of the products (pᵀ, dsᵀ), so that in both
+// kernels the weights stay in registers from one product to the next.
 //
-// Longest first, as in the forward pass: with a causal mask the first keys are seen by most rows.
+// The longest blocks go first, as in the forward pass: with a causal mask the first keys are seen by the most rows.
 #include "runtime/cuda/attention/attention_interval.h"
 #include "runtime/cuda/attention/attention_tile.h"
 
 namespace carillon::cuda {
 namespace {
 
-// What exp2 subtracts for a row: its lse in powers of two; +inf for a row that saw no key or is none, whose
-// exponentials are then 0.
+// The number subtracted in exp2 for a row: its lse in powers of two; +inf for a row that saw no key or does not exist,
+// so that its exponentials are 0.
 __device__ __forceinline__ float reference_of(const float* lse, int row, int rows) {
   if (row >= rows) return INFINITY;
   const float value = lse[row];
@@ -34,9 +34,8 @@ __device__ __forceinline__ void add_row(float* to, const float (&d)[kWidth / 8][
   }
 }
 
-// ---- dk and dv
-// ------------------------------------------------------------------------------------------------------- Queries of a
-// tile: 64 leave no registers beside two sums of 64 x 128.
+// ---- dk and dv -----------------------------------------------------------------------------------------------------
+// Queries per tile: with two sums of 64 x 128, registers do not suffice for 64.
 template <int kWidth>
 constexpr int kQueries = kWidth == 64 ? 64 : 32;
 
@@ -95,7 +94,7 @@ __global__ void __launch_bounds__(kThreads, 2) keys_kernel(const __grid_constant
                                  static_cast<int>(args.dout.token), rows - tile * kTileRows);
     copy_async_commit();
   };
-  // The first kTileRows threads bring the rows' references, the next as many their deltas.
+  // The first kTileRows threads load the references of the rows, the next kTileRows threads their deltas.
   const auto statistic_of = [&](int head, int tile) {
     const int r = tile * kTileRows + thread % kTileRows;
     if (thread < kTileRows) return reference_of(lse + head * args.lse.head, r, rows);
@@ -122,7 +121,7 @@ __global__ void __launch_bounds__(kThreads, 2) keys_kernel(const __grid_constant
     if (kBroken<InjectedFault::kBufferFreedTooEarly> && next_head < head_end)
       copy_queries(stage ^ 1, next_head, next_tile);
     wait_for_copies();
-    barrier<InjectedFault::kBarrierRemoved>();  // this tile is there for all, and all have left the other stage
+    barrier<InjectedFault::kBarrierRemoved>();  // this tile is visible to all, and the other stage is free
     float next_statistic = 0;
     if (next_head < head_end) {
       if (!kBroken<InjectedFault::kBufferFreedTooEarly>) copy_queries(stage ^ 1, next_head, next_tile);
@@ -186,9 +185,8 @@ __global__ void __launch_bounds__(kThreads, 2) keys_kernel(const __grid_constant
   }
 }
 
-// ---- dq
-// -------------------------------------------------------------------------------------------------------------- Keys
-// are needed to the end of a tile and have two stages; values only for its first half and have one.
+// ---- dq ------------------------------------------------------------------------------------------------------------
+// Keys are needed to the end of a tile and have two stages; values are needed only in its first half and have one.
 template <int kWidth>
 struct QueriesShared {
   static constexpr int kTile = kRows * kWidth;   // elements: queries, dout, values, keys of stage 0 and 1
@@ -265,14 +263,14 @@ __global__ void __launch_bounds__(kThreads, 2) queries_kernel(const __grid_const
     const bool more = tile + 1 < range.end;
     if (kBroken<InjectedFault::kBufferFreedTooEarly> && more) copy_keys(tile + 1);
     wait_for_copies();
-    barrier<InjectedFault::kBarrierRemoved>();  // this tile is there for all, and all have left the other stage of keys
+    barrier<InjectedFault::kBarrierRemoved>();  // this tile is visible to all, and the other stage of keys is free
     if (!kBroken<InjectedFault::kBufferFreedTooEarly> && more) copy_keys(tile + 1);
     const __nv_bfloat16* const stage = stages + (tile - range.begin) % 2 * kTile;
 
     float weight[kKeys / 8][4], ds[kKeys / 8][4];
     clear(ds);
     multiply_rows<kWidth>(ds, dout, warp_row, values);
-    barrier<InjectedFault::kSecondBarrierRemoved>();  // all have left the values
+    barrier<InjectedFault::kSecondBarrierRemoved>();  // the values have been read
     if (more) copy_values(tile + 1);
     clear(weight);
     multiply_rows<kWidth>(weight, queries, warp_row, stage);
@@ -306,7 +304,7 @@ __global__ void __launch_bounds__(kThreads, 2) queries_kernel(const __grid_const
   }
 }
 
-// Read by tests/cuda/sass_test.py, which works out from them how many blocks a multiprocessor holds.
+// tests/cuda/sass_test.py reads these and computes from them how many blocks fit on a multiprocessor.
 static_assert(KeysShared<64>::kBytes == 50688);
 static_assert(KeysShared<96>::kBytes == 50176);
 static_assert(KeysShared<128>::kBytes == 66560);

@@ -1,13 +1,13 @@
-// Around one block of another engine's backward pass (fused_attention.h): the log-sum-exp of its rows as the engine
-// wants it, and its gradients added to the accumulators, dk and dv out of bfloat16. Memory-bound; one launch each.
+// For one block of another engine's backward pass (fused_attention.h): prepares the log-sum-exp of its rows as the
+// engine needs it, and adds its gradients to the accumulators, dk and dv from bfloat16. Memory-bound; one launch each.
 #include "runtime/cuda/attention/attention_kernels.h"
 #include "runtime/cuda/ops/device_code.h"
 
 namespace carillon::cuda {
 namespace {
 
-// A row that sees no key has log-sum-exp -inf, of which an engine makes exp(score + inf). With this it is exp(-1e30) =
-// 0 for every key; finite, so that nothing of it becomes NaN on the way.
+// A row that sees no key has log-sum-exp -inf, from which an engine would compute exp(score + inf). This number instead
+// gives exp(-1e30) = 0 for every key; it is finite, so no intermediate result becomes NaN.
 constexpr float kNoWeight = 1e30f;
 
 struct RowsLseArgs {
@@ -25,7 +25,7 @@ __global__ void rows_lse_kernel(const __grid_constant__ RowsLseArgs args) {
   }
 }
 
-constexpr int kRows = 8;  // of a block: a warp a row
+constexpr int kRows = 8;  // rows per block, one warp each
 
 struct FoldArgs {
   AttentionFold fold;

@@ -1,13 +1,13 @@
 // Attention's forward pass in bfloat16 on tensor cores (online softmax: Milakov and Gimelshein, 2018; tiles: Dao,
 // "FlashAttention-2", 2023): folds one block of keys into the running state in float32.
 //
-// One block: 64 query rows of one head, 4 warps of 16 rows; the rows stay in registers as fragments. Keys and values
-// come in tiles of 64 through two stages of shared memory: one barrier a tile, after which the tile is there and the
-// other stage is free, so its copy starts at once and is in flight during the whole tile. Scores, their exponentials
-// and the output never leave registers.
+// A block processes 64 query rows of one head with 4 warps of 16 rows; the rows stay in registers as fragments. Keys
+// and values come in tiles of 64 through two stages of shared memory, with one barrier per tile. After the barrier the
+// tile is present and the other stage is free, so the next copy starts at once and is in flight during the whole tile.
+// Scores, their exponentials and the output never leave registers.
 //
-// Longest first: with a causal mask the last rows see most, so the blocks of the last rows start first, over all heads.
-// Registers, shared memory and instructions by architecture: README.md.
+// The longest blocks go first: with a causal mask the last rows see the most keys, so the blocks of the last rows start
+// first, over all heads. README.md lists registers, shared memory and instructions by architecture.
 #include "runtime/cuda/attention/attention_interval.h"
 #include "runtime/cuda/attention/attention_tile.h"
 
@@ -19,18 +19,18 @@ constexpr int kKeys = 64;  // of a tile
 template <int kWidth>
 struct ForwardShared {
   static constexpr int kTile = kKeys * kWidth;  // elements
-  // Stage s: keys at 2s·kTile, values after them. The queries arrive in stage 1 and have left it for registers before
+  // Stage s: keys at 2s·kTile, values after them. The queries arrive in stage 1 and are loaded into registers before
   // the first tile is copied there.
   static constexpr int kBounds = 4 * kTile * 2;  // byte offset of the rows' intervals
   static constexpr int kBytes = kBounds + kRows * static_cast<int>(sizeof(Interval));
 };
 
-// Read by tests/cuda/sass_test.py, which works out from them how many blocks a multiprocessor holds.
+// tests/cuda/sass_test.py reads these and computes from them how many blocks fit on a multiprocessor.
 static_assert(ForwardShared<64>::kBytes == 33280);
 static_assert(ForwardShared<96>::kBytes == 49664);
 static_assert(ForwardShared<128>::kBytes == 66048);
 
-// Masks scores outside the rows' intervals, which count from the tile's first key.
+// Masks scores outside the rows' intervals of visible keys; first_key is the tile's first key.
 __device__ __forceinline__ void mask_scores(float (&score)[kKeys / 8][4], const Interval (&visible)[2], int first_key) {
   const int column = first_key + 2 * (lane_id() % 4);
 #pragma unroll
@@ -42,7 +42,7 @@ __device__ __forceinline__ void mask_scores(float (&score)[kKeys / 8][4], const 
     }
 }
 
-// Blocks a multiprocessor should hold at once, by the registers: at most 168 or 255 a thread.
+// The number of blocks per multiprocessor that registers should allow: at most 168 or 255 registers per thread.
 template <int kWidth>
 constexpr int kResident = kWidth == 64 ? 3 : 2;
 
@@ -68,7 +68,8 @@ __global__ void __launch_bounds__(kThreads, kResident<kWidth>)
   copy_tile<kWidth, kRows>(stages + 2 * kTile, q, static_cast<int>(p.q.token), rows - row0);
   copy_async_commit();
 
-  // Two threads a row find its interval. Rows beyond the last have the last's, so that the block's ends are a row's.
+  // Two threads per row find its interval. Rows beyond the last get the last row's, so that both ends of the block are
+  // valid.
   const int thread = static_cast<int>(threadIdx.x);
   const int mine = row0 + thread / 2 < rows ? row0 + thread / 2 : rows - 1;
   reinterpret_cast<int*>(bounds)[thread] = key_bound(p, batch, mine, thread % 2 == 1);
@@ -92,8 +93,8 @@ __global__ void __launch_bounds__(kThreads, kResident<kWidth>)
   uint32_t query[kWidth / 16][4];
   load_rows<kWidth>(query, stages + 2 * kTile, warp_row);
 
-  // The state: maximum of unscaled scores, this lane's part of the sum (the whole of the state's in the quad's first
-  // lane), the output so far.
+  // The state: maximum of the unscaled scores, this lane's part of the sum (the first lane of the quad starts with the
+  // given sum), the output so far.
   const float scale = static_cast<float>(p.scale), to_power = scale * kLog2E;
   float* const state_maximum =
       static_cast<float*>(args.maximum.data) + batch * args.maximum.batch + head * args.maximum.head + row0;
@@ -124,7 +125,7 @@ __global__ void __launch_bounds__(kThreads, kResident<kWidth>)
   for (int tile = range.begin; tile < range.end; ++tile) {
     if (kBroken<InjectedFault::kBufferFreedTooEarly> && tile + 1 < range.end) copy_keys(tile + 1);
     wait_for_copies();
-    barrier<InjectedFault::kBarrierRemoved>();  // this tile is there for all, and all have left the other stage
+    barrier<InjectedFault::kBarrierRemoved>();  // this tile is visible to all, and the other stage is free
     if (!kBroken<InjectedFault::kBufferFreedTooEarly> && tile + 1 < range.end) copy_keys(tile + 1);
     const __nv_bfloat16* const stage = stages + (tile - range.begin) % 2 * 2 * kTile;
 
@@ -140,7 +141,7 @@ __global__ void __launch_bounds__(kThreads, kResident<kWidth>)
       for (int n = 0; n < kKeys / 8; ++n) largest = fmaxf(largest, fmaxf(score[n][2 * half], score[n][2 * half + 1]));
       largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 1));
       largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 2));
-      // A row that has seen nothing keeps -inf; its exponentials are formed against 0, and are 0.
+      // A row that has seen nothing keeps -inf; its exponentials use reference 0 and are 0.
       const float reference = largest == -INFINITY ? 0.0f : largest * to_power;
       const float shrink = exp2_fast(maximum[half] * to_power - reference);
       maximum[half] = largest;

@@ -1,11 +1,11 @@
-// The second attention engine in CudaBackend: which pieces of a call it takes, its results brought into the running
-// state and the accumulators of the gradients, and the comparison with the native kernels before it is used.
+// The second attention engine in CudaBackend: decides which pieces of a call it computes, merges its results into the
+// running state and the accumulators of the gradients, and compares it with the native kernels before it is used.
 //
-// Takes bfloat16 pieces that are whole (attention_pieces.h); all else goes to the native kernels. Forward a piece is
-// one call, whose output and log-sum-exp are merged into the state. Backward it is cut to blocks of fused_edge(), since
-// the engine's workspace is quadratic in them; each gets the final output and log-sum-exp of its rows, so that parts
-// add up, and its gradients, dk and dv in bfloat16, are folded into the float32 accumulators. All that lies in the
-// scratch area meanwhile.
+// The engine computes whole bfloat16 pieces (attention_pieces.h); all others go to the native kernels. Forward, a piece
+// is one call, whose output and log-sum-exp are merged into the state. Backward, it is cut into blocks of fused_edge(),
+// since the engine's workspace is quadratic in them. Each block gets the final output and log-sum-exp of its rows, so
+// that the parts add up, and its gradients (dk and dv in bfloat16) are added to the float32 accumulators. The engine's
+// results are in the scratch area until then.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -21,7 +21,7 @@ namespace {
 
 using namespace cuda;
 
-// bfloat16 with rows that can be read 16 bytes at a time.
+// Whether x is bfloat16 with rows that can be read 16 bytes at a time.
 bool taken(const Tensor& x) {
   if (x.dtype() != DType::kBFloat16 || x.rank() != 4 || x.stride(3) != 1 || x.size(3) % 8 != 0) return false;
   for (int dim = 0; dim < 3; ++dim)
@@ -43,7 +43,7 @@ FusedBlock block_of(const Tensor& q, const Tensor& k, const Tensor& v, MaskPiece
           heads_view(v, q.dtype())};
 }
 
-// Places one after the other in memory whose size comes out of it; `base` may be absent.
+// Assigns consecutive places in memory and counts their size; `base` may be null to only count.
 class Places {
  public:
   explicit Places(void* base = nullptr) : base_(static_cast<char*>(base)) {}
@@ -59,7 +59,7 @@ class Places {
   size_t used_ = 0;
 };
 
-// Packed tensors of a call's results in the scratch area, then the engine's workspace.
+// Packed tensors for the results of a call in the scratch area, followed by the engine's workspace.
 struct ForwardPlaces {
   Tensor out, lse;
   void* workspace;
@@ -142,7 +142,7 @@ bool CudaBackend::fused_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tens
   (void)problem_of(q, k, v, mask, scale);
   if (q.empty() || k.empty()) return true;
   const FusedBlock block = block_of(q, k, v, kind, scale);
-  // A row of padding has lse = -inf, which the engine would turn into NaN.
+  // A padding row has lse = -inf, which the engine would turn into NaN.
   const bool as_it_is = lse.packed() && !mask.shape.empty_rows;
   Places unplaced;
   const int64_t workspace = fused_->workspace(call_of(block, BackwardPlaces(unplaced, q, k, 0), out, dout, lse));
@@ -166,11 +166,11 @@ bool CudaBackend::fused_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tens
   return true;
 }
 
-// ---- before it is used -------------------------------------------------------------------------------------------
+// ---- comparison before use ---------------------------------------------------------------------------------------
 
 namespace {
 
-// |a - b| / |b|, or infinity where something is not finite and not the same.
+// |a - b| / |b|; infinity if an element is not finite, unless both are equal.
 double distance(const std::vector<double>& a, const std::vector<double>& b) {
   double difference = 0, size = 0;
   for (size_t i = 0; i < a.size(); ++i) {
@@ -182,10 +182,10 @@ double distance(const std::vector<double>& a, const std::vector<double>& b) {
 }
 
 // Results of the two engines may differ by roundings to bfloat16, 2^-9 each: of the weights, of a block's output and of
-// the result. Gradients are rounded once more, and where heads are grouped once for every query head.
+// the result. Gradients are rounded once more, and with grouped heads once per query head.
 constexpr double kForwardBound = 1.0 / 128, kBackwardBound = 1.0 / 64;
-// Plans that cuDNN makes where nobody asked for it by name: seconds each, for as many shapes at most; what has another
-// shape then goes to the native kernels.
+// The maximum number of plans (seconds each) that cuDNN makes unless it was requested by name; further shapes go to the
+// native kernels.
 constexpr int64_t kMostPlans = 32;
 
 }  // namespace
@@ -235,10 +235,10 @@ void CudaBackend::start_fused_attention(const BackendOptions& options) {
   description_.libraries.emplace_back("fused attention", fused_->name());
 }
 
-// What a rank of a zigzag ring meets: its own keys, causal; another rank's that all its rows see; others that its late
-// rows see. The last rows are padding. Output, log-sum-exp and gradients of all three.
+// Compares the cases of a rank of a zigzag ring: its own keys, causal; another rank's keys that all its rows see; keys
+// that only its late rows see. The last rows are padding. Compares output, log-sum-exp and gradients over all three.
 std::string CudaBackend::compare_fused_attention(int64_t head_size, int64_t group) {
-  constexpr int64_t kRows = 160, kEarly = 64, kPadding = 5;  // no multiple of a tile
+  constexpr int64_t kRows = 160, kEarly = 64, kPadding = 5;  // not multiples of a tile
   struct Keys {
     int64_t begin, count;  // in the sequence: other, early rows, later, late rows
     MaskShape::Kind kind;
@@ -258,7 +258,7 @@ std::string CudaBackend::compare_fused_attention(int64_t head_size, int64_t grou
   uint64_t random = 1;
   const auto values = [&](int64_t rows, int64_t of_heads) {
     std::vector<float> host(static_cast<size_t>(rows * of_heads * head_size));
-    for (float& value : host) {  // spread 1
+    for (float& value : host) {  // standard deviation 1
       random = random * 6364136223846793005u + 1442695040888963407u;
       value = static_cast<float>((static_cast<double>(random >> 11) * 0x1p-53 - 0.5) * std::sqrt(12.0));
     }
@@ -274,7 +274,7 @@ std::string CudaBackend::compare_fused_attention(int64_t head_size, int64_t grou
     keys.push_back(values(block.count, kv_heads));
     contents.push_back(values(block.count, kv_heads));
   }
-  // Indices of the whole sequence; of the rows; and what they see first.
+  // Sequence indices of all tokens and of the rows, and the first key that each row sees.
   std::vector<int64_t> order(kOther + kEarly + kLater + kLate), own, begin(kRows);
   for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
   own.assign(order.begin() + kOther, order.begin() + kOther + kEarly);

@@ -1,10 +1,11 @@
-// Attention for every type and head size up to 256, on the ordinary cores: what parity tests in float64 and float32,
-// and models with other heads, run on. Same state, same intervals, same division of work as the tensor-core kernels
-// (attention_forward.cu, attention_backward.cu): a block owns kTile rows of its side and walks over tiles of the other.
+// Attention for every type and head size up to 256, on the CUDA cores; used by parity tests in float64 and float32, and
+// by models with other head sizes. The state, the intervals and the division of work are those of the tensor-core
+// kernels (attention_forward.cu, attention_backward.cu): a block owns kTile rows of its side and walks over tiles of
+// the other.
 //
-// Tiles are kept in type A, rows an odd number of elements apart, so that eight lanes reading eight rows meet eight
-// banks. Eight lanes share two rows: each computes every eighth score of both, and gathers every eighth column of what
-// the rows add up.
+// Tiles are stored in type A with rows an odd number of elements apart, so that eight lanes reading eight rows access
+// eight banks. Eight lanes share two rows: each computes every eighth score of both, and sums every eighth column of
+// their results.
 #include "runtime/cuda/attention/attention_interval.h"
 #include "runtime/cuda/attention/attention_launch.h"
 #include "runtime/cuda/ops/device_code.h"
@@ -13,15 +14,15 @@ namespace carillon::cuda {
 namespace {
 
 constexpr int kWidest = 256;  // head size
-constexpr int kLanes = 8;     // that share two rows
+constexpr int kLanes = 8;     // lanes that share two rows
 
-// Rows of a tile: as many as fit four times beside each other with heads of kWidest.
+// Rows of a tile, such that four tiles fit into shared memory with heads of kWidest.
 template <class A>
 constexpr int kTile = sizeof(A) == 8 ? 16 : 32;
 
 __host__ __device__ __forceinline__ int pitch_of(int head_size) { return head_size | 1; }
 
-// tile[kTile, head_size] = rows of `from`, zeros from `valid` on.
+// Loads tile[kTile, head_size] from the rows of `from`, with zeros from row `valid` on.
 template <class T, class A>
 __device__ __forceinline__ void load_tile(A* tile, const T* from, int64_t stride, int valid, int head_size) {
   const int pitch = pitch_of(head_size);
@@ -71,7 +72,7 @@ __device__ __forceinline__ A largest_of(A a, A b) {
   return a > b ? a : b;
 }
 
-// The place of a block: its tile of rows, longest first, its head and its sequence.
+// The work of a block: its tile of rows (longest first), its head and its sequence.
 struct Place {
   int row0, head;
   int64_t batch;

@@ -1,7 +1,8 @@
-// The mask in a block's own coordinates. What a row sees of the other side is an interval of sequence indices, and the
-// other side's indices are non-decreasing: so it is an interval of *places* there, found once per row. From then on a
-// tile is skipped, full or ragged by comparing its ends with those of the block's first and last row, and an element is
-// visible by two comparisons of 32-bit integers. The same from the keys' side: the rows that see a key are an interval.
+// The mask in a block's own coordinates. A row sees an interval of sequence indices of the other side, whose indices
+// are non-decreasing, so it sees an interval of *places* there, which is found once per row. Comparing the ends of a
+// tile with those of the block's first and last row then tells whether the tile is skipped, full or ragged, and two
+// comparisons of 32-bit integers tell whether an element is visible. The same holds from the keys' side: the rows that
+// see a key are an interval.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -23,7 +24,8 @@ __device__ __forceinline__ int lower_bound(const int64_t* index, int count, int6
   const int64_t smallest = index[0], largest = index[count - 1];
   if (value <= smallest) return 0;
   if (value > largest) return count;
-  // A run without holes, from its start (contiguous ring, early half of a zigzag) or to its end (late half): no search.
+  // Without holes from the start (contiguous ring, early half of a zigzag) or to the end (late half), no search is
+  // needed.
   int low = 0, high = count - 1;  // index[low] < value <= index[high]
   const int64_t from_start = value - smallest, to_end = largest - value;
   if (from_start <= high && index[from_start - 1] < value && value <= index[from_start])
@@ -47,8 +49,8 @@ __device__ __forceinline__ int key_bound(const AttentionProblem& p, int64_t batc
   const int64_t beyond = p.query_index[row] + (kBroken<InjectedFault::kMaskOffByOne> ? 2 : 1);
   return lower_bound(p.key_index, keys, beyond);
 }
-// One end of the interval of rows that see `key`: from the first whose own index reaches it to the last whose `first`
-// does not lie after it.
+// One end of the interval of rows that see `key`: from the first row whose own index reaches the key's, to the last row
+// whose `first` is not after it.
 __device__ __forceinline__ int row_bound(const AttentionProblem& p, int64_t batch, int key, bool end) {
   const int rows = static_cast<int>(p.rows);
   const int64_t index = p.key_index[key];

@@ -1,11 +1,11 @@
-// What attention_*.cu offer, on plain pointers, sizes and strides (no Tensor, no fmt: nvcc compiles them fast).
-// Meanings and shapes are those of the attention ops of runtime/backend.h; CudaBackend has checked them. Every function
-// puts its kernels on `stream`, returns at once and gives back what the runtime said; nothing to do: success, no
-// launch.
+// The launch functions of attention_*.cu, with plain pointers, sizes and strides (no Tensor, no fmt, so that nvcc is
+// fast). Meanings and shapes are those of the attention ops of runtime/backend.h; CudaBackend has checked them. Every
+// function queues its kernels on `stream` and returns the runtime's result at once; with nothing to do it succeeds
+// without a launch.
 //
-// Which kernels run: bfloat16 with heads of 64, 96 or 128 whose q, k, v (and dout) allow 16-byte copies, on tensor
-// cores; everything else, heads up to 256, on tiles in shared memory (attention_general.cu), an answer to every shape
-// rather than a fast one.
+// Which kernels run: tensor cores for bfloat16 with heads of 64, 96 or 128 whose q, k, v (and dout) allow 16-byte
+// copies; everything else, heads up to 256, on tiles in shared memory (attention_general.cu), which handle every shape
+// but are not fast.
 //
 // Deterministic: no atomics; each element of the state, of dq, dk and dv is written by one thread, which adds in the
 // order of the other side's rows.
@@ -60,8 +60,8 @@ struct AttentionRows {
   int heads = 0, head_size = 0;
 };
 
-// maximum = -inf, sum = 0; the accumulator is left as it is: nobody reads it while the sum is 0. With sinks [heads] of
-// sink_type: maximum the head's sink, sum 1, and the accumulator must be 0.
+// Sets maximum = -inf, sum = 0; leaves the accumulator unchanged, since it is not read while the sum is 0. With sinks
+// [heads] of sink_type: maximum is the head's sink, sum 1, and the accumulator must already be 0.
 cudaError_t launch_attention_begin(const AttentionRows& shape, StatisticView maximum, StatisticView sum,
                                    const void* sinks, Type sink_type, cudaStream_t stream);
 // dsinks [heads] (A) −= Σ exp(sink − lse) · delta; sinks of shape.type.
@@ -70,9 +70,9 @@ cudaError_t launch_attention_sinks_backward(const AttentionRows& shape, void* ds
 cudaError_t launch_attention_forward(const AttentionForward& args, cudaStream_t stream);
 cudaError_t launch_attention_finish(const AttentionRows& shape, HeadsView out, StatisticView lse, HeadsView accumulator,
                                     StatisticView maximum, StatisticView sum, cudaStream_t stream);
-// The output and log-sum-exp of one block of keys, as an engine like cuDNN gives them (fused_attention.h), folded into
+// Folds the output and log-sum-exp of one block of keys, as an engine like cuDNN returns them (fused_attention.h), into
 // a state: the block counts as one key of score lse and value out. bfloat16 with a state in float32. Rows that see none
-// of its keys, by lse = -inf or by an empty interval of the mask, leave the state as it is.
+// of its keys (lse = -inf, or an empty interval of the mask) leave the state unchanged.
 struct AttentionMerge {
   AttentionRows shape;
   HeadsView out;      // bfloat16
@@ -85,8 +85,8 @@ struct AttentionMerge {
 };
 cudaError_t launch_attention_merge(const AttentionMerge& args, cudaStream_t stream);
 
-// For such an engine's backward pass: the log-sum-exp of some rows, float32, side by side in `packed` [B, NH, Tq]; of
-// rows that see nothing, by lse = -inf or by an empty interval, a number of which every weight is 0.
+// For the backward pass of such an engine: stores the log-sum-exp of some rows in `packed` [B, NH, Tq], float32. Rows
+// that see nothing (lse = -inf, or an empty interval) get a number that makes every weight 0.
 struct AttentionRowsLse {
   AttentionRows shape;
   StatisticView lse;
@@ -109,7 +109,7 @@ cudaError_t launch_attention_delta(const AttentionRows& shape, StatisticView del
                                    cudaStream_t stream);
 cudaError_t launch_attention_backward(const AttentionBackward& args, cudaStream_t stream);
 
-// Behind the two above, for what the tensor cores do not take (attention_general.cu).
+// Called by the two above for problems that the tensor-core kernels do not support (attention_general.cu).
 cudaError_t launch_attention_forward_general(const AttentionForward& args, cudaStream_t stream);
 cudaError_t launch_attention_backward_general(const AttentionBackward& args, cudaStream_t stream);
 

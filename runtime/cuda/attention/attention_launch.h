@@ -1,4 +1,4 @@
-// How attention's kernels are launched. Included by attention_*.cu only.
+// Launches attention's kernels. Only attention_*.cu include this.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -10,8 +10,8 @@
 
 namespace carillon::cuda {
 
-// Args has a `problem`. More than 48 KiB of shared memory must be asked for, once a kernel and device; asking again
-// costs the host a microsecond, less than keeping count of who has asked.
+// Args has a `problem`. More than 48 KiB of shared memory must be requested once per kernel and device. Requesting it
+// at each launch costs the host a microsecond, which is less than keeping track of earlier requests.
 template <class Args>
 cudaError_t launch_attention(void (*kernel)(const Args), int64_t blocks, int threads, size_t shared_bytes,
                              const Args& args, cudaStream_t stream) {

@@ -1,15 +1,15 @@
-// One block of keys that another engine has computed whole, folded into the running state: with m, s and a the state's
-// maximum, sum and accumulator,
+// Folds a block of keys that another engine has computed into the running state. With m, s and a the state's maximum,
+// sum and accumulator,
 //   m' = max(m, lse), s' = s·exp(m - m') + exp(lse - m'), a' = a·exp(m - m') + out·exp(lse - m'),
-// all in float32; out comes rounded to bfloat16, so a ring of W steps rounds W times where the own kernels round once.
-// Memory-bound: a warp a row.
+// all in float32. The engine's out is rounded to bfloat16, so a ring of W hops rounds W times, where the native kernels
+// round once. Memory-bound; one warp per row.
 #include "runtime/cuda/attention/attention_kernels.h"
 #include "runtime/cuda/ops/device_code.h"
 
 namespace carillon::cuda {
 namespace {
 
-constexpr int kRows = 8;  // of a block: a warp a row
+constexpr int kRows = 8;  // rows per block, one warp each
 
 struct MergeArgs {
   AttentionMerge merge;
@@ -21,7 +21,7 @@ __global__ void merge_kernel(const __grid_constant__ MergeArgs args) {
   const AttentionMerge& merge = args.merge;
   const int64_t index =
       (static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x) * kRows + static_cast<int>(threadIdx.x / 32);
-  if (index >= args.count) return;  // whole warps
+  if (index >= args.count) return;  // a whole warp at a time
   const int64_t head = index % merge.shape.heads, row = index / merge.shape.heads;
   const int64_t batch = row / merge.shape.rows, token = row % merge.shape.rows;
 
@@ -34,13 +34,13 @@ __global__ void merge_kernel(const __grid_constant__ MergeArgs args) {
                      lse == -static_cast<float>(INFINITY) || kBroken<InjectedFault::kMergeLeftOut>;
   const float old_maximum = *maximum, old_sum = *sum;
   const float reference = old_sum == 0 || lse > old_maximum ? lse : old_maximum;
-  // An empty state's accumulator may be anything: it is not read.
+  // The accumulator of an empty state is uninitialised and not read.
   const float keep = old_sum == 0                                ? 0
                      : kBroken<InjectedFault::kMergeNotRescaled> ? 1.0f
                                                                  : exponential(old_maximum - reference);
   const float take = exponential(lse - reference);
   if (!kBroken<InjectedFault::kMergeWarpNotWaitedFor>)
-    __syncwarp();  // all lanes have read what the first one overwrites
+    __syncwarp();  // all lanes must have loaded what the first one overwrites
   if (empty) return;
   if (threadIdx.x % 32 == 0) {
     *maximum = reference;

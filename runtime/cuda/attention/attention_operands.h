@@ -1,4 +1,4 @@
-// Attention's tensors as the plain structs of attention_kernels.h, their shapes checked.
+// Converts attention's tensors to the plain structs of attention_kernels.h and checks their shapes.
 #pragma once
 
 #include "runtime/backend.h"

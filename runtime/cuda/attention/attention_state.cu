@@ -1,5 +1,5 @@
-// What surrounds attention's blocks of keys: an empty state, its turn into output and log-sum-exp, and the row sums
-// dout · out that the backward pass subtracts. Memory-bound: 16-byte accesses where the rows allow them.
+// Attention's kernels around its blocks of keys: initialising the state, turning it into output and log-sum-exp, and
+// the row sums dout · out that the backward pass subtracts. Memory-bound; 16-byte accesses if the rows allow them.
 #include "runtime/cuda/attention/attention_kernels.h"
 #include "runtime/cuda/ops/device_code.h"
 
@@ -40,7 +40,7 @@ __global__ void begin_kernel(const __grid_constant__ BeginArgs args) {
   }
 }
 
-// A block a head: dsinks −= Σ exp(sink − lse) · delta over all its rows.
+// One block per head: dsinks −= Σ exp(sink − lse) · delta over all its rows.
 struct SinksArgs {
   AttentionRows shape;
   const void* sinks;
@@ -94,13 +94,13 @@ struct DeltaArgs {
   HeadsView dout, out;
   StatisticView delta;
 };
-constexpr int kDeltaRows = 8;  // of a block: a warp a row
+constexpr int kDeltaRows = 8;  // rows per block, one warp each
 template <class T, int kPack>
 __global__ void delta_kernel(const __grid_constant__ DeltaArgs args) {
   using A = Accumulate<T>;
   const int64_t index =
       (static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x) * kDeltaRows + static_cast<int>(threadIdx.x / 32);
-  const bool valid = index < args.count;  // of the whole warp; its lanes all come to the sum
+  const bool valid = index < args.count;  // the same for the whole warp; all lanes must reach the sum
   const Row row = row_of(args.shape, valid ? index : 0);
   const T* const dout = elements_of<T>(args.dout, row);
   const T* const out = elements_of<T>(args.out, row);

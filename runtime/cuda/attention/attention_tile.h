@@ -1,10 +1,10 @@
-// What the tensor-core attention kernels share: tiles of bfloat16 rows in shared memory, the products of a warp with
-// them, and where a row's visible interval lies in the block at hand. Included by attention_forward.cu and
-// attention_backward.cu only; everything has internal linkage (injected_fault.h compiles these files several times).
+// Shared by the tensor-core attention kernels: tiles of bfloat16 rows in shared memory, and the products of a warp with
+// them. Only attention_forward.cu and attention_backward.cu include this. Everything has internal linkage, because
+// tests compile these files several times (injected_fault.h).
 //
-// A block is 4 warps; a warp owns 16 rows of the block's own side (queries in forward and dQ, keys in dK/dV) and the
-// block walks over tiles of the other side. In a warp, lane l has g = l / 4, t = l % 4: of its 16 rows lane l holds
-// rows g and g + 8, of every 8 columns 2t and 2t + 1 (tensor_core.h).
+// A block has 4 warps. A warp owns 16 rows of the block's own side (queries in forward and dQ, keys in dK/dV), and the
+// block walks over tiles of the other side. With g = l / 4 and t = l % 4, lane l of a warp holds rows g and g + 8 of
+// the 16, and columns 2t and 2t + 1 of every 8 (tensor_core.h).
 #pragma once
 
 #include <cuda_bf16.h>
@@ -22,13 +22,14 @@ namespace carillon::cuda {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr int kRows = 64;  // a block's rows of its own side: 16 a warp
+constexpr int kRows = 64;  // rows of a block's own side, 16 per warp
 constexpr float kLog2E = 1.4426950408889634f;
 
 // ---- tiles ---------------------------------------------------------------------------------------------------------
-// A row's 16-byte chunks are permuted so that the eight rows ldmatrix reads at once, and the eight chunks a copy writes
-// at once, lie in different banks. A row of 64 or 128 elements begins at bank 0: exclusive or with the row's number. A
-// row of 96 (12 chunks) begins at bank 0 and 16 alternately: two rows share a permutation of four chunks.
+// The 16-byte chunks of a row are permuted so that the eight rows that ldmatrix reads at once, and the eight chunks
+// that a copy writes at once, are in different banks. Rows of 64 or 128 elements begin at bank 0, so the permutation is
+// an exclusive or with the row's number. Rows of 96 (12 chunks) begin alternately at banks 0 and 16, so two rows share
+// a permutation of four chunks.
 template <int kWidth>
 __device__ __forceinline__ int permutation_of(int row) {
   return kWidth == 96 ? (row >> 1) & 3 : row & 7;
@@ -40,8 +41,8 @@ __device__ __forceinline__ int element_of(int row, int chunk) {
 
 __device__ __forceinline__ int lane_id() { return static_cast<int>(threadIdx.x) & 31; }
 
-// One row of a tile, in which a lane reads even chunks + `half`. Rows a multiple of 8 further on have the same
-// permutation, so one exclusive or serves all of them: their distance is a constant in the instruction.
+// One row of a tile, from which a lane reads even chunks + `half`. Rows a multiple of 8 apart have the same
+// permutation, so one exclusive or serves all of them, and their distance is a constant in the instruction.
 template <int kWidth>
 struct LaneRow {
   const __nv_bfloat16* begin;
@@ -52,8 +53,8 @@ struct LaneRow {
   __device__ __forceinline__ const __nv_bfloat16* chunk(int even) const { return begin + (even ^ turn) * 8; }
 };
 
-// Starts the copy of kCount rows; those from `valid` (at least 1) on become zeros. kAcross threads lie along a row, so
-// that a thread's chunks keep their permutation: their places in the tile are constants apart.
+// Starts the copy of kCount rows; rows from `valid` (at least 1) on become zeros. kAcross threads copy a row together,
+// so that all chunks of a thread have the same permutation and are constant distances apart in the tile.
 template <int kWidth, int kCount>
 __device__ __forceinline__ void copy_tile(__nv_bfloat16* tile, const __nv_bfloat16* from, int stride, int valid) {
   constexpr int kChunks = kWidth / 8, kAcross = kWidth == 96 ? 4 : kChunks, kDown = kThreads / kAcross;
@@ -82,7 +83,7 @@ __device__ __forceinline__ void copy_tile(__nv_bfloat16* tile, const __nv_bfloat
   }
 }
 
-// d[16, 8·kTiles] += own[16, kWidth] · other[8·kTiles, kWidth]ᵀ; `own` begins at row `row` of its tile.
+// d[16, 8·kTiles] += own[16, kWidth] · other[8·kTiles, kWidth]ᵀ; the own rows begin at row `row` of their tile.
 template <int kWidth, int kTiles>
 __device__ __forceinline__ void multiply_rows(float (&d)[kTiles][4], const __nv_bfloat16* own, int row,
                                               const __nv_bfloat16* other) {
@@ -103,7 +104,7 @@ __device__ __forceinline__ void multiply_rows(float (&d)[kTiles][4], const __nv_
     }
   }
 }
-// The same in two steps: the warp's rows into registers, and the product from there.
+// The same in two steps: load the warp's rows into registers, then multiply from there.
 template <int kWidth>
 __device__ __forceinline__ void load_rows(uint32_t (&own)[kWidth / 16][4], const __nv_bfloat16* tile, int row) {
   const LaneRow<kWidth> from(tile, row + (lane_id() & 15), lane_id() >> 4);
@@ -155,7 +156,7 @@ __device__ __forceinline__ uint32_t pack(float low, float high) {
   return packed.bits;
 }
 
-// A product's result, two neighbouring tiles of 8 columns, *is* the A operand of one step of 16 of the next product.
+// Two neighbouring tiles of 8 columns of a product's result *are* the A operand of one step of 16 of the next product.
 template <int kTiles>
 __device__ __forceinline__ void pack_rows(uint32_t (&a)[kTiles / 2][4], const float (&d)[kTiles][4]) {
   constexpr int kUpper = kBroken<InjectedFault::kFragmentRowsSwapped> ? 2 : 0, kLower = 2 - kUpper;
@@ -176,7 +177,7 @@ __device__ __forceinline__ void clear(float (&d)[kTiles][4]) {
     for (int e = 0; e < 4; ++e) d[n][e] = 0;
 }
 
-// The loops' barriers and waits, which a planted mistake may remove.
+// The barriers and waits of the loops, which an injected fault may remove.
 template <InjectedFault kRemovedBy>
 __device__ __forceinline__ void barrier() {
   if constexpr (!kBroken<kRemovedBy>) __syncthreads();
@@ -184,14 +185,13 @@ __device__ __forceinline__ void barrier() {
 __device__ __forceinline__ void wait_for_copies() {
   copy_async_wait<kBroken<InjectedFault::kCopyNotWaitedFor> ? 1 : 0>();
 }
-// Without that mistake nothing is in flight behind a loop; with it, a thread must not end so.
+// After a loop nothing is in flight, except with the injected fault; a thread must not end with copies in flight.
 __device__ __forceinline__ void finish_copies() {
   if constexpr (kBroken<InjectedFault::kCopyNotWaitedFor>) copy_async_wait<0>();
 }
 
-// ---- which problems
-// ----------------------------------------------------------------------------------------------------- 16-byte copies
-// of every row, and a token stride that fits the kernels' 32-bit factor.
+// ---- supported problems --------------------------------------------------------------------------------------------
+// Whether every row can be copied 16 bytes at a time, and the token stride fits into 32 bits as the kernels need it.
 inline bool takes_copies(const HeadsView& x) {
   return reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && x.batch % 8 == 0 && x.token % 8 == 0 && x.head % 8 == 0 &&
          x.token <= INT32_MAX;

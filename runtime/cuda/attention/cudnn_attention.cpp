@@ -25,10 +25,10 @@ void check_cudnn(fe::error_t status, const char* what) {
   if (status.is_bad()) fail(ExitCode::kInternal, "cuDNN {} failed ({}), {}", what, status.get_message(), kRemedy);
 }
 
-// What the graph is told of each tensor: its number is its place in the pack of pointers.
+// The IDs of the graph's tensors, which are also the keys of the map of pointers.
 enum Operand : int64_t { kQ = 1, kK, kV, kOut, kLse, kDout, kDq, kDk, kDv };
 
-// A graph of one call. Made in two steps, since the question of support (supported_plans, below) stops in between.
+// The graph of one call with its workspace.
 struct Plan {
   std::shared_ptr<fe::graph::Graph> graph = std::make_shared<fe::graph::Graph>();
   int64_t workspace = FusedAttention::kNoPlan;
@@ -107,13 +107,13 @@ void describe(fe::graph::Graph& graph, const FusedBackward& call) {
                         .set_deterministic_algorithm(true);
   set_mask(attributes, b);
   const auto [dq, dk, dv] = graph.sdpa_backward(in.q, in.k, in.v, out, dout, lse_tensor(graph, b), attributes);
-  // Not dk and dv: no plan gives those in float32 where heads are grouped.
+  // dk and dv are bfloat16, because with grouped heads no plan gives them in float32.
   shape_output(dq, kDq, call.dq, b.batch, b.rows, b.heads, b.head_size, fe::DataType_t::FLOAT);
   shape_output(dk, kDk, call.dk, b.batch, b.keys, b.kv_heads, b.head_size, fe::DataType_t::BFLOAT16);
   shape_output(dv, kDv, call.dv, b.batch, b.keys, b.kv_heads, b.head_size, fe::DataType_t::BFLOAT16);
 }
 
-// All that a plan depends on, as one row of numbers.
+// Everything that a plan depends on, as a list of numbers.
 using Key = std::vector<int64_t>;
 void append(Key& key, const HeadsView& view) { key.insert(key.end(), {view.batch, view.token, view.head}); }
 Key key_of(const FusedBlock& b, int64_t direction) {
@@ -186,7 +186,7 @@ class CudnnAttention : public FusedAttention {
     CHECK_CUDA(cudaSetDevice(device_));
     describe(*plan.graph, call);
     fe::graph::Graph& graph = *plan.graph;
-    // Anything refused on the way means that there is no plan; the caller has other kernels.
+    // If any step is refused there is no plan, and the caller uses other kernels.
     int64_t workspace = 0;
     if (graph.validate().is_good() && graph.build_operation_graph(handle_).is_good() &&
         graph.create_execution_plans({fe::HeurMode_t::A}).is_good() && graph.check_support(handle_).is_good() &&
@@ -209,13 +209,13 @@ class CudnnAttention : public FusedAttention {
   std::map<Key, Plan> plans_;
 };
 
-// Packed tensors of a call, for the question of support alone.
+// A packed tensor without memory, for queries of support.
 HeadsView packed(int64_t rows, int heads, int head_size) {
   return {nullptr, rows * heads * head_size, int64_t{heads} * head_size, head_size};
 }
 
-// How many plans cuDNN offers for this architecture, whose properties are the JSON text `device`; needs no device.
-// What was refused goes into `why`.
+// Returns how many plans cuDNN offers for a call on this architecture, whose properties are the JSON text `device`.
+// Needs no device. `why` receives the reason of a refusal.
 template <class Call>
 int64_t offered(const Call& call, int architecture, const std::string& device, std::string& why) {
   fe::graph::Graph graph;
@@ -244,8 +244,8 @@ __attribute__((visibility("default"))) carillon::cuda::FusedAttention* carillon_
   return new carillon::cuda::CudnnAttention(device, most_plans);
 }
 
-// For tests/cuda/cudnn_plans_test.py, which has no device: the number of plans for one shape (0: refused, -1: the
-// properties were not understood), with the refusal in `why`.
+// For tests/cuda/cudnn_plans_test.py, which has no device: returns the number of plans for one shape (0: refused, -1:
+// the properties were not understood), with the reason of a refusal in `why`.
 __attribute__((visibility("default"))) int64_t carillon_cudnn_plans(int architecture, const char* device, int64_t batch,
                                                                     int64_t rows, int64_t keys, int heads, int kv_heads,
                                                                     int head_size, int causal, int backward, char* why,

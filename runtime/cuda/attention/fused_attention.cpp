@@ -14,8 +14,8 @@
 namespace carillon::cuda {
 namespace {
 
-// Beside the library that this very code is in, and by its name: of libcarillon_cuda_emulated.so it is
-// libcarillon_cudnn_emulated.so.
+// In the folder of the library that contains this code, with a name derived from it: for libcarillon_cuda_emulated.so
+// it is libcarillon_cudnn_emulated.so.
 std::string library_path() {
   if (const char* given = std::getenv("CARILLON_CUDNN_LIBRARY"); given != nullptr && *given != 0) return given;
   Dl_info here{};
@@ -32,7 +32,7 @@ std::string library_path() {
 }  // namespace
 
 FusedLibrary load_fused_attention(int device, int64_t most_plans) {
-  // Ranks may be threads. What was loaded stays: plans and exceptions outlive any one backend.
+  // Ranks may be threads. The library is never unloaded, because plans and exceptions outlive a backend.
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
   const std::string path = library_path();

@@ -1,11 +1,11 @@
-// A second attention engine: one that computes one block of keys at a time, whole, and hands back its output and
-// log-sum-exp. cuDNN's fused attention is one (cudnn_attention.cpp); a wgmma kernel of our own could be another.
-// Nothing here knows cuDNN.
+// The interface of a second attention engine, which computes a whole block of keys at a time and returns its output and
+// log-sum-exp. cuDNN's fused attention is one (cudnn_attention.cpp); our own wgmma kernel could be another. Nothing
+// here depends on cuDNN.
 //
-// It lies in a library of its own, libcarillon_cudnn.so, loaded only when runtime.attention asks for it: cuDNN is half
-// a gigabyte that many machines lack, and libcarillon_cuda.so must load there. A library of its own, rather than the
-// dynamic loading of cuDNN's headers, also gives those headers, which take a minute to compile, one file with its own
-// flags. Tests put another one in its place (tests/cuda_emulation/fused_attention.cpp).
+// The engine is in a separate library, libcarillon_cudnn.so, which is loaded only if runtime.attention asks for it:
+// cuDNN is half a gigabyte that many machines lack, and libcarillon_cuda.so must load there too. Unlike the dynamic
+// loading that cuDNN's headers offer, a separate library also confines those headers, which take a minute to compile,
+// to one file with its own flags. Tests substitute another library (tests/cuda_emulation/fused_attention.cpp).
 #pragma once
 
 #include <cuda_runtime.h>
@@ -36,8 +36,8 @@ struct FusedForward {
   HeadsView out;
   float* lse = nullptr;
 };
-// From out and lse over all keys, not this block's alone: so the parts of several blocks add up. dq float32, dk and dv
-// bfloat16, all overwritten. Deterministic, or no plan.
+// out and lse are those over all keys, not only this block's, so that the results of several blocks add up. dq float32,
+// dk and dv bfloat16, all overwritten. If the engine is not deterministic, it has no plan.
 struct FusedBackward {
   FusedBlock block;
   HeadsView out, dout;         // bfloat16
@@ -51,25 +51,25 @@ class FusedAttention {
 
   virtual ~FusedAttention() = default;
   virtual std::string name() const = 0;  // "cuDNN 9.19.0"
-  // Bytes of device memory that the call needs as workspace; kNoPlan where the engine cannot do it. The plan is made at
-  // the first question about a shape (seconds) and kept: by sizes, mask, scale and strides, not by addresses.
+  // Returns the bytes of device memory that the call needs as workspace; kNoPlan if the engine cannot compute it. The
+  // first query of a shape makes the plan (seconds), which is kept by sizes, mask, scale and strides, not by addresses.
   virtual int64_t workspace(const FusedForward& call) = 0;
   virtual int64_t workspace(const FusedBackward& call) = 0;
-  // Puts the call on the stream and returns. Error 70 where the engine fails.
+  // Queues the call on the stream and returns. Throws error 70 if the engine fails.
   virtual void run(const FusedForward& call, void* workspace, cudaStream_t stream) = 0;
   virtual void run(const FusedBackward& call, void* workspace, cudaStream_t stream) = 0;
 };
 
-// What an engine's library exports, with a C name: "carillon_make_fused_attention". Exceptions cross. most_plans: what
-// has another shape than so many before it has no plan; 0: as many as there are shapes.
+// Exported by an engine's library with the C name "carillon_make_fused_attention". May throw. most_plans: the maximum
+// number of plans, after which further shapes get no plan; 0: unlimited.
 using MakeFusedAttention = FusedAttention*(int device, int64_t most_plans);
 
 struct FusedLibrary {
   std::unique_ptr<FusedAttention> engine;
-  std::string why, remedy;  // where there is none, or cuDNN is missing
+  std::string why, remedy;  // if there is no engine, or cuDNN is missing
 };
-// The engine for this device. The library: environment CARILLON_CUDNN_LIBRARY if set, else libcarillon_cudnn.so beside
-// libcarillon_cuda.so, and so of the emulated twin.
+// Loads the engine for this device. The library is the file in the environment variable CARILLON_CUDNN_LIBRARY if set,
+// else libcarillon_cudnn.so in the folder of libcarillon_cuda.so; likewise for the emulated library.
 FusedLibrary load_fused_attention(int device, int64_t most_plans);
 
 }  // namespace carillon::cuda

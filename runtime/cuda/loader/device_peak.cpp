@@ -9,7 +9,7 @@
 namespace carillon {
 namespace {
 
-// Dense, products of bfloat16 added in float32; float32 on the ordinary cores.
+// Peak rates for dense products: bfloat16 with float32 accumulation; float32 on the CUDA cores.
 struct KnownDevice {
   std::string_view part_of_name;
   int multiprocessors;
@@ -18,7 +18,7 @@ struct KnownDevice {
 };
 
 // From NVIDIA's data sheets and architecture white papers, written down from memory: check before relying on them.
-// The first that fits counts, so longer names stand first.
+// The first match counts, so longer names come first.
 constexpr KnownDevice kKnown[] = {
     {"A100-SXM4-40GB", 108, 312, 19.5, 1555},
     {"A100-PCIE-40GB", 108, 312, 19.5, 1555},
@@ -39,13 +39,13 @@ constexpr KnownDevice kKnown[] = {
     {"RTX 3090", 82, 71, 35.6, 936},
 };
 
-// FLOP of one multiprocessor in one cycle; 0: not known.
+// FLOP of one multiprocessor per cycle; 0: unknown.
 struct PerCycle {
   double bfloat16 = 0, float32 = 0;
 };
 
-// NVIDIA's white papers of the architectures: tensor cores a multiprocessor times what each does, and 64 or 128
-// float32 cores, 2 FLOP each. GeForce devices add bfloat16 products in float32 at half the rate.
+// From NVIDIA's architecture white papers: tensor cores per multiprocessor times the rate of each, and 64 or 128
+// float32 cores with 2 FLOP each. GeForce devices accumulate bfloat16 products in float32 at half the rate.
 PerCycle per_cycle(const CudaFigures& device) {
   const bool half_rate = device.name.find("GeForce") != std::string::npos;
   switch (device.major) {

@@ -1,5 +1,5 @@
-// What an NVIDIA device can do at most: its maker's figures where we know them, else its units counted. No CUDA in
-// here: numbers go in and come out.
+// Peak rates of NVIDIA devices: the maker's figures if known, else computed from the number of units. Does not use
+// CUDA.
 #pragma once
 
 #include <string>
@@ -9,23 +9,23 @@
 
 namespace carillon {
 
-// What the CUDA runtime says of a device.
+// Properties of a device as the CUDA runtime reports them.
 struct CudaFigures {
   std::string name;          // "NVIDIA H100 80GB HBM3"
   int major = 0, minor = 0;  // compute capability
   int multiprocessors = 0;
-  double clock = 0;         // Hz, the highest
-  double memory_clock = 0;  // Hz; two transfers a cycle
+  double clock = 0;         // Hz, maximum
+  double memory_clock = 0;  // Hz; two transfers per cycle
   int memory_bus_bits = 0;
 };
 
-// The figures of the data sheet for a device of a known name with as many multiprocessors as that has; for others
-// (parts of a device, laptop versions, new ones) multiprocessors × clock × what one does in a cycle; nothing for an
-// architecture we do not know.
+// Returns the figures of the data sheet for a device with a known name and that device's number of multiprocessors. For
+// others (parts of a device, laptop versions, new devices) returns multiprocessors × clock × FLOP per cycle; for an
+// unknown architecture the rates are missing.
 DevicePeak device_peak(const CudaFigures& device);
 
-// The data sheet's figures for the device of the table that is called exactly so ("H100 80GB HBM3"): for planning on
-// devices that are not there.
+// Returns the data sheet's figures for the device with exactly this name in the table ("H100 80GB HBM3"): for planning
+// for devices that this machine does not have.
 DevicePeak data_sheet_peak(std::string_view name);
 
 }  // namespace carillon

@@ -35,7 +35,7 @@ struct Library {
   std::string failure;  // one line, when handle is null
 };
 
-// Loaded once, by whichever rank of this process comes first; never unloaded, since buffers and exceptions outlive it.
+// Loaded once, by the first rank of this process that asks; never unloaded, since buffers and exceptions need its code.
 const Library& library() {
   static std::once_flag once;
   static Library loaded;

@@ -22,7 +22,7 @@ bool peer(cudaDeviceP2PAttr which, int from, int to) {
   return value != 0;
 }
 
-// Other programs' devices may be closed to us or full: then nothing, and no error.
+// Returns nothing if the device is not accessible or full because other programs use it.
 std::optional<int64_t> free_bytes(int device) {
   size_t available = 0, total = 0;
   if (cudaSetDevice(device) == cudaSuccess && cudaMemGetInfo(&available, &total) == cudaSuccess)
@@ -41,7 +41,7 @@ CudaFigures figures_of(int device) {
   figures.major = properties.major;
   figures.minor = properties.minor;
   figures.multiprocessors = properties.multiProcessorCount;
-  // Attributes: CUDA 13 has no clocks among the properties. In kHz.
+  // From attributes, in kHz, because CUDA 13 has no clocks among the properties.
   figures.clock = 1e3 * attribute(cudaDevAttrClockRate, device);
   figures.memory_clock = 1e3 * attribute(cudaDevAttrMemoryClockRate, device);
   figures.memory_bus_bits = properties.memoryBusWidth;

@@ -13,26 +13,26 @@ namespace carillon {
 struct CudaDevice {
   CudaFigures figures;
   int64_t memory_bytes = 0, l2_bytes = 0;
-  std::optional<int64_t> free_bytes;  // nothing where no context was taken, or none could be
-  std::string place;                  // on the bus, as nvidia-smi names it
+  std::optional<int64_t> free_bytes;  // nothing if no context was requested or could be created
+  std::string place;                  // PCI bus ID as in nvidia-smi
   DevicePeak peak;
 };
 
-// How device `from` reaches the memory of device `to`, as the CUDA runtime tells.
+// How device `from` accesses the memory of device `to`, as the CUDA runtime reports it.
 struct CudaLink {
   int from = 0, to = 0;
-  // "NVLink": directly, with atomic operations, which PCIe has none of. "PCIe": directly, without. "host": not
+  // "NVLink": directly, with atomic operations, which PCIe does not have. "PCIe": directly, without them. "host": not
   // directly; copies pass through host memory.
   std::string kind;
 };
 
 struct CudaMachine {
   std::vector<CudaDevice> devices;
-  std::vector<CudaLink> links;  // of every pair once
+  std::vector<CudaLink> links;  // one per pair of devices
 };
 
-// What libcarillon_cuda.so exports as "carillon_inspect_cuda". `take`: takes a context, some 500 MB, on each device,
-// without which CUDA does not tell how much memory is free.
+// Exported by libcarillon_cuda.so as "carillon_inspect_cuda". `take`: creates a context (about 500 MB) on each device;
+// without one CUDA does not report how much memory is free.
 using InspectCuda = void(CudaMachine*, bool take);
 
 }  // namespace carillon

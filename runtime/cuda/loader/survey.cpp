@@ -81,7 +81,7 @@ DeviceDescription describe_device(int device) {
 
 }  // namespace carillon::cuda
 
-// What carillon looks for in this library (library.h).
+// The functions that carillon looks up in this library (library.h).
 extern "C" {
 
 __attribute__((visibility("default"))) void carillon_survey_cuda(carillon::CudaSurvey* survey) {

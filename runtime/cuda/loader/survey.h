@@ -1,4 +1,4 @@
-// What is on this machine: devices, driver, library versions.
+// Finds out what this machine has: devices, driver, library versions.
 #pragma once
 
 #include "runtime/cuda/loader/library.h"

@@ -1,5 +1,6 @@
-// AdamW: master, moments and gradient read, master, moments and weight written, once; many tensors in one kernel. Their
-// table is part of the argument, which takes 4 KiB: no copy to the device that a later step could overtake.
+// AdamW: loads master, moments and gradient once, and stores master, moments and weight once. One kernel updates many
+// tensors. Their table is part of the kernel's argument (up to 4 KiB), so no copy to the device is needed that a later
+// step could overwrite.
 #include "runtime/cuda/ops/device_code.h"
 #include "runtime/cuda/ops/launch_sizes.h"
 
@@ -8,15 +9,15 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int64_t kTensors = kAdamWTensors;
-// Elements of a block: four packs of float32 a thread, so that finding its tensor (six steps of a bisection in constant
-// memory) is little beside them.
+// Elements per block: four packs of float32 per thread, so that the bisection that finds the block's tensor (six steps
+// in constant memory) costs little in comparison.
 constexpr int64_t kChunk = 4096;
 
 struct Job {
   struct Place {
     AdamWOperands tensor;
-    int first;     // block of this tensor
-    bool aligned;  // its packs can be read at once
+    int first;     // index of the tensor's first block
+    bool aligned;  // whole packs can be loaded and stored
   };
   AdamW step;
   int tensors;
@@ -85,7 +86,7 @@ bool aligned(const AdamWOperands& tensor) {
   return result;
 }
 
-// The blocks of a launch are fewer than 2^31: those are 9·10^12 elements.
+// A launch has fewer than 2^31 blocks, enough for 9·10^12 elements.
 template <class A, class T>
 cudaError_t start(const AdamW& step, const AdamWOperands* tensors, int64_t tensor_count, cudaStream_t stream) {
   for (int64_t begin = 0; begin < tensor_count; begin += kTensors) {

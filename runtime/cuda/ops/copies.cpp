@@ -1,4 +1,5 @@
-// Copies that run beside the ops: one stream each way, ordered with the ops' stream by events alone.
+// Copies that run concurrently with the ops: one stream per direction, synchronised with the ops' stream by events
+// only.
 #include <sched.h>
 #include <sys/mman.h>
 
@@ -24,13 +25,13 @@ class CudaBackend::StreamCopy : public Backend::Copy {
 
  private:
   CudaBackend& backend_;
-  cudaEvent_t done_;  // recorded after the copy; nullptr: nothing to copy
+  cudaEvent_t done_;  // recorded after the copy; nullptr if there is nothing to copy
 };
 
 namespace {
 
-// From here on this process makes the pages: cudaMallocHost takes one thread for it and small pages, which for an
-// optimizer's 90 GiB is most of a minute.
+// From this size on, this process allocates the pages itself: cudaMallocHost uses one thread and small pages, which
+// takes most of a minute for an optimizer's 90 GiB.
 constexpr size_t kOwnPages = size_t{64} << 20;
 constexpr size_t kHugePage = size_t{2} << 20;
 
@@ -45,7 +46,7 @@ void require_locked(cudaError_t error, size_t bytes) {
   CHECK_CUDA(error);
 }
 
-// Zeroes by all processors this rank may run on: who touches a page first makes it.
+// Zeroes the memory with all processors this rank may run on; the first access to a page allocates it.
 void touch(char* data, size_t bytes) {
   cpu_set_t allowed;
   CPU_ZERO(&allowed);
@@ -75,7 +76,7 @@ Buffer CudaBackend::allocate_host(size_t bytes) {
     require_locked(error, bytes);
     return Buffer(data, bytes, [device = device_](void* pointer) {
       cudaSetDevice(device);
-      cudaDeviceSynchronize();  // copies may be under way
+      cudaDeviceSynchronize();  // copies may be in flight
       cudaHostUnregister(pointer);
       std::free(pointer);
     });
@@ -86,7 +87,7 @@ Buffer CudaBackend::allocate_host(size_t bytes) {
   std::memset(data, 0, wanted);
   return Buffer(data, bytes, [device = device_](void* pointer) {
     cudaSetDevice(device);
-    cudaFreeHost(pointer);  // waits for the device; at the program's end CUDA may be gone already
+    cudaFreeHost(pointer);  // waits for the device; at program exit CUDA may already be shut down
   });
 }
 
@@ -104,7 +105,7 @@ std::unique_ptr<Backend::Copy> CudaBackend::start_copy(Tensor to, Tensor from, c
     event = events_.back();
     events_.pop_back();
   }
-  // One event for both: the stream's wait is for what is recorded now, whatever the event is used for later.
+  // One event serves both: a wait refers to the event's latest record at the time of the call, so it can be reused.
   auto copy = std::make_unique<StreamCopy>(*this, event);
   CHECK_CUDA(cudaEventRecord(event, queue));
   CHECK_CUDA(cudaStreamWaitEvent(stream, event));

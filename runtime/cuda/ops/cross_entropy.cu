@@ -1,5 +1,5 @@
-// The three steps of cross-entropy over columns that may be a part of the vocabulary. One block a row; sums by the
-// fixed tree of device_code.h.
+// The three steps of cross-entropy over columns that may be only part of the vocabulary. One block per row; sums use
+// the fixed tree of device_code.h.
 #include "runtime/cuda/ops/device_code.h"
 
 namespace carillon::cuda {
@@ -8,7 +8,7 @@ namespace {
 constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / 32;
 
-// The larger; a NaN, once there, stays.
+// The larger of the two; NaN if either is NaN.
 template <class A>
 __device__ __forceinline__ A larger(A a, A b) {
   if (a != a) return a;
@@ -75,8 +75,9 @@ __global__ void loss_kernel(const __grid_constant__ Finish job) {
   if (n < job.args.rows) write_loss<A>(job, n);
 }
 
-// A block reads a stretch of the row, waits until all of it is read, writes the gradient of the stretch, and goes on.
-// The gradient may so lie over the logits: its elements are no wider, so what is written lies before what comes next.
+// A block loads a stretch of the row, waits until all threads have loaded, stores the gradient of the stretch, and goes
+// on to the next. So the gradient may overlay the logits if its elements are not wider: each store then ends before the
+// logits still to be loaded.
 template <class T, class G, int kCount>
 __global__ void gradient_kernel(const __grid_constant__ Finish job) {
   using A = Accumulate<T>;

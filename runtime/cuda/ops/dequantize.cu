@@ -1,4 +1,5 @@
-// Quantised matrices (runtime/quantization.h): a thread's columns of a row, whose scale it forms when a block begins.
+// Dequantisation (runtime/quantization.h): each thread converts a few columns of a row, and computes the scale at the
+// start of each quantised block.
 #include "runtime/cuda/ops/device_code.h"
 
 namespace carillon::cuda {
@@ -17,7 +18,7 @@ struct Job {
 template <class A>
 __device__ __forceinline__ A scale_of(const Dequantize& args, int64_t at, int64_t block) {
   if (!args.nf4) return static_cast<A>(static_cast<const float*>(args.scales)[at]);
-  // As nf4_scale of runtime/quantization.h: the product is exact, the sum rounded to float64, then to float32.
+  // The same as nf4_scale in runtime/quantization.h: the product is exact, the sum is rounded to float64, then float32.
   const float number = args.table[kScaleNumbers + static_cast<const uint8_t*>(args.scales)[at]];
   const double scale = static_cast<double>(number) * static_cast<double>(args.table[kScales + block / kScalesBlock]) +
                        static_cast<double>(args.table[kMean]);

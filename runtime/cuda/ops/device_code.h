@@ -1,8 +1,8 @@
-// What kernels share: element types and their conversions, 16-byte packs, sums over a warp and a block, launching.
-// Included by .cu files only.
+// Shared by kernels: element types and their conversions, 16-byte packs, sums over a warp and a block, launching. Only
+// .cu files include this.
 //
-// Sums: a warp adds by halves (__shfl_xor_sync; both partners form the same sum, so every lane ends with the same
-// bits), a block adds its warps' sums in order. No atomics: the same inputs give the same bits.
+// Sums: a warp adds in halves (__shfl_xor_sync; both partners compute the same sum, so all lanes end with the same
+// bits), a block adds the sums of its warps in order. There are no atomics, so the same inputs give the same bits.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -62,7 +62,7 @@ __device__ __forceinline__ float square_root(float x) { return sqrtf(x); }
 __device__ __forceinline__ double square_root(double x) { return sqrt(x); }
 
 // ---- packs ---------------------------------------------------------------------------------------------------------
-// kCount elements side by side, read and written in as few 16-byte accesses as they fill; one element: as it lies.
+// kCount contiguous elements, loaded and stored in as few 16-byte accesses as possible.
 constexpr int pack_alignment(size_t bytes) { return bytes >= 16 ? 16 : static_cast<int>(bytes); }
 template <class T, int kCount>
 struct alignas(pack_alignment(sizeof(T) * kCount)) Pack {
@@ -90,8 +90,8 @@ __device__ __forceinline__ A warp_sum(A value) {
   return value;
 }
 
-// The sum over `warps` warps of a row, for each of their threads. One warp: no barrier. More: the whole block's, whose
-// slots are `warps` elements of shared memory; every thread of the block must come here.
+// Returns the sum over the `warps` warps of a row to each of their threads. One warp needs no barrier. With more, the
+// row must be the whole block's, `slots` are `warps` elements of shared memory, and every thread must call this.
 template <class A>
 __device__ __forceinline__ A row_sum(A value, int warps, A* slots) {
   value = warp_sum(value);
@@ -100,7 +100,7 @@ __device__ __forceinline__ A row_sum(A value, int warps, A* slots) {
   if (!kBroken<InjectedFault::kSumBarrierRemoved>) __syncthreads();
   A total = slots[0];
   for (int warp = 1; warp < warps; ++warp) total += slots[warp];
-  if (!kBroken<InjectedFault::kSlotsBarrierRemoved>) __syncthreads();  // the slots are free again
+  if (!kBroken<InjectedFault::kSlotsBarrierRemoved>) __syncthreads();  // the slots can be reused
   return total;
 }
 
@@ -135,10 +135,10 @@ cudaError_t dispatch_type(Type type, Function&& function) {
 }
 
 // ---- many tensors in one launch -----------------------------------------------------------------------------------
-// Whose block this is: the last of `count` places whose `first` block is not after it.
+// The place that a block belongs to: the last of `count` places whose `first` block is not after it.
 template <class Place>
 __device__ __forceinline__ int place_of_block(const Place* places, int count, int block) {
-  int low = 0, high = count;  // the answer lies in [low, high)
+  int low = 0, high = count;  // the result is in [low, high)
   while (high - low > 1) {
     const int middle = (low + high) / 2;
     if (places[middle].first <= block)
@@ -149,9 +149,9 @@ __device__ __forceinline__ int place_of_block(const Place* places, int count, in
   return low;
 }
 
-// ---- one thread a pack of a matrix -----------------------------------------------------------------------------
-// Threads of a block lie over `width` (a power of two) packs of a row and 256 / width rows; blocks over columns in x
-// and over rows in y, which starts again when there are more rows than blocks can count. So no index is divided.
+// ---- one thread per pack of a matrix -------------------------------------------------------------------------------
+// The threads of a block cover `width` (a power of two) packs of a row and 256 / width rows; blocks cover columns in x
+// and rows in y, and loop if there are more rows than the grid can have blocks. So no index needs a division.
 struct RowGrid {
   static constexpr int kThreads = 256;
   int64_t rows = 0, packs = 0;

@@ -1,10 +1,10 @@
-// Dropout by counter (runtime/dropout.h): the same generator as runtime/rng.h, as device code.
+// Counter-based dropout (runtime/dropout.h), with the generator of runtime/rng.h as device code.
 #include "runtime/cuda/ops/device_code.h"
 
 namespace carillon::cuda {
 namespace {
 
-// Columns of a thread: those of a block of the generator where the tensor begins with one.
+// Columns per thread: exactly one block of the generator if the tensor starts at a block's first column.
 constexpr int kColumns = 4;
 
 struct Words {

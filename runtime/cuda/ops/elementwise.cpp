@@ -1,4 +1,4 @@
-// Ops on elements: what CudaBackend checks before elementwise.cu, sums.cu and adamw.cu.
+// CudaBackend's ops on elements: checks the tensors and launches the kernels of elementwise.cu, sums.cu and adamw.cu.
 #include <cmath>
 
 #include "runtime/cuda/check_cuda.h"
@@ -15,7 +15,7 @@ cuda::Elementwise cuda::elementwise(Tensor y, Tensor a, Tensor b) {
   int rank = 0;
   for (int dim = 0; dim < y.rank(); ++dim) {
     if (y.size(dim) == 1) continue;
-    // Merge with the dim before where every tensor steps from the end of this one to its next.
+    // Merge this dim with the previous one if in every tensor the two are contiguous.
     bool merges = rank > 0;
     for (int t = 0; t < 3; ++t)
       if (tensors[t]) merges = merges && stride[t][rank - 1] == tensors[t].stride(dim) * y.size(dim);

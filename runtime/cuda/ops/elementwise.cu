@@ -1,5 +1,5 @@
-// fill, copy, add, sum, scale on tensors of any strides, and the sum of squares. Bound by memory: one thread takes one
-// pack (16 bytes of the narrowest type) where all rows allow it, else one element.
+// fill, copy, add, sum, scale and soft_cap on tensors of any strides. Bound by memory: one thread processes one pack
+// (16 bytes of the narrowest type) if all rows allow it, else one element.
 #include "runtime/cuda/ops/device_code.h"
 
 namespace carillon::cuda {
@@ -10,7 +10,7 @@ struct Job {
   Elementwise args;
 };
 
-// Where row `row` of an operand begins.
+// The first element of row `row` of an operand.
 template <class T>
 __device__ __forceinline__ T* row_of(const Elementwise& args, const Elementwise::Operand& x, int64_t row) {
   int64_t offset = 0;
@@ -129,7 +129,7 @@ constexpr size_t smallest(size_t other) {
   return sizeof(T) < other ? sizeof(T) : other;
 }
 
-// One of the two kernels: packs of 16 bytes of the narrowest type, or single elements.
+// Launches one of the two kernels: for packs of 16 bytes of the narrowest type, or for single elements.
 template <class Y, class X, int kCount>
 cudaError_t choose(void (*packed)(Job), void (*single)(Job), const Elementwise& args, cudaStream_t stream) {
   if (args.rows == 0 || args.length == 0) return cudaSuccess;
@@ -159,7 +159,7 @@ cudaError_t launch_fill(const Elementwise& args, cudaStream_t stream) {
 }
 
 cudaError_t launch_copy(const Elementwise& args, cudaStream_t stream) {
-  if (args.y.type == args.a.type) {  // the bits
+  if (args.y.type == args.a.type) {  // copies the bits
     switch (args.y.type) {
       case Type::kFloat64:
       case Type::kInt64:
@@ -177,7 +177,7 @@ cudaError_t launch_copy(const Elementwise& args, cudaStream_t stream) {
       using Y = decltype(y);
       using X = decltype(x);
       if constexpr (sizeof(Y) == sizeof(X)) {
-        return cudaErrorInvalidValue;  // one type: above
+        return cudaErrorInvalidValue;  // equal types are handled above
       } else {
         return copy<Y, X>(args, stream);
       }

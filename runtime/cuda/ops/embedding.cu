@@ -1,9 +1,9 @@
-// Rows out of a table, and gradients back into it. The backward pass sorts (row of the table, row of dy) so that equal
-// rows lie together in order; a block then adds a table row's gradients one after another: no atomics, and in float32
-// the reference's bits. A run of equal rows that crosses a border between pieces of kEmbeddingPiece keys is added piece
-// by piece, each by a block, and then over the pieces in order: one word that fills a batch does not keep one block
-// busy. The keys are distinct, so any sort gives the same order; this one is Batcher's bitonic sort (1968), by blocks
-// in shared memory where partners lie near.
+// Gathers rows of a table, and adds gradients back into it. The backward pass sorts pairs (row of the table, row of
+// dy), so that equal table rows are contiguous and in order. One block then adds the gradients of a table row one after
+// another: no atomics, and in float32 the bits of the reference. A run of equal rows that crosses a border between
+// pieces of kEmbeddingPiece keys is summed per piece, one block each, and then over the pieces in order, so that a
+// single token that fills a batch is not left to one block. The keys are distinct, so any sort gives the same order;
+// this is Batcher's bitonic sort (1968), in shared memory for partners within a chunk.
 #include "runtime/cuda/ops/device_code.h"
 #include "runtime/cuda/ops/launch_sizes.h"
 
@@ -31,15 +31,15 @@ __global__ void gather_kernel(const __grid_constant__ Gather job) {
 }
 
 // ---- sorting -------------------------------------------------------------------------------------------------------
-constexpr uint64_t kNone = ~uint64_t{0};  // a row outside the table: sorted after all others
+constexpr uint64_t kNone = ~uint64_t{0};  // a row outside the table; sorts after all others
 constexpr int kChunk = kSortedInABlock;
-constexpr int kThreads = kChunk / 2;  // one a pair of partners
+constexpr int kThreads = kChunk / 2;  // one per pair of partners
 
 struct Sort {
   uint64_t* keys;
   const int64_t* ids;
   int64_t count, rows, table_rows, first_row;
-  int64_t block, distance;  // sorted so far by blocks of block / 2; partners lie `distance` apart
+  int64_t block, distance;  // blocks of block / 2 are already sorted; partners are `distance` apart
 };
 
 __global__ void key_kernel(const __grid_constant__ Sort args) {
@@ -67,7 +67,7 @@ __global__ void far_kernel(const __grid_constant__ Sort args) {
   args.keys[at + args.distance] = high;
 }
 
-// The partners that lie within a chunk: of blocks up to kChunk from the first, or of one larger block's last steps.
+// Compares partners within a chunk: all steps for blocks of up to kChunk, or the last steps for one larger block size.
 __global__ void near_kernel(const __grid_constant__ Sort args) {
   uint64_t* keys = reinterpret_cast<uint64_t*>(shared_memory);
   const int64_t chunk = static_cast<int64_t>(blockIdx.x) * kChunk;
@@ -93,19 +93,21 @@ struct Scatter {
   int64_t count, channels;
   Matrix dtable;
   ConstMatrix dy;
-  // [2, pieces, channels] of A: sums of what begins before a piece and of what goes on after it.
+  // [2, pieces, channels] of A: per piece, the sums of the run that begins before it and of the run that continues
+  // after it.
   void* partial;
   int64_t pieces;
   template <class A>
   __device__ A* sums(int which, int64_t piece) const {
     return static_cast<A*>(partial) + (which * pieces + piece) * channels;
   }
-  // Whether the key at `at` is there and of this table row.
+  // Whether there is a key at `at` and it belongs to this table row.
   __device__ bool is_of(uint64_t row, int64_t at) const { return at < count && keys[at] >> 32 == row; }
 };
 enum { kFromBefore, kGoesOn };
 
-// The block of the first key of a table row in a piece adds what the piece has of that row.
+// One block per key. The block of a table row's first key in a piece adds all gradients of that row in the piece; the
+// others return.
 template <class T, int kCount>
 __global__ void scatter_kernel(const __grid_constant__ Scatter args) {
   using A = Accumulate<T>;
@@ -132,13 +134,13 @@ __global__ void scatter_kernel(const __grid_constant__ Scatter args) {
   }
 }
 
-// A block a piece: where a run begins in it and goes on after it, the sum of all its pieces.
+// One block per piece: if a run begins in the piece and continues after it, adds up the sums of all its pieces.
 template <class A>
 __global__ void gather_pieces_kernel(const __grid_constant__ Scatter args) {
   const int64_t piece = blockIdx.x, begin = piece * kEmbeddingPiece, next = begin + kEmbeddingPiece;
   const uint64_t row = args.keys[next - 1] >> 32;
   if (args.keys[next - 1] == kNone || !args.is_of(row, next)) return;
-  if (begin > 0 && args.keys[begin] >> 32 == row && args.keys[begin - 1] >> 32 == row) return;  // it began before
+  if (begin > 0 && args.keys[begin] >> 32 == row && args.keys[begin - 1] >> 32 == row) return;  // the run began earlier
   for (int64_t c = threadIdx.x; c < args.channels; c += kAddThreads) {
     A* to = static_cast<A*>(args.dtable.data) + static_cast<int64_t>(row) * args.dtable.stride + c;
     A sum = *to + args.sums<A>(kGoesOn, piece)[c];

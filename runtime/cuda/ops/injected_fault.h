@@ -1,6 +1,7 @@
-// Deliberate mistakes in kernels, for tests/runtime/cuda_attention_test.cpp, cuda_reductions_test.cpp and the others
-// named below alone: they compile the sources once more for each, with -DCARILLON_KERNEL_BREAK=kName, and ask that a
-// comparison notices. In the program CARILLON_KERNEL_BREAK is kNone, `kBroken` is false and nothing of this remains.
+// Deliberate mistakes in kernels, only for tests/runtime/cuda_attention_test.cpp, cuda_reductions_test.cpp and the
+// tests named below. These compile the sources again for each mistake, with -DCARILLON_KERNEL_BREAK=kName, and check
+// that a comparison detects it. In the program CARILLON_KERNEL_BREAK is kNone, so `kBroken` is false and generates no
+// code.
 #pragma once
 
 #ifndef CARILLON_KERNEL_BREAK
@@ -37,7 +38,7 @@ enum class InjectedFault {
   kStagingNotWaitedFor,  // a block of the staging memory is filled again while copies out of it are queued
 };
 
-// Of internal linkage: every compiled variant of a kernel has its own.
+// With internal linkage, so that every compiled variant of a kernel has its own.
 template <InjectedFault kMistake>
 static constexpr bool kBroken = kMistake == InjectedFault::CARILLON_KERNEL_BREAK;
 

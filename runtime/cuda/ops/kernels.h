@@ -1,9 +1,10 @@
-// What the .cu files of this folder offer: one launch function an op, on plain pointers, sizes and strides, so that
-// nvcc reads neither tensors nor fmt. Shapes and meanings are those of runtime/backend.h; CudaBackend has checked them.
+// The launch functions of the .cu files of this folder, one per op, with plain pointers, sizes and strides, so that
+// nvcc compiles neither tensors nor fmt. Shapes and meanings are those of runtime/backend.h; CudaBackend has checked
+// them.
 //
-// Strides are in elements. A row's elements lie side by side unless the struct has a step. Every function puts its
-// kernels on `stream`, returns at once, and gives back what cudaLaunchKernelEx said. Nothing to do: success, no launch.
-// T is the compute type, A its accumulate type (float64 for float64, else float32).
+// Strides are in elements. The elements of a row are contiguous unless the struct has a step. Every function queues its
+// kernels on `stream` and returns the result of cudaLaunchKernelEx at once. With nothing to do it succeeds without a
+// launch. T is the compute type, A its accumulate type (float64 for float64, else float32).
 #pragma once
 
 #include <cuda_runtime.h>
@@ -15,10 +16,10 @@
 
 namespace carillon::cuda {
 
-// DType's values (runtime/dtype.h).
+// The values of DType (runtime/dtype.h).
 enum class Type : int { kFloat64, kFloat32, kBFloat16, kInt64, kUInt8 };
 
-// A matrix whose rows lie `stride` elements apart.
+// A matrix with rows `stride` elements apart.
 struct Matrix {
   void* data = nullptr;
   int64_t stride = 0;
@@ -28,7 +29,7 @@ struct ConstMatrix {
   int64_t stride = 0;
 };
 
-// Tensors of one shape: outer dims, the last of them fastest, of runs of `length` elements `step` apart.
+// Tensors of one shape: rows of `length` elements that are `step` apart, indexed by `outer` dims, the last one fastest.
 struct Elementwise {
   static constexpr int kOuter = 4;
   struct Operand {
@@ -37,7 +38,7 @@ struct Elementwise {
     int64_t step = 1;
     int64_t stride[kOuter] = {};
   };
-  Operand y, a, b;  // those an op has none of stay empty
+  Operand y, a, b;  // operands that an op lacks stay empty
   int outer = 0;
   int64_t size[kOuter] = {};
   int64_t rows = 1;  // product of size
@@ -152,7 +153,7 @@ struct Rotate {
   const int64_t* position;
   const void *cosine, *sine;  // [table_rows, pairs] of A, packed
   bool inverse;
-  int* beyond;  // set to 1 when a position lies beyond the table; that row is left as it was
+  int* beyond;  // set to 1 if a position is beyond the table; that row is left unchanged
 };
 cudaError_t launch_rotate(const Rotate& args, cudaStream_t stream);
 
@@ -185,15 +186,15 @@ struct CrossEntropy {
   void* sum;        // [N] of A: sums[0]
   void* at_target;  // [N] of A: sums[1]
   const int64_t* target;
-  double cap = 0;  // of the logits, where they were capped: the gradient passes through it
+  double cap = 0;  // of the logits if they were capped, in which case the gradient includes the cap's; 0: none
 };
 cudaError_t launch_cross_entropy_maximum(const CrossEntropy& args, cudaStream_t stream);
 cudaError_t launch_cross_entropy_sums(const CrossEntropy& args, cudaStream_t stream);
-// gradient.data null: the loss alone. Of type gradient_type, which is no wider than the logits where it lies over them.
+// If gradient.data is null, computes only the loss. A gradient that overlays the logits must not have a wider type.
 cudaError_t launch_cross_entropy_finish(const CrossEntropy& args, void* loss, const void* weight, Matrix gradient,
                                         Type gradient_type, cudaStream_t stream);
 
-// Of the step, in the order of the arithmetic of runtime/reference/adamw.cpp.
+// The factors of a step, as in runtime/reference/adamw.cpp.
 struct AdamW {
   double gradient_scale, beta1, beta2, epsilon, decay, step_size, correction2;
 };
@@ -204,7 +205,7 @@ struct AdamWOperands {
   int64_t count;  // at least one
   bool decays;
 };
-// type: A, of all but the weights, which are of A or bfloat16. One kernel for up to 60 tensors.
+// type: A, the type of everything except the weights, which are of type A or bfloat16. One kernel per 60 tensors.
 cudaError_t launch_adamw(const AdamW& step, Type type, Type weight_type, const AdamWOperands* tensors,
                          int64_t tensor_count, cudaStream_t stream);
 

@@ -1,15 +1,15 @@
-// Matrix products through cuBLASLt. What it needs to know of a shape (descriptions, and the algorithm its heuristics
-// prefer) is found once and kept; the workspace is the backend's scratch.
+// Matrix products through cuBLASLt. Per shape, its descriptions and the algorithm that its heuristics prefer are found
+// once and kept. The workspace is the backend's scratch.
 //
-// cuBLASLt counts columns first: a row-major matrix is its transpose to it, so c = op(a)·op(b) is asked for as
-// cᵀ = op(b)ᵀ·op(a)ᵀ, with b in the place of the first operand.
+// cuBLASLt is column-major and sees a row-major matrix as its transpose, so c = op(a)·op(b) is computed as
+// cᵀ = op(b)ᵀ·op(a)ᵀ, with b as the first operand.
 //
-// Sums of float32 and bfloat16 products are float32 throughout (no TF32: float32 runs compare with the CPU's), and a
-// bfloat16 result is rounded once: of the ways to split a long sum those are allowed that add in the compute type.
+// Sums of float32 and bfloat16 products are float32 throughout (no TF32, so that float32 runs compare with the CPU's),
+// and a bfloat16 result is rounded once: a long sum may only be split in ways that add in the compute type.
 //
-// Addresses count as aligned to 16 bytes at most, which is what kernels ask for: by more the same product would get
-// another algorithm, and other bits, wherever its tensors happen to lie. Where cuBLASLt has no algorithm (bfloat16 rows
-// that do not begin on 16 bytes), the product is one of copies whose dims are multiples of 8, and that is said once.
+// Addresses count as aligned to at most 16 bytes, which is what kernels require. With more, the same product would get
+// another algorithm, and other bits, depending on where its tensors lie. If cuBLASLt has no algorithm (bfloat16 rows
+// not aligned to 16 bytes), the product uses copies padded to multiples of 8, and stderr says so once per shape.
 #include <cublasLt.h>
 
 #include <algorithm>
@@ -35,19 +35,19 @@ cudaDataType_t cuda_type(DType dtype) {
   return dtype == DType::kFloat64 ? CUDA_R_64F : dtype == DType::kFloat32 ? CUDA_R_32F : CUDA_R_16BF;
 }
 
-// The distance between rows; a single row may carry any.
+// The distance between rows, as cuBLASLt accepts it: a single row may have any stride.
 int64_t leading(const Tensor& x) {
   return x.size(0) == 1 ? std::max<int64_t>(x.size(1), 1)
                         : std::max<int64_t>(x.stride(0), std::max<int64_t>(x.size(1), 1));
 }
 
-// Bytes, a power of two up to 16, that the address is a multiple of.
+// The largest power of two up to 16 that divides the address.
 uint32_t alignment_of(const Tensor& x) {
   const auto address = reinterpret_cast<uintptr_t>(x.raw()) | 16;
   return static_cast<uint32_t>(address & (~address + 1));
 }
 
-// A handle of cuBLASLt with what frees it.
+// An owned handle of cuBLASLt.
 template <class Handle, cublasStatus_t (*kDestroy)(Handle)>
 struct Destroy {
   using pointer = Handle;
@@ -68,7 +68,7 @@ Layout make_layout(const Tensor& x) {
 
 constexpr int64_t kGranule = 8;
 
-// Whether padding would change nothing.
+// Whether padding would change nothing: all dims and strides are multiples of 8 and all addresses of 16 bytes.
 bool whole(const Tensor& c, const Tensor& a, const Tensor& b) {
   for (const Tensor* x : {&c, &a, &b})
     if (x->size(0) % kGranule != 0 || x->size(1) % kGranule != 0 || leading(*x) % kGranule != 0 ||
@@ -82,9 +82,9 @@ bool whole(const Tensor& c, const Tensor& a, const Tensor& b) {
 struct CudaBackend::Products {
   struct Made {
     Description description;
-    Layout a, b, c;  // as cuBLASLt names them: its a is our b
+    Layout a, b, c;  // cuBLASLt's operands: its a is our b
     cublasLtMatmulAlgo_t algorithm;
-    bool padded = false;  // there is none: copies with padded dims
+    bool padded = false;  // there is no algorithm: use copies with padded dims
   };
   using Key = std::vector<int64_t>;
 
@@ -162,7 +162,7 @@ CudaBackend::Products& CudaBackend::products() {
   return *products_;
 }
 
-// In the scratch area after cuBLASLt's workspace. Zeros in the padding add nothing.
+// The copies are in the scratch area after cuBLASLt's workspace. The padding is zero and adds nothing to the product.
 void CudaBackend::padded_matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Transpose transpose_b,
                                 bool accumulate) {
   std::vector<size_t> places{size_t{cuda::kScratchBytes}};

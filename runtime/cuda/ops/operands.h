@@ -1,4 +1,4 @@
-// Tensors as the plain structs of kernels.h.
+// Converts tensors to the plain structs of kernels.h.
 #pragma once
 
 #include "runtime/cuda/ops/kernels.h"
@@ -14,8 +14,7 @@ static_assert(static_cast<int>(Type::kFloat64) == static_cast<int>(DType::kFloat
 inline Type type_of(DType dtype) { return static_cast<Type>(dtype); }
 inline Type type_of(const Tensor& x) { return type_of(x.dtype()); }
 
-// Tensors of one shape with dims merged where all of them allow it; b and a may be absent. The types are those of the
-// tensors.
+// Describes tensors of one shape and any types, merging dims that are contiguous in all of them; a and b may be absent.
 Elementwise elementwise(Tensor y, Tensor a = {}, Tensor b = {});
 
 inline void check_rows(const Tensor& x) {
@@ -31,7 +30,7 @@ inline ConstMatrix const_matrix(const Tensor& x) {
   return {result.data, result.stride};
 }
 
-// A packed tensor of this type.
+// The data of a tensor that must be packed and of this type.
 inline void* packed(const Tensor& x, DType dtype) {
   CHECK(x.packed() && x.dtype() == dtype, "a packed tensor of one type", describe(x), name_of(dtype));
   return x.raw();

@@ -1,6 +1,6 @@
-// RMSNorm. A row of at most 1024 channels (a head, a small model) is one warp's, four rows a block; a longer one is a
-// block's of eight warps. Each row is read from memory once: the second pass over it finds it in the L1 cache, where
-// the same threads put it a moment before.
+// RMSNorm. One warp processes a row of at most 1024 channels (a head, a small model), four rows per block; a block of
+// eight warps processes a longer one. Each row is read from memory once: the second pass finds it in the L1 cache,
+// because the same threads have just loaded it.
 #include "runtime/cuda/ops/device_code.h"
 
 namespace carillon::cuda {
@@ -8,7 +8,7 @@ namespace {
 
 constexpr int64_t kWarpChannels = 1024;
 constexpr int kShortThreads = 128, kLongThreads = 256;
-constexpr size_t kSharedLimit = 48 * 1024;  // what a block has without asking for more
+constexpr size_t kSharedLimit = 48 * 1024;  // shared memory of a block without requesting more
 
 struct Shape {
   int64_t rows, heads, channels;  // rows: all heads of all rows
@@ -38,7 +38,7 @@ __global__ void forward_kernel(const __grid_constant__ Forward args) {
   const int width = 32 * shape.warps, member = threadIdx.x % width;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * (blockDim.x / width) + threadIdx.x / width;
   const bool active = row < shape.rows;
-  // Threads of no row run through the sum with the others and touch nothing.
+  // Threads without a row take part in the sum, but access no memory.
   const int64_t channels = active ? shape.channels : 0;
   const T* x = row_of<const T>(shape, args.x, active ? row : 0);
 
@@ -75,8 +75,8 @@ struct Backward {
   bool accumulate, sums_in_shared;
 };
 
-// dx = rstd · (dy·w − u · mean(dy·w·u)), dweight = Σ dy·u with u = x·rstd. A warp or block takes a run of rows one
-// after another and keeps its sums for dweight in shared memory, where each thread touches its own channels only.
+// dx = rstd · (dy·w − u · mean(dy·w·u)), dweight = Σ dy·u with u = x·rstd. A warp or block processes a run of rows one
+// after another and keeps its sums for dweight in shared memory, where each thread accesses only its own channels.
 template <class T, int kCount>
 __global__ void backward_kernel(const __grid_constant__ Backward args) {
   using A = Accumulate<T>;

@@ -1,5 +1,5 @@
-// RoPE, in place. A thread takes one pack of pairs of a row and turns it in every head, so that cosines and sines are
-// read once a row.
+// RoPE, in place. A thread rotates one pack of pairs of a row in every head, so that cosines and sines are loaded once
+// per row.
 #include "runtime/cuda/ops/device_code.h"
 
 namespace carillon::cuda {
@@ -38,7 +38,8 @@ __global__ void rotate_kernel(const __grid_constant__ Job job) {
   }
 }
 
-// A warp takes 32 pairs of one run of rows. Over heads in A, over positions in double: they are far apart.
+// A warp sums 32 pairs over one run of rows: over heads in A, over rows in double, since positions differ widely in
+// size.
 constexpr int kWarps = 8, kThreads = 32 * kWarps;
 
 struct Rates {

@@ -1,5 +1,5 @@
-// A factor a row, and the dot product of two rows: what norms over rows that are split between ranks, and queries with
-// a temperature, need beside rmsnorm.cu.
+// Scaling each row by a factor, and the dot product of two rows: used by queries with a temperature, and by norms over
+// rows that are split across ranks.
 #include "runtime/cuda/ops/device_code.h"
 
 namespace carillon::cuda {
@@ -24,13 +24,13 @@ __global__ void scale_kernel(const __grid_constant__ Scale job) {
   }
 }
 
-constexpr int kDotRows = 8;  // of a block: a warp a row
+constexpr int kDotRows = 8;  // rows per block, one warp each
 
 template <class T>
 __global__ void dot_kernel(const __grid_constant__ RowDot args) {
   using A = Accumulate<T>;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kDotRows + threadIdx.x / 32;
-  const bool active = row < args.rows;  // of the whole warp; its lanes all come to the sum
+  const bool active = row < args.rows;  // the same for the whole warp; all lanes must reach the sum
   const T* a = static_cast<const T*>(args.a.data) + (active ? row : 0) * args.a.stride;
   const T* b = static_cast<const T*>(args.b.data) + (active ? row : 0) * args.b.stride;
   const T* weight = static_cast<const T*>(args.weight);

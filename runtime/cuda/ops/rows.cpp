@@ -1,4 +1,4 @@
-// Ops on rows of channels: what CudaBackend checks before the kernels of the same names.
+// CudaBackend's ops on rows of channels: checks the tensors and launches the kernels of the same names.
 #include "runtime/cuda/check_cuda.h"
 #include "runtime/cuda/device_backend.h"
 #include "runtime/cuda/ops/operands.h"
@@ -12,7 +12,7 @@ size_t sums_bytes(int64_t rows, int64_t channels, DType wide) {
   return static_cast<size_t>(row_runs(rows) * channels) * size_of(wide);
 }
 
-// Rows of heads: [N, C] is one head each, [N, H, C] H.
+// Rows of heads: [N, C] has one head per row, [N, H, C] has H.
 Heads heads(const Tensor& x) {
   CHECK(x.rank() == 2 || x.rank() == 3, "rows or rows of heads", describe(x));
   check_rows(x);

@@ -1,5 +1,5 @@
-// Sums with a tree of their own: the sums of squares of tensors, and the sums over runs of rows behind every gradient
-// of a bias or a norm's weight. The order depends on shapes alone.
+// Sums in fixed trees: the sums of squares of tensors, and the sums over runs of rows for the gradients of biases and
+// of norms' weights. The order depends on shapes alone.
 #include "runtime/cuda/ops/device_code.h"
 #include "runtime/cuda/ops/launch_sizes.h"
 
@@ -10,15 +10,15 @@ constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 
 // ---- sums of squares -----------------------------------------------------------------------------------------------
-// One block a chunk: thread i takes packs i, i + 256, … of it, whether or not they lie aligned, so that a tensor's
-// place in memory changes no bit. Of many tensors in one launch; their table is part of the argument, as in adamw.cu.
+// One block per chunk. Thread i sums packs i, i + 256, … of the chunk, aligned or not, so that the address of a tensor
+// changes no bit. One launch sums many tensors; their table is part of the argument, as in adamw.cu.
 constexpr int64_t kChunk = kSquaresChunk, kTensors = kSquaresTensors;
 
 struct Squares {
   struct Place {
     const void* x;
     int64_t count;
-    int first;  // chunk among all of the launch: block and place in `partial`
+    int first;  // index of its first chunk in the launch: its block and its place in `partial`
   };
   double *results, *partial;
   int tensors;
@@ -54,7 +54,7 @@ __global__ void squares_kernel(const __grid_constant__ Squares args) {
   if (threadIdx.x == 0) args.partial[block] = sum;
 }
 
-// A block a tensor.
+// One block per tensor.
 __global__ void totals_kernel(const __grid_constant__ Squares args) {
   const Squares::Place& place = args.place[blockIdx.x];
   const double* partial = args.partial + place.first;
@@ -99,7 +99,7 @@ struct BiasSums {
   int64_t stride, rows, channels, runs;
 };
 
-// A warp takes 32 packs of columns of one run of rows.
+// A warp sums 32 packs of columns over one run of rows.
 template <class T, int kCount>
 __global__ void bias_kernel(const __grid_constant__ BiasSums args) {
   using A = Accumulate<T>;

@@ -1,4 +1,4 @@
-// SwiGLU and its gradient, each in one pass: three and six rows through memory.
+// SwiGLU and its gradient, each in one pass over three and six rows of memory.
 #include "runtime/cuda/ops/device_code.h"
 
 namespace carillon::cuda {
@@ -19,7 +19,7 @@ __device__ __forceinline__ void store(const Pack<T, kCount>& value, const Matrix
   value.store(static_cast<T*>(x.data) + at.row * x.stride + at.pack * kCount);
 }
 
-// A gate is z · sigmoid(g(z)): g, and what it adds to the derivative.
+// A gate is z · sigmoid(g(z)); inside is g, inside_slope its derivative g'.
 template <class A, bool kGelu>
 __device__ __forceinline__ A inside(A z) {
   if constexpr (!kGelu) return z;
@@ -31,7 +31,7 @@ __device__ __forceinline__ A inside_slope(A z) {
   return z * z * A(3 * 0.0713548162726002527220) + A(1.595769121605730711759);
 }
 
-// The gate of z, times u, by the same operations in both passes: the same bits.
+// The gate of z times u. Both passes use the same operations and so get the same bits.
 template <class A>
 __device__ __forceinline__ A gated(A z, A denominator, A u) {
   return z / denominator * u;
@@ -51,8 +51,8 @@ __global__ void forward_kernel(const __grid_constant__ Job job) {
   }
 }
 
-// With s = sigmoid(g(z)) the gate's derivative is s · (1 + z · (1 − s) · g'(z)). A thread reads its pack of everything
-// before it writes: dgate and dup may lie over gate and up.
+// With s = sigmoid(g(z)) the gate's derivative is s · (1 + z · (1 − s) · g'(z)). A thread loads its pack of all inputs
+// before it stores, so dgate and dup may alias gate and up.
 template <class T, int kCount, bool kGelu>
 __global__ void backward_kernel(const __grid_constant__ Job job) {
   using A = Accumulate<T>;

@@ -1,7 +1,7 @@
-// Every instruction of the kernels that C++ has no word for: matrix fragments, tensor cores, asynchronous copies, the
-// fast power of two; and the one dynamic shared array. The PTX ISA ("Warp-level matrix instructions") defines the
-// fragment layouts. tests/cuda_emulation holds a twin of this header with the same names, found before this one when
-// the kernels are compiled for the CPU; no other file of runtime/cuda contains asm.
+// All instructions of the kernels that CUDA C++ does not offer: matrix fragments, tensor cores, asynchronous copies,
+// the fast power of two; also the one dynamic shared array. The PTX ISA ("Warp-level matrix instructions") defines the
+// fragment layouts. tests/cuda_emulation has a header with the same names, which comes first on the include path when
+// the kernels are compiled for the CPU. No other file of runtime/cuda contains asm.
 //
 // Lane l of a warp, g = l / 4, t = l % 4. m16n8k16: register i of A holds row g + 8·(i & 1), columns 2t + 8·(i >> 1)
 // and the next (low half first); register i of B rows k = 2t + 8i and the next, column g; element e of C and D row
@@ -12,11 +12,11 @@
 
 #include <cstdint>
 
-// The shared memory of a block, as many bytes as its launch asked for; kernels carve it with casts.
+// The shared memory of a block, sized by its launch; kernels divide it up with casts.
 extern __shared__ __align__(128) unsigned char shared_memory[];
 
-// Four 8x8 matrices of 16-bit elements: lanes 8j … 8j + 7 give the 16-byte aligned shared addresses of the rows of
-// matrix j; lane l gets of matrix j row g, columns 2t and 2t + 1.
+// Loads four 8x8 matrices of 16-bit elements. Lanes 8j … 8j + 7 pass the 16-byte aligned shared addresses of the rows
+// of matrix j; lane l receives row g, columns 2t and 2t + 1 of each matrix j in out[j].
 __device__ __forceinline__ void ldmatrix_x4(uint32_t (&out)[4], const void* row) {
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -24,7 +24,7 @@ __device__ __forceinline__ void ldmatrix_x4(uint32_t (&out)[4], const void* row)
                : "r"(address)
                : "memory");
 }
-// The same with rows and columns exchanged.
+// The same with each matrix transposed.
 __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&out)[4], const void* row) {
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -42,8 +42,8 @@ __device__ __forceinline__ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// 16 bytes from global to shared memory past the registers, zeros where !valid (`global` must still be an address that
-// may be formed). Both 16-byte aligned. There after the wait for its group.
+// Copies 16 bytes from global to shared memory without using registers; stores zeros if !valid (`global` must still be
+// a valid address to form). Both addresses are 16-byte aligned. The data is present after the wait for its group.
 __device__ __forceinline__ void copy_async_16(void* shared, const void* global, bool valid) {
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
   const int bytes = valid ? 16 : 0;
@@ -51,13 +51,13 @@ __device__ __forceinline__ void copy_async_16(void* shared, const void* global, 
 }
 // Ends a group of this thread's copies.
 __device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-// Waits until all but the newest N groups of this thread have landed; other threads see them after a barrier.
+// Waits until all but the newest N groups of this thread have completed; other threads see them after a barrier.
 template <int N>
 __device__ __forceinline__ void copy_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
-// 2^x, denormal arguments and results as zero: 2^-inf = 0.
+// 2^x, with denormal arguments and results flushed to zero; 2^-inf = 0.
 __device__ __forceinline__ float exp2_fast(float x) {
   float result;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));

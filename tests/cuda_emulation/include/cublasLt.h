@@ -1,5 +1,5 @@
-// In place of the toolkit's header of this name: matrix products as cuBLASLt 13 describes them, done by plain loops.
-// Orders: columns first only. Epilogues: none or bias. Everything else is refused with CUBLAS_STATUS_NOT_SUPPORTED.
+// Replaces the toolkit's header of this name: matrix products as specified by cuBLASLt 13, computed in plain loops.
+// Order: column-major only. Epilogues: none or bias. Everything else is refused with CUBLAS_STATUS_NOT_SUPPORTED.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// In place of the toolkit's header of this name: the few bfloat16 functions kernels use. Rounding to nearest, ties to
-// even; every NaN becomes 0x7fff, as the toolkit's host code has it.
+// Replaces the toolkit's header of this name: the few bfloat16 functions that kernels use. Rounds to nearest, ties to
+// even; every NaN becomes 0x7fff, as in the toolkit's host code.
 #pragma once
 
 #include <bit>

@@ -1,4 +1,4 @@
-// In place of the toolkit's header of this name: found first when .cu files are compiled as C++ (README.md).
+// Replaces the toolkit's header of this name: found first when .cu files are compiled as C++ (README.md).
 #pragma once
 
 #include "emulation/device_math.h"

@@ -1,5 +1,5 @@
-// In place of the toolkit's header of this name: NCCL 2.28's calls that Carillon uses, between devices of one process
-// and of several on this machine.
+// Replaces NCCL's header: the calls of NCCL 2.28 that Carillon uses, between devices of one process or of several
+// processes on this machine.
 #pragma once
 
 #include <climits>

@@ -1,5 +1,5 @@
-// Functions of device code that C++ does not have. Where the device only approximates (ex2.approx, __expf), the value
-// here is the exact one rounded: tests must allow for the difference.
+// Functions of device code that C++ does not have. Functions that the device only approximates (ex2.approx, __expf)
+// here return the exact value, rounded; tests must allow for the difference.
 #pragma once
 
 #include <algorithm>
@@ -8,7 +8,7 @@
 
 #include "emulation/types.h"
 
-// On equal types only; CUDA's own overloads mix types, and kernels must not (README.md, "Kernel rules").
+// Only for equal types. CUDA's own overloads also mix types, which kernels must not use.
 using std::max;
 using std::min;
 

@@ -1,4 +1,4 @@
-// cudaLaunchKernelEx: a kernel and a copy of its arguments, to be run for every thread later, in another process
+// cudaLaunchKernelEx: queues a kernel with a copy of its arguments, which another process runs later for every thread
 // (README.md, "The device").
 #pragma once
 
@@ -27,7 +27,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   using Arguments = std::tuple<std::remove_cv_t<P>...>;
   alignas(Arguments) unsigned char copy[sizeof(Arguments)] = {};
   auto* const copied = new (copy) Arguments(std::forward<A>(arguments)...);
-  // Zero between the members, so that what lay there before is not taken for a pointer (launch.cpp).
+  // Clear the padding, so that stale bytes are not mistaken for a pointer (launch.cpp).
   std::apply([](auto&... argument) { (__builtin_clear_padding(&argument), ...); }, *copied);
   const auto invoke = [](void (*function)(), const void* bytes) {
     std::apply(reinterpret_cast<void (*)(P...)>(function), *static_cast<const Arguments*>(bytes));

@@ -1,5 +1,5 @@
-// The host side of the CUDA runtime that Carillon uses: names, values and meaning as in the toolkit's 13.0 headers
-// (driver_types.h, cuda_runtime_api.h). What each call does here: README.md.
+// The host functions of the CUDA runtime that Carillon uses, with names, values and meaning as in the toolkit's 13.0
+// headers (driver_types.h, cuda_runtime_api.h). README.md describes the emulated behaviour.
 #pragma once
 
 #include "emulation/types.h"
@@ -181,7 +181,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end);
 }
 
-// A kernel's address is what names it, as in the toolkit's C interface.
+// Kernels are identified by their address, as in the toolkit's C interface.
 namespace carillon_emulation {
 cudaError_t set_function_attribute(const void* function, cudaFuncAttribute attribute, int value);
 cudaError_t get_function_attributes(cudaFuncAttributes* attributes, const void* function);
@@ -195,7 +195,7 @@ template <class F>
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, F* function) {
   return carillon_emulation::get_function_attributes(attributes, reinterpret_cast<const void*>(function));
 }
-// Registers are not known here: what a block's threads and shared memory allow on sm_90.
+// The number of blocks that threads and shared memory allow on sm_90; registers are not known here.
 template <class F>
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, F*, int threads, std::size_t shared_bytes) {
   const int by_threads = 2048 / (threads < 1 ? 1 : threads);

@@ -1,5 +1,5 @@
-// The vocabulary of CUDA C++ for a plain C++ compiler: qualifiers and vector types, with the sizes and alignments of
-// the CUDA Programming Guide ("Built-in Vector Types").
+// Qualifiers and vector types of CUDA C++ for a plain C++ compiler, with the sizes and alignments of the CUDA
+// Programming Guide ("Built-in Vector Types").
 #pragma once
 
 #include <cstddef>

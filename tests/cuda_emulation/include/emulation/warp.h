@@ -1,6 +1,6 @@
-// The device side: where a thread is, barriers and warp-wide operations. A warp-wide operation is deposited by each
-// lane; the last lane to arrive performs it for all (fibre.cpp). Every lane of the warp must come: only full masks
-// exist here.
+// Device functions: the position of a thread, barriers and warp-wide operations. Each lane deposits its operand of a
+// warp-wide operation, and the last lane to arrive performs it for all (fibre.cpp). All lanes of the warp must reach
+// it: only full masks are supported.
 #pragma once
 
 #include <cstring>
@@ -18,19 +18,19 @@ namespace carillon_emulation {
 
 using Place = std::source_location;
 
-// operands[l] is what lane l deposited; nullptr where the block has no such thread.
+// operands[l] is the operand of lane l; nullptr if the block has no such thread.
 using Perform = void (*)(void* const* operands);
 
-// All lanes of a warp meet here; `name` is the operation's, for messages.
+// Waits for all lanes of the warp and performs the operation; `name` is used in messages.
 void warp_operation(const char* name, Perform perform, void* operand, const Place& place);
 void block_barrier(const Place& place);
-// Ends the run of this kernel with a message that names the thread; the host sees cudaErrorLaunchFailure from then on.
+// Ends this kernel with a message that names the thread; from then on the host gets cudaErrorLaunchFailure.
 [[noreturn]] void device_failure(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
 template <class T>
 struct ShuffleOperand {
   T value, result;
-  int source;  // the lane read
+  int source;  // the lane to read
 };
 
 template <class T>

@@ -1,12 +1,12 @@
-// Twin of the wrapper header runtime/cuda/ops/tensor_core.h, found before it when kernels are compiled for the
-// emulation: the same names, with the fragment layouts of the PTX ISA, "Warp-level matrix instructions".
+// Replaces runtime/cuda/ops/tensor_core.h, and is found before it, when kernels are compiled for the emulation: the
+// same names, with the fragment layouts of the PTX ISA, "Warp-level matrix instructions".
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
 
-// The one dynamic shared array of a block; its first dynamicSmemBytes may be touched.
+// The dynamic shared array of a block, of which the first dynamicSmemBytes may be accessed.
 inline constexpr std::size_t kEmulatedSharedBytes = 227 * 1024;
 extern unsigned char shared_memory[kEmulatedSharedBytes];
 
@@ -23,7 +23,7 @@ float exp2_flushed(float x);
 
 }  // namespace carillon_emulation
 
-// Four 8x8 matrices of 16-bit elements; lanes 8j..8j+7 give the addresses of the rows of matrix j.
+// Loads four 8x8 matrices of 16-bit elements; lanes 8j..8j+7 pass the addresses of the rows of matrix j.
 inline void ldmatrix_x4(std::uint32_t (&out)[4], const void* row,
                         carillon_emulation::Place place = carillon_emulation::Place::current()) {
   carillon_emulation::emulated_ldmatrix_x4(out, row, false, place);
@@ -33,13 +33,13 @@ inline void ldmatrix_x4_trans(std::uint32_t (&out)[4], const void* row,
   carillon_emulation::emulated_ldmatrix_x4(out, row, true, place);
 }
 
-// d[16, 8] += a[16, 16] b[16, 8]: bfloat16 in, float32 accumulated.
+// d[16, 8] += a[16, 16] b[16, 8]: bfloat16 operands, accumulated in float32.
 inline void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1,
                          carillon_emulation::Place place = carillon_emulation::Place::current()) {
   carillon_emulation::emulated_mma_m16n8k16(d, a, b0, b1, place);
 }
 
-// 16 bytes to shared memory, zeros where !valid; there after the wait for its group (or at once: mode copies=early).
+// Copies 16 bytes to shared memory, zeros if !valid; present after the wait for its group (with copies=early at once).
 inline void copy_async_16(void* shared, const void* global, bool valid) {
   carillon_emulation::emulated_copy_async_16(shared, global, valid);
 }
@@ -49,5 +49,5 @@ void copy_async_wait() {
   carillon_emulation::emulated_copy_async_wait(N);
 }
 
-// 2^x, denormal results and arguments as zero (ex2.approx.ftz.f32).
+// 2^x, with denormal results and arguments flushed to zero (ex2.approx.ftz.f32).
 inline float exp2_fast(float x) { return carillon_emulation::exp2_flushed(x); }
