@@ -55,8 +55,8 @@ int64_t wished_tensor_chunks();
 // on the queue after a call that returns rows sees them; call all() in the end, or rows() up to the last.
 class RowGather {
  public:
-  // work [N, ...]: where the rows come (absent with a group of one).
-  RowGather(Communicator& tp, const RowShards& shards, Tensor work, Tensor shard);
+  // work [N, ...]: where the rows come (absent with a group of one). `arrived`: they are there from a gather before.
+  RowGather(Communicator& tp, const RowShards& shards, Tensor work, Tensor shard, bool arrived = false);
   Tensor rows(int64_t begin, int64_t end);
   Tensor all() { return rows(0, shards_.rows()); }
   const RowShards& shards() const { return shards_; }

@@ -14,8 +14,9 @@ namespace carillon {
 using namespace cpu;
 
 void CpuBackend::attention_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
-                                   double scale) {
+                                   double scale, const AttentionEnds& ends) {
   CHECK(scale > 0, "scores are scaled by a positive number", scale);
+  if (ends.first) attention_begin(state, ends.sinks);
   Scratch& work = scratch();
   find_visible(mask, threads_, work.visible);
   dispatch_floating(q.dtype(), [&](auto zero) {
@@ -74,6 +75,7 @@ void CpuBackend::attention_forward(const AttentionState& state, Tensor q, Tensor
         std::copy(out + r * padded, out + r * padded + width, accumulator + r * stride);
     }
   });
+  if (ends.out) attention_finish(ends.out, ends.lse, state);
 }
 
 // The accumulator stays as it is: rows that saw nothing are known by their sum.
