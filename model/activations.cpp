@@ -34,11 +34,11 @@ struct LayerAllocator {
   }
   void rest(LayerActivations& layer, const LayerSpec& spec) {
     if (spec.norm_before()) layer.input_rstd = allocate("input_rstd", accumulate(), {shape.shard_rows});
-    layer.qkv = allocate("qkv", shape.compute, {shape.rows, qkv_width()});
-    layer.qkv_raw = layer.qkv;
+    layer.qkv_raw = layer.qkv = allocate("qkv", shape.compute, {shape.rows, qkv_width()});
     if (spec.attention.qk_norm != QkNorm::kNone) {
       const bool whole = spec.attention.qk_norm == QkNorm::kProjection;
-      layer.qkv_raw = allocate("qkv_raw", shape.compute, {shape.rows, qkv_width()});
+      layer.qkv =
+          allocate("qkv_normed", shape.compute, {shape.rows, (shards.heads + shards.kv_heads) * config.head_dim});
       layer.q_rstd = allocate("q_rstd", accumulate(), {shape.rows, whole ? 1 : shards.heads});
       layer.k_rstd = allocate("k_rstd", accumulate(), {shape.rows, whole ? 1 : shards.kv_heads});
     }
@@ -181,8 +181,6 @@ void allocate_passing_memory(const ModelConfig& config, const TensorShards& shar
   work.swiglu_gradient = allocate("swiglu_gradient", shape.mlp_rows, shards.mlp.size());
   work.attention_gradient = allocate("attention_gradient", shape.rows, shards.heads * width);
   work.qkv_gradient = allocate("qkv_gradient", shape.rows, (shards.heads + 2 * shards.kv_heads) * width);
-  if (config.any([](const LayerSpec& spec) { return spec.attention.qk_norm != QkNorm::kNone; }))
-    work.head_gradient = allocate("head_gradient", shape.rows, (shards.heads + shards.kv_heads) * width);
 }
 
 BatchOnDevice allocate_batch(const ModelConfig& config, const ActivationShape& shape, Arena& arena) {

@@ -52,7 +52,7 @@ void AttentionStatistics::add(Backend& backend, const AttentionView& view) {
   const auto width = static_cast<size_t>(config_.head_dim), pairs = static_cast<size_t>(pairs_);
   const auto heads = static_cast<size_t>(view.heads), kv_heads = static_cast<size_t>(view.kv_heads);
   const auto local = static_cast<size_t>(layout_.local()), layer = static_cast<size_t>(view.layer);
-  const size_t row_width = (heads + 2 * kv_heads) * width;
+  const auto row_width = static_cast<size_t>(view.fused.size(1));
   const std::vector<double> fused = download_as_double(backend, view.fused);
   const std::vector<double> lse = download_as_double(backend, view.lse);
   const auto first_head = static_cast<size_t>(grid_.tp_rank) * heads;

@@ -30,16 +30,29 @@ Tensor Transformer::norm_before(const Parameter& norm, Tensor rstd, Tensor x) {
   return work_.normed;
 }
 
-void Transformer::norm_before_backward(Parameter& norm, Tensor x, Tensor rstd) {
-  if (norm)
-    backend_.rmsnorm_backward(work_.residual_gradient, norm.gradient, work_.branch_gradient, x, norm.weight, rstd,
-                              /*accumulate=*/true, norm_options_);
-  else
+void Transformer::norm_before_backward(Parameter& norm, Tensor x, Tensor rstd, Tensor output) {
+  if (!norm) {
     backend_.add(work_.residual_gradient, work_.branch_gradient);
+    return;
+  }
+  NormOptions options = backward_options();
+  options.output = output;
+  backend_.rmsnorm_backward(work_.residual_gradient, norm.gradient, work_.branch_gradient, x, norm.weight, rstd,
+                            /*accumulate=*/true, options);
 }
 
-// sum = x + multiplier · norm(given), where `given` is what attention or the MLP gives.
-void Transformer::add_branch(int64_t index, Tensor sum, Tensor x, const Parameter& norm, Tensor rstd, Tensor given) {
+// Those of a layer are finished together, at the end of attention_backward.
+NormOptions Transformer::backward_options() const {
+  NormOptions options = norm_options_;
+  options.overwrite_weight = !accumulate_;
+  options.deferred = true;
+  return options;
+}
+
+// sum = x + multiplier · norm(given), where `given` is what attention or the MLP gives; and normed the norm of that
+// which comes next, where there is one.
+void Transformer::add_branch(int64_t index, Tensor sum, Tensor x, const Parameter& norm, Tensor rstd, Tensor given,
+                             const Parameter& next, Tensor next_rstd) {
   Tensor branch = given;
   if (norm) {
     backend_.rmsnorm_forward(work_.normed, rstd, given, norm.weight, config_.rms_norm_eps, norm_options_);
@@ -47,7 +60,11 @@ void Transformer::add_branch(int64_t index, Tensor sum, Tensor x, const Paramete
   }
   const double multiplier = spec(index).residual_multiplier;
   if (multiplier != 1) backend_.scale(branch, multiplier);
-  backend_.sum(sum, x, branch);
+  if (next)
+    backend_.sum_rmsnorm_forward(sum, work_.normed, next_rstd, x, branch, next.weight, config_.rms_norm_eps,
+                                 norm_options_);
+  else
+    backend_.sum(sum, x, branch);
 }
 
 // Returns the gradient with respect to `given`, from residual_gradient.
@@ -62,7 +79,7 @@ Tensor Transformer::branch_backward(int64_t index, Parameter& norm, Tensor rstd,
   }
   if (!norm) return gradient;
   backend_.rmsnorm_backward(work_.output_gradient, norm.gradient, gradient, given, norm.weight, rstd,
-                            /*accumulate=*/false, norm_options_);
+                            /*accumulate=*/false, backward_options());
   return work_.output_gradient;
 }
 
@@ -92,40 +109,32 @@ void Transformer::normalise_heads(int64_t index, Tensor to, Tensor from) {
   backend_.rmsnorm_forward(key_projection(to), layer.k_rstd.reshape({-1}), k, weights.k_norm.weight, epsilon, of_keys);
 }
 
-// The gradients of fused rows by what stood before the norms, in place of those after. They are formed beside their
-// inputs first.
+// The gradients of fused rows by what stood before the norms, in place of those after.
 void Transformer::normalise_heads_backward(int64_t index, Tensor gradient, Tensor from) {
   LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
-  const Tensor before_query = rows_of(work_.head_gradient, 0, shards_.heads);
-  const Tensor before_key = rows_of(work_.head_gradient, shards_.heads, shards_.kv_heads);
   if (spec(index).attention.qk_norm != QkNorm::kProjection) {
-    backend_.rmsnorm_backward(before_query, weights.q_norm.gradient, query_rows(gradient), query_rows(from),
-                              weights.q_norm.weight, layer.q_rstd, /*accumulate=*/false, norm_options_);
-    backend_.rmsnorm_backward(before_key, weights.k_norm.gradient, key_rows(gradient), key_rows(from),
-                              weights.k_norm.weight, layer.k_rstd, /*accumulate=*/false, norm_options_);
-  } else {
-    const Tensor q = query_projection(from), k = key_projection(from);
-    const Tensor dq = query_projection(gradient), dk = key_projection(gradient);
-    NormOptions of_queries = norm_options_, of_keys = norm_options_;
-    if (shards_.tp > 1) {
-      backend_.row_dot(query_sums(), dq, q, weights.q_norm.weight, norm_options_.weight_offset);
-      backend_.row_dot(key_sums(), dk, k, weights.k_norm.weight, norm_options_.weight_offset);
-      sum_over_projections(of_queries, of_keys);
-      // Of key heads that several ranks hold, each has the gradient of its own queries: a part, whose share of the sum
-      // over the row is a part too.
-      if (shards_.kv_replicas > 1) backend_.scale(key_sums(), 1.0 / shards_.kv_replicas);
-    }
-    const int64_t width = config_.head_dim;
-    backend_.rmsnorm_backward(work_.head_gradient.slice(1, 0, shards_.heads * width), weights.q_norm.gradient, dq, q,
-                              weights.q_norm.weight, layer.q_rstd.reshape({-1}), /*accumulate=*/false, of_queries);
-    backend_.rmsnorm_backward(
-        work_.head_gradient.slice(1, shards_.heads * width, (shards_.heads + shards_.kv_heads) * width),
-        weights.k_norm.gradient, dk, k, weights.k_norm.weight, layer.k_rstd.reshape({-1}), /*accumulate=*/false,
-        of_keys);
+    backend_.rmsnorm_backward(query_rows(gradient), weights.q_norm.gradient, query_rows(gradient), query_rows(from),
+                              weights.q_norm.weight, layer.q_rstd, /*accumulate=*/false, backward_options());
+    backend_.rmsnorm_backward(key_rows(gradient), weights.k_norm.gradient, key_rows(gradient), key_rows(from),
+                              weights.k_norm.weight, layer.k_rstd, /*accumulate=*/false, backward_options());
+    return;
   }
-  backend_.copy(query_rows(gradient), before_query);
-  backend_.copy(key_rows(gradient), before_key);
+  const Tensor q = query_projection(from), k = key_projection(from);
+  const Tensor dq = query_projection(gradient), dk = key_projection(gradient);
+  NormOptions of_queries = backward_options(), of_keys = backward_options();
+  if (shards_.tp > 1) {
+    backend_.row_dot(query_sums(), dq, q, weights.q_norm.weight, norm_options_.weight_offset);
+    backend_.row_dot(key_sums(), dk, k, weights.k_norm.weight, norm_options_.weight_offset);
+    sum_over_projections(of_queries, of_keys);
+    // Of key heads that several ranks hold, each has the gradient of its own queries: a part, whose share of the sum
+    // over the row is a part too.
+    if (shards_.kv_replicas > 1) backend_.scale(key_sums(), 1.0 / shards_.kv_replicas);
+  }
+  backend_.rmsnorm_backward(dq, weights.q_norm.gradient, dq, q, weights.q_norm.weight, layer.q_rstd.reshape({-1}),
+                            /*accumulate=*/false, of_queries);
+  backend_.rmsnorm_backward(dk, weights.k_norm.gradient, dk, k, weights.k_norm.weight, layer.k_rstd.reshape({-1}),
+                            /*accumulate=*/false, of_keys);
 }
 
 // Turns the sums of this rank's heads into those of all heads.
@@ -151,37 +160,39 @@ void Transformer::add_rotation_gradient(int64_t index, Tensor dqkv, Tensor qkv) 
 
 // ---- forward -------------------------------------------------------------------------------------------------------
 
-// input -> norm -> q, k, v -> (q/k norms) -> rotation -> (attention). `attend` is false when the policy kept its
-// result.
+void Transformer::norm_input(int64_t index) {
+  LayerActivations& layer = activations_.layers[index];
+  norm_before(parameters_.layers[index].input_norm, layer.input_rstd, layer.input);
+}
+
+// input, whose norm is in normed -> q, k, v -> (q/k norms) -> rotation -> (attention). `attend` is false when the
+// policy kept its result.
 void Transformer::attention_forward(int64_t index, bool attend) {
   const LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
   const AttentionSpec& attention = spec(index).attention;
 
-  RowGather x = gathered(norm_before(weights.input_norm, layer.input_rstd, layer.input), work_.gathered);
+  RowGather x = gathered(normed(weights.input_norm, layer.input), work_.gathered);
   column_parallel_forward(backend_, layer.qkv_raw, x, weights.qkv, adapter_work());
   if (attention.qk_norm == QkNorm::kPerHeadAfterRotation) rotate(index, layer.qkv_raw, /*inverse=*/false);
-  if (attention.qk_norm != QkNorm::kNone) {
-    normalise_heads(index, layer.qkv, layer.qkv_raw);
-    backend_.copy(value(layer.qkv), value(layer.qkv_raw));
-  }
+  if (attention.qk_norm != QkNorm::kNone) normalise_heads(index, layer.qkv, layer.qkv_raw);
   if (attention.qk_norm != QkNorm::kPerHeadAfterRotation) rotate(index, layer.qkv, /*inverse=*/false);
   if (query_temperature_) backend_.scale_rows(query_rows(layer.qkv), batch_.query_factor);
   if (!attend) return;
   if (options_.one_token) {
-    options_.cache->attend(index, attention_heads(layer.attention), query(layer.qkv), key(layer.qkv), value(layer.qkv),
-                           attention.scale, mask_of(index), weights.sinks.weight);
+    options_.cache->attend(index, attention_heads(layer.attention), query(layer.qkv), key(layer.qkv),
+                           value(layer.qkv_raw), attention.scale, mask_of(index), weights.sinks.weight);
     return;
   }
-  if (options_.cache != nullptr) options_.cache->store(index, key(layer.qkv), value(layer.qkv));
-  ring_->forward(attention_heads(layer.attention), layer.lse, query(layer.qkv), key(layer.qkv), value(layer.qkv),
+  if (options_.cache != nullptr) options_.cache->store(index, key(layer.qkv), value(layer.qkv_raw));
+  ring_->forward(attention_heads(layer.attention), layer.lse, query(layer.qkv), key(layer.qkv), value(layer.qkv_raw),
                  {attention.scale, mask_of(index), weights.sinks.weight});
   if (probe_)
     probe_(
         AttentionView{index, layer.qkv, layer.lse, shards_.heads, shards_.kv_heads, attention.scale, attention.window});
 }
 
-// middle = input + norm(attention · Woᵀ (+ bias))
+// middle = input + norm(attention · Woᵀ (+ bias)), and its norm
 void Transformer::attention_output(int64_t index) {
   const LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
@@ -190,19 +201,21 @@ void Transformer::attention_output(int64_t index) {
   RowScatter y = scattered(given);
   row_parallel_forward(backend_, y, layer.attention, weights.output, adapter_work());
   if (weights.o_bias) backend_.add_bias(given, weights.o_bias.weight);
-  add_branch(index, layer.middle, layer.input, weights.attention_output_norm, layer.attention_output_rstd, given);
+  add_branch(index, layer.middle, layer.input, weights.attention_output_norm, layer.attention_output_rstd, given,
+             weights.mlp_norm, layer.middle_rstd);
 }
 
-// middle -> norm -> gate, up
+// middle, whose norm is in normed -> gate, up
 void Transformer::mlp_input(int64_t index) {
   const LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
 
-  RowGather x = gathered(norm_before(weights.mlp_norm, layer.middle_rstd, layer.middle), work_.gathered);
+  RowGather x = gathered(normed(weights.mlp_norm, layer.middle), work_.gathered);
   column_parallel_forward(backend_, layer.gate_up, x, weights.gate_up, adapter_work());
 }
 
-// output = middle + norm((activation(gate) · up) · Wdownᵀ (+ bias)); absent: as far as the input of the norm.
+// output = middle + norm((activation(gate) · up) · Wdownᵀ (+ bias)), and the norm that the next layer begins with, or
+// the last norm; absent: as far as the input of the norm.
 void Transformer::mlp_output(int64_t index, Tensor output) {
   const LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
@@ -219,7 +232,11 @@ void Transformer::finish_mlp(int64_t index, Tensor output, Tensor given) {
   LayerActivations& layer = activations_.layers[index];
   if (weights.down_bias) backend_.add_bias(given, weights.down_bias.weight);
   if (output) {
-    add_branch(index, output, layer.middle, weights.mlp_output_norm, layer.mlp_output_rstd, given);
+    const auto next = static_cast<size_t>(index) + 1;
+    const bool last = next == activations_.layers.size();
+    add_branch(index, output, layer.middle, weights.mlp_output_norm, layer.mlp_output_rstd, given,
+               last ? parameters_.norm : parameters_.layers[next].input_norm,
+               last ? activations_.output_rstd : activations_.layers[next].input_rstd);
   } else if (weights.mlp_output_norm) {
     backend_.rmsnorm_forward(work_.normed, layer.mlp_output_rstd, given, weights.mlp_output_norm.weight,
                              config_.rms_norm_eps, norm_options_);
@@ -228,8 +245,26 @@ void Transformer::finish_mlp(int64_t index, Tensor output, Tensor given) {
 
 // ---- backward ------------------------------------------------------------------------------------------------------
 
+// dx by the input of a column-parallel layer behind a norm, through the norm, and the gradients by the weights. With
+// `again` norm(residual) is not in x's memory: on one tensor rank the norm's backward pass gives it, which reads the
+// same rows.
+void Transformer::column_backward(Tensor dy, RowGather& x, const Linear& linear, Parameter& norm, Tensor residual,
+                                  Tensor rstd, bool again) {
+  if (again && norm && shards_.tp == 1) {
+    linear_input_gradient(backend_, work_.branch_gradient, dy, linear, adapter_work());
+    norm_before_backward(norm, residual, rstd, work_.normed);
+    linear_weight_gradient(backend_, dy, work_.normed, linear, adapter_work(), accumulate_);
+    if (linear.bias_gradient) backend_.bias_backward(linear.bias_gradient, dy);
+    return;
+  }
+  RowScatter dx = scattered(work_.branch_gradient);
+  column_parallel_backward(backend_, dx, dy, x, linear, adapter_work(), accumulate_);
+  norm_before_backward(norm, residual, rstd);
+}
+
 // Needs middle, middle_rstd, gate_up and, with a norm after, mlp_output of this layer; gate_up is overwritten by its
-// gradient. Both gathers are on their way before the first product: the one of x, wanted last, is hidden whole.
+// gradient. Both gathers are on their way before the first product: the one of x, wanted last, is hidden whole. Where
+// mlp_input ran just before, x is still there.
 void Transformer::mlp_backward(int64_t index) {
   LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
@@ -237,14 +272,15 @@ void Transformer::mlp_backward(int64_t index) {
   const Tensor doutput = branch_backward(index, weights.mlp_output_norm, layer.mlp_output_rstd, layer.mlp_output);
   if (weights.down_bias.gradient) backend_.bias_backward(weights.down_bias.gradient, doutput);
   RowGather dy = gathered(doutput, work_.gathered_gradient);
-  RowGather x = gathered(norm_before(weights.mlp_norm, layer.middle_rstd, layer.middle), work_.gathered);
+  const bool there = options_.recompute == Recompute::kSelective ||
+                     (options_.recompute == Recompute::kFull && !spec(index).norm_after());
+  if (!there && shards_.tp > 1) norm_before(weights.mlp_norm, layer.middle_rstd, layer.middle);
+  RowGather x = gathered(normed(weights.mlp_norm, layer.middle), work_.gathered, there);
   linear_input_gradient(backend_, work_.swiglu_gradient, dy, weights.down, adapter_work());
   backend_.swiglu_backward(gate(layer.gate_up), up(layer.gate_up), work_.swiglu, work_.swiglu_gradient,
                            gate(layer.gate_up), up(layer.gate_up), spec(index).mlp.activation);
   linear_weight_gradient(backend_, dy.all(), work_.swiglu, weights.down, adapter_work(), accumulate_);
-  RowScatter dx = scattered(work_.branch_gradient);
-  column_parallel_backward(backend_, dx, layer.gate_up, x, weights.gate_up, adapter_work(), accumulate_);
-  norm_before_backward(weights.mlp_norm, layer.middle, layer.middle_rstd);
+  column_backward(layer.gate_up, x, weights.gate_up, weights.mlp_norm, layer.middle, layer.middle_rstd, !there);
 }
 
 // The MLP tile by tile: its wide activations, 2·F and F columns, exist for one tile of rows at a time. Those of C
@@ -256,7 +292,7 @@ void Transformer::mlp_tiles_forward(int64_t index, Tensor output) {
   LayerActivations& layer = activations_.layers[index];
   const Tensor given = weights.mlp_output_norm ? layer.mlp_output : work_.normed;
 
-  RowGather x = gathered(norm_before(weights.mlp_norm, layer.middle_rstd, layer.middle), work_.gathered);
+  RowGather x = gathered(normed(weights.mlp_norm, layer.middle), work_.gathered);
   RowScatter y = scattered(given);
   const int64_t rows = row_shards_.rows(), tile = layer.gate_up.size(0);
   for (int64_t begin = 0; begin < rows; begin += tile) {
@@ -277,7 +313,10 @@ void Transformer::mlp_tiles_backward(int64_t index) {
   LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
 
-  RowGather x = gathered(norm_before(weights.mlp_norm, layer.middle_rstd, layer.middle), work_.gathered);
+  // attention_output has just left the norm; mlp_tiles_forward another, where a norm follows the MLP.
+  if (options_.recompute == Recompute::kFull && spec(index).norm_after())
+    norm_before(weights.mlp_norm, layer.middle_rstd, layer.middle);
+  RowGather x = gathered(normed(weights.mlp_norm, layer.middle), work_.gathered);
   const Tensor doutput = branch_backward(index, weights.mlp_output_norm, layer.mlp_output_rstd, layer.mlp_output);
   if (weights.down_bias.gradient) backend_.bias_backward(weights.down_bias.gradient, doutput);
   RowGather dy = gathered(doutput, work_.gathered_gradient);
@@ -317,25 +356,33 @@ void Transformer::attention_backward(int64_t index) {
       branch_backward(index, weights.attention_output_norm, layer.attention_output_rstd, layer.attention_output);
   if (weights.o_bias.gradient) backend_.bias_backward(weights.o_bias.gradient, doutput);
   RowGather dy = gathered(doutput, work_.gathered_gradient);
-  RowGather x = gathered(norm_before(weights.input_norm, layer.input_rstd, layer.input), work_.gathered);
+  if (shards_.tp > 1) norm_before(weights.input_norm, layer.input_rstd, layer.input);
+  RowGather x = gathered(normed(weights.input_norm, layer.input), work_.gathered);
   linear_input_gradient(backend_, work_.attention_gradient, dy, weights.output, adapter_work());
   linear_weight_gradient(backend_, dy.all(), layer.attention, weights.output, adapter_work(), accumulate_);
+  // Turned back by the ring, unless something comes between.
+  RingAttention::Layer ring_layer{attention.scale, mask_of(index), weights.sinks.weight, weights.sinks.gradient};
+  const bool learned = rates_ && rotation_of(index) == 0;
+  const bool turned =
+      attention.rotates && attention.qk_norm != QkNorm::kPerHeadAfterRotation && !learned && !query_temperature_;
+  if (turned) {
+    const Rotation& rotation = rotations_[rotation_of(index)];
+    ring_layer.position = batch_.position, ring_layer.cosine = rotation.cosine, ring_layer.sine = rotation.sine;
+  }
   ring_->backward(query(dqkv), key(dqkv), value(dqkv), attention_heads(work_.attention_gradient), query(layer.qkv),
-                  key(layer.qkv), value(layer.qkv), attention_heads(layer.attention), layer.lse,
-                  {attention.scale, mask_of(index), weights.sinks.weight, weights.sinks.gradient});
+                  key(layer.qkv), value(layer.qkv_raw), attention_heads(layer.attention), layer.lse, ring_layer);
   // Before the temperature's factor: it is in the queries too, and cancels.
   if (attention.qk_norm != QkNorm::kPerHeadAfterRotation) add_rotation_gradient(index, dqkv, layer.qkv);
   if (query_temperature_) backend_.scale_rows(query_rows(dqkv), batch_.query_factor);
-  if (attention.qk_norm != QkNorm::kPerHeadAfterRotation) rotate(index, dqkv, /*inverse=*/true);
+  if (attention.qk_norm != QkNorm::kPerHeadAfterRotation && !turned) rotate(index, dqkv, /*inverse=*/true);
   if (attention.qk_norm != QkNorm::kNone) normalise_heads_backward(index, dqkv, layer.qkv_raw);
   if (attention.qk_norm == QkNorm::kPerHeadAfterRotation) {
     add_rotation_gradient(index, dqkv, layer.qkv_raw);
     rotate(index, dqkv, /*inverse=*/true);
   }
 
-  RowScatter dx = scattered(work_.branch_gradient);
-  column_parallel_backward(backend_, dx, dqkv, x, weights.qkv, adapter_work(), accumulate_);
-  norm_before_backward(weights.input_norm, layer.input, layer.input_rstd);
+  column_backward(dqkv, x, weights.qkv, weights.input_norm, layer.input, layer.input_rstd, /*again=*/true);
+  backend_.finish_norms();
 }
 
 }  // namespace carillon

@@ -94,7 +94,10 @@ class LayerAllocator {
     const int tp = shards_.tp;
     const Initial neutral = config_.norm_weight_offset == 1 ? Initial::kZeros : Initial::kOnes;
     auto norm = [&](const char* name, int64_t size) {
-      return replicated(prefix_ + name, allocator_.weight({size}), allocator_.gradient({size}), tp, neutral);
+      Parameter parameter =
+          replicated(prefix_ + name, allocator_.weight({size}), allocator_.gradient({size}), tp, neutral);
+      parameter.overwritten = true;
+      return parameter;
     };
     auto output_bias = [&](const char* name) {
       return replicated(prefix_ + name, allocator_.weight({channels}), allocator_.gradient({channels}), tp,
@@ -121,6 +124,7 @@ class LayerAllocator {
     if (spec_->attention.qk_norm == QkNorm::kProjection) {
       layer.q_norm = heads_vector(config_.family->q_norm, query_rows, heads, neutral);
       layer.k_norm = kv(heads_vector(config_.family->k_norm, kv_rows, kv_heads, neutral));
+      layer.q_norm.overwritten = layer.k_norm.overwritten = true;
     } else if (spec_->attention.qk_norm != QkNorm::kNone) {
       layer.q_norm = norm(config_.family->q_norm, width);
       layer.k_norm = norm(config_.family->k_norm, width);
@@ -401,6 +405,7 @@ Parameters::Parameters(const ModelConfig& config, const TensorShards& shards, co
   allocator.gradients = gradients;
   norm = replicated("model.norm.weight", allocator.weight({channels}), allocator.gradient({channels}), shards.tp,
                     config.norm_weight_offset == 1 ? Initial::kZeros : Initial::kOnes);
+  norm.overwritten = true;
   if (config.rope.type == RopeType::kClex) {
     const int64_t pairs = config.rotary_pairs(), hidden = clex_hidden(config.rope, pairs);
     // Each tensor rank computes the gradient for its own heads.

@@ -92,7 +92,7 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
       local_(local_rows(layout, options)),
       row_shards_(row_shards(options.batch * local_rows(layout, options), *grid.tp, options.tensor_chunks)),
       mlp_tiled_(shape_of(layout, options, shards.tp).tiled()),
-      norm_options_{config.norm_weight_offset, {}, 0},
+      norm_options_{.weight_offset = config.norm_weight_offset},
       windows_(config.windows()),
       masks_(masks_of(config)),
       activations_(allocate_kept_activations(config, shards, shape_of(layout, options, shards.tp), arena)),
@@ -301,6 +301,11 @@ void Transformer::forward_layers(bool keep) {
   RowScatter embedded = scattered(input);
   embedding_parallel_forward(backend_, embedded, batch_.tokens, parameters_.embedding.weight, shards_.vocabulary.begin);
   if (config_.embedding_multiplier != 1) backend_.scale(input, rounded(config_.embedding_multiplier));
+  // A layer leaves the norm that the next one begins with, the last layer the last norm.
+  if (layers > 0)
+    norm_input(0);
+  else
+    norm_before(parameters_.norm, activations_.output_rstd, activations_.output);
   for (int64_t index = 0; index < layers; ++index) {
     moved();
     attention_forward(index, /*attend=*/true);
@@ -311,8 +316,6 @@ void Transformer::forward_layers(bool keep) {
     const Tensor output = index + 1 < layers ? activations_.layers[index + 1].input : activations_.output;
     mlp_tiled_ ? mlp_tiles_forward(index, output) : mlp_output(index, output);
   }
-  backend_.rmsnorm_forward(work_.normed, activations_.output_rstd, activations_.output, parameters_.norm.weight,
-                           config_.rms_norm_eps, norm_options_);
   if (config_.logit_multiplier != 1) backend_.scale(work_.normed, config_.logit_multiplier);
 }
 
@@ -368,9 +371,11 @@ void Transformer::forward_backward(const MicroBatch& batch, bool accumulate,
   loss_->run(losses_, work_.branch_gradient, parameters_.head().gradient, work_.normed, parameters_.head().weight,
              accumulate);
   if (config_.logit_multiplier != 1) backend_.scale(work_.branch_gradient, config_.logit_multiplier);
+  NormOptions last = norm_options_;
+  last.overwrite_weight = !accumulate_;
   backend_.rmsnorm_backward(work_.residual_gradient, parameters_.norm.gradient, work_.branch_gradient,
                             activations_.output, parameters_.norm.weight, activations_.output_rstd,
-                            /*accumulate=*/false, norm_options_);
+                            /*accumulate=*/false, last);
 
   const int64_t layers = static_cast<int64_t>(activations_.layers.size());
   if (layer_done) layer_done(layers);
@@ -378,6 +383,7 @@ void Transformer::forward_backward(const MicroBatch& batch, bool accumulate,
     moved();
     if (offload_) offload_->need(index);
     if (options_.recompute != Recompute::kNone) {
+      norm_input(index);
       attention_forward(index, /*attend=*/options_.recompute == Recompute::kFull);
       attention_output(index);
       if (!mlp_tiled_) mlp_input(index);

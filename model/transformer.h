@@ -48,7 +48,7 @@ struct TransformerOptions {
 // What attention computed in one layer of the pass that is running: this rank's rows and heads.
 struct AttentionView {
   int64_t layer;
-  Tensor fused;             // [N, (NHl + 2·NKVl)·HD]: queries, keys and values as attention took them
+  Tensor fused;             // [N, (NHl + NKVl)·HD] or wider: queries and keys as attention took them
   Tensor lse;               // [B, NHl, Tl] (A): log of the sum of exp(score), over the whole ring
   int64_t heads, kv_heads;  // NHl, NKVl
   double scale;             // score = scale · query · key
@@ -107,6 +107,7 @@ class Transformer {
  private:
   void load(const MicroBatch& batch, int64_t index = -1);
   void forward_layers(bool keep);
+  void norm_input(int64_t layer);
   void attention_forward(int64_t layer, bool attend);
   void attention_output(int64_t layer);
   void mlp_input(int64_t layer);
@@ -117,10 +118,14 @@ class Transformer {
   void mlp_tiles_backward(int64_t layer);
   void attention_backward(int64_t layer);
   const LayerSpec& spec(int64_t layer) const { return config_.layers[static_cast<size_t>(layer)]; }
-  // norm(x), or x itself without a norm; and the way back: residual_gradient += that by x, from branch_gradient.
+  // norm(x), or x itself without a norm; the same where normed holds it already; and the way back: residual_gradient +=
+  // that by x, from branch_gradient, with norm(x) again in `output` unless absent.
   Tensor norm_before(const Parameter& norm, Tensor rstd, Tensor x);
-  void norm_before_backward(Parameter& norm, Tensor x, Tensor rstd);
-  void add_branch(int64_t layer, Tensor sum, Tensor x, const Parameter& norm, Tensor rstd, Tensor given);
+  Tensor normed(const Parameter& norm, Tensor x) const { return norm ? work_.normed : x; }
+  void norm_before_backward(Parameter& norm, Tensor x, Tensor rstd, Tensor output = {});
+  NormOptions backward_options() const;
+  void add_branch(int64_t layer, Tensor sum, Tensor x, const Parameter& norm, Tensor rstd, Tensor given,
+                  const Parameter& next, Tensor next_rstd);
   Tensor branch_backward(int64_t layer, Parameter& norm, Tensor rstd, Tensor given);
   void normalise_heads(int64_t layer, Tensor to, Tensor from);
   void normalise_heads_backward(int64_t layer, Tensor gradient, Tensor from);
@@ -134,7 +139,11 @@ class Transformer {
   // For a layer: the index of its rotation table, and of the mask of its window.
   size_t rotation_of(int64_t layer) const { return spec(layer).attention.window > 0 && rotations_[1].cosine ? 1 : 0; }
   int mask_of(int64_t layer) const { return masks_[static_cast<size_t>(layer)]; }
-  RowGather gathered(Tensor shard, Tensor work) { return {*grid_.tp, row_shards_, work, shard}; }
+  RowGather gathered(Tensor shard, Tensor work, bool arrived = false) {
+    return {*grid_.tp, row_shards_, work, shard, arrived};
+  }
+  void column_backward(Tensor dy, RowGather& x, const Linear& linear, Parameter& norm, Tensor residual, Tensor rstd,
+                       bool again);
   RowScatter scattered(Tensor shard) { return {*grid_.tp, row_shards_, shard, work_.partial}; }
   // Views of fused rows [N, heads·HD] or [N, 2·Fl]; nothing is copied.
   Tensor heads_of(Tensor fused, int64_t first_head, int64_t heads) const;  // [B, Tl, heads, HD]

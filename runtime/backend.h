@@ -76,6 +76,28 @@ struct AttentionState {
   Tensor sum;          // [B, NH, Tq]      sum over keys of exp(score - maximum)
 };
 
+// The first and the last of the blocks of keys that attention_forward folds into one state, where a call is that: it
+// then does attention_begin's or attention_finish's work too, and gives what the ops one by one would, bit for bit.
+struct AttentionEnds {
+  bool first = false;         // nothing was folded in: the state may hold anything
+  Tensor sinks = {};          // with it: [NH] (T), as attention_begin takes them
+  Tensor out = {}, lse = {};  // the last: the result, as attention_finish gives it; the state may be anything then
+};
+
+// The same of attention_backward.
+struct AttentionGradientEnds {
+  // The first block: dq may hold anything, and becomes what this block gives. delta may hold anything too: the row sums
+  // dout · out are formed by the call, and are in it afterwards with `delta_wanted`, which later calls need. All rows
+  // are of the call.
+  bool first = false, delta_wanted = false;
+  bool first_keys = false;  // dk and dv may hold anything, and become what this block gives
+  // The only block, with both: the gradients, rounded to T. dq, dk and dv, which are of type A, may be anything then.
+  Tensor result_dq = {}, result_dk = {}, result_dv = {};
+  // With results, whose dq and dk then lie side by side in rows (joined_heads.h): these are turned back, as
+  // rotate(…, inverse) would with the same position [B·Tq], cosine and sine. Absent: not turned.
+  Tensor position = {}, cosine = {}, sine = {};
+};
+
 // An MLP's gate: both are z · sigmoid(g(z)).
 enum class GateActivation {
   kSilu,      // g(z) = z
@@ -87,8 +109,13 @@ struct NormOptions {
   double weight_offset = 0;  // the weight counts as offset + weight
   // Rows of which x holds a part only, as where heads are split over ranks: [N] (A), over the `columns` of the whole
   // row, forward Σ x², backward Σ dy·(offset + weight)·x. Absent: the rows are whole.
-  Tensor sums;
+  Tensor sums = {};
   int64_t columns = 0;
+  // Of rmsnorm_backward alone.
+  Tensor output = {};             // y again, of x's shape: the forward pass's bits, for the gradient by what reads it
+  bool overwrite_weight = false;  // dweight = in place of +=
+  // dweight is wanted after finish_norms() only: a device finishes the sums of several norms together.
+  bool deferred = false;
 };
 
 // One AdamW update (Loshchilov and Hutter, 2017, decoupled decay, as PyTorch's AdamW defines it).
@@ -225,10 +252,16 @@ class Backend {
   // x and y [N, C], rows may be strided; rank-3 [N, H, C] (heads; rstd [N, H]) works too.
   virtual void rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon,
                                const NormOptions& options = {}) = 0;
+  // sum = x + branch, as sum() gives it, and y = the norm of that: the bits of the two ops one after the other. sum may
+  // be x or branch, y may be branch. Matrices; rows may be strided.
+  virtual void sum_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x, Tensor branch, Tensor weight,
+                                   double epsilon, const NormOptions& options = {}) = 0;
   // dx (T) = gradient by x, or += with `accumulate` (rounded once); dweight[C] (A) += gradient by weight, unless
-  // absent.
+  // absent. Without `accumulate` dx may be dy.
   virtual void rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
                                 bool accumulate = false, const NormOptions& options = {}) = 0;
+  // The gradients by weights that NormOptions::deferred left open are there.
+  virtual void finish_norms() = 0;
 
   // ---- rotation (RoPE, Su et al., 2021), half layout --------------------------------------------------------------
   // In place on x[N, H, HD] (rows and heads may be strided). Pair j of R turns (x[j], x[j + HD/2]) by the angle whose
@@ -259,7 +292,7 @@ class Backend {
   // gpt-oss learns the sinks).
   virtual void attention_begin(const AttentionState& state, Tensor sinks = {}) = 0;
   virtual void attention_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
-                                 double scale) = 0;
+                                 double scale, const AttentionEnds& ends = {}) = 0;
   // out [B, Tq, NH, HD] (T) and lse [B, NH, Tq] (A) = log of the sum of exp(score); a row that saw no key: out 0, lse
   // -inf.
   virtual void attention_finish(Tensor out, Tensor lse, const AttentionState& state) = 0;
@@ -270,7 +303,8 @@ class Backend {
   // Adds the contribution of one block of keys to dq [B, Tq, NH, HD], dk and dv [B, Tk, NKV, HD], all of type A, from
   // the final out [B, Tq, NH, HD] (T), lse and delta over all blocks. Rows with lse = -inf contribute nothing.
   virtual void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout,
-                                  Tensor out, Tensor lse, Tensor delta, const AttentionMask& mask, double scale) = 0;
+                                  Tensor out, Tensor lse, Tensor delta, const AttentionMask& mask, double scale,
+                                  const AttentionGradientEnds& ends = {}) = 0;
 
   // ---- cross-entropy over a vocabulary that may be split over ranks ------------------------------------------------
   // logits [N, Vl] in T or A hold columns [first_column, first_column + Vl) of the vocabulary.
@@ -312,7 +346,9 @@ class Backend {
   X(embedding_forward)        \
   X(embedding_backward)       \
   X(rmsnorm_forward)          \
+  X(sum_rmsnorm_forward)      \
   X(rmsnorm_backward)         \
+  X(finish_norms)             \
   X(rotate)                   \
   X(rotation_gradient)        \
   X(swiglu_forward)           \

@@ -21,6 +21,7 @@ void note(OpCall& call, const AttentionState& state) {
   call.operands.insert(call.operands.end(), {state.accumulator, state.maximum, state.sum});
 }
 void note(OpCall& call, const AttentionMask& mask) {
+  call.mask_at = call.operands.size();
   call.operands.insert(call.operands.end(), {mask.query_index, mask.first, mask.key_index});
   call.mask = mask.shape;
 }
@@ -34,7 +35,19 @@ void note(OpCall& call, const std::span<const AdamWTensors>& tensors) {
 void note(OpCall& call, const QuantizedMatrix& x) {
   call.operands.insert(call.operands.end(), {x.codes, x.scales, x.table});
 }
-void note(OpCall& call, const NormOptions& options) { note(call, options.sums); }
+void note(OpCall& call, const AttentionEnds& ends) {
+  call.operands.insert(call.operands.end(), {ends.sinks, ends.out, ends.lse});
+  call.first = ends.first;
+}
+void note(OpCall& call, const AttentionGradientEnds& ends) {
+  call.operands.insert(call.operands.end(),
+                       {ends.result_dq, ends.result_dk, ends.result_dv, ends.position, ends.cosine, ends.sine});
+  call.first = ends.first, call.first_keys = ends.first_keys, call.delta_wanted = ends.delta_wanted;
+}
+void note(OpCall& call, const NormOptions& options) {
+  call.operands.insert(call.operands.end(), {options.sums, options.output});
+  call.deferred = options.deferred;
+}
 void note(OpCall& call, const bool& flag) { call.flag = flag; }
 void note(OpCall& call, const Transpose& transpose) { call.transposes.push_back(transpose); }
 void note(OpCall&, const AdamWStep&) {}
@@ -59,9 +72,20 @@ struct Cursor {
     for (Tensor* x : {&mask.query_index, &mask.first, &mask.key_index}) *x = next();
     return mask;
   }
+  AttentionEnds take(const AttentionEnds& given) {
+    AttentionEnds ends = given;
+    for (Tensor* x : {&ends.sinks, &ends.out, &ends.lse}) *x = next();
+    return ends;
+  }
+  AttentionGradientEnds take(const AttentionGradientEnds& given) {
+    AttentionGradientEnds ends = given;
+    for (Tensor* x : {&ends.result_dq, &ends.result_dk, &ends.result_dv, &ends.position, &ends.cosine, &ends.sine})
+      *x = next();
+    return ends;
+  }
   NormOptions take(const NormOptions& given) {
     NormOptions options = given;
-    options.sums = next();
+    for (Tensor* x : {&options.sums, &options.output}) *x = next();
     return options;
   }
   QuantizedMatrix take(const QuantizedMatrix& given) {
@@ -90,10 +114,10 @@ struct Cursor {
 template <auto op, class... Arguments>
 double ForwardingBackend::pass(OpKind kind, const Arguments&... arguments) {
   OpCall call{.op = kind};
-  call.operands.reserve(13);
+  call.operands.reserve(19);
   (note(call, arguments), ...);
   around(call, [&] {
-    Cursor cursor{call.operands};
+    [[maybe_unused]] Cursor cursor{call.operands};
     // Braces: from left to right.
     const auto taken = std::tuple{cursor.take(arguments)...};
     const auto invoke = [&](const auto&... given) {
@@ -147,6 +171,11 @@ void ForwardingBackend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor 
                                         const NormOptions& options) {
   pass<&Backend::rmsnorm_forward>(OpKind::rmsnorm_forward, y, rstd, x, weight, epsilon, options);
 }
+void ForwardingBackend::sum_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x, Tensor branch, Tensor weight,
+                                            double epsilon, const NormOptions& options) {
+  pass<&Backend::sum_rmsnorm_forward>(OpKind::sum_rmsnorm_forward, sum, y, rstd, x, branch, weight, epsilon, options);
+}
+void ForwardingBackend::finish_norms() { pass<&Backend::finish_norms>(OpKind::finish_norms); }
 void ForwardingBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
                                          bool accumulate, const NormOptions& options) {
   pass<&Backend::rmsnorm_backward>(OpKind::rmsnorm_backward, dx, dweight, dy, x, weight, rstd, accumulate, options);
@@ -168,8 +197,8 @@ void ForwardingBackend::attention_begin(const AttentionState& state, Tensor sink
   pass<&Backend::attention_begin>(OpKind::attention_begin, state, sinks);
 }
 void ForwardingBackend::attention_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v,
-                                          const AttentionMask& mask, double scale) {
-  pass<&Backend::attention_forward>(OpKind::attention_forward, state, q, k, v, mask, scale);
+                                          const AttentionMask& mask, double scale, const AttentionEnds& ends) {
+  pass<&Backend::attention_forward>(OpKind::attention_forward, state, q, k, v, mask, scale, ends);
 }
 void ForwardingBackend::attention_finish(Tensor out, Tensor lse, const AttentionState& state) {
   pass<&Backend::attention_finish>(OpKind::attention_finish, out, lse, state);
@@ -182,9 +211,9 @@ void ForwardingBackend::attention_sinks_backward(Tensor dsinks, Tensor sinks, Te
 }
 void ForwardingBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout,
                                            Tensor out, Tensor lse, Tensor delta, const AttentionMask& mask,
-                                           double scale) {
+                                           double scale, const AttentionGradientEnds& ends) {
   pass<&Backend::attention_backward>(OpKind::attention_backward, dq, dk, dv, q, k, v, dout, out, lse, delta, mask,
-                                     scale);
+                                     scale, ends);
 }
 void ForwardingBackend::cross_entropy_maximum(Tensor maximum, Tensor logits) {
   pass<&Backend::cross_entropy_maximum>(OpKind::cross_entropy_maximum, maximum, logits);

@@ -24,14 +24,18 @@ inline constexpr size_t kOpKinds = 0 CARILLON_OPS(CARILLON_COUNT_OP);
 struct OpCall {
   OpKind op;
   // Its tensors in the order of the op's parameters, absent ones included: an AttentionState is its accumulator,
-  // maximum and sum, a mask its query_index, first and key_index, AdamWTensors weight, master, exp_avg, exp_avg_sq and
-  // gradient, a QuantizedMatrix codes, scales and table. What is here when `run` is called is what the op is given:
-  // a hook may put other tensors in.
+  // maximum and sum, a mask its query_index, first and key_index, AttentionEnds sinks, out and lse,
+  // AttentionGradientEnds result_dq, result_dk, result_dv, position, cosine and sine, NormOptions sums and output,
+  // AdamWTensors weight, master, exp_avg, exp_avg_sq and gradient, a QuantizedMatrix codes, scales and table. What is
+  // here when `run` is called is what the op is given: a hook may put other tensors in.
   std::vector<Tensor> operands;
-  MaskShape mask;                     // of an op with a mask
-  std::vector<Transpose> transposes;  // of matmul: of a, of b
-  bool flag = false;                  // the op's bool: accumulate; of rotate: inverse
-  double result = 0;                  // of sum_of_squares: what run() or the hook sets
+  MaskShape mask;                                                // of an op with a mask
+  size_t mask_at = 0;                                            // where among the operands the mask's are
+  bool first = false, first_keys = false, delta_wanted = false;  // of attention's ends
+  bool deferred = false;                                         // of rmsnorm_backward
+  std::vector<Transpose> transposes;                             // of matmul: of a, of b
+  bool flag = false;                                             // the op's bool: accumulate; of rotate: inverse
+  double result = 0;                                             // of sum_of_squares: what run() or the hook sets
 };
 
 class ForwardingBackend : public Backend {

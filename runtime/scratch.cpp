@@ -25,7 +25,7 @@ size_t backend_scratch_bytes(const ScratchShape& s) {
     constexpr int64_t kFlag = 4;  // the flag "position beyond the table", a separate allocation
     return static_cast<size_t>(std::max({cuda::kScratchBytes, attention, row_sums(s.hidden), row_sums(s.widest_bias),
                                          cuda::embedding_bytes(rows, s.hidden, static_cast<int64_t>(size_of(wide)))}) +
-                               kFlag);
+                               s.open_norms + kFlag);
   }
   using namespace cpu;
   const bool tiles = s.compute == DType::kBFloat16 && s.instruction_set == "amx";

@@ -24,6 +24,7 @@ struct ScratchShape {
   // Elements of the largest operands of a product, for bfloat16 without hardware.
   int64_t hidden = 0;            // columns of the products whose inner dim is the largest
   int64_t widest_bias = 0;       // cuda: channels; 0 without any
+  int64_t open_norms = 0;        // cuda: bytes of the sums of runs of all norms of a layer
   bool fused_attention = false;  // cuda: cuDNN's attention
   int64_t largest_left = 0, largest_right = 0, largest_result = 0;
 };
@@ -42,8 +43,8 @@ struct ScratchShape {
 // where heads at work is the number of threads when there are as many key/value heads and sequences as threads and at
 // most 128 blocks of 96 keys, else 1. Both passes keep what they have. depth is 2 for bfloat16 on amx and
 // avx512_bf16, else 1. Where bfloat16 has no hardware, float32 copies of a product's operands come on top. cuda: the
-// largest that an op needs of the scratch area that all share (cuda/ops/launch_sizes.h), held against what they take by
-// tests/cuda_emulation/counts_test.py.
+// largest that an op needs of the scratch area that all share (cuda/ops/launch_sizes.h), and the sums that
+// finish_norms() adds; held against what they take by tests/cuda_emulation/counts_test.py.
 size_t backend_scratch_bytes(const ScratchShape& shape);
 
 }  // namespace carillon

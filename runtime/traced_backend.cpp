@@ -14,9 +14,9 @@ std::vector<int64_t> on_host(Backend& backend, Tensor indices) {
   return values;
 }
 
-// Pairs of query and key that see each other, over the batch, by the mask of an attention op: its last operands.
+// Pairs of query and key that see each other, over the batch, by the mask of an attention op.
 double visible_pairs(Backend& backend, const OpCall& call) {
-  const auto mask = std::span(call.operands).last(3);
+  const auto mask = std::span(call.operands).subspan(call.mask_at, 3);
   const Tensor query_index = mask[0], first_key = mask[1], key_index = mask[2];
   const int64_t batch = first_key.size(0), rows = first_key.size(1);
   const std::vector<int64_t> first = on_host(backend, first_key), query = on_host(backend, query_index),

@@ -80,6 +80,12 @@ class CountingBackend : public ForwardingBackend {
   // The pieces of an attention call that go to one engine or the other: in general, and in a backward pass.
   std::vector<MaskPiece> pieces(const OpCall& call) const;
   std::vector<MaskPiece> blocks(const OpCall& call) const;
+  // Whether the only one of them takes the call whole: with its ends where it has any, and without a state or
+  // accumulators by cuDNN.
+  static bool alone(const OpCall& call, const std::vector<MaskPiece>& pieces);
+  bool joins_ends(const OpCall& call, const std::vector<MaskPiece>& pieces) const;
+  int64_t forward_kernels(const OpCall& call);
+  int64_t backward_kernels(const OpCall& call);
   // Bytes it reads and writes, where that is what its time goes to.
   double moved_bytes(const OpCall& call);
   void count_work(const OpCall& call);
@@ -95,6 +101,7 @@ class CountingBackend : public ForwardingBackend {
   StepRecorder recorder_;
   const void* logits_gradient_ = nullptr;  // of the loss under way
   bool attention_begun_ = false;           // no block was folded in yet
+  int64_t open_norms_ = 0;                 // until finish_norms()
   // Masks recur from layer to layer: query_index, first, key_index, keys -> pairs. Until something is uploaded.
   std::map<std::tuple<const void*, const void*, const void*, int64_t>, int64_t> pairs_;
   std::map<const char*, size_t> buffers_;  // device buffers: address, bytes

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "parallel/injected_fault.h"
+#include "runtime/joined_heads.h"
 
 namespace carillon {
 namespace {
@@ -93,10 +94,14 @@ void RingAttention::allocate_work(Arena& arena) {
   if (!backward) return;
   const size_t forward_end = arena.used();
   arena.rewind(begin);
-  dq_ = arena.allocate("attention.gradient", wide, {batch, local, heads, width});
+  gradients_ = arena.allocate("attention.gradient", wide, {batch * local, (heads + 2 * kv_heads) * width});
   delta_ = arena.allocate("attention.gradient", wide, {batch, heads, local});
-  dk_ = arena.allocate("attention.gradient", wide, {batch, local, kv_heads, width});
-  dv_ = arena.allocate("attention.gradient", wide, {batch, local, kv_heads, width});
+  const auto part = [&, batch = batch, width = width](int64_t first, int64_t count) {
+    return gradients_.slice(1, first * width, (first + count) * width).split_dim(1, count).split_dim(0, batch);
+  };
+  dq_ = part(0, heads);
+  dk_ = part(heads, kv_heads);
+  dv_ = part(heads + kv_heads, kv_heads);
   const auto gradients = [&](std::initializer_list<Tensor*> blocks) {
     for (Tensor* travelling : blocks) *travelling = arena.allocate("attention.ring_gradients", wide, {2, block});
   };
@@ -287,23 +292,32 @@ void RingAttention::forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v
   mask_ = layer.mask;
   CHECK(masks_[static_cast<size_t>(mask_)].first, "set_mask comes before forward");
   const double scale = layer.scale;
-  backend_.attention_begin(state_, layer.sinks);
+  // The block of keys that is folded in last gives the result: 2 · step + half, -1 for this rank's own.
+  int last = -1;
+  for (int step = 0; step < ranks_; ++step)
+    for (int half = 0; half < 2; ++half)
+      if (plan().read(rank_, step).has(half)) last = 2 * step + half;
+  const auto ends_of = [&](int block) {
+    AttentionEnds ends;
+    if (block < 0) ends.first = true, ends.sinks = layer.sinks;
+    if (block == last) ends.out = out, ends.lse = lse;
+    return ends;
+  };
   if (ranks_ > 1) pack_own(k, v);
   for (int step = 0; step < ranks_; ++step) {
     start_keys(step);
-    if (step == 0) backend_.attention_forward(state_, q, k, v, own_mask(), scale);
+    if (step == 0) backend_.attention_forward(state_, q, k, v, own_mask(), scale, ends_of(-1));
     const Halves read = plan().read(rank_, step);
     for (int half = 0; half < 2; ++half)
       if (read.has(half)) {
         poll();
         backend_.attention_forward(state_, q, half_of(block(step), half, 0), half_of(block(step), half, 1),
-                                   half_mask(plan().source(rank_, step), half), scale);
+                                   half_mask(plan().source(rank_, step), half), scale, ends_of(2 * step + half));
       }
     // The next hop overwrites the sent block, which the work above reads. It may, because it starts after all work
     // put on the backend's queue before it (communicator.h).
     wait_after(step);
   }
-  backend_.attention_finish(out, lse, state_);
 }
 
 // Sends what the previous step left in outgoing_: on to the next rank below or, if it holds the whole sum of the stage,
@@ -355,10 +369,11 @@ void RingAttention::backward_remote(int step, Tensor q, Tensor dout, Tensor out,
   const Halves read = plan().read(rank_, step);
   for (int half = 0; half < 2; ++half)
     if (read.has(half)) {
-      backend_.fill(part_.rows(half, half + 1), 0);
+      AttentionGradientEnds ends;
+      ends.first_keys = true;
       backend_.attention_backward(dq_, half_of(part_, half, 0), half_of(part_, half, 1), q,
                                   half_of(block(step), half, 0), half_of(block(step), half, 1), dout, out, lse, delta_,
-                                  half_mask(plan().source(rank_, step), half), scale);
+                                  half_mask(plan().source(rank_, step), half), scale, ends);
     }
 }
 
@@ -409,9 +424,13 @@ void RingAttention::backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tenso
   CHECK(masks_[static_cast<size_t>(mask_)].first, "set_mask comes before backward");
   const double scale = layer.scale;
   const int stages = plan().stages();
-  backend_.attention_delta(delta_, dout, out);
-  if (layer.sinks_gradient) backend_.attention_sinks_backward(layer.sinks_gradient, layer.sinks, lse, delta_);
-  for (const Tensor& accumulator : {dq_, dk_, dv_}) backend_.fill(accumulator, 0);
+  AttentionGradientEnds own;
+  own.first = own.first_keys = true;
+  own.delta_wanted = ranks_ > 1 || layer.sinks_gradient;
+  if (ranks_ == 1) {
+    own.result_dq = dq, own.result_dk = dk, own.result_dv = dv;
+    own.position = layer.position, own.cosine = layer.cosine, own.sine = layer.sine;
+  }
   if (ranks_ > 1) pack_own(k, v);
 
   // Step W has no work left: it collects the last gradients. Those from other nodes come home in the step after it.
@@ -420,7 +439,10 @@ void RingAttention::backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tenso
     start_keys(step);
     start_gradients(step);
     start_outer_gradients(step);
-    if (step == 0) backend_.attention_backward(dq_, dk_, dv_, q, k, v, dout, out, lse, delta_, own_mask(), scale);
+    if (step == 0) {
+      backend_.attention_backward(dq_, dk_, dv_, q, k, v, dout, out, lse, delta_, own_mask(), scale, own);
+      if (layer.sinks_gradient) backend_.attention_sinks_backward(layer.sinks_gradient, layer.sinks, lse, delta_);
+    }
     poll();
     if (step > 0 && step < ranks_) backward_remote(step, q, dout, out, lse, scale);
     wait_after(step);
@@ -434,9 +456,18 @@ void RingAttention::backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tenso
     came = {came.early || finished.early, came.late || finished.late};
   }
   if (stages > 1 && !injected(InjectedFault::kRingDropsOuterGradientHop)) add_home(home_, came);
-  backend_.copy(dq, dq_);
-  backend_.copy(dk, dk_);
-  backend_.copy(dv, dv_);
+  if (ranks_ == 1) return;
+  if (const Tensor fused = joined_heads({dq, dk, dv})) {
+    backend_.copy(fused, joined_heads({dq_, dk_, dv_}));
+  } else {
+    backend_.copy(dq, dq_);
+    backend_.copy(dk, dk_);
+    backend_.copy(dv, dv_);
+  }
+  if (!layer.position) return;
+  const Tensor turned = joined_heads({dq, dk});
+  CHECK(turned, "gradients that are turned lie side by side", describe(dq), describe(dk));
+  backend_.rotate(turned, layer.position, layer.cosine, layer.sine, /*inverse=*/true);
 }
 
 RingSchedule::Wire RingAttention::forward_wire(const SequenceLayout& layout, const Shape& shape) {

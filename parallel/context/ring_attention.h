@@ -63,6 +63,9 @@ class RingAttention {
     int mask = 0;
     Tensor sinks = {};
     Tensor sinks_gradient = {};  // [NHl] (A) +=; absent: not wanted
+    // The rotation that dq and dk are turned back by: position [N], cosine and sine as rotate() takes them; dq and dk
+    // then lie side by side. Absent: not turned.
+    Tensor position = {}, cosine = {}, sine = {};
   };
   // out [B, Tl, NHl, HD] (T), lse [B, NHl, Tl] (A).  q, k, v local, rotated; dims 0..2 may be strided.
   void forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, const Layer& layer);
@@ -139,12 +142,14 @@ class RingAttention {
   std::array<Tensor, 2> base_, passing_;
   AttentionState state_;  // forward only; shares memory with what follows
   Tensor delta_;          // [B, NHl, Tl] (A)
-  Tensor dq_;             // [B, Tl, NHl, HD] (A)
-  Tensor dk_, dv_;        // [B, Tl, NKVl, HD] (A): this rank's queries' part for its own keys
-  Tensor part_;           // dK, dV of the block being worked on; blocks as above, in A
-  Tensor outgoing_;       // … of the block before, being sent
-  Tensor incoming_;       // … of the ranks before, being received
-  Tensor collected_;      // … of the stage's base block, from the last neighbours that read it; stage 0: own keys
+  // Side by side in rows of gradients_, [B·Tl, (NHl + 2·NKVl)·HD] (A), so that they go to T in one piece.
+  Tensor gradients_;
+  Tensor dq_;         // [B, Tl, NHl, HD]
+  Tensor dk_, dv_;    // [B, Tl, NKVl, HD]: this rank's queries' part for its own keys
+  Tensor part_;       // dK, dV of the block being worked on; blocks as above, in A
+  Tensor outgoing_;   // … of the block before, being sent
+  Tensor incoming_;   // … of the ranks before, being received
+  Tensor collected_;  // … of the stage's base block, from the last neighbours that read it; stage 0: own keys
   // Two levels only: of the base block of the stage before, from all nodes so far, being sent; of the present one, from
   // the nodes before, being received; of this rank's own keys from other nodes, complete.
   Tensor leaving_, arriving_, home_;

@@ -52,11 +52,11 @@ int64_t tensor_chunks(int64_t shard_rows, int64_t tp, bool beside_compute) {
   return beside_compute ? std::clamp<int64_t>(shard_rows / kPieceRows, 1, kMost) : 1;
 }
 
-RowGather::RowGather(Communicator& tp, const RowShards& shards, Tensor work, Tensor shard)
+RowGather::RowGather(Communicator& tp, const RowShards& shards, Tensor work, Tensor shard, bool arrived)
     : shards_(shards), all_(tp.size() == 1 ? shard : work) {
   CHECK(all_.size(0) == shards.rows() && shard.size(0) == shards.shard_rows(), "rows to gather", all_.size(0),
         shard.size(0));
-  if (tp.size() == 1) return;
+  if (tp.size() == 1 || arrived) return;
   for (int64_t c = 0; c < shards.chunks(); ++c) {
     const Range to = shards.chunk(c), from = shards.piece(c);
     arriving_.push_back(tp.start_all_gather(all_.rows(to.begin, to.end), shard.rows(from.begin, from.end)));

@@ -13,8 +13,9 @@ namespace carillon {
 using namespace cpu;
 
 void CpuBackend::attention_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
-                                   double scale) {
+                                   double scale, const AttentionEnds& ends) {
   CHECK(scale > 0, "scores are scaled by a positive number", scale);
+  if (ends.first) attention_begin(state, ends.sinks);
   Scratch& work = scratch();
   find_visible(mask, threads_, work.visible);
   dispatch_floating(q.dtype(), [&](auto zero) {
@@ -73,6 +74,7 @@ void CpuBackend::attention_forward(const AttentionState& state, Tensor q, Tensor
         std::copy(out + r * padded, out + r * padded + width, accumulator + r * stride);
     }
   });
+  if (ends.out) attention_finish(ends.out, ends.lse, state);
 }
 
 // The accumulator is left uninitialised: a sum of 0 marks rows that saw no key.

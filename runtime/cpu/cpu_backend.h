@@ -33,6 +33,7 @@ class CpuBackend : public ReferenceBackend {
   Op<&Backend::sum_of_squares> sum_of_squares;
   Op<&Backend::matmul> matmul;
   Op<&Backend::rmsnorm_forward> rmsnorm_forward;
+  Op<&Backend::sum_rmsnorm_forward> sum_rmsnorm_forward;
   Op<&Backend::rmsnorm_backward> rmsnorm_backward;
   Op<&Backend::rotate> rotate;
   Op<&Backend::swiglu_forward> swiglu_forward;

@@ -128,9 +128,10 @@ struct Kernels {
   void (*attention_backward)(const BackwardBlock<A>& block);
   void (*update_rows)(const UpdateBlock<T>& block);
 
-  // One row each. rmsnorm_forward returns 1/rms; backward adds to dweight and, if `add`, to dx.
+  // One row each. rmsnorm_forward returns 1/rms; backward adds to dweight and, if `add`, to dx, and gives y again where
+  // that is not null.
   A (*rmsnorm_forward)(T* y, const T* x, const T* weight, int64_t count, const NormNumbers<A>& norm);
-  void (*rmsnorm_backward)(T* dx, A* dweight, const T* dy, const T* x, const T* weight, A rstd, int64_t count,
+  void (*rmsnorm_backward)(T* dx, A* dweight, T* y, const T* dy, const T* x, const T* weight, A rstd, int64_t count,
                            const NormNumbers<A>& norm, bool add);
   // Every head of a row; sign -1 turns back.
   void (*rotate)(T* x, int64_t head_stride, int64_t heads, const A* cosine, const A* sine, A sign, int64_t pairs);

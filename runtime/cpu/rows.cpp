@@ -66,10 +66,36 @@ void CpuBackend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight,
   });
 }
 
+// A row is added and normed while it is in the cache.
+void CpuBackend::sum_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x, Tensor branch, Tensor weight,
+                                     double epsilon, const NormOptions& options) {
+  for (const Tensor& other : {y, x, branch})
+    CHECK(other.shape() == sum.shape() && other.dtype() == sum.dtype(), "a norm of a sum of tensors of one shape",
+          carillon::describe(other), carillon::describe(sum));
+  if (sum.rank() != 2 || !last_dim_packed(sum) || !last_dim_packed(y) || !last_dim_packed(x) ||
+      !last_dim_packed(branch))
+    return ReferenceBackend::sum_rmsnorm_forward(sum, y, rstd, x, branch, weight, epsilon, options);
+  const Tensor statistic = as_head_rows(rstd);
+  dispatch_floating(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    using A = accumulate_t<T>;
+    const Kernels<T>& kernel = kernels<T>(instruction_set_);
+    const T* w = weight.span<T>().data();
+    const int64_t channels = x.size(1);
+    const NormNumbers<A> norm = numbers_of<A>(options, epsilon, channels);
+#pragma omp parallel for schedule(static) num_threads(threads_)
+    for (int64_t n = 0; n < x.size(0); ++n) {
+      kernel.add_rows(row<T>(sum, n), row<T>(x, n), row<T>(branch, n), channels);
+      *row<A>(statistic, n, 0) = kernel.rmsnorm_forward(row<T>(y, n), row<T>(sum, n), w, channels, of_row(norm, n));
+    }
+  });
+}
+
 void CpuBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
                                   bool accumulate, const NormOptions& options) {
   dx = as_heads(dx), dy = as_heads(dy), x = as_heads(x), rstd = as_head_rows(rstd);
-  if (!last_dim_packed(x) || !last_dim_packed(dx) || !last_dim_packed(dy))
+  const Tensor y = options.output ? as_heads(options.output) : Tensor();
+  if (!last_dim_packed(x) || !last_dim_packed(dx) || !last_dim_packed(dy) || (y && !last_dim_packed(y)))
     return ReferenceBackend::rmsnorm_backward(dx, dweight, dy, x, weight, rstd, accumulate, options);
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -84,11 +110,12 @@ void CpuBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x
       A* sums = partial.data() + run * channels;
       for (int64_t n = rows * run / kRuns; n < rows * (run + 1) / kRuns; ++n)
         for (int64_t h = 0; h < x.size(1); ++h)
-          kernel.rmsnorm_backward(row<T>(dx, n, h), sums, row<T>(dy, n, h), row<T>(x, n, h), w, *row<A>(rstd, n, h),
-                                  channels, of_row(norm, n), accumulate);
+          kernel.rmsnorm_backward(row<T>(dx, n, h), sums, y ? row<T>(y, n, h) : nullptr, row<T>(dy, n, h),
+                                  row<T>(x, n, h), w, *row<A>(rstd, n, h), channels, of_row(norm, n), accumulate);
     }
     if (!dweight) return;
     A* dw = dweight.span<A>().data();
+    if (options.overwrite_weight) std::fill(dw, dw + channels, A(0));
     for (int64_t run = 0; run < kRuns; ++run)
       for (int64_t c = 0; c < channels; ++c) dw[c] += partial[static_cast<size_t>(run * channels + c)];
   });

@@ -51,6 +51,7 @@ class CudaBackend : public Backend {
   cudaStream_t on_device() const;
   // Returns at least this many bytes for the op that is launched next.
   void* scratch(size_t bytes);
+  void* open_norm(size_t bytes);
   void wait();
   enum class Direction { kToDevice, kToHost };
   void transfer(Tensor device, Tensor host, Direction direction);
@@ -71,8 +72,16 @@ class CudaBackend : public Backend {
   // backward piece is at most a block of fused_edge().
   bool fused_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
                      MaskPiece::Kind kind, double scale);
+  bool fused_whole_forward(Tensor q, Tensor k, Tensor v, const AttentionMask& mask, MaskPiece::Kind kind, double scale,
+                           const AttentionEnds& ends);
+  // dq, dk and dv of type A are added to, of T are the whole gradients, turned back.
   bool fused_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor out,
-                      Tensor lse, const AttentionMask& mask, MaskPiece::Kind kind, double scale);
+                      Tensor lse, const AttentionMask& mask, MaskPiece::Kind kind, double scale,
+                      const cuda::AttentionTurn& turn = {});
+
+  void begin_gradients(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor delta,
+                       const AttentionGradientEnds& ends);
+  void end_gradients(Tensor dq, Tensor dk, Tensor dv, const AttentionGradientEnds& ends);
 
   void padded_matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Transpose transpose_b, bool accumulate);
   struct Products;  // cuBLASLt's handle, and its algorithms by shape (matmul.cpp)
@@ -94,6 +103,11 @@ class CudaBackend : public Backend {
   std::vector<cuda::Vector> vectors_;
   std::vector<double> sums_;
   std::vector<cuda::AdamWOperands> operands_;
+  // Norms' gradients by weights that are not finished, and their sums of runs.
+  std::vector<cuda::Runs> open_norms_;
+  Buffer open_sums_;
+  size_t open_bytes_ = 0;  // of open_sums_, used
+  cuda::Type open_type_ = cuda::Type::kFloat32;
   std::unique_ptr<Products, ProductsDeleter> products_;
   std::unique_ptr<cuda::FusedAttention> fused_;
   std::unique_ptr<cuda::StagedUploads> staged_;  // created by the first staged upload

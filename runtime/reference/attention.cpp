@@ -2,6 +2,7 @@
 #include <limits>
 #include <vector>
 
+#include "runtime/joined_heads.h"
 #include "runtime/reference/reference_backend.h"
 #include "runtime/reference/view.h"
 
@@ -59,7 +60,8 @@ void ReferenceBackend::attention_sinks_backward(Tensor dsinks, Tensor sinks, Ten
 }
 
 void ReferenceBackend::attention_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v,
-                                         const AttentionMask& mask, double scale) {
+                                         const AttentionMask& mask, double scale, const AttentionEnds& ends) {
+  if (ends.first) attention_begin(state, ends.sinks);
   reference::dispatch(q.dtype(), [&]<class T, class A>(T, A) {
     const View<T, 4> vq(q), vk(k), vv(v);
     const View<A, 4> accumulator(state.accumulator);
@@ -94,6 +96,7 @@ void ReferenceBackend::attention_forward(const AttentionState& state, Tensor q, 
         }
       }
   });
+  if (ends.out) attention_finish(ends.out, ends.lse, state);
 }
 
 void ReferenceBackend::attention_finish(Tensor out, Tensor lse, const AttentionState& state) {
@@ -129,7 +132,9 @@ void ReferenceBackend::attention_delta(Tensor delta, Tensor dout, Tensor out) {
 
 // With p = exp(score − lse), the softmax over all blocks: dv += p·do, ds = p · (do·v − delta), dq += ds·k, dk += ds·q.
 void ReferenceBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout,
-                                          Tensor, Tensor lse, Tensor delta, const AttentionMask& mask, double scale) {
+                                          Tensor out, Tensor lse, Tensor delta, const AttentionMask& mask, double scale,
+                                          const AttentionGradientEnds& ends) {
+  begin_attention_gradients(dq, dk, dv, dout, out, delta, ends);
   reference::dispatch(q.dtype(), [&]<class T, class A>(T, A) {
     const View<T, 4> vq(q), vk(k), vv(v), vdo(dout);
     const View<A, 4> vdq(dq), vdk(dk), vdv(dv);
@@ -160,6 +165,30 @@ void ReferenceBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tenso
         }
       }
   });
+  end_attention_gradients(dq, dk, dv, ends);
+}
+
+void ReferenceBackend::begin_attention_gradients(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor delta,
+                                                 const AttentionGradientEnds& ends) {
+  if (ends.first) attention_delta(delta, dout, out);
+  for (const Tensor& x : cleared_gradients(dq, dk, dv, ends.first, ends.first_keys)) fill(x, 0);
+}
+
+void ReferenceBackend::end_attention_gradients(Tensor dq, Tensor dk, Tensor dv, const AttentionGradientEnds& ends) {
+  if (!ends.result_dq) return;
+  const Tensor from = joined_heads({dq, dk, dv}), to = joined_heads({ends.result_dq, ends.result_dk, ends.result_dv});
+  if (from && to) {
+    copy(to, from);
+  } else {
+    copy(ends.result_dq, dq);
+    copy(ends.result_dk, dk);
+    copy(ends.result_dv, dv);
+  }
+  if (!ends.position) return;
+  const Tensor turned = joined_heads({ends.result_dq, ends.result_dk});
+  CHECK(turned, "gradients that are turned lie side by side", carillon::describe(ends.result_dq),
+        carillon::describe(ends.result_dk));
+  rotate(turned, ends.position, ends.cosine, ends.sine, /*inverse=*/true);
 }
 
 }  // namespace carillon

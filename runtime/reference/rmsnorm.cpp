@@ -44,6 +44,12 @@ void ReferenceBackend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor w
   });
 }
 
+void ReferenceBackend::sum_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x, Tensor branch, Tensor weight,
+                                           double epsilon, const NormOptions& options) {
+  this->sum(sum, x, branch);
+  rmsnorm_forward(y, rstd, sum, weight, epsilon, options);
+}
+
 // With u = x·rstd and the offset in w: y = u·w, so dw = Σ dy·u and dx = rstd · (dy·w − u · mean(dy·w·u)).
 void ReferenceBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
                                         bool accumulate, const NormOptions& options) {
@@ -52,7 +58,10 @@ void ReferenceBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Te
     const View<A, 2> vr(as_head_rows(rstd));
     const View<T, 1> w(weight);
     std::optional<View<A, 1>> dw;
+    std::optional<View<T, 3>> again;
     if (dweight) dw.emplace(dweight);
+    if (dweight && options.overwrite_weight) fill(dweight, 0);
+    if (options.output) again.emplace(as_heads(options.output));
     const int64_t channels = vx.size(2);
     const A offset = static_cast<A>(options.weight_offset);
     const A* given = options.sums ? options.sums.span<A>().data() : nullptr;
@@ -69,10 +78,14 @@ void ReferenceBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Te
         for (int64_t c = 0; c < channels; ++c) {
           const A u = static_cast<A>(vx(n, h, c)) * r;
           const A before = accumulate ? static_cast<A>(vdx(n, h, c)) : A(0);
+          if (again) (*again)(n, h, c) = T(u * (offset + static_cast<A>(w(c))));
           vdx(n, h, c) = T(before + r * (static_cast<A>(vdy(n, h, c)) * (offset + static_cast<A>(w(c))) - u * mean));
         }
       }
   });
 }
+
+// Nothing is left open.
+void ReferenceBackend::finish_norms() {}
 
 }  // namespace carillon

@@ -22,13 +22,13 @@ CASES = {
 }
 # Kernels, products and host waits per layer and step; then the same per step outside the layers.
 HELD = {
-    "1 rank, none": (28, 12, 0, 17, 3, 2),
-    "1 rank, selective": (32, 15, 0, 17, 3, 2),
-    "1 rank, full": (35, 15, 0, 17, 3, 2),
-    "1 rank, full, cudnn": (37, 15, 0, 17, 3, 2),
-    "ring of 2, full": (56, 15, 0, 16, 3, 2),
-    "ring of 2, full, cudnn": (61, 15, 0, 17, 3, 2),
-    "tensor 2, full": (35, 15, 0, 16, 3, 2),
+    "1 rank, none": (11, 12, 0, 16, 3, 2),
+    "1 rank, selective": (14, 15, 0, 16, 3, 2),
+    "1 rank, full": (15, 15, 0, 16, 3, 2),
+    "1 rank, full, cudnn": (15, 15, 0, 16, 3, 2),
+    "ring of 2, full": (37, 15, 0, 15, 3, 2),
+    "ring of 2, full, cudnn": (49, 15, 0, 16, 3, 2),
+    "tensor 2, full": (16, 15, 0, 15, 3, 2),
 }
 
 

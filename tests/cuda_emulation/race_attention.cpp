@@ -59,6 +59,16 @@ int main() {
   note(launch_attention_finish(shape, out, lse, accumulator, maximum, sum, nullptr));
   note(launch_attention_delta(shape, delta, dout, out, nullptr));
   note(launch_attention_backward({problem, output(), output(), output(), dout, lse, delta}, nullptr));
+  // With both ends in a call, gradients turned back.
+  AttentionForward forward{problem, accumulator, maximum, sum};
+  forward.first = true, forward.out = out, forward.lse = lse;
+  note(launch_attention_forward(forward, nullptr));
+  AttentionBackward backward{problem, output(), output(), output(), dout, lse, delta};
+  backward.first = backward.first_keys = true, backward.out = out;
+  backward.result_dq = input(), backward.result_dk = input(), backward.result_dv = input();
+  const float* const table = on_device(std::vector<float>(kRows * kHead / 2, 0.5f));
+  backward.turn = {indices, table, table, kRows, kHead / 2};
+  note(launch_attention_backward(backward, nullptr));
   note(cudaDeviceSynchronize());
   std::printf("%d failures\n", failures);
   return failures;

@@ -56,6 +56,17 @@ int run(Type type, int64_t rows, T one) {
   note(launch_attention_backward_general(
       {problem, heads(kHeads, A(0)), heads(1, A(0)), heads(1, A(0)), heads(kHeads, one), statistic(1), statistic(1)},
       nullptr));
+  // With both ends in a call, gradients turned back.
+  AttentionForward forward{problem, heads(kHeads, A(0)), statistic(0), statistic(0)};
+  forward.first = true, forward.out = heads(kHeads, one), forward.lse = statistic(0);
+  note(launch_attention_forward_general(forward, nullptr));
+  AttentionBackward backward{problem,      heads(kHeads, A(0)), heads(1, A(0)), heads(1, A(0)), heads(kHeads, one),
+                             statistic(1), statistic(1)};
+  backward.first = backward.first_keys = true, backward.out = heads(kHeads, one);
+  backward.result_dq = heads(kHeads, one), backward.result_dk = heads(1, one), backward.result_dv = heads(1, one);
+  const A* const table = on_device(std::vector<A>(static_cast<size_t>(rows * (kHeadSize / 2)), A(1)));
+  backward.turn = {problem.query_index, table, table, rows, kHeadSize / 2};
+  note(launch_attention_backward_general(backward, nullptr));
   return failures;
 }
 

@@ -36,8 +36,12 @@ int main() {
     const Rmsnorm shape{Type::kFloat32, kRows, 1, kChannels, on_device(kChannels)};
     const Heads rstd{on_device(kRows), 1, 0};
     note(launch_rmsnorm_forward(shape, heads(), rstd, heads(), 1e-6, nullptr));
-    note(launch_rmsnorm_backward(shape, heads(), on_device(kChannels), heads(), heads(), rstd, false,
-                                 on_device(512 * kChannels), nullptr));
+    note(launch_rmsnorm_forward(shape, heads(), rstd, heads(), 1e-6, nullptr, heads(), heads()));
+    float* const partial = on_device(512 * kChannels);
+    note(launch_rmsnorm_backward(shape, heads(), heads(), heads(), heads(), rstd, false, partial, nullptr));
+    const Runs sums[] = {{on_device(kChannels), partial, kRows, kChannels},
+                         {on_device(kChannels), partial, kRows, kChannels, true}};
+    note(launch_add_runs(sums, 2, Type::kFloat32, nullptr));
   }
   {
     constexpr int64_t kRows = 2, kColumns = 1500;

@@ -129,6 +129,89 @@ TEST_P(AttentionTest, EqualsTheReference) {
     }
 }
 
+// Blocks whose calls begin and end as well, against the ops one by one: forward to the bit, from a state of NaN;
+// backward with gradients in fused rows, turned back.
+TEST_P(AttentionTest, CallsWithEndsEqualTheOpsOneByOne) {
+  const auto fast = make_under_test(GetParam(), 2);
+  for (const DType type : {DType::kFloat64, DType::kFloat32, DType::kBFloat16})
+    for (const Case& c : {Case{2, 130, 130, 4, 2, 64, 0, 0, 0, 8}, {2, 37, 37, 4, 2, 8, 0, 17, 5}}) {
+      SCOPED_TRACE(fmt::format("{} {}", name_of(type), c.width));
+      Problem problem(c, type);
+      const DType wide = accumulate_type(type);
+      const double scale = 1 / std::sqrt(static_cast<double>(c.width)), nan = std::nan("");
+      const auto statistic = [&](uint64_t seed) { return RandomTensor(wide, {c.batch, c.heads, c.rows}, seed); };
+      const RandomTensor accumulator(wide, {c.batch, c.rows, c.heads, c.width}, 10), maximum = statistic(11),
+                                                                                     sum = statistic(12);
+      const AttentionState state{accumulator, maximum, sum};
+      const auto mask = [&](int64_t begin, int64_t end) {
+        return AttentionMask{Tensor::of(problem.query, {c.rows}), Tensor::of(problem.first, {c.batch, c.rows}),
+                             Tensor::of(problem.key, {c.keys}).slice(0, begin, end)};
+      };
+      const auto spoil = [&] {
+        for (const RandomTensor* x : {&accumulator, &maximum, &sum}) fast->fill(*x, nan);
+      };
+      const int64_t middle = c.keys / 2;
+      const Problem::Result expected = problem.run(*fast, {0, c.keys}), two = problem.run(*fast, {0, middle, c.keys});
+      const RandomTensor out(type, {c.batch, c.rows, c.heads, c.width}, 20), lse = statistic(21);
+      spoil();
+      fast->attention_forward(state, problem.q, problem.k, problem.v, mask(0, c.keys), scale, {true, {}, out, lse});
+      EXPECT_EQ(values_of(out), values_of(expected.out));
+      EXPECT_EQ(values_of(lse), values_of(expected.lse));
+      spoil();
+      const auto half = [](Tensor x, int64_t begin, int64_t end) { return x.slice(1, begin, end); };
+      fast->attention_forward(state, problem.q, half(problem.k, middle, c.keys), half(problem.v, middle, c.keys),
+                              mask(middle, c.keys), scale, {true, {}, {}, {}});
+      fast->attention_forward(state, problem.q, half(problem.k, 0, middle), half(problem.v, 0, middle), mask(0, middle),
+                              scale, {false, {}, out, lse});
+      EXPECT_EQ(values_of(out), values_of(two.out));
+      EXPECT_EQ(values_of(lse), values_of(two.lse));
+
+      // Accumulators that hold nothing yet.
+      const double bound = type == DType::kBFloat16 ? 4e-3 : 4 * bound_of(type);
+      const RandomTensor delta = statistic(22), dq(wide, {c.batch, c.rows, c.heads, c.width}, 7, 0, 0.0),
+                         dk(wide, {c.batch, c.keys, c.kv_heads, c.width}, 8, 0, 0.0),
+                         dv(wide, {c.batch, c.keys, c.kv_heads, c.width}, 9, 0, 0.0);
+      fast->attention_delta(delta, problem.dout, expected.out);
+      fast->attention_backward(dq, dk, dv, problem.q, problem.k, problem.v, problem.dout, expected.out, expected.lse,
+                               delta, mask(0, c.keys), scale);
+      const RandomTensor formed = statistic(23), eq(wide, {c.batch, c.rows, c.heads, c.width}, 7),
+                         ek(wide, {c.batch, c.keys, c.kv_heads, c.width}, 8),
+                         ev(wide, {c.batch, c.keys, c.kv_heads, c.width}, 9);
+      for (const RandomTensor* x : {&formed, &eq, &ek, &ev}) fast->fill(*x, nan);
+      AttentionGradientEnds ends{true, true, true};
+      fast->attention_backward(eq, ek, ev, problem.q, problem.k, problem.v, problem.dout, expected.out, expected.lse,
+                               formed, mask(0, c.keys), scale, ends);
+      EXPECT_LT(relative_distance(formed, delta), bound);
+      EXPECT_LT(relative_distance(eq, dq), bound);
+      EXPECT_LT(relative_distance(ek, dk), bound);
+      EXPECT_LT(relative_distance(ev, dv), bound);
+
+      const int64_t all = c.heads + 2 * c.kv_heads, turned = c.heads + c.kv_heads, pairs = c.width / 2;
+      const RandomTensor fused(type, {c.batch * c.rows, all, c.width}, 24),
+          plain(type, {c.batch * c.rows, all, c.width}, 25);
+      const RandomTensor cosine(wide, {50, pairs}, 26), sine(wide, {50, pairs}, 27);
+      std::vector<int64_t> place;
+      for (int64_t i = 0; i < c.batch * c.rows; ++i) place.push_back(i * 17 % 50);
+      const Tensor position = Tensor::of(place, {c.batch * c.rows});
+      const auto part = [&](const RandomTensor& x, int64_t begin, int64_t count) {
+        return x.tensor().slice(1, begin, begin + count).split_dim(0, c.batch);
+      };
+      for (const RandomTensor* x : {&formed, &eq, &ek, &ev}) fast->fill(*x, nan);
+      for (const RandomTensor* to : {&plain, &fused}) {
+        ends.result_dq = part(*to, 0, c.heads), ends.result_dk = part(*to, c.heads, c.kv_heads);
+        ends.result_dv = part(*to, turned, c.kv_heads);
+        if (to == &fused) ends.position = position, ends.cosine = cosine, ends.sine = sine;
+        fast->attention_backward(eq, ek, ev, problem.q, problem.k, problem.v, problem.dout, expected.out, expected.lse,
+                                 formed, mask(0, c.keys), scale, ends);
+      }
+      EXPECT_LT(relative_distance(part(plain, 0, c.heads), dq), bound);
+      EXPECT_LT(relative_distance(part(plain, c.heads, c.kv_heads), dk), bound);
+      EXPECT_LT(relative_distance(part(plain, turned, c.kv_heads), dv), bound);
+      fast->rotate(plain.tensor().slice(1, 0, turned), position, cosine, sine, /*inverse=*/true);
+      EXPECT_EQ(values_of(fused), values_of(plain)) << "the bits of rotate()";
+    }
+}
+
 // One NaN among the queries: its row must show it, the rows of others must not.
 TEST_P(AttentionTest, NotANumberIsNotLost) {
   const auto fast = make_under_test(GetParam(), 2);

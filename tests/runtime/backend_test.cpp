@@ -186,6 +186,91 @@ TEST_P(BackendTest, RmsNorm) {
   }
 }
 
+// A norm that also gives the sum it is of; and in place.
+TEST_P(BackendTest, NormOfASum) {
+  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{1, 1}, {37, 65}, {9, 64}, {5, 1040}}) {
+    const int64_t channels = shape.back(), gap = channels % 8 == 0 ? 8 : 2;
+    const RandomTensor x(type_, shape, 1, gap), branch(type_, shape, 2, 2 * gap), weight(type_, {channels}, 3);
+    const auto make_all = [&] {
+      return std::array<RandomTensor, 3>{RandomTensor(type_, shape, 4, gap), RandomTensor(type_, shape, 5),
+                                         RandomTensor(wide_, {shape[0]}, 6)};
+    };
+    const auto expected = make_all(), apart = make_all(), got = make_all();
+    reference_->sum_rmsnorm_forward(expected[0], expected[1], expected[2], x, branch, weight, 1e-5);
+    fast_->sum(apart[0], x, branch);
+    fast_->rmsnorm_forward(apart[1], apart[2], apart[0], weight, 1e-5);
+    fast_->sum_rmsnorm_forward(got[0], got[1], got[2], x, branch, weight, 1e-5);
+    const RandomTensor own(type_, shape, 1, gap), other(type_, shape, 2, 2 * gap), rstd(wide_, {shape[0]}, 7);
+    fast_->sum_rmsnorm_forward(own, other, rstd, own, other, weight, 1e-5);
+    for (size_t i = 0; i < 3; ++i) {
+      EXPECT_LT(relative_distance(got[i], expected[i]), bound_);
+      EXPECT_EQ(values_of(got[i]), values_of(apart[i])) << "the bits of the two ops";
+    }
+    EXPECT_EQ(values_of(own), values_of(got[0]));
+    EXPECT_EQ(values_of(other), values_of(got[1]));
+  }
+}
+
+// What else a norm's backward pass may do: in place of dy, with y again, and in place of what dweight held.
+TEST_P(BackendTest, NormBackwardOptions) {
+  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{37, 65}, {9, 3, 64}, {5, 1040}}) {
+    const int64_t channels = shape.back(), gap = channels % 8 == 0 ? 8 : 2;
+    const std::vector<int64_t> outer(shape.begin(), shape.end() - 1);
+    const RandomTensor x(type_, shape, 1, gap), dy(type_, shape, 2, gap), weight(type_, {channels}, 3);
+    const RandomTensor y(type_, shape, 4), again(type_, shape, 5, gap), rstd(wide_, outer, 6), dx(type_, shape, 7),
+        dw(wide_, {channels}, 8, 0, 0.0), ew(wide_, {channels}, 9), own(type_, shape, 2, gap);
+    for (Backend* backend : {reference_.get(), fast_.get()}) {
+      backend->rmsnorm_forward(y, rstd, x, weight, 1e-5);
+      backend->fill(dw, 0);
+      backend->rmsnorm_backward(dx, dw, dy, x, weight, rstd);
+      NormOptions options;
+      options.output = again, options.overwrite_weight = true;
+      backend->copy(own, dy);
+      backend->rmsnorm_backward(own, ew, own, x, weight, rstd, /*accumulate=*/false, options);
+      EXPECT_EQ(values_of(again), values_of(y)) << "the forward pass's bits";
+      EXPECT_EQ(values_of(own), values_of(dx));
+      EXPECT_EQ(values_of(ew), values_of(dw));
+    }
+  }
+}
+
+// Gradients by weights that are finished together: more than one launch takes, of different widths, some added to.
+TEST_P(BackendTest, NormsFinishedTogether) {
+  const auto device = is_cuda(GetParam().device) ? make_backend({.device = "cuda"}) : make(1);
+  const int64_t rows = 600, most = 96;
+  const RandomTensor values(type_, {3, rows, most}, 1), ones(wide_, {rows}, 2, 0, 0.0);
+  reference_->fill(ones, 1);
+  std::vector<Buffer> memory;
+  const auto there = [&](Tensor host) {
+    memory.push_back(device->allocate(host.bytes()));
+    const Tensor copy(memory.back().data(), host.dtype(), host.shape());
+    device->upload(copy, host);
+    return copy;
+  };
+  const Tensor all = there(values), rstd = there(ones);
+  for (int round = 0; round < 2; ++round) {
+    std::vector<Tensor> open, at_once;
+    for (int64_t norm = 0; norm < 19; ++norm) {
+      const int64_t channels = norm % 3 == 0 ? most : 8 + norm;
+      const RandomTensor before(wide_, {channels}, static_cast<uint64_t>(10 + norm));
+      const auto part = [&](int64_t which) {
+        return all.rows(which, which + 1).reshape({rows, most}).slice(1, 0, channels);
+      };
+      for (std::vector<Tensor>* list : {&open, &at_once}) {
+        NormOptions options;
+        options.deferred = list == &open, options.overwrite_weight = norm % 2 == 0;
+        list->push_back(there(before));
+        device->rmsnorm_backward(part(0), list->back(), part(1), part(2), part(1).rows(0, 1).reshape({channels}), rstd,
+                                 /*accumulate=*/false, options);
+      }
+    }
+    device->finish_norms();
+    device->finish_norms();  // nothing is open
+    for (size_t norm = 0; norm < open.size(); ++norm)
+      EXPECT_EQ(download_as_double(*device, open[norm]), download_as_double(*device, at_once[norm])) << norm;
+  }
+}
+
 TEST_P(BackendTest, RotateSwigluAndBias) {
   struct Heads {
     int64_t size, pairs;

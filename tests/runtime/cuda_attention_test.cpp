@@ -32,7 +32,16 @@
   X(kFragmentRowsSwapped)           \
   X(kLastFoldDropped)
 
+// Of a call with both ends.
+#define CARILLON_JOINED_BREAKS(X)       \
+  X(backward_kTurnNotWaitedFor)         \
+  X(backward_general_kTurnNotWaitedFor) \
+  X(backward_general_kDeltaBarrierRemoved)
+
 namespace carillon::cuda {
+#define CARILLON_DECLARE(name) cudaError_t launch_attention_##name(const AttentionBackward&, cudaStream_t);
+CARILLON_JOINED_BREAKS(CARILLON_DECLARE)
+#undef CARILLON_DECLARE
 #define CARILLON_DECLARE(name) cudaError_t launch_attention_forward_##name(const AttentionForward&, cudaStream_t);
 CARILLON_FORWARD_BREAKS(CARILLON_DECLARE)
 #undef CARILLON_DECLARE
@@ -73,9 +82,9 @@ class OnDevice {
     return static_cast<char*>(device_) + element * static_cast<int64_t>(size_of(host_.dtype()));
   }
   const int64_t* indices(int64_t element = 0) const { return static_cast<const int64_t*>(at(element)); }
-  // [B, T, heads, HD] from token `from` on.
-  cuda::HeadsView heads(int64_t from = 0) const {
-    return {at(from * host_.stride(1)), host_.stride(0), host_.stride(1), host_.stride(2)};
+  // [B, T, heads, HD] from token `from` on, or from head `head`.
+  cuda::HeadsView heads(int64_t from = 0, int64_t head = 0) const {
+    return {at(from * host_.stride(1) + head * host_.stride(2)), host_.stride(0), host_.stride(1), host_.stride(2)};
   }
   cuda::StatisticView statistic() const { return {device_, host_.stride(0), host_.stride(1)}; }
 
@@ -196,6 +205,65 @@ class Problem {
     return r;
   }
 
+  // Of the only block of keys, which is the rows' own, in calls with both ends: gradients side by side, turned back.
+  struct Joined {
+    RandomTensor out, lse, delta, gradients;
+    cudaError_t error = cudaSuccess;
+  };
+  Joined begin_joined() const {
+    const int64_t all = c.heads + 2 * c.kv_heads;
+    return {{type, {c.batch, rows, c.heads, c.head_size}, 5},
+            {wide, {c.batch, c.heads, rows}, 6},
+            {wide, {c.batch, c.heads, rows}, 13},
+            {type, {c.batch, rows, all, c.head_size}, 7}};
+  }
+  static int64_t pairs_of(const Case& c) { return c.head_size / 2 - (c.head_size % 3 == 0 ? 1 : 0); }
+  Joined on_reference_joined() {
+    const auto backend = make_backend({.device = "reference"});
+    Result r = begin();
+    Joined j = begin_joined();
+    const AttentionState state{r.accumulator, r.maximum, r.sum};
+    backend->attention_forward(state, q, k_of(0), v_of(0), mask(0), scale(), {true, sinks, j.out, j.lse});
+    const auto part = [&](int64_t begin, int64_t count) { return j.gradients.tensor().slice(2, begin, begin + count); };
+    backend->attention_backward(
+        r.dq, r.dk, r.dv, q, k_of(0), v_of(0), dout, j.out, j.lse, j.delta, mask(0), scale(),
+        {true, true, true, part(0, c.heads), part(c.heads, c.kv_heads), part(c.heads + c.kv_heads, c.kv_heads),
+         Tensor::of(position, {c.batch * rows}), cosine, sine});
+    return j;
+  }
+  Joined on_device_joined(const Kernels& kernels = {}) {
+    Result r = begin();
+    Joined j = begin_joined();
+    const OnDevice dq(r.dq), dk(r.dk), dv(r.dv), accumulator(r.accumulator), maximum(r.maximum), sum(r.sum), lse(j.lse),
+        delta(j.delta), out(j.out), gradients(j.gradients), q_(q), k_(k), v_(v), dout_(dout), sinks_(sinks),
+        query_(Tensor::of(query, {rows})), first_(Tensor::of(first, {c.batch, rows})), key_(Tensor::of(key, {rows})),
+        position_(Tensor::of(position, {c.batch * rows})), cosine_(cosine), sine_(sine);
+    const auto note = [&](cudaError_t error) {
+      if (j.error == cudaSuccess) j.error = error;
+    };
+    cuda::AttentionForward forward;
+    cuda::AttentionProblem& p = forward.problem;
+    p.type = static_cast<cuda::Type>(type);
+    p.batch = c.batch, p.rows = rows, p.keys = rows, p.heads = static_cast<int>(c.heads);
+    p.kv_heads = static_cast<int>(c.kv_heads), p.head_size = static_cast<int>(c.head_size), p.scale = scale();
+    p.q = q_.heads(), p.k = k_.heads(), p.v = v_.heads();
+    p.query_index = query_.indices(), p.first = first_.indices(), p.first_batch = rows, p.key_index = key_.indices();
+    forward.accumulator = accumulator.heads(), forward.maximum = maximum.statistic(), forward.sum = sum.statistic();
+    forward.first = true, forward.sinks = sinks_.at(0), forward.out = out.heads(), forward.lse = lse.statistic();
+    note(kernels.forward(forward, nullptr));
+    cuda::AttentionBackward backward{
+        p, dq.heads(), dk.heads(), dv.heads(), dout_.heads(), lse.statistic(), delta.statistic()};
+    backward.first = backward.first_keys = true, backward.out = out.heads();
+    backward.result_dq = gradients.heads(), backward.result_dk = gradients.heads(0, c.heads);
+    backward.result_dv = gradients.heads(0, c.heads + c.kv_heads);
+    backward.turn = {position_.indices(), cosine_.at(0), sine_.at(0), kTableRows, static_cast<int>(pairs_of(c))};
+    note(kernels.backward(backward, nullptr));
+    note(cudaDeviceSynchronize());
+    if (j.error == cudaSuccess)
+      for (const OnDevice* x : {&out, &lse, &delta, &gradients}) x->fetch();
+    return j;
+  }
+
  private:
   double scale() const { return 1 / std::sqrt(static_cast<double>(c.head_size)); }
   int64_t from(size_t i) const { return i == 0 ? 0 : cuts[i - 1]; }
@@ -222,7 +290,30 @@ class Problem {
   RandomTensor k{type, {c.batch, key_count(), c.kv_heads, c.head_size}, 2, c.gap};
   RandomTensor v{type, {c.batch, key_count(), c.kv_heads, c.head_size}, 3, 2 * c.gap};
   RandomTensor dout{type, {c.batch, rows, c.heads, c.head_size}, 4};
+  static constexpr int64_t kTableRows = 400;
+  RandomTensor sinks{type, {c.heads}, 14};
+  RandomTensor cosine{wide, {kTableRows, pairs_of(c)}, 15}, sine{wide, {kTableRows, pairs_of(c)}, 16};
+  std::vector<int64_t> position = [this] {
+    std::vector<int64_t> places(static_cast<size_t>(c.batch * rows));
+    for (size_t i = 0; i < places.size(); ++i) places[i] = static_cast<int64_t>(i * 37 % kTableRows);
+    return places;
+  }();
 };
+
+// As distance() below.
+double joined_distance(const Problem::Joined& got, const Problem::Joined& expected, DType type) {
+  if (got.error != cudaSuccess) return INFINITY;
+  const double bound = type == DType::kBFloat16 ? 8e-3 : 4 * bound_of(type);
+  double worst = 0;
+  for (const auto& [a, b] : {std::pair(&got.out, &expected.out),
+                             {&got.lse, &expected.lse},
+                             {&got.delta, &expected.delta},
+                             {&got.gradients, &expected.gradients}}) {
+    const double distance = relative_distance(*a, *b) / bound;
+    worst = std::isfinite(distance) ? std::max(worst, distance) : INFINITY;
+  }
+  return worst;
+}
 
 // Largest of the distances to the reference, in units of its bound: at most 1 when all is well, infinite where a launch
 // failed or one has a NaN and the other not.
@@ -320,6 +411,29 @@ TEST(CudaAttention, OtherBFloat16EqualsTheReference) {
   expect_reference({"unaligned", 1, 2, 1, 64, run(0, 130), {run(65, 130), run(0, 65)}, 50, 0, 0, 3}, DType::kBFloat16);
 }
 
+// The same in calls with both ends, sinks too: neither state nor accumulators nor what delta held matters.
+TEST(CudaAttention, CallsWithBothEndsEqualTheReference) {
+  const auto check = [](const Case& c, DType type) {
+    SCOPED_TRACE(fmt::format("{} {} head size {}", c.name, name_of(type), c.head_size));
+    Problem problem(c, type);
+    const Problem::Joined expected = problem.on_reference_joined();
+    for (const Mode& mode : kModes) {
+      enter(mode);
+      EXPECT_LE(joined_distance(problem.on_device_joined(), expected, type), 1) << mode.name;
+    }
+  };
+  std::vector<Case> all{{"causal", 1, 3, 1, 64, run(0, 200), {run(0, 200)}},
+                        {"two documents", 2, 2, 1, 64, run(0, 130), {run(0, 130)}, 70},
+                        {"padding", 2, 1, 1, 128, run(0, 200), {run(0, 200)}, 100, 0, 90},
+                        {"ragged", 1, 2, 1, 96, run(0, 70), {run(0, 70)}}};
+  for (const Case& c : all) check(c, DType::kBFloat16);
+  for (Case c : all)
+    for (const int64_t head_size : {16, 33}) {
+      c.head_size = head_size;
+      for (const DType type : {DType::kFloat64, DType::kFloat32, DType::kBFloat16}) check(c, type);
+    }
+}
+
 // One NaN among the queries: its row shows it, the rows of others do not.
 TEST(CudaAttention, NotANumberIsNotLost) {
   enter(kModes[0]);
@@ -412,6 +526,30 @@ TEST(CudaAttention, PlantedMistakesAreFound) {
     }
     fmt::print("\n");
     EXPECT_GT(found, 0) << mistake.name;
+  }
+}
+
+TEST(CudaAttention, PlantedMistakesOfCallsWithBothEndsAreFound) {
+  const struct {
+    const char* name;
+    cudaError_t (*backward)(const cuda::AttentionBackward&, cudaStream_t);
+  } mistakes[] = {
+#define CARILLON_LIST(name) {#name, cuda::launch_attention_##name},
+      CARILLON_JOINED_BREAKS(CARILLON_LIST)
+#undef CARILLON_LIST
+  };
+  for (const auto& [name, backward] : mistakes) {
+    // With an odd number of pairs no lane turns what it wrote itself.
+    Problem problem({"causal", 1, 2, 1, 96, run(0, 130), {run(0, 130)}}, DType::kBFloat16);
+    const Problem::Joined expected = problem.on_reference_joined();
+    int found = 0;
+    for (const Mode& mode : kModes) {
+      enter(mode);
+      Kernels kernels;
+      kernels.backward = backward;
+      found += joined_distance(problem.on_device_joined(kernels), expected, DType::kBFloat16) > 1;
+    }
+    EXPECT_GT(found, 0) << name;
   }
 }
 

@@ -6,6 +6,7 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <functional>
@@ -18,7 +19,8 @@
 #define CARILLON_FOLD_BREAKS(X) \
   X(kEmptyRowWeighs)            \
   X(kFoldOverwrites)            \
-  X(kFoldKeysLeftOut)
+  X(kFoldKeysLeftOut)           \
+  X(kTurnNotWaitedFor)
 
 namespace carillon::cuda {
 #define CARILLON_DECLARE(name)                                                  \
@@ -100,6 +102,52 @@ int64_t wrong(const Sizes& s, const Kernels& kernels) {
   for (const auto& [got, expected] :
        {std::pair(dq.read(), q.expected), {dk.read(), k.expected}, {dv.read(), v.expected}})
     for (size_t i = 0; i < got.size(); ++i) count += got[i] == expected[i] ? 0 : 1;
+
+  // The same block alone: rounded, queries and keys turned back by a table of two rows.
+  const int pairs = s.head_size / 2;
+  std::vector<float> cosines(static_cast<size_t>(2 * pairs)), sines(cosines.size());
+  for (size_t i = 0; i < cosines.size(); ++i) cosines[i] = next(), sines[i] = next();
+  std::vector<int64_t> place(static_cast<size_t>(s.batch * std::max(s.rows, s.keys)));
+  for (size_t i = 0; i < place.size(); ++i) place[i] = static_cast<int64_t>(i % 3 == 0);
+  const OnDevice<float> cosine(cosines), sine(sines);
+  const OnDevice<int64_t> position(place);
+  const auto rounded = [](float x) { return __bfloat162float(__float2bfloat16_rn(x)); };
+  const auto turned = [&](const Side& x, bool turns) {
+    std::vector<float> values = x.wide;
+    for (const __nv_bfloat16 value : x.narrow) values.push_back(__bfloat162float(value));
+    for (float& value : values) value = rounded(value);
+    for (size_t row = 0; turns && row < values.size() / static_cast<size_t>(s.head_size); ++row) {
+      const auto at = static_cast<size_t>(place[row / static_cast<size_t>(x.heads)] * pairs);
+      float* const u = values.data() + row * static_cast<size_t>(s.head_size);
+      for (int j = 0; j < pairs; ++j) {
+        const float a = u[j], b = u[j + pairs], c = cosines[at + j], d = sines[at + j];
+        u[j] = rounded(a * c + b * d);
+        u[j + pairs] = rounded(b * c - a * d);
+      }
+    }
+    return values;
+  };
+  const OnDevice<__nv_bfloat16> rq(std::vector<__nv_bfloat16>(q.wide.size())), rk(k.narrow), rv(k.narrow);
+  if (kernels.fold({s.batch,
+                    s.rows,
+                    s.keys,
+                    s.heads,
+                    s.kv_heads,
+                    s.head_size,
+                    packed(rq.get(), q),
+                    packed(rk.get(), k),
+                    packed(rv.get(), v),
+                    packed(block_q.get(), q),
+                    packed(block_k.get(), k),
+                    packed(block_v.get(), v),
+                    true,
+                    {position.get(), cosine.get(), sine.get(), 2, pairs}},
+                   nullptr) != cudaSuccess ||
+      cudaDeviceSynchronize() != cudaSuccess)
+    return -1;
+  for (const auto& [got, expected] :
+       {std::pair(rq.read(), turned(q, true)), {rk.read(), turned(k, true)}, {rv.read(), turned(v, false)}})
+    for (size_t i = 0; i < got.size(); ++i) count += __bfloat162float(got[i]) == expected[i] ? 0 : 1;
 
   // [B, NH, before + rows], with a row without keys, and a padding row whose log-sum-exp is a finite number.
   const int64_t all = s.before + s.rows;

@@ -70,8 +70,10 @@ Reductions CARILLON_REDUCTIONS() {
     OnDevice<float> x(kRows * kChannels, 3), dy(kRows * kChannels, 4), dx(kRows * kChannels), weight(kChannels, 5),
         rstd(std::vector<float>(kRows, 0.5f)), dweight(kChannels), partial(512 * kChannels);
     const auto heads = [](float* data) { return Heads{data, kChannels, 0}; };
-    launch_rmsnorm_backward({Type::kFloat32, kRows, 1, kChannels, weight.get()}, heads(dx.get()), dweight.get(),
-                            heads(dy.get()), heads(x.get()), {rstd.get(), 1, 0}, false, partial.get(), stream);
+    launch_rmsnorm_backward({Type::kFloat32, kRows, 1, kChannels, weight.get()}, heads(dx.get()), {}, heads(dy.get()),
+                            heads(x.get()), {rstd.get(), 1, 0}, false, partial.get(), stream);
+    const Runs sums{dweight.get(), partial.get(), row_runs(kRows), kChannels};
+    launch_add_runs(&sums, 1, Type::kFloat32, stream);
     cudaStreamSynchronize(stream);
     results["norm"] = dx.read();
   }

@@ -297,6 +297,13 @@ TEST_P(FamilyOps, AttentionSinks) {
   EXPECT_LT(relative_distance(out2, out), bound_);
   EXPECT_LT(relative_distance(lse2, lse), bound_);
   EXPECT_LT(relative_distance(ds2, ds), 10 * bound_);
+
+  // A call that begins and ends as well.
+  const RandomTensor accumulator(wide_, {1, rows, heads, width}, 14), maximum(wide_, {1, heads, rows}, 15),
+      sum(wide_, {1, heads, rows}, 16), out3(type_, {1, rows, heads, width}, 17), lse3(wide_, {1, heads, rows}, 18);
+  fast_->attention_forward({accumulator, maximum, sum}, q, k, v, mask, 0.125, {true, sinks, out3, lse3});
+  EXPECT_EQ(values_of(out3), values_of(out2));
+  EXPECT_EQ(values_of(lse3), values_of(lse2));
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, FamilyOps, ::testing::ValuesIn(kinds()), [](const auto& kind) {

@@ -134,6 +134,58 @@ TEST(Gradient, Attention) {
   expect_gradient(dv, v, loss);
 }
 
+// In one call each way, from fused rows that are turned before and whose gradients are turned back.
+TEST(Gradient, AttentionOfTurnedRowsInOneCall) {
+  const int64_t rows = 6, heads = 2, width = 4;
+  const RandomTensor qkv(kType, {rows, heads + 2, width}, 1), turned(kType, {rows, heads + 2, width}, 2),
+      gradient(kType, {rows, heads + 2, width}, 3), dout(kType, {1, rows, heads, width}, 4),
+      out(kType, {1, rows, heads, width}, 5), lse(kType, {1, heads, rows}, 6),
+      accumulator(kType, {1, rows, heads, width}, 7), maximum(kType, {1, heads, rows}, 8),
+      sum(kType, {1, heads, rows}, 9), delta(kType, {1, heads, rows}, 10), dq(kType, {1, rows, heads, width}, 11),
+      dk(kType, {1, rows, 1, width}, 12), dv(kType, {1, rows, 1, width}, 13), cosine(kType, {9, 2}, 14),
+      sine(kType, {9, 2}, 15), sinks(kType, {heads}, 16);
+  std::vector<int64_t> index(rows), first{0, 0, 2, 2, 3, 100}, place{0, 1, 0, 1, 2, 8};
+  std::iota(index.begin(), index.end(), 0);
+  const Tensor position = Tensor::of(place, {rows});
+  const AttentionMask mask{Tensor::of(index, {rows}), Tensor::of(first, {1, rows}), Tensor::of(index, {rows})};
+  const auto part = [&](const RandomTensor& x, int64_t begin, int64_t count) {
+    return x.tensor().slice(1, begin, begin + count).split_dim(0, 1);
+  };
+  const auto q = [&] { return part(turned, 0, heads); };
+  const auto k = [&] { return part(turned, heads, 1); };
+  const auto v = [&] { return part(turned, heads + 1, 1); };
+  const auto loss = [&] {
+    reference->copy(turned, qkv);
+    reference->rotate(turned.tensor().slice(1, 0, heads + 1), position, cosine, sine, false);
+    reference->attention_forward({accumulator, maximum, sum}, q(), k(), v(), mask, 0.6, {true, sinks, out, lse});
+    return dot(out, dout);
+  };
+  loss();
+  reference->attention_backward(dq, dk, dv, q(), k(), v(), dout, out, lse, delta, mask, 0.6,
+                                {true, true, true, part(gradient, 0, heads), part(gradient, heads, 1),
+                                 part(gradient, heads + 1, 1), position, cosine, sine});
+  expect_gradient(gradient, qkv, loss);
+  const RandomTensor dsinks(kType, {heads}, 17, 0, 0.0);
+  reference->attention_sinks_backward(dsinks, sinks, lse, delta);
+  expect_gradient(dsinks, sinks, loss);
+}
+
+TEST(Gradient, RmsNormOfASum) {
+  const RandomTensor x(kType, {5, 7}, 1), branch(kType, {5, 7}, 2), weight(kType, {7}, 3), dy(kType, {5, 7}, 4),
+      sum(kType, {5, 7}, 5), y(kType, {5, 7}, 6), rstd(kType, {5}, 7), dx(kType, {5, 7}, 8), dw(kType, {7}, 9);
+  const auto loss = [&] {
+    reference->sum_rmsnorm_forward(sum, y, rstd, x, branch, weight, 1e-3);
+    return dot(y, dy);
+  };
+  loss();
+  NormOptions options;
+  options.overwrite_weight = true;
+  reference->rmsnorm_backward(dx, dw, dy, sum, weight, rstd, /*accumulate=*/false, options);
+  expect_gradient(dx, x, loss);
+  expect_gradient(dx, branch, loss);
+  expect_gradient(dw, weight, loss);
+}
+
 TEST(Reference, ByHand) {
   std::vector<double> a{1, 2, 3, 4}, b{5, 6, 7, 8}, c(4), x{3, 4}, w{2, 1}, y(2), r(1);
   reference->matmul(Tensor::of(c, {2, 2}), Tensor::of(a, {2, 2}), Tensor::of(b, {2, 2}), Transpose::kNo,

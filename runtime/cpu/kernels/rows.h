@@ -85,7 +85,7 @@ A rmsnorm_forward(T* y, const T* x, const T* weight, int64_t count, const NormNu
 
 // dx (+)= rstd · (dy·w − u · mean(dy·w·u)), dweight += dy·u with u = x·rstd and the offset in w.
 template <class T, class A>
-void rmsnorm_backward(T* dx, A* dweight, const T* dy, const T* x, const T* weight, A rstd, int64_t count,
+void rmsnorm_backward(T* dx, A* dweight, T* y, const T* dy, const T* x, const T* weight, A rstd, int64_t count,
                       const NormNumbers<A>& norm, bool add) {
   constexpr int kLanes = Lanes<A>::kCount;
   const A offset = norm.offset;
@@ -118,6 +118,10 @@ void rmsnorm_backward(T* dx, A* dweight, const T* dy, const T* x, const T* weigh
       for (int64_t i = 0; i < here; i += kLanes) store(d.values + i, load(d.values + i) + load(before.values + i));
     }
     d.write(dx + begin, here);
+    if (y == nullptr) return;
+    for (int64_t i = 0; i < here; i += kLanes)
+      store(u.values + i, load(u.values + i) * rstd * (load(w.values + i) + offset));
+    u.write(y + begin, here);
   });
 }
 

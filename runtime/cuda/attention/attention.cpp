@@ -4,6 +4,7 @@
 #include "runtime/cuda/attention/fused_sizes.h"
 #include "runtime/cuda/check_cuda.h"
 #include "runtime/cuda/device_backend.h"
+#include "runtime/joined_heads.h"
 
 namespace carillon {
 namespace {
@@ -26,6 +27,21 @@ class Of {
  private:
   const MaskPiece& piece_;
 };
+
+AttentionTurn turn_of(const AttentionGradientEnds& ends, const Tensor& q) {
+  if (!ends.position) return {};
+  const DType wide = accumulate_type(q.dtype());
+  const int64_t pairs = ends.cosine.size(1);
+  CHECK(2 * pairs <= q.size(3) && ends.position.count() == q.size(0) * q.size(1) &&
+            ends.sine.shape() == ends.cosine.shape(),
+        "rotation shapes", describe(q), describe(ends.cosine));
+  return {indices(ends.position), packed(ends.cosine, wide), packed(ends.sine, wide), ends.cosine.size(0),
+          static_cast<int>(pairs)};
+}
+
+bool whole(const MaskPiece& piece, const Tensor& q, const Tensor& k) {
+  return piece.row == 0 && piece.key == 0 && piece.rows == q.size(1) && piece.keys == k.size(1);
+}
 
 }  // namespace
 
@@ -58,22 +74,37 @@ void CudaBackend::attention_sinks_backward(Tensor dsinks, Tensor sinks, Tensor l
                                              statistic_view(lse, wide), statistic_view(delta, wide), on_device()));
 }
 
+// One piece is one launch with both ends; of several the ends have launches of their own.
 void CudaBackend::attention_forward(const AttentionState& state, Tensor q, Tensor k, Tensor v,
-                                    const AttentionMask& mask, double scale) {
+                                    const AttentionMask& mask, double scale, const AttentionEnds& ends) {
   const DType wide = accumulate_type(q.dtype());
-  CHECK(state.accumulator.shape() == q.shape(), "attention shapes", carillon::describe(state.accumulator),
-        carillon::describe(q));
+  CHECK(state.accumulator.shape() == q.shape() && (!ends.out || ends.out.shape() == q.shape()), "attention shapes",
+        carillon::describe(state.accumulator), carillon::describe(q));
   rows_of(q, state.maximum), rows_of(q, state.sum);
-  for (const MaskPiece& piece : pieces(mask, q, k)) {
+  const std::vector<MaskPiece> all = pieces(mask, q, k);
+  const bool alone = all.size() == 1 && whole(all[0], q, k) && !q.empty() && !k.empty();
+  if (alone && fused_whole_forward(q, k, v, mask, all[0].kind, scale, ends)) return;
+  const bool joined = alone && all[0].kind == MaskPiece::Kind::kIntervals;
+  if (ends.first && !joined) attention_begin(state, ends.sinks);
+  for (const MaskPiece& piece : all) {
     const Of of(piece);
     const AttentionState part{of.rows(state.accumulator, 1), of.rows(state.maximum, 2), of.rows(state.sum, 2)};
     const Tensor queries = of.rows(q, 1), keys = of.keys(k), values = of.keys(v);
     if (fused_forward(part, queries, keys, values, of.mask(mask), piece.kind, scale)) continue;
-    const AttentionForward args{problem_of(queries, keys, values, of.mask(mask), scale),
-                                heads_view(part.accumulator, wide), statistic_view(part.maximum, wide),
-                                statistic_view(part.sum, wide)};
+    AttentionForward args{problem_of(queries, keys, values, of.mask(mask), scale), heads_view(part.accumulator, wide),
+                          statistic_view(part.maximum, wide), statistic_view(part.sum, wide)};
+    if (joined) {
+      args.first = ends.first;
+      if (ends.sinks) {
+        CHECK(ends.sinks.count() == q.size(2), "one sink a head", carillon::describe(ends.sinks),
+              carillon::describe(q));
+        args.sinks = packed(ends.sinks, q.dtype());
+      }
+      if (ends.out) args.out = heads_view(ends.out, q.dtype()), args.lse = statistic_view(ends.lse, wide);
+    }
     CHECK_CUDA(launch_attention_forward(args, on_device()));
   }
+  if (ends.out && !joined) attention_finish(ends.out, ends.lse, state);
 }
 
 void CudaBackend::attention_finish(Tensor out, Tensor lse, const AttentionState& state) {
@@ -91,36 +122,86 @@ void CudaBackend::attention_delta(Tensor delta, Tensor dout, Tensor out) {
                                     heads_view(dout, out.dtype()), heads_view(out, out.dtype()), on_device()));
 }
 
+// One piece is two launches with both ends; of several the ends have launches of their own.
 void CudaBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout,
-                                     Tensor out, Tensor lse, Tensor delta, const AttentionMask& mask, double scale) {
+                                     Tensor out, Tensor lse, Tensor delta, const AttentionMask& mask, double scale,
+                                     const AttentionGradientEnds& ends) {
   const DType wide = accumulate_type(q.dtype());
   CHECK(dq.shape() == q.shape() && dout.shape() == q.shape() && out.shape() == q.shape() && dk.shape() == k.shape() &&
             dv.shape() == v.shape(),
         "attention shapes", carillon::describe(dq), carillon::describe(dk), carillon::describe(dv));
+  CHECK(!ends.result_dq || (ends.first && ends.first_keys && ends.result_dq.shape() == q.shape() &&
+                            ends.result_dk.shape() == k.shape() && ends.result_dv.shape() == v.shape()),
+        "results are of the only block", carillon::describe(ends.result_dq), carillon::describe(q));
   rows_of(q, lse), rows_of(q, delta);
-  const auto on = [&](const MaskPiece& piece) {
+  std::vector<MaskPiece> all;
+  for (const MaskPiece& piece : pieces(mask, q, k)) {
+    const bool cuts = piece.kind != MaskPiece::Kind::kIntervals && fused_backward_ && fused_takes({q, k, v, dout, out});
+    const auto blocks = cuts ? cut(piece, fused_edge(q.size(0), q.size(2), k.size(2), q.size(3))) : std::vector{piece};
+    all.insert(all.end(), blocks.begin(), blocks.end());
+  }
+  const bool alone = all.size() == 1 && whole(all[0], q, k) && !q.empty() && !k.empty();
+  const bool engine = fused_backward_ && all.size() == 1 && all[0].kind != MaskPiece::Kind::kIntervals &&
+                      fused_takes({q, k, v, dout, out});
+  if (alone && engine && ends.result_dq) {
+    if (ends.delta_wanted) attention_delta(delta, dout, out);
+    if (fused_backward(ends.result_dq, ends.result_dk, ends.result_dv, q, k, v, dout, out, lse, mask, all[0].kind,
+                       scale, turn_of(ends, q)))
+      return;
+  }
+  const bool joined = alone && !engine;
+  if (!joined) begin_gradients(dq, dk, dv, dout, out, delta, ends);
+  for (const MaskPiece& piece : all) {
     const Of of(piece);
     const Tensor queries = of.rows(q, 1), keys = of.keys(k), values = of.keys(v), gradient = of.rows(dout, 1),
                  statistic = of.rows(lse, 2), dqueries = of.rows(dq, 1), dkeys = of.keys(dk), dvalues = of.keys(dv);
     if (fused_backward(dqueries, dkeys, dvalues, queries, keys, values, gradient, of.rows(out, 1), statistic,
                        of.mask(mask), piece.kind, scale))
-      return;
-    const AttentionBackward args{problem_of(queries, keys, values, of.mask(mask), scale),
-                                 heads_view(dqueries, wide),
-                                 heads_view(dkeys, wide),
-                                 heads_view(dvalues, wide),
-                                 heads_view(gradient, q.dtype()),
-                                 statistic_view(statistic, wide),
-                                 statistic_view(of.rows(delta, 2), wide)};
-    CHECK_CUDA(launch_attention_backward(args, on_device()));
-  };
-  for (const MaskPiece& piece : pieces(mask, q, k)) {
-    if (piece.kind == MaskPiece::Kind::kIntervals || !fused_backward_ || !fused_takes({q, k, v, dout, out})) {
-      on(piece);
       continue;
+    AttentionBackward args{problem_of(queries, keys, values, of.mask(mask), scale),
+                           heads_view(dqueries, wide),
+                           heads_view(dkeys, wide),
+                           heads_view(dvalues, wide),
+                           heads_view(gradient, q.dtype()),
+                           statistic_view(statistic, wide),
+                           statistic_view(of.rows(delta, 2), wide)};
+    if (joined) {
+      args.first = ends.first, args.first_keys = ends.first_keys;
+      if (ends.first) args.out = heads_view(out, q.dtype());
+      if (ends.result_dq) {
+        args.result_dq = heads_view(ends.result_dq, q.dtype()), args.result_dk = heads_view(ends.result_dk, q.dtype());
+        args.result_dv = heads_view(ends.result_dv, q.dtype());
+        args.turn = turn_of(ends, q);
+      }
     }
-    for (const MaskPiece& block : cut(piece, fused_edge(q.size(0), q.size(2), k.size(2), q.size(3)))) on(block);
+    CHECK_CUDA(launch_attention_backward(args, on_device()));
   }
+  if (!joined) end_gradients(dq, dk, dv, ends);
+}
+
+// ---- ends with launches of their own -------------------------------------------------------------------------------
+
+void CudaBackend::begin_gradients(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor delta,
+                                  const AttentionGradientEnds& ends) {
+  if (ends.first) attention_delta(delta, dout, out);
+  for (const Tensor& x : cleared_gradients(dq, dk, dv, ends.first, ends.first_keys)) fill(x, 0);
+}
+
+void CudaBackend::end_gradients(Tensor dq, Tensor dk, Tensor dv, const AttentionGradientEnds& ends) {
+  if (!ends.result_dq) return;
+  const Tensor from = joined_heads({dq, dk, dv}), to = joined_heads({ends.result_dq, ends.result_dk, ends.result_dv});
+  if (from && to) {
+    copy(to, from);
+  } else {
+    copy(ends.result_dq, dq);
+    copy(ends.result_dk, dk);
+    copy(ends.result_dv, dv);
+  }
+  if (!ends.position) return;
+  const Tensor turned = joined_heads({ends.result_dq, ends.result_dk});
+  CHECK(turned, "gradients that are turned lie side by side", carillon::describe(ends.result_dq),
+        carillon::describe(ends.result_dk));
+  rotate(turned, ends.position, ends.cosine, ends.sine, /*inverse=*/true);
 }
 
 }  // namespace carillon

@@ -11,6 +11,7 @@
 // The longest blocks go first, as in the forward pass: with a causal mask the first keys are seen by the most rows.
 #include "runtime/cuda/attention/attention_interval.h"
 #include "runtime/cuda/attention/attention_tile.h"
+#include "runtime/cuda/attention/attention_turn.h"
 
 namespace carillon::cuda {
 namespace {
@@ -23,13 +24,63 @@ __device__ __forceinline__ float reference_of(const float* lse, int row, int row
   return value == -INFINITY ? INFINITY : value * kLog2E;
 }
 
-// to[kWidth] += factor · a row's part in this lane.
+// A row's rounded results in this lane.
 template <int kWidth>
-__device__ __forceinline__ void add_row(float* to, const float (&d)[kWidth / 8][4], int half, float factor) {
+__device__ __forceinline__ void store_result(__nv_bfloat16* to, const float (&d)[kWidth / 8][4], int half,
+                                             float factor) {
+#pragma unroll
+  for (int n = 0; n < kWidth / 8; ++n)
+    *reinterpret_cast<uint32_t*>(to + 8 * n) = pack(d[n][2 * half] * factor, d[n][2 * half + 1] * factor);
+}
+
+// This lane's two rows of a view, `row` and 8 below it, of `rows`: they are turned back once the row's four lanes have
+// written them.
+__device__ __forceinline__ void turn_results(const AttentionTurn& turn, const HeadsView& x, int64_t batch, int head,
+                                             int row, int rows) {
+  if (turn.position == nullptr) return;
+  if (!kBroken<InjectedFault::kTurnNotWaitedFor>) __syncwarp();
+  for (int r = row; r <= row + 8 && r < rows; r += 8)
+    turn_back(turn, static_cast<__nv_bfloat16*>(x.data) + batch * x.batch + head * x.head + r * x.token,
+              batch * rows + r, lane_id() % 4, 4);
+}
+
+// The row sums dout · out of this lane's two rows, formed by the four lanes that share them.
+template <int kWidth>
+__device__ __forceinline__ void form_deltas(float (&delta)[2], const AttentionBackward& args, int64_t batch, int head,
+                                            int row) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int64_t r = row + 8 * half;
+    const bool inside = r < args.problem.rows;
+    float sum = 0;
+    if (inside) {
+      const auto row_of = [&](const HeadsView& x) {
+        return static_cast<const __nv_bfloat16*>(x.data) + batch * x.batch + head * x.head + r * x.token +
+               2 * (lane_id() % 4);
+      };
+      const __nv_bfloat16 *const dout = row_of(args.dout), *const out = row_of(args.out);
+#pragma unroll
+      for (int n = 0; n < kWidth / 8; ++n) {
+        const auto a = Pack<__nv_bfloat16, 2>::load(dout + 8 * n), b = Pack<__nv_bfloat16, 2>::load(out + 8 * n);
+        for (int i = 0; i < 2; ++i) sum += __bfloat162float(a.value[i]) * __bfloat162float(b.value[i]);
+      }
+    }
+    sum += __shfl_xor_sync(kAllLanes, sum, 1);
+    sum += __shfl_xor_sync(kAllLanes, sum, 2);
+    delta[half] = sum;
+    if (inside && lane_id() % 4 == 0)
+      static_cast<float*>(args.delta.data)[batch * args.delta.batch + head * args.delta.head + r] = sum;
+  }
+}
+
+// to[kWidth] = factor · a row's part in this lane, or += that.
+template <int kWidth>
+__device__ __forceinline__ void add_row(float* to, const float (&d)[kWidth / 8][4], int half, float factor,
+                                        bool first) {
 #pragma unroll
   for (int n = 0; n < kWidth / 8; ++n) {
     float2* const pair = reinterpret_cast<float2*>(to + 8 * n);
-    const float2 before = *pair;
+    const float2 before = first ? make_float2(0, 0) : *pair;
     *pair = make_float2(before.x + d[n][2 * half] * factor, before.y + d[n][2 * half + 1] * factor);
   }
 }
@@ -70,17 +121,20 @@ __global__ void __launch_bounds__(kThreads, 2) keys_kernel(const __grid_constant
   reinterpret_cast<int*>(bounds)[thread] = row_bound(p, batch, mine, thread % 2 == 1);
   __syncthreads();
   const TileRange range = tiles_of(bounds[0], bounds[kRows - 1], kTileRows);
-  if (range.begin >= range.end) return;
+  const bool some = range.begin < range.end;
+  if (!some && !args.first_keys) return;
   const int lane = lane_id(), warp_row = thread / 32 * 16, row = warp_row + lane / 4;
   const Interval visible[2] = {bounds[row], bounds[row + 8]};
 
-  copy_tile<kWidth, kRows>(
-      own, static_cast<const __nv_bfloat16*>(p.k.data) + batch * p.k.batch + kv_head * p.k.head + key0 * p.k.token,
-      static_cast<int>(p.k.token), keys - key0);
-  copy_tile<kWidth, kRows>(
-      own + kOwn,
-      static_cast<const __nv_bfloat16*>(p.v.data) + batch * p.v.batch + kv_head * p.v.head + key0 * p.v.token,
-      static_cast<int>(p.v.token), keys - key0);
+  if (some) {
+    copy_tile<kWidth, kRows>(
+        own, static_cast<const __nv_bfloat16*>(p.k.data) + batch * p.k.batch + kv_head * p.k.head + key0 * p.k.token,
+        static_cast<int>(p.k.token), keys - key0);
+    copy_tile<kWidth, kRows>(
+        own + kOwn,
+        static_cast<const __nv_bfloat16*>(p.v.data) + batch * p.v.batch + kv_head * p.v.head + key0 * p.v.token,
+        static_cast<int>(p.v.token), keys - key0);
+  }
   const __nv_bfloat16* const q = static_cast<const __nv_bfloat16*>(p.q.data) + batch * p.q.batch;
   const __nv_bfloat16* const dout = static_cast<const __nv_bfloat16*>(args.dout.data) + batch * args.dout.batch;
   const float* const lse = static_cast<const float*>(args.lse.data) + batch * args.lse.batch;
@@ -107,9 +161,11 @@ __global__ void __launch_bounds__(kThreads, 2) keys_kernel(const __grid_constant
   // All query heads of the group, tile by tile.
   const int last_tile = range.end - 1 - (kBroken<InjectedFault::kLastFoldDropped> ? 1 : 0);
   int head = kv_head * group, tile = range.begin, stage = 0;
-  const int head_end = head + group;
-  copy_queries(0, head, tile);
-  keep_statistic(0, statistic_of(head, tile));
+  const int head_end = some ? head + group : head;
+  if (some) {
+    copy_queries(0, head, tile);
+    keep_statistic(0, statistic_of(head, tile));
+  }
 
   float dk[kWidth / 8][4], dv[kWidth / 8][4];
   clear(dk);
@@ -174,14 +230,29 @@ __global__ void __launch_bounds__(kThreads, 2) keys_kernel(const __grid_constant
   }
   finish_copies();
 
+  if (args.result_dk.data != nullptr) {
+    const auto row_of = [&](const HeadsView& x, int64_t key) {
+      return static_cast<__nv_bfloat16*>(x.data) + batch * x.batch + kv_head * x.head + key * x.token + 2 * (lane % 4);
+    };
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int64_t key = key0 + row + 8 * half;
+      if (key >= keys) continue;
+      store_result<kWidth>(row_of(args.result_dk, key), dk, half, static_cast<float>(p.scale));
+      store_result<kWidth>(row_of(args.result_dv, key), dv, half, 1.0f);
+    }
+    turn_results(args.turn, args.result_dk, batch, kv_head, key0 + row, keys);
+    return;
+  }
   float* const to_dk = static_cast<float*>(args.dk.data) + batch * args.dk.batch + kv_head * args.dk.head;
   float* const to_dv = static_cast<float*>(args.dv.data) + batch * args.dv.batch + kv_head * args.dv.head;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int64_t key = key0 + row + 8 * half;
     if (key >= keys) continue;
-    add_row<kWidth>(to_dk + key * args.dk.token + 2 * (lane % 4), dk, half, static_cast<float>(p.scale));
-    add_row<kWidth>(to_dv + key * args.dv.token + 2 * (lane % 4), dv, half, 1.0f);
+    add_row<kWidth>(to_dk + key * args.dk.token + 2 * (lane % 4), dk, half, static_cast<float>(p.scale),
+                    args.first_keys);
+    add_row<kWidth>(to_dv + key * args.dv.token + 2 * (lane % 4), dv, half, 1.0f, args.first_keys);
   }
 }
 
@@ -218,17 +289,20 @@ __global__ void __launch_bounds__(kThreads, 2) queries_kernel(const __grid_const
   reinterpret_cast<int*>(bounds)[thread] = key_bound(p, batch, mine, thread % 2 == 1);
   __syncthreads();
   const TileRange range = tiles_of(bounds[0], bounds[kRows - 1], kKeys);
-  if (range.begin >= range.end) return;
+  const bool some = range.begin < range.end;
+  if (!some && !args.first) return;
   const int lane = lane_id(), warp_row = thread / 32 * 16, row = warp_row + lane / 4;
   const Interval visible[2] = {bounds[row], bounds[row + 8]};
 
-  copy_tile<kWidth, kRows>(
-      queries, static_cast<const __nv_bfloat16*>(p.q.data) + batch * p.q.batch + head * p.q.head + row0 * p.q.token,
-      static_cast<int>(p.q.token), rows - row0);
-  copy_tile<kWidth, kRows>(dout,
-                           static_cast<const __nv_bfloat16*>(args.dout.data) + batch * args.dout.batch +
-                               head * args.dout.head + row0 * args.dout.token,
-                           static_cast<int>(args.dout.token), rows - row0);
+  if (some) {
+    copy_tile<kWidth, kRows>(
+        queries, static_cast<const __nv_bfloat16*>(p.q.data) + batch * p.q.batch + head * p.q.head + row0 * p.q.token,
+        static_cast<int>(p.q.token), rows - row0);
+    copy_tile<kWidth, kRows>(dout,
+                             static_cast<const __nv_bfloat16*>(args.dout.data) + batch * args.dout.batch +
+                                 head * args.dout.head + row0 * args.dout.token,
+                             static_cast<int>(args.dout.token), rows - row0);
+  }
   const __nv_bfloat16* const k = static_cast<const __nv_bfloat16*>(p.k.data) + batch * p.k.batch + kv_head * p.k.head;
   const __nv_bfloat16* const v = static_cast<const __nv_bfloat16*>(p.v.data) + batch * p.v.batch + kv_head * p.v.head;
   const auto copy_keys = [&](int tile) {
@@ -242,18 +316,21 @@ __global__ void __launch_bounds__(kThreads, 2) queries_kernel(const __grid_const
                              keys - tile * kKeys);
     copy_async_commit();
   };
-  copy_keys(range.begin);
-  copy_values(range.begin);
+  if (some) {
+    copy_keys(range.begin);
+    copy_values(range.begin);
+  }
 
   const float* const lse = static_cast<const float*>(args.lse.data) + batch * args.lse.batch + head * args.lse.head;
   const float* const deltas =
       static_cast<const float*>(args.delta.data) + batch * args.delta.batch + head * args.delta.head;
   float reference[2], delta[2];
+  if (args.first) form_deltas<kWidth>(delta, args, batch, head, row0 + row);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int r = row0 + row + 8 * half;
     reference[half] = reference_of(lse, r, rows);
-    delta[half] = r < rows ? deltas[r] : 0;
+    if (!args.first) delta[half] = r < rows ? deltas[r] : 0;
   }
 
   float dq[kWidth / 8][4];
@@ -296,11 +373,22 @@ __global__ void __launch_bounds__(kThreads, 2) queries_kernel(const __grid_const
   }
   finish_copies();
 
+  if (args.result_dq.data != nullptr) {
+    __nv_bfloat16* const to = static_cast<__nv_bfloat16*>(args.result_dq.data) + batch * args.result_dq.batch +
+                              head * args.result_dq.head + 2 * (lane % 4);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int64_t r = row0 + row + 8 * half;
+      if (r < rows) store_result<kWidth>(to + r * args.result_dq.token, dq, half, static_cast<float>(p.scale));
+    }
+    turn_results(args.turn, args.result_dq, batch, head, row0 + row, rows);
+    return;
+  }
   float* const to = static_cast<float*>(args.dq.data) + batch * args.dq.batch + head * args.dq.head + 2 * (lane % 4);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int64_t r = row0 + row + 8 * half;
-    if (r < rows) add_row<kWidth>(to + r * args.dq.token, dq, half, static_cast<float>(p.scale));
+    if (r < rows) add_row<kWidth>(to + r * args.dq.token, dq, half, static_cast<float>(p.scale), args.first);
   }
 }
 
@@ -315,11 +403,12 @@ static_assert(QueriesShared<128>::kBytes == 82432);
 template <int kWidth>
 cudaError_t launch_backward(const AttentionBackward& args, cudaStream_t stream) {
   const AttentionProblem& p = args.problem;
-  const cudaError_t error = launch_attention(keys_kernel<kWidth>, (p.keys + kRows - 1) / kRows * p.kv_heads * p.batch,
-                                             kThreads, KeysShared<kWidth>::kBytes, args, stream);
+  // The deltas that the first forms the second reads.
+  const cudaError_t error = launch_attention(queries_kernel<kWidth>, (p.rows + kRows - 1) / kRows * p.heads * p.batch,
+                                             kThreads, QueriesShared<kWidth>::kBytes, args, stream);
   if (error != cudaSuccess) return error;
-  return launch_attention(queries_kernel<kWidth>, (p.rows + kRows - 1) / kRows * p.heads * p.batch, kThreads,
-                          QueriesShared<kWidth>::kBytes, args, stream);
+  return launch_attention(keys_kernel<kWidth>, (p.keys + kRows - 1) / kRows * p.kv_heads * p.batch, kThreads,
+                          KeysShared<kWidth>::kBytes, args, stream);
 }
 
 }  // namespace
@@ -327,8 +416,10 @@ cudaError_t launch_backward(const AttentionBackward& args, cudaStream_t stream) 
 cudaError_t launch_attention_backward(const AttentionBackward& args, cudaStream_t stream) {
   const AttentionProblem& p = args.problem;
   if (p.rows == 0 || p.keys == 0 || p.batch == 0 || p.heads == 0) return cudaSuccess;
-  if (!tensor_cores_take(p) || !takes_copies(args.dout) || !takes_pairs(args.dq) || !takes_pairs(args.dk) ||
-      !takes_pairs(args.dv))
+  bool pairs = takes_pairs(args.dq) && takes_pairs(args.dk) && takes_pairs(args.dv);
+  for (const HeadsView* x : {&args.out, &args.result_dq, &args.result_dk, &args.result_dv})
+    pairs = pairs && takes_pairs(*x, 2);
+  if (!tensor_cores_take(p) || !takes_copies(args.dout) || !pairs)
     return launch_attention_backward_general(args, stream);
   if (p.head_size == 64) return launch_backward<64>(args, stream);
   if (p.head_size == 96) return launch_backward<96>(args, stream);

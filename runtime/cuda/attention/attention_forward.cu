@@ -76,7 +76,8 @@ __global__ void __launch_bounds__(kThreads, kResident<kWidth>)
   copy_async_wait<0>();
   __syncthreads();
   const TileRange range = tiles_of(bounds[0], bounds[kRows - 1], kKeys);
-  if (range.begin >= range.end) return;
+  const bool some = range.begin < range.end;
+  if (!some && !args.first && args.out.data == nullptr) return;
 
   const auto copy_keys = [&](int tile) {
     __nv_bfloat16* const stage = stages + (tile - range.begin) % 2 * 2 * kTile;
@@ -86,7 +87,7 @@ __global__ void __launch_bounds__(kThreads, kResident<kWidth>)
                              keys - tile * kKeys);
     copy_async_commit();
   };
-  copy_keys(range.begin);
+  if (some) copy_keys(range.begin);
 
   const int lane = lane_id(), warp_row = thread / 32 * 16, row = warp_row + lane / 4;
   const Interval visible[2] = {bounds[row], bounds[row + 8]};
@@ -96,11 +97,11 @@ __global__ void __launch_bounds__(kThreads, kResident<kWidth>)
   // The state: maximum of the unscaled scores, this lane's part of the sum (the first lane of the quad starts with the
   // given sum), the output so far.
   const float scale = static_cast<float>(p.scale), to_power = scale * kLog2E;
-  float* const state_maximum =
+  float* statistic =
       static_cast<float*>(args.maximum.data) + batch * args.maximum.batch + head * args.maximum.head + row0;
   float* const state_sum = static_cast<float*>(args.sum.data) + batch * args.sum.batch + head * args.sum.head + row0;
-  float* const accumulator = static_cast<float*>(args.accumulator.data) + batch * args.accumulator.batch +
-                             head * args.accumulator.head + 2 * (lane % 4);
+  void* results = static_cast<float*>(args.accumulator.data) + batch * args.accumulator.batch +
+                  head * args.accumulator.head + 2 * (lane % 4);
   float maximum[2], sum[2], out[kWidth / 8][4];
   clear(out);
 #pragma unroll
@@ -108,18 +109,30 @@ __global__ void __launch_bounds__(kThreads, kResident<kWidth>)
     const int r = row + 8 * half;
     maximum[half] = -INFINITY;
     sum[half] = 0;
-    if (row0 + r >= rows) continue;
+    // Of a block of rows that meets no tile the maximum stays as it is, to the bit.
+    if (args.first && args.sinks != nullptr) {
+      const float sink = __bfloat162float(static_cast<const __nv_bfloat16*>(args.sinks)[head]);
+      maximum[half] = some ? sink / scale : sink;
+      if (lane % 4 == 0) sum[half] = 1;
+    }
+    if (args.first || row0 + r >= rows) continue;
     const float before = state_sum[r];
     if (before == 0) continue;  // the accumulator may hold anything
-    maximum[half] = state_maximum[r] / scale;
+    maximum[half] = some ? statistic[r] / scale : statistic[r];
     if (lane % 4 == 0) sum[half] = before;
-    const float* const from = accumulator + (row0 + r) * args.accumulator.token;
+    const float* const from = static_cast<const float*>(results) + (row0 + r) * args.accumulator.token;
 #pragma unroll
     for (int n = 0; n < kWidth / 8; ++n) {
       const float2 pair = *reinterpret_cast<const float2*>(from + 8 * n);
       out[n][2 * half] = pair.x;
       out[n][2 * half + 1] = pair.y;
     }
+  }
+  // Where it goes: on in the state, or as the result.
+  if (args.out.data != nullptr) {
+    statistic = static_cast<float*>(args.lse.data) + batch * args.lse.batch + head * args.lse.head + row0;
+    results =
+        static_cast<__nv_bfloat16*>(args.out.data) + batch * args.out.batch + head * args.out.head + 2 * (lane % 4);
   }
 
   for (int tile = range.begin; tile < range.end; ++tile) {
@@ -172,11 +185,23 @@ __global__ void __launch_bounds__(kThreads, kResident<kWidth>)
     sum[half] += __shfl_xor_sync(kAllLanes, sum[half], 2);
     const int r = row + 8 * half;
     if (row0 + r >= rows) continue;
+    const float scaled = some ? product(maximum[half], scale) : maximum[half];
+    if (args.out.data != nullptr) {
+      // As finish_kernel, from what the state would hold.
+      const float total = sum[half];
+      if (lane % 4 == 0) statistic[r] = total == 0 ? -INFINITY : scaled + logarithm(total);
+      __nv_bfloat16* const to = static_cast<__nv_bfloat16*>(results) + (row0 + r) * args.out.token;
+#pragma unroll
+      for (int n = 0; n < kWidth / 8; ++n)
+        *reinterpret_cast<uint32_t*>(to + 8 * n) =
+            total == 0 ? 0u : pack(out[n][2 * half] / total, out[n][2 * half + 1] / total);
+      continue;
+    }
     if (lane % 4 == 0) {
-      state_maximum[r] = maximum[half] * scale;
+      statistic[r] = scaled;
       state_sum[r] = sum[half];
     }
-    float* const to = accumulator + (row0 + r) * args.accumulator.token;
+    float* const to = static_cast<float*>(results) + (row0 + r) * args.accumulator.token;
 #pragma unroll
     for (int n = 0; n < kWidth / 8; ++n)
       *reinterpret_cast<float2*>(to + 8 * n) = make_float2(out[n][2 * half], out[n][2 * half + 1]);
@@ -195,7 +220,8 @@ cudaError_t launch_forward(const AttentionForward& args, cudaStream_t stream) {
 cudaError_t launch_attention_forward(const AttentionForward& args, cudaStream_t stream) {
   const AttentionProblem& p = args.problem;
   if (p.rows == 0 || p.keys == 0 || p.batch == 0 || p.heads == 0) return cudaSuccess;
-  if (!tensor_cores_take(p) || !takes_pairs(args.accumulator)) return launch_attention_forward_general(args, stream);
+  if (!tensor_cores_take(p) || !takes_pairs(args.accumulator) || !takes_pairs(args.out, 2))
+    return launch_attention_forward_general(args, stream);
   if (p.head_size == 64) return launch_forward<64>(args, stream);
   if (p.head_size == 96) return launch_forward<96>(args, stream);
   return launch_forward<128>(args, stream);

@@ -136,8 +136,25 @@ bool CudaBackend::fused_forward(const AttentionState& state, Tensor q, Tensor k,
   return true;
 }
 
+// The output and log-sum-exp of all keys need no state.
+bool CudaBackend::fused_whole_forward(Tensor q, Tensor k, Tensor v, const AttentionMask& mask, MaskPiece::Kind kind,
+                                      double scale, const AttentionEnds& ends) {
+  if (kind == MaskPiece::Kind::kIntervals || !ends.first || ends.sinks || !ends.out || mask.shape.empty_rows)
+    return false;
+  if (!fused_takes({q, k, v, ends.out}) || !ends.lse.packed()) return false;
+  (void)problem_of(q, k, v, mask, scale);  // its checks
+  const FusedForward call{block_of(q, k, v, kind, scale), heads_view(ends.out, q.dtype()), ends.lse.data<float>()};
+  const int64_t workspace = fused_->workspace(call);
+  if (workspace == FusedAttention::kNoPlan) return false;
+  void* const place = scratch(static_cast<size_t>(workspace));
+  fused_->run(call, place, on_device());
+  ++fused_forward_calls_;
+  return true;
+}
+
 bool CudaBackend::fused_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout, Tensor out,
-                                 Tensor lse, const AttentionMask& mask, MaskPiece::Kind kind, double scale) {
+                                 Tensor lse, const AttentionMask& mask, MaskPiece::Kind kind, double scale,
+                                 const AttentionTurn& turn) {
   if (kind == MaskPiece::Kind::kIntervals || !fused_backward_ || !fused_takes({q, k, v, dout, out})) return false;
   (void)problem_of(q, k, v, mask, scale);
   if (q.empty() || k.empty()) return true;
@@ -158,10 +175,13 @@ bool CudaBackend::fused_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tens
                                          stream));
   fused_->run(call_of(block, results, out, dout, as_it_is ? lse : results.lse), results.workspace, stream);
   ++fused_backward_calls_;
+  // Accumulators, or the whole gradients.
+  const bool rounded = dq.dtype() == q.dtype();
   CHECK_CUDA(launch_attention_fold(
-      {block.batch, block.rows, block.keys, block.heads, block.kv_heads, block.head_size, heads_view(dq, wide),
-       heads_view(dk, wide), heads_view(dv, wide), heads_view(results.dq, wide),
-       heads_view(results.dk, DType::kBFloat16), heads_view(results.dv, DType::kBFloat16)},
+      {block.batch, block.rows, block.keys, block.heads, block.kv_heads, block.head_size,
+       heads_view(dq, rounded ? q.dtype() : wide), heads_view(dk, rounded ? q.dtype() : wide),
+       heads_view(dv, rounded ? q.dtype() : wide), heads_view(results.dq, wide),
+       heads_view(results.dk, DType::kBFloat16), heads_view(results.dv, DType::kBFloat16), rounded, turn},
       stream));
   return true;
 }
@@ -306,12 +326,12 @@ std::string CudaBackend::compare_fused_attention(int64_t head_size, int64_t grou
                  delta = tensor(DType::kFloat32, statistic), dq = tensor(DType::kFloat32, q.shape());
     Results results;
     attention_begin(state, {});
-    for (size_t i = 0; i < blocks.size(); ++i) attention_forward(state, q, keys[i], contents[i], mask(i), scale);
+    for (size_t i = 0; i < blocks.size(); ++i) attention_forward(state, q, keys[i], contents[i], mask(i), scale, {});
     attention_finish(out, lse, state);
     attention_delta(delta, dout, out);
     for (size_t i = 0; i < blocks.size(); ++i) {
       const Tensor dk = tensor(DType::kFloat32, keys[i].shape()), dv = tensor(DType::kFloat32, keys[i].shape());
-      attention_backward(dq, dk, dv, q, keys[i], contents[i], dout, out, lse, delta, mask(i), scale);
+      attention_backward(dq, dk, dv, q, keys[i], contents[i], dout, out, lse, delta, mask(i), scale, {});
       for (const auto& [to, from] : {std::pair(&results.dk, dk), {&results.dv, dv}}) {
         const std::vector<double> block = download_as_double(*this, from);
         to->insert(to->end(), block.begin(), block.end());

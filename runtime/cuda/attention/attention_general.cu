@@ -8,6 +8,7 @@
 // their results.
 #include "runtime/cuda/attention/attention_interval.h"
 #include "runtime/cuda/attention/attention_launch.h"
+#include "runtime/cuda/attention/attention_turn.h"
 #include "runtime/cuda/ops/device_code.h"
 
 namespace carillon::cuda {
@@ -122,9 +123,13 @@ __global__ void __launch_bounds__(128) general_forward_kernel(const __grid_const
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int r = row0 + row + half * kRows / 2;
-    sum[half] = r < rows ? rows_of<A>(args.sum, place.batch, head)[r] : A(0);
+    sum[half] = r < rows && !args.first ? rows_of<A>(args.sum, place.batch, head)[r] : A(0);
     const bool begun = r < rows && sum[half] != 0;  // else the accumulator may hold anything
     maximum[half] = begun ? rows_of<A>(args.maximum, place.batch, head)[r] : -static_cast<A>(INFINITY);
+    if (args.first && args.sinks != nullptr) {
+      maximum[half] = convert<A>(static_cast<const T*>(args.sinks)[head]);
+      sum[half] = 1;
+    }
 #pragma unroll
     for (int c = 0; c < kColumns; ++c)
       out[half][c] = begun && lane + kLanes * c < head_size
@@ -177,7 +182,20 @@ __global__ void __launch_bounds__(128) general_forward_kernel(const __grid_const
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int r = row0 + row + half * kRows / 2;
-    if (r >= rows || range.begin >= range.end) continue;
+    if (r >= rows) continue;
+    if (args.out.data != nullptr) {
+      // As finish_kernel, from what the state would hold.
+      if (lane == 0)
+        rows_of<A>(args.lse, place.batch, head)[r] =
+            sum[half] == 0 ? -static_cast<A>(INFINITY) : maximum[half] + logarithm(sum[half]);
+      T* const to = rows_of<T>(args.out, place.batch, head, r);
+#pragma unroll
+      for (int c = 0; c < kColumns; ++c)
+        if (lane + kLanes * c < head_size)
+          to[lane + kLanes * c] = convert<T>(sum[half] == 0 ? A(0) : out[half][c] / sum[half]);
+      continue;
+    }
+    if (range.begin >= range.end && !args.first) continue;
     if (lane == 0) {
       rows_of<A>(args.maximum, place.batch, head)[r] = maximum[half];
       rows_of<A>(args.sum, place.batch, head)[r] = sum[half];
@@ -216,7 +234,8 @@ __global__ void __launch_bounds__(128) general_backward_kernel(const __grid_cons
   }
   __syncthreads();
   const TileRange range = tiles_of({bounds[0], bounds[1]}, {bounds[2 * kRows - 2], bounds[2 * kRows - 1]}, kRows);
-  if (range.begin >= range.end) return;
+  const bool begins = kOwnKeys ? args.first_keys : args.first;
+  if (range.begin >= range.end && !begins) return;
 
   const auto load_references = [&](int head, int first_row) {
     if (thread >= kRows) return;
@@ -236,6 +255,22 @@ __global__ void __launch_bounds__(128) general_backward_kernel(const __grid_cons
   const int lane = thread % kLanes, row = thread / kLanes;
   const A scale = static_cast<A>(p.scale);
   load_pair(own, kOwnKeys, place.head, row0);
+  if (!kOwnKeys && args.first) {
+    // The row sums dout · out, by the eight lanes that share the rows.
+    if (!kBroken<InjectedFault::kDeltaBarrierRemoved>) __syncthreads();  // dout is there
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int r = row + half * kRows / 2;
+      const bool inside = row0 + r < rows;
+      const T* const out = rows_of<const T>(args.out, place.batch, place.head, inside ? row0 + r : 0);
+      A delta = 0;
+      for (int d = lane; d < head_size && inside; d += kLanes)
+        delta += own[tile_elements + r * pitch_of(head_size) + d] * convert<A>(out[d]);
+      for (int offset = 1; offset < kLanes; offset *= 2) delta += __shfl_xor_sync(kAllLanes, delta, offset);
+      if (inside && lane == 0) rows_of<A>(args.delta, place.batch, place.head)[row0 + r] = delta;
+    }
+    __syncthreads();  // the sums are there
+  }
   if (!kOwnKeys) load_references(place.head, row0);
   A first_sums[2][kColumns], second_sums[2][kColumns];  // dk or dq, not yet scaled; dv
 #pragma unroll
@@ -270,19 +305,35 @@ __global__ void __launch_bounds__(128) general_backward_kernel(const __grid_cons
       __syncthreads();  // the tile has been read
     }
 
+  const HeadsView& result = kOwnKeys ? args.result_dk : args.result_dq;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int r = row0 + row + half * kRows / 2;
     if (r >= own_count) continue;
-    A* const first = rows_of<A>(kOwnKeys ? args.dk : args.dq, place.batch, place.head, r);
+    const auto put = [&](const HeadsView& sum, const HeadsView& rounded, const A(&values)[kColumns], A factor) {
+      if (rounded.data != nullptr) {
+        T* const to = rows_of<T>(rounded, place.batch, place.head, r);
 #pragma unroll
-    for (int c = 0; c < kColumns; ++c)
-      if (lane + kLanes * c < head_size) first[lane + kLanes * c] += first_sums[half][c] * scale;
-    if (!kOwnKeys) continue;
-    A* const second = rows_of<A>(args.dv, place.batch, place.head, r);
+        for (int c = 0; c < kColumns; ++c)
+          if (lane + kLanes * c < head_size) to[lane + kLanes * c] = convert<T>(product(values[c], factor));
+      } else {
+        A* const to = rows_of<A>(sum, place.batch, place.head, r);
 #pragma unroll
-    for (int c = 0; c < kColumns; ++c)
-      if (lane + kLanes * c < head_size) second[lane + kLanes * c] += second_sums[half][c];
+        for (int c = 0; c < kColumns; ++c)
+          if (lane + kLanes * c < head_size)
+            to[lane + kLanes * c] = (begins ? A(0) : to[lane + kLanes * c]) + values[c] * factor;
+      }
+    };
+    put(kOwnKeys ? args.dk : args.dq, result, first_sums[half], scale);
+    if (kOwnKeys) put(args.dv, args.result_dv, second_sums[half], A(1));
+  }
+  if (result.data == nullptr || args.turn.position == nullptr) return;
+  if (!kBroken<InjectedFault::kTurnNotWaitedFor>) __syncwarp();  // a row is turned by the eight lanes that wrote it
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int r = row0 + row + half * kRows / 2;
+    if (r < own_count)
+      turn_back(args.turn, rows_of<T>(result, place.batch, place.head, r), place.batch * own_count + r, lane, kLanes);
   }
 }
 
@@ -327,10 +378,11 @@ cudaError_t launch_attention_backward_general(const AttentionBackward& args, cud
   const AttentionProblem& p = args.problem;
   return dispatch(p, [&](auto zero, auto columns) {
     using T = decltype(zero);
-    const cudaError_t error = launch_general<Accumulate<T>>(general_backward_kernel<T, columns.value, true>, p.keys,
-                                                            p.kv_heads, 4, 2, 2, args, stream);
+    // The deltas that the first forms the second reads.
+    const cudaError_t error = launch_general<Accumulate<T>>(general_backward_kernel<T, columns.value, false>, p.rows,
+                                                            p.heads, 4, 2, 2, args, stream);
     if (error != cudaSuccess) return error;
-    return launch_general<Accumulate<T>>(general_backward_kernel<T, columns.value, false>, p.rows, p.heads, 4, 2, 2,
+    return launch_general<Accumulate<T>>(general_backward_kernel<T, columns.value, true>, p.keys, p.kv_heads, 4, 2, 2,
                                          args, stream);
   });
 }

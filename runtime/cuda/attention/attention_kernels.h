@@ -46,12 +46,32 @@ struct AttentionForward {
   AttentionProblem problem;
   HeadsView accumulator;  // A
   StatisticView maximum, sum;
+  // The first block: the state holds nothing yet, or a sink a head (T; null: none).
+  bool first = false;
+  const void* sinks = nullptr;
+  // The last: T, and A. No data: not the last; else the state is not written.
+  HeadsView out = {};
+  StatisticView lse = {};
+};
+// The rotation that gradients by queries and keys are turned back by; a row's position is that of its token.
+struct AttentionTurn {
+  const int64_t* position = nullptr;              // [B·T]; null: not turned
+  const void *cosine = nullptr, *sine = nullptr;  // [table_rows, pairs] of A, packed
+  int64_t table_rows = 0;
+  int pairs = 0;
 };
 struct AttentionBackward {
   AttentionProblem problem;
   HeadsView dq, dk, dv;  // A, added to
   HeadsView dout;        // T
   StatisticView lse, delta;
+  // The first block: delta is formed from dout and out, T, and dq written.
+  bool first = false;
+  HeadsView out = {};
+  bool first_keys = false;  // dk and dv are written
+  // The only one: T, in place of dq, dk and dv. No data: it is not.
+  HeadsView result_dq = {}, result_dk = {}, result_dv = {};
+  AttentionTurn turn = {};  // of the results
 };
 // Sizes of a state, for begin, finish and delta.
 struct AttentionRows {
@@ -97,12 +117,14 @@ struct AttentionRowsLse {
 };
 cudaError_t launch_attention_rows_lse(const AttentionRowsLse& args, cudaStream_t stream);
 // And its gradients of one block of rows and keys added to the accumulators: dq += block_dq (float32), dk += block_dk,
-// dv += block_dv (bfloat16).
+// dv += block_dv (bfloat16); or, of the only block, `rounded` to the results, bfloat16 too.
 struct AttentionFold {
   int64_t batch = 0, rows = 0, keys = 0;
   int heads = 0, kv_heads = 0, head_size = 0;
-  HeadsView dq, dk, dv;                    // float32
+  HeadsView dq, dk, dv;                    // float32, or bfloat16
   HeadsView block_dq, block_dk, block_dv;  // float32, bfloat16, bfloat16
+  bool rounded = false;
+  AttentionTurn turn = {};  // of rounded results
 };
 cudaError_t launch_attention_fold(const AttentionFold& args, cudaStream_t stream);
 cudaError_t launch_attention_delta(const AttentionRows& shape, StatisticView delta, HeadsView dout, HeadsView out,

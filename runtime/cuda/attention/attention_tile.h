@@ -196,9 +196,10 @@ inline bool takes_copies(const HeadsView& x) {
   return reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && x.batch % 8 == 0 && x.token % 8 == 0 && x.head % 8 == 0 &&
          x.token <= INT32_MAX;
 }
-// Pairs of float32.
-inline bool takes_pairs(const HeadsView& x) {
-  return reinterpret_cast<uintptr_t>(x.data) % 8 == 0 && x.batch % 2 == 0 && x.token % 2 == 0 && x.head % 2 == 0;
+// Pairs of elements of so many bytes, float32's or bfloat16's.
+inline bool takes_pairs(const HeadsView& x, size_t bytes = 4) {
+  return reinterpret_cast<uintptr_t>(x.data) % (2 * bytes) == 0 && x.batch % 2 == 0 && x.token % 2 == 0 &&
+         x.head % 2 == 0;
 }
 inline bool tensor_cores_take(const AttentionProblem& p) {
   return p.type == Type::kBFloat16 && (p.head_size == 64 || p.head_size == 96 || p.head_size == 128) && p.scale > 0 &&

@@ -61,6 +61,10 @@ __device__ __forceinline__ double hyperbolic_tangent(double x) { return tanh(x);
 __device__ __forceinline__ float square_root(float x) { return sqrtf(x); }
 __device__ __forceinline__ double square_root(double x) { return sqrt(x); }
 
+// A product of its own rounding: nvcc makes no fma of it and a sum.
+__device__ __forceinline__ float product(float a, float b) { return __fmul_rn(a, b); }
+__device__ __forceinline__ double product(double a, double b) { return __dmul_rn(a, b); }
+
 // ---- packs ---------------------------------------------------------------------------------------------------------
 // kCount contiguous elements, loaded and stored in as few 16-byte accesses as possible.
 constexpr int pack_alignment(size_t bytes) { return bytes >= 16 ? 16 : static_cast<int>(bytes); }

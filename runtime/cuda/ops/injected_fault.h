@@ -27,6 +27,8 @@ enum class InjectedFault {
   kEmptyRowWeighs,          // rows that see nothing keep a log-sum-exp of -inf
   kFoldOverwrites,          // a block's gradients replace what the blocks before have added
   kFoldKeysLeftOut,         // a block's dk is not added
+  kDeltaBarrierRemoved,     // between the copy of dout and the row sums dout · out
+  kTurnNotWaitedFor,        // a row is turned back before all lanes have written their part of it
   // Of tests/runtime/cuda_reductions_test.cpp: a barrier left out
   kSumBarrierRemoved,       // between writing the warps' sums and adding them
   kSlotsBarrierRemoved,     // before the place of the warps' sums is used again

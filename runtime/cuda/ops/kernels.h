@@ -61,9 +61,15 @@ struct Vector {
 cudaError_t launch_sums_of_squares(double* results, double* partial, const Vector* tensors, int64_t tensor_count,
                                    Type type, cudaStream_t stream);
 
-// to[C] (A) += sums over the runs of partial[runs, C], in a fixed order.
-cudaError_t launch_add_runs(void* to, const void* partial, Type accumulate, int64_t runs, int64_t channels,
-                            cudaStream_t stream);
+// to[C] (A) += sums over the runs of partial[runs, C], in a fixed order; or = with `overwrite`. Of kRunsAtOnce of them
+// at most, one launch.
+struct Runs {
+  void* to;
+  const void* partial;
+  int64_t runs, channels;
+  bool overwrite = false;
+};
+cudaError_t launch_add_runs(const Runs* sums, int64_t count, Type accumulate, cudaStream_t stream);
 
 struct Bias {
   Type type;
@@ -96,10 +102,12 @@ struct Rmsnorm {
   const void* sums = nullptr;  // [rows] of A, over `columns` of a whole row; null: rows are whole
   int64_t columns = 0;
 };
+// branch and sum with data: sum = x + branch first, whose norm it is then.
 cudaError_t launch_rmsnorm_forward(const Rmsnorm& shape, Heads y, Heads rstd, Heads x, double epsilon,
-                                   cudaStream_t stream);
-// partial: row_runs(rows · heads) · C of A. dweight null: not wanted.
-cudaError_t launch_rmsnorm_backward(const Rmsnorm& shape, Heads dx, void* dweight, Heads dy, Heads x, Heads rstd,
+                                   cudaStream_t stream, Heads branch = {}, Heads sum = {});
+// partial: row_runs(rows · heads) · C of A, becomes the runs' sums for the gradient by the weight. y: no data: not
+// wanted again.
+cudaError_t launch_rmsnorm_backward(const Rmsnorm& shape, Heads dx, Heads y, Heads dy, Heads x, Heads rstd,
                                     bool accumulate, void* partial, cudaStream_t stream);
 
 // x[n] *= factor[n] (A).

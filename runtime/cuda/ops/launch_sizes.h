@@ -27,6 +27,8 @@ constexpr int64_t adamw_launches(int64_t tensors) { return parts(tensors, kAdamW
 inline constexpr int64_t kRowRuns = 512;
 constexpr int64_t row_runs(int64_t rows) { return rows < kRowRuns ? rows : kRowRuns; }
 
+inline constexpr int64_t kRunsAtOnce = 16;  // of a launch that adds them
+
 // rotation_gradient sums them in float64.
 constexpr int64_t rotation_gradient_bytes(int64_t rows, int64_t pairs) { return row_runs(rows) * pairs * 8; }
 

@@ -28,7 +28,19 @@ struct Forward {
   Shape shape;
   Heads y, rstd, x;
   double epsilon;
+  Heads branch, sum;  // null: none
 };
+
+// sum = a + b rounded, as elementwise.cu adds, which the caller goes on with.
+template <class T, int kCount>
+__device__ __forceinline__ Pack<T, kCount> sum_of(const T* a, const T* b, T* sum) {
+  using A = Accumulate<T>;
+  Pack<T, kCount> u = Pack<T, kCount>::load(a);
+  const Pack<T, kCount> v = Pack<T, kCount>::load(b);
+  for (int i = 0; i < kCount; ++i) u.value[i] = convert<T>(convert<A>(u.value[i]) + convert<A>(v.value[i]));
+  u.store(sum);
+  return u;
+}
 
 template <class T, int kCount>
 __global__ void forward_kernel(const __grid_constant__ Forward args) {
@@ -41,13 +53,19 @@ __global__ void forward_kernel(const __grid_constant__ Forward args) {
   // Threads without a row take part in the sum, but access no memory.
   const int64_t channels = active ? shape.channels : 0;
   const T* x = row_of<const T>(shape, args.x, active ? row : 0);
+  // The threads that add a pack of x and branch read it again below.
+  const bool adds = args.branch.data != nullptr;
+  const T* const branch = adds ? row_of<const T>(shape, args.branch, active ? row : 0) : nullptr;
+  T* const added = adds ? row_of<T>(shape, args.sum, active ? row : 0) : nullptr;
 
   A sum = 0;
   if (shape.sums != nullptr) {
+    for (int64_t c = member * kCount; adds && c < channels; c += width * kCount)
+      sum_of<T, kCount>(x + c, branch + c, added + c);
     if (active) sum = static_cast<const A*>(shape.sums)[row / shape.heads];
   } else {
     for (int64_t c = member * kCount; c < channels; c += width * kCount) {
-      const Row u = Row::load(x + c);
+      const Row u = adds ? sum_of<T, kCount>(x + c, branch + c, added + c) : Row::load(x + c);
       for (int i = 0; i < kCount; ++i) sum += convert<A>(u.value[i]) * convert<A>(u.value[i]);
     }
     sum = row_sum(sum, shape.warps, reinterpret_cast<A*>(shared_memory));
@@ -55,6 +73,7 @@ __global__ void forward_kernel(const __grid_constant__ Forward args) {
   const A rstd = A(1) / square_root(sum / static_cast<A>(shape.columns) + static_cast<A>(args.epsilon));
   const A offset = static_cast<A>(shape.offset);
 
+  if (adds) x = added;
   T* y = row_of<T>(shape, args.y, active ? row : 0);
   const T* weight = static_cast<const T*>(shape.weight);
   for (int64_t c = member * kCount; c < channels; c += width * kCount) {
@@ -73,6 +92,7 @@ struct Backward {
   void* partial;  // [runs, channels]
   int64_t runs;
   bool accumulate, sums_in_shared;
+  Heads y;  // again; null: not wanted
 };
 
 // dx = rstd · (dy·w − u · mean(dy·w·u)), dweight = Σ dy·u with u = x·rstd. A warp or block processes a run of rows one
@@ -123,6 +143,10 @@ __global__ void backward_kernel(const __grid_constant__ Backward args) {
         result.value[i] = convert<T>(args.accumulate ? convert<A>(result.value[i]) + slope : slope);
       }
       result.store(dx + c);
+      if (args.y.data == nullptr) continue;
+      for (int i = 0; i < kCount; ++i)
+        result.value[i] = convert<T>(convert<A>(u.value[i]) * rstd * (offset + convert<A>(w.value[i])));
+      result.store(row_of<T>(shape, args.y, row) + c);
     }
   }
   if (!args.sums_in_shared) return;
@@ -144,18 +168,20 @@ int threads_of(const Shape& shape) { return shape.warps == 1 ? kShortThreads : k
 int groups_of(const Shape& shape) { return threads_of(shape) / (32 * shape.warps); }
 
 bool packs(const Heads& x, int count, size_t bytes) {
+  if (x.data == nullptr) return true;
   return cuda::packs(x.data, x.row, count, bytes) && cuda::packs(nullptr, x.head, count, bytes);
 }
 
 }  // namespace
 
 cudaError_t launch_rmsnorm_forward(const Rmsnorm& rows, Heads y, Heads rstd, Heads x, double epsilon,
-                                   cudaStream_t stream) {
-  const Forward args{shape_of(rows), y, rstd, x, epsilon};
+                                   cudaStream_t stream, Heads branch, Heads sum) {
+  const Forward args{shape_of(rows), y, rstd, x, epsilon, branch, sum};
   return dispatch_type(rows.type, [&](auto zero) {
     using T = decltype(zero);
     constexpr int kCount = kPackOf<T>;
     const bool fits = rows.channels % kCount == 0 && packs(y, kCount, sizeof(T)) && packs(x, kCount, sizeof(T)) &&
+                      packs(branch, kCount, sizeof(T)) && packs(sum, kCount, sizeof(T)) &&
                       cuda::packs(rows.weight, 0, kCount, sizeof(T));
     return launch(fits ? forward_kernel<T, kCount> : forward_kernel<T, 1>,
                   divide_up(args.shape.rows, groups_of(args.shape)), 1, threads_of(args.shape),
@@ -163,14 +189,15 @@ cudaError_t launch_rmsnorm_forward(const Rmsnorm& rows, Heads y, Heads rstd, Hea
   });
 }
 
-cudaError_t launch_rmsnorm_backward(const Rmsnorm& rows, Heads dx, void* dweight, Heads dy, Heads x, Heads rstd,
+cudaError_t launch_rmsnorm_backward(const Rmsnorm& rows, Heads dx, Heads y, Heads dy, Heads x, Heads rstd,
                                     bool accumulate, void* partial, cudaStream_t stream) {
-  Backward args{shape_of(rows), dx, dy, x, rstd, partial, row_runs(rows.rows * rows.heads), accumulate, false};
-  const cudaError_t error = dispatch_type(rows.type, [&](auto zero) {
+  Backward args{shape_of(rows), dx, dy, x, rstd, partial, row_runs(rows.rows * rows.heads), accumulate, false, y};
+  return dispatch_type(rows.type, [&](auto zero) {
     using T = decltype(zero);
     constexpr int kCount = kPackOf<T>;
     const bool fits = rows.channels % kCount == 0 && packs(dx, kCount, sizeof(T)) && packs(dy, kCount, sizeof(T)) &&
-                      packs(x, kCount, sizeof(T)) && cuda::packs(rows.weight, 0, kCount, sizeof(T));
+                      packs(x, kCount, sizeof(T)) && packs(y, kCount, sizeof(T)) &&
+                      cuda::packs(rows.weight, 0, kCount, sizeof(T));
     const int groups = groups_of(args.shape);
     const size_t slots = args.shape.warps == 1 ? 0 : static_cast<size_t>(args.shape.warps);
     size_t shared = (slots + static_cast<size_t>(groups * rows.channels)) * sizeof(Accumulate<T>);
@@ -179,9 +206,6 @@ cudaError_t launch_rmsnorm_backward(const Rmsnorm& rows, Heads dx, void* dweight
     return launch(fits ? backward_kernel<T, kCount> : backward_kernel<T, 1>, divide_up(args.runs, groups), 1,
                   threads_of(args.shape), shared, stream, args);
   });
-  if (error != cudaSuccess || dweight == nullptr) return error;
-  return launch_add_runs(dweight, partial, rows.type == Type::kFloat64 ? Type::kFloat64 : Type::kFloat32, args.runs,
-                         rows.channels, stream);
 }
 
 }  // namespace carillon::cuda

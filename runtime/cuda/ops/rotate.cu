@@ -77,7 +77,8 @@ cudaError_t launch_rotation_gradient(const RotationGradient& args, cudaStream_t 
                   kThreads, 0, stream, job);
   });
   if (error != cudaSuccess) return error;
-  return launch_add_runs(args.rates, args.partial, Type::kFloat64, job.runs, args.pairs, stream);
+  const Runs sums{args.rates, args.partial, job.runs, args.pairs};
+  return launch_add_runs(&sums, 1, Type::kFloat64, stream);
 }
 
 cudaError_t launch_rotate(const Rotate& args, cudaStream_t stream) {

@@ -83,18 +83,61 @@ void CudaBackend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight
                                     head_rows(rstd, x, accumulate_type(x.dtype())), heads(x), epsilon, on_device()));
 }
 
+void CudaBackend::sum_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x, Tensor branch, Tensor weight,
+                                      double epsilon, const NormOptions& options) {
+  CHECK(x.rank() == 2, "a norm of a sum is of matrices", carillon::describe(x));
+  for (const Tensor& other : {sum, y, branch})
+    CHECK(other.shape() == x.shape() && other.dtype() == x.dtype(), "rmsnorm shapes", carillon::describe(other),
+          carillon::describe(x));
+  CHECK_CUDA(launch_rmsnorm_forward(rmsnorm_shape(x, weight, options), heads(y),
+                                    head_rows(rstd, x, accumulate_type(x.dtype())), heads(x), epsilon, on_device(),
+                                    heads(branch), heads(sum)));
+}
+
 void CudaBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
                                    bool accumulate, const NormOptions& options) {
   const DType wide = accumulate_type(x.dtype());
-  for (const Tensor& other : {dx, dy})
+  for (const Tensor& other : {dx, dy, options.output ? options.output : dx})
     CHECK(other.shape() == x.shape() && other.dtype() == x.dtype(), "rmsnorm shapes", carillon::describe(other),
           carillon::describe(x));
   CHECK(!dweight || dweight.count() == weight.count(), "rmsnorm shapes", carillon::describe(dweight),
         carillon::describe(weight));
   const Rmsnorm shape = rmsnorm_shape(x, weight, options);
-  void* partial = scratch(sums_bytes(shape.rows * shape.heads, shape.channels, wide));
-  CHECK_CUDA(launch_rmsnorm_backward(shape, heads(dx), dweight ? packed(dweight, wide) : nullptr, heads(dy), heads(x),
-                                     head_rows(rstd, x, wide), accumulate, partial, on_device()));
+  const size_t bytes = sums_bytes(shape.rows * shape.heads, shape.channels, wide);
+  const bool open = dweight && options.deferred;
+  void* partial = open ? open_norm(bytes) : scratch(bytes);
+  CHECK_CUDA(launch_rmsnorm_backward(shape, heads(dx), options.output ? heads(options.output) : Heads{}, heads(dy),
+                                     heads(x), head_rows(rstd, x, wide), accumulate, partial, on_device()));
+  if (!dweight) return;
+  const Runs sums{packed(dweight, wide), partial, row_runs(shape.rows * shape.heads), shape.channels,
+                  options.overwrite_weight};
+  if (!open) {
+    CHECK_CUDA(launch_add_runs(&sums, 1, type_of(wide), on_device()));
+    return;
+  }
+  open_norms_.push_back(sums);
+  open_type_ = type_of(wide);
+}
+
+// Where another norm's sums of runs may lie until finish_norms(). What does not fit finishes those that are open.
+void* CudaBackend::open_norm(size_t bytes) {
+  bytes = (bytes + 15) / 16 * 16;
+  const size_t wanted = open_bytes_ + bytes;
+  if (wanted > open_sums_.bytes() || open_norms_.size() == kRunsAtOnce) finish_norms();
+  if (wanted > open_sums_.bytes()) {
+    CHECK_CUDA(cudaStreamSynchronize(on_device()));  // the old one was read until then
+    open_sums_ = {};
+    open_sums_ = allocate(wanted);
+  }
+  void* place = static_cast<char*>(open_sums_.data()) + open_bytes_;
+  open_bytes_ += bytes;
+  return place;
+}
+
+void CudaBackend::finish_norms() {
+  CHECK_CUDA(launch_add_runs(open_norms_.data(), static_cast<int64_t>(open_norms_.size()), open_type_, on_device()));
+  open_norms_.clear();
+  open_bytes_ = 0;
 }
 
 void CudaBackend::rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, bool inverse) {

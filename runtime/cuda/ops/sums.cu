@@ -66,18 +66,17 @@ __global__ void totals_kernel(const __grid_constant__ Squares args) {
 }
 
 // ---- sums over runs ------------------------------------------------------------------------------------------------
-// A block adds 32 channels: eight slices of the runs in order, then the slices in order.
+// A block adds 32 channels: eight slices of the runs in order, then the slices in order. blockIdx.y is the tensor.
 constexpr int kChannels = 32;
 constexpr int kSlices = kThreads / kChannels;
 
-struct Runs {
-  void* to;
-  const void* partial;
-  int64_t runs, channels;
+struct AllRuns {
+  Runs sums[kRunsAtOnce];
 };
 
 template <class A>
-__global__ void add_runs_kernel(const __grid_constant__ Runs args) {
+__global__ void add_runs_kernel(const __grid_constant__ AllRuns all) {
+  const Runs& args = all.sums[blockIdx.y];
   A* slices = reinterpret_cast<A*>(shared_memory);
   const int lane = threadIdx.x % kChannels, slice = threadIdx.x / kChannels;
   const int64_t channel = static_cast<int64_t>(blockIdx.x) * kChannels + lane;
@@ -89,7 +88,8 @@ __global__ void add_runs_kernel(const __grid_constant__ Runs args) {
   if (!kBroken<InjectedFault::kRunsBarrierRemoved>) __syncthreads();
   if (slice > 0 || channel >= args.channels) return;
   for (int other = 1; other < kSlices; ++other) sum += slices[other * kChannels + lane];
-  static_cast<A*>(args.to)[channel] += sum;
+  A& to = static_cast<A*>(args.to)[channel];
+  to = args.overwrite ? sum : to + sum;
 }
 
 // ---- bias ----------------------------------------------------------------------------------------------------------
@@ -159,13 +159,19 @@ cudaError_t launch_sums_of_squares(double* results, double* partial, const Vecto
   return cudaSuccess;
 }
 
-cudaError_t launch_add_runs(void* to, const void* partial, Type accumulate, int64_t runs, int64_t channels,
-                            cudaStream_t stream) {
-  const Runs args{to, partial, runs, channels};
-  const int64_t blocks = runs == 0 ? 0 : divide_up(channels, kChannels);
+cudaError_t launch_add_runs(const Runs* sums, int64_t count, Type accumulate, cudaStream_t stream) {
+  if (count > kRunsAtOnce) return cudaErrorInvalidValue;
+  AllRuns all{};
+  int64_t present = 0, blocks = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    if (sums[i].runs == 0 && !sums[i].overwrite) continue;
+    all.sums[present++] = sums[i];
+    const int64_t needed = divide_up(sums[i].channels, kChannels);
+    blocks = blocks < needed ? needed : blocks;
+  }
   if (accumulate == Type::kFloat64)
-    return launch(add_runs_kernel<double>, blocks, 1, kThreads, kThreads * sizeof(double), stream, args);
-  return launch(add_runs_kernel<float>, blocks, 1, kThreads, kThreads * sizeof(float), stream, args);
+    return launch(add_runs_kernel<double>, blocks, present, kThreads, kThreads * sizeof(double), stream, all);
+  return launch(add_runs_kernel<float>, blocks, present, kThreads, kThreads * sizeof(float), stream, all);
 }
 
 cudaError_t launch_bias_backward(const Bias& shape, void* dbias, ConstMatrix dy, void* partial, cudaStream_t stream) {
@@ -179,8 +185,8 @@ cudaError_t launch_bias_backward(const Bias& shape, void* dbias, ConstMatrix dy,
                   BiasSums{partial, dy.data, dy.stride, shape.rows, shape.channels, runs});
   });
   if (error != cudaSuccess) return error;
-  return launch_add_runs(dbias, partial, shape.type == Type::kFloat64 ? Type::kFloat64 : Type::kFloat32, runs,
-                         shape.channels, stream);
+  const Runs sums{dbias, partial, runs, shape.channels};
+  return launch_add_runs(&sums, 1, shape.type == Type::kFloat64 ? Type::kFloat64 : Type::kFloat32, stream);
 }
 
 cudaError_t launch_add_bias(const Bias& shape, Matrix y, const void* bias, cudaStream_t stream) {
