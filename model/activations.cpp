@@ -107,7 +107,7 @@ void allocate_shared_activations(const ModelConfig& config, const TensorShards& 
   if (!shape.training) activations.output = common.input;
 }
 
-WorkingMemory allocate_lasting_memory(const ModelConfig& config, const ActivationShape& shape, Arena& arena) {
+WorkingMemory allocate_persistent_memory(const ModelConfig& config, const ActivationShape& shape, Arena& arena) {
   const auto allocate = [&](const char* name) {
     return arena.allocate(std::string("work.") + name, shape.compute, {shape.shard_rows, config.hidden_size});
   };
@@ -156,8 +156,8 @@ LowRankWork adapter_memory(const ModelConfig& config, const TensorShards& shards
 
 }  // namespace
 
-void allocate_passing_memory(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
-                             Arena& arena, WorkingMemory& work) {
+void allocate_transient_memory(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
+                               Arena& arena, WorkingMemory& work) {
   const int64_t channels = config.hidden_size;
   const int64_t width = config.head_dim;
   auto allocate = [&](const char* name, int64_t rows, int64_t columns) {

@@ -98,9 +98,9 @@ Activations allocate_kept_activations(const ModelConfig& config, const TensorSha
                                       const ActivationShape& shape, Arena& arena);
 void allocate_shared_activations(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
                                  Arena& arena, Activations& activations);
-WorkingMemory allocate_lasting_memory(const ModelConfig& config, const ActivationShape& shape, Arena& arena);
-void allocate_passing_memory(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
-                             Arena& arena, WorkingMemory& work);
+WorkingMemory allocate_persistent_memory(const ModelConfig& config, const ActivationShape& shape, Arena& arena);
+void allocate_transient_memory(const ModelConfig& config, const TensorShards& shards, const ActivationShape& shape,
+                               Arena& arena, WorkingMemory& work);
 BatchOnDevice allocate_batch(const ModelConfig& config, const ActivationShape& shape, Arena& arena);
 
 }  // namespace carillon

@@ -85,7 +85,7 @@ class ConfigReader {
     config_.family->read(fields_, config_);
     if (wrapped_) say_sizes();
     remark_dropout();
-    if (turns_part_of_heads_only_here(config_))
+    if (has_unsupported_partial_rotary(config_))
       config_.remarks.push_back(fmt::format("partial_rotary_factor is applied, in {}: transformers' {} leaves it out",
                                             fields_.where(), config_.family->class_name));
     for (const RopeConfig* rope : {&config_.rope, config_.sliding_rope ? &*config_.sliding_rope : nullptr})

@@ -100,7 +100,7 @@ int64_t reach_of(const RopeConfig& rope) {
 }
 
 // Fails with error 64 for anything the family's class in transformers does not compute.
-void require_sayable(const ModelConfig& config) {
+void require_exportable(const ModelConfig& config) {
   const Family& family = *config.family;
   const auto refuse = [&](const std::string& what) {
     fail(ExitCode::kUsage, "{}, which transformers' {} does not compute, export, keep the model in Carillon's own file",
@@ -111,12 +111,12 @@ void require_sayable(const ModelConfig& config) {
   if (windows.size() == 2 && family.windows != Family::Windows::kByLayer)
     refuse("sliding windows on some layers (layer_types)");
   if (windows.front() > 0 && family.windows == Family::Windows::kNone) refuse("a sliding window");
-  if (!family.says_no_rope && config.any([](const LayerSpec& layer) { return !layer.attention.rotates; }))
+  if (!family.can_mark_no_rope && config.any([](const LayerSpec& layer) { return !layer.attention.rotates; }))
     refuse("layers that do not rotate (no_rope_layers)");
   if (config.any([](const LayerSpec& layer) { return layer.attention.sinks; })) refuse("attention sinks");
   if (config.sliding_rope && family.defaults.sliding_rope[0] == '\0')
     refuse("a rotation of their own for windowed layers (rope.sliding_attention)");
-  if (turns_part_of_heads_only_here(config)) refuse("a rotation of part of each head (rope.partial_rotary_factor)");
+  if (has_unsupported_partial_rotary(config)) refuse("a rotation of part of each head (rope.partial_rotary_factor)");
 }
 
 void write_layers(const ModelConfig& config, Json& json) {
@@ -143,7 +143,7 @@ void write_layers(const ModelConfig& config, Json& json) {
 
 }  // namespace
 
-bool turns_part_of_heads_only_here(const ModelConfig& config) {
+bool has_unsupported_partial_rotary(const ModelConfig& config) {
   const auto in_part = [](const RopeConfig& rope) {
     return rope.partial_rotary_factor != 1 && rope.type != RopeType::kProportional && rope.type != RopeType::kNone;
   };
@@ -164,7 +164,7 @@ Json exact_rope(const ModelConfig& config) {
 }
 
 std::string export_model_config(const ModelConfig& config, const std::string& dtype) {
-  require_sayable(config);
+  require_exportable(config);
   const RopeConfig& rope = config.rope;
   Json json = Json::parse(write_model_config(config));
   json["architectures"] = {config.family->class_name};

@@ -22,7 +22,7 @@ Json exact_rope(const ModelConfig& config);
 // Whether only part of each head is rotated (partial_rotary_factor) although the family's class in transformers rotates
 // all of it, whatever its config.json says: true of all classes but phi3's. (`proportional` rotates whole heads, some
 // pairs by zero.)
-bool turns_part_of_heads_only_here(const ModelConfig& config);
+bool has_unsupported_partial_rotary(const ModelConfig& config);
 
 // The largest difference, over positions [0, length), between our cosines and sines and those that transformers
 // computes in float32 from an exported config.json.

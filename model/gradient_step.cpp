@@ -9,7 +9,7 @@ StepSums accumulate_gradients(Network& network, ProcessGrid& grid, int64_t micro
   for (int64_t micro = 0; micro < micro_steps; ++micro) {
     const MicroBatch& local = batch(micro);
     network.optimizer().begin_micro_step(micro + 1 == micro_steps);
-    network.transformer().forward_backward(local, network.optimizer().gradients_hold(),
+    network.transformer().forward_backward(local, network.optimizer().must_accumulate(),
                                            [&](int64_t layer) { network.optimizer().group_done(layer); });
     network.optimizer().after_micro_step();
     sums.loss += network.transformer().weighted_loss();

@@ -25,7 +25,7 @@ LongLoss::LongLoss(Network& network, ProcessGrid& grid, const LongLossSettings& 
       sharded_(network.layout(), grid.cp_rank, batch_),
       source_(static_cast<size_t>(batch_ * length_)),
       short_loss_(source_.size()),
-      weighed_(source_.size()),
+      weighted_batch_(source_.size()),
       losses_(static_cast<size_t>(batch_ * network.layout().local())),
       staged_(losses_.size() * size_of(accumulate_type(network.options().compute))),
       emphasis_(losses_.size()) {
@@ -48,7 +48,7 @@ MicroBatch LongLoss::weigh(const MicroBatch& whole, const MicroBatch& local) {
     const int64_t index = network_.layout().index_of(grid_.cp_rank, row % rows);
     const auto at = static_cast<size_t>(row / rows * length_ + index);
     // A weight that is not a number makes the loss not a number, so the step is skipped like any non-finite one.
-    emphasis_[here] = index < length_ && weighed_[at]
+    emphasis_[here] = index < length_ && weighted_batch_[at]
                           ? long_loss_weight(losses_[here], short_loss_[at], settings_.largest_weight)
                           : 1;
     if (target_weight[here] == 0) continue;
@@ -66,7 +66,7 @@ LongLoss::Sums LongLoss::take_sums() { return std::exchange(sums_, {}); }
 // the target of row s + K − 1, and the last token of a window is only ever a target.
 void LongLoss::find_windows(const MicroBatch& whole) {
   std::fill(short_loss_.begin(), short_loss_.end(), 0);
-  std::fill(weighed_.begin(), weighed_.end(), 0);
+  std::fill(weighted_batch_.begin(), weighted_batch_.end(), 0);
   const auto first = whole.first.span<int64_t>(), target = whole.target.span<int64_t>();
   for (int64_t b = 0; b < batch_; ++b) {
     std::vector<Window>& windows = windows_[static_cast<size_t>(b)];
@@ -80,7 +80,7 @@ void LongLoss::find_windows(const MicroBatch& whole) {
                             start + settings_.context - 1};
         bool any = false;
         for (int64_t row = window.scored; row < window.end; ++row)
-          if (target[at(row)] >= 0) weighed_[at(row)] = 1, any = true;
+          if (target[at(row)] >= 0) weighted_batch_[at(row)] = 1, any = true;
         if (any) windows.push_back(window);
       }
     }

@@ -63,11 +63,11 @@ class LongLoss {
   HostBatch packed_;                          // [B, T] of one pass
   ShardedBatch sharded_;
   std::vector<int64_t> source_;  // [B·T] of one pass: the row of the batch whose short loss this row computes; -1: none
-  std::vector<double> short_loss_;  // [B·T] by row of the whole batch; 0 if there is none
-  std::vector<char> weighed_;       // [B·T] whether the row has a short loss
-  std::vector<double> losses_;      // [N] of the last pass, for this rank's rows
-  std::vector<char> staged_;        // the same in the device's type
-  std::vector<double> emphasis_;    // [N]
+  std::vector<double> short_loss_;    // [B·T] by row of the whole batch; 0 if there is none
+  std::vector<char> weighted_batch_;  // [B·T] whether the row has a short loss
+  std::vector<double> losses_;        // [N] of the last pass, for this rank's rows
+  std::vector<char> staged_;          // the same in the device's type
+  std::vector<double> emphasis_;      // [N]
   Sums sums_;
   int64_t passes_ = 0;
 };

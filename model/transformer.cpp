@@ -26,7 +26,7 @@ int64_t local_rows(const SequenceLayout& layout, const TransformerOptions& optio
 
 // The shards of `rows`, in `chunks` chunks; 0: as many as pay off.
 RowShards row_shards(int64_t rows, const Communicator& tp, int64_t chunks) {
-  if (chunks == 0) chunks = tensor_chunks(rows / tp.size(), tp.size(), travels_beside_compute(tp));
+  if (chunks == 0) chunks = tensor_chunks(rows / tp.size(), tp.size(), overlaps_with_compute(tp));
   return {rows, tp.size(), chunks};
 }
 
@@ -96,7 +96,7 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
       windows_(config.windows()),
       masks_(masks_of(config)),
       activations_(allocate_kept_activations(config, shards, shape_of(layout, options, shards.tp), arena)),
-      work_(allocate_lasting_memory(config, shape_of(layout, options, shards.tp), arena)),
+      work_(allocate_persistent_memory(config, shape_of(layout, options, shards.tp), arena)),
       batch_(allocate_batch(config, shape_of(layout, options, shards.tp), arena)),
       staged_first_(windows_.size(),
                     std::vector<int64_t>(arena.measuring() ? 0 : static_cast<size_t>(options.batch * local_))),
@@ -163,7 +163,7 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
   const ActivationShape shape = shape_of(layout, options, shards.tp);
   const size_t begin = arena.mark();
   allocate_shared_activations(config, shards, shape, arena, activations_);
-  allocate_passing_memory(config, shards, shape, arena, work_);
+  allocate_transient_memory(config, shards, shape, arena, work_);
   if (ring_) ring_->allocate_work(arena);
   if (options.cache != nullptr) return;
   const size_t layers_end = arena.used();

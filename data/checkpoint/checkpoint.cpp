@@ -102,7 +102,7 @@ std::vector<std::string> keep_newest(const std::string& folder, int64_t keep, in
   int64_t valid = 0;
   for (const CheckpointFolder& found : list_checkpoints(folder)) {
     try {
-      (void)glance_at_checkpoint(found.path);
+      (void)read_manifest_if_complete(found.path);
     } catch (const Error&) {
       continue;  // neither counted nor removed: the user may want to examine it
     }
@@ -206,9 +206,9 @@ void CheckpointSave::write() {
 namespace {
 
 // Stores what write_aggregated hands out: our own parts, and other ranks' bytes for our blocks.
-class Aside final : public TensorSink {
+class CopySink final : public TensorSink {
  public:
-  explicit Aside(CheckpointCopy& copy) : copy_(copy) {}
+  explicit CopySink(CheckpointCopy& copy) : copy_(copy) {}
   void write(std::vector<TensorPart>& parts) override { copy_.whole = parts; }
   void write_bytes(const TensorPart& part, int64_t place, const char* data, int64_t bytes) override {
     copy_.pieces.push_back({part.name, place, copy_.others.size(), bytes});
@@ -260,8 +260,8 @@ void CheckpointSave::begin_copy(CheckpointCopy& copy) {
     copy.whole = parts_;
     return;
   }
-  Aside aside(copy);
-  agree_on_writing(world_, [&] { write_aggregated(world_, machines_, aside, parts_); });
+  CopySink sink(copy);
+  agree_on_writing(world_, [&] { write_aggregated(world_, machines_, sink, parts_); });
 }
 
 void CheckpointSave::finish_copy(CheckpointCopy& copy) {
@@ -304,7 +304,7 @@ SaveResult CheckpointSave::commit(int64_t keep, int64_t best, const std::excepti
   world_.all_reduce(Tensor::of(hashes, {static_cast<int64_t>(hashes.size())}), Reduction::kSum);
   for (size_t i = 0; i < parts_.size(); ++i)
     manifest_.tensors[parts_[i].name] = {dtypes_[i], parts_[i].rectangle.global_shape,
-                                         hash_text(static_cast<uint64_t>(hashes[i]))};
+                                         format_hash(static_cast<uint64_t>(hashes[i]))};
   agree_on_writing(world_, [&] {
     if (world_.rank() != 0) return;
     write_manifest_file(temporary_ + "/manifest.json", manifest_);

@@ -68,7 +68,7 @@ int64_t step_of_folder(const std::string& path);
 Manifest read_manifest(const std::string& path);
 // Reads the manifest of a checkpoint that looks complete: a folder (not a link to one) that contains a regular file
 // state.h5. The contents are only compared with the hashes on loading.
-Manifest glance_at_checkpoint(const std::string& path);
+Manifest read_manifest_if_complete(const std::string& path);
 
 // Fills every shard from the dataset of the same name, converted to the shard's type. All bytes of the checkpoint are
 // read once, divided over the ranks, and compared with the hashes. Collective; throws error 65 on every rank, naming

@@ -14,7 +14,7 @@ namespace fs = std::filesystem;
 
 bool is_readable(const std::string& path) {
   try {
-    (void)glance_at_checkpoint(path);
+    (void)read_manifest_if_complete(path);
     return true;
   } catch (const Error&) {
     return false;

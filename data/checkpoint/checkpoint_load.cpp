@@ -49,7 +49,7 @@ void read_through_library(const Hdf5File& file, TensorPart& part) {
 void compare(const Manifest& manifest, const std::string& path, const std::vector<std::string>& names,
              const std::vector<int64_t>& hashes) {
   for (size_t i = 0; i < names.size(); ++i) {
-    const std::string found = hash_text(static_cast<uint64_t>(hashes[i]));
+    const std::string found = format_hash(static_cast<uint64_t>(hashes[i]));
     const std::string& expected = manifest.tensors.at(names[i]).hash;
     if (found != expected)
       fail(ExitCode::kBadInput, "tensor {} has hash {}, the manifest says {}, {}/state.h5, use another checkpoint",
@@ -150,7 +150,7 @@ std::string newest_valid_checkpoint(const std::string& folder, const std::functi
     fail(ExitCode::kMissingInput, "there is no checkpoint, {}, train first or name another folder", folder);
   for (const CheckpointFolder& candidate : present) {
     try {
-      (void)glance_at_checkpoint(candidate.path);
+      (void)read_manifest_if_complete(candidate.path);
       verify_checkpoint(candidate.path);
       return candidate.path;
     } catch (const Error& error) {

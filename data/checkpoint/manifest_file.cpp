@@ -42,7 +42,7 @@ bool swap_hash(std::string& text, std::string& digits) {
 
 void write_manifest_file(const std::string& path, const Manifest& manifest) {
   std::string text = to_json(manifest).dump(1) + "\n";
-  std::string hash = text_hash(text);
+  std::string hash = hash_of_text(text);
   swap_hash(text, hash);
   OutputFile file(path);
   file.write(text);
@@ -76,7 +76,7 @@ std::vector<CheckpointFolder> list_checkpoints(const std::string& folder) {
   return found;
 }
 
-Manifest glance_at_checkpoint(const std::string& folder) {
+Manifest read_manifest_if_complete(const std::string& folder) {
   std::error_code error;
   const fs::file_status status = fs::symlink_status(folder, error);
   if (!fs::is_directory(status))
@@ -101,7 +101,7 @@ Manifest read_manifest(const std::string& folder) {
   std::string text;
   as_part_of_checkpoint([&] { text = read_whole_file(path, kLargestManifest, Links::kRefuse); });
   std::string hash = kZeros;
-  if (!swap_hash(text, hash) || text_hash(text) != hash)
+  if (!swap_hash(text, hash) || hash_of_text(text) != hash)
     fail(ExitCode::kBadInput, "the manifest does not match its own hash, {}, use another checkpoint", path);
   Manifest manifest;
   const std::string remedy = "use another checkpoint";

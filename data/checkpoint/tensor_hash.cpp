@@ -93,9 +93,9 @@ uint64_t hash_rectangle(const std::string& name, const Rectangle& rectangle, con
   return sum;
 }
 
-std::string hash_text(uint64_t hash) { return fmt::format("{:016x}", hash); }
+std::string format_hash(uint64_t hash) { return fmt::format("{:016x}", hash); }
 
-std::string text_hash(const std::string& text) {
+std::string hash_of_text(const std::string& text) {
   const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
   return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
 }

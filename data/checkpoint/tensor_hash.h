@@ -16,9 +16,9 @@ namespace carillon {
 uint64_t hash_rectangle(const std::string& name, const Rectangle& rectangle, const void* data, int64_t element_bytes);
 
 // Formats a hash as in the manifest: "89abcdef01234567".
-std::string hash_text(uint64_t hash);
+std::string format_hash(uint64_t hash);
 
 // The 128-bit XXH3 of a text as 32 hexadecimal digits.
-std::string text_hash(const std::string& text);
+std::string hash_of_text(const std::string& text);
 
 }  // namespace carillon

@@ -275,7 +275,7 @@ struct Sorted {
       }
     }
   }
-  void bring_hashes_home(std::vector<TensorPart>& all) const {
+  void copy_hashes_back(std::vector<TensorPart>& all) const {
     for (size_t i = 0; i < host.size(); ++i) all[host_numbers[i]].hash = host[i].hash;
   }
 };
@@ -318,7 +318,7 @@ TensorWriter::~TensorWriter() { close(descriptor_); }
 void TensorWriter::write(std::vector<TensorPart>& parts) {
   Sorted sorted(parts);
   write_host_parts(descriptor_, path_, sorted.host);
-  sorted.bring_hashes_home(parts);
+  sorted.copy_hashes_back(parts);
   std::vector<StagedGroup> groups = groups_of(sorted.device);
   pass_through_host(
       groups, /*device_first=*/true,
@@ -340,7 +340,7 @@ void TensorWriter::sync() {
 void read_parts(const std::string& path, std::vector<TensorPart>& parts) {
   Sorted sorted(parts);
   read_host_parts(path, sorted.host);
-  sorted.bring_hashes_home(parts);
+  sorted.copy_hashes_back(parts);
   std::vector<StagedGroup> groups = groups_of(sorted.device);
   pass_through_host(
       groups, /*device_first=*/false,

@@ -49,7 +49,7 @@ void spread(std::span<int64_t> position, const PositionSettings& settings, Numbe
 
 }  // namespace
 
-void skip_behind(std::span<int64_t> position, int64_t chunk, int64_t skip) {
+void positions_with_one_skip(std::span<int64_t> position, int64_t chunk, int64_t skip) {
   std::iota(position.begin(), position.end(), 0);
   for (size_t i = static_cast<size_t>(chunk); i < position.size(); ++i) position[i] += skip;
 }
@@ -68,7 +68,7 @@ void draw_positions(std::span<int64_t> position, std::span<const double> weights
   int64_t room = settings.length - tokens;
   if (settings.kind == PositionKind::kPose) {
     const int64_t chunk = 1 + numbers.up_to((tokens + 1) / 2 - 1);
-    skip_behind(position, chunk, numbers.up_to(room));
+    positions_with_one_skip(position, chunk, numbers.up_to(room));
     return;
   }
   if (weights.empty()) return;

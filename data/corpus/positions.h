@@ -45,6 +45,6 @@ void draw_positions(std::span<int64_t> position, std::span<const double> weights
                     const PositionDraw& draw);
 
 // PoSE's two chunks: the first `chunk` positions count from 0, the rest is `skip` higher.
-void skip_behind(std::span<int64_t> position, int64_t chunk, int64_t skip);
+void positions_with_one_skip(std::span<int64_t> position, int64_t chunk, int64_t skip);
 
 }  // namespace carillon

@@ -42,7 +42,7 @@ void refuse_bad_weights(const std::vector<double>& weights, int64_t document, co
 
 }  // namespace
 
-std::string name_of_tokenizer(const Tokenizer& tokenizer) { return fmt::format("{:016x}", tokenizer.hash()); }
+std::string tokenizer_hash_text(const Tokenizer& tokenizer) { return fmt::format("{:016x}", tokenizer.hash()); }
 
 TokenFile::TokenFile(const std::string& path) : file_(Hdf5File::open(path)) {
   const auto tokens = file_.find("tokens"), begin = file_.find("document_begin"), weights = file_.find("weights");
@@ -126,7 +126,7 @@ TokenFileCounts write_token_file(const std::string& path, DocumentReader& reader
   file.set_short_attribute("kind", kKind);
   file.set_short_attribute("content_hash",
                            hash_of_content({store.document_begin().begin(), store.document_begin().end()}, hashes));
-  if (tokenizer != nullptr) file.set_short_attribute("tokenizer_hash", name_of_tokenizer(*tokenizer));
+  if (tokenizer != nullptr) file.set_short_attribute("tokenizer_hash", tokenizer_hash_text(*tokenizer));
   file.create_dataset({"tokens", StoredType::kUInt32, {tokens}});
   file.create_dataset({"document_begin", StoredType::kInt64, {documents + 1}});
   file.create_dataset({"block_hashes", StoredType::kInt64, {blocks_of(tokens)}});

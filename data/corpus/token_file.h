@@ -32,7 +32,7 @@ class TokenFile {
   bool weighted() const { return weighted_; }
   // "89ab…", 32 digits; absent in older files without hashes.
   const std::optional<std::string>& content_hash() const { return content_hash_; }
-  // 16 digits (name_of_tokenizer); absent if no tokenizer was involved.
+  // 16 digits (tokenizer_hash_text); absent if no tokenizer was involved.
   const std::optional<std::string>& tokenizer_hash() const { return tokenizer_hash_; }
   // Reads one document; `weights` stays empty if the file has none. Error 65, naming the tokens that do not match their
   // hash. Not thread-safe.
@@ -54,7 +54,7 @@ class TokenFile {
 };
 
 // A tokenizer's hash as written in files.
-std::string name_of_tokenizer(const Tokenizer& tokenizer);
+std::string tokenizer_hash_text(const Tokenizer& tokenizer);
 
 struct TokenFileCounts {
   int64_t documents = 0;

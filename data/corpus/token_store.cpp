@@ -210,7 +210,7 @@ std::string_view bytes_of(const void* data, size_t bytes) { return {static_cast<
 
 void build_token_cache(const std::string& path, DocumentReader& reader,
                        const std::function<void(const std::string&)>& notice,
-                       const std::function<void()>& before_it_stands) {
+                       const std::function<void()>& before_commit) {
   OutputFile output(path);
   Header header;
   output.write(bytes_of(&header, sizeof header));
@@ -249,7 +249,7 @@ void build_token_cache(const std::string& path, DocumentReader& reader,
   header.file_size = output.size();
   header.hash = hash_of(header, hashes.data(), static_cast<int64_t>(hashes.size()));
   output.write_at(0, bytes_of(&header, sizeof header));
-  if (before_it_stands) before_it_stands();
+  if (before_commit) before_commit();
   output.commit();
 }
 
@@ -348,11 +348,11 @@ TokenStore TokenStore::open(Communicator& world, const std::vector<std::string>&
     for (const std::string& file : paths) {
       if (!file.ends_with(".h5") || tokenizer == nullptr) continue;
       const auto theirs = TokenFile(file).tokenizer_hash();
-      if (theirs && *theirs != name_of_tokenizer(*tokenizer))
+      if (theirs && *theirs != tokenizer_hash_text(*tokenizer))
         warn(
             fmt::format("{} was made by another tokenizer (hash {}) than the model's ({}, hash {}): its ids may mean "
                         "other tokens",
-                        file, *theirs, tokenizer->path(), name_of_tokenizer(*tokenizer)));
+                        file, *theirs, tokenizer->path(), tokenizer_hash_text(*tokenizer)));
     }
   });
   require_same_text(world, "the tokens made of " + fmt::format("{}", fmt::join(paths, ", ")),

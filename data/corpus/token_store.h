@@ -74,9 +74,9 @@ class TokenStore {
 
 class DocumentReader;
 // Reads all documents into a new cache file, which appears completely or not at all. `notice` is called with progress
-// every few seconds. before_it_stands is called before the file gets its name; if it throws, no file is left.
+// every few seconds. before_commit is called before the file gets its name; if it throws, no file is left.
 void build_token_cache(const std::string& path, DocumentReader& reader,
                        const std::function<void(const std::string&)>& notice,
-                       const std::function<void()>& before_it_stands = {});
+                       const std::function<void()>& before_commit = {});
 
 }  // namespace carillon

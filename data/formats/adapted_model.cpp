@@ -179,7 +179,7 @@ std::string content_hash(Communicator& world, const ModelSource& source) {
   // A sum modulo 2^64, computed in halves that do not overflow.
   int64_t halves[] = {static_cast<int64_t>(own & UINT32_MAX), static_cast<int64_t>(own >> 32)};
   world.all_reduce(Tensor(halves, DType::kInt64, {2}), Reduction::kSum);
-  return hash_text(static_cast<uint64_t>(halves[0]) + (static_cast<uint64_t>(halves[1]) << 32));
+  return format_hash(static_cast<uint64_t>(halves[0]) + (static_cast<uint64_t>(halves[1]) << 32));
 }
 
 }  // namespace carillon

@@ -5,8 +5,8 @@
 #include <map>
 
 #include "data/checkpoint/stored_values.h"
+#include "data/formats/forwarding_source.h"
 #include "data/formats/fused_source.h"
-#include "data/formats/source_of_source.h"
 #include "runtime/check.h"
 
 namespace carillon {
@@ -21,10 +21,10 @@ void multiply(std::vector<char>& bytes, StoredType type, double factor) {
   store_values(values, type, bytes);
 }
 
-class JoinedAdapter : public SourceOfSource {
+class JoinedAdapter : public ForwardingSource {
  public:
   JoinedAdapter(std::unique_ptr<ModelSource> source, std::vector<FusedAdapter> fused)
-      : SourceOfSource(std::move(source)), fused_(std::move(fused)) {
+      : ForwardingSource(std::move(source)), fused_(std::move(fused)) {
     for (const FusedAdapter& whole : fused_) {
       whole_[whole.a] = whole_[whole.b] = &whole;
       for (const FusedAdapter::Part& part : whole.parts) parts_[part.a] = parts_[part.b] = true;
@@ -93,10 +93,10 @@ class JoinedAdapter : public SourceOfSource {
 };
 
 // Shows other names in place of some stored tensors, which are hidden themselves.
-class SharedTensors : public SourceOfSource {
+class SharedTensors : public ForwardingSource {
  public:
   SharedTensors(std::unique_ptr<ModelSource> source, std::map<std::string, std::vector<std::string>> names)
-      : SourceOfSource(std::move(source)), names_(std::move(names)) {
+      : ForwardingSource(std::move(source)), names_(std::move(names)) {
     for (const auto& [stored, shown] : names_)
       for (const std::string& name : shown) stored_[name] = stored;
   }

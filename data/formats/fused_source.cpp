@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <map>
 
-#include "data/formats/source_of_source.h"
+#include "data/formats/forwarding_source.h"
 #include "runtime/check.h"
 #include "runtime/error.h"
 
@@ -12,10 +12,10 @@ namespace {
 
 constexpr std::string_view kModelGroup = "model/";
 
-class SplitSource : public SourceOfSource {
+class SplitSource : public ForwardingSource {
  public:
   SplitSource(std::unique_ptr<ModelSource> source, const std::vector<FusedTensor>& fused)
-      : SourceOfSource(std::move(source)) {
+      : ForwardingSource(std::move(source)) {
     for (const FusedTensor& tensor : fused) {
       const auto stored = source_->find(tensor.name);
       if (!stored) continue;
@@ -85,10 +85,10 @@ class SplitSource : public SourceOfSource {
   std::map<std::string, std::vector<FusedTensor::Part>> names_;
 };
 
-class JoinedSource : public SourceOfSource {
+class JoinedSource : public ForwardingSource {
  public:
   JoinedSource(std::unique_ptr<ModelSource> source, const std::vector<FusedTensor>& fused)
-      : SourceOfSource(std::move(source)) {
+      : ForwardingSource(std::move(source)) {
     for (const FusedTensor& tensor : fused) {
       fused_[tensor.name] = tensor.parts;
       for (size_t part = 0; part < tensor.parts.size(); ++part)

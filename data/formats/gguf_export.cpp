@@ -32,14 +32,14 @@ void write_tensor(const ModelSource& source, const GgufTensor& tensor, GgufType 
     return put(bytes);
   }
   const int64_t rows = tensor.shape[0], columns = tensor.shape.size() == 1 ? 1 : tensor.shape[1];
-  const int64_t unit = std::max<int64_t>(tensor.turned_head, 1);
+  const int64_t unit = std::max<int64_t>(tensor.interleaved_head, 1);
   // A vector is read whole, a matrix in pieces of whole heads.
   const int64_t step = tensor.shape.size() == 1 ? rows : std::max<int64_t>(1, kPiece / (columns * unit)) * unit;
   for (int64_t begin = 0; begin < rows; begin += step) {
     std::vector<float> values = read_rows(source, tensor, begin, std::min(step, rows - begin));
     if (tensor.offset != 0)
       for (float& value : values) value = static_cast<float>(static_cast<double>(value) + tensor.offset);
-    if (tensor.turned_head > 0) interleave_halves(values, tensor.turned_head, columns);
+    if (tensor.interleaved_head > 0) interleave_halves(values, tensor.interleaved_head, columns);
     bytes.clear();
     if (const auto beyond = append_as(type, values, bytes))
       fail(ExitCode::kUsage, "tensor {} holds {}, which {} cannot, {}, give dtype=bf16 or dtype=f32", tensor.source,

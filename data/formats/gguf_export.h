@@ -15,10 +15,10 @@ struct GgufTensor {
   std::string name;    // "blk.0.attn_q.weight"
   std::string source;  // Hugging Face's name; empty: `values` are its elements
   std::vector<int64_t> shape;
-  bool exact = false;         // float32 whatever the file's type: norms, biases, factors
-  int64_t turned_head = 0;    // rows per head to reorder from halves to neighbours (gguf_values.h); 0: no reordering
-  double offset = 0;          // added to every element
-  std::vector<float> values;  // elements of a tensor without source
+  bool exact = false;            // float32 whatever the file's type: norms, biases, factors
+  int64_t interleaved_head = 0;  // rows per head to reorder from halves to neighbours (gguf_values.h); 0: no reordering
+  double offset = 0;             // added to every element
+  std::vector<float> values;     // elements of a tensor without source
 };
 
 struct GgufCounts {

@@ -45,7 +45,7 @@ Json inspect_model_file(const std::string& path, const Hdf5File& file) {
     tensors[dataset.name] = {
         {"dtype", name_of(dataset.type)},
         {"shape", dataset.shape},
-        {"hash", hash_text(hash_rectangle(dataset.name, whole, bytes.data(), size_of(dataset.type)))}};
+        {"hash", format_hash(hash_rectangle(dataset.name, whole, bytes.data(), size_of(dataset.type)))}};
   }
   const auto config = file.attribute("config");
   return {{"kind", "model file"},

@@ -2,16 +2,16 @@
 
 #include "data/checkpoint/stored_values.h"
 #include "data/formats/adapted_model.h"
-#include "data/formats/source_of_source.h"
+#include "data/formats/forwarding_source.h"
 #include "runtime/check.h"
 
 namespace carillon {
 namespace {
 
-class MergedSource : public SourceOfSource {
+class MergedSource : public ForwardingSource {
  public:
   MergedSource(std::unique_ptr<ModelSource> source, std::map<std::string, Merge> merges, std::optional<StoredType> type)
-      : SourceOfSource(std::move(source)), merges_(std::move(merges)), type_(type) {}
+      : ForwardingSource(std::move(source)), merges_(std::move(merges)), type_(type) {}
   std::optional<AdapterInfo> adapter() const override { return std::nullopt; }
   const ModelSource* base() const override { return nullptr; }
   std::vector<std::string> tensor_names() const override {

@@ -126,8 +126,8 @@ class CheckpointModel : public Hdf5Model {
   CheckpointModel(const std::string& path, std::vector<std::string> opened_for)
       : Hdf5Model((fs::path(path) / "state.h5").string(), path),
         manifest_(read_manifest(path)),
-        opened_for_(std::move(opened_for)) {
-    opened_for_.push_back(canonical_path(path));
+        ancestors_(std::move(opened_for)) {
+    ancestors_.push_back(canonical_path(path));
     if (!manifest_.config.contains("model"))
       fail(ExitCode::kBadInput, "the manifest has no model configuration, {}, use another checkpoint", path);
     set_config(manifest_.config["model"].dump(2));
@@ -177,18 +177,18 @@ class CheckpointModel : public Hdf5Model {
     const std::string resolved = resolve_model_path(base, [](const std::string&) {});
     const std::string canonical = canonical_path(resolved);
     // A run that names its own folder would find another of its checkpoints there, so the folders are compared.
-    for (const std::string& before : opened_for_)
+    for (const std::string& before : ancestors_)
       if (before == canonical || fs::path(before).parent_path() == fs::path(canonical).parent_path())
         fail(ExitCode::kBadInput,
              "the run's base model {} comes back to the run itself, so that it has no tokenizer of its own, {}, add "
              "tokenizer=PATH or put one into the run's folder as tokenizer/",
              base, named_);
-    return carillon::open(resolved, opened_for_);
+    return carillon::open(resolved, ancestors_);
   }
 
   Manifest manifest_;
   std::optional<AdapterInfo> adapter_;
-  std::vector<std::string> opened_for_;  // this source and those whose base it is, directly or indirectly
+  std::vector<std::string> ancestors_;  // this source and those whose base it is, directly or indirectly
 };
 
 class HuggingFaceModel : public ModelSource {

@@ -161,15 +161,15 @@ class Search {
   std::string identity() const {
     Json data = Json::array();
     for (const DataSource& source : config_.sweep.data.validation) data.push_back(source.path);
-    return text_hash(Json{{"model", config_.model},
-                          {"adapter", config_.sweep.adapter.value_or("")},
-                          {"length", config_.length},
-                          {"window", config_.window},
-                          {"rope", config_.rope.settings},
-                          {"factor", factor_},
-                          {"data", data},
-                          {"dtype", name_of(config_.sweep.runtime.dtype)}}
-                         .dump())
+    return hash_of_text(Json{{"model", config_.model},
+                             {"adapter", config_.sweep.adapter.value_or("")},
+                             {"length", config_.length},
+                             {"window", config_.window},
+                             {"rope", config_.rope.settings},
+                             {"factor", factor_},
+                             {"data", data},
+                             {"dtype", name_of(config_.sweep.runtime.dtype)}}
+                            .dump())
         .substr(0, 16);
   }
 

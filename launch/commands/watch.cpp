@@ -93,7 +93,7 @@ class Watch {
          std::this_thread::sleep_for(std::chrono::duration<double>(config_.every))) {
       // Read before the records, so that those of an ended run are complete.
       const bool ended = look_for_end();
-      const bool at_work = !ended && run_is_at_work(view_.folder);
+      const bool at_work = !ended && run_is_active(view_.folder);
       const bool is_new = metrics_.read(view_.steps) | evaluations_.read(view_.evaluations);
       if (at_work || is_new) moved = Clock::now();
       const std::chrono::duration<double> still = Clock::now() - moved;
@@ -177,7 +177,7 @@ ExitCode run_watch(Program& program, const CommandLine& line) {
   if (!fs::is_directory(folder))
     fail(fs::exists(folder) ? ExitCode::kBadInput : ExitCode::kMissingInput,
          "there is no run's folder, {}, name the output of a run", folder);
-  if (!fs::exists(folder + "/config.yaml") && !fs::exists(folder + "/metrics.jsonl") && !run_is_at_work(folder))
+  if (!fs::exists(folder + "/config.yaml") && !fs::exists(folder + "/metrics.jsonl") && !run_is_active(folder))
     fail(ExitCode::kMissingInput, "holds no run, {}, name the output of a run", folder);
   set_stop_mode(StopMode::kDefault);  // there is nothing to save
   Watch(program, folder, config).run();

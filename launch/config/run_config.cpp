@@ -47,7 +47,7 @@ void declare_run(Schema& schema, RunConfig& config) {
   declare_output(schema, config);
 }
 
-void require_way_down(const TrainSection& train, int64_t steps, const std::string& where) {
+void require_decay_steps(const TrainSection& train, int64_t steps, const std::string& where) {
   if (train.lr_scheduler == ScheduleKind::kOneCycle && train.warmup(steps) >= steps)
     fail(ExitCode::kUsage, "one_cycle with {} warm-up steps of {} has no way down, {}, shorten the warm-up",
          train.warmup(steps), steps, where);
@@ -111,7 +111,7 @@ void check_run(const Schema& schema, const RunConfig& config) {
   }
   exclude("train.warmup_steps", "train.warmup_ratio", "keep one of them");
   if (config.train.max_steps)
-    require_way_down(config.train, *config.train.max_steps, schema.where("train.lr_scheduler"));
+    require_decay_steps(config.train, *config.train.max_steps, schema.where("train.lr_scheduler"));
   if (config.train.recompute == Recompute::kNone) {
     if (config.train.mlp_tile)
       fail(ExitCode::kUsage,

@@ -220,7 +220,7 @@ void declare_eval(Schema& schema, EvalSection& section);
 void declare_run(Schema& schema, RunConfig& config);
 
 // Fails with error 64, naming `where`, for one_cycle without steps for its descent.
-void require_way_down(const TrainSection& train, int64_t steps, const std::string& where);
+void require_decay_steps(const TrainSection& train, int64_t steps, const std::string& where);
 
 // Checks what involves several keys: base or geometry, steps or epochs, required keys. Call it after everything was
 // applied. Fails with error 64 naming keys and places.

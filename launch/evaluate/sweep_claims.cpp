@@ -77,8 +77,8 @@ bool SweepClaims::take(const std::string& id) {
     }
   }
   held_ = path;
-  leaving_ = false;  // no touching thread is running yet
-  heart_ = std::thread([this] { keep_touching(); });
+  stopping_ = false;  // no touching thread is running yet
+  toucher_ = std::thread([this] { keep_touching(); });
   return true;
 }
 
@@ -88,7 +88,7 @@ void SweepClaims::keep_touching() {
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, nullptr);
   std::unique_lock guard(mutex_);
-  while (!leave_.wait_for(guard, std::chrono::seconds(kSecondsBetweenTouches), [this] { return leaving_; }))
+  while (!stop_condition_.wait_for(guard, std::chrono::seconds(kSecondsBetweenTouches), [this] { return stopping_; }))
     utimensat(AT_FDCWD, held_.c_str(), nullptr, 0);
 }
 
@@ -96,10 +96,10 @@ void SweepClaims::give_back() {
   if (held_.empty()) return;
   {
     const std::lock_guard guard(mutex_);
-    leaving_ = true;
+    stopping_ = true;
   }
-  leave_.notify_all();
-  heart_.join();
+  stop_condition_.notify_all();
+  toucher_.join();
   std::error_code error;
   fs::remove(held_, error);
   held_.clear();

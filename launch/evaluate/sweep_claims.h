@@ -29,10 +29,10 @@ class SweepClaims {
   std::string folder_;
   std::string mine_;  // contents of this process's claims
   std::string held_;
-  std::thread heart_;
+  std::thread toucher_;
   std::mutex mutex_;
-  std::condition_variable leave_;
-  bool leaving_ = false;
+  std::condition_variable stop_condition_;
+  bool stopping_ = false;
 };
 
 // Holds an advisory lock on a folder, so that processes of one sweep change it in turns.

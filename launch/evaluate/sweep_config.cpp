@@ -250,7 +250,7 @@ std::vector<SweepPoint> sweep_points(const SweepConfig& config) {
                              {"length", length},
                              {"task", task}};
             if (config.adapter) identity["adapter"] = *config.adapter;
-            point.id = text_hash(identity.dump()).substr(0, 16);
+            point.id = hash_of_text(identity.dump()).substr(0, 16);
             points.push_back(std::move(point));
           }
   }

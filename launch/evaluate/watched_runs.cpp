@@ -30,7 +30,7 @@ WatchedRuns::State WatchedRuns::state_of(const std::string& model, Run& run) con
     // A model file, a checkpoint or a Hugging Face folder will not change.
     if (!may_be_run_folder(model) || fs::exists(model + "/ended", error)) return State::kEnded;
     const std::string look = look_of(model);
-    if (look != run.look || run_is_at_work(model)) run.moved = std::chrono::steady_clock::now();
+    if (look != run.look || run_is_active(model)) run.moved = std::chrono::steady_clock::now();
     run.look = look;
   }
   const std::chrono::duration<double> still = std::chrono::steady_clock::now() - run.moved;

@@ -236,8 +236,8 @@ class CountedRank {
   void step(int64_t micro_steps) {
     accumulate_gradients(network_, grid_, micro_steps, [&](int64_t) -> const MicroBatch& {
       backend_.begin_micro_step();
-      if (long_loss_) weighed_ = long_loss_->weigh(whole_->view(), batch_);
-      return long_loss_ ? weighed_ : batch_;
+      if (long_loss_) weighted_batch_ = long_loss_->weigh(whole_->view(), batch_);
+      return long_loss_ ? weighted_batch_ : batch_;
     });
     backend_.recorder().begin_update();
     network_.optimizer().step(1, 1, 0.9);
@@ -266,7 +266,7 @@ class CountedRank {
   ProcessGrid grid_;
   Network network_;
   HostBatch documents_;
-  MicroBatch batch_, weighed_;
+  MicroBatch batch_, weighted_batch_;
   std::optional<LongLoss> long_loss_;
   std::optional<HostBatch> whole_;  // documents_ before they were sharded
 };

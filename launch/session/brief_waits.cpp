@@ -66,7 +66,7 @@ void start_with_brief_waits(int count, char** arguments, char** environment) {
   char* digit = setting + std::strlen(setting);
   char reversed[20];
   int digits = 0;
-  for (int64_t left = pauses_of(kBriefWaitNanoseconds); left > 0; left /= 10)
+  for (int64_t left = pauses_of(kSpinNanoseconds); left > 0; left /= 10)
     reversed[digits++] = static_cast<char>('0' + left % 10);
   while (digits > 0) *digit++ = reversed[--digits];
   size_t variables = 0;

@@ -2,16 +2,16 @@
 
 #include <algorithm>
 
-#include "data/formats/source_of_source.h"
+#include "data/formats/forwarding_source.h"
 
 namespace carillon {
 namespace {
 
 bool is_learned(const std::string& name) { return name == kOdeUp || name == kOdeDown; }
 
-class WithoutLearned : public SourceOfSource {
+class WithoutLearned : public ForwardingSource {
  public:
-  using SourceOfSource::SourceOfSource;
+  using ForwardingSource::ForwardingSource;
   std::vector<std::string> tensor_names() const override {
     std::vector<std::string> names = source_->tensor_names();
     std::erase_if(names, is_learned);

@@ -68,7 +68,7 @@ ProcessGrid make_grid(Backend& backend, std::unique_ptr<Communicator> world, con
   shape.ring_inner = ring_inner(parallel.ring_choice(), shape, nodes.node_of_rank);
   require_tensor_parallel(model, shape.tensor);
   int64_t chunks = 0;
-  agree(*world, [&] { chunks = wished_tensor_chunks(); });
+  agree(*world, [&] { chunks = requested_tensor_chunks(); });
   if (world->min(chunks) != world->max(chunks))
     fail(ExitCode::kUsage,
          "CARILLON_TENSOR_CHUNKS differs between ranks, in the environment, unset it or give all the "

@@ -43,7 +43,7 @@ Holder parse(const std::string& text) {
   return holder;
 }
 
-// A mere check (run_is_at_work) holds the lock for microseconds; a run that holds it still does after these tries.
+// A mere check (run_is_active) holds the lock for microseconds; a run that holds it still does after these tries.
 constexpr int kTries = 10;
 constexpr auto kBetweenTries = std::chrono::milliseconds(50);
 
@@ -118,16 +118,16 @@ RunLock::RunLock(const std::string& folder, const std::function<void(const std::
     for (auto made = made_.rbegin(); made != made_.rend(); ++made) rmdir(made->c_str());
     throw;
   }
-  heart_ = std::thread([this] { keep_touching(); });
+  toucher_ = std::thread([this] { keep_touching(); });
 }
 
 RunLock::~RunLock() {
   {
     const std::lock_guard guard(mutex_);
-    leaving_ = true;
+    stopping_ = true;
   }
-  leave_.notify_all();
-  heart_.join();
+  stop_condition_.notify_all();
+  toucher_.join();
   unlink(path_.c_str());
   close(descriptor_);
   for (auto made = made_.rbegin(); made != made_.rend(); ++made) rmdir(made->c_str());  // those that are still empty
@@ -166,11 +166,12 @@ void RunLock::keep_touching() {
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, nullptr);
   std::unique_lock guard(mutex_);
-  while (!leave_.wait_for(guard, std::chrono::duration<double>(times_.between_touches), [this] { return leaving_; }))
+  while (!stop_condition_.wait_for(guard, std::chrono::duration<double>(times_.between_touches),
+                                   [this] { return stopping_; }))
     (void)futimens(descriptor_, nullptr);
 }
 
-bool run_is_at_work(const std::string& folder) {
+bool run_is_active(const std::string& folder) {
   const std::string path = folder + kName;
   const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
   if (descriptor < 0) return false;

@@ -41,14 +41,14 @@ class RunLock {
   RunLockTimes times_;
   std::vector<std::string> made_;  // folders created here, outermost first
   int descriptor_ = -1;
-  std::thread heart_;
+  std::thread toucher_;
   std::mutex mutex_;
-  std::condition_variable leave_;
-  bool leaving_ = false;
+  std::condition_variable stop_condition_;
+  bool stopping_ = false;
 };
 
 // Whether a run is active in `folder`, as far as this machine can tell: its lock is held, or another host's file was
 // touched within the last minute.
-bool run_is_at_work(const std::string& folder);
+bool run_is_active(const std::string& folder);
 
 }  // namespace carillon

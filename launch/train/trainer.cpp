@@ -259,10 +259,12 @@ void Trainer::share_decisions(StepMetrics& record) {
       record.tokens_by_source.emplace_back(corpus_.sources[i].name, sums[first_source + i]);
   const std::vector<int64_t> memory(sums.begin() + static_cast<std::ptrdiff_t>(first_rank), sums.end());
   record.peak_memory_bytes = *std::max_element(memory.begin(), memory.end());
-  const auto grew = [&](size_t rank) { return memory[rank] > memory_told_[rank] + memory_told_[rank] / 100; };
-  memory_told_.resize(memory.size());
+  const auto grew = [&](size_t rank) {
+    return memory[rank] > last_reported_memory_[rank] + last_reported_memory_[rank] / 100;
+  };
+  last_reported_memory_.resize(memory.size());
   for (size_t rank = 0; rank < memory.size() && record.memory_by_rank.empty(); ++rank)
-    if (grew(rank)) record.memory_by_rank = memory_told_ = memory;
+    if (grew(rank)) record.memory_by_rank = last_reported_memory_ = memory;
   record.max_steps = max_steps_;
   if (!backend().unified()) {
     const DeviceMemory device = backend().memory();

@@ -89,7 +89,7 @@ class Trainer {
   SpikeGuard spike_guard_;
   SlowRanks slow_ranks_;
   bool roll_back_due_ = false;
-  std::vector<int64_t> memory_told_;  // memory_by_rank of the last record that had it
+  std::vector<int64_t> last_reported_memory_;  // memory_by_rank of the last record that had it
   Schedule schedule_;
   int64_t max_steps_ = 0;
   bool stop_requested_ = false;

@@ -102,7 +102,7 @@ std::vector<ResumePoint> look(const RunConfig& config, const Notice& notice) {
   std::vector<ResumePoint> points;
   for (const CheckpointFolder& found : present) {
     try {
-      (void)glance_at_checkpoint(found.path);
+      (void)read_manifest_if_complete(found.path);
       points.push_back(resume_point(found.path));
     } catch (const Error& error) {
       if (error.code() != ExitCode::kBadInput) throw;  // an unresponsive disk does not mean damage
@@ -213,7 +213,7 @@ std::vector<std::string> data_changes(const Manifest& manifest, const std::vecto
     else if (text(before[i], "hash") != sources[i].hash)
       changes.push_back(fmt::format("{} has other content than when it was trained on", sources[i].path));
   }
-  const std::string ids = text(manifest.data, "tokenizer_hash"), now = tokenizer ? name_of_tokenizer(*tokenizer) : "";
+  const std::string ids = text(manifest.data, "tokenizer_hash"), now = tokenizer ? tokenizer_hash_text(*tokenizer) : "";
   if (ids != now) changes.push_back(fmt::format("the tokenizer is another one (hash '{}', it was '{}')", now, ids));
   // Absent from old checkpoints, and empty if the data had no conversations.
   if (const std::string then = text(manifest.data, "chat_template_hash"); !then.empty() && then != template_hash)
@@ -238,7 +238,7 @@ int64_t total_steps(const TrainSection& train, const TrainingState& state, int64
       static_cast<int64_t>(std::abs(wanted - rounded) < 1e-9 * std::max(1.0, wanted) ? rounded : std::ceil(wanted));
   const int64_t left = std::max<int64_t>(0, sequences - state.sequences);
   const int64_t steps = state.step + (left + block - 1) / block;
-  require_way_down(train, steps, "train.lr_scheduler");
+  require_decay_steps(train, steps, "train.lr_scheduler");
   return steps;
 }
 
@@ -276,7 +276,7 @@ Manifest make_manifest(const RunConfig& config, const OpenedModel& opened, const
                    {"nonfinite_steps", state.nonfinite_steps},
                    {"sources", files}};
   if (tokenizer != nullptr) {
-    manifest.data["tokenizer_hash"] = name_of_tokenizer(*tokenizer);
+    manifest.data["tokenizer_hash"] = tokenizer_hash_text(*tokenizer);
     manifest.data["end_of_document"] = end_of_document ? Json(*end_of_document) : Json();
   }
   if (!template_hash.empty()) manifest.data["chat_template_hash"] = template_hash;

@@ -208,7 +208,7 @@ StepSums TrainingStep::accumulate(int64_t taken) {
     const MicroBatch& local = sharded_.shard(whole);
     if (!long_loss_) return local;
     const TraceSpan span("longce weights");
-    return weighed_ = long_loss_->weigh(whole, local);
+    return weighted_batch_ = long_loss_->weigh(whole, local);
   };
   StepSums sums = accumulate_gradients(network_, grid_, config_.train.gradient_accumulation_steps, batch);
   if (long_loss_) {

@@ -59,7 +59,7 @@ class TrainingStep {
   const ModelConfig& model_;
   int64_t rotation_length_;
   std::optional<LongLoss> long_loss_;
-  MicroBatch weighed_;
+  MicroBatch weighted_batch_;
 };
 
 }  // namespace carillon

@@ -35,7 +35,7 @@ struct Family {
   bool fused_projections = false;  // files hold self_attn.qkv_proj and mlp.gate_up_proj
   // What its class computes, for the export.
   enum class Windows { kNone, kAll, kByLayer } windows = Windows::kNone;
-  bool says_no_rope = false;  // its config.json can mark layers that do not rotate
+  bool can_mark_no_rope = false;  // its config.json can mark layers that do not rotate
   // Export: adds what its class needs in config.json; fails with error 64 naming what it cannot express. May be absent.
   void (*write)(const ModelConfig& config, Json& json) = nullptr;
 };

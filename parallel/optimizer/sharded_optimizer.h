@@ -38,7 +38,7 @@ class ShardedOptimizer {
   void zero_gradients();
   // Whether the next backward pass must add to the gradients of ParameterShard::overwritten instead of overwriting
   // them. False for the first one of a step, and at stage 2 for every one.
-  bool gradients_hold() const { return gradients_hold_; }
+  bool must_accumulate() const { return gradients_hold_; }
   // Call it before each micro-step; `last` marks the last one of a step.
   void begin_micro_step(bool last);
   // Call it when the gradients of this group (ParameterShard::group, a layer) are complete for this micro-step. Starts

@@ -29,12 +29,12 @@ int64_t RowShards::row(int64_t rank, int64_t shard_row) const {
   return chunk(index).begin + rank * own.size() + shard_row - own.begin;
 }
 
-bool travels_beside_compute(const Communicator& tp) {
+bool overlaps_with_compute(const Communicator& tp) {
   const DeviceTransport* transport = device_transport_of(tp);
   return transport != nullptr && !transport->through_host();
 }
 
-int64_t wished_tensor_chunks() {
+int64_t requested_tensor_chunks() {
   const char* text = std::getenv("CARILLON_TENSOR_CHUNKS");
   if (text == nullptr || *text == '\0') return 0;
   int64_t chunks = 0;
@@ -48,7 +48,7 @@ int64_t wished_tensor_chunks() {
 int64_t tensor_chunks(int64_t shard_rows, int64_t tp, bool beside_compute) {
   constexpr int64_t kPieceRows = 2048, kMost = 8;
   if (tp == 1) return 1;
-  if (const int64_t wished = wished_tensor_chunks(); wished > 0) return wished;
+  if (const int64_t wished = requested_tensor_chunks(); wished > 0) return wished;
   return beside_compute ? std::clamp<int64_t>(shard_rows / kPieceRows, 1, kMost) : 1;
 }
 

@@ -38,7 +38,7 @@ class RowShards {
 
 // Whether operations that this group starts overlap with compute. They do over a device's links. In host memory the
 // cores that compute also move the data, and start_… does it at once: more chunks would only make the products thinner.
-bool travels_beside_compute(const Communicator& tp);
+bool overlaps_with_compute(const Communicator& tp);
 
 // Number of chunks: as many as leave 2048 rows per piece, at most eight; one if exchanges do not overlap with compute.
 // A chunk's product has tp · 2048 rows and 1/tp of the columns (or of the inner dimension), so its work is about the
@@ -49,7 +49,7 @@ bool travels_beside_compute(const Communicator& tp);
 int64_t tensor_chunks(int64_t shard_rows, int64_t tp, bool beside_compute);
 // CARILLON_TENSOR_CHUNKS, or 0 if it is not set. Must be the same on all ranks (launch/session/ranks.cpp checks). Fails
 // with error 64 if it is not a number.
-int64_t wished_tensor_chunks();
+int64_t requested_tensor_chunks();
 
 // All ranks' rows of a tensor that is held in shards; for a group of one, the shard itself. The constructor starts
 // every gather, chunk by chunk, so that a chunk travels while products of earlier chunks are computed. Work put on the

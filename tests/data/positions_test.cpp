@@ -38,7 +38,7 @@ std::vector<size_t> breaks_of(const std::vector<int64_t>& position) {
 // From the code of 2309.10400: eight tokens in at most 16 positions, a first chunk of 3, a skip of 5.
 TEST(Positions, PoseMovesTheSecondChunk) {
   std::vector<int64_t> position(8);
-  skip_behind(position, 3, 5);
+  positions_with_one_skip(position, 3, 5);
   EXPECT_THAT(position, ElementsAre(0, 1, 2, 8, 9, 10, 11, 12));
 }
 

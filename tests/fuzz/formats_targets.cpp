@@ -97,7 +97,7 @@ std::string with_hash(std::string text) {
   const size_t at = text.rfind(kKey);
   if (at == std::string::npos || at + kKey.size() + 32 > text.size()) return text;
   text.replace(at + kKey.size(), 32, std::string(32, '0'));
-  return text.replace(at + kKey.size(), 32, text_hash(text));
+  return text.replace(at + kKey.size(), 32, hash_of_text(text));
 }
 
 void run_manifest(std::string_view bytes) {

@@ -12,9 +12,9 @@ namespace carillon::testing {
 namespace {
 
 // A rank on the host without peers: its collectives leave the data as it is.
-class AloneAmongMany : public Communicator {
+class NoOpCommunicator : public Communicator {
  public:
-  AloneAmongMany(std::string name, int rank, int size) : name_(std::move(name)), rank_(rank), size_(size) {}
+  NoOpCommunicator(std::string name, int rank, int size) : name_(std::move(name)), rank_(rank), size_(size) {}
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   const std::string& name() const override { return name_; }
@@ -80,7 +80,7 @@ class RecordingTransport : public DeviceTransport {
 
 struct Recording {
   std::vector<Started> started;
-  std::vector<int64_t> of_backward;  // start of each reduction minus the previous start: a layer's backward pass
+  std::vector<int64_t> backward_lengths;  // start of each reduction minus the previous start: a layer's backward pass
   int64_t before_step = 0, after_step = 0;
 };
 
@@ -94,7 +94,7 @@ Recording record(int zero, int64_t micro_steps, bool tied) {
   CountingBackend backend;
   ProcessGrid grid = planned_grid(run.grid, 0, 1);
   for (auto* axis : {&grid.world, &grid.dp, &grid.cp, &grid.tp, &grid.dp_cp, &grid.kv_replicas})
-    *axis = std::make_unique<AloneAmongMany>((*axis)->name(), (*axis)->rank(), (*axis)->size());
+    *axis = std::make_unique<NoOpCommunicator>((*axis)->name(), (*axis)->rank(), (*axis)->size());
   carry_device_tensors(grid, backend, [&](Backend&, Communicator&) {
     return std::make_unique<RecordingTransport>(backend, recording.started);
   });

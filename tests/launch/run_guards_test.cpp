@@ -44,9 +44,9 @@ TEST(RunLock, KeepsASecondWriterOutAndLeavesNothing) {
     EXPECT_EQ(code_of([&] { const RunLock second(run, kSilent, kQuick); }, &says), ExitCode::kCannotCreate);
     EXPECT_NE(says.find("process " + std::to_string(getpid())), std::string::npos) << says;
     EXPECT_NE(says.find(host_name()), std::string::npos) << says;
-    EXPECT_TRUE(run_is_at_work(run));
+    EXPECT_TRUE(run_is_active(run));
   }
-  EXPECT_FALSE(run_is_at_work(run));
+  EXPECT_FALSE(run_is_active(run));
   EXPECT_FALSE(fs::exists(folder.path() + "/deep")) << "folders made for the lock alone are gone with it";
 }
 
@@ -61,7 +61,7 @@ TEST(RunLock, AFolderThatWasThereStaysAsItWas) {
 TEST(RunLock, ADeadProcessOfThisHostHoldsNothing) {
   const TemporaryFolder folder;
   std::ofstream(folder.path() + "/.running") << host_name() << " 1 0\n";  // process 1 started at another time
-  EXPECT_FALSE(run_is_at_work(folder.path()));
+  EXPECT_FALSE(run_is_active(folder.path()));
   EXPECT_EQ(code_of([&] { const RunLock lock(folder.path(), kSilent, kQuick); }), ExitCode::kDone);
 }
 

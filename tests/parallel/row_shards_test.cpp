@@ -83,9 +83,9 @@ TEST(RowShards, AsManyChunksAsPay) {
 using Journal = std::vector<std::string>;
 
 // The first of two ranks; exchanges are numbered by chunk.
-class Noting : public Communicator {
+class RecordingCommunicator : public Communicator {
  public:
-  Noting(Journal& journal, const RowShards& shards) : journal_(journal), shards_(shards) {}
+  RecordingCommunicator(Journal& journal, const RowShards& shards) : journal_(journal), shards_(shards) {}
   int rank() const override { return 0; }
   int size() const override { return 2; }
   const std::string& name() const override { return name_; }
@@ -123,9 +123,9 @@ class Noting : public Communicator {
 };
 
 // Records the rows that a product reads and writes.
-class NotingBackend : public ReferenceBackend {
+class RecordingBackend : public ReferenceBackend {
  public:
-  NotingBackend(Journal& journal, Tensor x, Tensor y) : journal_(journal), x_(x), y_(y) {}
+  RecordingBackend(Journal& journal, Tensor x, Tensor y) : journal_(journal), x_(x), y_(y) {}
   void matmul(Tensor c, Tensor a, Tensor, Transpose transpose_a, Transpose, bool) override {
     if (transpose_a == Transpose::kYes) return journal_.push_back("product by weight");
     EXPECT_EQ(first_row(c, y_), first_row(a, x_));
@@ -149,7 +149,7 @@ struct Layer {
                       y = std::vector<double>(10 * 3), y_shard = std::vector<double>(5 * 3),
                       w = std::vector<double>(3 * 4), b = std::vector<double>(3);
   Journal journal;
-  Noting tp{journal, shards};
+  RecordingCommunicator tp{journal, shards};
   Tensor all_x() { return Tensor::of(x, {10, 4}); }
   Tensor all_y() { return Tensor::of(y, {10, 3}); }
   Linear linear() {
@@ -161,7 +161,7 @@ struct Layer {
 
 TEST(ShardedLinear, TheNextChunkIsOnItsWayBeforeAProduct) {
   Layer layer;
-  NotingBackend backend(layer.journal, layer.all_x(), layer.all_y());
+  RecordingBackend backend(layer.journal, layer.all_x(), layer.all_y());
   RowGather x = layer.gathered_x();
   column_parallel_forward(backend, layer.all_y(), x, layer.linear(), {});
   EXPECT_EQ(layer.journal, (Journal{"gather 0", "gather 1", "wait for gather 0", "product of rows 0 to 6",
@@ -170,7 +170,7 @@ TEST(ShardedLinear, TheNextChunkIsOnItsWayBeforeAProduct) {
 
 TEST(ShardedLinear, AChunkLeavesBeforeTheNextProduct) {
   Layer layer;
-  NotingBackend backend(layer.journal, layer.all_x(), layer.all_y());
+  RecordingBackend backend(layer.journal, layer.all_x(), layer.all_y());
   RowScatter y(layer.tp, layer.shards, Tensor::of(layer.y_shard, {5, 3}), layer.all_y());
   row_parallel_forward(backend, y, layer.all_x(), layer.linear(), {});
   EXPECT_EQ(layer.journal, (Journal{"product of rows 0 to 6", "scatter 0", "product of rows 6 to 10", "scatter 1",
@@ -180,7 +180,7 @@ TEST(ShardedLinear, AChunkLeavesBeforeTheNextProduct) {
 TEST(ShardedLinear, GradientsTravelBesideTheOneByTheWeight) {
   Layer layer;
   // dx from dy: the product goes from y to x.
-  NotingBackend backend(layer.journal, layer.all_y(), layer.all_x());
+  RecordingBackend backend(layer.journal, layer.all_y(), layer.all_x());
   RowGather x = layer.gathered_x();
   RowScatter dx(layer.tp, layer.shards, Tensor::of(layer.x_shard, {5, 4}), layer.all_x());
   column_parallel_backward(backend, dx, layer.all_y(), x, layer.linear(), {}, true);

@@ -114,7 +114,7 @@ class UnitCollector {
     put(&item.window, sizeof item.window);
     put(item.document.tokens.data(), item.document.tokens.size() * sizeof item.document.tokens[0]);
     put(item.weights.data(), item.weights.size() * sizeof(double));
-    document.identity = text_hash(what);
+    document.identity = hash_of_text(what);
   }
 
   void add(int64_t position, double loss, double weight) {
@@ -137,7 +137,7 @@ class UnitCollector {
 
   UnitLosses take(const Tokenizer* tokenizer) {
     UnitLosses losses;
-    losses.tokenizer = tokenizer == nullptr ? "" : hash_text(tokenizer->hash());
+    losses.tokenizer = tokenizer == nullptr ? "" : format_hash(tokenizer->hash());
     losses.trained_length = trained_;
     losses.position_bins = edges_of(by_position_);
     losses.past_bins = edges_of(past_training_);

@@ -70,7 +70,7 @@ BenchResult run_bench(Backend& backend, Communicator& world, const NodeMap& node
       for (AttentionRate& rate : rates) rate.engine = dtype == DType::kBFloat16 ? device.attention_engine : "native";
   // More shapes and types have loaded code since; a run with that many holds as much.
   if (!backend.unified())
-    profile.library_bytes = std::max(profile.library_bytes, world.max(taken_beside(backend.memory())));
+    profile.library_bytes = std::max(profile.library_bytes, world.max(memory_used_by_others(backend.memory())));
   return result;
 }
 

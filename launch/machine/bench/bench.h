@@ -53,7 +53,7 @@ int64_t bench_libraries(Communicator& world, const RuntimeSection& runtime, cons
 // Returns the bytes that a case may use on the fullest rank's device. Collective; only if memory is not unified.
 int64_t room_on_device(Backend& backend, Communicator& world);
 // Returns device memory used by anything other than buffers of the backend.
-int64_t taken_beside(const DeviceMemory& memory);
+int64_t memory_used_by_others(const DeviceMemory& memory);
 std::optional<double> share_of(double rate, double peak);  // nothing if the peak is not known
 
 // Fits latency + bytes / bandwidth by least squares of relative errors. If the times do not rise with the bytes,

@@ -100,9 +100,9 @@ int64_t bench_libraries(Communicator& world, const RuntimeSection& runtime, cons
   trainer.run();
   // Measured while the run's groups exist: their device memory is released with them.
   Backend& backend = trainer.backend();
-  return world.max(backend.unified() ? resident_bytes() : taken_beside(backend.memory()));
+  return world.max(backend.unified() ? resident_bytes() : memory_used_by_others(backend.memory()));
 }
 
-int64_t taken_beside(const DeviceMemory& memory) { return memory.total - memory.free - memory.allocated; }
+int64_t memory_used_by_others(const DeviceMemory& memory) { return memory.total - memory.free - memory.allocated; }
 
 }  // namespace carillon

@@ -10,9 +10,9 @@
 
 namespace carillon {
 
-class SourceOfSource : public ModelSource {
+class ForwardingSource : public ModelSource {
  public:
-  explicit SourceOfSource(std::unique_ptr<ModelSource> source) : source_(std::move(source)) {}
+  explicit ForwardingSource(std::unique_ptr<ModelSource> source) : source_(std::move(source)) {}
   const std::string& path() const override { return source_->path(); }
   std::string config_json() const override { return source_->config_json(); }
   std::optional<AdapterInfo> adapter() const override { return source_->adapter(); }
