@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# A LoRA adapter on conversations about long documents, on two context ranks of one machine, and what it is worth:
+# Trains a LoRA adapter on conversations about long documents, on two context ranks of one machine, and evaluates it:
 #
-#   bash launch/chat_adapter.sh SmolLM2-135M/ [OUT]        # a Hugging Face folder: tests/oracle/README.md says how to get this one
+#   bash launch/chat_adapter.sh SmolLM2-135M/ [OUT]        # a Hugging Face folder (this one: tests/oracle/README.md)
 #
-# Every conversation is one document of about LENGTH tokens, in which places have codes, and eight questions about them, the answers far
-# back; the assistant's tokens alone are trained. Before and after: passkey and needle at LENGTH tokens, and the loss of answers about
-# documents that were not trained on. Started again it goes on where it was: data, training and sweep all do. STEPS, TRIALS, DEPTHS and
-# RANKS make it smaller or larger.
+# Each conversation is one document of about LENGTH tokens, which assigns codes to places, followed by eight questions
+# about the codes; the answers are far back in the document. Only the assistant's tokens are trained. Before and after
+# training it evaluates passkey and needle at LENGTH tokens, and the loss of answers about documents that were not
+# trained on. If stopped and started again, it continues (data, training and sweep). STEPS, TRIALS, DEPTHS and RANKS
+# make it smaller or larger.
 set -euo pipefail
 base=${1:?a model folder, as in: bash launch/chat_adapter.sh SmolLM2-135M/}
 out=${2:-runs/chat_adapter}
@@ -33,7 +34,7 @@ conversations() {
       for (n = 0; n < count; ++n) {
         delete code; delete order; facts = 0
         text = "Read this report. Questions about it follow.\\n\\n"
-        # A sentence is about 14 tokens, every eighth gives a place its code; the questions take about 500.
+        # A sentence has about 14 tokens; every eighth gives a place its code. The questions take about 500 tokens.
         sentences = int((length_wanted - 700) / 14.8)
         for (s = 0; s < sentences; ++s) {
           name = pick(colour, colours) " " pick(thing, things)

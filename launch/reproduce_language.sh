@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# What rotations do on English: a decoder of 5.9 million parameters is trained from scratch at 256 tokens on the text of Debian
-# packages, then extended ×4 and ×8 by fine-tuning under each rotation of launch/experiments/methods.txt (equal steps, three
-# seeds, each with a base of its own), and trained from the start under each; all are scored to 8 times the short length on
-# held-out documents and compared in pairs with YaRN.
-#   bash launch/reproduce_language.sh            goes on where it was stopped: days in all, the first table after the first ones
-#   bash launch/reproduce_language.sh status     what is finished
-#   bash launch/reproduce_language.sh tables     the tables of what is finished
+# Compares rotations on English. A decoder of 5.9 million parameters is trained from scratch at 256 tokens on the text
+# of Debian packages, then extended ×4 and ×8 by fine-tuning under each rotation of launch/experiments/methods.txt
+# (equal steps, three seeds, each with its own base), and also trained from scratch under each rotation. All models are
+# scored up to 8 times the short length on held-out documents and compared in pairs with YaRN.
+#   bash launch/reproduce_language.sh            continues where it was stopped; takes days, with tables after the first runs
+#   bash launch/reproduce_language.sh status     prints what is finished
+#   bash launch/reproduce_language.sh tables     prints the tables of the finished runs
 #   HEADS="64" BASES="10000" FACTORS="4" SEEDS=3 STAGES="extend scratch" STEPS=6000 EXTEND_STEPS=100 JOBS=2 OUT=runs/language
-# Runs at the lowest priority, JOBS runs of one thread at a time. TEXTS=FOLDER takes .md and .txt files for text, VOCABULARY=257
-# bytes for tokens, SHORT=256 is the short length: a test goes through all of it in seconds.
+# Runs at the lowest priority, JOBS runs of one thread at a time. TEXTS=FOLDER uses the .md and .txt files there as
+# text, VOCABULARY=257 uses bytes as tokens, and SHORT=256 is the short length; with these a test runs everything in
+# seconds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OUT=${OUT:-runs/language} SEEDS=${SEEDS:-3} STEPS=${STEPS:-6000} EXTEND_STEPS=${EXTEND_STEPS:-100} SHORT=${SHORT:-256}
@@ -52,14 +53,15 @@ data() {  # once: text, tokenizer, token files
   touch "$OUT/data.done"
 }
 
-keys_of() {  # METHOD FACTOR HEAD BASE: its keys
+keys_of() {  # METHOD FACTOR HEAD BASE: prints the keys of the method
   local keys
   keys=$(awk -v name="$1" -v factor="$2" -v quarter="$(($3 / 8))" \
     '$1 == name { $1 = ""; gsub(/FACTOR/, factor); gsub(/QUARTER/, quarter); print }' "$METHODS")
   [[ $keys != *SEARCHED* ]] || keys=$(searched "$2" "$3" "$4")
   echo "$keys"
 }
-searched() {  # FACTOR HEAD BASE: longrope's divisors of what was trained with seed 1, by the validation documents' perplexity
+searched() {  # FACTOR HEAD BASE: prints the longrope keys that `rope search` finds for the base of seed 1 (perplexity,
+  # validation documents)
   local folder
   folder=$(folder_of "$2" "$3")/searched-x$1
   mkdir -p "$folder"
@@ -77,16 +79,16 @@ output: $folder
 YAML
     "$CARILLON" rope search "$folder.yaml" >"$folder.txt"
   ) 9>"$folder.lock"
-  # The section `rope:` as words.
+  # Prints the section `rope:` as words of a command line.
   sed -n -E 's/^  ([a-z_]+): */rope.\1=/p' "$folder/best.yaml" | tr -d ' '
 }
-# The table less what the program does not have.
+# Removes the methods that this program does not support from the table.
 known_methods() {
   local name keys
   while read -r name keys; do
     [[ -n $name && $name != \#* ]] || continue
     if [[ $keys == *SEARCHED* ]]; then
-      # Whole first: a reader that stops early would make the writer fail.
+      # Captures the whole output first: grep -q would close the pipe early and make the program fail.
       [[ $("$CARILLON" rope search --help 2>/dev/null) == *search.population* ]] ||
         { say "left out: $name, this program has no rope search" >&2; continue; }
     # shellcheck disable=SC2046
@@ -98,11 +100,11 @@ known_methods() {
     echo "$name $keys"
   done <"$METHODS" >"$OUT/methods.txt.$$"
   METHODS=$OUT/methods.txt
-  mv "$METHODS.$$" "$METHODS"  # at once: runs at work read it
+  mv "$METHODS.$$" "$METHODS"  # atomically, because active runs read it
 }
 names() { cut -d' ' -f1 "$METHODS"; }
 folder_of() { echo "$OUT/head$1-base$2"; }
-train() {  # RUN CONFIG KEYS…: to its end; a run that another process is at is waited for
+train() {  # RUN CONFIG KEYS…: trains to the end; waits for a run that another process is training
   local run=$1
   shift
   mkdir -p "$run"
@@ -117,7 +119,7 @@ train() {  # RUN CONFIG KEYS…: to its end; a run that another process is at is
     say "ended ${run#"$OUT"/}"
   ) 9>"$run.lock"
 }
-short() {  # RUN HEAD BASE SEED KEYS…: from the start at the short length
+short() {  # RUN HEAD BASE SEED KEYS…: trains from scratch at the short length
   local run=$1 head=$2 base=$3 seed=$4
   shift 4
   train "$run" launch/configs/language.yaml model.vocab_size="$vocabulary" model.head_dim="$head" \
@@ -129,7 +131,7 @@ short() {  # RUN HEAD BASE SEED KEYS…: from the start at the short length
 base() {  # HEAD BASE SEED
   short "$(folder_of "$1" "$2")/short/none-$3" "$1" "$2" "$3"
 }
-# Scores the finished runs of a folder that are not scored yet, and compares all of them with YaRN's.
+# Scores the finished runs of a folder that are not scored yet, and compares all of them with `none` and with YaRN.
 score() {  # FOLDER
   local folder=$1 models baseline
   (
@@ -179,7 +181,7 @@ one() {  # STAGE HEAD BASE FACTOR METHOD SEED
   esac
   score "$folder/short"
 }
-# Every piece of work, the most telling first: a line of arguments to `one`.
+# Prints every piece of work as a line of arguments for `one`, the most informative first.
 work() {
   local stage head base factor method seed
   for base in $bases; do for head in $heads; do

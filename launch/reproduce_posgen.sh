@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# The experiment of Resonance RoPE (Wang et al., 2403.00071, section 6.1): PosGen subtasks × {RoPE, Resonance, YaRN, Resonance
-# YaRN} × seeds, trained at 64 tokens, accuracy in and out of distribution up to 256, on leaky and on fresh positions; then a
-# table beside the published one.
+# Repeats the experiment of Resonance RoPE (Wang et al., 2403.00071, section 6.1): PosGen subtasks × {RoPE, Resonance,
+# YaRN, Resonance YaRN} × seeds, trained at 64 tokens. Measures accuracy in and out of distribution up to 256 tokens, on
+# leaky and on fresh positions, and prints a table next to the published one.
 #   SEEDS=3 STEPS=500 TASKS="recursive cot semi_recursive" COUNT=500 OUT=runs/posgen bash launch/reproduce_posgen.sh
-#   SCALE=two_cores   launch/configs/paper/posgen_two_cores.yaml: 36 runs of a minute each, one a core
+#   SCALE=two_cores   launch/configs/paper/posgen_two_cores.yaml: 36 runs of a minute each, one per core
 #   SCALE=published   posgen.yaml: the paper's size, its five seeds, 150 epochs (11850 steps) each: 60 runs, for a GPU with
 #                     KEYS="runtime.device=cuda" JOBS=1
-#   SCALE=far_token   posgen_far_token.yaml: a task that cannot be answered from the tokens nearby
-# COURSE=12 evaluates each run so many times on its way, under its own rotation at 64, 128 and 256 tokens, and ends in a table
-# of accuracy beside the training loss: STEPS=6000 COURSE=12 trains until that is flat. KEYS: further keys of every run.
-# Stopped and started again it goes on.
+#   SCALE=far_token   posgen_far_token.yaml: a task that cannot be answered from nearby tokens
+# COURSE=12 evaluates each run 12 times during training, under its own rotation at 64, 128 and 256 tokens, and finally
+# prints a table of accuracy and training loss; STEPS=6000 COURSE=12 trains until the loss is flat. KEYS: further keys
+# for every run. If stopped and started again, it continues.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scale=${SCALE:-two_cores}
@@ -39,7 +39,7 @@ rope_of() {
     resonance_yarn) echo "rope.type=yarn rope.factor=4 rope.original_max_position_embeddings=64 rope.resonance=true" ;;
   esac
 }
-one() {  # one training and its evaluation; done already: nothing
+one() {  # one training and its evaluation; does nothing if both are done
   local task=$1 rope=$2 seed=$3 run=$out/$1-$2-$3 length=() along=(eval.every_steps=null)
   [ -f "$run/done" ] && return
   [ -z "$steps" ] || length=(train.max_steps="$steps")
@@ -49,8 +49,8 @@ one() {  # one training and its evaluation; done already: nothing
   # shellcheck disable=SC2046,SC2086
   $carillon train "$config" $(rope_of "$rope") "data.train=[{path: $out/$task-$seed.jsonl}]" "${length[@]}" "${along[@]}" \
     train.seed="$seed" checkpoint.every_steps=null checkpoint.every=10m checkpoint.keep=1 output="$run" $keys --quiet
-  # `own` is what the paper describes. The authors' code trains with plain frequencies and applies YaRN in the evaluation
-  # only: the other two settings.
+  # `own` is the setting that the paper describes. The authors' code trains with plain frequencies and applies YaRN only
+  # in the evaluation, as the other two settings do.
   cat >"$run/sweep.yaml" <<YAML
 models: [$run]
 checkpoints: newest
@@ -78,7 +78,7 @@ for seed in "${seed_list[@]}"; do for task in $tasks; do for rope in rope resona
   echo "$task $rope $seed"
 done; done; done | xargs -P "$jobs" -L 1 bash -euo pipefail -c 'one "$@"' _
 
-# OOD accuracy at 256 tokens, percent, of the paper's Table 1.
+# OOD accuracy at 256 tokens in percent, from the paper's Table 1.
 published() {
   case $1-$2 in
     recursive-rope) echo 65.29 ;; recursive-resonance) echo 62.64 ;; recursive-yarn) echo 95.93 ;; recursive-resonance_yarn) echo 98.30 ;;

