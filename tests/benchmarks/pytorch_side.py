@@ -95,7 +95,7 @@ def make_model(task):
         from peft import LoraConfig, get_peft_model
 
         if task["checkpointing"]:
-            model.enable_input_require_grads()  # otherwise no input of a checkpointed block requires a gradient
+            model.enable_input_require_grads()  # otherwise no block input requires a gradient and none is formed
         model = get_peft_model(model, LoraConfig(r=task["rank"], lora_alpha=2 * task["rank"], target_modules="all-linear"))
     if task["checkpointing"]:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -1,6 +1,6 @@
-"""Makes transformers compute in float64 throughout. Its norms, rotary tables and softmax compute in float32 whatever
-the model's type; they are replaced here. Frequencies come from rope_frequencies.py and are compared with transformers'
-own if transformers has the type."""
+"""Makes transformers compute in float64 throughout. Its norms, rotary tables, embedding scale and query temperature
+compute in float32 whatever the model's type; they are replaced here. Its eager softmax does too, so models use sdpa.
+Frequencies come from rope_frequencies.py and are compared with transformers' own if transformers has the type."""
 
 import math
 
