@@ -1,12 +1,12 @@
-# The arrows between folders (README, "The code"): runtime <- parallel <- model, data <- launch; and which folder may know
-# which library. Run by CTest: cmake -DSOURCE=… -P folder_graph.cmake
+# Checks the dependencies between folders (README, "The code"), runtime <- parallel <- model, data <- launch, and which
+# folder may use which library. Run by CTest: cmake -DSOURCE=… -P folder_graph.cmake
 set(may_runtime runtime)
 cmake_minimum_required(VERSION 3.25)
 set(may_parallel runtime parallel)
 set(may_model runtime parallel model)
 set(may_data runtime parallel data)
 set(may_launch runtime parallel model data launch)
-# A library's header, and where alone it may be included (regular expressions over paths).
+# A library's header, and the only places that may include it (regular expressions for paths).
 set(libraries
   "mpi.h" "^parallel/"
   "hdf5.h" "^data/files/(hdf5_[a-z]+\\.(h|cpp)|libraries\\.cpp)$"

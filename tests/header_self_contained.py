@@ -1,19 +1,20 @@
-"""Every header compiles alone, with g++.
+"""Checks with g++ that every header compiles alone.
 
     header_self_contained.py COMPILER SOURCE FLAG …
 
-Compiled as they stand, these headers cost seven minutes of one core, nearly all of it for what they include. Three things make
-them a minute, and let nothing through:
+Compiling each header alone takes seven minutes of one core, nearly all of it for the headers that it includes. Three
+shortcuts reduce this to one minute without missing an error:
 
-* Where X.cpp includes X.h first and is built without precompiled headers, which only runtime and parallel are, the build
-  has shown it for X.h already.
-* Where X.cpp includes X.h first in the other folders, whose precompiled headers are all of other projects, the build has shown
-  that X.h is enough for the templates that it uses. Here it is parsed: what a library's header declares must be there. An
-  error behind its last line ends the compiler before it works on templates' bodies.
-* The rest is precompiled, which changes nothing: what is precompiled for X.h, X.h includes itself, directly or through others.
-  Its own text comes after its includes, and so sees what it would see alone; the headers between are checked on their own. A
-  header of which that is not so (it includes under a condition, or after its first line of code) gets no credit for those
-  includes."""
+* If X.cpp includes X.h first and is built without precompiled headers (only in runtime and parallel), the build has
+  already shown that X.h is self-contained, and X.h is skipped.
+* If X.cpp includes X.h first in the other folders, whose precompiled headers all belong to other projects, the build
+  has shown that X.h includes enough for the templates that it uses. Here X.h is only parsed, to check that everything
+  it uses from those projects is declared. An error planted after its last line stops the compiler before it works on
+  the bodies of templates.
+* The other headers use precompiled headers. This changes nothing, because everything precompiled for X.h is also
+  included by X.h, directly or through others. The text of X.h follows its includes, so it sees the same declarations as
+  alone; the headers in between are checked themselves. Includes under a condition, or after the first line of code, do
+  not count here."""
 
 import collections
 import concurrent.futures
@@ -25,15 +26,16 @@ import sys
 import tempfile
 
 FOLDERS = ("runtime", "parallel", "model", "data", "launch", "tests")
-# Precompiled, the costliest first: a header is compiled behind the first of these whose members it includes all of.
+# Groups of headers to precompile, the costliest first. A header is compiled with the first group that it includes
+# entirely.
 BASES = [("launch/config/run_config.h",), ("model/config.h",), ("parallel/transport/communicator.h",), ("data/chat/value.h",),
          ("runtime/error.h",), ("functional", "string", "vector"), ("string", "vector")]
 END = "the end of the header"
 
 
 def headers():
-    """What the CPU kernels are made of is no header of its own: it is compiled by the files that set its macros. Of
-    tensor_core.h, which is for nvcc, the emulation has a twin."""
+    """The headers to check. Excluded are those of the CPU kernels, which compile only in the files that set their
+    macros, and tensor_core.h, which is for nvcc and has a counterpart in the emulation."""
     for folder in FOLDERS:
         for path in sorted(pathlib.Path(folder).rglob("*.h")):
             if not path.is_relative_to("runtime/cpu/kernels") and str(path) != "runtime/cuda/ops/tensor_core.h":
@@ -41,7 +43,7 @@ def headers():
 
 
 def includes(path):
-    """What `path` includes, whatever the compiler is told, before its first line of code."""
+    """The headers that `path` includes unconditionally, before its first line of code."""
     found, depth = [], 0
     for line in open(path, encoding="utf-8"):
         line = line.strip()
@@ -58,7 +60,7 @@ def includes(path):
 
 
 def closure(path, known):
-    """All that `path` includes, its own headers' includes too."""
+    """All headers that `path` includes, directly or indirectly."""
     if path not in known:
         known[path] = set()
         for name in includes(path):
@@ -69,7 +71,7 @@ def closure(path, known):
 
 
 def includes_first(header):
-    """Whether X.cpp includes this X.h before all else."""
+    """Whether X.cpp includes this X.h before all other headers."""
     source = pathlib.Path(header).with_suffix(".cpp")
     return source.exists() and includes(source)[:1] == [header]
 
@@ -91,7 +93,7 @@ def main():
         nothing.write_text("")
 
         def precompiled(number, base):
-            """The flags to use it with."""
+            """Precompiles a group; returns the flags to use it."""
             if not base:
                 return []
             text = pathlib.Path(folder) / f"{number}.h"
@@ -100,7 +102,7 @@ def main():
             return ["-Winvalid-pch", "-Werror", "-include", str(text)]
 
         def wrong(header, before):
-            """What is said of it, or nothing."""
+            """The error message for a header, or ""."""
             parsed = includes_first(header)
             done = subprocess.run([*command, "-fsyntax-only", "-Wfatal-errors", *before, "-include", header, "-x", "c++",
                                    str(end if parsed else nothing)], capture_output=True, text=True)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, and passes every test. The second of the README's two commands.
-#   bash tests/run.sh             everything but the tests labelled `long`
-#   LONG=1 bash tests/run.sh      those too
+# Installs missing packages, builds, and runs every test. The second of the README's two commands.
+#   bash tests/run.sh             all tests except those labelled `long`
+#   LONG=1 bash tests/run.sh      all tests
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash cmake/install_dependencies.sh tests
@@ -9,5 +9,5 @@ cmake --preset release -DCARILLON_TEST_PYTHON="$PWD/.venv/bin/python"
 cmake --build --preset release
 exclude=(-LE long)
 [ "${LONG:-0}" = 1 ] && exclude=()
-# Three tests on two cores: many wait for most of their time.
+# Three tests on two cores, because many wait for most of their time.
 ctest --test-dir build --output-on-failure -j $((($(nproc) * 3 + 1) / 2)) "${exclude[@]}"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# clang-format and clang-tidy of Debian 12 (version 14) find nothing. From the repository's root:
-#   bash tests/style.sh format               every source is laid out as .clang-format says
-#   bash tests/style.sh tidy BUILD [FILE…]   the checks of .clang-tidy; without files, what the last commits touched
-# Ends with 77 where the tool is not there.
+# Checks that clang-format and clang-tidy of Debian 12 (version 14) find nothing. From the repository's root:
+#   bash tests/style.sh format               every source is formatted according to .clang-format
+#   bash tests/style.sh tidy BUILD [FILE…]   the checks of .clang-tidy; without files, on the files of the last commits
+# Exits with 77 if the tool is not installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mode=${1:?format or tidy}
@@ -18,11 +18,11 @@ build=${2:?the build folder}
 shift 2
 database=$(mktemp -d)
 trap 'rm -rf "$database"' EXIT
-# g++'s precompiled headers are no headers for clang.
+# clang cannot use g++'s precompiled headers.
 sed -E 's/ -Winvalid-pch -include [^ ]+//' "$build/compile_commands.json" >"$database/compile_commands.json"
 files=("$@")
 if [ ${#files[@]} = 0 ]; then
-  # All of them take half an hour on two cores: a change is looked at when it is made.
+  # All files would take half an hour on two cores, so only recent changes are checked.
   mapfile -t files < <(git log -30 --format= --name-only --diff-filter=d -- 'runtime/*.cpp' 'parallel/*.cpp' 'model/*.cpp' \
     'data/*.cpp' 'launch/*.cpp' ':!runtime/cuda' ':!parallel/transport/nccl_*' | sort -u | while read -r file; do
     [ -f "$file" ] && echo "$file"; done)

@@ -1,4 +1,4 @@
-// Takes the place of runtime/cpu/amx_permission.cpp in tests whose tiles are emulated.
+// Replaces runtime/cpu/amx_permission.cpp in tests that emulate the tiles.
 #include "runtime/cpu/amx_permission.h"
 
 namespace carillon::cpu {

@@ -1,12 +1,13 @@
-"""What an adapter costs: a step and its memory of full fine-tuning, of a frozen base with LoRA of rank 16 on all linear layers, and
-of the same frozen base with next to no adapter, in turns. SmolLM2-135M's geometry, random weights and tokens. With --peer-python (a
-Python that has torch, transformers and peft) the same of PEFT on PyTorch. Prints a Markdown table.
+"""Measures the cost of an adapter: time and memory of a step of full fine-tuning, of a frozen base with LoRA of rank 16
+on all linear layers, and of the same frozen base with a minimal adapter, in turns. Uses the geometry of SmolLM2-135M
+with random weights and tokens. With --peer-python (a Python that has torch, transformers and peft) also measures PEFT
+on PyTorch. Prints a Markdown table.
 
     python3 tests/benchmarks/adapter_cost.py --repeats 3 --peer-python .venv/bin/python
 
-The floor is rank 1 on q_proj alone: every product of the frozen base is run, forward, again and backward, so that what rank 16 takes
-on top is the adapter's own. Both builds' memory is the process's largest resident size. --quantization nf4,int8 adds runs whose base
-is quantised. Standard library only.
+The minimal adapter (the floor) has rank 1 on q_proj alone. It still runs every product of the frozen base (forward,
+recomputed and backward), so the additional cost of rank 16 is that of the adapter itself. Memory is the largest
+resident size of the process. --quantization nf4,int8 adds runs with a quantised base. Standard library only.
 """
 
 import argparse
@@ -77,7 +78,7 @@ def main():
         return median([result[field] for result in samples.get(what, {}).values()])
 
     def ratio(what, to):
-        """The median over repeats of the ratio within one: what slows a whole repeat cancels."""
+        """The median over repeats of the ratio within a repeat, so that anything slowing a whole repeat cancels."""
         return median([result["seconds"] / samples[to][repeat]["seconds"] for repeat, result in samples.get(what, {}).items()
                        if repeat in samples.get(to, {})])
 

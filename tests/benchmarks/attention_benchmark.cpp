@@ -1,4 +1,4 @@
-// Attention of the CPU backend, useful GFLOP/s (support.h). Nine query heads, three key/value heads.
+// Attention of the CPU backend in useful GFLOP/s (support.h). Nine query heads, three key/value heads.
 //   attention_benchmark [LENGTH...] [--benchmark_filter=attention/bfloat16/forward/64/ ...]
 // Cases are named attention/TYPE/forward|both/HEAD SIZE/LENGTH; `both` is forward and backward.
 #include <benchmark/benchmark.h>

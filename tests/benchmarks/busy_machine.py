@@ -1,11 +1,11 @@
-"""How much slower a build gets while other processes want the same cores: tokens of `generate` and steps of six layers, alone,
-beside one busy process and beside three. With two builds, in turns.
+"""Measures how much a build slows down while other processes use the same cores: tokens of `generate` and steps of six
+layers, alone, with one busy process and with three. Several builds run in turns.
 
     python3 tests/benchmarks/busy_machine.py build/carillon [../before/build/carillon …] --repeats 3
 
-A busy process does nothing but count. Of n threads on n cores beside b of them a fair scheduler gives each process its share:
-beside one, two threads have 4/3 of two cores, so that 1.5 times the time alone is what can be hoped for. Medians of seconds
-and, in brackets, of the ratio to alone within one repeat. Standard library only.
+A busy process only counts. A fair scheduler divides n cores evenly among n threads and b busy processes: with one busy
+process, two threads get 4/3 of two cores, so the best possible time is 1.5 times the time alone. Prints medians of
+seconds and, in brackets, of the ratio to the time alone within one repeat. Standard library only.
 """
 
 import argparse
@@ -56,7 +56,7 @@ class Measures:
         runs.child([runs.carillon, "train", path, "--quiet"])
 
     def model(self, runs):
-        """A run's folder to generate with, made once."""
+        """The folder of a run to generate with; made on the first call."""
         path = self.folder / "model"
         if not path.exists():
             self.train(runs, path, 64, 1, "bfloat16")
@@ -71,7 +71,8 @@ class Measures:
         return measure
 
     def token(self, runs):
-        """Seconds a token, by the user's clock: of many tokens less of few, so that loading the model does not count."""
+        """Wall-clock seconds per token: the difference between many tokens and one, so that loading the model does not
+        count."""
         times, model = [], self.model(runs)
         for count in (1, 1 + self.tokens):
             begin = time.perf_counter()

@@ -1,6 +1,6 @@
-// Seconds to save and to load one checkpoint of 192 matrices of 8 MiB, split by rows over the ranks, the file's pages
-// dropped in between; then to write and sync its tensors once more in place, where the disk has allocated its blocks
-// out.
+// Seconds to save and to load one checkpoint of 192 matrices of 8 MiB, split by rows over the ranks; the file is
+// dropped from the page cache in between. Then seconds to write and sync its tensors again in place, on blocks that the
+// disk has already allocated.
 //   mpirun -n 2 checkpoint_benchmark FOLDER STEP    ->    RESULT MiB save load rewrite
 #include <fcntl.h>
 #include <unistd.h>
@@ -80,7 +80,7 @@ int main(int argc, char** argv) {
     carillon::run(*environment.world(), argv[1], std::atoll(argv[2]));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
-    std::_Exit(74);  // mpirun ends the others
+    std::_Exit(74);  // mpirun then ends the other ranks
   }
   return 0;
 }

@@ -1,12 +1,12 @@
-"""How far `carillon plan` is from what a run takes: trains small models for three steps on several layouts and compares
-the peak memory and the time of a step with the plan's. Prints one Markdown table.
+"""Compares `carillon plan` with real runs: trains small models for three steps on several layouts and compares peak
+memory and time per step with the plan. Prints one Markdown table.
 
     CARILLON=build/carillon python3 tests/benchmarks/compare_plan.py > comparison.md
 
-The machine is measured first (`carillon bench`), once by one rank with all cores and once by two ranks with half of them
-each: a plan is held against the profile of its own way of running. Peak: `peak_memory_bytes` less the profile's
-library_bytes, against the plan's peak without its libraries. Time: the median of the steps from the second on. Where
-there are more ranks than cores the time says nothing and is left out. Standard library only.
+The machine is measured first (`carillon bench`), once by one rank with all cores and once by two ranks with half of
+them each; a plan uses the profile measured with its own number of ranks. Peak: `peak_memory_bytes` minus the profile's
+library_bytes, compared with the plan's peak without libraries. Time: the median of the steps from the second on. With
+more ranks than cores the time means nothing and is left out. Standard library only.
 """
 
 import argparse
@@ -52,7 +52,8 @@ CASES = [
 
 
 def write_case(folder, case):
-    """The run's configuration and random tokens for it; returns the configuration's path and its ranks."""
+    """Writes the configuration of the run and random tokens for it; returns the configuration's path and number of
+    ranks."""
     name, geometry, tokens, dtype, recompute, data, context, tensor, zero, batch = case
     shape = GEOMETRIES[geometry]
     generator = random.Random(name)
@@ -87,7 +88,7 @@ def plan(config, ranks, profile):
 
 
 def run(ranks, threads, cores, arguments):
-    """carillon with these arguments on so many ranks; whether every rank had its cores."""
+    """Runs carillon with these arguments on `ranks` ranks; returns whether every rank had its own cores."""
     enough = ranks * threads <= cores
     launcher = []
     if ranks > 1:
@@ -101,7 +102,7 @@ def run(ranks, threads, cores, arguments):
 
 
 def measure_machine(folder, ranks, cores, seconds):
-    """The path of this machine's profile, every rank having its share of the cores."""
+    """Measures this machine's profile with the cores divided among the ranks; returns its path."""
     path = folder / f"profile-{ranks}.json"
     run(ranks, cores // ranks, cores,
         ["bench", f"bench.output={path}", f"bench.folder={folder}", f"bench.seconds={seconds}"])
@@ -109,7 +110,7 @@ def measure_machine(folder, ranks, cores, seconds):
 
 
 def train(config, ranks, threads, cores):
-    """Runs it; returns peak memory in bytes, seconds of a step, and whether every rank had its cores."""
+    """Trains; returns peak memory in bytes, seconds per step, and whether every rank had its own cores."""
     enough = run(ranks, threads, cores, ["train", str(config)])
     lines = (config.parent / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]

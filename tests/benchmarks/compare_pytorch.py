@@ -1,5 +1,5 @@
-"""Carillon beside PyTorch on this machine: attention, whole steps, memory, the ring, and how time grows with length.
-Prints a Markdown table; README.md here says what the columns mean.
+"""Compares Carillon with PyTorch on this machine: attention, whole steps, memory, the ring, and how time grows with
+length. Prints a Markdown table; README.md in this folder explains the columns.
 
     python tests/benchmarks/compare_pytorch.py --only attention,step --repeats 3 --markdown table.md --json table.json
 """
@@ -28,7 +28,8 @@ class Comparison:
     # ---- measuring
 
     def alternate(self, part, candidates, repeats=None):
-        """{name: [result of each repeat, None where it failed]}: all candidates in turn, every other time backwards."""
+        """Runs all candidates in turn, in reverse order every other time. Returns {name: [result of each repeat, None
+        if it failed]}."""
         results = {name: [] for name in candidates}
         failed = set()
         for repeat in range(repeats or self.arguments.repeats):
@@ -55,7 +56,7 @@ class Comparison:
         return run
 
     def limits(self):
-        """{dtype: (median rate, what most often reached it)}."""
+        """{dtype: (median rate, the library that was fastest most often)}."""
         return {dtype: (median([rate for rate, _ in samples]),
                         collections.Counter(by for _, by in samples).most_common(1)[0][0])
                 for dtype, samples in self.limit_samples.items()}
@@ -71,7 +72,7 @@ class Comparison:
                              paired(results[carillon], results["limit"]), goal))
 
     def times(self, measure, results, carillon, pytorch, title, goal):
-        """Tokens a second as a multiple of PyTorch's."""
+        """Adds a row: tokens per second as a multiple of PyTorch's."""
         value = paired(results[carillon], results[pytorch], "tokens")
         self.rows.append(Row(measure, f"× {title}", with_rate(1, middle(results[pytorch], "tokens"), "tokens/s"),
                              with_rate(value, middle(results[carillon], "tokens"), "tokens/s"), value, goal))
@@ -92,7 +93,7 @@ class Comparison:
             self.of_limit(measure, results, "carillon", ["pytorch"], goal)
 
     def step_candidates(self, geometry, length, sequences, dtype, modes):
-        """Carillon, and PyTorch in each mode, compiled too where that works."""
+        """Carillon, and PyTorch in each mode, also compiled if torch.compile works."""
         steps = self.arguments.steps + (5 if geometry is cost.SMALL else 0)  # its steps take a second
 
         def pytorch(mode, compiled):
@@ -183,7 +184,7 @@ class Comparison:
                              with_rate(value, middle(many, "bfloat16"), "GFLOP/s"), value, 2.3))
 
     def fit(self):
-        """Seconds a token = a + b·S by least squares, beside what the limit would make of the same FLOPs."""
+        """Fits seconds per token = a + b·S by least squares, and compares with the same FLOPs at the limit's rate."""
         results = self.alternate("fit", {
             "limit": self.limit("bfloat16"),
             **{length: self.fit_step(length) for length in self.arguments.fit_lengths},
@@ -209,12 +210,12 @@ class Comparison:
         self.fit_record = {"a": a, "b": b, "limit_a": ideal_a, "limit_b": ideal_b, "seconds_per_token": seconds}
 
     def fit_step(self, length):
-        # The second of two steps; one alone where a step takes minutes and starting up is nothing beside it.
+        # The second of two steps; a single step at lengths where it takes minutes and starting up is negligible.
         steps = 2 if length <= 8192 else 1
         return lambda: self.runs.carillon_step(cost.LARGE, length, 1, "bfloat16", "selective", steps)
 
     def try_compile(self):
-        """Whether torch.compile works here, on a small step."""
+        """Finds out, on a small step, whether torch.compile works here."""
         try:
             compiled, eager = (self.runs.pytorch_step(cost.SMALL, 256, 8, "bfloat16", 4, compiled=compiled)
                                for compiled in (True, False))
@@ -241,7 +242,7 @@ def middle(results, field="gflops"):
 
 
 def paired(mine, other, field="gflops", other_field=None):
-    """The median of the ratios of one repeat's two figures: what slows a whole repeat cancels."""
+    """The median over repeats of the ratio within a repeat, so that anything slowing a whole repeat cancels."""
     return median([a[field] / b[other_field or field] for a, b in zip(mine, other) if a and b])
 
 
@@ -302,7 +303,7 @@ def main(words=None):
     text = ""
     for part in arguments.only:
         getattr(comparison, part)()
-        text = comparison.save(environment)  # after each part: an hour's figures are not lost by the last
+        text = comparison.save(environment)  # after each part, so a later failure loses nothing
     print(text)
 
 

@@ -1,10 +1,11 @@
-"""Two builds of Carillon on this machine, in turns: attention, whole steps, a small model, and what the program takes to
-start. Prints a Markdown table with the median of each and of the ratios new over old within one repeat.
+"""Compares two builds of Carillon on this machine, in turns: attention, whole steps, a small model, and the start of
+the program. Prints a Markdown table with the medians of each build and of the ratio new over old within one repeat.
 
     python3 tests/benchmarks/compare_versions.py ../before/build/carillon build/carillon --repeats 5
 
-Both builds need `carillon` and `attention_benchmark`. Speeds: more is better; a ratio of 1 is no difference. Every other
-repeat goes backwards, so that a machine that slows down does not favour either. Standard library only.
+Both builds need `carillon` and `attention_benchmark`. All figures are speeds: more is better, and a ratio of 1 is no
+difference. Every other repeat runs in reverse order, so a machine that slows down favours neither. Standard library
+only.
 """
 
 import argparse
@@ -26,7 +27,7 @@ def step(geometry, length, sequences, dtype, recompute, steps):
 
 
 def start(runs):
-    """Starts a second, of twenty in a row."""
+    """Program starts per second, over twenty in a row."""
     begin = time.perf_counter()
     for _ in range(20):
         runs.child([runs.carillon, "rope", "model.head_dim=64", "rope.base=10000"])

@@ -11,7 +11,7 @@ BACKWARD_SHARE = 2.5  # of attention: five products where the forward pass has t
 
 
 def matrix_parameters(geometry):
-    """Parameters that are multiplied with: the language-model head counts, the embedding's look-up does not."""
+    """Parameters used in matrix products: includes the language-model head, not the embedding look-up."""
     hidden, wide = geometry["hidden_size"], geometry["num_attention_heads"] * geometry["head_dim"]
     narrow = geometry["num_key_value_heads"] * geometry["head_dim"]
     layer = 2 * hidden * wide + 2 * hidden * narrow + 3 * hidden * geometry["intermediate_size"]
@@ -28,7 +28,7 @@ def attention_both(length, width):
 
 
 def step(geometry, length, sequences):
-    """A whole training step; what is computed again for lack of memory does not count."""
+    """A whole training step; recomputed activations do not count."""
     width = geometry["num_attention_heads"] * geometry["head_dim"]
     products = 6.0 * matrix_parameters(geometry) * length
     return sequences * (products + geometry["num_hidden_layers"] * attention_both(length, width))

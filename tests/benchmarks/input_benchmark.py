@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""How fast data and models come in and checkpoints go out, each against what the machine gives:
+"""Measures how fast data and models are read and checkpoints are written, each compared with a reference on this
+machine:
 
     tokenising   `carillon tokenize` (the whole command) against Hugging Face's encode_batch (the call alone)
     import       `carillon import` of a random Llama of about 1 GB against dd of the same bytes
@@ -8,8 +9,9 @@
     cmake --build build --target carillon checkpoint_benchmark
     python tests/benchmarks/input_benchmark.py [--folder SCRATCH] [--only tokenize,import,checkpoint]
 
-Needs tokenizers and numpy. Prints a Markdown table of runs taken turn about: medians of the tokenisers; of the disk the
-best, then the median, since a virtual disk is slow (a fifth here) on blocks used for the first time, whoever writes.
+Needs tokenizers and numpy. Both sides run in turns. Prints a Markdown table: medians for the tokenisers; for the disk
+the best, then the median, because a virtual disk is slow (a fifth of the speed here) on blocks used for the first time,
+for any writer.
 """
 
 import argparse
@@ -33,7 +35,7 @@ LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[
 
 
 def row(what, ours, theirs, reference, best=False):
-    """Rates of all runs in MiB/s."""
+    """Prints a row of the table from the rates of all runs in MiB/s."""
     typical = [statistics.median(rates) for rates in (ours, theirs)]
     top = [max(rates) for rates in (ours, theirs)]
     if best:
@@ -54,7 +56,7 @@ def seconds(command, **more):
 
 
 def forget(*paths):
-    """Drops the files' pages, so that the next read comes from the disk."""
+    """Drops the files from the page cache, so the next read comes from the disk."""
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)
@@ -63,7 +65,7 @@ def forget(*paths):
 
 
 def texts_of_this_machine(most):
-    """Documentation and sources that lie about: prose, markup and code in several languages."""
+    """Installed documentation and sources of this machine: prose, markup and code in several languages."""
     folders = ["/usr/share/doc", "/usr/share/common-licenses", *map(sysconfig.get_path, ("stdlib", "purelib"))]
     texts, size = [], 0
     for folder in folders:
@@ -135,7 +137,7 @@ def tokenize(carillon, folder, kinds, repeats):
 
 
 def check_tokens(path, encoded):
-    """The last run's tokens are Hugging Face's, where h5py is at hand to look."""
+    """Checks that the last run's tokens equal Hugging Face's, if h5py is installed."""
     try:
         import h5py
         import numpy
@@ -147,7 +149,7 @@ def check_tokens(path, encoded):
 
 
 def make_model(folder):
-    """A folder as Hugging Face writes it: Llama geometry, 0.52 billion bfloat16 parameters, random bits."""
+    """Writes a Hugging Face folder: Llama geometry, 0.52 billion bfloat16 parameters of random bits."""
     import numpy
     folder.mkdir(exist_ok=True)
     hidden, inner, layers, heads, groups, vocabulary = 1536, 4096, 18, 24, 8, 32000
@@ -201,8 +203,8 @@ def import_model(carillon, folder, repeats):
 
 
 def checkpoint(build, folder, repeats):
-    """A save, a dd of as many zeros, and both read back from the disk, turn about. Both sides write a new file in a new
-    folder and keep two: the file system allocates blocks by folder."""
+    """Runs in turns: a save, a dd of as many zeros, and reading both back from the disk. Both sides write a new file in
+    a new folder and keep two, because the file system allocates blocks by folder."""
     program, target = build / "tests/benchmarks/checkpoint_benchmark", folder / "checkpoints"
     environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
     shutil.rmtree(target, ignore_errors=True)

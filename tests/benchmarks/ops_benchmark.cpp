@@ -1,4 +1,4 @@
-// Ops of the CPU backend that memory bounds, GB/s: every tensor counted once for each time the op's definition reads or
+// Memory-bound ops of the CPU backend in GB/s. A tensor counts once for each time that the op's definition reads or
 // writes it. Shapes of SmolLM2-135M at 2048 tokens. Cases are named ops/TYPE/OP.
 #include <benchmark/benchmark.h>
 
@@ -56,8 +56,8 @@ void swiglu(benchmark::State& state, DType type, bool backward) {
           [&] { w.backend().swiglu_backward(dgate, dup, again, y, gate, up); });
 }
 
-// The three steps over a vocabulary, as the network takes them: logits of the accumulate type are read three times, a
-// gradient of the compute type is written once.
+// The three ops over a vocabulary, in the order of the network: they read logits of the accumulate type three times and
+// write a gradient of the compute type once.
 void cross_entropy(benchmark::State& state, DType type) {
   Workspace w;
   const DType wide = accumulate_type(type);
@@ -85,7 +85,8 @@ void adamw(benchmark::State& state, DType type) {
   measure(state, bytes, [&] { w.backend().adamw(tensors, {.learning_rate = 1e-6}); });
 }
 
-// Norm and update of many tensors, few of which fill a thread's piece: a model of 8 layers and 64 channels.
+// Gradient norm and update of many small tensors, most of them smaller than a thread's share: a model of 8 layers and
+// 64 channels.
 void small_step(benchmark::State& state, DType type) {
   Workspace w;
   const DType wide = accumulate_type(type);

@@ -1,5 +1,5 @@
-// Matrix products of the CPU backend, GFLOP/s: large squares, whose rate is the limit other figures are compared with,
-// and the products of SmolLM2-135M at 2048 tokens. Cases are named product/TYPE/SHAPE.
+// Matrix products of the CPU backend in GFLOP/s: large squares, whose rate is the limit for other figures, and the
+// products of SmolLM2-135M at 2048 tokens. Cases are named product/TYPE/SHAPE.
 #include <benchmark/benchmark.h>
 
 #include "tests/benchmarks/support.h"
@@ -7,7 +7,7 @@
 namespace carillon::benchmarks {
 namespace {
 
-// c[rows, columns] = op(a) · op(b) with `inner` in between; a gradient is added up in float32.
+// c[rows, columns] = op(a) · op(b) with the inner dimension `inner`; a gradient is accumulated into a float32 c.
 struct Product {
   const char* name;
   int64_t rows, columns, inner;

@@ -1,5 +1,5 @@
-"""What PyTorch does in the comparison. One task a process: `pytorch_side.py '{"task": …}'` prints one JSON object.
-Started by compare_pytorch.py, which sets the threads."""
+"""PyTorch's part of the comparison, one task per process: `pytorch_side.py '{"task": …}'` prints one JSON object.
+compare_pytorch.py starts it and sets the threads."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import cost
 
 
 def repeat(body, least_seconds=1.5, fewest=1):
-    """The median seconds of calls that fill `least_seconds`; the caller has warmed up."""
+    """The median seconds of repeated calls over at least `least_seconds`; the caller does the warm-up."""
     seconds = []
     while len(seconds) < fewest or sum(seconds) < least_seconds:
         begin = time.perf_counter()
@@ -23,7 +23,7 @@ def repeat(body, least_seconds=1.5, fewest=1):
 
 
 def product(task):
-    """GFLOP/s of large square products: torch (oneDNN, or MKL), and numpy's OpenBLAS where it has the type."""
+    """GFLOP/s of large square products: torch (oneDNN or MKL), and numpy's OpenBLAS if it has the type."""
     import numpy
     import torch
 
@@ -41,15 +41,15 @@ def product(task):
 
 
 def heads(count, length, head_dim, dtype):
-    """As a projection leaves them: [1, S, heads, d], seen as [1, heads, S, d]."""
+    """Heads in the layout of a projection's output: [1, S, heads, d], viewed as [1, heads, S, d]."""
     import torch
 
     return torch.randn(1, length, count, head_dim).to(dtype).transpose(1, 2)
 
 
 def attention(task):
-    """Causal scaled_dot_product_attention, forward, or forward and backward. Key/value heads are repeated first, as
-    transformers does: on a CPU only equal head counts take the fused kernel."""
+    """Causal scaled_dot_product_attention, forward, or forward and backward. Key/value heads are repeated first, as in
+    transformers, because on a CPU the fused kernel requires equal head counts."""
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
@@ -95,7 +95,7 @@ def make_model(task):
         from peft import LoraConfig, get_peft_model
 
         if task["checkpointing"]:
-            model.enable_input_require_grads()  # else nothing before a frozen block has a gradient, and none is formed
+            model.enable_input_require_grads()  # otherwise no block input requires a gradient and none is formed
         model = get_peft_model(model, LoraConfig(r=task["rank"], lora_alpha=2 * task["rank"], target_modules="all-linear"))
     if task["checkpointing"]:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -104,7 +104,7 @@ def make_model(task):
 
 
 def fused_adamw(parameters):
-    """(optimizer, whether it is the fused one)."""
+    """(optimizer, whether it is fused)."""
     import torch
 
     settings = {"lr": 1e-5, "betas": (0.9, 0.95), "weight_decay": 0.01}
@@ -118,7 +118,7 @@ def fused_adamw(parameters):
 def step(task):
     """Whole training steps of LlamaForCausalLM: forward, loss, backward, clipping, AdamW. Modes: float32, autocast
     (bfloat16 over float32 weights), bfloat16 (weights, gradients and moments too). With `rank`, PEFT's LoRA on all
-    linear layers of a frozen bfloat16 model; autocast then as transformers' Trainer does with bf16=True."""
+    linear layers of a frozen bfloat16 model; autocast then works as in transformers' Trainer with bf16=True."""
     import torch
 
     model = make_model(task)
@@ -142,9 +142,9 @@ def step(task):
 
 
 class ZigzagRing:
-    """Ring attention as one writes it with torch.distributed: rank r holds chunks r and 2W-1-r of a causal sequence,
-    keys and values go round while the block at hand is computed, blocks are merged by their log-sum-exp in float32;
-    backward, the float32 gradients of keys and values go round behind them."""
+    """A straightforward ring attention with torch.distributed. Rank r holds chunks r and 2W-1-r of a causal sequence.
+    Keys and values travel round the ring while the current block is computed; blocks are merged by their log-sum-exp in
+    float32. In the backward pass the float32 gradients of keys and values follow them round the ring."""
 
     def __init__(self, group_size):
         import torch
@@ -167,7 +167,7 @@ class ZigzagRing:
         return received, self.dist.batch_isend_irecv(operations)
 
     def selection(self, hop, half):
-        """(query rows, key rows, causal) of the block at `hop`: no masked pair outside the diagonal block."""
+        """(query rows, key rows, causal) of the block at `hop`; only the diagonal block contains masked pairs."""
         everything, early, late = slice(None), slice(0, half), slice(half, None)
         source = (self.rank + hop) % self.ranks
         if hop == 0:
@@ -199,7 +199,7 @@ class ZigzagRing:
         torch, half = self.torch, q.size(2) // 2
         block = [k, v]
         dq = torch.zeros(q.shape)
-        gradients = [torch.zeros(k.shape), torch.zeros(v.shape)]  # of the block at hand
+        gradients = [torch.zeros(k.shape), torch.zeros(v.shape)]  # of the current block
         for hop in range(self.ranks):
             if hop + 1 < self.ranks:
                 following, requests = self.start_exchange(block)
@@ -208,7 +208,7 @@ class ZigzagRing:
             parts = self.flash_backward(dout[:, :, rows], q[:, :, rows], *wide, out[:, :, rows], lse[:, :, rows], 0.0,
                                         causal)
             dq[:, :, rows] += parts[0]
-            if hop > 0:  # what the ranks above have added so far to this block's gradients
+            if hop > 0:  # receive this block's gradients with the contributions of the previous ranks
                 for request in gradient_requests:
                     request.wait()
                 gradients = arriving
@@ -221,7 +221,7 @@ class ZigzagRing:
                 for request in requests:
                     request.wait()
                 block = following
-        if self.ranks > 1:  # the last hop brings them home
+        if self.ranks > 1:  # after the last hop the gradients are back on their own rank
             for request in gradient_requests:
                 request.wait()
             gradients = arriving
@@ -264,7 +264,7 @@ def ring_rank(rank, task, folder):
 
 
 def difference_from_one_rank(ring, mine, whole, chunks, rank):
-    """The largest relative distance of this rank's output and gradients from attention without a ring."""
+    """The largest relative difference of this rank's output and gradients from attention without a ring."""
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
@@ -299,7 +299,8 @@ def versions(task):
 
 
 def stay_within_memory():
-    """An allocation that the machine has no memory for fails here, rather than somewhere in another process."""
+    """Limits this process to the available memory, so that an allocation beyond it fails here and not in another
+    process."""
     with open("/proc/meminfo") as file:
         sizes = dict(line.split(":") for line in file)
     available = 1024 * int(sizes["MemAvailable"].split()[0])

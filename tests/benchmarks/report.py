@@ -1,4 +1,4 @@
-"""The table: one row a measure, the median of its repeats beside its goal."""
+"""The table: one row per measure, with the median of its repeats and its goal."""
 
 import dataclasses
 import datetime
@@ -14,7 +14,7 @@ class Row:
     unit: str
     pytorch: str  # as printed
     carillon: str
-    value: float | None  # what the goal is about
+    value: float | None  # the figure to compare with the goal
     goal: float | None = None
     at_most: bool = False
 

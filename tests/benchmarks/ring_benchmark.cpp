@@ -1,5 +1,5 @@
-// Ring attention, zigzag, nine query heads and three key/value heads of 64: useful GFLOP/s of all ranks together, as
-// JSON from rank 0. On one rank it is the backend's attention as RingAttention calls it.
+// Zigzag ring attention with nine query heads and three key/value heads of 64. Rank 0 prints the useful GFLOP/s of all
+// ranks together as JSON. On one rank this is the backend's attention as RingAttention calls it.
 //   [mpirun -n N] ring_benchmark [LENGTH...]
 #include <algorithm>
 #include <chrono>
@@ -13,7 +13,7 @@
 namespace carillon::benchmarks {
 namespace {
 
-// Seconds between two barriers, the same on all ranks in all but noise.
+// Seconds between two barriers, the same on all ranks except for noise.
 template <class Body>
 double seconds_of(Communicator& cp, const Body& body) {
   cp.barrier();

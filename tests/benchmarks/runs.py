@@ -1,4 +1,4 @@
-"""Starts what is measured: every measurement a process of its own, so that its threads and its memory are its own."""
+"""Starts the measurements, each in a separate process, so that threads and memory are not shared."""
 
 import json
 import os
@@ -17,7 +17,7 @@ GIB = 1 << 30
 
 
 class Failed(Exception):
-    """A child that did not end well; its text is one line."""
+    """A child failed; the text is one line."""
 
 
 def median(values):
@@ -33,13 +33,13 @@ class Runs:
         self.threads, self.timeout = threads, timeout
 
     def environment(self, threads):
-        # A kernel set forced upon OpenBLAS would lower the limit that others are compared with.
+        # A kernel set forced upon OpenBLAS could lower the limit, to which other figures are compared.
         kept = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
         counts = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
         return {**kept, **counts, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
     def child(self, command, threads=None):
-        """(standard output, peak resident bytes of the process) of a command."""
+        """Runs a command; returns (standard output, peak resident bytes of the process)."""
         command = [str(word) for word in command]
         with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
             process = subprocess.Popen(command, stdout=output, stderr=errors,
@@ -73,13 +73,13 @@ class Runs:
     # ---- matrix products, attention, the ring
 
     def google_benchmark(self, program, pattern, *arguments, least_seconds):
-        """{case: GFLOP/s} of a Google Benchmark program."""
+        """Runs a Google Benchmark program; returns {case: GFLOP/s}."""
         output, _ = self.child([self.programs / program, *arguments, f"--benchmark_filter={pattern}",
                                 f"--benchmark_min_time={least_seconds}", "--benchmark_format=json"])
         return {case["name"]: case["GFLOP/s"] for case in json.loads(output)["benchmarks"]}
 
     def limit(self, dtype):
-        """The fastest large matrix product any library reaches now, GFLOP/s."""
+        """The current GFLOP/s of the fastest large matrix product of all libraries."""
         own = self.google_benchmark("product_benchmark", f"product/{dtype}/square", least_seconds=0.7)
         rates = {name.split("/")[2].replace("_", " "): rate for name, rate in own.items()}
         rates = {f"carillon {name}": rate for name, rate in rates.items()}
@@ -106,14 +106,15 @@ class Runs:
         return self.pytorch("ring", dtype=dtype, length=length, ranks=ranks, threads_per_rank=threads, heads=9,
                             kv_heads=3, head_dim=64, passes=3)
 
-    # ---- whole steps: {"seconds" of one, "gflops", "tokens" a second, "peak" bytes}
+    # ---- whole steps: {"seconds" per step, "gflops", "tokens" per second, "peak" bytes}
 
     def rates(self, seconds, peak, geometry, length, sequences):
         return {"seconds": seconds, "peak": peak, "tokens": sequences * length / seconds,
                 "gflops": cost.step(geometry, length, sequences) * 1e-9 / seconds}
 
     def carillon_step(self, geometry, length, sequences, dtype, recompute, steps, base=None, adapter=None):
-        """On random weights, or on those of `base`; with `adapter`, the keys of that section, beside frozen ones."""
+        """Trains from random weights, or from those of `base`. `adapter`: keys of the section `adapter`, to train only
+        an adapter on frozen weights."""
         with tempfile.TemporaryDirectory(prefix="carillon-benchmark-") as name:
             folder = pathlib.Path(name)
             generator = random.Random(1)
@@ -142,7 +143,8 @@ class Runs:
                 "loss": records[-1]["loss"]}
 
     def carillon_base(self, folder, geometry, length):
-        """A run's folder with random weights of this geometry, to train adapters on: one step on a few tokens."""
+        """Makes a run's folder with random weights of this geometry (after one step on a few tokens), to train adapters
+        on."""
         (folder / "few.jsonl").write_text(json.dumps({"tokens": list(range(16))}) + "\n")
         config = {"model": {"architecture": "llama", **geometry, "max_position_embeddings": length},
                   "data": {"train": [{"path": str(folder / "few.jsonl")}], "sequence_length": 16},
@@ -153,7 +155,7 @@ class Runs:
         return folder / "base"
 
     def pytorch_step(self, geometry, length, sequences, mode, steps, checkpointing=False, compiled=False, rank=0):
-        """`rank`: of a PEFT adapter on all linear layers beside frozen weights in bfloat16; 0: all weights."""
+        """`rank`: that of a PEFT adapter on all linear layers with frozen bfloat16 weights; 0 trains all weights."""
         result = self.pytorch("step", geometry=geometry, length=length, sequences=sequences, mode=mode, steps=steps,
                               checkpointing=checkpointing, compile=compiled, rank=rank)
         return self.rates(median(result["seconds"][1:] or result["seconds"]), result["peak"], geometry, length,

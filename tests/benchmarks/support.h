@@ -1,5 +1,5 @@
-// What the benchmark programs share: tensors full of random numbers, what counts as useful work, lengths from the
-// command line.
+// Shared by the benchmark programs: tensors of random numbers, the definition of useful work, lengths from the command
+// line.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 namespace carillon::benchmarks {
 
-// The geometry of SmolLM2-135M, which all programs measure.
+// The geometry of SmolLM2-135M, used by all programs.
 inline constexpr int64_t kHidden = 576, kHeads = 9, kKvHeads = 3, kHeadDim = 64, kMlp = 1536, kVocabulary = 49152;
 
 // Useful FLOPs of causal attention: half of 4·T²·NH·HD forward, 2.5 times that backward (five products, not two).
@@ -30,7 +30,7 @@ class Workspace {
   Workspace() : backend_(make_backend({.device = "cpu"})) {}
   Backend& backend() { return *backend_; }
 
-  // Zeros, and pages that were touched.
+  // A tensor of zeros whose pages have been touched.
   Tensor zeros(DType dtype, std::initializer_list<int64_t> shape) {
     Tensor x(nullptr, dtype, shape);
     buffers_.push_back(backend_->allocate(static_cast<size_t>(x.count()) * size_of(dtype)));
@@ -39,7 +39,7 @@ class Workspace {
     return x;
   }
 
-  // Normal numbers; after 65 521 (a prime, so that no two rows of a tensor are alike) they repeat.
+  // Normally distributed numbers. They repeat after 65 521, a prime, so no two rows of a tensor are equal.
   Tensor normal(DType dtype, std::initializer_list<int64_t> shape, double scale = 1) {
     constexpr int64_t kPeriod = 65521;
     const Tensor x = zeros(dtype, shape);
@@ -65,7 +65,7 @@ class Workspace {
   std::vector<Buffer> buffers_;
 };
 
-// The arguments that are left are lengths; `otherwise` when there is none.
+// Reads lengths from the remaining arguments; returns `otherwise` if there are none.
 inline std::vector<int64_t> lengths_of(int argc, char** argv, std::vector<int64_t> otherwise) {
   std::vector<int64_t> lengths;
   for (int i = 1; i < argc; ++i) {

@@ -1,4 +1,4 @@
-# Which architectures each nvcc is asked for. cmake -P, with no toolkit.
+# Checks which architectures each version of nvcc is asked to compile for. Runs with cmake -P; needs no toolkit.
 include(${CMAKE_CURRENT_LIST_DIR}/../../cmake/CudaArchitectures.cmake)
 function(expect version wanted_architectures wanted_driver)
   carillon_cuda_architectures(${version} architectures driver)

@@ -1,5 +1,6 @@
-"""What cuDNN's attention can do on which architecture, asked without a device: graphs made by libcarillon_cudnn.so for
-device properties given as JSON. The toolkit's stub of libcuda.so.1 is in this test's library path alone."""
+"""Checks, without a device, which shapes cuDNN's attention supports on which architecture: libcarillon_cudnn.so makes
+the graphs for device properties given as JSON. Only this test has the toolkit's stub of libcuda.so.1 in its library
+path."""
 
 import ctypes
 import json
@@ -13,7 +14,7 @@ import unittest
 LIBRARY, STUB = os.environ["CARILLON_CUDNN_REAL"], pathlib.Path(os.environ["CUDA_STUB"])
 MARK = "CARILLON_CUDNN_PLANS_INSIDE"
 
-# What cuDNN wants to know of a device (names and values as its own JSON has them).
+# The device properties that cuDNN needs (names and values as in its own JSON).
 COMMON = {"maxGridSize": [2147483647, 65535, 65535], "maxBlockSize": [1024, 1024, 64], "regsPerBlock": 65536,
           "warpSize": 32, "maxSharedMemoryPerBlock": 49152, "maxSharedMemoryPerBlockOptin": 232448,
           "reservedSharedMemoryPerBlock": 1024, "maxRegistersPerSM": 65536, "maxCtasPerSM": 32,
@@ -44,8 +45,8 @@ class Plans(unittest.TestCase):
     def test_the_shapes_of_training_have_plans(self):
         for architecture in DEVICES:
             for head_size in (64, 128):
-                # Own keys; a half of another rank's, seen by all rows of a zigzag ring or by their late half; blocks of
-                # a backward pass, and what remains of a length; no multiples of a tile.
+                # A rank's own keys; half of another rank's keys, used by all rows of a zigzag ring or by their late
+                # half; blocks of a backward pass, and the remainder of a length; sizes that are no multiples of a tile.
                 for rows, keys, causal in ((8192, 8192, 1), (8192, 4096, 0), (4096, 4096, 0), (4096, 4096, 1),
                                            (4056, 4056, 1), (4096, 904, 0), (904, 4096, 0)):
                     for backward in (0, 1):
@@ -55,7 +56,7 @@ class Plans(unittest.TestCase):
 
     def test_what_has_none_is_refused_with_a_reason(self):
         for architecture in DEVICES:
-            for head_size, heads, kv_heads in ((60, 32, 8), (64, 32, 5)):  # no multiple of 8; no multiple of the heads
+            for head_size, heads, kv_heads in ((60, 32, 8), (64, 32, 5)):  # no multiple of 8; no divisor of the heads
                 count, why = self.plans(architecture, 4096, 4096, head_size, 0, 0, heads, kv_heads)
                 self.assertEqual(count, 0)
                 self.assertTrue(why)

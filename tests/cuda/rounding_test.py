@@ -1,5 +1,6 @@
-"""nvcc rounds a product before it adds to it in the kernels whose bits must repeat (runtime/cuda/sources.cmake): in their
-PTX there is no fma but those that division and the like bring, which are the same everywhere."""
+"""Checks that nvcc rounds products before adding to them in the kernels whose results must be reproducible bit for bit
+(runtime/cuda/sources.cmake): their PTX contains no contracted fma. Functions such as division contain fma of their own,
+the same everywhere; the kernels tested here call none of them."""
 
 import json
 import os
@@ -10,12 +11,12 @@ import subprocess
 import tempfile
 import unittest
 
-# No function of the library with an fma of its own in these.
+# These kernels call no library function that contains an fma.
 KERNELS = ["adamw", "rotate", "embedding", "row_scale"]
 
 
 def fused(command, folder):
-    """How many contracted operations the PTX of a compile command has."""
+    """The number of contracted operations in the PTX of a compile command."""
     words = shlex.split(command)
     cut = words.index("-o")
     kept, skip = [], 0

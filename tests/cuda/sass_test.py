@@ -1,12 +1,12 @@
-"""What the compiler makes of attention's tensor-core kernels, on a machine without a GPU: registers and spills as
-ptxas reports them, blocks a multiprocessor holds, and the instructions of the loop over tiles, for every generation
-the library is built for. Bounds are asserted; the table is compared with runtime/cuda/README.md. Of the kernels that
-wait for memory: the width of their loads.
+"""Checks the machine code of attention's tensor-core kernels on a machine without a GPU: registers and spills as
+reported by ptxas, blocks per multiprocessor, and the instructions of the loop over tiles, for every GPU generation that
+the library is built for. Asserts bounds, and compares the table with runtime/cuda/README.md. For memory-bound kernels
+it checks the width of loads.
 
-    NVCC=nvcc python tests/cuda/sass_test.py            test
-    NVCC=nvcc python tests/cuda/sass_test.py --write    put the table into the README
+    NVCC=nvcc python tests/cuda/sass_test.py            runs the test
+    NVCC=nvcc python tests/cuda/sass_test.py --write    writes the table into the README
 
-Needs nvcc and nvdisasm (the toolkit's, or PyPI's nvidia-cuda-nvdisasm); skipped, exit 77, without."""
+Needs nvcc and nvdisasm (from the toolkit or PyPI's nvidia-cuda-nvdisasm); without them it is skipped (exit code 77)."""
 
 import collections
 import concurrent.futures
@@ -23,24 +23,25 @@ import unittest
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 README = SOURCE / "runtime/cuda/README.md"
 BEGIN, END = "<!-- sass_test.py: begin -->\n", "<!-- sass_test.py: end -->\n"
-# Shared memory of a multiprocessor; a block takes 1 KiB more than it asks for (CUDA C++ Programming Guide, compute
+# Shared memory per multiprocessor; a block takes 1 KiB more than it requests (CUDA C++ Programming Guide, compute
 # capabilities).
 ARCHITECTURES = {"sm_80": 164 * 1024, "sm_90": 228 * 1024, "sm_100": 228 * 1024}
 THREADS, ROWS, WIDTHS = 128, 64, (64, 96, 128)
 
-# Names in the sources; products of a tile; columns (rows of the other side) of a tile by head size; exponentials of a
-# lane by its scores; barriers.
+# Names in the sources; products per tile; columns of a tile (rows of the other side) as a function of the head size;
+# exponentials per lane as a function of its scores; barriers.
 Kernel = collections.namedtuple("Kernel", "name file shared products columns exponentials barriers")
 KERNELS = [
-    # Scores and output; a score's exponential, and one for either row's old maximum; a tile of keys and one of values.
+    # Products: scores, output. Exponentials: one per score and one per row for its old maximum (two rows). Tiles: keys,
+    # values.
     Kernel("forward_kernel", "attention_forward", "ForwardShared", 2, lambda w: 64, lambda n: n + 2, 1),
-    # Scores, dv, dout·v, dk; a tile of queries and one of dout.
+    # Products: scores, dv, dout·v, dk. Tiles: queries, dout.
     Kernel("keys_kernel", "attention_backward", "KeysShared", 4, lambda w: 64 if w == 64 else 32, lambda n: n, 1),
-    # dout·v, scores, dq; a tile of keys and one of values.
+    # Products: dout·v, scores, dq. Tiles: keys, values.
     Kernel("queries_kernel", "attention_backward", "QueriesShared", 3, lambda w: 64, lambda n: n, 2),
 ]
 
-# Kernels that wait for memory: of each, the variant for aligned rows reads 16 bytes at once. One generation says it.
+# Memory-bound kernels, whose variant for aligned rows loads 16 bytes at a time. One generation is enough to test.
 MEMORY_BOUND = {
     "adamw": {"adamw"}, "attention_state": {"delta", "finish"}, "cross_entropy": {"gradient", "maximum", "sums"},
     "elementwise": {"add", "copy", "scale", "sum"}, "embedding": {"gather", "scatter"},
@@ -54,7 +55,7 @@ def nvcc():
 
 
 def nvdisasm(folder):
-    """The toolkit's, or the wheel's: its files come without the right to execute them."""
+    """The toolkit's nvdisasm, or an executable copy of the wheel's, whose files are not executable."""
     beside = pathlib.Path(nvcc()).resolve().parent / "nvdisasm" if nvcc() else None
     if beside and beside.exists():
         return str(beside)
@@ -72,7 +73,7 @@ def source_of(name):
 
 
 def compile_one(folder, disassembler, name, architecture):
-    """ptxas' report and the disassembly of one file for one generation."""
+    """Compiles one file for one generation; returns the report of ptxas and the disassembly."""
     cubin = pathlib.Path(folder) / f"{name}.{architecture}.cubin"
     flags = (os.environ.get("NVCCFLAGS") or "-O3").split()
     done = subprocess.run([nvcc(), "-std=c++20", *flags, f"-I{SOURCE}", "-Xptxas", "-v", f"-arch={architecture}",
@@ -98,7 +99,7 @@ def resources(report):
 
 
 def main_loops(sass):
-    """{(kernel, width): instructions of the longest loop with tensor-core instructions, whole names}"""
+    """{(kernel, width): full names of the instructions in the longest loop with tensor-core instructions}"""
     found = {}
     for text in re.split(r"^\.text\.", sass, flags=re.M)[1:]:
         entry = re.match(r"\S*?([a-z]+_kernel)ILi(\d+)E\S*:", text)
@@ -147,7 +148,7 @@ class Sass(unittest.TestCase):
         cls.folder.cleanup()
 
     def each(self, check):
-        """check(kernel, width, architecture, key of the figures) for all of them, each a test of its own."""
+        """Calls check(kernel, width, architecture, key of the figures) for every combination, each in a subtest."""
         for kernel in KERNELS:
             for width in WIDTHS:
                 for architecture in ARCHITECTURES:
@@ -155,7 +156,7 @@ class Sass(unittest.TestCase):
                         check(kernel, width, architecture, (architecture, kernel.name, width))
 
     def resident(self, kernel, width, architecture):
-        """Blocks a multiprocessor holds. Registers are allocated to warps by 256: to threads by 8."""
+        """Blocks per multiprocessor. Registers are allocated in units of 256 per warp, which is 8 per thread."""
         registers = (self.resources[architecture, kernel.name, width][0] + 7) // 8 * 8
         return min(65536 // (registers * THREADS), ARCHITECTURES[architecture] // (self.shared[kernel.name, width] + 1024))
 
@@ -171,7 +172,8 @@ class Sass(unittest.TestCase):
 
     def test_products_run_on_tensor_cores(self):
         def check(kernel, width, _architecture, key):
-            # Of a warp: 16 rows x columns x width a product, 16 x 8 x 16 an instruction. Another number: a wrong unroll.
+            # Per warp: 16 rows x columns x width in a product, 16 x 8 x 16 in an instruction. Another count means a
+            # wrong unroll.
             self.assertEqual(count(self.loops[key], "HMMA.16816.F32.BF16"),
                              kernel.products * 16 * kernel.columns(width) * width // (16 * 8 * 16))
         self.each(check)
@@ -180,13 +182,14 @@ class Sass(unittest.TestCase):
         def check(kernel, width, _architecture, key):
             loop, columns = self.loops[key], kernel.columns(width)
             steps, others = width // 16, columns // 16
-            own = 0 if kernel.name == "forward_kernel" else 2 * steps  # forward has its rows in registers
+            own = 0 if kernel.name == "forward_kernel" else 2 * steps  # the forward kernel keeps its rows in registers
             self.assertEqual(count(loop, "LDSM.16.M88.4", "LDSM.16.MT88.4"), own + kernel.products * steps * others)
-            # Both tiles of a step, once for whole tiles and once for the last; nothing copies in smaller pieces.
+            # Both tiles of a step, in one code path for full tiles and one for the last tile; no copy is smaller than
+            # 16 bytes.
             copies = 2 * 2 * columns * width * 2 // 16 // THREADS
             self.assertEqual(count(loop, "LDGSTS"), copies)
             self.assertEqual(sum("128" in name for name in loop if name.startswith("LDGSTS")), copies)
-            # What else a loop loads from global memory: in the keys' kernel lse and delta of the next rows.
+            # Other loads from global memory in the loop: only keys_kernel has them, for lse and delta of the next rows.
             self.assertLessEqual(count(loop, "LDG."), 2 if kernel.name == "keys_kernel" else 0)
             self.assertEqual(count(loop, "STG"), 0)
         self.each(check)

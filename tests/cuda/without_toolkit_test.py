@@ -1,5 +1,6 @@
-"""The same binaries where there is no CUDA toolkit: folders of it are covered by empty ones (a mount namespace of its own;
-skipped where that is not allowed). The program trains on the CPU and answers runtime.device=cuda with one line. Black box."""
+"""Runs the same binaries without a CUDA toolkit: its folders are covered by empty ones in a separate mount namespace
+(skipped if that is not allowed). The program trains on the CPU and answers runtime.device=cuda with one line. Black
+box."""
 
 import os
 import pathlib
@@ -17,7 +18,7 @@ TOOLKITS = sorted({pathlib.Path(path).resolve() for path in os.environ["CUDA_TOO
 
 
 def hidden(*command):
-    """Runs the command with the toolkit's folders empty."""
+    """Runs the command with the toolkit's folders hidden."""
     cover = " && ".join(f"mount -t tmpfs none '{path}'" for path in TOOLKITS if path.exists())
     return subprocess.run(["unshare", "--mount", "sh", "-c", f'{cover} && exec "$@"', "sh", *map(str, command)],
                           capture_output=True, text=True, timeout=120,

@@ -6,7 +6,7 @@
 
 namespace carillon::fuzz {
 
-// As launch/commands/foreign_exceptions.cpp, which these libraries do not know.
+// Does what launch/commands/foreign_exceptions.cpp does, which this program does not link.
 void begin() {
   register_foreign_exceptions([](const std::exception& exception, const std::string& place) -> std::optional<Error> {
     if (dynamic_cast<const nlohmann::json::exception*>(&exception) == nullptr) return std::nullopt;

@@ -1,4 +1,4 @@
-// Files of models: safetensors, the index of a sharded folder, manifests, what the HDF5 process says of a file,
+// Files of models: safetensors, the index of a sharded folder, manifests, the answers of the HDF5 process about a file,
 // config.json, adapter_config.json, and JSON itself.
 #include <algorithm>
 #include <cstring>
@@ -47,7 +47,7 @@ void run_json(std::string_view bytes) {
        "JSON is another value once written and read");
 }
 
-// Of the templates' own reader, which keeps integers of any length.
+// The JSON reader of the chat templates, which keeps integers of any length.
 void run_template_json(std::string_view bytes) {
   jinja::Heap heap;
   std::string text;
@@ -70,7 +70,7 @@ void run_safetensors(std::string_view bytes) {
     const auto elements = file.bytes_of(entry);
     if (!elements.empty()) sum += static_cast<size_t>(elements.front()) + static_cast<size_t>(elements.back());
   }
-  hold(sum < (size_t{1} << 40), "");  // the bytes were read
+  hold(sum < (size_t{1} << 40), "");  // uses the sum, so the bytes are really read
 }
 
 void run_index(std::string_view bytes) {
@@ -91,7 +91,7 @@ void run_index(std::string_view bytes) {
   }
 }
 
-// The hash is put right, or nothing after it would ever be read.
+// Corrects the hash; otherwise nothing after the hash check would ever run.
 std::string with_hash(std::string text) {
   constexpr std::string_view kKey = "\"hash\": \"";
   const size_t at = text.rfind(kKey);

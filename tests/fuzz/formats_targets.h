@@ -1,4 +1,4 @@
-// The lists of targets that a program is put together from.
+// The lists of targets that make up a program.
 #pragma once
 
 #include <vector>

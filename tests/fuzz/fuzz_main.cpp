@@ -1,5 +1,5 @@
-// The entry points of libFuzzer, for all targets of this program: CARILLON_FUZZ_TARGET names the one to run.
-//   CARILLON_FUZZ_LIST=1                         names of the targets, a line each
+// The entry points of libFuzzer for all targets of this program: CARILLON_FUZZ_TARGET names the target to run.
+//   CARILLON_FUZZ_LIST=1                         prints the names of the targets, one per line
 //   CARILLON_FUZZ_SEEDS=FOLDER CARILLON_SOURCE=… writes the target's first inputs there
 #include <cstdint>
 #include <cstdio>

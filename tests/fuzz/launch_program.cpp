@@ -1,4 +1,4 @@
-// The parsers of launch/: configurations, the command line, records and what is made of them, claims, profiles.
+// The parsers of launch/: configurations, the command line, records and the reports made from them, claims, profiles.
 #include <algorithm>
 #include <array>
 #include <cctype>
@@ -39,7 +39,7 @@ void check_yaml(const YamlNode& node, int depth, int& nodes) {
   for (const YamlNode& item : node.items) check_yaml(item, depth + 1, nodes);
 }
 
-// A file and overrides, a line each.
+// A configuration file, and overrides, one per line.
 void run_configuration(std::string_view bytes) {
   const auto parts = parts_of(bytes, 2);
   int nodes = 0;
@@ -52,7 +52,7 @@ void run_configuration(std::string_view bytes) {
   hold(changes_since(to_json(config), again, "the checkpoint").empty(), "a configuration differs from itself");
 }
 
-// What a checkpoint says its run was told.
+// The configuration of a run as stored in a checkpoint.
 void run_saved_configuration(std::string_view bytes) {
   static const RunConfig config = load_run_config(
       write_file(
@@ -71,7 +71,7 @@ void run_sweep_configuration(std::string_view bytes) {
   hold(to_json(sweep_point_of(to_json(point))) == to_json(point), "a point reads back as another");
 }
 
-// Words, a line each; the settings among them are applied to a run.
+// The words of a command line, one per line. The settings among them are applied to a run.
 void run_command_line(std::string_view bytes) {
   std::vector<std::string> words = lines_of_text(std::string(bytes));
   words.insert(words.begin(), "carillon");
@@ -86,7 +86,8 @@ void run_command_line(std::string_view bytes) {
   for (const std::string& setting : parsed.line.overrides) schema.apply_override(setting);
 }
 
-// Nothing of a record becomes markup: only the page's own elements are in it, and no attribute that runs something.
+// Checks that no text of a record becomes markup: the page contains only its own elements and no attribute that runs a
+// script.
 void check_page(std::string_view page) {
   constexpr std::array<std::string_view, 22> kElements{
       "html",    "head",    "meta",  "title", "style", "body", "h1",  "h2",   "h3",   "p",        "pre",
@@ -101,7 +102,7 @@ void check_page(std::string_view page) {
     const std::string_view name = page.substr(at).starts_with("<!doctype") ? "html" : letters(at + (closes ? 2 : 1));
     if (name != "circle" && std::find(kElements.begin(), kElements.end(), name) == kElements.end())
       broken("a page holds an element " + std::string(name));
-    // Attributes, their values in quotes.
+    // Attributes, with their values in quotes.
     for (at += 1 + name.size(); at < page.size() && page[at] != '>'; ++at) {
       if (page[at] == '"') at = std::min(page.find('"', at + 1), page.size());
       if (at < page.size() && page[at] == ' ')

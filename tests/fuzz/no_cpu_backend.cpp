@@ -1,4 +1,4 @@
-// Stands for runtime/cpu, which clang does not read: nothing in a target computes.
+// Replaces runtime/cpu, which clang cannot compile; no target computes anything.
 #include "runtime/check.h"
 #include "runtime/cpu/cpu_backend.h"
 

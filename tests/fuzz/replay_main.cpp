@@ -1,8 +1,9 @@
-// Runs every target on the inputs it begins with and on those that once broke it (regressions/TARGET/), without
-// libFuzzer: the test of the normal build.
-//   replay SOURCE                             all of that
+// Runs every target on its initial inputs and on inputs that once broke it (regressions/TARGET/), without libFuzzer:
+// the test of the normal build.
+//   replay SOURCE                             all targets and inputs
 //   replay SOURCE TARGET FILE                 one input
-//   replay SOURCE TARGET SECONDS SEED OUTPUT  changed inputs, blindly, without clang; what breaks it is left in OUTPUT
+//   replay SOURCE TARGET SECONDS SEED OUTPUT  randomly changed inputs, without coverage or clang; a breaking input is
+//                                             written to OUTPUT
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -18,7 +19,7 @@
 namespace carillon::fuzz {
 namespace {
 
-// For the handler.
+// Read by the signal handler.
 std::string input;
 const char* output = nullptr;
 
@@ -123,7 +124,7 @@ int change_inputs(const Target& target, const std::string& source, char** argume
   int64_t runs = 0;
   for (; Clock::now() < end; ++runs) {
     input = changes.next();
-    alarm(60);  // longer is a hang
+    alarm(60);  // a longer run counts as a hang
     run_target(target, input);
   }
   std::cout << target.name << ": " << runs << " runs\n";

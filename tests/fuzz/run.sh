@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs fuzz targets (README.md), each for so many seconds, from the repository's own inputs and what earlier runs found:
-#   tests/fuzz/run.sh [SECONDS] [TARGET…]      60 seconds each of all, unless told otherwise
-# JOBS=2 targets at a time. Builds into build-fuzz first, unless FUZZ_BUILD names a finished build. What breaks a target
-# is left in build-fuzz/findings/TARGET. Ends with 1 where anything was found.
+# Runs fuzz targets (README.md) for SECONDS each, starting from the repository's inputs and those found by earlier runs:
+#   tests/fuzz/run.sh [SECONDS] [TARGET…]      default: 60 seconds, all targets
+# Runs JOBS=2 targets at a time. Builds into build-fuzz first, unless FUZZ_BUILD names a finished build. Inputs that
+# break a target are written to build-fuzz/findings/TARGET. Exits with 1 if any was found.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 source=$PWD

@@ -1,10 +1,10 @@
-// A fuzz target: one parser of what strangers hand in, and what must hold whatever the bytes are.
+// A fuzz target: a parser of untrusted input, and the properties that must hold for any bytes.
 //
 //   const Target kTarget{"yaml", [](std::string_view bytes) { … }, [](const Seeds& seeds) { … }};
 //
-// A target returns for bytes that are taken and throws for those that are refused; run_target() lets a refusal pass
-// when the program would end with 64, 65 or 66 and one printable line, and ends the process for everything else (exit
-// code 70 or 74, a promise that does not hold). Sanitizers, time and memory are libFuzzer's part (run.sh).
+// A target returns if it accepts the bytes and throws if it refuses them. run_target() allows a refusal for which the
+// program would exit with 64, 65 or 66 and a printable message. It aborts the process on anything else (exit code 70 or
+// 74, a property that does not hold). Sanitizers and the limits of time and memory are those of libFuzzer (run.sh).
 #pragma once
 
 #include <functional>
@@ -17,32 +17,34 @@ namespace carillon::fuzz {
 struct Target {
   std::string name;
   std::function<void(std::string_view bytes)> run;
-  // Inputs to begin with, made from the repository's own test inputs (`source`: its root), so that none is kept twice.
+  // The initial inputs, made from the repository's test inputs (`source`: its root), so none is stored twice.
   std::function<std::vector<std::string>(const std::string& source)> seeds;
 };
 
-// Of this program; each folder's parsers are a program of their own.
+// The targets of this program; each program covers the parsers of certain folders.
 std::vector<Target> targets();
 
-// Once before the first target: whose exceptions become which exit code.
+// Called once before the first target: registers which foreign exceptions become which exit code.
 void begin();
 void run_target(const Target& target, std::string_view bytes);
 
-// Says what does not hold and ends the process.
+// Prints which property does not hold and aborts the process.
 [[noreturn]] void broken(const std::string& what);
 inline void hold(bool promise, const char* what) {
   if (!promise) broken(what);
 }
 
-// A folder of this process on the temporary file system, with one file written anew; returns the file's path.
+// Writes a file, replacing an older one, in this process's temporary folder; returns its path. scratch_folder() returns
+// the folder.
 std::string write_file(const std::string& name, std::string_view bytes);
 std::string scratch_folder();
 
-// The text of a file of the repository; all files below a folder whose name ends so.
+// The text of one file, and of all files below a folder whose path ends with `ending`.
 std::string text_of(const std::string& path);
 std::vector<std::string> texts_below(const std::string& folder, std::string_view ending);
 
-// An input that stands for several texts: they are parted by lines of `kParting`. Missing ones are empty.
+// Splits an input into `count` texts, which are separated by `kParting`; missing ones are empty. joined() is the
+// inverse.
 inline constexpr std::string_view kParting = "\n%%%%\n";
 std::vector<std::string> parts_of(std::string_view bytes, size_t count);
 std::string joined(const std::vector<std::string>& parts);

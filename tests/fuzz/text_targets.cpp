@@ -1,5 +1,5 @@
-// Texts and what turns them into tokens: tokenizer.json and its regular expressions, SentencePiece models, the files
-// beside a tokenizer, chat templates with their rows, rows of data, packed files.
+// Texts and their tokenisation: tokenizer.json and its regular expressions, SentencePiece models, the other files of a
+// tokenizer, chat templates with their rows, rows of data, compressed files.
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -21,7 +21,7 @@ namespace carillon::fuzz {
 namespace {
 
 constexpr std::string_view kText = "Hello  it's 1234 caf\u00e9 \u65e5\u672c \U0001F600 <s>\n\n tok";
-constexpr size_t kLongText = 1 << 12;  // an engine that backtracks takes its time with longer ones
+constexpr size_t kLongText = 1 << 12;  // a backtracking engine is slow on longer texts
 
 void check_spans(const std::vector<uint32_t>& ids, const std::vector<size_t>& ends, size_t bytes) {
   hold(ids.size() == ends.size(), "not one end a token");
@@ -45,7 +45,7 @@ void run_tokenizer(std::string_view bytes) {
   use_tokenizer(*tokenizer, kText);
 }
 
-// The pipelines of the comparison with Hugging Face's library, each with its vocabulary.
+// The pipelines from the comparison with Hugging Face's library, each with its vocabulary.
 std::vector<std::string> pipelines(const std::string& source) {
   const auto file = nlohmann::json::parse(text_of(source + "/tests/golden/tokenizers/fuzz.json"));
   std::vector<std::string> texts;
@@ -59,7 +59,7 @@ std::vector<std::string> pipelines(const std::string& source) {
   return texts;
 }
 
-// Texts, through tokenizers that stand.
+// Texts, encoded by fixed tokenizers.
 void run_tokenizer_text(std::string_view bytes) {
   static const auto tokenizers = [] {
     std::vector<std::unique_ptr<Tokenizer>> list;
@@ -69,10 +69,10 @@ void run_tokenizer_text(std::string_view bytes) {
   }();
   const bool good = first_invalid_utf8(bytes) == std::string_view::npos;
   for (const auto& tokenizer : tokenizers) {
-    use_tokenizer(*tokenizer, bytes);  // refused where it is no UTF-8
+    use_tokenizer(*tokenizer, bytes);  // throws if the text is not UTF-8
     hold(good, "text that is no UTF-8 was taken");
   }
-  // Bytes become tokens and tokens bytes, whatever they are.
+  // Any bytes survive encoding and decoding.
   const auto ids = tokenizers[0]->encode(bytes, false);
   hold(tokenizers[0]->decode(ids, false) == bytes, "GPT-2's tokens are not the text they are of");
 }
@@ -94,7 +94,7 @@ void run_sentence_piece_file(std::string_view bytes) {
   hold(file.pieces.size() <= bytes.size(), "more pieces than bytes");
 }
 
-// Through the library, which is Debian's and not instrumented: what it does to memory shows only where it crashes.
+// Runs Debian's library, which is not instrumented, so memory errors in it show only if it crashes.
 void run_sentence_piece(std::string_view bytes) {
   const SentencePieceTokenizer tokenizer("tokenizer.model", std::string(bytes), {});
   use_tokenizer(tokenizer, kText);
@@ -104,7 +104,7 @@ std::string field(int number, std::string_view value) {
   return std::string{static_cast<char>(number << 3 | 2), static_cast<char>(value.size())} + std::string(value);
 }
 
-// Pieces <unk>, <s>, </s>, all bytes, and some letters, of a BPE model.
+// A BPE model with the pieces <unk>, <s>, </s>, all bytes, and some letters.
 std::string small_sentence_piece() {
   const auto piece = [](std::string_view text, int kind) {
     return field(1, field(1, text) + std::string("\x15\0\0\0\0", 5) + '\x18' + static_cast<char>(kind));
@@ -127,7 +127,7 @@ const char* const kRow =
     R"("tool_calls":[{"function":{"name":"f","arguments":{"x":[1,2.5,null,true,123456789012345678901234567890]}}}]}],"n":3,)"
     R"("s":"aß","tools":[{"name":"f"}]})";
 
-// A template, and the row it is given (one that stands where there is none).
+// A template and its row (a fixed row if the input has none).
 void run_chat(std::string_view bytes) {
   const auto parts = parts_of(bytes, 2);
   const std::string row = parts[1].empty() ? kRow : parts[1];
@@ -144,7 +144,7 @@ void run_chat(std::string_view bytes) {
   } catch (const std::invalid_argument&) {
     return;
   }
-  // Cheap enough: conversations have the bounds of real ones.
+  // Cheap, because conversations are limited as in real use.
   const auto chat = ChatTemplate::from_text("chat_template.jinja", parts[0], "");
   const auto made = chat->render(row, TrainOn::kAssistant, "rows.jsonl:1");
   size_t last = 0;
@@ -191,7 +191,7 @@ void read_rows(const std::string& path) {
 }
 void run_rows(std::string_view bytes) { read_rows(write_file("rows.jsonl", bytes)); }
 
-// The first byte says how the rest is packed.
+// The first byte selects the compression of the rest.
 void run_packed(std::string_view bytes) {
   if (bytes.empty()) return;
   const bool gzip = bytes[0] == 'g';
@@ -225,7 +225,7 @@ std::vector<Target> text_targets() {
       {"sentence_piece", run_sentence_piece, of({model})},
       {"chat", run_chat, chat_seeds},
       {"rows", run_rows, of({kRows})},
-      // "x\n" by gzip and by zstd.
+      // "x\n" compressed by gzip and by zstd.
       {"packed", run_packed,
        of({std::string("g\x1f\x8b\x08\0\0\0\0\0\0\x03\xab\xe0\x02\0\x1f\x6c\x9b\x0b\x02\0\0\0", 23),
            std::string("z\x28\xb5\x2f\xfd\x20\x02\x11\0\0x\n", 12)})},

@@ -1,6 +1,7 @@
-"""One of adapters.py's cases (the argument) in float64 against PEFT on transformers and PyTorch's AdamW: scores of a base with an adapter beside it, and loss,
-gradient norm and learning rate of ten steps that go on from that adapter, to 1e-9 on every layout; gradients by parameter.
-Mistakes planted into the program must show. Black box."""
+"""Compares one case of adapters.py (the argument) in float64 with PEFT on transformers and PyTorch's AdamW: the scores
+of a base with an adapter, and loss, gradient norm and learning rate of ten steps that continue from that adapter, to
+1e-9 on every layout; also the gradient of each parameter. Mistakes planted in the program must be detected. Black
+box."""
 
 import json
 import math
@@ -52,7 +53,8 @@ class Adapter(unittest.TestCase):
     def train(self, name, layout, keys=(), environment=None):
         ranks, settings = LAYOUTS[layout]
         output = pathlib.Path(tempfile.mkdtemp(dir=self.folder)) / "run"
-        # Ranks that drift apart by a mistake are also noticed at the last checkpoint: 70, when all steps are recorded.
+        # With a planted mistake the replicas may diverge. The last checkpoint then fails with 70, after all steps are
+        # recorded.
         bb.run(ranks, "train", self.folder / f"{name}.yaml", f"output={output}", *settings, *keys, environment=environment,
                expect=None if environment else 0)
         return output
@@ -71,7 +73,8 @@ class Adapter(unittest.TestCase):
                     self.assertLessEqual(self.worst(name, self.train(name, layout)), 1e-9)
 
     def test_gradients_by_parameter_and_nothing_else(self):
-        """After one step the first moment is a tenth of the clipped gradient; the base has no moments, and no weights there."""
+        """After one step the first moment is a tenth of the clipped gradient. The checkpoint holds no moments and no
+        weights of the base."""
         import h5py
         import numpy
         for name in CASES:

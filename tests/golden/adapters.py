@@ -1,6 +1,6 @@
-"""Adapters on three of the tiny models: one adapter_config.json a case, weights from their names (B is not zero, so that A
-has a gradient from the first step). numpy and safetensors only; shared by the script that makes the expected numbers and the
-tests that compare with them."""
+"""Adapters on three of the tiny models: one adapter_config.json per case, and weights derived from the tensors' names
+(B is not zero, so A has a gradient from the first step). Shared by the script that makes the expected numbers and the
+tests that compare with them. Needs numpy and safetensors only."""
 
 import json
 import pathlib
@@ -23,7 +23,8 @@ def config(**changes):
             "alpha_pattern": {}, **changes}
 
 
-# Case -> adapter_config.json. Between them: all layers, some of them, ranks and scales by pattern, rslora, one layer only.
+# Case -> adapter_config.json. Together they cover all layers, some layers, rslora, and ranks and scales by pattern
+# (one for a single layer).
 ADAPTERS = {
     "llama": config(),
     "qwen3": config(use_rslora=True, rank_pattern={"layers.1.self_attn.k_proj": 3, "down_proj": 5},
@@ -51,7 +52,7 @@ def _shape(base, target):
 
 
 def weights(name, settings=None):
-    """name -> float64 array, as PEFT names them."""
+    """{PEFT's tensor name: float64 array}."""
     settings = settings or ADAPTERS[name]
     base = cases.ARCHITECTURES.get(name) or families.config_of(name)
     result = {}
@@ -70,7 +71,7 @@ def weights(name, settings=None):
 
 
 def make(folder, name, base=None, settings=None, arrays=None):
-    """A PEFT folder of a case."""
+    """Writes the PEFT folder of a case."""
     folder = pathlib.Path(folder)
     folder.mkdir()
     settings = {**(settings or ADAPTERS[name]), "base_model_name_or_path": None if base is None else str(base)}

@@ -1,5 +1,5 @@
-"""The tiny models of the golden tests: one set of weights an architecture, one config.json a case. Standard library only;
-shared by the script that makes the expected numbers and the tests that compare with them."""
+"""The tiny models of the golden tests: one set of weights per architecture, one config.json per case. Shared by the
+script that makes the expected numbers and the tests that compare with them. Standard library only."""
 
 GEOMETRY = {"vocab_size": 61, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2,
             "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "rms_norm_eps": 1e-6,
@@ -29,8 +29,8 @@ def rope(rope_type, **keys):
     return {"rope_parameters": {"rope_type": rope_type, "rope_theta": 100.0, **keys}}
 
 
-# Case -> (weights, changes of config.json, settings of `carillon score` under rope.). Types transformers does not have are
-# asked for on the command line, as are resonance and a merge over the model's own.
+# Case -> (weights, changes to config.json, settings of `carillon score` under rope.). The command line sets the types
+# that transformers does not have, resonance, and a merge with the model's own settings.
 ROPES = {
     "linear": ("llama", rope("linear", factor=4.0), {}),
     "dynamic": ("llama", rope("dynamic", factor=4.0), {}),
@@ -54,7 +54,7 @@ ROPES = {
 
 
 def all_cases():
-    """name -> (weights, config.json, command-line rope settings)."""
+    """{name: (weights, config.json, command-line rope settings)}."""
     cases = {name: (name, config, {}) for name, config in ARCHITECTURES.items()}
     for name, (weights, changes, settings) in ROPES.items():
         config = {**ARCHITECTURES[weights], **changes}
@@ -63,7 +63,7 @@ def all_cases():
 
 
 def documents(vocabulary=GEOMETRY["vocab_size"]):
-    """Token lists whose lengths reach past the trained length; the same numbers everywhere."""
+    """Token lists, some longer than the trained length; the same tokens on every machine."""
     state = 12345
     result = []
     for length in (1, 2, 17, 50, 97):
@@ -82,7 +82,7 @@ TRAINED = ["llama", "llama_bias", "llama_mqa", "mistral", "qwen2", "qwen3"]
 
 
 def training_documents(vocabulary=GEOMETRY["vocab_size"]):
-    """(tokens, weights) of documents that are packed, cut and masked: weights 0, 0.5 and 1."""
+    """[(tokens, loss weights)] of documents to be packed, cut and masked; the weights are 0, 0.5 and 1."""
     state = 99
     result = []
     for length in (20, 9, 33, 5, 70, 12, 1, 30, 8, 8, 15, 2, 40, 26):
@@ -96,7 +96,8 @@ def training_documents(vocabulary=GEOMETRY["vocab_size"]):
 
 
 def packed_sequences(vocabulary=GEOMETRY["vocab_size"]):
-    """Lists of pieces (tokens, weights), by `packing: true`: whole pieces in order, the next sequence when one does not fit."""
+    """The sequences that `packing: true` forms, as lists of pieces (tokens, weights): pieces stay whole and in order,
+    and a piece that does not fit begins the next sequence."""
     pieces = []
     for tokens, weights in training_documents(vocabulary):
         for begin in range(0, len(tokens), SEQUENCE_LENGTH):

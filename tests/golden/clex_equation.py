@@ -1,12 +1,12 @@
-"""CLEX's equation (2310.16450, section 3) solved by another method and in finer steps than the program takes: prints what
-tests/model/clex_test.cpp expects. Nothing but Python is needed."""
+"""Solves CLEX's equation (2310.16450, section 3) by another method and in finer steps than the program does. Prints the
+numbers that tests/model/clex_test.cpp expects. Standard library only."""
 import math
 
 
 def right(t, z, up, down, act, base):
     pairs, hidden = len(z), len(down)
     d, alpha = 2 * pairs, 2 * t - 1
-    # d/dt of ntk's frequencies over themselves, by their definition
+    # d/dt of ntk's frequencies, divided by these frequencies, from their definition
     ntk = [(base * alpha ** (d / (d - 2))) ** (-2 * i / d) for i in range(pairs)]
     rate = [-2 * (2 * i) / (d - 2) * base ** (-2 * i / d) * alpha ** (-(2 * i / (d - 2) + 1)) / ntk[i] for i in range(pairs)]
     x = [z[i] + math.log(ntk[i]) for i in range(pairs)]

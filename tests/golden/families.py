@@ -1,6 +1,7 @@
-"""The families beyond the first four as tiny models: one config.json a case, weights made from a seed, the settings of the one
-block they share (FAMILIES.md has the table), and for every setting a changed value that must change the scores.
-Standard library and numpy only; shared by the script that makes the expected numbers and the tests that compare with them."""
+"""The families beyond the first four as tiny models: one config.json per case, weights generated from the tensors'
+names, the settings of the block they share (FAMILIES.md has the table), and for every setting a changed value that must
+change the scores. Shared by the script that makes the expected numbers and the tests that compare with them. Standard
+library and numpy only."""
 
 import copy
 import dataclasses
@@ -20,7 +21,7 @@ S, F = "sliding_attention", "full_attention"
 
 
 def config(model_type, name, **changes):
-    """config.json; a change to `...` leaves the key out, so that the family's default counts."""
+    """A config.json; a change to `...` leaves the key out, so the family's default applies."""
     merged = {"architectures": [name], "model_type": model_type, **GEOMETRY, **changes}
     return {key: value for key, value in merged.items() if value is not ...}
 
@@ -36,9 +37,9 @@ MINISTRAL = config("ministral3", "Ministral3ForCausalLM", hidden_size=40, head_d
                                     "mscale": 1.3, "mscale_all_dim": 0.4, "llama_4_scaling_beta": 0.3})
 LLAMA = config("llama", "LlamaForCausalLM", rope_parameters=default_rope(), hidden_act="silu")
 
-# Case -> config.json. What a case leaves out is left to the family's default, which is then what is tested.
+# Case -> config.json. A key that a case leaves out takes the family's default, which is thereby tested.
 CONFIGS = {
-    # "gelu", which its class takes for the tanh formula.
+    # "gelu", which transformers' class for this family interprets as the tanh formula.
     "gemma": config("gemma", "GemmaForCausalLM", hidden_size=40, head_dim=12, hidden_act="gelu", attention_bias=True,
                     rms_norm_eps=..., tie_word_embeddings=..., rope_parameters=default_rope()),
     # Version 4 keys, the pattern as a number, and a scaling that touches full attention only.
@@ -82,14 +83,15 @@ CONFIGS = {
                            max_window_layers=2, rope_parameters=default_rope()),
     "qwen3_window": config("qwen3", "Qwen3ForCausalLM", head_dim=8, use_sliding_window=True, sliding_window=11,
                            layer_types=[S, F, S], attention_bias=True, rope_parameters=default_rope()),
-    # What a wrapper's text_config may leave out, said: gemma3_bare and mistral3_bare below.
+    # The keys that a wrapper's text_config may leave out, written out: for gemma3_bare and mistral3_bare below.
     "gemma3_defaults": config("gemma3_text", "Gemma3ForCausalLM", hidden_size=40, num_hidden_layers=6, num_attention_heads=8,
                               num_key_value_heads=4, head_dim=256, max_position_embeddings=131072, rms_norm_eps=1e-6,
                               tie_word_embeddings=True, query_pre_attn_scalar=256, sliding_window=11, sliding_window_pattern=6,
                               hidden_activation="gelu_pytorch_tanh", rope_theta=1e6, rope_local_base_freq=1e4),
     "mistral_defaults": config("mistral", "MistralForCausalLM", rms_norm_eps=1e-6, max_position_embeddings=131072,
                                tie_word_embeddings=True, sliding_window=4096, rope_theta=1e4, hidden_act="silu"),
-    # What transformers' classes of these two ignore; the numbers are family_reference.py's.
+    # Settings that transformers' classes of llama and mistral ignore; the expected numbers come from
+    # family_reference.py.
     "llama_layers": {**LLAMA, "num_hidden_layers": 4, "layer_types": [S, F, S, F], "sliding_window": 11,
                      "no_rope_layers": [1, 0, 1, 1]},
     "mistral_layers": config("mistral", "MistralForCausalLM", num_hidden_layers=4, layer_types=[F, S, F, S], sliding_window=11,
@@ -100,10 +102,11 @@ CONFIGS = {
 NOT_IN_TRANSFORMERS = ("llama_layers", "mistral_layers", "llama_sinks", "llama_sinks_window")
 TRAINED = [name for name in CONFIGS if name not in (
     "exaone4_full", "llama_sinks", "seed_oss_bias", "gemma3_defaults", "mistral_defaults",
-    # A run takes longrope's list by its sequence_length, transformers by each batch's positions.
+    # A run selects longrope's list by its sequence_length, transformers by the positions of each batch.
     "phi3_longrope")]
 
-# Wrapper -> (case whose text model it holds, config.json around it). Tensor names as newer and as older files have them.
+# Sizes of the tiny vision towers. Below, WRAPPERS: wrapper -> (case whose text model it holds, its config.json), and
+# WRAPPED_NAMES: the prefixes of tensor names in newer and in older files.
 VISION = {"llava": {"model_type": "clip_vision_model", "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1,
                     "num_attention_heads": 2, "image_size": 28, "patch_size": 7, "projection_dim": 8},
           "gemma3": {"model_type": "siglip_vision_model", "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1,
@@ -123,7 +126,7 @@ WRAPPERS = {
                                        mm_tokens_per_image=4)),
     "mistral3": ("ministral3", _wrapped("mistral3", "Mistral3ForConditionalGeneration", MINISTRAL, ["tie_word_embeddings"],
                                         tie_word_embeddings=False)),
-    # As published files are: text_config with hardly a key, and mistral3's without its model_type.
+    # Like published files: text_config has few keys, and mistral3's lacks its model_type.
     "gemma3_bare": ("gemma3_defaults", _wrapped(
         "gemma3", "Gemma3ForConditionalGeneration", CONFIGS["gemma3_defaults"],
         [key for key in CONFIGS["gemma3_defaults"] if key not in (
@@ -151,7 +154,8 @@ GROUPS = {"gemma": ["gemma", "gemma3_text", "gemma3_text_bias", "gemma3", "gemma
 
 @dataclasses.dataclass
 class Settings:
-    """What the block computes. Layer i has window `windows[i]` or None, and rope keys `ropes[i]` or None (it does not rotate)."""
+    """What the block computes. Layer i has the window `windows[i]` (None: full attention) and the rope keys `ropes[i]`
+    (None: no rotation)."""
 
     config: dict
     heads: int
@@ -184,7 +188,7 @@ MAX_POSITION = {"gemma": 8192, "gemma3_text": 131072, "olmo2": 2048, "olmo3": 20
 
 
 def _rope(config, theta=10000.0):
-    """The rope keys with version 5's names, version 4's read as well."""
+    """The rope keys under the names of transformers 5; also reads those of version 4."""
     rope = dict(config.get("rope_scaling") or config.get("rope_parameters") or {})
     rope.setdefault("rope_type", rope.pop("type", "default"))
     rope.setdefault("rope_theta", config.get("rope_theta", theta))
@@ -209,7 +213,7 @@ def _ropes_by_kind(config, full, sliding):
 
 
 def settings(config):
-    """Settings of one config.json, by the defaults of transformers 5.24; widths and counts must stand there."""
+    """Settings of one config.json with the defaults of transformers 5.24; widths and counts must be given."""
     config = {"max_position_embeddings": MAX_POSITION[config["model_type"]], **config}
     family, layers, heads = config["model_type"], config["num_hidden_layers"], config["num_attention_heads"]
     head_dim = config.get("head_dim") or config["hidden_size"] // heads
@@ -283,13 +287,14 @@ def settings(config):
 
 
 def with_resonance(s):
-    """The layers' rope keys under `rope.resonance=true`: where rotation goes by kind of layer, windowed ones keep theirs."""
+    """The layers' rope keys under `rope.resonance=true`. In families that rotate by kind of layer, windowed layers keep
+    their own rotation."""
     by_kind = s.config["model_type"] in ("gemma3_text", "olmo3")
     return [rope and {**rope, "resonance": not (by_kind and window)} for rope, window in zip(s.ropes, s.windows)]
 
 
 def tensors(config):
-    """name -> shape of every tensor of the model's file, in Hugging Face's names."""
+    """{Hugging Face's name: shape} of every tensor in the model's file."""
     s = settings(config)
     width, inner = config["hidden_size"], config["intermediate_size"]
     q, kv = s.heads * s.head_dim, s.kv_heads * s.head_dim
@@ -333,7 +338,8 @@ def tensors(config):
 
 
 def _noise(name, count):
-    """`count` numbers of mean 0 and deviation 1 from a name: splitmix64 of a counter, the same on every machine."""
+    """`count` numbers of mean 0 and standard deviation 1, derived from a name: splitmix64 of a counter, the same on
+    every machine."""
     with numpy.errstate(over="ignore"):
         z = (numpy.arange(1, count + 1, dtype=numpy.uint64) + numpy.uint64(zlib.crc32(name.encode()) << 20)) * numpy.uint64(
             0x9E3779B97F4A7C15)
@@ -344,7 +350,8 @@ def _noise(name, count):
 
 
 def weights(config):
-    """name -> float32 array whose values bfloat16 holds exactly. They go by tensor and family, not by case."""
+    """{name: float32 array} with values that bfloat16 represents exactly. They depend on tensor and family, not on the
+    case."""
     one_plus = settings(config).one_plus_weight
     result = {}
     for name, shape in tensors(config).items():
@@ -359,7 +366,7 @@ def weights(config):
 
 
 def write_tensors(path, arrays):
-    """A safetensors file of bfloat16 tensors; numpy has no such type, so the file is put together here."""
+    """Writes a safetensors file of bfloat16 tensors. numpy has no such type, so the file is assembled here."""
     header, data = {"__metadata__": {"format": "pt"}}, b""
     for name, values in arrays.items():
         part = (values.view(numpy.uint32) >> numpy.uint32(16)).astype("<u2").tobytes()
@@ -371,7 +378,7 @@ def write_tensors(path, arrays):
 
 
 def case_of(name):
-    """The case whose numbers a case or wrapper has."""
+    """The case that holds the expected numbers of a case or wrapper."""
     return WRAPPERS[name][0] if name in WRAPPERS else name
 
 
@@ -380,7 +387,8 @@ def config_of(name):
 
 
 def make(folder, name, config=None):
-    """A Hugging Face folder of a case or wrapper; `config` instead of its own (with the case's weights)."""
+    """Writes the Hugging Face folder of a case or wrapper; `config` replaces its config.json (the weights stay the
+    case's)."""
     folder = pathlib.Path(folder)
     folder.mkdir()
     arrays = weights(CONFIGS[case_of(name)])
@@ -404,7 +412,7 @@ def expected(name):
     return json.loads((pathlib.Path(__file__).resolve().parent / "expected" / f"family_{case_of(name)}.json").read_text())
 
 
-# Case -> changes of one setting each, as (path of keys, value). `...` takes the key out. Each must move the scores.
+# Case -> changes of one setting each, as (path of keys, value); `...` removes the key. Each must change the scores.
 CONTROLS = {
     "gemma": [(["attention_bias"], False), (["rms_norm_eps"], 1e-2), (["rope_parameters", "rope_theta"], 200.0)],
     "gemma3_text": [(["sliding_window_pattern"], 2), (["rope_theta"], 200.0), (["rope_local_base_freq"], 50.0),

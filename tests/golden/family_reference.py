@@ -1,5 +1,6 @@
-"""The one block of all families in plain PyTorch, float64: the definition that families.py's settings describe. It is compared
-with transformers (make_families.py) and stands for it where transformers' own classes cannot say a setting."""
+"""The block that all families share, in plain PyTorch and float64, as the settings of families.py define it.
+make_families.py compares it with transformers; it replaces transformers for settings that transformers' own classes
+cannot express."""
 
 import numpy
 import torch
@@ -10,7 +11,8 @@ from rope_frequencies import frequencies
 
 
 class Reference(torch.nn.Module):
-    """A case's model; `config` may differ from the case's (then the tensors it lacks are left out)."""
+    """The model of a case. `config` may differ from the case's own; tensors of the case that it does not use are
+    ignored."""
 
     def __init__(self, name, config=None, dtype=torch.float64, resonance=False):
         super().__init__()
@@ -36,7 +38,7 @@ class Reference(torch.nn.Module):
         return weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.settings.eps)
 
     def rotate(self, x, rope):
-        """x [heads, tokens, head_dim]; pairs (i, i + n/2) of the first n dimensions turn by position · θ_i."""
+        """x: [heads, tokens, head_dim]. Rotates the pairs (i, i + n/2) of the first n dimensions by position · θ_i."""
         turning = int(x.shape[-1] * rope["partial_rotary_factor"])
         theta, attention, periods = frequencies(rope, turning, rope["max_position_embeddings"], x.shape[1])
         position = numpy.arange(x.shape[1])[:, None]

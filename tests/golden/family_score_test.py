@@ -1,5 +1,5 @@
-"""`carillon score` on one group of families.py (the argument) against transformers, on seven layouts. Black box.
-float64: 1e-9 in every log-probability; float32: 5e-5, both against transformers in float64."""
+"""Compares `carillon score` on one group of families.py (the argument) with transformers in float64, on seven layouts.
+Every log-probability agrees to 1e-9 in float64 and to 5e-5 in float32. Black box."""
 
 import json
 import pathlib
@@ -16,7 +16,7 @@ from layouts import EVERY, chosen
 GROUP = []
 BOUNDS = {"float64": 1e-9, "float32": 5e-5}
 LAYOUTS = chosen("1", "tp2", "tp4", "cp2", "cp3", "tp2cp2", "dp2")
-ROUNDED = tuple(LAYOUTS) if EVERY else ("1", "tp2cp2")  # float32, where its rounding differs most
+ROUNDED = tuple(LAYOUTS) if EVERY else ("1", "tp2cp2")  # float32: the layouts whose rounding differs most
 
 
 class FamilyScore(unittest.TestCase):
@@ -45,7 +45,7 @@ class FamilyScore(unittest.TestCase):
 
     def test_every_layout(self):
         for name in GROUP:
-            # A wrapper's text model is another case, so two layouts do.
+            # The text model of a wrapper is a case of its own, so two layouts suffice here.
             for layout in ("1", "tp2cp2") if name in families.WRAPPERS else LAYOUTS:
                 for dtype, bound in BOUNDS.items():
                     if dtype == "float32" and layout not in ROUNDED:
@@ -74,7 +74,7 @@ class FamilyScore(unittest.TestCase):
                     self.assertLessEqual(self.difference(name, scores, "resonance"), BOUNDS["float64"])
 
     def test_bfloat16_follows(self):
-        """bfloat16 has three digits: the mean over all tokens stays near."""
+        """bfloat16 has about three decimal digits: the mean difference over all tokens stays small."""
         for name in GROUP:
             with self.subTest(case=name):
                 scores = self.scores(self.models[name], dtype="bfloat16")
@@ -84,8 +84,8 @@ class FamilyScore(unittest.TestCase):
                 self.assertNotEqual(mine, exact)
 
     def test_a_changed_setting_would_be_seen(self):
-        """The control: the program with one setting changed is far outside both bounds. make_families.py shows the same of the
-        reference for every setting; here every case's first one."""
+        """The control: with one setting changed, the program is far outside both bounds. This test changes the first
+        setting of every case; make_families.py changes every setting of the reference."""
         for name in GROUP:
             if name in families.WRAPPERS:
                 continue

@@ -1,5 +1,6 @@
-"""`carillon train` in float64 on one group of families.py (the argument) against PyTorch's AdamW: loss, gradient norm and
-learning rate of ten steps to 1e-9, and every parameter's gradient of the first step, on four layouts. Black box."""
+"""Compares `carillon train` in float64 on one group of families.py (the argument) with PyTorch's AdamW: loss, gradient
+norm and learning rate of ten steps to 1e-9, and every parameter's gradient of the first step, on four layouts. Black
+box."""
 
 import json
 import math
@@ -35,7 +36,7 @@ checkpoint: {every_steps: 100}
 LAYOUTS = {**chosen("1", "tp2cp2", "dp2 zero2", tp2cp2=["checkpoint.every_steps=1", "checkpoint.keep=20"],
                     dp2_zero2=["train.micro_batch_size=1"]),
            "cp2 recomputed": (2, ["parallel.context=2", "train.recompute=full"])}
-# A fused tensor's parts in its order of rows, where a checkpoint holds them apart.
+# Fused tensor -> its parts in row order, for checkpoints that store the parts separately.
 PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
 

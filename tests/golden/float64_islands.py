@@ -1,5 +1,6 @@
-"""transformers in float64 throughout: its norms, rotary tables and softmax compute in float32 whatever the model's type;
-here they are replaced. Frequencies are rope_frequencies.py's, compared with transformers' own where it has the type."""
+"""Makes transformers compute in float64 throughout. Its norms, rotary tables, embedding scale and query temperature
+compute in float32 whatever the model's type; they are replaced here. Its eager softmax does too, so models use sdpa.
+Frequencies come from rope_frequencies.py and are compared with transformers' own if transformers has the type."""
 
 import math
 
@@ -12,7 +13,7 @@ from rope_frequencies import frequencies
 
 
 def compare_with_transformers(model, rope, head_dim, max_position, length):
-    """The same frequencies by transformers' own function, to float32's digits."""
+    """Checks our frequencies against transformers' own function, to float32 precision. Returns False if it has none."""
     kind = rope.get("rope_type", "default")
     if rope.get("resonance") or kind not in (*ROPE_INIT_FUNCTIONS, "default"):
         return False
@@ -45,7 +46,7 @@ def norm_forward(self, x):
 
 
 class LayeredRotary(torch.nn.Module):
-    """A table per kind of layer, and none of the dimensions past the turning ones."""
+    """Rotary tables, one per kind of layer, for the rotating dimensions only."""
 
     def __init__(self, settings):
         super().__init__()
@@ -60,7 +61,7 @@ class LayeredRotary(torch.nn.Module):
 
 
 def lift(model, settings):
-    """A family's model, loaded in float64, without its float32 islands; `settings` are families.py's."""
+    """Replaces the float32 islands of a family's model that was loaded in float64; `settings`: those of families.py."""
     for module in model.modules():
         if type(module).__name__.endswith("RMSNorm"):
             module.forward = (gemma_norm_forward if settings.one_plus_weight else norm_forward).__get__(module)
@@ -78,7 +79,7 @@ def gemma_norm_forward(self, x):
 
 
 def load(folder, rope):
-    """The model of a folder in float64 with `rope` (transformers' own names, and resonance)."""
+    """Loads a folder's model in float64 with the rotation `rope` (transformers' names of the keys, and resonance)."""
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="sdpa")
     for module in model.modules():
         if type(module).__name__.endswith("RMSNorm"):

@@ -1,4 +1,4 @@
-"""Puts a case's folder together: the weights that are committed, and its config.json."""
+"""Makes the model folder of a case from the committed weights and the case's config.json."""
 
 import json
 import pathlib

@@ -1,6 +1,6 @@
-"""The golden figures on every instruction set this processor has, each forced by CARILLON_ISA: log-probabilities against
-transformers in float64 (to 1e-9), float32 (5e-5) and bfloat16 (0.01 of their norm), ten training steps against PyTorch
-(1e-9); and twice the same command gives the same characters. Black box."""
+"""The golden numbers on every instruction set of this processor, each forced by CARILLON_ISA: log-probabilities against
+transformers in float64 (to 1e-9), float32 (5e-5) and bfloat16 (0.01 of their norm), and ten training steps against
+PyTorch (1e-9). The same command run twice gives identical output. Black box."""
 
 import contextlib
 import json
@@ -19,7 +19,8 @@ import score_test
 import training_test
 from layouts import EVERY, chosen
 
-# What a set computes otherwise on several ranks is attention in blocks: without and with a window.
+# On several ranks only attention is computed differently, in blocks. One architecture without and one with a window
+# test it.
 LAYOUTS = chosen("1", "cp2")
 IN_BLOCKS = cases.TRAINED if EVERY else ("llama", "mistral")
 
@@ -34,7 +35,7 @@ def instruction_sets():
 
 @contextlib.contextmanager
 def forced(name):
-    """The set of every program started inside."""
+    """Sets the instruction set of every program started inside the context."""
     before = os.environ.get("CARILLON_ISA")
     os.environ["CARILLON_ISA"] = name
     try:
@@ -51,14 +52,14 @@ def layouts_of(architecture):
 
 
 def relative_difference(name, scores):
-    """Norm of the difference from float64's log-probabilities over the norm of those."""
+    """Norm of the difference from the float64 log-probabilities, divided by their norm."""
     pairs = [(a, b) for score, tokens in zip(scores, score_test.golden_folder.expected(f"score_{name}"))
              for a, b in zip(score["logprobs"][1:], tokens[1:])]
     return math.dist(*zip(*pairs)) / math.hypot(*(b for _, b in pairs))
 
 
 class Score(score_test.Score):
-    # The inherited tests have their own program.
+    # The inherited tests run in score_test.py.
     test_every_case_on_its_layouts = test_reference_device_and_contiguous_layout = None
     test_a_model_file_scores_as_its_folder = test_a_wrong_frequency_would_be_seen = None
 

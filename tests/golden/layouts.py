@@ -1,7 +1,7 @@
 """The layouts that golden tests run on: ranks and keys by name.
 
-A test's table has cells that say again what their neighbours say. Those are left out of a test and tried under the label
-`long`, where a test has the argument `--every`."""
+Some cells of a test's table (case × layout) add nothing to their neighbours. A test leaves them out unless it is
+started with `--every`, as it is under the label `long`."""
 
 import sys
 
@@ -24,5 +24,5 @@ ALL = {
 
 
 def chosen(*names, **keys):
-    """These of them; `keys`: what a layout is given besides, by its name with underscores for blanks."""
+    """The named layouts; `keys`: additional keys of a layout, by its name with underscores for spaces."""
     return {name: (ALL[name][0], ALL[name][1] + keys.get(name.replace(" ", "_"), [])) for name in names}

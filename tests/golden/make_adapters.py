@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Makes expected/adapter_*.json: scores and ten training steps of adapters.py's adapters, by PEFT, transformers and PyTorch in
-float64. Every adapter moves the scores of its base, or the run fails.
+"""Makes expected/adapter_*.json: scores and ten training steps of the adapters of adapters.py, computed by PEFT,
+transformers and PyTorch in float64. Fails if an adapter does not change the scores of its base.
 
     pip install -r tests/golden/requirements.txt
     python tests/golden/make_adapters.py [CASE…]
@@ -25,7 +25,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 class Trained:
-    """What train_records takes: the adapter's parameters, and logits of one document."""
+    """The interface that train_records expects: the adapter's parameters, and the logits of one document."""
 
     def __init__(self, model):
         self.model = model

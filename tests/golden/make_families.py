@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Makes expected/family_*.json: scores, ten training steps and greedy continuations of families.py's models, by transformers
-and PyTorch in float64; compared on the way with family_reference.py, which also shows that every setting is seen and gives the
-scores with resonance.
+"""Makes expected/family_*.json: scores, ten training steps and greedy continuations of the models of families.py,
+computed by transformers and PyTorch in float64. Compares them with family_reference.py, which also shows that every
+setting changes the scores and provides the scores with resonance.
 
     pip install -r tests/golden/requirements.txt
     python tests/golden/make_families.py [CASE…]
@@ -23,7 +23,7 @@ from family_reference import Reference
 from make_golden import train_records
 
 HERE = pathlib.Path(__file__).resolve().parent
-PROMPTS = (4, 11, 31)  # lengths; with NEW tokens they stay below the windows, cross them, and begin beyond them
+PROMPTS = (4, 11, 31)  # lengths: with NEW more tokens they stay below the windows, cross them, or begin beyond them
 NEW = 12
 
 
@@ -48,7 +48,7 @@ def open_in_transformers(folder, model_class=transformers.AutoModelForCausalLM):
 
 
 def continuations(logits_of):
-    """Greedy tokens, every step from the whole text; the likeliest token must lead clearly."""
+    """Greedy continuations; every step runs the whole text. Fails unless the likeliest token leads clearly."""
     result = []
     for length in PROMPTS:
         tokens = families.documents()[-1][:length]

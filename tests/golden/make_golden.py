@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
 """Makes models/ (weights) and expected/ (log-probabilities, training records) with transformers and PyTorch in float64.
+make_families.py does so for the families beyond the first four.
 
     pip install -r tests/golden/requirements.txt
     python tests/golden/make_golden.py
-
-The families beyond the first four are make_families.py's.
 """
 
 import json
@@ -24,7 +23,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 def make_weights(name, config):
-    """Random weights large enough to matter, rounded to bfloat16: exact in every type, half the bytes."""
+    """Random weights large enough to affect the scores, rounded to bfloat16: exact in every type, and half the
+    bytes."""
     torch.manual_seed(sum(map(ord, name)))
     settings = transformers.AutoConfig.for_model(**{k: v for k, v in config.items() if k != "architectures"})
     model = transformers.AutoModelForCausalLM.from_config(settings)
@@ -81,7 +81,8 @@ def logits_of(model, tokens):
 
 
 def train_records(model, sequences):
-    """Ten steps of AdamW: what metrics.jsonl holds of each, and the first moments after the first as norm and projection."""
+    """Ten steps of AdamW: the fields that metrics.jsonl holds of each step, and norm and projection of every first
+    moment after the first step."""
     settings = cases.TRAINING
     decays = [p for p in model.parameters() if p.ndim == 2]
     others = [p for p in model.parameters() if p.ndim != 2]
@@ -94,7 +95,7 @@ def train_records(model, sequences):
         optimizer.zero_grad()
         total, weight_sum, targets = 0.0, 0.0, 0
         for index in range(step * block, (step + 1) * block):
-            # Documents of a sequence do not see each other, so each can be run alone.
+            # The documents of a sequence do not attend to each other, so each can be run alone.
             for tokens, weights in sequences[index % len(sequences)]:
                 if len(tokens) < 2:
                     continue

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Makes expected/quantization.json: NF4 with double quantisation of some matrices by bitsandbytes, on a CPU: codes and what they
-stand for. The formulas of quantization.py give the same codes; of the scales, which bitsandbytes' CPU code does not always round to
-the nearest of its 256 numbers, 2 in 900 are a number further.
+"""Makes expected/quantization.json: some matrices quantised by bitsandbytes on a CPU (NF4 with double quantisation), as
+codes and dequantised values. The formulas of quantization.py give the same codes. Of the scales, 2 in 900 differ by one
+step, because bitsandbytes' CPU code does not always round to the nearest of its 256 numbers.
 
     pip install torch bitsandbytes numpy
     python tests/golden/make_quantization.py

@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""Random pipelines of tokenizer.json on random text, and what Hugging Face's `tokenizers` makes of them.
+"""Makes random tokenizer.json pipelines and random texts, with the tokens that Hugging Face's `tokenizers` gives for
+them.
 
     pip install tokenizers==0.23.3
-    python tests/golden/make_tokenizer_fuzz.py                       writes tokenizers/fuzz.json, which tests/data/tokenizer_fuzz_test.cpp reads
-    python tests/golden/make_tokenizer_fuzz.py PROGRAM SEED ROUNDS   hands that test (its program) many more of them
+    python tests/golden/make_tokenizer_fuzz.py                       writes tokenizers/fuzz.json
+    python tests/golden/make_tokenizer_fuzz.py PROGRAM SEED ROUNDS   runs PROGRAM on many more cases
+
+tests/data/tokenizer_fuzz_test.cpp reads the file; PROGRAM is the program of this test.
 """
 
 import json
@@ -97,7 +100,7 @@ def decoder(r, deep=0):
     kind = r.choice(["ByteLevel", "Replace", "ByteFallback", "Fuse", "Strip", "Metaspace", "Sequence"])
     if kind == "Replace":
         return {"type": kind, "pattern": r.choice([pattern(r), {"String": "▁"}]), "content": r.choice([" ", "", "é"])}
-    if kind == "Strip":  # the library fails on a token that is shorter than what it strips
+    if kind == "Strip":  # the library fails on a token that is shorter than the characters to strip
         return {"type": kind, "content": r.choice([" ", "a"]), "start": r.choice([0, 1]), "stop": 0}
     if kind == "Metaspace":
         return {"type": kind, "replacement": r.choice(["▁", "_"]), "prepend_scheme": r.choice(["always", "first", "never"]), "split": True}
@@ -124,7 +127,7 @@ def post_processor(r, ids):
 
 
 def bases():
-    """Two small models: of bytes as characters, and of characters with byte tokens."""
+    """Two small models: a byte-level one, and one of characters with byte fallback."""
     corpus = ["".join(random.Random(i).choices(PARTS, k=200)) for i in range(20)]
     made = []
     for level in (True, False):
@@ -141,7 +144,7 @@ def bases():
 
 
 def pipeline(r, base, models_):
-    """tokenizer.json without its model's vocabulary, which is that of models_[base]."""
+    """A tokenizer.json without the vocabulary of its model, which is that of models_[base]."""
     model = models_[base]
     changed = {} if base == 0 else {"fuse_unk": r.random() < 0.5, "byte_fallback": r.random() < 0.5, "unk_token": r.choice([None, "<unk>"])}
     changed["ignore_merges"] = r.random() < 0.3
@@ -166,14 +169,14 @@ def cases(seed, rounds, texts, models_):
         whole = {**given, "model": {**models_[base], **given["model"]}}
         try:
             tokenizer = Tokenizer.from_str(json.dumps(whole))
-        except Exception:  # a pattern that is none
+        except Exception:  # an invalid pattern
             continue
         items = []
         for one in (text(r) for _ in range(texts)):
             try:
                 ids, special = (tokenizer.encode(one, add_special_tokens=s).ids for s in (False, True))
                 items.append([one, ids, special, tokenizer.decode(special), tokenizer.decode(special, skip_special_tokens=False)])
-            except BaseException:  # the library's own faults: an empty pattern, a slice of nothing
+            except BaseException:  # bugs of the library: an empty pattern, an empty slice
                 continue
         made.append({"base": base, "pipeline": given, "texts": items})
     return made

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Makes tokenizers/: tiny byte-level BPE tokenizers in the forms of GPT-2, Llama 3, Qwen 2, SmolLM and Llama 2, and what Hugging
-Face's `tokenizers` makes of awkward texts.
+"""Makes tokenizers/: tiny BPE tokenizers in the style of GPT-2, Llama 3, Qwen 2, SmolLM and Llama 2, and the tokens
+that Hugging Face's `tokenizers` gives for awkward texts.
 
     pip install tokenizers==0.23.3
     python tests/golden/make_tokenizers.py
@@ -49,7 +49,7 @@ def train(pre_tokenizer, special, normalizer=None):
 
 
 def llama2():
-    """SentencePiece's habits in tokenizer.json: spaces as U+2581, bytes as <0x..>."""
+    """A tokenizer.json that follows SentencePiece's conventions: spaces as U+2581, bytes as <0x..>."""
     special = ["<unk>", "<s>", "</s>"]
     bytes_ = [f"<0x{i:02X}>" for i in range(256)]
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))

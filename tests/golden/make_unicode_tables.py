@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Writes data/tokenizer/unicode_tables.cpp: the sets of characters that Hugging Face's `tokenizers` goes by.
+"""Writes data/tokenizer/unicode_tables.cpp: the character sets that Hugging Face's `tokenizers` uses.
 
     pip install tokenizers==0.23.3 regex==2026.11.19 unicodedata2==18.0.0
     python tests/golden/make_unicode_tables.py
 
-The library has no single Unicode: its regular expressions know version 16 (Oniguruma 6.9.10), its Rust side 17 (lower case,
-numerals), its normal forms 9, its punctuation 8. So the library itself is asked, about every code point: what it does is the
-definition. `regex` only lends the names of properties, unicodedata2 the newer normal forms that the library does not know.
+The library mixes versions of Unicode: its regular expressions use version 16 (Oniguruma 6.9.10), its Rust code 17
+(lower case, numerals), its normal forms 9, its punctuation 8. This script therefore runs the library on every code
+point and takes its behaviour as the definition. `regex` provides only the names of properties, and unicodedata2 the
+newer normal forms that the library does not have.
 """
 
 import base64
@@ -18,7 +19,7 @@ from regex import _regex_core
 from tokenizers import Regex, normalizers, pre_tokenizers
 
 HERE = pathlib.Path(__file__).resolve().parents[2] / "data" / "tokenizer" / "unicode_tables.cpp"
-# Planes 4 to 13 are unassigned and 15 and 16 private as a whole: their ends stand for them.
+# Planes 4 to 13 are entirely unassigned, 15 and 16 entirely private: the ends of a plane represent it.
 EDGES = [c for plane in [*range(4, 14), 15, 16] for c in (plane << 16, (plane << 16) + 1, (plane << 16) + 0xFFFD, (plane << 16) + 0xFFFE,
                                                         (plane << 16) + 0xFFFF)]
 POINTS = sorted([c for c in [*range(0x40000), *range(0xE0000, 0xF0000)] if not 0xD800 <= c < 0xE000] + EDGES)
@@ -34,7 +35,8 @@ BINARY = ["Alphabetic", "ASCII_Hex_Digit", "Case_Ignorable", "Cased", "Dash", "D
 
 
 def ranges(members):
-    """Members (sorted, of POINTS) as [first, last]; neighbours in POINTS count as joined, which fills the whole planes."""
+    """Ranges [first, last] of the members (sorted, from POINTS). Neighbours in POINTS are merged, which fills whole
+    planes."""
     found = []
     for c in members:
         if found and NEXT.get(found[-1][1]) == c:
@@ -45,7 +47,7 @@ def ranges(members):
 
 
 def matched(pattern):
-    """Code points that the pattern of one character matches."""
+    """The code points that a single-character pattern matches."""
     pieces = pre_tokenizers.Split(Regex(f"(?:{pattern})+"), "removed", invert=True).pre_tokenize_str(ALL)
     return [c for text, _ in pieces for c in map(ord, text)]
 
@@ -59,7 +61,7 @@ def compiles(pattern):
 
 
 def mapped(normalizer, template="{}", between="\n"):
-    """What the normaliser makes of each code point but the one that stands between them."""
+    """{code point: its text normalised}, for every code point except the separator `between`."""
     result = {}
     points = [c for c in POINTS if c != ord(between)]
     for i in range(0, len(points), 1 << 14):
@@ -71,10 +73,10 @@ def mapped(normalizer, template="{}", between="\n"):
 
 
 def scripts():
-    """The classes between which UnicodeScripts cuts, those first that it never cuts before."""
+    """The classes of code points between which UnicodeScripts cuts; first the class next to which it never cuts."""
     def cuts(characters):
         return {b for _, (b, _) in pre_tokenizers.UnicodeScripts().pre_tokenize_str(characters)}
-    def neutral(c):  # between two letters of one script, whatever the script
+    def neutral(c):  # no cut between two letters of one script, whatever the script
         return cuts("a" + c + "a") == {0} and cuts("\u03b1" + c + "\u03b1") == {0}
     never = [c for c in POINTS if neutral(chr(c))]
     rest = sorted(set(POINTS) - set(never))
@@ -91,7 +93,7 @@ def scripts():
 
 
 def number(value):
-    """Seven bits a byte, the least first; the highest bit says that more follow."""
+    """A variable-length integer: seven bits per byte, the lowest first; the highest bit is set if more bytes follow."""
     out = []
     while value >= 128:
         out.append(value & 127 | 128)
@@ -165,7 +167,7 @@ def main():
         sets.setdefault(tuple(map(tuple, ranges(members))), []).append(f"rust {name}")
 
     removed = lambda pre: {c for text, _ in pre for c in map(ord, text)}
-    # A Rust pre-tokenizer cuts a text of single characters: those of the class stand alone.
+    # The class of a Rust pre-tokenizer: the characters that it isolates when each stands between two letters.
     def alone(pre, around="a"):
         members = []
         for i in range(0, len(POINTS), 1 << 13):
@@ -190,7 +192,7 @@ def main():
     rust("bert chinese", [c for c, text in mapped(chinese).items() if text == f" {chr(c)} "])
     for number_, members in enumerate(scripts()):
         rust(f"script {number_}", members)
-    # What newer Unicode decomposes or reorders and the library does not: to it a character like any other.
+    # Characters that newer Unicode decomposes or reorders but the library leaves as they are.
     opaque = set()
     for form in ("NFD", "NFKD"):
         theirs = mapped(getattr(normalizers, form)())
@@ -198,7 +200,7 @@ def main():
     for template in ("a\u0315{}", "a{}\u0334"):
         theirs = mapped(normalizers.NFD(), template)
         opaque |= {c for c, text in theirs.items() if text != unicodedata2.normalize("NFD", template.format(chr(c)))}
-    opaque |= {ord(unicodedata2.normalize("NFD", chr(c))[0]) for c in opaque}  # nor is it made from its parts
+    opaque |= {ord(unicodedata2.normalize("NFD", chr(c))[0]) for c in opaque}  # nor does it compose them
     for c in sorted(opaque):
         assert normalizers.NFKD().normalize_str("a\u0315" + chr(c) + "\u0334") == "a\u0315" + chr(c) + "\u0334", hex(c)
     rust("unnormalised", sorted(opaque))
@@ -206,7 +208,7 @@ def main():
     lower = {c: text for c, text in mapped(normalizers.Lowercase()).items() if text != chr(c)}
     assert [c for c, text in lower.items() if len(text) != 1] == [0x130]
     pairs = [(c, ord(text)) for c, text in lower.items() if len(text) == 1]
-    # Of two letters that differ by case only newer versions know.
+    # Code points from pairs of letters that differ by case only in newer versions of Unicode.
     folds = [(c, ord(t)) for c, t in lower.items() if len(t) == 1 and chr(c).lower() == chr(c)
              and pre_tokenizers.Split(Regex("(?i)" + t), "removed").pre_tokenize_str(chr(c)) == []]
 

@@ -1,5 +1,5 @@
-"""What a quantised matrix stands for, from the papers' formulas, in numpy alone: int8 by blocks of 64, and NF4 with double
-quantisation (QLoRA, 2305.14314, sections 3 and appendix E; its scales by the dynamic type of 2110.02861). Shared by the script that
+"""Quantises matrices by the papers' formulas, in numpy alone: int8 in blocks of 64, and NF4 with double quantisation
+(QLoRA, 2305.14314, section 3 and appendix E; its scales in the dynamic type of 2110.02861). Shared by the script that
 compares it with bitsandbytes and the test that compares the program with it."""
 
 from statistics import NormalDist
@@ -9,7 +9,7 @@ import numpy
 BLOCK, SCALES = 64, 256
 
 
-# As the authors' code and bitsandbytes have them, formed by quantiles of float32.
+# The values of the authors' code and bitsandbytes, formed from float32 quantiles.
 NF4 = numpy.array([-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
                    -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
                    0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023,
@@ -17,7 +17,8 @@ NF4 = numpy.array([-1.0, -0.6961928009986877, -0.5250730514526367, -0.3949174880
 
 
 def nf4_numbers():
-    """QLoRA's appendix E: quantiles of the normal distribution by halves, the upper one of 9 numbers, the lower one of 8."""
+    """QLoRA, appendix E: quantiles of the two halves of the normal distribution, 9 numbers for the upper half, 8 for
+    the lower."""
     quantile = NormalDist().inv_cdf
     offset = 0.9677083  # the paper's code: the mean of 1 - 1/30 and 1 - 1/32
     above = [quantile(p) for p in numpy.linspace(offset, 0.5, 9)[:-1]]
@@ -27,7 +28,8 @@ def nf4_numbers():
 
 
 def scale_numbers():
-    """A sign, a decade of 1e-6 … 1, and the middles of 1, 2, 4 … 64 equal parts of [0.1, 1]; zero and one."""
+    """The dynamic type: a sign, a decade of 1e-6 … 1, and the midpoints of 1, 2, 4 … 64 equal parts of [0.1, 1]; also 0
+    and 1."""
     numbers = [0.0, 1.0]
     for decade in range(7):
         edges = numpy.linspace(0.1, 1, 2**decade + 1)
@@ -37,7 +39,7 @@ def scale_numbers():
 
 
 def nearest(numbers, values):
-    """Indices; of two equally near the lower one."""
+    """Indices of the nearest numbers; of two equally near ones the lower."""
     above = numpy.clip(numpy.searchsorted(numbers, values), 1, len(numbers) - 1)
     up = numbers[above].astype(numpy.float64) - values
     down = values - numbers[above - 1].astype(numpy.float64)
@@ -45,7 +47,7 @@ def nearest(numbers, values):
 
 
 def blocks_of(values, size):
-    """[blocks, size], the last filled with zeros."""
+    """The values as [blocks, size]; the last block is padded with zeros."""
     padded = numpy.zeros(-(-values.size // size) * size, numpy.float32)
     padded[:values.size] = values
     return padded.reshape(-1, size)
@@ -56,7 +58,7 @@ def divide(values, by):
 
 
 def nf4(matrix):
-    """(codes, scales): of each value, and of each block of 64 in float32, quantised and back."""
+    """(codes, scales): a code per value, and a float32 scale per block of 64, quantised and dequantised."""
     blocks = blocks_of(matrix.astype(numpy.float32).reshape(-1), BLOCK)
     maxima = numpy.abs(blocks).max(axis=1)
     codes = nearest(NF4, divide(blocks, maxima[:, None])).reshape(-1)[:matrix.size]
@@ -77,7 +79,7 @@ def int8(matrix):
 
 
 def values(matrix, kind):
-    """What the matrix becomes, float64."""
+    """The matrix quantised and dequantised, float64."""
     codes, scales = (nf4 if kind == "nf4" else int8)(matrix)
     numbers = NF4[codes] if kind == "nf4" else codes
     wide = numpy.repeat(scales.astype(numpy.float64), BLOCK)[:matrix.size]

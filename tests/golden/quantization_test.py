@@ -1,6 +1,7 @@
-"""Quantised bases: the papers' formulas (quantization.py) against what bitsandbytes gave (make_quantization.py), and the program
-against the formulas, black box: ten steps of an adapter beside a base that it quantises are those beside a base whose weights numpy
-has quantised, loss and gradient norm to 1e-9 in float64, on every layout."""
+"""Quantised bases. Compares the papers' formulas (quantization.py) with the results of bitsandbytes
+(make_quantization.py), and the program with the formulas (black box): ten steps of an adapter on a base that the
+program quantises equal those on a base whose weights numpy has quantised, in loss and gradient norm to 1e-9 in float64,
+on every layout."""
 
 import json
 import pathlib
@@ -28,7 +29,7 @@ LAYOUTS = {"1": (1, []), "tp2": (2, ["parallel.tensor=2"]), "tp4": (4, ["paralle
 
 
 def read_tensors(path):
-    """name -> float64 array; safetensors' own reader has no bfloat16 in numpy."""
+    """{name: float64 array}; the safetensors package cannot read bfloat16 into numpy."""
     data = path.read_bytes()
     size = int.from_bytes(data[:8], "little")
     tensors = {}
@@ -67,7 +68,7 @@ class Quantization(unittest.TestCase):
             values = quantization.values(ours, "nf4").reshape(-1)[:: 1 + ours.size // 1000]
             self.assertEqual(len(values), len(record["values"]))
             distance = numpy.abs(values - record["values"]) / numpy.abs(values).max()
-            self.assertLess((distance > 1e-6).mean(), 0.01)  # of a scale that is not rounded to the nearest number there
+            self.assertLess((distance > 1e-6).mean(), 0.01)  # scales that bitsandbytes did not round to nearest
             self.assertLess(distance.max(), 1e-3)
 
     def quantised_by_numpy(self, base, kind):

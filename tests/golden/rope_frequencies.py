@@ -1,4 +1,4 @@
-"""Rotation frequencies of every type in float64, from the methods' formulas; numpy only."""
+"""Rotation frequencies of every type in float64, by the formulas of the papers. Needs numpy only."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def frequencies(rope, head_dim, max_position, length):
-    """(inverse frequencies, attention factor, integer periods or None) of one setting, in float64."""
+    """(angle per position, attention factor, integer periods or None) of one setting, in float64."""
     base, kind, factor = rope.get("rope_theta", 10000.0), rope.get("rope_type", "default"), rope.get("factor", 1.0)
     original = rope.get("original_max_position_embeddings", max_position)
     pair = np.arange(0, head_dim, 2, dtype=np.float64)

@@ -1,5 +1,5 @@
-"""`carillon score` against transformers, every architecture and rotary type, on up to eight layouts. Black box.
-float64: 1e-9 in every log-probability; float32: 5e-5, both against transformers in float64."""
+"""Compares `carillon score` with transformers in float64 for every architecture and rotary type, on up to eight
+layouts. Every log-probability agrees to 1e-9 in float64 and to 5e-5 in float32. Black box."""
 
 import json
 import pathlib
@@ -15,8 +15,9 @@ import golden_folder
 from layouts import EVERY, chosen
 
 LAYOUTS = chosen("1", "tp2", "tp4", "cp2", "cp3", "cp4", "tp2cp2", "dp2")
-# A rotation depends on positions and on a document's length, not on how many ranks share them: one layout for each way to
-# split does. float32 where its rounding differs most: alone, and split both ways.
+# A rotation depends on the positions and a document's length, not on the number of ranks that share them, so one layout
+# for each way to split suffices. float32 runs on the layouts whose rounding differs most: one rank, and a split both
+# ways.
 ROTATED = LAYOUTS if EVERY else {name: LAYOUTS[name] for name in ("1", "tp2", "cp3", "tp2cp2", "dp2")}
 ROUNDED = LAYOUTS if EVERY else {name: LAYOUTS[name] for name in ("1", "tp2cp2")}
 
@@ -79,7 +80,7 @@ class Score(unittest.TestCase):
         self.compare("qwen3", self.score(self.folder / "model.h5", {}, 1, [], "float64"), 1e-9, "model file")
 
     def test_a_wrong_frequency_would_be_seen(self):
-        """The control: another base is far outside both bounds."""
+        """The control: with another rotary base the scores are far outside both bounds."""
         model = golden_folder.make(self.folder, "control", "llama", cases.ARCHITECTURES["llama"])
         scores = self.score(model, {"base": 101.0}, 1, [], "float64")
         with self.assertRaises(AssertionError):

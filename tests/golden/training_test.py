@@ -1,5 +1,6 @@
-"""`carillon train` in float64 against PyTorch's AdamW: loss, gradient norm and learning rate of ten steps to 1e-9, with
-packing, loss masks and accumulation, on up to nine layouts and three ZeRO stages; gradients by parameter after one step."""
+"""Compares `carillon train` in float64 with PyTorch's AdamW: loss, gradient norm and learning rate of ten steps to
+1e-9, with packing, loss masks and accumulation, on up to nine layouts and three ZeRO stages; also each parameter's
+gradient of the first step."""
 
 import json
 import math
@@ -38,8 +39,8 @@ checkpoint: {every_steps: 1, keep: 20}
 
 LAYOUTS = chosen("1", "tp2", "tp4", "cp2", "cp3", "cp4", "cp4 in two levels", "tp2cp2", "dp2",
                  dp2=["train.micro_batch_size=1"])
-# Every layout with one architecture; every architecture (test_gradients_by_parameter has tp2) with one for each way to
-# split, and with those its own rules meet: more ranks than key heads, windows in a ring.
+# One architecture runs on every layout. Every architecture runs on one layout for each way to split (tp2 is in
+# test_gradients_by_parameter) and on those that exercise its own rules: more ranks than key heads, windows in a ring.
 SPLIT = ("1", "tp2cp2", "dp2")
 OWN = {"llama": tuple(LAYOUTS), "llama_mqa": ("tp4",), "mistral": ("cp3", "cp4 in two levels")}
 

@@ -1,5 +1,5 @@
-"""`carillon bench` on the device, once per attention engine, and PyTorch beside it in the same call: every rate has a
-ratio. What was measured goes into the report as it is; both engines' rates make one profile, which `longest` plans with."""
+"""Runs `carillon bench` on the device, once per attention engine, then PyTorch at the same shapes, so the report can
+show every rate relative to PyTorch's. The rates of both engines go into one profile, which `longest` uses to plan."""
 
 import json
 
@@ -38,7 +38,8 @@ def run(context):
 
 
 def measure(context, engine, missing):
-    """A profile with this engine's attention; None where the device or the build has no cuDNN."""
+    """Measures a profile with this engine's attention. Returns None if the device or the build does not support
+    cuDNN."""
     machine, sizes = context.machine, context.sizes
     path = context.folder / f"profile-{engine}.json"
     seconds = min(sizes.bench_seconds, SHARES[engine] * MOST, SHARES[engine] / 0.5 * context.left())
@@ -50,7 +51,8 @@ def measure(context, engine, missing):
     except Failed as error:
         if engine == "native":
             raise
-        # A build without it, a device older than it takes: said, and nothing to hold against Carillon's kernels.
+        # The build lacks cuDNN, or the device is too old for it. This is reported, and is no failure of Carillon's
+        # kernels.
         context.skip(f"bench {engine}", str(error)[:300])
         context.keep_log(error.log)
         return None
@@ -59,7 +61,7 @@ def measure(context, engine, missing):
 
 
 def own_step(context):
-    """A step of the geometry that the peer trains too."""
+    """Runs steps of the geometry that the peer trains too; returns the median."""
     sizes = context.sizes
     data = context.folder / "bench-step.jsonl"
     runs.write_tokens(data, sizes.peer_model["vocab_size"], sizes.peer_step, 4)
@@ -95,7 +97,8 @@ def ask_peer(context, profile):
 
 
 def ratios(profile, own, peer):
-    """Carillon's rate by PyTorch's: attention at the nearest length the peer has, products at the same shapes, a step."""
+    """Carillon's rates divided by PyTorch's: attention at the nearest length the peer measured, products at the same
+    shapes, and a step."""
     found = {}
     if peer is None:
         return found

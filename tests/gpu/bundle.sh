@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Packs what tests/gpu/run.sh needs of a build into one archive, for a machine that has a GPU but none of our libraries:
-# program, CUDA and cuDNN libraries, test programs (stripped), and the shared libraries they stand on, without glibc and
-# driver, and without what comes from NVIDIA (cuBLAS, cuDNN, NCCL), which run.sh finds on that machine. All look for the
-# carried libraries beside themselves ($ORIGIN), so nothing need be set and no other program meets them. gzip, since xz
-# may be missing there. Wants patchelf.
+# Packs the parts of a build that tests/gpu/run.sh needs into one archive, for a machine that has a GPU but none of our
+# libraries: program, CUDA and cuDNN libraries, test programs (all stripped), and the shared libraries they need, except
+# glibc, the driver and NVIDIA's libraries (cuBLAS, cuDNN, NCCL), which run.sh finds on that machine. All find the
+# bundled libraries relative to themselves ($ORIGIN), so no variable has to be set and no other program loads them. Uses
+# gzip because xz may be missing there. Needs patchelf.
 #   bash tests/gpu/bundle.sh [BUILD] [OUT.tar.gz]
-# There: mkdir FOLDER && tar xf OUT.tar.gz -C FOLDER && bash tests/gpu/run.sh --build FOLDER
+# On the other machine: mkdir FOLDER && tar xf OUT.tar.gz -C FOLDER && bash tests/gpu/run.sh --build FOLDER
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 build=${1:-$root/build}
@@ -31,7 +31,7 @@ print('\n'.join(dict.fromkeys([binary.path for binary in binaries] + [path for p
 for program in "${programs[@]}"; do
   mkdir -p "$stage/$(dirname "$program")"
   strip -o "$stage/$program" "$build/$program"
-  above=$(dirname "$program" | sed 's|[^/.]\+|..|g')  # "." of what lies on top
+  above=$(dirname "$program" | sed 's|[^/.]\+|..|g')  # "." for a program in the top folder
   patchelf --force-rpath --set-rpath "\$ORIGIN/$above/lib" "$stage/$program"
 done
 (cd "$build" && ldd "${programs[@]}") | awk '/=> \//{print $3}' | sort -u |
@@ -44,5 +44,5 @@ git -C "$root" describe --always --dirty > "$stage/commit" 2>/dev/null || echo u
 tar -C "$stage" -c . | gzip -9 > "$out"
 du -sh "$stage" | awk '{print $1 " unpacked"}'
 ls -l "$out" | awk '{printf "%.1f MiB: %s\n", $5 / 1048576, $9}'
-# What a lent machine takes along.
+# At most 64 MiB can be copied to a borrowed machine.
 [ "$(stat -c %s "$out")" -le $((64 << 20)) ] || { echo "more than 64 MiB: too large to be carried" >&2; exit 1; }

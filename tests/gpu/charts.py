@@ -1,4 +1,4 @@
-"""Bars and curves as SVG, with nothing from outside the page."""
+"""Bars and curves as SVG that loads nothing from outside the page."""
 
 import html
 import math
@@ -11,7 +11,8 @@ def text(x, y, words, anchor="start", extra=""):
 
 
 def bars(rows, unit, scale=None, width=760):
-    """Rows of (label, value, annotation, colour index); all to one scale, whose end is `scale` or the largest."""
+    """Draws rows of (label, value, annotation, colour index) on one scale, which ends at the larger of `scale` and the
+    largest value."""
     if not rows:
         return ""
     end = max([scale or 0, *(row[1] for row in rows)]) or 1
@@ -31,7 +32,7 @@ def bars(rows, unit, scale=None, width=760):
 
 
 def curves(series, x_label, y_label, width=760, height=260):
-    """Series of (name, [y…], colour index) over 1, 2, 3 …; points that are not finite are left out."""
+    """Draws series of (name, [y…], colour index) over 1, 2, 3 …; leaves out points that are not finite."""
     points = [(name, [(i + 1, y) for i, y in enumerate(values) if y is not None and math.isfinite(y)], colour)
               for name, values, colour in series]
     every = [point for _, line, _ in points for point in line]

@@ -1,4 +1,4 @@
-"""Starting programs so that none outlives its time: each in a process group of its own, output into files."""
+"""Starts programs with a time limit: each runs in its own process group and writes its output to files."""
 
 import dataclasses
 import os
@@ -12,7 +12,7 @@ TAIL = 4000  # characters of a log that go into the report
 
 
 class Failed(Exception):
-    """A part or child that did not end well: one line, and the end of its output."""
+    """A part or child failed: one line of text, and the end of the output."""
 
     def __init__(self, text, log=""):
         super().__init__(text)
@@ -20,7 +20,7 @@ class Failed(Exception):
 
 
 class Skipped(Exception):
-    """A part that cannot be had here: one line that says why."""
+    """A part cannot run here: one line that says why."""
 
 
 @dataclasses.dataclass
@@ -29,14 +29,14 @@ class Done:
     output: str
     errors: str
     seconds: float
-    stopped: str = ""  # why, when it was
+    stopped: str = ""  # why it was stopped; "" if it was not
 
     def text(self):
         return self.output + self.errors
 
 
 def end_group(process):
-    """Kills the child and whatever it started."""
+    """Kills the child and all processes of its group."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -45,7 +45,8 @@ def end_group(process):
 
 
 def run_child(command, environment, seconds, until=None):
-    """Runs a command for at most `seconds`; `until()` is asked again and again, and a text from it stops the child."""
+    """Runs a command for at most `seconds`. Polls `until()`; the child is stopped once it returns a text, the
+    reason."""
     command = [str(word) for word in command]
     begin = time.monotonic()
     with (tempfile.TemporaryFile("w+", errors="replace") as output,
@@ -69,7 +70,7 @@ def run_child(command, environment, seconds, until=None):
 
 
 def require(command, environment, seconds):
-    """The same, where any end but a good one is a Failed."""
+    """Like run_child, but raises Failed unless the command exits with 0."""
     done = run_child(command, environment, seconds)
     if done.code != 0:
         name = f"{pathlib.Path(str(command[0])).name} {command[1] if len(command) > 1 else ''}".strip()

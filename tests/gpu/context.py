@@ -1,4 +1,4 @@
-"""What a part is given, and what it leaves behind: checks, figures, and a record of both."""
+"""The input of a part (Context) and its result (Record): checks and figures."""
 
 import dataclasses
 import pathlib
@@ -23,7 +23,7 @@ class Record:
     log: str = ""
 
     def settle(self):
-        """The status by the checks: one failed, else one passed at least."""
+        """Sets the status: failed if a check failed, else passed if a check passed, else skipped."""
         found = {check["status"] for check in self.checks}
         self.status = next((status for status in (FAILED, PASSED) if status in found), SKIPPED)
         if not self.reason:
@@ -35,12 +35,12 @@ class Record:
 class Context:
     machine: Machine
     sizes: Sizes
-    folder: pathlib.Path  # for whatever a part writes; removed at the end
-    output: pathlib.Path  # where the report goes, and what is kept beside it
+    folder: pathlib.Path  # temporary files of the parts; removed at the end
+    output: pathlib.Path  # the report, and other files to keep
     loss_bound: float
-    deadline: float       # of the present part, time.monotonic()
+    deadline: float       # of the current part, time.monotonic()
     record: Record
-    earlier: dict         # records of the parts before, by name
+    earlier: dict         # records of the earlier parts, by name
 
     def left(self):
         return self.deadline - time.monotonic()

@@ -1,4 +1,5 @@
-"""The tests that a machine without a GPU skips or runs on the emulation: every op, and training, against the reference."""
+"""Runs the tests that a machine without a GPU skips or runs on the emulation: every op, and training, against the
+reference."""
 
 import json
 
@@ -11,7 +12,7 @@ NAME, TITLE, LEAST, MOST = "tests", "ops, training and NCCL on the device agains
 def run(context):
     machine = context.machine
     pieces = [("", binary) for binary in context.sizes.tests]
-    if machine.devices == 1:  # what wants two ranks, all the same
+    if machine.devices == 1:  # tests of several ranks run nevertheless, on ranks that share the device
         pieces += [("on one device through host memory", binary) for binary in context.sizes.shared_tests]
         pieces += [("on one device over NCCL", binary) for binary in nccl_on_one_device(context)]
     for how, binary in pieces:
@@ -30,7 +31,8 @@ def run(context):
 
 
 def nccl_on_one_device(context):
-    """NCCL takes two ranks on one device from 2.30 on, experimentally; before that one rank is all that was run."""
+    """The NCCL tests of ranks that share one device. NCCL supports this from 2.30 on, experimentally; with an older
+    version NCCL is tested with one rank only."""
     version = context.machine.nccl_version(context.earlier["facts"]["info"])
     allowed = version >= (2, 30)
     text = (f"NCCL {version[0]}.{version[1]}: two ranks on one device are tried" if allowed else
@@ -41,7 +43,7 @@ def nccl_on_one_device(context):
 
 
 def judge(context, name, done, report):
-    """One check a program; a test that did not run is not one that passed."""
+    """Makes one check per program; a test that did not run does not count as passed."""
     if done.stopped or not report.exists():
         context.keep_log(done.text())
         return context.check(name, False, done.stopped or f"exit code {done.code}, no report")

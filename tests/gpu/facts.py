@@ -1,4 +1,4 @@
-"""The device: that the program finds it, what it is, how it is connected."""
+"""Checks that the program finds the device, and reports what it is and how it is connected."""
 
 import json
 

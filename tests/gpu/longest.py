@@ -1,4 +1,5 @@
-"""The longest context that fits this device, by geometry: the plan is asked, a step is run, both are compared."""
+"""The longest context that fits this device, by geometry: runs a step of the length that the plan predicts and compares
+both."""
 
 import dataclasses
 import json
@@ -9,20 +10,20 @@ import runs
 from children import Failed, run_child
 
 NAME, TITLE, LEAST, MOST = "longest", "a step at the longest context that fits", 40, 200
-STEPS = 1  # it also finds cuBLASLt's algorithms, a second would cost as much again
-LEAST_ALLOWANCE = 1 << 30  # for context and libraries: what bench measured on another day's start is no promise
+STEPS = 1  # this step also selects cuBLASLt's algorithms; a second step would cost as much again
+LEAST_ALLOWANCE = 1 << 30  # bytes for context and libraries, since the use that bench measured can vary between starts
 
 
 @dataclasses.dataclass
 class Choice:
-    """What holds the longest sequence: keys of the run, and that length by memory alone."""
+    """The keys of the run that allow the longest sequence, and that length, limited by memory alone."""
     keys: list
     length: int
 
 
 def run(context):
     context.record.figures["geometries"] = figures = []
-    pace = 1.0  # measured by planned seconds of the geometry before
+    pace = 1.0  # measured over planned seconds of the previous geometry
     for index, geometry in enumerate(context.sizes.geometries):
         share = time.monotonic() + context.left() / (len(context.sizes.geometries) - index)
         if context.left() < 15 and not context.machine.rehearsal:
@@ -59,11 +60,11 @@ class Geometry:
                                  max_steps=1000, mlp_tile=self.sizes.mlp_tile, learning_rate=1e-5)
 
     def measured_profile(self):
-        """What bench wrote just before, or None."""
+        """The profile that bench has just written, or None."""
         return self.context.earlier.get("bench", {}).get("path")
 
     def plan(self, keys, profile=None):
-        """The plan's object, or None where the layout cannot be."""
+        """The JSON object of the plan, or None if the layout is impossible."""
         profile = profile or self.measured_profile() or self.machine.profile()
         command = [self.machine.carillon, "plan", self.config, "--json", "runtime.device=cuda", "plan.ranks=1",
                    f"plan.profile={profile}", f"plan.memory={self.machine.memory_bytes}",
@@ -75,20 +76,20 @@ class Geometry:
         return plan if plan["memory"] is not None else None
 
     def choose(self):
-        """The best of what recompute and offload allow; None when nothing of this geometry fits."""
+        """The best combination of recompute and offload; None if no sequence of this geometry fits."""
         best = None
         for recompute in ("selective", "full"):
             for offload in ("none", "checkpoints", "optimizer", "all"):
                 keys = [f"train.recompute={recompute}", f"train.offload={offload}"]
                 plan = self.plan(keys)
                 length = plan["memory"]["longest_sequence"] if plan else 0
-                if best is None or length > 1.02 * best.length:  # the earlier is the faster one
+                if best is None or length > 1.02 * best.length:  # earlier combinations are faster
                     best = Choice(keys, length)
         best.length = best.length // self.sizes.grain * self.sizes.grain
         return best if best.length > 0 else None
 
     def affordable(self, choice):
-        """The longest length, up to what memory allows, whose step the plan says to be short enough."""
+        """The longest length within memory for which the plan predicts a short enough step."""
         longest = min(choice.length, self.sizes.length_cap or choice.length)
         grain = self.sizes.grain
         low, high = 1, max(longest // grain, 1)
@@ -129,7 +130,7 @@ class Geometry:
         return min(self.left(), self.context.left())
 
     def step(self, name, choice, length):
-        """A step of this length: memory as planned, time beside the plan's."""
+        """Runs a step of this length. Checks its memory against the plan, and reports its time and the planned time."""
         self.config = self.write(self.geometry, length)
         keys = [*choice.keys, f"data.sequence_length={length}"]
         plan = self.plan(keys)
@@ -138,7 +139,7 @@ class Geometry:
                                 lambda: len(runs.records(output)) >= STEPS, *keys)
         steps = runs.records(output)
         if not steps:
-            # Slow is not wrong, but it is not a result either.
+            # Too slow is no failure, but gives no result either.
             return self.context.skip(f"{name}, {length} tokens", f"no step yet: {done.stopped}; the plan says "
                                      f"{plan['time']['seconds']:.1f} s a step")
         measured = steps[-1]["device_memory_bytes"]
@@ -160,8 +161,8 @@ class Geometry:
         return self.context.check(f"{name}, memory", good, text)
 
     def start_only(self, name, choice):
-        """At the length that memory allows a step may take an hour. The program takes all its memory when it starts, so it
-        is started, and stopped."""
+        """Starts the program at the longest length by memory, where a step may take an hour, and stops it. The program
+        allocates all its memory when it starts, so this shows that the length fits."""
         name = f"{name}, {choice.length} tokens"
         patience = self.start_seconds()
         if self.patience() < patience:
@@ -171,7 +172,8 @@ class Geometry:
         log, seen, used = output / "log.txt", [], []
 
         def enough():
-            # The run describes itself once its memory is there; three seconds later the first kernels run too.
+            # The run logs its description once its memory is allocated; three seconds later the first kernels are
+            # running.
             if not seen and not (log.exists() and "MiB per rank" in log.read_text()):
                 return False
             seen.append(time.monotonic())
@@ -185,12 +187,14 @@ class Geometry:
                                   f"not begun after {done.seconds:.0f} s")
 
     def start_seconds(self):
-        """Weights are drawn and host memory is pinned: by what the start before took, else by the size."""
+        """Expected seconds of a start (initialising weights, pinning host memory), from the previous start, or else
+        from the default in `sizes`."""
         return 5 + 1.5 * self.figure.get("seconds_before_first_step", self.sizes.start_seconds)
 
 
 def judge_memory(planned, libraries, measured):
-    """What the plan allocates must be there, and its allowance for contexts and libraries must suffice. -> good, text"""
+    """Checks that measured memory is at least the planned allocations, and at most those plus the planned allowance for
+    context and libraries. Returns (whether it holds, text)."""
     low = planned - libraries
     text = (f"{measured / 2**30:.3f} GiB of the device measured, planned {low / 2**30:.3f} GiB and up to "
             f"{libraries / 2**30:.2f} GiB of libraries")

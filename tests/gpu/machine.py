@@ -1,4 +1,4 @@
-"""The machine and the build under test: where the programs are, what they need, how they are started."""
+"""The machine and the build under test: where the programs are, which libraries they need, how they are started."""
 
 import glob
 import json
@@ -16,14 +16,14 @@ ROOT = HERE.parents[1]
 DEVICE_LIBRARY, EMULATED_LIBRARY = "libcarillon_cuda.so", "libcarillon_cuda_emulated.so"
 FUSED_LIBRARY, EMULATED_FUSED_LIBRARY = "libcarillon_cudnn.so", "libcarillon_cudnn_emulated.so"
 
-# Peaks of products by the makers' data sheets (dense), FLOP/s: what the report's bars are held against. A name that
-# the device's contains decides, the first that fits. bfloat16 and, on ordinary cores, float32 and float64.
+# Peak FLOP/s of dense products from the vendors' data sheets, as reference for the report's bars: bfloat16, and float32
+# and float64 without tensor cores. The first name that is part of the device's name applies.
 PEAKS = [("H100 PCIe", {"bfloat16": 756e12, "float32": 51e12, "float64": 26e12}),
          ("H100", {"bfloat16": 989.4e12, "float32": 67e12, "float64": 34e12}),
          ("H200", {"bfloat16": 989.4e12, "float32": 67e12, "float64": 34e12}),
          ("A100", {"bfloat16": 312e12, "float32": 19.5e12, "float64": 9.7e12}),
          ("B200", {"bfloat16": 2250e12, "float32": 80e12, "float64": 40e12})]
-# Whose built-in profile the plan starts from; the device's own memory replaces the profile's.
+# The built-in profile for the plan; the device's own memory replaces that of the profile.
 PROFILES = [("A100", "a100"), ("B200", "b200"), ("", "h100-sxm")]
 
 
@@ -45,8 +45,9 @@ class Machine:
         self.environment = {**os.environ, "CARILLON_CUDA_LIBRARY": str(self.library)}
         if self.fused_library.exists():
             self.environment["CARILLON_CUDNN_LIBRARY"] = str(self.fused_library)
-        # A carried build has the libraries it stands on beside it, and its programs look there (bundle.sh). NVIDIA's, in
-        # the machine's Python packages, are named to the loader, in folders that hold nothing but them.
+        # A bundled build carries its shared libraries in `lib`, where its programs look for them (bundle.sh). NVIDIA's
+        # libraries come from the machine's Python packages, whose folders hold nothing else; LD_LIBRARY_PATH names
+        # them.
         self.search = []
         if (self.build / "lib").is_dir():
             self.unshadow()
@@ -59,11 +60,11 @@ class Machine:
         if self.search or given:
             self.environment["LD_LIBRARY_PATH"] = ":".join(self.search + given)
 
-    # ---- what the device's library stands on
+    # ---- the libraries that the device's library needs
 
     def find_libraries(self):
-        """Folders that had to be added for the device's libraries to load; Failed names what its own lacks. -> those
-        folders, and what cuDNN's lacks"""
+        """Finds the libraries that the CUDA and cuDNN libraries need. Raises Failed with the names that the CUDA
+        library lacks. Returns (folders added to the search path, names that the cuDNN library lacks)."""
         added = []
         libraries = [self.library] + ([self.fused_library] if self.fused_library.exists() else [])
         for name in [name for library in libraries for name in self.missing_libraries(library)]:
@@ -84,8 +85,8 @@ class Machine:
         return re.findall(r"^\s*(\S+) => not found", text, re.MULTILINE) + re.findall(r"version `(\S+)' not found", text)
 
     def unshadow(self):
-        """Puts those of a carried build's libraries aside that this machine has too: its own fit its driver and one
-        another. Back again where one of them is too old for the programs."""
+        """Moves aside the bundled libraries that this machine also has, because its own match its driver and each
+        other. Moves all of them back if one of the machine's is too old for the programs."""
         carried, aside = self.build / "lib", self.build / "lib.aside"
         listed = {line.split()[0] for line in run_child([shutil.which("ldconfig") or "/sbin/ldconfig", "-p"], None,
                                                         30).output.splitlines() if "=>" in line}
@@ -98,7 +99,7 @@ class Machine:
                 (aside / name).rename(carried / name)
 
     def python_with_torch(self):
-        """A Python that has PyTorch, the present one first; None where there is none."""
+        """A Python that has PyTorch, preferably the current one; None if there is none."""
         given = os.environ.get("CARILLON_PEER_PYTHON")
         candidates = [given] if given else [sys.executable, "python3", *sorted(glob.glob("/opt/*/.venv/bin/python3")),
                                             *sorted(glob.glob("/opt/*/bin/python3")), "/usr/local/bin/python3"]
@@ -110,11 +111,11 @@ class Machine:
         return None
 
     def plain_environment(self):
-        """As this script was started: for programs that are not Carillon's."""
+        """The environment this script was started with, for programs that are not Carillon's."""
         return dict(os.environ)
 
     def nccl_version(self, info):
-        """(2, 28) by `carillon info`; (0, 0) where there is none."""
+        """NCCL's version according to `carillon info`, as (2, 28); (0, 0) without NCCL."""
         text = json.dumps(info)
         found = re.search(r'"NCCL"\s*[:,]\s*"(\d+)\.(\d+)', text)
         return (int(found.group(1)), int(found.group(2))) if found else (0, 0)
@@ -122,24 +123,24 @@ class Machine:
     # ---- children
 
     def call(self, *arguments, seconds, device=True, **environment):
-        """`carillon ARGUMENTS`, which must end well."""
+        """Runs `carillon ARGUMENTS`; raises Failed unless it exits with 0."""
         return require([self.carillon, *arguments], self.with_values(device, environment), seconds)
 
     def with_values(self, device=True, values=None):
-        """The environment of a child; where no device is used, the processor's cores are the child's own."""
+        """The environment of a child. A child that uses no device gets all cores of the processor."""
         result = {**self.environment, **(values or {})}
         if not device:
             result.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
         return result
 
     def tool(self, name):
-        """A tool of the toolkit or the driver, or None."""
+        """The path of a tool of the toolkit or the driver, or None."""
         places = [self.environment["PATH"], "/usr/local/cuda/bin", "/usr/local/nvidia/bin",
                   *glob.glob("/usr/local/cuda*/compute-sanitizer"), *glob.glob("/opt/nvidia/nsight-compute/*")]
         return shutil.which(name, path=":".join(places))
 
     def used_memory(self):
-        """What nvidia-smi says is taken on device 0, in bytes; None where it says nothing."""
+        """Bytes in use on device 0 according to nvidia-smi; None if it does not say."""
         tool = self.tool("nvidia-smi")
         if tool is None:
             return None
@@ -148,7 +149,7 @@ class Machine:
         return int(text) << 20 if text.isdigit() else None
 
     def read_devices(self, info):
-        """From `carillon info --json`, where a device is an object, or, of a version that could not say more, a line:
+        """Reads the devices from `carillon info --json`. A device is an object or, in older versions, a line such as
         "NVIDIA H100 80GB HBM3, compute capability 9.0, 81079 MiB"."""
         devices = info["cuda"]["devices"]
         if not devices or info["cuda"].get("problem"):
@@ -171,7 +172,7 @@ class Machine:
 
 
 def library_folders():
-    """Where cuBLASLt, cuDNN and NCCL may lie: toolkits, and the packages of a Python that holds PyTorch."""
+    """Folders that may hold cuBLASLt, cuDNN and NCCL: toolkits, and the packages of a Python that has PyTorch."""
     roots = [os.environ.get("CUDA_HOME", "/usr/local/cuda"), *sorted(glob.glob("/usr/local/cuda-*"), reverse=True)]
     yield from (folder for root in roots for folder in (f"{root}/lib64", f"{root}/targets/x86_64-linux/lib"))
     yield from ("/usr/lib/x86_64-linux-gnu", "/usr/local/nvidia/lib64")
@@ -182,7 +183,7 @@ def library_folders():
 
 
 def host_memory():
-    """Bytes of the host's memory that this group of processes may take."""
+    """Bytes of host memory that this process's control group may use."""
     total = int(re.search(r"MemTotal:\s+(\d+) kB", pathlib.Path("/proc/meminfo").read_text()).group(1)) * 1024
     try:
         limit = pathlib.Path("/sys/fs/cgroup/memory.max").read_text().strip()
@@ -199,7 +200,7 @@ def processor():
 
 
 def commit(build):
-    """Of the source: the checkout's, or what bundle.sh wrote beside a carried build."""
+    """The commit of the source: the checkout's, or the one that bundle.sh stored with a bundled build."""
     carried = build / "commit"
     if carried.exists():
         return carried.read_text().strip()

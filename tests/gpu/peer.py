@@ -1,7 +1,7 @@
-"""What PyTorch reaches on the same device, at the same shapes: run by bench.py with the machine's own Python, alone on the
-device. Prints one JSON: {"torch", "device", "attention": [{"engine", "length", "forward_flops_per_second",
+"""Measures PyTorch on the same device at the same shapes. bench.py runs it with the machine's own Python, alone on the
+device. Prints one JSON object: {"torch", "device", "attention": [{"engine", "length", "forward_flops_per_second",
 "backward_flops_per_second"}], "products": [{"rows", "inner", "columns", "flops_per_second"}], "step": {"seconds",
-"tokens", …}, "not_measured": [text]}. FLOP are counted as `carillon bench` counts them.
+"tokens", …}, "not_measured": [text]}. FLOPs are counted as in `carillon bench`.
 
     python3 peer.py '{"device": "cuda", "seconds": 60, "lengths": [8192], "heads": 32, "kv_heads": 8, "head_dim": 128,
                       "products": [[8192, 4096, 4096]], "model": {…}, "step_length": 8192}'
@@ -34,7 +34,7 @@ class Peer:
             torch.cuda.synchronize()
 
     def seconds(self, work, least=0.2, most=20):
-        """The median of one call, after one that is not counted."""
+        """The median seconds of a call, after one warm-up call."""
         work()
         self.wait()
         times, begin = [], time.monotonic()
@@ -49,7 +49,7 @@ class Peer:
         return torch.randn(*shape, device=self.device, dtype=torch.bfloat16).requires_grad_(grad)
 
     def part(self, name, body):
-        """One measurement; what goes wrong in it is one line of `not_measured`."""
+        """Makes one measurement; an error in it becomes one line of `not_measured`."""
         if time.monotonic() > self.end:
             return self.result["not_measured"].append(f"{name}: no time left")
         try:
@@ -58,7 +58,7 @@ class Peer:
             self.result["not_measured"].append(f"{name}: {str(error).strip().splitlines()[0][:200]}")
             return None
 
-    # Useful operations of causal attention: 2·S²·HD a head forward, 5·S²·HD backward.
+    # Useful operations of causal attention, per head: 2·S²·HD forward, 5·S²·HD backward.
     def attention(self, engine, length):
         heads, groups, width = self.wanted["heads"], self.wanted["kv_heads"], self.wanted["head_dim"]
         q = self.tensor(1, heads, length, width, grad=True)
@@ -118,7 +118,7 @@ class Peer:
 
 
 class Llama(torch.nn.Module):
-    """The geometry of a Llama in bfloat16, each layer recomputed in the backward pass: what people train with."""
+    """A Llama in bfloat16 whose layers are recomputed in the backward pass, as in common training setups."""
 
     def __init__(self, config):
         super().__init__()

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""What `carillon plan` predicts by attention engine, and where the time of a step goes by op on the roofline of the device:
-the tables of runtime/cuda/README.md. Predictions: nothing here was measured.
+"""Makes the tables of runtime/cuda/README.md: the predictions of `carillon plan` by attention engine, and the time of a
+step by op on the roofline of the device. All numbers are predictions, not measurements.
 
-    python tests/gpu/plan_table.py [PROGRAM]            print them
-    python tests/gpu/plan_table.py [PROGRAM] --write    put them into the README
+    python tests/gpu/plan_table.py [PROGRAM]            prints the tables
+    python tests/gpu/plan_table.py [PROGRAM] --write    writes them into the README
 """
 
 import json
@@ -24,7 +24,7 @@ QWEN3_8B = {"model": {"architecture": "qwen3", "vocab_size": 151936, "hidden_siz
             "data": {"train": [{"path": "nowhere.jsonl"}], "sequence_length": 8192},
             "train": {"max_steps": 10, "recompute": "selective"}, "runtime": {"device": "cuda"}, "output": "nowhere"}
 MILLION = ["train.offload=checkpoints", "train.mlp_tile=8k", "parallel.zero=2"]
-# What it is, its configuration, the keys beside it.
+# Label, configuration, additional keys.
 RUNS = [("Qwen3-8B, 8k, 8 GPUs", QWEN3_8B, ["plan.ranks=8", "data.sequence_length=8k", "parallel.data=8", "parallel.zero=1"]),
         ("Qwen3-8B, 128k, 8 GPUs", QWEN3_8B, ["plan.ranks=8", "data.sequence_length=128k", "parallel.context=8",
                                               "train.offload=checkpoints", "train.mlp_tile=8k"]),
@@ -37,7 +37,7 @@ SHOWN = 14
 def plan(program, folder, config, keys):
     if isinstance(config, dict):
         path = folder / "qwen3_8b.yaml"
-        path.write_text(json.dumps(config))  # YAML too
+        path.write_text(json.dumps(config))  # JSON is YAML
         config = path
     done = subprocess.run([program, "plan", config, "--json", f"plan.profile={PROFILE}", *keys], capture_output=True, text=True)
     if done.returncode not in (0, 64) or not done.stdout:

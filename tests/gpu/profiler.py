@@ -1,5 +1,5 @@
-"""Nsight Compute on five kernels, one launch each: its CSV is kept beside the report. Last of all and often refused: the
-driver gives counters to root alone unless told otherwise."""
+"""Runs Nsight Compute on one launch of five kernels and keeps its CSV next to the report. Runs last because it is often
+refused: by default the driver lets only root read the counters."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ def run(context):
 
 
 def keep(context, kernel, done):
-    """Refused or slow is not wrong; figures are kept as they come."""
+    """Records the figures of a kernel. Being refused or too slow is no failure."""
     if done.stopped:
         return context.skip(kernel, f"not done: {done.stopped}")
     if "ERR_NVGPUCTRPERM" in done.text():

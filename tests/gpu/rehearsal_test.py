@@ -1,5 +1,5 @@
-"""tests/gpu/run.sh under emulation: every part passes and says so in JSON and HTML; and what it must notice, it does:
-the exit code and the report change. Black box but for the comparison of memory."""
+"""Runs tests/gpu/run.sh under emulation. Every part passes and is reported in JSON and HTML; planted faults change the
+exit code and the report. Black box except for the comparison of memory."""
 
 import json
 import os
@@ -27,7 +27,7 @@ class Rehearsal(unittest.TestCase):
         shutil.rmtree(self.folder)
 
     def rehearse(self, *arguments, expect=0, **environment):
-        """The report of a rehearsal, and its page."""
+        """Runs a rehearsal; returns its JSON report and its page."""
         done = subprocess.run(["bash", str(HERE / "run.sh"), "--rehearse", "--build", str(BUILD), "--output",
                                str(self.folder), *arguments], capture_output=True, text=True, timeout=500, check=False,
                               env={**os.environ, **environment})
@@ -35,7 +35,7 @@ class Rehearsal(unittest.TestCase):
         return json.loads((self.folder / "gpu.json").read_text()), (self.folder / "gpu.html").read_text()
 
     def fails(self, part, check, *arguments, **environment):
-        """A rehearsal in which this check of this part fails and nothing else."""
+        """Runs a rehearsal in which only this check of this part fails."""
         report, page = self.rehearse("--only", part, *arguments, expect=1, **environment)
         self.assertEqual(report["status"], "failed")
         found = {entry["name"]: entry for entry in report["parts"]}
@@ -52,7 +52,7 @@ class Rehearsal(unittest.TestCase):
         for part in report["parts"]:
             self.assertEqual(part["status"], "passed", part["name"])
             for check in part["checks"]:
-                if check["name"] != "PyTorch":  # of which a machine may have none
+                if check["name"] != "PyTorch":  # a machine may not have it
                     self.assertEqual(check["status"], "passed", f"{part['name']}: {check}")
         self.assertTrue(report["rehearsal"])
         self.figures({part["name"]: part["figures"] for part in report["parts"]})
@@ -68,16 +68,16 @@ class Rehearsal(unittest.TestCase):
         self.assertNotIn("does_not_fit", plain)
         self.assertEqual(stand_in["does_not_fit"], ["too large"])
         for entry in (plain, stand_in):
-            # The emulation has no contexts and libraries: to the byte what the plan allocates.
+            # The emulation has no contexts and libraries, so memory equals the planned allocations to the byte.
             self.assertEqual(entry["measured_bytes"], entry["planned_bytes"] - entry["libraries_bytes"])
             self.assertLess(entry["length"], entry["longest_by_memory"])
             self.assertEqual(entry["started_at"], entry["longest_by_memory"])
-            # The plan is by what bench has just measured, here on a processor.
+            # The plan uses the profile that bench has just measured, here on a processor.
             self.assertEqual(entry["planned_by"], "what bench measured")
             self.assertGreater(entry["planned_seconds"], entry["planned_seconds_built_in"])
-        # On one device, ranks that would share it are left out, and that is said.
+        # On one device, cases with more ranks are left out and reported.
         self.assertIn("left out: 2 ranks, there are 1 devices", figures["tests"]["model_cuda"]["left_out"])
-        # But through host memory they share it.
+        # Through host memory, however, the ranks share the device.
         shared = figures["tests"]["parallel_ring_attention on one device through host memory"]
         self.assertEqual(shared["left_out"], [])
         self.assertIn("one rank alone was run over it", figures["tests"]["nccl_on_one_device"])
@@ -94,7 +94,7 @@ class Rehearsal(unittest.TestCase):
     def test_losses_too_far_apart_are_noticed(self):
         self.fails("training", "bfloat16", "--loss-bound", "1e-7")
 
-    # Streams that run only what is waited for, and a wait left out.
+    # Streams that execute work only when it is waited for, and a missing wait.
     def test_a_failing_test_is_noticed(self):
         part = self.fails("tests", "model_offload", CARILLON_TEST_BREAK="copy_not_awaited",
                           CARILLON_EMULATION="devices=1,streams=adversarial:1")

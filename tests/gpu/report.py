@@ -1,4 +1,4 @@
-"""The page: what passed, then figures as bars and curves. Made from the JSON alone."""
+"""Writes the page from the JSON alone: the results, then figures as bars and curves."""
 
 import html
 import json
@@ -21,7 +21,7 @@ def safe(value):
 
 
 def table(header, rows):
-    """Cells are HTML already."""
+    """A table of cells that are HTML already."""
     head = "".join(f"<th>{cell}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>"

@@ -1,5 +1,5 @@
-"""What run.sh starts: the parts in turn within the budget, then one JSON and one HTML. Exit code 0 only if no part
-failed. Standard library only. README.md says what the parts are and what the JSON holds."""
+"""Started by run.sh: runs the parts in turn within the budget, then writes one JSON and one HTML file. Exits with 0
+only if no part failed. README.md describes the parts and the JSON. Standard library only."""
 
 import argparse
 import dataclasses
@@ -28,11 +28,12 @@ from context import FAILED, PASSED, SKIPPED, Context, Record
 from machine import ROOT, Machine, commit, host_memory, processor
 from sizes import DEVICE, REHEARSAL
 
-# What tells most comes first: later parts are the ones a short budget leaves out. The last two may be refused.
+# The most informative parts come first, because a short budget leaves out later ones. The driver may refuse the last
+# two.
 PARTS = [facts, device_tests, training, bench, longest, resume, sanitizer, profiler]
 SCHEMA = 1
 REPORT_SECONDS = 3
-REHEARSED_FASTER = 20  # so much less a part takes at least
+REHEARSED_FASTER = 20  # divides the least seconds of a part in a rehearsal
 
 
 def arguments():
@@ -56,7 +57,7 @@ def arguments():
 
 
 def run_part(part, context):
-    """Fills the part's record; nothing that goes wrong in a part keeps the others from running."""
+    """Runs a part and fills its record. An error in one part does not prevent the others from running."""
     record = context.record
     begin = time.monotonic()
     try:
@@ -68,14 +69,14 @@ def run_part(part, context):
         record.status, record.reason = FAILED, str(error)
         context.keep_log(error.log)
     except (KeyError, TypeError, ValueError, OSError) as error:
-        # A record without a key, a file that is not there: what was run does not say what this script reads.
+        # A missing key or file: the output of a program is not what this script expects.
         record.status, record.reason = FAILED, f"{type(error).__name__}: {error}"
         context.keep_log("".join(traceback.format_exception(error)))
     record.seconds = time.monotonic() - begin
 
 
 def why_not(part, chosen, left, records):
-    """Why a part is skipped before it begins; "" where it is not: facts always runs."""
+    """The reason to skip a part before it begins, or "". facts always runs."""
     if part is facts:
         return ""
     if chosen.only and part.NAME not in chosen.only:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything to be known about Carillon on this machine's GPU, in under nine minutes; see README.md beside this file.
+# Tests and measures Carillon on this machine's GPU in under nine minutes; see README.md in this folder.
 #   bash tests/gpu/run.sh [--build FOLDER] [--output FOLDER] [--budget SECONDS] [--only PART,…] [--rehearse]
 set -euo pipefail
 export PYTHONUNBUFFERED=1

@@ -7,7 +7,7 @@ from children import Failed, run_child
 
 
 def write_tokens(path, vocabulary, length, count, seed=1):
-    """Sequences that go up by a stride of their own, one token in ten at random: there is something to learn."""
+    """Writes learnable data: each sequence counts up by its own stride, with one random token in ten."""
     generator = random.Random(seed)
     with open(path, "w", encoding="utf-8") as file:
         for _ in range(count):
@@ -18,7 +18,8 @@ def write_tokens(path, vocabulary, length, count, seed=1):
 
 
 def write_config(path, model, length, sequences, data, **train):
-    """A run over `data` in file order; a constant rate, so that a short run is the beginning of a longer one."""
+    """Writes the configuration of a run over `data` in file order. The learning rate is constant, so a short run is the
+    beginning of a longer one."""
     config = {
         "model": {**model, "max_position_embeddings": length, "initializer_range": 0.02},
         "data": {"train": [{"path": str(data)}], "sequence_length": length, "packing": False, "shuffle": False},
@@ -32,22 +33,22 @@ def write_config(path, model, length, sequences, data, **train):
 
 
 def records(folder):
-    """A run's steps so far; the last, incomplete line is left out."""
+    """The records of a run's steps so far, without an incomplete last line."""
     path = folder / "metrics.jsonl"
     text = path.read_text() if path.exists() else ""
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def train(context, config, output, *keys, device="cuda"):
-    """A whole run; its records."""
+    """Runs `carillon train` to its end; returns the records of its steps."""
     context.machine.call("train", config, f"output={output}", f"runtime.device={device}", "--quiet", *keys,
                          seconds=max(context.left(), 1), device=device == "cuda")
     return records(output)
 
 
 def train_until(context, config, output, seconds, enough, *keys):
-    """Starts a run on the device and stops it when `enough()`, asked again and again, is true, without the checkpoint
-    that would come at the end, or after `seconds`. Failed when it ends by itself."""
+    """Starts a run on the device, polls `enough()`, and stops the run once it is true or after `seconds`; the final
+    checkpoint is not written. Raises Failed if the run ends by itself."""
     command = [context.machine.carillon, "train", config, f"output={output}", "runtime.device=cuda", *keys]
     done = run_child(command, context.machine.with_values(), seconds, lambda: "enough" if enough() else "")
     if not done.stopped:

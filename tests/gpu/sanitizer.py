@@ -1,5 +1,6 @@
-"""compute-sanitizer over a few small tests: what no comparison of results finds. Only Carillon's own kernels are looked
-at (their names hold its namespace): cuBLASLt's are NVIDIA's to answer for, and cost most of the time."""
+"""Runs compute-sanitizer on a few small tests, to find errors that no comparison of results shows. It checks only
+Carillon's own kernels (their names contain its namespace), because cuBLASLt's are NVIDIA's and would take most of the
+time."""
 
 import re
 
@@ -34,7 +35,7 @@ def run(context):
 
 
 def judge(context, name, done):
-    """Slow is not wrong: what it did not come to the end of says nothing."""
+    """Makes the check of a run. A run that was stopped as too slow is skipped, since it shows nothing."""
     text = done.text()
     if done.stopped:
         return context.skip(name, f"not done: {done.stopped}")

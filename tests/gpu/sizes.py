@@ -1,4 +1,4 @@
-"""How large everything is: on a device, and in a rehearsal under emulation, which takes the same paths in seconds."""
+"""All sizes: on a device, and in a rehearsal under emulation, which runs the same code in seconds."""
 
 import dataclasses
 
@@ -13,13 +13,13 @@ def llama(vocab, hidden, intermediate, layers, heads, kv_heads, head_dim, tied):
 
 @dataclasses.dataclass
 class Binary:
-    """A test program below the build's folder `tests`, and which of its tests run on a device."""
+    """A test program below the folder `tests` of the build, and the filter of its tests that run on a device."""
     path: str
     filter: str = "*"
     environment: dict = dataclasses.field(default_factory=dict)
 
 
-# On real streams a wait left out need not show: negative controls of that kind belong to the emulation.
+# On real streams a missing wait may go unnoticed, so negative controls of that kind run only on the emulation.
 ON_DEVICE = {"CARILLON_TEST_DEVICE": "cuda"}
 DEVICE_TESTS = [
     Binary("runtime/runtime_backend_test", environment=ON_DEVICE),
@@ -29,8 +29,9 @@ DEVICE_TESTS = [
     Binary("parallel/parallel_nccl_communicator_test"),
     Binary("parallel/parallel_ring_attention_test", "RingAttentionOnCuda.*-*Noticed*"),
 ]
-# Ring and tensor ranks on a machine with one device: its ranks, threads of a program, share it. Not the overlap of
-# reductions with the backward pass: through host memory they are made when they are called.
+# Ring and tensor ranks on a machine with one device: the ranks, threads of one program, share it. This does not cover
+# the overlap of reductions with the backward pass, because reductions through host memory are complete when the call
+# returns.
 STAGED = {"CARILLON_TEST_SHARED_DEVICE": "1", "CARILLON_DEVICE_TRANSPORT": "staged"}
 SHARED_TESTS = [
     Binary("parallel/parallel_ring_attention_test", "RingAttentionOnCuda.*-*Noticed*", STAGED),
@@ -57,7 +58,7 @@ REHEARSED_TESTS = [
 
 @dataclasses.dataclass
 class Long:
-    """A geometry for the longest context; the next one stands in where it cannot be held."""
+    """A geometry for the longest context, and the alternative if it does not fit."""
     name: str
     model: dict
     alternative: "Long | None" = None
@@ -71,31 +72,31 @@ LLAMA_8B = llama(128256, 4096, 14336, 32, 32, 8, 128, False)
 @dataclasses.dataclass
 class Sizes:
     tests: list
-    shared_tests: list  # of ranks that share one device
-    # The sanitizers' small subset: program and filter.
+    shared_tests: list  # tests of ranks that share one device
+    # The small subset for compute-sanitizer: (program, filter).
     sanitized: list
-    # Nsight Compute's: kernel, program and a test that launches it.
+    # For Nsight Compute: (kernel, program, a test that launches the kernel).
     profiled: list
     # Training compared with the CPU.
     model: dict
     length: int
-    sequences: int  # a step
+    sequences: int  # per step
     steps: int      # in bfloat16
-    few: int        # in float32 and float64, and in a checkpoint's two halves
+    few: int        # steps in float32 and float64, and in each half of the resumed run
     learning_rate: float
     # bench
     bench_seconds: float
     bench_longest: int
-    peer_lengths: list  # of PyTorch's attention
-    peer_model: dict    # of the step that both train
-    peer_step: int      # its tokens
+    peer_lengths: list  # lengths of PyTorch's attention
+    peer_model: dict    # geometry of the step that both sides train
+    peer_step: int      # tokens of this step
     # The longest context.
     geometries: list
     mlp_tile: int
     grain: int                # lengths are multiples of it
     start_seconds: float      # from the start of the program to its first step, for a billion parameters
-    longest_step: float       # seconds that a step may take, by the plan and the pace seen so far
-    length_cap: int | None    # in a rehearsal, where the plan's times are a GPU's
+    longest_step: float       # seconds that a step may take, predicted by the plan and the pace measured so far
+    length_cap: int | None    # in a rehearsal, where the plan predicts the times of a GPU
     emulation: str = ""
 
 
@@ -121,8 +122,8 @@ REHEARSAL = Sizes(
     model=llama(32, 64, 64, 1, 1, 1, 64, True), length=32, sequences=2, steps=50, few=6, learning_rate=2e-3,
     bench_seconds=0.1, bench_longest=16, peer_lengths=[16], peer_model=TINY, peer_step=32,
     geometries=[Long("tiny", TINY),
-                # 4 billion parameters in one layer: too large, so that its stand-in is rehearsed.
+                # 4 billion parameters in one layer: too large, so the rehearsal covers the alternative.
                 Long("too large", llama(64, 32768, 32768, 1, 1, 1, 64, True), Long("tiny again", TINY))],
     mlp_tile=64, grain=64, start_seconds=1, longest_step=5, length_cap=128,
-    # One device, with as much memory as a rehearsal can touch.
+    # One device, with only as much memory as a rehearsal can use.
     emulation="devices=1,memory=512")

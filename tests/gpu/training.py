@@ -1,11 +1,12 @@
-"""Training on the device and on the CPU: the same losses as far as the type goes, and on the device the same bits."""
+"""Trains on the device and on the CPU: the losses agree within the precision of the type, and a second run on the
+device repeats the first bit for bit."""
 
 import runs
 
 NAME, TITLE, LEAST, MOST = "training", "a run on the device against the CPU", 20, 100
-# What the losses of the few steps in these types may differ by, relatively. The two devices sum in different orders:
-# 1e-16 and 6e-8 a sum, which AdamW turns into more, because it divides gradients by their own size: where one is no
-# more than rounding it moves its weight by the whole learning rate, this way or that.
+# Bounds of the relative difference between the losses of the few steps in these types. The two devices sum in different
+# orders, which changes a sum by 1e-16 and 6e-8. AdamW amplifies this because it divides gradients by their own size: a
+# gradient that is only rounding error moves its weight by the whole learning rate, in either direction.
 BOUNDS = {"float64": 1e-9, "float32": 1e-4}
 
 
@@ -49,7 +50,7 @@ def bits(record):
 
 
 def worst(got, expected):
-    """Relative; infinite where a loss is missing on either side."""
+    """The largest relative difference; infinite if a loss is missing on either side."""
     if len(got) != len(expected) or None in got or None in expected:
         return float("inf")
     return max((abs(a - b) / abs(b) for a, b in zip(got, expected)), default=float("inf"))

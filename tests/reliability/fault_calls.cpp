@@ -1,15 +1,15 @@
-// A library for LD_PRELOAD that makes one system call on files fail, or the process die there. What a test says:
-//   FAULT_UNDER=FOLDER     only calls on files below it count (absolute path); without it nothing is changed
-//   FAULT_CALLS=a,b        which: open read write sync rename mkdir unlink truncate map; default: those that change
-//                          something, which are all but read, map and opening to read
-//   FAULT_AT=N             the N-th of them, from 1; 0: none, they are only counted
-//   FAULT_LASTING=1        and every one after it
+// A library for LD_PRELOAD that makes a system call on files fail, or kills the process at this call. Its variables:
+//   FAULT_UNDER=FOLDER     only calls on files below this folder count (absolute path); unset: no faults
+//   FAULT_CALLS=a,b        which calls count: open read write sync rename mkdir unlink truncate map; default: all that
+//                          change something, that is all except read, map and opening to read
+//   FAULT_AT=N             the fault hits the N-th of these calls, from 1; 0: no fault, the calls are only counted
+//   FAULT_LASTING=1        and every later one
 //   FAULT_ACTION=eio|enospc|edquot|eintr|estale|short|kill|lose
-//                          short: half of the bytes; kill: SIGKILL; lose: what was not made durable by fsync of the
-//                          file and of its folder is undone, as by a machine that loses power, then SIGKILL
-//   FAULT_NO_SYNC=1        fsync does nothing (the control: `lose` must then cost something)
+//                          short: half of the bytes; kill: SIGKILL; lose: undoes everything that was not made durable
+//                          by fsync of the file and of its folder, as a power loss does, then SIGKILL
+//   FAULT_NO_SYNC=1        fsync does nothing (the control: `lose` must then lose data)
 //   FAULT_RANK=R           only in rank R of an MPI job
-//   FAULT_COUNT=FILE       8 bytes, the count so far, kept also when the process dies
+//   FAULT_COUNT=FILE       holds the count so far in 8 bytes, also after the process has died
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -75,13 +75,13 @@ void put(const std::string& path, const std::string& bytes) {
 
 struct Entry {
   enum Kind { kCreated, kFolder, kRenamed } kind;
-  std::string path, from;  // from: of a rename
-  bool replaced = false;   // a rename over a file, whose bytes were:
-  std::string old;
+  std::string path, from;  // from: the old path of a rename
+  bool replaced = false;   // whether a rename replaced a file
+  std::string old;         // the bytes of the replaced file
 };
 
-std::map<std::string, std::string> durable;  // of files with unsynced bytes: what a lost machine would come back with
-std::vector<Entry> entries;                  // not yet durable, in order
+std::map<std::string, std::string> durable;  // file with unsynced bytes -> its contents after a power loss
+std::vector<Entry> entries;                  // entries not yet durable, in order
 
 std::string folder_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
 bool below(const std::string& path, const std::string& folder) {
@@ -104,7 +104,7 @@ void lose() {
   }
 }
 
-// ---- which call it is
+// ---- which call fails
 
 struct Plan {
   bool active = false, lasting = false, no_sync = false, losing = false;
@@ -115,7 +115,7 @@ struct Plan {
   Plan() {
     under = variable("FAULT_UNDER");
     const std::string rank = variable("FAULT_RANK"), mine = variable("OMPI_COMM_WORLD_RANK");
-    // A launcher carries the variables too, and is not what is tested.
+    // The launcher inherits the variables too, but is not under test.
     char name[32] = "";
     const long file = syscall(SYS_open, "/proc/self/comm", O_RDONLY | O_CLOEXEC);
     if (file >= 0) {
@@ -195,7 +195,7 @@ Outcome meet(const char* call, const std::string& path, bool changes) {
   return Outcome::kFail;
 }
 
-// Before the first unsynced change of a file.
+// Saves the durable contents of a file; called before each change, effective before the first unsynced one.
 void remember(const std::string& path) {
   if (plan().losing && watched(path)) durable.try_emplace(path, contents(path));
 }
@@ -244,7 +244,7 @@ int sync_any(int descriptor, Real real) {
   if (plan().no_sync) return 0;
   const int result = real();
   if (result != 0 || !plan().losing) return result;
-  durable.erase(path);  // a file: what it holds now stays
+  durable.erase(path);  // if it is a file, its current contents are durable now
   std::erase_if(entries, [&](const Entry& entry) { return folder_of(entry.path) == path; });
   return result;
 }

@@ -1,11 +1,11 @@
-// For LD_PRELOAD: one rank's N-th call of MPI goes wrong. Variables:
-//   MPI_FAULT_RANK     which rank
-//   MPI_FAULT_CALLS    which calls count, with commas (all of the below unless given): init, finalize, barrier,
-//                      broadcast, gather, send, receive, wait
-//   MPI_FAULT_AT       which of them, from 1
-//   MPI_FAULT_ACTION   stop (SIGSTOP), spin (for ever), sleep (MPI_FAULT_SECONDS), kill, segv, exit, skip (the call
-//                      does nothing and says it is done), twice (it is made twice), less (half the bytes)
-//   MPI_FAULT_STAMP    a file to which the time of the fault is written, in seconds of CLOCK_MONOTONIC
+// A library for LD_PRELOAD that makes the N-th MPI call of one rank go wrong. Its variables:
+//   MPI_FAULT_RANK     the rank
+//   MPI_FAULT_CALLS    which calls count, separated by commas (default: all): init, finalize, barrier, broadcast,
+//                      gather, send, receive, wait
+//   MPI_FAULT_AT       the number of the call, from 1
+//   MPI_FAULT_ACTION   stop (SIGSTOP), spin (forever), sleep (MPI_FAULT_SECONDS), kill, segv, exit, skip (the call does
+//                      nothing and reports success), twice (the call is made twice), less (half the bytes)
+//   MPI_FAULT_STAMP    a file that receives the time of the fault, in seconds of CLOCK_MONOTONIC
 #include <dlfcn.h>
 #include <mpi.h>
 #include <unistd.h>

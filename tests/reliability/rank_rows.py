@@ -1,6 +1,6 @@
-"""Rows of the scoreboard in which ranks fail, not disks: R13, R14, R15, R19, R20. Each starts the program under mpirun,
-with mpi_calls.cpp preloaded in front of MPI or with a place named in CARILLON_TEST_HANG, and reads exit code and output.
-"""
+"""The rows of the scoreboard in which ranks fail, not disks: R13, R14, R15, R19, R20. Each row starts the program under
+mpirun, either with the library of mpi_calls.cpp preloaded or with a place to hang in CARILLON_TEST_HANG, and checks
+exit code and output."""
 
 import os
 import pathlib
@@ -15,17 +15,17 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import black_box as bb
 
 MPI_FAULTS = os.environ.get("MPI_FAULTS", "")
-SECONDS = 2  # runtime.patience: on the watch's clock, which a busy machine stretches
-LIMIT = 180  # after which a command counts as hanging
+SECONDS = 2  # runtime.patience, in seconds of the watch's clock, which runs slower on a busy machine
+LIMIT = 180  # seconds after which a command counts as hanging
 
-# Where a rank is when it stops or spins; the activities the program names (runtime/progress.h).
+# The places where a rank stops or spins, by the program's names of its activities (runtime/progress.h).
 PLACES = ("opening the model", "reading data", "loading the model", "a training step", "an evaluation", "a checkpoint",
           "the end")
 EVALUATION = ["eval.every_steps=2", "eval.lengths=[16]", "eval.tasks=[{task: perplexity}]"]
 
 
 def ranks_alive(mark):
-    """Processes (not those already dead and waiting to be collected) that were started with `mark` in their words."""
+    """The running processes (no zombies) that have `mark` in their command lines."""
     alive = []
     for entry in pathlib.Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -41,7 +41,7 @@ def ranks_alive(mark):
 
 
 def based(rig):
-    """The configuration with the finished run for its base model: there is something to open and load."""
+    """The configuration with the finished run as base model, so that there is a model to open and load."""
     config = rig.folder / "based.yaml"
     text = re.sub(r"model: \{.*?\}\n", f"model: {{base: {rig.alone}}}\n", rig.config.read_text(), flags=re.DOTALL)
     config.write_text(text)
@@ -49,7 +49,7 @@ def based(rig):
 
 
 def start(rig, output, *words, environment, preload=False, config=None):
-    """(exit code or None, standard error, what is wrong besides)."""
+    """Starts a run; returns (exit code, or None for a hang; standard error; another problem, or None)."""
     words = bb.command(2, "train", config or rig.config, f"output={output}", *words)
     if preload:
         environment = {**environment, "LD_PRELOAD": MPI_FAULTS}
@@ -61,13 +61,14 @@ def start(rig, output, *words, environment, preload=False, config=None):
     try:
         _, error = process.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
-        for pid in ranks_alive(str(output)):  # ours: the folder's name is in their words
+        for pid in ranks_alive(str(output)):  # only ours have this folder in their command lines
             os.kill(pid, signal.SIGKILL)
         process.kill()
         process.communicate()
         return None, "", "hangs"
     def left():
-        """What is there that goes away in time. Of ours only: others work on this machine too."""
+        """What this run has left so far, or None; it may still disappear. Ignores leftovers from before this run,
+        because others use this machine too."""
         if ranks_alive(str(output)):
             return "processes are left"
         memory = [name for name in set(os.listdir("/dev/shm")) - before if "carillon" in name]
@@ -143,7 +144,7 @@ def r14(rig, long, Row):
             row.point(f"{action} in {call} {at}", trouble)
             resumed += not trouble and is_the_same_run(rig, output) is None
             shutil.rmtree(output, ignore_errors=True)
-    # The control: a rank that is only slow, longer in all than the patience, must not be taken for stopped.
+    # The control: a rank that is slow, in total for longer than the patience, must not be treated as stopped.
     output = rig.fresh()
     code, error, _ = start(rig, output, "parallel.context=2", "runtime.patience=6s", "train.max_steps=12",
                            environment={"CARILLON_TEST_HANG": "slow700@a training step:1"})

@@ -1,5 +1,5 @@
-"""What the rows of the scoreboard share: a tiny run and how it is started with a fault, what must hold afterwards, and the
-line a row prints."""
+"""Shared by the rows of the scoreboard: a tiny run and its start with a fault, the conditions that must hold
+afterwards, and the line that a row prints."""
 
 import json
 import os
@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import black_box as bb
 
 FAULTS = os.environ["FAULTS"]
-PATIENCE = 90  # seconds after which a command counts as hanging: some twenty times what it takes on a busy machine
+PATIENCE = 90  # seconds after which a command counts as hanging: about twenty times its time on a busy machine
 
 CONFIG = """
 model: {vocab_size: 22, hidden_size: 16, intermediate_size: 16, num_hidden_layers: 1, num_attention_heads: 2,
@@ -31,7 +31,7 @@ output: %(folder)s/run
 
 
 class Rig:
-    """A tiny run, its reference, and how to start it with a fault."""
+    """A tiny run, its reference results, and methods to start it with a fault."""
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder).resolve()
@@ -45,7 +45,7 @@ class Rig:
             output = self.fresh()
             self.train(ranks, output)
             self.reference[ranks] = bb.raw_fields(output)
-        self.whole = output  # two ranks' run
+        self.whole = output  # the run of two ranks
         self.alone = self.fresh()
         self.train(1, self.alone)
 
@@ -59,7 +59,8 @@ class Rig:
         return output
 
     def start(self, ranks, arguments, faults=None, limit=PATIENCE):
-        """(exit code or None for a hang, standard error). A rank that dies of a signal gives 128 + its number."""
+        """Runs a command; returns (exit code, or None for a hang; standard error). Death by a signal gives 128 + its
+        number."""
         environment = dict(os.environ)
         words = bb.command(ranks, *arguments)
         if faults:
@@ -75,7 +76,7 @@ class Rig:
         try:
             _, error = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # our own session
+            os.killpg(process.pid, signal.SIGKILL)  # the session that was started above
             process.communicate()
             return None, "hangs"
         code = process.returncode
@@ -89,7 +90,7 @@ class Rig:
         return code, error
 
     def count(self, ranks, calls="", rank=0, prepare=None, under="", more=()):
-        """How many calls a run makes, in one rank."""
+        """The number of calls that one rank of a run makes."""
         output = prepare() if prepare else self.fresh()
         counter = self.folder / "count"
         counter.unlink(missing_ok=True)
@@ -99,12 +100,12 @@ class Rig:
 
 
 def committed(error):
-    """The newest step whose commit the run reported."""
+    """The newest step that the run reported as committed."""
     return max(map(int, re.findall(r"checkpoint \S+/step-(\d{8}) in ", error)), default=0)
 
 
 def state_of_run(output):
-    """(newest step that verifies, its metrics complete up to it). Reads only."""
+    """(newest step that verifies, whether the metrics are complete up to it). Only reads."""
     done = subprocess.run([bb.CARILLON, "inspect", str(output), "--json"], capture_output=True, text=True,
                           timeout=PATIENCE)
     if done.returncode != 0:
@@ -115,7 +116,7 @@ def state_of_run(output):
 
 
 def aftermath(rig, ranks, output, error, calm_code, code):
-    """What must hold after a fault, whatever it was; a text where it does not."""
+    """Checks the conditions that must hold after any fault; returns a text if one does not, else None."""
     if code is None:
         return "hangs"
     if code not in calm_code:
@@ -160,7 +161,7 @@ class Row:
 
 
 def sample(count, most):
-    """All of 1 … count, or `most` of them, evenly, with both ends."""
+    """1 … count, or `most` of them, evenly spaced and including both ends."""
     if count <= most:
         return list(range(1, count + 1))
     if most == 1:

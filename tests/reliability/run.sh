@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The scoreboard: injects faults into the built program and prints what it survived (README.md).
+# The scoreboard: injects faults into the built program and prints which it survived (README.md).
 #   CARILLON=build/carillon FAULTS=build/tests/reliability/libfault_calls.so bash tests/reliability/run.sh [--long] [disks] [ranks] [ROW …]
-# Both default to the build folder of this checkout. Short form: under three minutes on two idle cores.
+# Both variables default to the build folder of this checkout. Without --long: under three minutes on two idle cores.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 export CARILLON=${CARILLON:-$here/../../build/carillon} FAULTS=${FAULTS:-$here/../../build/tests/reliability/libfault_calls.so}

@@ -1,10 +1,10 @@
-"""The scoreboard of tests/reliability/README.md: faults are injected into the built program from outside, and what must
-hold is read from exit codes and files only. One line a row: faults injected, survived, and the control, a weakened
-program or file that must fail (a control that stops failing means that the row sees nothing).
+"""The scoreboard of tests/reliability/README.md: injects faults into the built program from outside and checks the
+results by exit codes and files only. Prints one line per row: faults injected, faults survived, and the control, a
+weakened program or file that must fail (a control that no longer fails means that the row detects nothing).
 
     scoreboard.py [--long] [ROW …]        CARILLON and FAULTS name the program and the library of fault_calls.cpp
 
-`disks` is short for the rows of this file, `ranks` for those of rank_rows.py.
+`disks` stands for all rows of this file, `ranks` for those of rank_rows.py.
 """
 
 import argparse
@@ -27,7 +27,7 @@ def r1(rig, long):
     row = Row("R1", "SIGKILL at a call that changes a file")
     for ranks, rank in ((1, 0), (2, 0), (2, 1)):
         sweep(rig, row, ranks, "kill", 10**6 if long else (10, 3)[ranks - 1], (137,), rank=rank)
-    # The control: a checkpoint taken for whole because its folder is there.
+    # The control: a checkpoint that counts as complete only because its folder exists.
     output = rig.copy()
     newest = output / "checkpoints/step-00000004"
     (newest / "manifest.json").unlink()
@@ -191,7 +191,7 @@ def r6(rig, long):
     for name, harm in {**falls_back, **stays}.items():
         output = rig.copy()
         harm(output)
-        if name in stays:  # so that there is something to save
+        if name in stays:  # removes a checkpoint, so the run has one to save
             shutil.rmtree(newest(output))
         code, error = rig.train(1, output, "checkpoint.every_steps=1", expect=None)
         trouble = None
@@ -201,7 +201,7 @@ def r6(rig, long):
             trouble = "said nothing" if name in falls_back else error[-300:]
         row.point(name, trouble)
         shutil.rmtree(output)
-    # None whole: never from scratch.
+    # No checkpoint is complete: the run must not start from scratch.
     output = rig.copy()
     for folder in (output / "checkpoints").glob("step-*"):
         (folder / "state.h5").unlink()
@@ -279,8 +279,9 @@ SOAK = float(os.environ.get("SOAK_SECONDS", 1800))
 
 
 def soak(rig, row, chance):
-    """R27 by the clock: a run that is started again and again, each start with a fault at some call or a SIGKILL at some moment,
-    every 20 s on average. Steps that were committed never go back, and in the end it is the run that nobody disturbed."""
+    """R27 for a given time: starts a run again and again, each time with a fault at a random call or a SIGKILL at a
+    random moment, every 20 s on average. Committed steps are never lost, and the final results equal those of an
+    undisturbed run."""
     words = ["train", rig.config, "train.lr_scheduler=constant", "checkpoint.every_steps=1"]
     output = rig.fresh()
     until, newest, start = time.monotonic() + SOAK, 0, 0

@@ -1,7 +1,8 @@
-// The twin of runtime/cpu/kernels/amx_tile.h in plain loops, found before it where kernels/amx.cpp is compiled for
-// tests, so that the code around the tiles runs on processors without them. What each instruction does is taken from
-// Intel's manual (volume 2, LDTILECFG, TILELOADD, TDPBF16PS), for the one configuration in use: all tiles full. As
-// there, a tile used by a thread that has not configured its own, or has given them back, ends the program.
+// The counterpart of runtime/cpu/kernels/amx_tile.h in plain loops. Tests compile kernels/amx.cpp with this header
+// first in the include path, so the code around the tiles runs on processors without AMX. The semantics of each
+// instruction follow Intel's manual (volume 2, LDTILECFG, TILELOADD, TDPBF16PS), for the only configuration in use: all
+// tiles full. As in hardware, the program ends if a thread uses a tile without having configured its tiles, or after
+// releasing them.
 #pragma once
 
 #include <cstdint>
@@ -51,7 +52,7 @@ inline void save(void* to, int64_t stride) {
     std::memcpy(static_cast<char*>(to) + r * stride, tile_of(tile)[r], sizeof tiles.word[tile][r]);
 }
 
-// Denormals count as zero, on the way in and out.
+// Denormals are treated as zero, as inputs and as results.
 inline float flushed(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);
@@ -65,9 +66,9 @@ inline float number(uint32_t bits) {
   return flushed(value);
 }
 
-// The low and the high elements of the pairs are summed apart, in the order of k, and then added to each other and to
-// what was there; each sum is rounded to nearest. (A product of two bfloat16 is exact in float: multiplied and added in
-// two steps it rounds as in one.)
+// The low and the high elements of the pairs are summed separately, in the order of k; then both sums are added to each
+// other and to the previous value. Each addition rounds to nearest. (A product of two bfloat16 is exact in float, so a
+// separate multiplication and addition rounds like a fused one.)
 template <int sums, int left, int right>
 inline void add_products() {
   const auto& a = tile_of(left);
