@@ -40,7 +40,7 @@ class Launches(CountedRuns):
         return [max(c[key] for c in found) for key in ("launches", "products", "host_waits")]
 
     def test_launches_and_waits_are_held(self):
-        print(f"\n| {'run':20} | kernels a layer | products a layer | waits a layer | kernels | products | waits a step |")
+        print(f"\n| {'run':20} | kernels per layer | products per layer | waits per layer | kernels | products | waits per step |")
         print("|---|---|---|---|---|---|---|")
         wrong = {}
         for name, (ranks, keys) in CASES.items():
