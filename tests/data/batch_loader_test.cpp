@@ -326,7 +326,7 @@ TEST(TokenStore, BadLinesAreNamed) {
     int code;
   };
   for (const Bad& bad : {Bad{"{\"tokens\":[1,", "is not valid JSON", 65},
-                         {"[1]", "no JSON object", 65},
+                         {"[1]", "not a JSON object", 65},
                          {"{\"tokens\":[1],\"note\":1e999}", "beyond the range of a double", 65},
                          {"{\"tokens\":[18446744073709551616]}", "holds 1.8", 65},
                          {"{\"tokens\":[18446744073709551615]}", "holds 18446744073709551615", 65},

@@ -46,8 +46,8 @@ TEST(Safetensors, HostileFilesAreRefusedByName) {
       {"\x05\0\0\0", "too short"},
       {std::string("\xff\xff\xff\xff\xff\xff\xff\x7f{}", 10), "header would be"},
       {std::string("\x40\0\0\0\0\0\0\0{}", 10), "cut off"},
-      {entry("[]"), "no JSON object"},
-      {entry("{\"a\":"), "no JSON"},
+      {entry("[]"), "not a JSON object"},
+      {entry("{\"a\":"), "not a JSON object"},
       {entry("{\"\xff\":1}"), "UTF-8"},
       {entry(
            R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})"),

@@ -376,7 +376,7 @@ class Adapter(unittest.TestCase):
         self.assertIn("adapter.rank", self.train("run", keys=["adapter.rank=4", "train.max_steps=8"], expect=64))
         self.assertIn("adapter.type", self.train("run", keys=["adapter.type=none", "train.max_steps=8"], expect=64))
         self.assertIn("no adapter", bb.run(1, "export", self.base, self.folder / "none", "format=peft", expect=64).stderr)
-        self.assertIn("no adapter", self.score(f"model={self.base}", f"adapter={self.base}", expect=64))
+        self.assertIn("not an adapter", self.score(f"model={self.base}", f"adapter={self.base}", expect=64))
 
     def test_adapters_of_other_kinds(self):
         llama = adapters.ADAPTERS["llama"]

@@ -93,7 +93,7 @@ class CommandLine(unittest.TestCase):
         model = self.folder / "hf"
         model.mkdir(exist_ok=True)
         self.refused(66, "nomodel", "score", "model=nomodel", "input=a", "output=b")
-        self.refused(65, "no model", "score", f"model={model}", "input=a", "output=b")
+        self.refused(65, "not a model", "score", f"model={model}", "input=a", "output=b")
         (model / "config.json").write_text(json.dumps({"model_type": "mixtral", "architectures": ["MixtralForCausalLM"]}))
         (model / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
         self.refused(65, "ixtral", "import", model, self.folder / "m.h5")

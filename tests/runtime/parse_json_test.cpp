@@ -26,8 +26,8 @@ TEST(ParseJson, FaultsAreOneErrorWithAPlace) {
   using ::testing::AllOf;
   using ::testing::HasSubstr;
   for (const char* text : {"", "{", "[1,]", "nul", "{\"a\": 1e999}", "\"\xff\"", "{} {}", "\x01"})
-    EXPECT_THAT(message_of(text), AllOf(HasSubstr("no JSON"), HasSubstr("a.json"))) << text;
-  EXPECT_THAT(message_of("{", {}, ExitCode::kUsage), HasSubstr("no JSON"));
+    EXPECT_THAT(message_of(text), AllOf(HasSubstr("not valid JSON"), HasSubstr("a.json"))) << text;
+  EXPECT_THAT(message_of("{", {}, ExitCode::kUsage), HasSubstr("not valid JSON"));
   EXPECT_EQ(try_parse_json("{"), std::nullopt);
 }
 
