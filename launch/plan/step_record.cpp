@@ -25,6 +25,14 @@ void StepRecorder::attention(int64_t rows, int64_t head_dim, double flop, StepPa
   now().events.push_back(event);
 }
 
+void StepRecorder::attention_pass(StepPart part) {
+  ++now().attention_passes[static_cast<size_t>(part)];
+  pass_ = part;
+  std::vector<StepEvent>& events = now().events;
+  for (size_t i = events.size(); i-- > 0 && events[i].kind == StepEvent::Kind::kStart;)
+    if (events[i].exchange == Exchange::kRing) events[i].part = part;
+}
+
 int64_t StepRecorder::start(Exchange exchange, double bytes, int64_t tensors, int64_t messages, int64_t span) {
   StepEvent event{StepEvent::Kind::kStart, exchange == Exchange::kRing ? pass_ : part_, exchange};
   event.transfer = transfers_++;

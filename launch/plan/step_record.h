@@ -68,11 +68,9 @@ class StepRecorder {
 
   void product(int64_t rows, int64_t inner, int64_t columns, StepPart part);
   void attention(int64_t rows, int64_t head_dim, double flop, StepPart part, bool fused = false);
-  // Attention begins to pass through its blocks of keys; what a ring sends from now on belongs to this pass.
-  void attention_pass(StepPart part) {
-    ++now().attention_passes[static_cast<size_t>(part)];
-    pass_ = part;
-  }
+  // Attention begins to pass through its blocks of keys. What a ring sends from now on belongs to this pass, and so
+  // does what it has just begun to send: the first hop overlaps with the first block.
+  void attention_pass(StepPart part);
   void call() { ++(part_ == StepPart::kUpdate ? now().update_calls : now().calls); }
   void moved(double bytes) { (part_ == StepPart::kUpdate ? now().update_moved_bytes : now().moved_bytes) += bytes; }
   // Returns the transfer's number, for wait().

@@ -96,7 +96,7 @@ void CudaBackend::attention_forward(const AttentionState& state, Tensor q, Tenso
     if (joined) {
       args.first = ends.first;
       if (ends.sinks) {
-        CHECK(ends.sinks.count() == q.size(2), "one sink a head", carillon::describe(ends.sinks),
+        CHECK(ends.sinks.count() == q.size(2), "one sink per head", carillon::describe(ends.sinks),
               carillon::describe(q));
         args.sinks = packed(ends.sinks, q.dtype());
       }
