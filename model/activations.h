@@ -34,7 +34,7 @@ struct LayerActivations {
   Tensor input_rstd;      // [N/tp] (A)                                            kept: none
   Tensor qkv_raw;         // [N, (NHl+2NKVl)·HD] before q/k norms, and values; qkv without them  kept: none
   Tensor q_rstd, k_rstd;  // [N, NHl], [N, NKVl] (A), with q/k norms; [N] over projections  kept: none
-  Tensor qkv;             // the same as attention takes it; with norms [N, (NHl+NKVl)·HD], without values  kept: none
+  Tensor qkv;             // the input of attention; with q/k norms [N, (NHl+NKVl)·HD], without values  kept: none
   Tensor attention;       // [N, NHl·HD]                                           kept: none, selective
   Tensor lse;             // [B, NHl, Tl] (A) over the whole ring                  kept: none, selective
   // With norms after: the outputs of attention and MLP before the norm.
@@ -66,7 +66,7 @@ struct WorkingMemory {
   Tensor swiglu_gradient;     // [N, Fl], or [tile, Fl]
   Tensor attention_gradient;  // [N, NHl·HD]
   Tensor qkv_gradient;        // [N, (NHl+2NKVl)·HD]
-  Tensor output_gradient;     // [N/tp, C]  with norms after, or a multiplier: gradient by what a half gives
+  Tensor output_gradient;     // [N/tp, C]  with norms after or a multiplier: gradient of the output of attention or MLP
   // with q/k norms over projections that are split over tp: sums over their rows, of queries and of keys
   Tensor row_sums;      // [2, N] (A)
   LowRankWork adapter;  // with adapters

@@ -107,14 +107,14 @@ enum class GateActivation {
 // Variants of RMSNorm.
 struct NormOptions {
   double weight_offset = 0;  // the weight counts as offset + weight
-  // Rows of which x holds a part only, as where heads are split over ranks: [N] (A), over the `columns` of the whole
-  // row, forward Σ x², backward Σ dy·(offset + weight)·x. Absent: the rows are whole.
+  // For rows of which x holds only a part, because heads are split over ranks: [N] (A), the sums over all `columns` of
+  // the row; forward Σ x², backward Σ dy·(offset + weight)·x. Absent if x holds whole rows.
   Tensor sums = {};
   int64_t columns = 0;
-  // Of rmsnorm_backward alone.
-  Tensor output = {};             // y again, of x's shape: the forward pass's bits, for the gradient by what reads it
+  // Only for rmsnorm_backward:
+  Tensor output = {};             // of x's shape: receives y again, bitwise as in the forward pass
   bool overwrite_weight = false;  // dweight = in place of +=
-  // dweight is wanted after finish_norms() only: a device finishes the sums of several norms together.
+  // dweight need not be complete before finish_norms(), so that a device can finish the sums of several norms at once.
   bool deferred = false;
 };
 
@@ -252,15 +252,15 @@ class Backend {
   // x and y [N, C], rows may be strided; rank-3 [N, H, C] (heads; rstd [N, H]) works too.
   virtual void rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, double epsilon,
                                const NormOptions& options = {}) = 0;
-  // sum = x + branch, as sum() gives it, and y = the norm of that: the bits of the two ops one after the other. sum may
-  // be x or branch, y may be branch. Matrices; rows may be strided.
+  // sum = x + branch as in sum(), then y = norm of sum; bitwise equal to the two separate ops. sum may be x or branch,
+  // y may be branch. Matrices; rows may be strided.
   virtual void sum_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x, Tensor branch, Tensor weight,
                                    double epsilon, const NormOptions& options = {}) = 0;
   // dx (T) = gradient by x, or += with `accumulate` (rounded once); dweight[C] (A) += gradient by weight, unless
   // absent. Without `accumulate` dx may be dy.
   virtual void rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
                                 bool accumulate = false, const NormOptions& options = {}) = 0;
-  // The gradients by weights that NormOptions::deferred left open are there.
+  // Completes the weight gradients that NormOptions::deferred has left open.
   virtual void finish_norms() = 0;
 
   // ---- rotation (RoPE, Su et al., 2021), half layout --------------------------------------------------------------

@@ -23,11 +23,11 @@ inline constexpr size_t kOpKinds = 0 CARILLON_OPS(CARILLON_COUNT_OP);
 // One call of an op.
 struct OpCall {
   OpKind op;
-  // Its tensors in the order of the op's parameters, absent ones included: an AttentionState is its accumulator,
-  // maximum and sum, a mask its query_index, first and key_index, AttentionEnds sinks, out and lse,
+  // The op's tensors in the order of its parameters, absent ones included. An AttentionState stands for its
+  // accumulator, maximum and sum, a mask its query_index, first and key_index, AttentionEnds sinks, out and lse,
   // AttentionGradientEnds result_dq, result_dk, result_dv, position, cosine and sine, NormOptions sums and output,
-  // AdamWTensors weight, master, exp_avg, exp_avg_sq and gradient, a QuantizedMatrix codes, scales and table. What is
-  // here when `run` is called is what the op is given: a hook may put other tensors in.
+  // AdamWTensors weight, master, exp_avg, exp_avg_sq and gradient, a QuantizedMatrix codes, scales and table. The op
+  // receives the tensors that are here when `run` is called, so a hook may replace them.
   std::vector<Tensor> operands;
   MaskShape mask;                                                // of an op with a mask
   size_t mask_at = 0;                                            // where among the operands the mask's are

@@ -21,11 +21,11 @@ struct ScratchShape {
   int64_t queries = 0;                            // Tl: rows of a sequence on this rank
   int64_t keys = 0;                               // of the longest block: Tl
   int64_t heads = 0, kv_heads = 0, head_dim = 0;  // of this rank
-  // Elements of the largest operands of a product, for bfloat16 without hardware.
-  int64_t hidden = 0;            // columns of the products whose inner dim is the largest
-  int64_t widest_bias = 0;       // cuda: channels; 0 without any
-  int64_t open_norms = 0;        // cuda: bytes of the sums of runs of all norms of a layer
-  bool fused_attention = false;  // cuda: cuDNN's attention
+  int64_t hidden = 0;                             // columns of the products with the largest inner dimension
+  int64_t widest_bias = 0;                        // cuda: channels of the widest bias; 0 if there is none
+  int64_t open_norms = 0;                         // cuda: bytes of the partial sums of all norms of a layer
+  bool fused_attention = false;                   // cuda: whether cuDNN's attention runs
+  // Elements of the largest operands of a product, which are converted if bfloat16 has no hardware.
   int64_t largest_left = 0, largest_right = 0, largest_result = 0;
 };
 
@@ -40,11 +40,12 @@ struct ScratchShape {
 //             + threads · (3·96·192 + 2·96·p)·A
 //   both      B·Tl·16 for the visible keys of each row
 //   products  a packed copy of the largest second operand (matmul.cpp), except in float64
-// where heads at work is the number of threads when there are as many key/value heads and sequences as threads and at
-// most 128 blocks of 96 keys, else 1. Both passes keep what they have. depth is 2 for bfloat16 on amx and
-// avx512_bf16, else 1. Where bfloat16 has no hardware, float32 copies of a product's operands come on top. cuda: the
-// largest that an op needs of the scratch area that all share (cuda/ops/launch_sizes.h), and the sums that
-// finish_norms() adds; held against what they take by tests/cuda_emulation/counts_test.py.
+// where "heads at work" is the number of threads if B·NKVl is at least that number and there are at most 128 blocks of
+// 96 keys, else 1. Both passes keep their memory between calls. depth is 2 for bfloat16 on amx and avx512_bf16, else 1.
+// If bfloat16 has no hardware, float32 copies of a product's operands are added.
+//
+// CUDA: the largest part of the shared scratch area that any op needs (cuda/ops/launch_sizes.h), plus the partial sums
+// that finish_norms() adds up. tests/cuda_emulation/counts_test.py compares this with what the ops allocate.
 size_t backend_scratch_bytes(const ScratchShape& shape);
 
 }  // namespace carillon

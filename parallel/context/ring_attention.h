@@ -150,8 +150,9 @@ class RingAttention {
   Tensor outgoing_;   // … of the block before, being sent
   Tensor incoming_;   // … of the ranks before, being received
   Tensor collected_;  // … of the stage's base block, from the last neighbours that read it; stage 0: own keys
-  // Two levels only: of the base block of the stage before, from all nodes so far, being sent; of the present one, from
-  // the nodes before, being received; of this rank's own keys from other nodes, complete.
+  // Two levels only. leaving_: the sum over all nodes so far for the base block of the previous stage, being sent.
+  // arriving_: the sum over the previous nodes for the present base block, being received. home_: the complete sum of
+  // the other nodes for this rank's own keys.
   Tensor leaving_, arriving_, home_;
 
   // In flight until the end of the step (transfers_) and until the end of the stage (the other two).

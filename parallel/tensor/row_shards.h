@@ -56,7 +56,7 @@ int64_t requested_tensor_chunks();
 // queue after rows() has returned sees those rows. In the end all() must be called, or rows() up to the last row.
 class RowGather {
  public:
-  // work [N, ...]: where the rows come (absent with a group of one). `arrived`: they are there from a gather before.
+  // work [N, ...]: receives the rows (absent for a group of one). `arrived`: an earlier gather has already filled it.
   RowGather(Communicator& tp, const RowShards& shards, Tensor work, Tensor shard, bool arrived = false);
   Tensor rows(int64_t begin, int64_t end);
   Tensor all() { return rows(0, shards_.rows()); }
