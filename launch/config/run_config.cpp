@@ -105,11 +105,12 @@ void check_run(const Schema& schema, const RunConfig& config) {
   if (config.data.skip_probability && positions != PositionKind::kSkipAlign)
     fail(ExitCode::kUsage, "data.skip_probability is of data.positions skipalign, {}, use that or leave it out",
          schema.where("data.skip_probability"));
-  exclude("train.max_steps", "train.epochs", "keep one of them");
+  // A null on the command line takes back what the file says.
+  if (config.train.max_steps && config.train.epochs) exclude("train.max_steps", "train.epochs", "keep one of them");
   if (!config.train.max_steps && !config.train.epochs) {
     fail(ExitCode::kUsage, "train.max_steps is missing, {}, add it, or train.epochs", schema.source());
   }
-  exclude("train.warmup_steps", "train.warmup_ratio", "keep one of them");
+  if (config.train.warmup_ratio) exclude("train.warmup_steps", "train.warmup_ratio", "keep one of them");
   if (config.train.max_steps)
     require_decay_steps(config.train, *config.train.max_steps, schema.where("train.lr_scheduler"));
   if (config.train.recompute == Recompute::kNone) {

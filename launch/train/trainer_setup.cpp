@@ -132,6 +132,9 @@ void Trainer::open_model_and_data() {
   resume_points_ = find_resume_points(*world_, config_, session_.notice());
   session_.open_model(config_);
   require_same_base(resume_points_, model_);
+  agree(*world_, [&] {
+    for (const std::string& text : base_changes(resume_points_, config_, model_)) session_.notice()(text);
+  });
   require_tensor_parallel(model_.config, config_.parallel.tensor);
   session_.start_device(/*trains=*/true);
   session_.open_tokenizer(config_.data.tokenizer.value_or(""));

@@ -255,6 +255,30 @@ void require_same_base(const std::vector<ResumePoint>& points, const OpenedModel
   }
 }
 
+std::vector<std::string> base_changes(const std::vector<ResumePoint>& points, const RunConfig& config,
+                                      const OpenedModel& model) {
+  std::vector<std::string> changes;
+  if (points.empty() || !config.model.base) return changes;
+  const Json &saved = points.front().manifest.config, run = to_json(config);
+  for (const char* section : {"model", "rope"})  // what the run itself says otherwise was told already
+    if (saved.value("run", Json::object()).value(section, Json()) != run.value(section, Json())) return changes;
+  const Json before = saved.value("model", Json::object()), after = Json::parse(write_model_config(model.config));
+  for (const auto& [key, value] : after.items()) {
+    const Json was = before.value(key, Json());
+    const bool ends = key.find("token_id") != std::string::npos,
+               may_differ = ends || key.find("rope") != std::string::npos;
+    if (was == value || (!before.contains(key) && !ends)) continue;  // a key newer than the checkpoint
+    if (key == "dtype" || key == "torch_dtype" || key == "initializer_range" || key == "pad_token_id") continue;
+    const std::string change = fmt::format("{}: {} -> {}", key, was.dump(), value.dump());
+    if (!may_differ)
+      fail(ExitCode::kUsage,
+           "the model {} is not as it was, {}, {}, give the old one back or name another output folder",
+           *config.model.base, change, points.front().path);
+    changes.push_back(fmt::format("the model {} is not as it was: {}", *config.model.base, change));
+  }
+  return changes;
+}
+
 Manifest make_manifest(const RunConfig& config, const OpenedModel& opened, const ProcessGrid& grid,
                        const TrainingState& state, const std::vector<FileContent>& sources, const Tokenizer* tokenizer,
                        const std::string& template_hash, std::optional<uint32_t> end_of_document) {

@@ -61,6 +61,11 @@ std::optional<ResumePoint> load_resume_point(const ProcessGrid& grid, const std:
 std::vector<NamedShard> checkpoint_shards(Network& network, const ProcessGrid& grid);
 // Fails with error 65 if an adapter's checkpoints were written with another base than `model`'s.
 void require_same_base(const std::vector<ResumePoint>& points, const OpenedModel& model);
+// What in the model's own configuration is not as it was when the first of `points` was written, though the run's is:
+// the base's config.json was edited, or another model put in its place. One line each for what may differ (rotation,
+// end tokens); error 64 for what computes another function of the same weights.
+std::vector<std::string> base_changes(const std::vector<ResumePoint>& points, const RunConfig& config,
+                                      const OpenedModel& model);
 Manifest make_manifest(const RunConfig& config, const OpenedModel& model, const ProcessGrid& grid,
                        const TrainingState& state, const std::vector<FileContent>& sources, const Tokenizer* tokenizer,
                        const std::string& template_hash = "", std::optional<uint32_t> end_of_document = {});

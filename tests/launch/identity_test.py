@@ -93,6 +93,27 @@ class Identity(unittest.TestCase):
         self.assertEqual(len(lines), 1, done.stderr)
         self.assertIn(str(self.data), lines[0])
 
+    def test_a_base_whose_configuration_was_edited(self):
+        base = self.folder / "base"
+        self.train(1, "train.max_steps=1")
+        bb.run(1, "export", self.output, base)
+        config = self.folder / "tuned.yaml"
+        lines = self.config.read_text().splitlines()
+        model = next(i for i, line in enumerate(lines) if line.startswith("model:"))
+        end = next((i for i in range(model + 1, len(lines)) if not lines[i].startswith(" ")), len(lines))
+        rest = [line for line in lines[:model] + lines[end:] if not line.startswith("rope:")]
+        config.write_text("\n".join([f"model: {{base: {base}}}", *rest]) + "\n")
+        tuned = f"output={self.folder}/tuned"
+        bb.run(1, "train", config, tuned, "train.max_steps=2")
+        self.assertNotIn("as it was", bb.run(1, "train", config, tuned, "train.max_steps=3").stderr)
+        settings = json.loads((base / "config.json").read_text())
+        (base / "config.json").write_text(json.dumps({**settings, "rms_norm_eps": 0.25}))
+        done = bb.run(1, "train", config, tuned, "train.max_steps=4", expect=64)
+        self.assertIn("rms_norm_eps: ", done.stderr)
+        (base / "config.json").write_text(json.dumps({**settings, "eos_token_id": 5}))
+        done = bb.run(1, "train", config, tuned, "train.max_steps=4")
+        self.assertEqual(sum("as it was" in line for line in done.stderr.splitlines()), 1, done.stderr)
+
     def apart(self, at, instead, *words, expect=65):
         """Two ranks; at the same path the second has a different file."""
         script = self.folder / "apart.sh"

@@ -116,6 +116,8 @@ TEST_F(RunConfigTest, WhatNoSingleKeyCanKnow) {
   refuse({"model.base and model.vocab_size are both given"}, {"model.base=smol.h5"});
   refuse({"train.max_steps and train.epochs"}, {"train.epochs=1"});
   refuse({"train.warmup_steps and train.warmup_ratio"}, {"train.warmup_steps=1", "train.warmup_ratio=0.1"});
+  EXPECT_EQ(load({"train.max_steps=null", "train.epochs=2"}).train.epochs, 2);
+  EXPECT_EQ(load({"train.warmup_steps=1", "train.warmup_ratio=null"}).train.warmup_steps, 1);
   refuse({"model.vocab_size is missing", "c.yaml"}, {}, "train: {max_steps: 1}\n");
   refuse({"data.train is missing"}, {}, "model: {base: x}\n");
   refuse({"train.max_steps is missing"}, {},
