@@ -1,8 +1,8 @@
 // Files that are being written under a temporary name, for whoever ends the process: a command that is stopped while it
 // writes leaves none of them behind. What a killed process (SIGKILL, a power cut) leaves is another matter.
 //
-// make_temporary() (posix_file.h) remembers what it makes; who renames or removes it forgets it. A name that is renamed or gone meanwhile does no harm, since temporary
-// names are nobody else's.
+// make_temporary() (posix_file.h) remembers what it makes; who renames or removes it forgets it. A name that is renamed
+// or gone meanwhile does no harm, since temporary names are nobody else's.
 #pragma once
 
 #include <string>
