@@ -5,6 +5,7 @@
 #include "runtime/cpu/kernels.h"
 #include "runtime/cpu/product_pieces.h"
 #include "runtime/cuda/attention/fused_sizes.h"
+#include "runtime/cuda/ops/launch_sizes.h"
 
 namespace carillon {
 
@@ -56,6 +57,11 @@ size_t backend_scratch_bytes(const ScratchShape& s) {
   const int64_t partial =
       pairs && right > kPackedBytes ? std::min(s.batch * s.queries, kPartialRows) * s.hidden * 4 : 0;
   return static_cast<size_t>((forward + backward) * width + visible + widened + packed + partial);
+}
+
+int64_t open_norm_bytes(int64_t rows, int64_t channels, DType compute) {
+  const auto wide = static_cast<int64_t>(size_of(accumulate_type(compute)));
+  return cuda::round_up(cuda::row_runs(rows) * channels * wide, 16);
 }
 
 }  // namespace carillon

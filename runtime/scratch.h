@@ -48,4 +48,7 @@ struct ScratchShape {
 // that finish_norms() adds up. tests/cuda_emulation/counts_test.py compares this with what the ops allocate.
 size_t backend_scratch_bytes(const ScratchShape& shape);
 
+// Returns the bytes of the partial sums that a norm of [rows, channels] leaves open until finish_norms(), on CUDA.
+int64_t open_norm_bytes(int64_t rows, int64_t channels, DType compute);
+
 }  // namespace carillon

@@ -4,7 +4,6 @@
 #include <set>
 
 #include "parallel/transport/nccl_library.h"
-#include "runtime/cuda/ops/launch_sizes.h"
 #include "runtime/scratch.h"
 
 namespace carillon {
@@ -15,12 +14,11 @@ constexpr const char* kRoles[] = {"weights",   "gradients", "optimizer", "activa
 
 int replicas(const ModelConfig& model, int tensor) { return TensorShards(model, tensor, 0).kv_replicas; }
 
-// Sums of runs of rows of all norms of a layer, as CudaBackend::open_norm lays them.
-int64_t open_norm_bytes(const ModelConfig& model, const PlannedRun& run, const TensorShards& shards) {
-  if (model.adapter) return 0;
-  const auto wide = static_cast<int64_t>(size_of(accumulate_type(run.network.compute)));
+// The largest memory for the partial sums of all norms of one layer.
+int64_t open_norms_of_a_layer(const ModelConfig& model, const PlannedRun& run, const TensorShards& shards) {
+  if (model.adapter) return 0;  // norms are frozen
   const auto sums = [&](int64_t rows, int64_t channels) {
-    return cuda::round_up(cuda::row_runs(rows) * channels * wide, 16);
+    return open_norm_bytes(rows, channels, run.network.compute);
   };
   const int64_t rows = run.rows(), width = model.head_dim;
   int64_t most = 0;
@@ -53,7 +51,7 @@ ScratchShape scratch_shape(const ModelConfig& model, const MachineProfile& machi
   const int64_t rows = run.rows(), mlp_rows = run.mlp_rows(), mlp = 2 * shards.mlp.size();
   const int64_t head = shards.vocabulary.size() * model.hidden_size;
   shape.hidden = model.hidden_size;
-  shape.open_norms = open_norm_bytes(model, run, shards);
+  shape.open_norms = open_norms_of_a_layer(model, run, shards);
   if (model.any([](const LayerSpec& layer) { return layer.attention.qkv_bias; }))
     shape.widest_bias = (shards.heads + 2 * shards.kv_heads) * model.head_dim;
   if (model.any([](const LayerSpec& layer) { return layer.mlp.bias; }))

@@ -194,7 +194,7 @@ TEST(ModelConfig, TensorParallelNamesTheNearest) {
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ExitCode::kUsage);
-    EXPECT_THAT(error.what(), HasSubstr("take 4 or 6"));
+    EXPECT_THAT(error.what(), HasSubstr("use 4 or 6"));
   }
   EXPECT_THROW(require_tensor_parallel(config, 3), Error);
 }
