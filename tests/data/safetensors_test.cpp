@@ -47,7 +47,7 @@ TEST(Safetensors, HostileFilesAreRefusedByName) {
       {std::string("\xff\xff\xff\xff\xff\xff\xff\x7f{}", 10), "header would be"},
       {std::string("\x40\0\0\0\0\0\0\0{}", 10), "cut off"},
       {entry("[]"), "not a JSON object"},
-      {entry("{\"a\":"), "not a JSON object"},
+      {entry("{\"a\":"), "not valid JSON"},
       {entry("{\"\xff\":1}"), "UTF-8"},
       {entry(
            R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})"),
