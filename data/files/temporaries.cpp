@@ -5,16 +5,18 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <utility>
 
 namespace carillon {
 namespace {
 
-// A list that only grows, so that a handler may walk it at any time; what is forgotten leaves its place to the next.
+// The list only grows, so that a handler can walk it at any time; a forgotten entry is reused.
 struct Entry {
   std::atomic<const char*> path{nullptr};  // null: free
   pid_t owner = 0;
@@ -22,6 +24,12 @@ struct Entry {
 };
 std::atomic<Entry*> first{nullptr};
 std::mutex writers;
+
+// A handler on another thread may still be reading a name that has just been forgotten: it is freed only after this
+// many more have been forgotten.
+constexpr size_t kRetired = 256;
+std::array<const char*, kRetired> retired{};
+size_t next_retired = 0;
 
 // readdir() allocates; the system call does not.
 void remove_files_of(int folder) noexcept {
@@ -55,7 +63,8 @@ void forget_temporary(const std::string& path) {
   for (Entry* entry = first.load(); entry != nullptr; entry = entry->next)
     if (const char* known = entry->path.load(); known != nullptr && path == known) {
       entry->path.store(nullptr);
-      std::free(const_cast<char*>(known));
+      std::free(const_cast<char*>(std::exchange(retired[next_retired], known)));
+      next_retired = (next_retired + 1) % kRetired;
       return;
     }
 }

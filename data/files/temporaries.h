@@ -1,8 +1,8 @@
-// Files that are being written under a temporary name, for whoever ends the process: a command that is stopped while it
-// writes leaves none of them behind. What a killed process (SIGKILL, a power cut) leaves is another matter.
+// The files that this process is writing under a temporary name. A signal handler removes them before it ends the
+// process, so that a stopped command leaves none behind. A killed process (SIGKILL, a power cut) does leave them.
 //
-// make_temporary() (posix_file.h) remembers what it makes; who renames or removes it forgets it. A name that is renamed
-// or gone meanwhile does no harm, since temporary names are nobody else's.
+// make_temporary() (posix_file.h) remembers every file it creates; whoever renames or removes the file must forget it.
+// A remembered name that no longer exists is harmless, because no other program uses such a name.
 #pragma once
 
 #include <string>
@@ -12,8 +12,8 @@ namespace carillon {
 void remember_temporary(const std::string& path);
 void forget_temporary(const std::string& path);
 
-// Unlinks what is remembered; of a folder, the files in it and the folder. Only in the process that remembered them,
-// not in one forked from it. May be called in a signal handler.
+// Unlinks all remembered files; removes a remembered folder with the files in it. Does nothing in a process that was
+// forked from the one that remembered them. Safe to call in a signal handler.
 void remove_temporaries() noexcept;
 
 }  // namespace carillon
