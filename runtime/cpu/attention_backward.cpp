@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "runtime/attention_ends.h"
 #include "runtime/cpu/attention_scratch.h"
 
 namespace carillon {
@@ -184,8 +185,8 @@ struct Backward {
 void CpuBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout,
                                     Tensor out, Tensor lse, Tensor delta, const AttentionMask& mask, double scale,
                                     const AttentionGradientEnds& ends) {
-  begin_attention_gradients(dq, dk, dv, dout, out, delta, ends);
-  if (q.empty() || k.empty()) return end_attention_gradients(dq, dk, dv, ends);
+  begin_attention_gradients(*this, dq, dk, dv, dout, out, delta, ends);
+  if (q.empty() || k.empty()) return end_attention_gradients(*this, dq, dk, dv, ends);
   CHECK(scale > 0, "scores are scaled by a positive number", scale);
   Scratch& work = scratch();
   find_visible(mask, threads_, work.visible);
@@ -207,7 +208,7 @@ void CpuBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, T
       backward.run_group(work.heads[0], work.threads.data(), work.progress[0], item / kv_heads, item % kv_heads,
                          threads_);
   });
-  end_attention_gradients(dq, dk, dv, ends);
+  end_attention_gradients(*this, dq, dk, dv, ends);
 }
 
 }  // namespace carillon

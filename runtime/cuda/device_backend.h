@@ -79,10 +79,6 @@ class CudaBackend : public Backend {
                       Tensor lse, const AttentionMask& mask, MaskPiece::Kind kind, double scale,
                       const cuda::AttentionTurn& turn = {});
 
-  void begin_gradients(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor delta,
-                       const AttentionGradientEnds& ends);
-  void end_gradients(Tensor dq, Tensor dk, Tensor dv, const AttentionGradientEnds& ends);
-
   void padded_matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Transpose transpose_b, bool accumulate);
   struct Products;  // cuBLASLt's handle, and its algorithms by shape (matmul.cpp)
   struct ProductsDeleter {

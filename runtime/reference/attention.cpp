@@ -2,7 +2,7 @@
 #include <limits>
 #include <vector>
 
-#include "runtime/joined_heads.h"
+#include "runtime/attention_ends.h"
 #include "runtime/reference/reference_backend.h"
 #include "runtime/reference/view.h"
 
@@ -134,7 +134,7 @@ void ReferenceBackend::attention_delta(Tensor delta, Tensor dout, Tensor out) {
 void ReferenceBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, Tensor k, Tensor v, Tensor dout,
                                           Tensor out, Tensor lse, Tensor delta, const AttentionMask& mask, double scale,
                                           const AttentionGradientEnds& ends) {
-  begin_attention_gradients(dq, dk, dv, dout, out, delta, ends);
+  begin_attention_gradients(*this, dq, dk, dv, dout, out, delta, ends);
   reference::dispatch(q.dtype(), [&]<class T, class A>(T, A) {
     const View<T, 4> vq(q), vk(k), vv(v), vdo(dout);
     const View<A, 4> vdq(dq), vdk(dk), vdv(dv);
@@ -165,30 +165,7 @@ void ReferenceBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tenso
         }
       }
   });
-  end_attention_gradients(dq, dk, dv, ends);
-}
-
-void ReferenceBackend::begin_attention_gradients(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor delta,
-                                                 const AttentionGradientEnds& ends) {
-  if (ends.first) attention_delta(delta, dout, out);
-  for (const Tensor& x : cleared_gradients(dq, dk, dv, ends.first, ends.first_keys)) fill(x, 0);
-}
-
-void ReferenceBackend::end_attention_gradients(Tensor dq, Tensor dk, Tensor dv, const AttentionGradientEnds& ends) {
-  if (!ends.result_dq) return;
-  const Tensor from = joined_heads({dq, dk, dv}), to = joined_heads({ends.result_dq, ends.result_dk, ends.result_dv});
-  if (from && to) {
-    copy(to, from);
-  } else {
-    copy(ends.result_dq, dq);
-    copy(ends.result_dk, dk);
-    copy(ends.result_dv, dv);
-  }
-  if (!ends.position) return;
-  const Tensor turned = joined_heads({ends.result_dq, ends.result_dk});
-  CHECK(turned, "gradients that are turned lie side by side", carillon::describe(ends.result_dq),
-        carillon::describe(ends.result_dk));
-  rotate(turned, ends.position, ends.cosine, ends.sine, /*inverse=*/true);
+  end_attention_gradients(*this, dq, dk, dv, ends);
 }
 
 }  // namespace carillon

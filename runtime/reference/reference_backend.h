@@ -15,12 +15,6 @@ class ReferenceBackend : public Backend {
   void synchronize() override {}
 
   CARILLON_OPS(CARILLON_DECLARE_OP)
-
- protected:
-  // What a call of attention_backward does before and after its block.
-  void begin_attention_gradients(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor delta,
-                                 const AttentionGradientEnds& ends);
-  void end_attention_gradients(Tensor dq, Tensor dk, Tensor dv, const AttentionGradientEnds& ends);
 };
 
 }  // namespace carillon

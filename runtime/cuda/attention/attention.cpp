@@ -1,10 +1,10 @@
 // CudaBackend's attention: checks the tensors and launches the kernels of attention_*.cu.
+#include "runtime/attention_ends.h"
 #include "runtime/attention_pieces.h"
 #include "runtime/cuda/attention/attention_operands.h"
 #include "runtime/cuda/attention/fused_sizes.h"
 #include "runtime/cuda/check_cuda.h"
 #include "runtime/cuda/device_backend.h"
-#include "runtime/joined_heads.h"
 
 namespace carillon {
 namespace {
@@ -150,7 +150,7 @@ void CudaBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, 
       return;
   }
   const bool joined = alone && !engine;
-  if (!joined) begin_gradients(dq, dk, dv, dout, out, delta, ends);
+  if (!joined) begin_attention_gradients(*this, dq, dk, dv, dout, out, delta, ends);
   for (const MaskPiece& piece : all) {
     const Of of(piece);
     const Tensor queries = of.rows(q, 1), keys = of.keys(k), values = of.keys(v), gradient = of.rows(dout, 1),
@@ -176,32 +176,7 @@ void CudaBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, 
     }
     CHECK_CUDA(launch_attention_backward(args, on_device()));
   }
-  if (!joined) end_gradients(dq, dk, dv, ends);
-}
-
-// ---- ends with launches of their own -------------------------------------------------------------------------------
-
-void CudaBackend::begin_gradients(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor delta,
-                                  const AttentionGradientEnds& ends) {
-  if (ends.first) attention_delta(delta, dout, out);
-  for (const Tensor& x : cleared_gradients(dq, dk, dv, ends.first, ends.first_keys)) fill(x, 0);
-}
-
-void CudaBackend::end_gradients(Tensor dq, Tensor dk, Tensor dv, const AttentionGradientEnds& ends) {
-  if (!ends.result_dq) return;
-  const Tensor from = joined_heads({dq, dk, dv}), to = joined_heads({ends.result_dq, ends.result_dk, ends.result_dv});
-  if (from && to) {
-    copy(to, from);
-  } else {
-    copy(ends.result_dq, dq);
-    copy(ends.result_dk, dk);
-    copy(ends.result_dv, dv);
-  }
-  if (!ends.position) return;
-  const Tensor turned = joined_heads({ends.result_dq, ends.result_dk});
-  CHECK(turned, "gradients that are turned lie side by side", carillon::describe(ends.result_dq),
-        carillon::describe(ends.result_dk));
-  rotate(turned, ends.position, ends.cosine, ends.sine, /*inverse=*/true);
+  if (!joined) end_attention_gradients(*this, dq, dk, dv, ends);
 }
 
 }  // namespace carillon
