@@ -49,13 +49,13 @@ NormOptions Transformer::backward_options() const {
   return options;
 }
 
-// sum = x + multiplier · norm(given), where `given` is what attention or the MLP gives; and normed the norm of that
-// which comes next, where there is one.
-void Transformer::add_branch(int64_t index, Tensor sum, Tensor x, const Parameter& norm, Tensor rstd, Tensor given,
-                             const Parameter& next, Tensor next_rstd) {
-  Tensor branch = given;
+// sum = x + multiplier · norm(branch_output), where branch_output is the result of attention or the MLP; and normed the
+// norm of that which comes next, where there is one.
+void Transformer::add_branch(int64_t index, Tensor sum, Tensor x, const Parameter& norm, Tensor rstd,
+                             Tensor branch_output, const Parameter& next, Tensor next_rstd) {
+  Tensor branch = branch_output;
   if (norm) {
-    backend_.rmsnorm_forward(work_.normed, rstd, given, norm.weight, config_.rms_norm_eps, norm_options_);
+    backend_.rmsnorm_forward(work_.normed, rstd, branch_output, norm.weight, config_.rms_norm_eps, norm_options_);
     branch = work_.normed;
   }
   const double multiplier = spec(index).residual_multiplier;
@@ -67,8 +67,8 @@ void Transformer::add_branch(int64_t index, Tensor sum, Tensor x, const Paramete
     backend_.sum(sum, x, branch);
 }
 
-// Returns the gradient with respect to `given`, from residual_gradient.
-Tensor Transformer::branch_backward(int64_t index, Parameter& norm, Tensor rstd, Tensor given) {
+// Returns the gradient with respect to `branch_output`, from residual_gradient.
+Tensor Transformer::branch_backward(int64_t index, Parameter& norm, Tensor rstd, Tensor branch_output) {
   const double multiplier = spec(index).residual_multiplier;
   Tensor gradient = work_.residual_gradient;
   if (multiplier != 1) {
@@ -78,7 +78,7 @@ Tensor Transformer::branch_backward(int64_t index, Parameter& norm, Tensor rstd,
     gradient = multiplied;
   }
   if (!norm) return gradient;
-  backend_.rmsnorm_backward(work_.output_gradient, norm.gradient, gradient, given, norm.weight, rstd,
+  backend_.rmsnorm_backward(work_.output_gradient, norm.gradient, gradient, branch_output, norm.weight, rstd,
                             /*accumulate=*/false, backward_options());
   return work_.output_gradient;
 }
@@ -148,14 +148,15 @@ void Transformer::sum_over_projections(NormOptions& of_queries, NormOptions& of_
 
 void Transformer::rotate(int64_t index, Tensor fused, bool inverse) {
   if (!spec(index).attention.rotates) return;
-  const Rotation& rotation = rotations_[rotation_of(index)];
+  const RotationTable& rotation = rotation_of(index);
   backend_.rotate(query_and_key_rows(fused), batch_.position, rotation.cosine, rotation.sine, inverse);
 }
 
 // Adds a layer's contribution to the gradient of a learned rotation, from the rotated rows and their gradient.
 void Transformer::add_rotation_gradient(int64_t index, Tensor dqkv, Tensor qkv) {
-  if (!rates_ || !spec(index).attention.rotates || rotation_of(index) != 0) return;
-  backend_.rotation_gradient(rates_, query_and_key_rows(qkv), query_and_key_rows(dqkv), batch_.position);
+  if (!rotations_.learns(windowed(index)) || !spec(index).attention.rotates) return;
+  backend_.rotation_gradient(rotations_.frequency_gradient(), query_and_key_rows(qkv), query_and_key_rows(dqkv),
+                             batch_.position);
 }
 
 // ---- forward -------------------------------------------------------------------------------------------------------
@@ -177,7 +178,7 @@ void Transformer::attention_forward(int64_t index, bool attend) {
   if (attention.qk_norm == QkNorm::kPerHeadAfterRotation) rotate(index, layer.qkv_raw, /*inverse=*/false);
   if (attention.qk_norm != QkNorm::kNone) normalise_heads(index, layer.qkv, layer.qkv_raw);
   if (attention.qk_norm != QkNorm::kPerHeadAfterRotation) rotate(index, layer.qkv, /*inverse=*/false);
-  if (query_temperature_) backend_.scale_rows(query_rows(layer.qkv), batch_.query_factor);
+  if (rotations_.has_query_temperature()) backend_.scale_rows(query_rows(layer.qkv), batch_.query_factor);
   if (!attend) return;
   if (options_.one_token) {
     options_.cache->attend(index, attention_heads(layer.attention), query(layer.qkv), key(layer.qkv),
@@ -196,13 +197,13 @@ void Transformer::attention_forward(int64_t index, bool attend) {
 void Transformer::attention_output(int64_t index) {
   const LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
-  const Tensor given = weights.attention_output_norm ? layer.attention_output : work_.normed;
+  const Tensor branch_output = weights.attention_output_norm ? layer.attention_output : work_.normed;
 
-  RowScatter y = scattered(given);
+  RowScatter y = scattered(branch_output);
   row_parallel_forward(backend_, y, layer.attention, weights.output, adapter_work());
-  if (weights.o_bias) backend_.add_bias(given, weights.o_bias.weight);
-  add_branch(index, layer.middle, layer.input, weights.attention_output_norm, layer.attention_output_rstd, given,
-             weights.mlp_norm, layer.middle_rstd);
+  if (weights.o_bias) backend_.add_bias(branch_output, weights.o_bias.weight);
+  add_branch(index, layer.middle, layer.input, weights.attention_output_norm, layer.attention_output_rstd,
+             branch_output, weights.mlp_norm, layer.middle_rstd);
 }
 
 // middle, whose norm is in normed -> gate, up
@@ -219,26 +220,26 @@ void Transformer::mlp_input(int64_t index) {
 void Transformer::mlp_output(int64_t index, Tensor output) {
   const LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
-  const Tensor given = weights.mlp_output_norm ? layer.mlp_output : work_.normed;
+  const Tensor branch_output = weights.mlp_output_norm ? layer.mlp_output : work_.normed;
 
   backend_.swiglu_forward(work_.swiglu, gate(layer.gate_up), up(layer.gate_up), spec(index).mlp.activation);
-  RowScatter y = scattered(given);
+  RowScatter y = scattered(branch_output);
   row_parallel_forward(backend_, y, work_.swiglu, weights.down, adapter_work());
-  finish_mlp(index, output, given);
+  finish_mlp(index, output, branch_output);
 }
 
-void Transformer::finish_mlp(int64_t index, Tensor output, Tensor given) {
+void Transformer::finish_mlp(int64_t index, Tensor output, Tensor branch_output) {
   const LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
-  if (weights.down_bias) backend_.add_bias(given, weights.down_bias.weight);
+  if (weights.down_bias) backend_.add_bias(branch_output, weights.down_bias.weight);
   if (output) {
     const auto next = static_cast<size_t>(index) + 1;
     const bool last = next == activations_.layers.size();
-    add_branch(index, output, layer.middle, weights.mlp_output_norm, layer.mlp_output_rstd, given,
+    add_branch(index, output, layer.middle, weights.mlp_output_norm, layer.mlp_output_rstd, branch_output,
                last ? parameters_.norm : parameters_.layers[next].input_norm,
                last ? activations_.output_rstd : activations_.layers[next].input_rstd);
   } else if (weights.mlp_output_norm) {
-    backend_.rmsnorm_forward(work_.normed, layer.mlp_output_rstd, given, weights.mlp_output_norm.weight,
+    backend_.rmsnorm_forward(work_.normed, layer.mlp_output_rstd, branch_output, weights.mlp_output_norm.weight,
                              config_.rms_norm_eps, norm_options_);
   }
 }
@@ -290,10 +291,10 @@ void Transformer::mlp_backward(int64_t index) {
 void Transformer::mlp_tiles_forward(int64_t index, Tensor output) {
   const LayerParameters& weights = parameters_.layers[index];
   LayerActivations& layer = activations_.layers[index];
-  const Tensor given = weights.mlp_output_norm ? layer.mlp_output : work_.normed;
+  const Tensor branch_output = weights.mlp_output_norm ? layer.mlp_output : work_.normed;
 
   RowGather x = gathered(normed(weights.mlp_norm, layer.middle), work_.gathered);
-  RowScatter y = scattered(given);
+  RowScatter y = scattered(branch_output);
   const int64_t rows = row_shards_.rows(), tile = layer.gate_up.size(0);
   for (int64_t begin = 0; begin < rows; begin += tile) {
     const int64_t end = std::min(begin + tile, rows);
@@ -304,7 +305,7 @@ void Transformer::mlp_tiles_forward(int64_t index, Tensor output) {
     y.done(end);
   }
   y.finish();
-  finish_mlp(index, output, given);
+  finish_mlp(index, output, branch_output);
 }
 
 // Needs only middle and, with a norm after, mlp_output of this layer: gate and up are recomputed, one tile at a time.
@@ -362,18 +363,18 @@ void Transformer::attention_backward(int64_t index) {
   linear_weight_gradient(backend_, dy.all(), layer.attention, weights.output, adapter_work(), accumulate_);
   // Turned back by the ring, unless something comes between.
   RingAttention::Layer ring_layer{attention.scale, mask_of(index), weights.sinks.weight, weights.sinks.gradient};
-  const bool learned = rates_ && rotation_of(index) == 0;
-  const bool turned =
-      attention.rotates && attention.qk_norm != QkNorm::kPerHeadAfterRotation && !learned && !query_temperature_;
+  const bool learned = rotations_.learns(windowed(index));
+  const bool turned = attention.rotates && attention.qk_norm != QkNorm::kPerHeadAfterRotation && !learned &&
+                      !rotations_.has_query_temperature();
   if (turned) {
-    const Rotation& rotation = rotations_[rotation_of(index)];
+    const RotationTable& rotation = rotation_of(index);
     ring_layer.position = batch_.position, ring_layer.cosine = rotation.cosine, ring_layer.sine = rotation.sine;
   }
   ring_->backward(query(dqkv), key(dqkv), value(dqkv), attention_heads(work_.attention_gradient), query(layer.qkv),
                   key(layer.qkv), value(layer.qkv_raw), attention_heads(layer.attention), layer.lse, ring_layer);
   // Before the temperature's factor: it is in the queries too, and cancels.
   if (attention.qk_norm != QkNorm::kPerHeadAfterRotation) add_rotation_gradient(index, dqkv, layer.qkv);
-  if (query_temperature_) backend_.scale_rows(query_rows(dqkv), batch_.query_factor);
+  if (rotations_.has_query_temperature()) backend_.scale_rows(query_rows(dqkv), batch_.query_factor);
   if (attention.qk_norm != QkNorm::kPerHeadAfterRotation && !turned) rotate(index, dqkv, /*inverse=*/true);
   if (attention.qk_norm != QkNorm::kNone) normalise_heads_backward(index, dqkv, layer.qkv_raw);
   if (attention.qk_norm == QkNorm::kPerHeadAfterRotation) {

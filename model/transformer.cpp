@@ -1,11 +1,8 @@
 #include "model/transformer.h"
 
-#include "model/clex.h"
 #include "runtime/progress.h"
 
 #include <algorithm>
-#include <cmath>
-#include <numeric>
 
 #include "parallel/injected_fault.h"
 
@@ -41,22 +38,6 @@ ActivationShape shape_of(const SequenceLayout& layout, const TransformerOptions&
           options.recompute,
           options.offload_checkpoints,
           options.mlp_tile == 0 ? rows : std::min(options.mlp_tile, rows)};
-}
-
-// The maximum length of a document that uses the first of two tables; nothing without mixed windows.
-std::optional<int64_t> mixed_length(const ModelRope& rope) {
-  std::optional<int64_t> length;
-  for (const RopeConfig* one : {&rope.rope, rope.sliding_rope ? &*rope.sliding_rope : nullptr}) {
-    if (one == nullptr || !one->mixed_windows) continue;
-    if (length && *length != one->original_max_position_embeddings)
-      fail(
-          ExitCode::kUsage,
-          "mixed windows change lists at {} tokens and, in windowed layers, at {}, in rope.sliding_attention, give one "
-          "original_max_position_embeddings",
-          *length, one->original_max_position_embeddings);
-    length = one->original_max_position_embeddings;
-  }
-  return length;
 }
 
 std::vector<int> masks_of(const ModelConfig& config) {
@@ -98,6 +79,9 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
       activations_(allocate_kept_activations(config, shards, shape_of(layout, options, shards.tp), arena)),
       work_(allocate_persistent_memory(config, shape_of(layout, options, shards.tp), arena)),
       batch_(allocate_batch(config, shape_of(layout, options, shards.tp), arena)),
+      rotations_(backend, config, parameters,
+                 {options.compute, options.positions, options.training, /*generation=*/options.cache != nullptr},
+                 arena),
       staged_first_(windows_.size(),
                     std::vector<int64_t>(arena.measuring() ? 0 : static_cast<size_t>(options.batch * local_))),
       staged_position_(arena.measuring() ? 0 : static_cast<size_t>(options.batch * local_)),
@@ -106,29 +90,6 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
                          ? 0
                          : static_cast<size_t>(options.batch * local_) * size_of(accumulate_type(options.compute))),
       staged_factor_(arena.measuring() ? 0 : batch_.query_factor.bytes()) {
-  if (options.training && config.sliding_rope && config.sliding_rope->type == RopeType::kClex)
-    fail(ExitCode::kUsage,
-         "rope type clex is learned for layers with full attention only, in rope.sliding_attention, use another type");
-  mixed_tables_ = options.cache == nullptr && mixed_length(config);
-  const auto table = [&](const RopeConfig& rope) {
-    const int64_t pairs = carillon::rotary_pairs(rope, config.head_dim), tables = mixed_tables_ ? 2 : 1;
-    const DType type = accumulate_type(options.compute);
-    return Rotation{arena.allocate("rotation.cosine", type, {tables * options.positions, pairs}),
-                    arena.allocate("rotation.sine", type, {tables * options.positions, pairs})};
-  };
-  rotations_[0] = table(config.rope);
-  // An evaluation may give windowed layers a separate rotation.
-  const bool windowed = config.any([](const LayerSpec& layer) { return layer.attention.window > 0; });
-  if (config.sliding_rope || (windowed && !options.training))
-    rotations_[1] = table(config.sliding_rope ? *config.sliding_rope : config.rope);
-  if (options.training && parameters.ode_up && !parameters.ode_up.frozen) {
-    if (mixed_tables_)
-      fail(ExitCode::kUsage,
-           "rope type clex is not learned beside mixed windows, in rope.sliding_attention, leave mixed_windows out");
-    rates_ = arena.allocate("rotation.gradient", DType::kFloat64, {config.rotary_pairs()});
-    learned_gradient_ =
-        arena.allocate("rotation.gradient", accumulate_type(options.compute), {2, parameters.ode_up.rectangle.count()});
-  }
   CHECK(options.cache == nullptr || !options.training, "a cache is for generation");
   CHECK(options.cache != nullptr || !options.one_token, "one token needs a cache");
   if (options.training && options.recompute == Recompute::kNone)
@@ -173,20 +134,6 @@ Transformer::Transformer(Backend& backend, ProcessGrid& grid, const ModelConfig&
   if (!arena.measuring()) staged_loss_.resize(losses_.bytes());
 }
 
-void Transformer::set_rotation(const ModelRope& rope, int64_t length) {
-  if (rope.sliding_rope && !rotations_[1].cosine)
-    fail(ExitCode::kUsage,
-         "windowed layers have no rotation of their own in this model, in rope.sliding_attention, give it when the run "
-         "begins");
-  mixed_ = mixed_tables_ && mixed_length(rope);
-  mixed_length_ = mixed_ ? *mixed_length(rope) : 0;
-  fill_table(0, rope.rope, length);
-  if (rotations_[1].cosine) fill_table(1, rope.sliding_rope ? *rope.sliding_rope : rope.rope, length);
-  temperature_beta_ = rope.rope.llama_4_scaling_beta;
-  temperature_length_ = static_cast<double>(rope.rope.original_max_position_embeddings);
-  query_temperature_ = temperature_beta_ != 0;
-}
-
 LowRankWork Transformer::adapter_work(int64_t begin, int64_t end) const {
   LowRankWork work = work_.adapter;
   work.rows = end - begin;
@@ -199,62 +146,17 @@ LowRankWork Transformer::adapter_work(int64_t begin, int64_t end) const {
   return work;
 }
 
-// Returns `rope` with the learned weights that the parameters hold for it.
-RopeConfig Transformer::learned(const RopeConfig& rope) const {
-  RopeConfig result = rope;
-  if (rope.type != RopeType::kClex) return result;
-  if (!parameters_.ode_up)
-    fail(ExitCode::kUsage,
-         "rope type clex is learned with a model, and nothing was learned with this one, in rope, train with it first, "
-         "or use ntk");
-  ClexWeights weights;
-  weights.pairs = parameters_.ode_up.weight.size(0), weights.hidden = parameters_.ode_up.weight.size(1);
-  if (weights.hidden != clex_hidden(rope, weights.pairs))
-    fail(ExitCode::kUsage, "rope.param_factor is {}, in rope, the model was trained with {}", rope.param_factor,
-         weights.hidden / (2 * weights.pairs));
-  weights.up = download_as_double(backend_, parameters_.ode_up.weight);
-  weights.down = download_as_double(backend_, parameters_.ode_down.weight);
-  result.dynamics = std::make_shared<const ClexWeights>(std::move(weights));
-  return result;
-}
-
-void Transformer::fill_table(size_t which, const RopeConfig& given, int64_t length) {
-  const RopeConfig rope = learned(given);
-  const auto& [cosine, sine] = rotations_[which];
-  const int64_t rows = options_.positions, pairs = cosine.size(1);
-  std::vector<int64_t> positions(static_cast<size_t>(rows));
-  std::iota(positions.begin(), positions.end(), 0);
-  std::vector<char> cosines(cosine.bytes()), sines(sine.bytes());
-  const Tensor host_cosine(cosines.data(), cosine.dtype(), cosine.shape());
-  const Tensor host_sine(sines.data(), sine.dtype(), sine.shape());
-  for (int64_t begin = 0; begin < cosine.size(0); begin += rows) {
-    // Of two tables, the first is for short documents and the second for long ones.
-    const int64_t of = rope.mixed_windows && mixed_ ? mixed_length_ + (begin > 0 ? 1 : 0) : length;
-    const RopeTable table = make_rope_table(rope, config_.head_dim, of);
-    fill_rotation(table, positions, host_cosine.rows(begin, begin + rows), host_sine.rows(begin, begin + rows));
-    if (which == 0 && rates_) learned_frequencies_ = table.inverse_frequency;
-  }
-  if (which == 0 && rates_) {
-    learned_rope_ = rope;
-    learned_stretch_ = clex_stretch(rope, rope.length.value_or(length));
-  }
-  CHECK(pairs == carillon::rotary_pairs(rope, config_.head_dim), "a table is of as many pairs as it was made for");
-  backend_.upload(cosine, host_cosine);
-  backend_.upload(sine, host_sine);
-}
-
-void Transformer::load(const MicroBatch& batch, int64_t index) {
+void Transformer::set_batch(const MicroBatch& batch, int64_t index) {
   const auto first = batch.first.span<int64_t>();
   const auto position = batch.position.span<int64_t>();
   std::copy(position.begin(), position.end(), staged_position_.begin());
   for (int64_t row = 0; row < static_cast<int64_t>(first.size()); ++row) {
     CHECK(position[row] < options_.positions, "position beyond the rotation table", position[row], options_.positions);
     const int64_t own = options_.one_token ? index : layout_.index_of(grid_.cp_rank, row % local_);
-    if (mixed_ && first[row] <= own) {
-      // Selects the row in the table for documents of this length.
+    if (rotations_.mixed() && first[row] <= own) {
       const int64_t reach = batch.reach.span<int64_t>()[static_cast<size_t>(row)];
       CHECK(reach > position[row], "a document reaches beyond each of its positions", reach, position[row]);
-      if (reach > mixed_length_) staged_position_[static_cast<size_t>(row)] += options_.positions;
+      staged_position_[static_cast<size_t>(row)] = rotations_.row(position[row], reach);
     }
     // A sliding window W lets token i see j with 0 <= i - j < W; an empty interval (padding) stays empty.
     for (size_t mask = 0; mask < windows_.size(); ++mask)
@@ -268,13 +170,11 @@ void Transformer::load(const MicroBatch& batch, int64_t index) {
   backend_.upload(batch_.tokens, batch.tokens.reshape({rows}));
   backend_.upload(batch_.position, Tensor::of(staged_position_, {rows}));
   if (loss_) loss_->set_targets(batch.target.reshape({rows}), Tensor(staged_weight_.data(), wide, {rows}));
-  if (query_temperature_) {
+  if (rotations_.has_query_temperature()) {
     dispatch_floating(batch_.query_factor.dtype(), [&](auto zero) {
       using A = decltype(zero);
       A* factor = reinterpret_cast<A*>(staged_factor_.data());
-      for (size_t row = 0; row < position.size(); ++row)
-        factor[row] = static_cast<A>(
-            1 + temperature_beta_ * std::log1p(std::floor(static_cast<double>(position[row]) / temperature_length_)));
+      for (int64_t at : position) *factor++ = static_cast<A>(rotations_.query_factor(at));
     });
     backend_.upload(batch_.query_factor, Tensor(staged_factor_.data(), batch_.query_factor.dtype(), {rows}));
   }
@@ -307,7 +207,7 @@ void Transformer::forward_layers(bool keep) {
   else
     norm_before(parameters_.norm, activations_.output_rstd, activations_.output);
   for (int64_t index = 0; index < layers; ++index) {
-    moved();
+    count_progress();
     attention_forward(index, /*attend=*/true);
     if (offload_ && keep) offload_->save(index);
     attention_output(index);
@@ -320,14 +220,14 @@ void Transformer::forward_layers(bool keep) {
 }
 
 void Transformer::forward(const MicroBatch& batch) {
-  load(batch);
+  set_batch(batch);
   forward_layers(/*keep=*/false);
   loss_->run(losses_, {}, {}, work_.normed, parameters_.head().weight, /*accumulate=*/true);
 }
 
 void Transformer::encode(const MicroBatch& batch) {
   CHECK(pool_sum_, "this transformer was not built for evaluation");
-  load(batch);
+  set_batch(batch);
   forward_layers(/*keep=*/false);
   encoded_ = gathered(work_.normed, work_.gathered).all();
 }
@@ -347,13 +247,13 @@ std::vector<double> Transformer::pooled(std::span<const double> weight) {
 
 void Transformer::fill_cache(const MicroBatch& prompt) {
   CHECK(options_.cache != nullptr && !options_.one_token, "this transformer was not built for prompts");
-  load(prompt);
+  set_batch(prompt);
   forward_layers(/*keep=*/false);
 }
 
 Tensor Transformer::next_logits(const MicroBatch& token, int64_t index) {
   CHECK(options_.one_token, "this transformer was not built for one token");
-  load(token, index);
+  set_batch(token, index);
   forward_layers(/*keep=*/false);
   const Tensor x = gathered(work_.normed, work_.gathered).all();
   backend_.matmul(logits_, x, parameters_.head().weight, Transpose::kNo, Transpose::kYes);
@@ -365,8 +265,8 @@ void Transformer::forward_backward(const MicroBatch& batch, bool accumulate,
                                    const std::function<void(int64_t)>& layer_done) {
   CHECK(options_.training, "this transformer was built for evaluation only");
   accumulate_ = accumulate;
-  if (rates_) backend_.fill(rates_, 0);
-  load(batch);
+  rotations_.begin_gradient();
+  set_batch(batch);
   forward_layers(/*keep=*/true);
   loss_->run(losses_, work_.branch_gradient, parameters_.head().gradient, work_.normed, parameters_.head().weight,
              accumulate);
@@ -380,7 +280,7 @@ void Transformer::forward_backward(const MicroBatch& batch, bool accumulate,
   const int64_t layers = static_cast<int64_t>(activations_.layers.size());
   if (layer_done) layer_done(layers);
   for (int64_t index = layers - 1; index >= 0; --index) {
-    moved();
+    count_progress();
     if (offload_) offload_->need(index);
     if (options_.recompute != Recompute::kNone) {
       norm_input(index);
@@ -397,35 +297,12 @@ void Transformer::forward_backward(const MicroBatch& batch, bool accumulate,
     if (layer_done) layer_done(index);
   }
 
-  learned_backward();
+  rotations_.finish_gradient();
   if (!parameters_.embedding.gradient) return;  // frozen
   if (config_.embedding_multiplier != 1) backend_.scale(work_.residual_gradient, rounded(config_.embedding_multiplier));
   RowGather dembedded = gathered(work_.residual_gradient, work_.partial);
   embedding_parallel_backward(backend_, parameters_.embedding.gradient, batch_.tokens, dembedded,
                               shards_.vocabulary.begin);
-}
-
-// The gradient of a learned rotation's weights, by way of the logarithms of its frequencies.
-void Transformer::learned_backward() {
-  if (!rates_) return;
-  const std::vector<double> rates = download_as_double(backend_, rates_);
-  std::vector<char> staged(learned_gradient_.bytes());
-  const Tensor host(staged.data(), learned_gradient_.dtype(), learned_gradient_.shape());
-  // Absent if operations are only counted and no rotation was set.
-  if (learned_rope_.dynamics) {
-    std::vector<double> logarithms;
-    for (size_t i = 0; i < rates.size(); ++i) logarithms.push_back(rates[i] * learned_frequencies_[i]);
-    const ClexWeights gradient =
-        clex_gradient(learned_rope_, static_cast<int64_t>(rates.size()), learned_stretch_, logarithms);
-    std::vector<double> both = gradient.up;
-    both.insert(both.end(), gradient.down.begin(), gradient.down.end());
-    convert_to(staged, host.dtype(), both, {});
-  }
-  backend_.upload(learned_gradient_, host);
-  for (int64_t which = 0; which < 2; ++which) {
-    Parameter& parameter = which == 0 ? parameters_.ode_up : parameters_.ode_down;
-    backend_.add(parameter.gradient.reshape({-1}), learned_gradient_.rows(which, which + 1).reshape({-1}));
-  }
 }
 
 // A multiplier rounded to the compute type.

@@ -15,7 +15,7 @@
 #include "model/activation_offload.h"
 #include "model/activations.h"
 #include "model/parameters.h"
-#include "model/rope.h"
+#include "model/rotations.h"
 #include "parallel/context/key_value_cache.h"
 #include "parallel/context/micro_batch.h"
 #include "parallel/context/ring_attention.h"
@@ -66,7 +66,7 @@ class Transformer {
   // layers are given a separate rotation for which this transformer has no table, or if a learned rotation has not been
   // learned. Positions beyond TransformerOptions::positions cause an InternalError later. If the model's own rope has
   // mixed_windows, MicroBatch::reach is read.
-  void set_rotation(const ModelRope& rope, int64_t length);
+  void set_rotation(const ModelRope& rope, int64_t length) { rotations_.set(rope, length); }
 
   // Runs the forward pass only; afterwards losses() is valid. Keeps nothing for a backward pass. Collective over cp and
   // tp.
@@ -105,14 +105,14 @@ class Transformer {
   double weighted_loss() const;
 
  private:
-  void load(const MicroBatch& batch, int64_t index = -1);
+  void set_batch(const MicroBatch& batch, int64_t index = -1);
   void forward_layers(bool keep);
   void norm_input(int64_t layer);
   void attention_forward(int64_t layer, bool attend);
   void attention_output(int64_t layer);
   void mlp_input(int64_t layer);
   void mlp_output(int64_t layer, Tensor output);
-  void finish_mlp(int64_t layer, Tensor output, Tensor given);
+  void finish_mlp(int64_t layer, Tensor output, Tensor branch_output);
   void mlp_backward(int64_t layer);
   void mlp_tiles_forward(int64_t layer, Tensor output);
   void mlp_tiles_backward(int64_t layer);
@@ -124,20 +124,17 @@ class Transformer {
   Tensor normed(const Parameter& norm, Tensor x) const { return norm ? work_.normed : x; }
   void norm_before_backward(Parameter& norm, Tensor x, Tensor rstd, Tensor output = {});
   NormOptions backward_options() const;
-  void add_branch(int64_t layer, Tensor sum, Tensor x, const Parameter& norm, Tensor rstd, Tensor given,
+  void add_branch(int64_t layer, Tensor sum, Tensor x, const Parameter& norm, Tensor rstd, Tensor branch_output,
                   const Parameter& next, Tensor next_rstd);
-  Tensor branch_backward(int64_t layer, Parameter& norm, Tensor rstd, Tensor given);
+  Tensor branch_backward(int64_t layer, Parameter& norm, Tensor rstd, Tensor branch_output);
   void normalise_heads(int64_t layer, Tensor to, Tensor from);
   void normalise_heads_backward(int64_t layer, Tensor gradient, Tensor from);
   void sum_over_projections(NormOptions& of_queries, NormOptions& of_keys);
   void rotate(int64_t layer, Tensor fused, bool inverse);
   double rounded(double multiplier) const;
-  RopeConfig learned(const RopeConfig& rope) const;
-  void fill_table(size_t which, const RopeConfig& rope, int64_t length);
   void add_rotation_gradient(int64_t layer, Tensor dqkv, Tensor qkv);
-  void learned_backward();
-  // For a layer: the index of its rotation table, and of the mask of its window.
-  size_t rotation_of(int64_t layer) const { return spec(layer).attention.window > 0 && rotations_[1].cosine ? 1 : 0; }
+  bool windowed(int64_t layer) const { return spec(layer).attention.window > 0; }
+  const RotationTable& rotation_of(int64_t layer) const { return rotations_.table(windowed(layer)); }
   int mask_of(int64_t layer) const { return masks_[static_cast<size_t>(layer)]; }
   RowGather gathered(Tensor shard, Tensor work, bool arrived = false) {
     return {*grid_.tp, row_shards_, work, shard, arrived};
@@ -183,26 +180,11 @@ class Transformer {
   const NormOptions norm_options_;
   const std::vector<int64_t> windows_;  // the distinct ones; each has a mask
   std::vector<int> masks_;              // [L] index into windows_
-  bool query_temperature_ = false;
-  double temperature_beta_ = 0, temperature_length_ = 1;
 
   Activations activations_;
   WorkingMemory work_;
   BatchOnDevice batch_;
-  // With mixed windows there are two tables, one after the other: for documents of up to mixed_length_ positions, and
-  // for longer ones.
-  bool mixed_tables_ = false, mixed_ = false;
-  int64_t mixed_length_ = 0;
-  struct Rotation {
-    Tensor cosine, sine;  // [positions or twice as many, pairs] (A)
-  };
-  Rotation rotations_[2];  // for layers with full attention; for windowed ones, absent if theirs is the same
-  // Training with a learned rotation: the gradient with respect to the frequencies [R] (float64), the gradient of its
-  // weights to be uploaded, and the rotation that set_rotation() used.
-  Tensor rates_, learned_gradient_;
-  RopeConfig learned_rope_;
-  double learned_stretch_ = 1;
-  std::vector<double> learned_frequencies_;
+  Rotations rotations_;
   Tensor losses_;                       // [N] (A)
   Tensor margins_;                      // [N] (A), evaluation only
   Tensor logits_;                       // [N, Vl] (A), one_token only

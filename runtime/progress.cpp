@@ -46,7 +46,7 @@ std::string get(const char (&from)[N]) {
 void tell(const char* name) {
   activity_now = name;
   put(progress().activity, name);
-  moved();
+  count_progress();
 }
 
 // CARILLON_TEST_HANG=stop|spin|slowMILLISECONDS@ACTIVITY[:RANK]: makes this rank hang or slow down whenever it begins
@@ -115,7 +115,7 @@ Operation::Operation(Kind kind, const char* what, std::string_view group, int64_
   entry.end.store(0, std::memory_order_relaxed);
   entry.begin.store(now(), std::memory_order_relaxed);
   record.operations.store(number_ + 1, std::memory_order_release);
-  moved();
+  count_progress();
   if (kind_ == Kind::kWait) record.waits.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -123,7 +123,7 @@ Operation::~Operation() {
   if (!tells) return;
   ProgressRecord& record = progress();
   if (kind_ == Kind::kWait) record.waits.fetch_sub(1, std::memory_order_relaxed);
-  moved();
+  count_progress();
   record.ring[number_ % ProgressRecord::kOperations].end.store(now(), std::memory_order_relaxed);
 }
 

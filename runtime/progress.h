@@ -54,7 +54,7 @@ void share_progress(int rank, int ranks, uint64_t job);
 inline constexpr std::string_view kProgressName = "carillon-progress";
 
 // Counts a unit of work. Any thread may call it.
-inline void moved() noexcept;
+inline void count_progress() noexcept;
 
 class Activity {
  public:
@@ -91,7 +91,7 @@ double patience();
 namespace detail {
 extern std::atomic<ProgressRecord*> shared_progress;
 }
-inline void moved() noexcept {
+inline void count_progress() noexcept {
   detail::shared_progress.load(std::memory_order_relaxed)->moved.fetch_add(1, std::memory_order_relaxed);
 }
 

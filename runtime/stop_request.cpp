@@ -16,8 +16,8 @@ static_assert(std::atomic<bool>::is_always_lock_free, "is stored in a signal han
 bool stop_requested() noexcept { return wanted_.load(std::memory_order_relaxed); }
 void request_stop(bool wanted) noexcept { wanted_.store(wanted, std::memory_order_relaxed); }
 
-void stop_point(const char* doing) {
-  moved();
+void throw_if_stop_requested(const char* doing) {
+  count_progress();
   if (stop_requested())
     fail(ExitCode::kStopped, "stopped by a signal while {}, nothing is lost, the same command does it again", doing);
 }

@@ -10,6 +10,6 @@ void request_stop(bool wanted = true) noexcept;  // may be called from a signal 
 // Throws Error with code 85 if a stop was requested: "stopped by a signal while DOING, nothing is lost, …". Call it
 // only in work that running the same command again repeats. With several ranks, call it only inside agree(), and not
 // between collectives there.
-void stop_point(const char* doing);
+void throw_if_stop_requested(const char* doing);
 
 }  // namespace carillon

@@ -65,7 +65,7 @@ uint64_t hash_rectangle(const std::string& name, const Rectangle& rectangle, con
   CHECK(element_bytes == 1 || element_bytes == 2 || element_bytes == 4 || element_bytes == 8, "element size",
         element_bytes);
   if (rectangle.empty()) return 0;
-  moved();
+  count_progress();
   const uint64_t seed = XXH3_64bits(name.data(), name.size());
   // Hashes runs along the last dim, or everything in one run if the rectangle has all columns. The dims before are
   // enumerated by one counter.

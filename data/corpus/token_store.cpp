@@ -221,7 +221,7 @@ void build_token_cache(const std::string& path, DocumentReader& reader,
   const auto started = std::chrono::steady_clock::now();
   auto spoken = started;
   while (reader.next(document)) {
-    stop_point("reading data");
+    throw_if_stop_requested("reading data");
     weights.add(document, header.tokens);
     body.write(bytes_of(document.tokens.data(), 4 * document.tokens.size()));
     header.tokens += static_cast<int64_t>(document.tokens.size());
@@ -279,7 +279,7 @@ void TokenStore::verify_bytes(int64_t begin, int64_t end) const {
     const auto number = static_cast<size_t>(block);
     if (verified_[number]) continue;
     const std::byte* data = file_.bytes().data() + sizeof(Header) + block * kBlock;
-    moved();
+    count_progress();
     if (XXH3_64bits(data, static_cast<size_t>(std::min(kBlock, body - block * kBlock))) != hashes_[number]) {
       unlink(file_.path().c_str());
       fail(ExitCode::kBadInput,
@@ -306,7 +306,7 @@ TokenStore TokenStore::open(Communicator& world, const std::vector<std::string>&
   if (!warn) warn = notice;
   DocumentReaderOptions options{tokenizer, end_of_document, vocabulary, /*count_bytes=*/false,
                                 chat.chat, chat.train_on};
-  options.between_batches = [] { stop_point("reading data"); };
+  options.between_batches = [] { throw_if_stop_requested("reading data"); };
   std::vector<std::string> paths;
   agree(world, [&] {
     DataFiles files = find_data_files(entries);

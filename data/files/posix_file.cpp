@@ -97,7 +97,7 @@ int64_t read_up_to(int descriptor, int64_t place, void* to, int64_t bytes) {
     if (count < 0) return -1;
     if (count == 0) break;
     done += count;
-    moved();
+    count_progress();
   }
   return done;
 }
@@ -132,7 +132,7 @@ int write_all(int descriptor, int64_t place, const void* from, int64_t bytes) {
     const ssize_t count = ::pwrite(descriptor, data, static_cast<size_t>(bytes), place);
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) return count == 0 ? EIO : errno;
-    moved();
+    count_progress();
     data += count, place += count, bytes -= count;
   }
   return 0;

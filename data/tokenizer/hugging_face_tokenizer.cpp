@@ -207,7 +207,7 @@ void HuggingFaceTokenizer::read_post_processor(const nlohmann::json& description
 }
 
 void HuggingFaceTokenizer::encode_piece(std::string_view piece, Pieces& pieces, std::vector<uint32_t>& ids) const {
-  moved();
+  count_progress();
   if (piece.size() > Pieces::kLongest) return model_->encode(piece, ids);
   const auto known = pieces.ids.find(piece);
   if (known != pieces.ids.end()) {

@@ -208,7 +208,7 @@ class Search {
 
   double loss_of(int64_t iteration, const RopeFactors& factors) {
     if (const auto known = known_.find(factors); known != known_.end()) return known->second;
-    agree(*world_, [] { stop_point("searching for the rotation's divisors"); });
+    agree(*world_, [] { throw_if_stop_requested("searching for the rotation's divisors"); });
     SweepPoint point{"",       config_.model,        std::nullopt,   config_.model,
                      "search", settings_of(factors), config_.length, config_.sweep.tasks[0]};
     const Json metrics = evaluator_.run(point);

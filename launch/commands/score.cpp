@@ -125,7 +125,7 @@ ExitCode run_score(Program& program, const CommandLine& line) {
     const Activity activity("reading data");
     DocumentReaderOptions options;
     options.vocabulary = model.config.vocab_size;
-    options.between_batches = [] { stop_point("reading data"); };
+    options.between_batches = [] { throw_if_stop_requested("reading data"); };
     // Opened only for text: token ids can be scored by models without a tokenizer.
     options.open_tools = [&] {
       tokenizer = config.tokenizer ? Tokenizer::open(*config.tokenizer) : model.source->tokenizer();

@@ -92,7 +92,7 @@ class Sweep {
 
   std::optional<SweepPoint> choose() {
     for (;;) {
-      stop_point("waiting for the next point of the sweep");
+      throw_if_stop_requested("waiting for the next point of the sweep");
       // Asked before the list is made, because a run completes its last checkpoint before it reports its end.
       const bool last_look = !config_.watch || watched_.ended();
       if (config_.watch) look_again();

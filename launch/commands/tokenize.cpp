@@ -102,7 +102,7 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
     for (const std::string& text : data.notices) program.say(text);
     std::unique_ptr<Tokenizer> tokenizer;
     DocumentReaderOptions options;
-    options.between_batches = [] { stop_point("reading data"); };
+    options.between_batches = [] { throw_if_stop_requested("reading data"); };
     if (config.tokenizer) {
       tokenizer = Tokenizer::open(*config.tokenizer);
       options.tokenizer = tokenizer.get();

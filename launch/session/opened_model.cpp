@@ -164,7 +164,7 @@ std::set<std::string> load_quantized(Communicator& world, Backend& backend, cons
     if (!parameter.quantized || which == Which::kTrained) return;
     CHECK(tp != nullptr, "quantised weights are loaded for training");
     agree(world, [&] {
-      stop_point("loading a model");
+      throw_if_stop_requested("loading a model");
       const WorkingOn here(source.path());
       const Rectangle& part = parameter.rectangle;
       values.assign(static_cast<size_t>(part.count()), 0);
@@ -185,7 +185,7 @@ void load_weights(Communicator& world, Backend& backend, ModelSource& source, Pa
   const Activity activity("loading the model");
   std::set<std::string> known = load_quantized(world, backend, source, parameters, which, tp);
   agree(world, [&] {
-    stop_point("loading a model");
+    throw_if_stop_requested("loading a model");
     const WorkingOn here(source.path());
     std::vector<NamedShard> shards = parameters.weight_shards(backend, true, which);
     // A new rotation's weights are in no file yet; open_model() refuses a model that needs them.
