@@ -1,7 +1,6 @@
 #include "parallel/context/ring_attention.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "parallel/injected_fault.h"
 #include "runtime/joined_heads.h"
@@ -54,21 +53,10 @@ RingAttention::RingAttention(Backend& backend, Communicator& cp, const SequenceL
       shape_(shape),
       rank_(cp.rank()),
       ranks_(cp.size()),
-      masks_(static_cast<size_t>(shape.masks),
-             Mask{RingSchedule(cp.size(), shape.ring_inner),
-                  {},
-                  {},
-                  std::vector<MaskShape>(static_cast<size_t>(2 * cp.size())),
-                  {},
-                  std::vector<std::vector<MaskPiece>>(static_cast<size_t>(2 * cp.size()))}),
-      staged_first_(arena.measuring() ? 0 : static_cast<size_t>(shape.batch * layout.local())),
-      staged_reads_(static_cast<size_t>(2 * cp.size())),
-      all_reads_(static_cast<size_t>(2 * cp.size()) * cp.size()) {
+      masks_(backend, cp, layout, shape.batch, shape.masks, shape.ring_inner, arena) {
   CHECK(layout.cp() == cp.size(), "layout and communicator differ in size", layout.cp(), cp.size());
   CHECK(shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0, "query heads are a multiple of key/value heads",
         shape.heads, shape.kv_heads);
-  query_index_ = arena.allocate("attention.index", DType::kInt64, {layout.local()});
-  if (ranks_ > 1) sequence_index_ = arena.allocate("attention.index", DType::kInt64, {layout.padded()});
 }
 
 void RingAttention::allocate_work(Arena& arena) {
@@ -110,57 +98,6 @@ void RingAttention::allocate_work(Arena& arena) {
   arena.advance(forward_end);
 }
 
-void RingAttention::set_mask(int which, Tensor first, Tensor host) {
-  Mask& mask = masks_[static_cast<size_t>(which)];
-  const int64_t local = layout_.local();
-  CHECK(first.rank() == 2 && first.size(0) == shape_.batch && first.size(1) == local, "first is [B, Tl]",
-        describe(first));
-  if (!indices_ready_) {
-    std::vector<int64_t> own = layout_.indices(rank_);
-    backend_.upload(query_index_, Tensor::of(own, {local}));
-    if (ranks_ > 1) {
-      std::vector<int64_t> all(static_cast<size_t>(layout_.padded()));
-      std::iota(all.begin(), all.end(), 0);
-      backend_.upload(sequence_index_, Tensor::of(all, {layout_.padded()}));
-    }
-    indices_ready_ = true;
-  }
-  mask.first = first;
-  mask.own = {};
-  const bool dropped = injected(InjectedFault::kDocumentMaskDropped);
-  const Tensor staged = Tensor::of(staged_first_, {shape_.batch, local});
-  if (host)
-    std::copy_n(host.span<int64_t>().begin(), staged_first_.size(), staged_first_.begin());
-  else if (ranks_ > 1 || dropped)
-    backend_.download(staged, first);
-  if (dropped) {
-    for (int64_t& index : staged_first_)
-      if (index < layout_.padded()) index = 0;
-    backend_.upload(first, staged);
-  }
-  if (host || ranks_ > 1 || dropped) mask.own = own_shape(mask.own_pieces);
-  if (ranks_ == 1) return;
-
-  // The keys of a half are the contiguous range [begin, begin + half). A row sees some of them unless its interval ends
-  // before the range or starts after it.
-  const int64_t half = layout_.half();
-  for (int source = 0; source < ranks_; ++source)
-    for (int part = 0; part < 2; ++part) {
-      mask.halves[static_cast<size_t>(2 * source + part)] =
-          half_shape(source, part, mask.pieces[static_cast<size_t>(2 * source + part)]);
-      const int64_t begin = layout_.index_of(source, part * half);
-      int64_t& reads = staged_reads_[static_cast<size_t>(2 * source + part)];
-      reads = 0;
-      for (int64_t row = 0; row < shape_.batch * local && reads == 0; ++row) {
-        const int64_t from = staged_first_[static_cast<size_t>(row)];
-        const int64_t own = layout_.index_of(rank_, row % local);
-        reads = from <= own && from < begin + half && own >= begin ? 1 : 0;
-      }
-    }
-  cp_.all_gather(Tensor::of(all_reads_, {ranks_, 2 * ranks_}), Tensor::of(staged_reads_, {1, 2 * ranks_}));
-  mask.schedule.set(all_reads_);
-}
-
 Tensor RingAttention::half_of(Tensor block, int half, int which) const {
   const int64_t elements = block.size(1) / 2;
   return block.reshape({4, elements})
@@ -171,66 +108,6 @@ Tensor RingAttention::half_of(Tensor block, int half, int which) const {
 Tensor RingAttention::part_of(Tensor block, Halves halves) {
   if (!halves.any()) return {};
   return block.rows(halves.early ? 0 : 1, halves.late ? 2 : 1);
-}
-
-AttentionMask RingAttention::own_mask() const {
-  const Mask& mask = masks_[static_cast<size_t>(mask_)];
-  return {query_index_, mask.first, query_index_, mask.own};
-}
-
-AttentionMask RingAttention::half_mask(int source, int half) const {
-  const Mask& mask = masks_[static_cast<size_t>(mask_)];
-  int64_t begin = layout_.index_of(source, half * layout_.half());
-  MaskShape shape = mask.halves[static_cast<size_t>(2 * source + half)];
-  if (half == 1 && injected(InjectedFault::kRingWrongChunkOrder))
-    begin = (ranks_ + source) * layout_.half(), shape = {};
-  return {query_index_, mask.first, sequence_index_.rows(begin, begin + layout_.half()), shape};
-}
-
-// In both layouts local order is sequence order, so own keys are causal unless a row's interval begins later.
-MaskShape RingAttention::own_shape(std::vector<MaskPiece>& pieces) const {
-  MaskShape shape{MaskShape::Kind::kCausal};
-  const int64_t local = layout_.local(), begin = layout_.index_of(rank_, 0);
-  for (int64_t row = 0; row < shape_.batch * local; ++row) {
-    const int64_t first = staged_first_[static_cast<size_t>(row)];
-    if (first > layout_.index_of(rank_, row % local))
-      shape.empty_rows = true;
-    else if (first > begin)
-      return piecewise(pieces, {}, true);
-  }
-  return shape;
-}
-
-// Rows that come after a half see all of it, unless an interval begins inside it: all of this rank's rows,
-// or those of its late half.
-MaskShape RingAttention::half_shape(int source, int half, std::vector<MaskPiece>& pieces) const {
-  MaskShape shape{MaskShape::Kind::kFull};
-  const int64_t local = layout_.local(), begin = layout_.index_of(source, half * layout_.half());
-  while (shape.begin < local && layout_.index_of(rank_, shape.begin) < begin) ++shape.begin;
-  if (shape.begin == local) return {};
-  for (int64_t row = 0; row < shape_.batch * local; ++row) {
-    const int64_t first = staged_first_[static_cast<size_t>(row)], own = layout_.index_of(rank_, row % local);
-    if (row % local < shape.begin) continue;
-    if (first > own)
-      shape.empty_rows = true;
-    else if (first > begin || own < begin + layout_.half() - 1) {
-      std::vector<int64_t> keys(static_cast<size_t>(layout_.half()));
-      std::iota(keys.begin(), keys.end(), begin);
-      return piecewise(pieces, keys, false);
-    }
-  }
-  return shape;
-}
-
-// A shape that is not whole may still have whole pieces: documents longer than a piece, wide windows.
-MaskShape RingAttention::piecewise(std::vector<MaskPiece>& pieces, const std::vector<int64_t>& keys, bool own) const {
-  const std::vector<int64_t> rows = layout_.indices(rank_);
-  pieces = mask_pieces({rows, staged_first_, own ? rows : keys, shape_.batch, own}, attention_edge());
-  MaskShape shape;
-  shape.pieces = pieces;
-  for (size_t row = 0; row < staged_first_.size(); ++row)
-    if (staged_first_[row] > rows[row % rows.size()]) shape.empty_rows = true;
-  return shape;
 }
 
 void RingAttention::pack_own(Tensor k, Tensor v) {
@@ -290,7 +167,7 @@ void RingAttention::start_keys(int step) {
 
 void RingAttention::forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, const Layer& layer) {
   mask_ = layer.mask;
-  CHECK(masks_[static_cast<size_t>(mask_)].first, "set_mask comes before forward");
+  CHECK(masks_.is_set(mask_), "set_mask comes before forward");
   const double scale = layer.scale;
   // The block of keys that is folded in last gives the result: 2 · step + half, -1 for this rank's own.
   int last = -1;
@@ -306,13 +183,14 @@ void RingAttention::forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v
   if (ranks_ > 1) pack_own(k, v);
   for (int step = 0; step < ranks_; ++step) {
     start_keys(step);
-    if (step == 0) backend_.attention_forward(state_, q, k, v, own_mask(), scale, ends_of(-1));
+    if (step == 0) backend_.attention_forward(state_, q, k, v, masks_.own(mask_), scale, ends_of(-1));
     const Halves read = plan().read(rank_, step);
     for (int half = 0; half < 2; ++half)
       if (read.has(half)) {
         poll();
         backend_.attention_forward(state_, q, half_of(block(step), half, 0), half_of(block(step), half, 1),
-                                   half_mask(plan().source(rank_, step), half), scale, ends_of(2 * step + half));
+                                   masks_.of_half(mask_, plan().source(rank_, step), half), scale,
+                                   ends_of(2 * step + half));
       }
     // The next hop overwrites the sent block, which the work above reads. It may, because it starts after all work
     // put on the backend's queue before it (communicator.h).
@@ -373,7 +251,7 @@ void RingAttention::backward_remote(int step, Tensor q, Tensor dout, Tensor out,
       ends.first_keys = true;
       backend_.attention_backward(dq_, half_of(part_, half, 0), half_of(part_, half, 1), q,
                                   half_of(block(step), half, 0), half_of(block(step), half, 1), dout, out, lse, delta_,
-                                  half_mask(plan().source(rank_, step), half), scale, ends);
+                                  masks_.of_half(mask_, plan().source(rank_, step), half), scale, ends);
     }
 }
 
@@ -421,7 +299,7 @@ void RingAttention::backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tenso
                              Tensor lse, const Layer& layer) {
   CHECK(shape_.backward, "this ring was built for forward passes only");
   mask_ = layer.mask;
-  CHECK(masks_[static_cast<size_t>(mask_)].first, "set_mask comes before backward");
+  CHECK(masks_.is_set(mask_), "set_mask comes before backward");
   const double scale = layer.scale;
   const int stages = plan().stages();
   AttentionGradientEnds own;
@@ -440,7 +318,7 @@ void RingAttention::backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tenso
     start_gradients(step);
     start_outer_gradients(step);
     if (step == 0) {
-      backend_.attention_backward(dq_, dk_, dv_, q, k, v, dout, out, lse, delta_, own_mask(), scale, own);
+      backend_.attention_backward(dq_, dk_, dv_, q, k, v, dout, out, lse, delta_, masks_.own(mask_), scale, own);
       if (layer.sinks_gradient) backend_.attention_sinks_backward(layer.sinks_gradient, layer.sinks, lse, delta_);
     }
     poll();

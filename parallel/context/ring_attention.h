@@ -16,14 +16,13 @@
 // once, and each transfer has a whole stage of compute to hide behind. dK and dV of a stage are summed around the inner
 // ring, collected by the rank that brought the block, and added to the sums received from the node before; these
 // transfers also have a whole stage to complete.
-// way.
 #pragma once
 
 #include <array>
 #include <memory>
 #include <vector>
 
-#include "parallel/context/ring_schedule.h"
+#include "parallel/context/ring_masks.h"
 #include "parallel/context/sequence_layout.h"
 #include "parallel/transport/communicator.h"
 #include "runtime/attention_pieces.h"
@@ -55,7 +54,7 @@ class RingAttention {
   // `first` is kept as a view: its memory must not change until the last pass over this micro-batch. `host` is a copy
   // of `first` in host memory, if the caller has one, and saves a download. Without it a group of one rank (W = 1) does
   // not derive the mask's shape.
-  void set_mask(int which, Tensor first, Tensor host = {});
+  void set_mask(int which, Tensor first, Tensor host = {}) { masks_.set(which, first, host); }
 
   // How a layer attends: its mask, its scale and its sinks [NHl] (T), absent if it has none.
   struct Layer {
@@ -86,31 +85,15 @@ class RingAttention {
   static RingSchedule::Wire backward_wire(const SequenceLayout& layout, const Shape& shape);
 
   // What travels under a mask set earlier.
-  const RingSchedule& schedule(int mask = 0) const { return masks_[static_cast<size_t>(mask)].schedule; }
+  const RingSchedule& schedule(int mask = 0) const { return masks_.schedule(mask); }
 
  private:
   using Transfers = std::vector<std::unique_ptr<Communicator::Transfer>>;
   // A block in flight, [2 halves, 2·B·half·NKVl·HD]: early keys, early values, late keys, late values.
-  Tensor half_of(Tensor block, int half, int which) const;  // [B, half, NKVl, HD]; which: 0 keys, 1 values
-  static Tensor part_of(Tensor block, Halves halves);       // what one message carries; absent for none
-  Tensor& block(int step);                                  // worked on at this step
-  // What is derived from one mask.
-  struct Mask {
-    RingSchedule schedule;
-    Tensor first;  // [B, Tl] int64, the caller's
-    MaskShape own;
-    std::vector<MaskShape> halves;  // [source, half]
-    // Pieces of the shapes above that are not whole.
-    std::vector<MaskPiece> own_pieces;
-    std::vector<std::vector<MaskPiece>> pieces;  // [source, half]
-  };
-  const RingSchedule& plan() const { return masks_[static_cast<size_t>(mask_)].schedule; }  // of the current pass
-  AttentionMask own_mask() const;
-  AttentionMask half_mask(int source, int half) const;
-  // These read staged_first_. The pieces that the result refers to are stored in `pieces`.
-  MaskShape own_shape(std::vector<MaskPiece>& pieces) const;
-  MaskShape half_shape(int source, int half, std::vector<MaskPiece>& pieces) const;
-  MaskShape piecewise(std::vector<MaskPiece>& pieces, const std::vector<int64_t>& keys, bool own) const;
+  Tensor half_of(Tensor block, int half, int which) const;             // [B, half, NKVl, HD]; which: 0 keys, 1 values
+  static Tensor part_of(Tensor block, Halves halves);                  // what one message carries; absent for none
+  Tensor& block(int step);                                             // worked on at this step
+  const RingSchedule& plan() const { return masks_.schedule(mask_); }  // of the current pass
   void pack_own(Tensor k, Tensor v);
   void start_keys(int step);
   void start_gradients(int step);
@@ -130,12 +113,8 @@ class RingAttention {
   Shape shape_;
   int rank_;
   int ranks_;
-  std::vector<Mask> masks_;
+  RingMasks masks_;
   int mask_ = 0;  // of the current pass
-
-  Tensor query_index_;     // [Tl] int64
-  Tensor sequence_index_;  // [T] int64: 0, 1, 2 …; the indices of any half are a slice of it (W > 1)
-  bool indices_ready_ = false;
 
   // In stage o, base_[o % 2] is the block the stage begins with and the other one receives the next stage's. At inner
   // step j > 0, passing_[j % 2] is worked on and sent while the other one is received (T).
@@ -157,9 +136,6 @@ class RingAttention {
 
   // In flight until the end of the step (transfers_) and until the end of the stage (the other two).
   Transfers transfers_, outer_keys_, outer_gradients_;
-
-  std::vector<int64_t> staged_first_;  // host staging of set_mask
-  std::vector<int64_t> staged_reads_, all_reads_;
 };
 
 }  // namespace carillon
