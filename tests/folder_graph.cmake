@@ -16,7 +16,7 @@ set(libraries
   "CLI/" "^launch/"
   "sentencepiece" "^data/"
   "oniguruma.h" "^data/"
-  "cuda" "^(runtime/cuda/|runtime/(backend|scratch|visible_devices)\\.cpp$|parallel/transport/nccl|launch/(commands/info|machine/built_in_profiles|plan/counting_backend)\\.cpp$)"
+  "cuda" "^(runtime/cuda/|runtime/(backend|scratch|visible_devices)\\.cpp$|parallel/transport/nccl|launch/(commands/info|machine/built_in_profiles|plan/(counted_ops|counting_backend))\\.cpp$)"
   "cudnn" "^runtime/cuda/attention/cudnn_attention\\.cpp$"
   "nccl.h" "^parallel/transport/nccl_(communicator\\.cpp|watchdog\\.(h|cpp))$"
   "parallel/transport/mpi_native.h" "^(parallel/|data/(files/hdf5_file|checkpoint/checkpoint)\\.cpp$)"

@@ -100,8 +100,8 @@ void StepClock::start(const StepEvent& event, StepSeconds& sums) {
   at(sums.exchange, event.exchange, event.part) += seconds;
   at(sums.bytes, event.exchange, event.part) += event.bytes;
   if (event.exchange == Exchange::kRing) {
-    if (hop_ == 0) beside_hop_ = 0;
-    hop_ += seconds;
+    if (ring_hops_ == 0) overlapping_attention_ = 0;
+    ring_hops_ += seconds;
   }
   if (cpu) at(sums.exposed, event.exchange, event.part) += seconds;
 
@@ -117,10 +117,11 @@ void StepClock::wait(const StepEvent& event, StepSeconds& sums) {
   const auto found = under_way_.find(event.transfer);
   if (found == under_way_.end()) return;  // already waited for
   const Transfer awaited = found->second;
-  if (awaited.exchange == Exchange::kRing && hop_ > 0) {
+  if (awaited.exchange == Exchange::kRing && ring_hops_ > 0) {
     // The last step of a backward pass has nothing to hide behind, at any length.
-    if (beside_hop_ > 0) sums.uncovered[static_cast<size_t>(awaited.part)] += std::max(0.0, hop_ - beside_hop_);
-    hop_ = beside_hop_ = 0;
+    if (overlapping_attention_ > 0)
+      sums.uncovered[static_cast<size_t>(awaited.part)] += std::max(0.0, ring_hops_ - overlapping_attention_);
+    ring_hops_ = overlapping_attention_ = 0;
   }
   // The wait includes transfers on the same link that began before; each counts for its own purpose.
   for (const auto& [number, transfer] : under_way_)
@@ -147,7 +148,7 @@ StepSeconds StepClock::run(const MicroStepRecord& record) {
         const double seconds =
             event.flop / rates_.attention(event.columns, event.rows, event.part == StepPart::kBackward, event.fused);
         sums.attention[part] += seconds, sums.flop[part] += event.flop;
-        now_ += seconds, beside_hop_ += seconds;
+        now_ += seconds, overlapping_attention_ += seconds;
         break;
       }
       case StepEvent::Kind::kStart:

@@ -71,7 +71,8 @@ class StepClock {
   double now_ = 0;  // of the device's compute
   double network_free_ = 0, to_host_free_ = 0, to_device_free_ = 0;
   std::map<int64_t, Transfer> under_way_;
-  double hop_ = 0, beside_hop_ = 0;  // of a ring since its last wait: hops, and attention since they began
+  // Seconds since the last wait of a ring: its hops, and the attention since they began.
+  double ring_hops_ = 0, overlapping_attention_ = 0;
 };
 
 }  // namespace carillon
