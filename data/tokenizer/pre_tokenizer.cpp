@@ -6,133 +6,13 @@
 #include <vector>
 
 #include "data/tokenizer/character_set.h"
-#include "data/tokenizer/regular_expression.h"
+#include "data/tokenizer/pattern_split.h"
 #include "data/tokenizer/sequence_depth.h"
 #include "data/tokenizer/unicode.h"
 #include "runtime/error.h"
 
 namespace carillon {
 namespace {
-
-enum class Behavior { kIsolated, kRemoved, kMergedWithPrevious, kMergedWithNext, kContiguous };
-
-Behavior parse_behavior(const std::string& name, const std::string& where) {
-  if (name == "Isolated") return Behavior::kIsolated;
-  if (name == "Removed") return Behavior::kRemoved;
-  if (name == "MergedWithPrevious") return Behavior::kMergedWithPrevious;
-  if (name == "MergedWithNext") return Behavior::kMergedWithNext;
-  if (name == "Contiguous") return Behavior::kContiguous;
-  fail(ExitCode::kBadInput, "pre_tokenizer behavior '{}' is unknown, {}, fix the file", name, where);
-}
-
-// Joins matches and the gaps between them (some may be empty) as the behaviour says, and passes them on in order. Does
-// exactly what the tokenizers library does, including its treatment of empty matches.
-class Joiner {
- public:
-  using Piece = PreTokenizer::Piece;
-  Joiner(const Piece& piece, Behavior behavior, bool invert, const PreTokenizer::Sink& sink)
-      : piece_(piece), behavior_(behavior), invert_(invert), sink_(sink) {}
-
-  void match(size_t begin, size_t end) {
-    if (done_ != begin) part(done_, begin, invert_);
-    part(begin, end, !invert_);
-    done_ = end;
-  }
-  void finish() {
-    if (done_ != piece_.text.size()) part(done_, piece_.text.size(), invert_);
-    if (has_open_) hand_out(open_begin_, open_end_);
-  }
-
- private:
-  void hand_out(size_t begin, size_t end) {
-    if (begin < end) sink_(piece_.part(begin, end));
-  }
-  void part(size_t begin, size_t end, bool is_match) {
-    switch (behavior_) {
-      case Behavior::kIsolated:
-        return hand_out(begin, end);
-      case Behavior::kRemoved:
-        if (!is_match) hand_out(begin, end);
-        return;
-      case Behavior::kContiguous:
-        return join(has_open_ ? is_match == open_is_match_ : false, begin, end, is_match);
-      case Behavior::kMergedWithPrevious:
-        return join(has_open_ && is_match && !open_is_match_, begin, end, is_match);
-      case Behavior::kMergedWithNext:
-        return join(has_open_ && !is_match && open_is_match_, begin, end, is_match);
-    }
-  }
-  void join(bool joins, size_t begin, size_t end, bool is_match) {
-    if (!joins) {
-      if (has_open_) hand_out(open_begin_, open_end_);
-      open_begin_ = begin;
-    }
-    has_open_ = true;
-    open_end_ = end;
-    open_is_match_ = is_match;
-  }
-
-  const Piece& piece_;
-  Behavior behavior_;
-  bool invert_;
-  const PreTokenizer::Sink& sink_;
-  size_t done_ = 0, open_begin_ = 0, open_end_ = 0;
-  bool has_open_ = false, open_is_match_ = false;
-};
-
-class Pattern {
- public:
-  Pattern(const nlohmann::json& description, const std::string& where) {
-    if (const auto found = description.find("Regex"); found != description.end()) {
-      expression_.emplace(found->get<std::string>(), where);
-      splitter_ = WordSplitter::of(found->get<std::string>());
-    } else {
-      text_ = description.at("String").get<std::string>();
-      if (text_.empty()) expression_.emplace("", where);
-    }
-  }
-  explicit Pattern(const char* expression) : splitter_(WordSplitter::of(expression)) {
-    expression_.emplace(expression, "the program");
-  }
-
-  void split(const PreTokenizer::Piece& piece, Behavior behavior, bool invert, const PreTokenizer::Sink& sink) const {
-    const std::string_view text = piece.text;
-    if (splitter_ && behavior == Behavior::kIsolated) {  // its matches leave no gaps
-      for (size_t at = 0, end; at < text.size(); at = end) {
-        end = splitter_->next(text, at);
-        sink(piece.part(at, end));
-      }
-      return;
-    }
-    if (text.empty()) return;
-    Joiner joiner(piece, behavior, invert, sink);
-    if (expression_) {
-      for_each_match(*expression_, text, [&](size_t begin, size_t end) { joiner.match(begin, end); });
-    } else {
-      for (size_t at = 0; (at = text.find(text_, at)) != std::string_view::npos; at += text_.size())
-        joiner.match(at, at + text_.size());
-    }
-    joiner.finish();
-  }
-  const std::optional<WordSplitter>& splitter() const { return splitter_; }
-
- private:
-  std::optional<RegularExpression> expression_;
-  std::optional<WordSplitter> splitter_;
-  std::string text_;
-};
-
-// Splits at the characters for which is_match returns true.
-template <class IsMatch>
-void split_at_characters(const PreTokenizer::Piece& piece, Behavior behavior, const PreTokenizer::Sink& sink,
-                         const IsMatch& is_match) {
-  Joiner joiner(piece, behavior, false, sink);
-  for (size_t at = 0; at < piece.text.size();) {
-    const size_t begin = at;
-    if (is_match(next_code_point(piece.text, at))) joiner.match(begin, at);
-  }
-  joiner.finish();
-}
 
 class Split : public PreTokenizer {
  public:
