@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "runtime/cpu/cpu_backend.h"
-#include "runtime/cpu/grow.h"
+#include "runtime/cpu/growing_buffer.h"
 
 namespace carillon {
 
@@ -48,13 +48,13 @@ class Progress {
 
 struct CpuBackend::Scratch {
   std::vector<cpu::Visible> visible;  // [b][row]
-  Grow k, v;                          // forward: packed keys and values of all heads
+  GrowingBuffer k, v;                          // forward: packed keys and values of all heads
   struct Thread {                     // blocks of one thread
-    Grow q, out, numbers, scores;     // forward
-    Grow p, ds, ds_across, dk, dv;    // backward
+    GrowingBuffer q, out, numbers, scores;     // forward
+    GrowingBuffer p, ds, ds_across, dk, dv;    // backward
   };
   struct Head {  // backward: one key/value head and one of its query heads
-    Grow k_rows, k_lanes, v_rows, q_panels, q_lanes, dout_panels, dout_lanes, rows, dq;
+    GrowingBuffer k_rows, k_lanes, v_rows, q_panels, q_lanes, dout_panels, dout_lanes, rows, dq;
   };
   std::vector<Thread> threads;
   std::vector<Head> heads;         // one per thread; threads that share a head use the first

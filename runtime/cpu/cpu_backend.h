@@ -8,7 +8,7 @@
 #include <memory>
 #include <mutex>
 
-#include "runtime/cpu/grow.h"
+#include "runtime/cpu/growing_buffer.h"
 #include "runtime/cpu/kernels.h"
 #include "runtime/reference/reference_backend.h"
 
@@ -70,7 +70,7 @@ class CpuBackend : public ReferenceBackend {
   int threads_;
   std::unique_ptr<Products, ProductsDeleter> products_;
   std::unique_ptr<Scratch, ScratchDeleter> scratch_;
-  Grow packed_right_;  // of update()
+  GrowingBuffer packed_right_;  // of update()
 };
 
 std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options);

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "runtime/cpu/cpu_backend.h"
-#include "runtime/cpu/grow.h"
+#include "runtime/cpu/growing_buffer.h"
 #include "runtime/cpu/product_pieces.h"
 
 namespace carillon {
@@ -84,13 +84,21 @@ struct CpuBackend::Products {
     dnnl::memory scratchpad;
   };
   std::map<Key, Made> made;
-  Grow packed, scratchpad, partial;  // shared by all products
-  std::vector<float> a32, b32, c32;  // operands converted for lack of bfloat16 hardware
+  GrowingBuffer packed, scratchpad, partial;  // shared by all products
+  std::vector<float> a32, b32, c32;           // operands converted for lack of bfloat16 hardware
 
   // Packing reads b once, while a product reads it once for every few rows of c; from this many rows on packing pays
   // (two Zen 5 cores, random data, [2048, 576] · [576, 3072] in bfloat16: 851 GFLOP/s unpacked, 1010 packed, of which
-  // packing takes 3 %).
-  static constexpr int64_t kRowsWorthPacking = 128;
+  // packing takes 3 %). With AMX oneDNN arranges the tiles of b itself, so packing pays later (two Sapphire Rapids
+  // cores: [8192, 576] · [576, 1536] 1438 unpacked, 1859 packed; 2048 rows 714 and 713; logits [1024, 576] ·
+  // [576, 49152] 566 and, in pieces, 363), and not with a transposed (weight gradients [576, 8192] · [8192, 1536]: 787
+  // and 576).
+  static constexpr int64_t kRowsWorthPacking = 128, kRowsWorthPackingForTiles = 4096;
+  bool packs(const Tensor& c, const Tensor& b, bool ta) const {
+    if (b.dtype() == DType::kBFloat16 && backend.instruction_set_ == InstructionSet::kAmx)
+      return c.size(0) >= kRowsWorthPackingForTiles && !ta;
+    return c.size(0) >= kRowsWorthPacking;
+  }
 
   Made& find(const Tensor& c, const Tensor& a, const Tensor& b, bool ta, bool tb, bool accumulate) {
     const Key key{c.size(0),
@@ -118,8 +126,7 @@ struct CpuBackend::Products {
       attributes.set_post_ops(sum);
     }
     const dnnl::memory::desc wanted =
-        c.size(0) < kRowsWorthPacking ? bd
-                                      : dnnl::memory::desc(bd.dims(), bd.data_type(), dnnl::memory::format_tag::any);
+        packs(c, b, ta) ? dnnl::memory::desc(bd.dims(), bd.data_type(), dnnl::memory::format_tag::any) : bd;
     const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(ad, wanted, cd), attributes, engine);
     Made fresh{dnnl::matmul(description),
                dnnl::memory(ad, engine, nullptr),
@@ -142,7 +149,8 @@ struct CpuBackend::Products {
   }
 
   // Packs a large b in pieces, which stay in the caches until they are multiplied; packed as a whole, b would go to
-  // memory and back (float32, [511, 576] · [576, 49152]: 345 GFLOP/s as a whole, 450 in pieces).
+  // memory and back (float32, [511, 576] · [576, 49152]: 345 GFLOP/s as a whole, 450 in pieces). A long inner dim is
+  // cut for AMX too (bfloat16, [1024, 49152] · [49152, 576]: 942 as a whole, 1227 in pieces).
   void run(const Tensor& c, const Tensor& a, const Tensor& b, bool ta, bool tb, bool accumulate) {
     const int64_t columns = c.size(1), inner = a.size(ta ? 0 : 1);
     const int64_t elements = cpu::kPackedBytes / static_cast<int64_t>(size_of(b.dtype()));
@@ -151,6 +159,7 @@ struct CpuBackend::Products {
       return x.slice(transposed ? 0 : 1, begin, end);
     };
     if (columns >= inner) {
+      if (!packs(c, b, ta)) return once(c, a, b, ta, tb, accumulate);
       const int64_t piece = even_piece(columns, elements / inner);
       for (int64_t begin = 0; begin < columns; begin += piece) {
         const int64_t end = std::min(columns, begin + piece);

@@ -18,7 +18,7 @@ struct Right {
 };
 
 template <class T>
-Right pack_right(const cpu::Kernels<T>& kernels, Grow& memory, Tensor b, bool transposed) {
+Right pack_right(const cpu::Kernels<T>& kernels, GrowingBuffer& memory, Tensor b, bool transposed) {
   using A = accumulate_t<T>;
   const int64_t inner = b.size(transposed ? 1 : 0), columns = b.size(transposed ? 0 : 1), depth = kernels.words(inner);
   const T* from = b.data<T>();

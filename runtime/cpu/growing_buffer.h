@@ -10,11 +10,11 @@
 namespace carillon {
 
 // A buffer that grows and never shrinks; its contents are lost when it grows.
-class Grow {
+class GrowingBuffer {
  public:
-  Grow() = default;
-  Grow(Grow&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
-  ~Grow() { std::free(data_); }
+  GrowingBuffer() = default;
+  GrowingBuffer(GrowingBuffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  ~GrowingBuffer() { std::free(data_); }
   template <class A>
   A* get(int64_t count) {
     const size_t bytes = (static_cast<size_t>(std::max<int64_t>(count, 1)) * sizeof(A) + 63) / 64 * 64;
