@@ -9,6 +9,7 @@
 #   HEADS="64" BASES="10000" FACTORS="4" SEEDS=3 STAGES="extend scratch" STEPS=6000 EXTEND_STEPS=100 JOBS=2 OUT=runs/language
 # Runs at the lowest priority, JOBS runs of one thread at a time. TEXTS=FOLDER uses .md and .txt files as text,
 # VOCABULARY=257 uses bytes as tokens, SHORT=256 is the short length: with these a test completes in seconds.
+# METHODS="launch/experiments/methods.txt launch/experiments/training_methods.txt" STAGES=extend adds other ways to extend a model.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OUT=${OUT:-runs/language} SEEDS=${SEEDS:-3} STEPS=${STEPS:-6000} EXTEND_STEPS=${EXTEND_STEPS:-100} SHORT=${SHORT:-256}
@@ -54,10 +55,19 @@ data() {  # once: text, tokenizer, token files
 
 keys_of() {  # METHOD FACTOR HEAD BASE: prints the method's keys
   local keys
-  keys=$(awk -v name="$1" -v factor="$2" -v quarter="$(($3 / 8))" \
-    '$1 == name { $1 = ""; gsub(/FACTOR/, factor); gsub(/QUARTER/, quarter); print }' "$METHODS")
-  [[ $keys != *SEARCHED* ]] || keys=$(searched "$2" "$3" "$4")
+  keys=$(awk -v name="$1" -v factor="$2" -v quarter="$(($3 / 8))" -v original="$SHORT" -v rows="$((EXTEND_TOKENS / SHORT))" \
+    -v all="[{\"path\":\"$OUT/train.h5\"}]" '
+    $1 == name {
+      $1 = ""
+      gsub(/FACTOR/, factor); gsub(/QUARTER/, quarter); gsub(/LENGTH/, factor * original)
+      gsub(/ORIGINAL/, original); gsub(/ROWS/, rows); gsub(/ALL/, all)
+      print
+    }' "$METHODS")
+  [[ $keys != *SEARCHED* ]] || keys=${keys/SEARCHED/$(searched "$2" "$3" "$4")}
   echo "$keys"
+}
+last_of_each() {  # KEY=VALUE…: prints one word a line, of each key the last: a method may replace what the script sets
+  printf '%s\n' "$@" | tac | awk -F= '!seen[$1]++' | tac
 }
 searched() {  # FACTOR HEAD BASE: longrope's divisors for the base of seed 1, searched by perplexity of the validation documents
   local folder
@@ -80,7 +90,8 @@ YAML
   # Prints the section `rope:` as key=value words.
   sed -n -E 's/^  ([a-z_]+): */rope.\1=/p' "$folder/best.yaml" | tr -d ' '
 }
-# Writes the table of methods without those that the program does not have.
+# Writes the table of methods without those that the program does not have. A name that comes twice counts once.
+# shellcheck disable=SC2046,SC2086
 known_methods() {
   local name keys
   while read -r name keys; do
@@ -89,30 +100,30 @@ known_methods() {
       # Captured whole first: a reader that stops early would make the writer fail.
       [[ $("$CARILLON" rope search --help 2>/dev/null) == *search.population* ]] ||
         { say "left out: $name, this program has no rope search" >&2; continue; }
-    # shellcheck disable=SC2046
-    elif ! "$CARILLON" rope $(tr ' ' '\n' <<<"$keys" | sed 's/FACTOR/4/; s/QUARTER/8/') model.head_dim=64 \
+    elif ! "$CARILLON" rope $(tr ' ' '\n' <<<"$keys" | grep '^rope' | sed 's/FACTOR/4/; s/QUARTER/8/') model.head_dim=64 \
       rope.original_max_position_embeddings="$SHORT" >/dev/null 2>&1; then
       say "left out: $name, which this program does not know" >&2
       continue
     fi
     echo "$name $keys"
-  done <"$METHODS" >"$OUT/methods.txt.$$"
+  done < <(awk '!seen[$1]++' $METHODS) >"$OUT/methods.txt.$$"
   METHODS=$OUT/methods.txt
   mv "$METHODS.$$" "$METHODS"  # atomic, because running processes read it
 }
 names() { cut -d' ' -f1 "$METHODS"; }
 folder_of() { echo "$OUT/head$1-base$2"; }
 train() {  # RUN CONFIG KEYS…: trains to the end; waits if another process is working on the run
-  local run=$1
-  shift
+  local run=$1 config=$2 words
+  shift 2
   mkdir -p "$run"
   (
     flock 9
     [ -f "$run.done" ] && exit
     say "begins ${run#"$OUT"/}"
     # shellcheck disable=SC2086
-    "$CARILLON" train "$@" "data.validation=[{path: $OUT/validation.h5}]" data.tokenizer="$OUT/tokenizer" \
-      rope.original_max_position_embeddings="$SHORT" output="$run" $KEYS --quiet
+    mapfile -t words < <(last_of_each "data.validation=[{path: $OUT/validation.h5}]" data.tokenizer="$OUT/tokenizer" \
+      rope.original_max_position_embeddings="$SHORT" "$@" output="$run" $KEYS)
+    "$CARILLON" train "$config" "${words[@]}" --quiet
     touch "$run.done"
     say "ended ${run#"$OUT"/}"
   ) 9>"$run.lock"
@@ -165,17 +176,20 @@ one() {  # STAGE HEAD BASE FACTOR METHOD SEED
     extend)
       base "$head" "$base" "$seed"
       local length=$((factor * SHORT))
-      # shellcheck disable=SC2046
+      local words
+      words=$(keys_of "$method" "$factor" "$head" "$base")
+      # shellcheck disable=SC2086
       train "$folder/extended-x$factor/$method-$seed" launch/configs/language_extended.yaml model.base="$folder/short/none-$seed" \
         "data.train=[{path: $OUT/long.h5}]" data.sequence_length="$length" train.micro_batch_size=$((EXTEND_TOKENS / length)) \
         train.max_steps="$EXTEND_STEPS" train.learning_rate="$EXTEND_RATE" train.warmup_steps=$((EXTEND_STEPS / 10)) \
-        train.min_lr_ratio=0 train.seed="$seed" $(keys_of "$method" "$factor" "$head" "$base")
+        train.min_lr_ratio=0 train.seed="$seed" $words
       score "$folder/extended-x$factor"
       return ;;
     scratch)  # `none` is the base
-      # shellcheck disable=SC2046
-      [ "$method" = none ] || short "$folder/short/$method-$seed" "$head" "$base" "$seed" \
-        $(keys_of "$method" "$SCRATCH_FACTOR" "$head" "$base") ;;
+      local words
+      words=$(keys_of "$method" "$SCRATCH_FACTOR" "$head" "$base")
+      # shellcheck disable=SC2086
+      [ "$method" = none ] || short "$folder/short/$method-$seed" "$head" "$base" "$seed" $words ;;
   esac
   score "$folder/short"
 }
@@ -213,7 +227,7 @@ status() {
 }
 known_methods
 export vocabulary METHODS
-export -f one base short train score names keys_of folder_of searched
+export -f one base short train score names keys_of last_of_each folder_of searched
 
 case ${1:-all} in
   status) status ;;

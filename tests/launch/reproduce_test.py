@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ METHODS = """# the script's table in small
 yarn            rope.type=yarn rope.factor=FACTOR
 resonance_yarn  rope.type=yarn rope.factor=FACTOR rope.resonance=true
 none            rope.type=default
+yarn_short      rope.type=yarn rope.factor=FACTOR data.sequence_length=ORIGINAL train.micro_batch_size=ROWS
 """
 
 
@@ -88,8 +90,8 @@ class Language(Script):
 
         self.to_the_end()
         self.assertIn("2 of 2", self.status("base"))
-        self.assertIn("6 of 6", self.status("extended ×4"))
-        self.assertIn("4 of 4", self.status("from the start"))
+        self.assertIn("8 of 8", self.status("extended ×4"))
+        self.assertIn("6 of 6", self.status("from the start"))
         # The duplicate and the document without words are dropped; held-out documents are not trained on.
         ids = {part: [json.loads(line)["id"] for line in (self.out / "text" / f"{part}.jsonl").read_text().splitlines()]
                for part in ("train", "validation", "test")}
@@ -106,7 +108,11 @@ class Language(Script):
         records = [json.loads(line) for line in
                    (self.out / "head64-base10000" / "extended-x4" / "sweep" / "evals.jsonl").read_text().splitlines()]
         loss = {(pathlib.Path(r["model"]).name, r["length"]): r["metrics"]["loss"] for r in records}
-        self.assertEqual(len(loss), 6 * 3)
+        self.assertEqual(len(loss), 8 * 3)
+        # A method's keys replace those of the script.
+        for name, expected in (("yarn", "128"), ("yarn_short", "32")):
+            config = (self.out / "head64-base10000" / "extended-x4" / f"{name}-1" / "config.yaml").read_text()
+            self.assertEqual(re.findall(r"sequence_length: (\d+)", config), [expected])
         expected = sum(loss[f"resonance_yarn-{seed}", 256] - loss[f"yarn-{seed}", 256] for seed in (1, 2)) / 2
         self.assertAlmostEqual(float(row[8].split("±")[0]), expected, delta=1e-5)
         self.assertIn("±", row[9])
