@@ -26,11 +26,11 @@ constexpr int kMillisecondsToConnect = 3000;  // per address
 
 using Secret = std::array<char, 16>;
 
-enum class Word : int32_t { kReport, kGoodbye, kEnd };
+enum class MessageType : int32_t { kReport, kGoodbye, kEnd };
 
 struct Message {
   Secret secret;
-  Word word;
+  MessageType type;
   int32_t rank, all_wait, code;
   double unmoved;
   char text[472];
@@ -211,7 +211,7 @@ MachineLinks::MachineLinks(Communicator& world) : state_(std::make_unique<State>
 MachineLinks::~MachineLinks() {
   for (Connection& connection : state_->connections) {
     Message message{};
-    message.word = Word::kGoodbye;
+    message.type = MessageType::kGoodbye;
     (void)state_->send(connection, message);
     close(connection.socket);
   }
@@ -256,9 +256,9 @@ void MachineLinks::State::read_message(Connection& connection) {
   }
   Machine& machine = heard[static_cast<size_t>(connection.machine)];
   machine.silence = 0;
-  if (message.word == Word::kGoodbye) machine.left = true;
-  if (message.word == Word::kEnd) code = message.code;
-  if (message.word == Word::kReport)
+  if (message.type == MessageType::kGoodbye) machine.left = true;
+  if (message.type == MessageType::kEnd) code = message.code;
+  if (message.type == MessageType::kReport)
     machine.report = {message.unmoved, message.all_wait != 0,
                       std::string(message.text, strnlen(message.text, sizeof message.text))};
 }
@@ -289,7 +289,7 @@ void MachineLinks::exchange(const Report& own, double seconds) {
   for (Machine& machine : s.heard) machine.silence += seconds;
   s.accept_all();
   Message message{};
-  message.word = Word::kReport;
+  message.type = MessageType::kReport;
   message.unmoved = own.unmoved;
   message.all_wait = own.all_wait;
   std::memcpy(message.text, own.text.data(), std::min(own.text.size(), sizeof message.text - 1));
@@ -302,7 +302,7 @@ void MachineLinks::exchange(const Report& own, double seconds) {
 
 void MachineLinks::end_all(int code) {
   Message message{};
-  message.word = Word::kEnd;
+  message.type = MessageType::kEnd;
   message.code = code;
   for (const Connection& connection : state_->connections) (void)state_->send(connection, message);
 }

@@ -41,10 +41,10 @@ const char* const kTwoTensors =
 void run_json(std::string_view bytes) {
   const Json value = parse_json(bytes, "a.json");
   const std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  hold(parse_json(text, "its own text") == value, "JSON is another value once written and read");
+  require(parse_json(text, "its own text") == value, "JSON is another value once written and read");
   const auto sorted = parse_json<nlohmann::json>(bytes, "a.json", ExitCode::kBadInput, {.unique_keys = true});
-  hold(parse_json<nlohmann::json>(sorted.dump(), "its own text") == sorted,
-       "JSON is another value once written and read");
+  require(parse_json<nlohmann::json>(sorted.dump(), "its own text") == sorted,
+          "JSON is another value once written and read");
 }
 
 // The JSON reader of the chat templates, which keeps integers of any length.
@@ -58,19 +58,19 @@ void run_template_json(std::string_view bytes) {
   } catch (const jinja::TemplateError&) {
     return;
   }
-  hold(jinja::to_json(heap, jinja::read_json(heap, text)) == text, "a row is another text once written and read");
+  require(jinja::to_json(heap, jinja::read_json(heap, text)) == text, "a row is another text once written and read");
 }
 
 void run_safetensors(std::string_view bytes) {
   const SafetensorsFile file(write_file("model.safetensors", bytes));
   size_t sum = 0;
   for (const auto& [name, entry] : file.entries()) {
-    hold(entry.begin >= 8 && entry.bytes >= 0 && entry.begin + entry.bytes <= static_cast<int64_t>(bytes.size()),
-         "a tensor lies outside of its file");
+    require(entry.begin >= 8 && entry.bytes >= 0 && entry.begin + entry.bytes <= static_cast<int64_t>(bytes.size()),
+            "a tensor lies outside of its file");
     const auto elements = file.bytes_of(entry);
     if (!elements.empty()) sum += static_cast<size_t>(elements.front()) + static_cast<size_t>(elements.back());
   }
-  hold(sum < (size_t{1} << 40), "");  // uses the sum, so the bytes are really read
+  require(sum < (size_t{1} << 40), "");  // uses the sum, so the bytes are really read
 }
 
 void run_index(std::string_view bytes) {
@@ -87,7 +87,7 @@ void run_index(std::string_view bytes) {
   const HuggingFaceFolder opened(folder);
   for (const std::string& name : opened.tensor_names()) {
     const auto tensor = opened.find(name);
-    hold(tensor && fs::path(tensor->path).parent_path() == folder, "the index leads out of its folder");
+    require(tensor && fs::path(tensor->path).parent_path() == folder, "the index leads out of its folder");
   }
 }
 
@@ -105,10 +105,10 @@ void run_manifest(std::string_view bytes) {
   fs::create_directories(folder);
   write_file("step-00000007/manifest.json", with_hash(std::string(bytes)));
   const Manifest manifest = read_manifest(folder);
-  hold(manifest.step == 7, "a manifest of another step is taken");
+  require(manifest.step == 7, "a manifest of another step is taken");
   for (const auto& [name, entry] : manifest.tensors)
-    hold(std::all_of(entry.shape.begin(), entry.shape.end(), [](int64_t size) { return size >= 0; }),
-         "a negative size");
+    require(std::all_of(entry.shape.begin(), entry.shape.end(), [](int64_t size) { return size >= 0; }),
+            "a negative size");
 }
 
 void run_hdf5_description(std::string_view bytes) {
@@ -119,7 +119,7 @@ void run_hdf5_description(std::string_view bytes) {
     if (!entry.refused.empty() || entry.place < 0) continue;
     int64_t count = size_of(entry.dataset.type);
     for (const int64_t size : entry.dataset.shape) count *= size;
-    hold(entry.place + count <= kFile, "a dataset lies outside of its file");
+    require(entry.place + count <= kFile, "a dataset lies outside of its file");
   }
 }
 
@@ -138,12 +138,12 @@ std::vector<std::string> description_seeds() {
 
 void run_model_config(std::string_view bytes) {
   const ModelConfig config = parse_model_config(bytes, "config.json");
-  hold(config.parameter_count() > 0, "a model without parameters");
-  hold(config.num_attention_heads % config.num_key_value_heads == 0, "heads that do not divide are taken");
-  hold(static_cast<int64_t>(config.layers.size()) == config.num_hidden_layers, "layers that nobody described");
+  require(config.parameter_count() > 0, "a model without parameters");
+  require(config.num_attention_heads % config.num_key_value_heads == 0, "heads that do not divide are taken");
+  require(static_cast<int64_t>(config.layers.size()) == config.num_hidden_layers, "layers that nobody described");
   const std::string text = write_model_config(config);
-  hold(write_model_config(parse_model_config(text, "its own config.json")) == text,
-       "config.json is another text once written and read");
+  require(write_model_config(parse_model_config(text, "its own config.json")) == text,
+          "config.json is another text once written and read");
   if (config.head_dim <= 1024 && config.max_position_embeddings <= (1 << 12) &&
       config.rope.original_max_position_embeddings <= (1 << 12))
     report_rope(config.rope, config.head_dim, config.max_position_embeddings);
@@ -172,7 +172,7 @@ void run_adapter_config(std::string_view bytes) {
                                                       {adapter_a_name(down), {4, 12}},
                                                       {adapter_b_name(down), {8, 4}}},
                                                      model, "adapter_config.json");
-  for (const auto& [name, module] : adapter.modules) hold(module.rank > 0, "a rank of nothing");
+  for (const auto& [name, module] : adapter.modules) require(module.rank > 0, "a rank of nothing");
   write_adapter_config(adapter, model, "base");
 }
 

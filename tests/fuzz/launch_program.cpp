@@ -34,8 +34,8 @@ std::vector<std::string> lines_of_text(const std::string& text) {
 }
 
 void check_yaml(const YamlNode& node, int depth, int& nodes) {
-  hold(depth <= kYamlMaximumDepth && ++nodes <= kYamlMaximumNodes, "YAML beyond its bounds");
-  hold(node.kind != YamlNode::Kind::kMapping || node.keys.size() == node.items.size(), "a mapping with half a pair");
+  require(depth <= kYamlMaximumDepth && ++nodes <= kYamlMaximumNodes, "YAML beyond its bounds");
+  require(node.kind != YamlNode::Kind::kMapping || node.keys.size() == node.items.size(), "a mapping with half a pair");
   for (const YamlNode& item : node.items) check_yaml(item, depth + 1, nodes);
 }
 
@@ -47,9 +47,9 @@ void run_configuration(std::string_view bytes) {
   const RunConfig config = load_run_config(write_file("run.yaml", parts[0]), lines_of_text(parts[1]));
   const std::string text = resolved_yaml(config);
   const RunConfig again = load_run_config(write_file("config.yaml", text), {});
-  hold(resolved_yaml(again) == text, "a resolved configuration reads back as another");
-  hold(to_json(again) == to_json(config), "a resolved configuration reads back as another");
-  hold(changes_since(to_json(config), again, "the checkpoint").empty(), "a configuration differs from itself");
+  require(resolved_yaml(again) == text, "a resolved configuration reads back as another");
+  require(to_json(again) == to_json(config), "a resolved configuration reads back as another");
+  require(changes_since(to_json(config), again, "the checkpoint").empty(), "a configuration differs from itself");
 }
 
 // The configuration of a run as stored in a checkpoint.
@@ -65,10 +65,10 @@ void run_saved_configuration(std::string_view bytes) {
 void run_sweep_configuration(std::string_view bytes) {
   const auto parts = parts_of(bytes, 2);
   const SweepConfig config = load_sweep_config(write_file("sweep.yaml", parts[0]), lines_of_text(parts[1]));
-  hold(!config.lengths.empty() && !config.tasks.empty(), "a sweep of nothing");
+  require(!config.lengths.empty() && !config.tasks.empty(), "a sweep of nothing");
   SweepPoint point;
   point.task = config.tasks[0];
-  hold(to_json(sweep_point_of(to_json(point))) == to_json(point), "a point reads back as another");
+  require(to_json(sweep_point_of(to_json(point))) == to_json(point), "a point reads back as another");
 }
 
 // The words of a command line, one per line. The settings among them are applied to a run.
@@ -79,7 +79,7 @@ void run_command_line(std::string_view bytes) {
   for (std::string& word : words) pointers.push_back(word.data());
   pointers.push_back(nullptr);
   const ParsedLine parsed = parse_command_line(static_cast<int>(words.size()), pointers.data());
-  hold(parsed.command != nullptr || parsed.print, "a line without a command is taken");
+  require(parsed.command != nullptr || parsed.print, "a line without a command is taken");
   RunConfig config;
   Schema schema;
   declare_run(schema, config);
@@ -106,7 +106,7 @@ void check_page(std::string_view page) {
     for (at += 1 + name.size(); at < page.size() && page[at] != '>'; ++at) {
       if (page[at] == '"') at = std::min(page.find('"', at + 1), page.size());
       if (at < page.size() && page[at] == ' ')
-        hold(!letters(at + 1).starts_with("on"), "a page's element runs something");
+        require(!letters(at + 1).starts_with("on"), "a page's element runs something");
     }
   }
 }
@@ -127,11 +127,11 @@ void run_records(std::string_view bytes) {
   if (!input.runs.empty()) view.steps = input.runs.front().steps;
   view.evaluations = input.records;
   for (const std::string& line : lines_of(view, 80))
-    hold(line.find('\x1b') == std::string::npos && line.find('\n') == std::string::npos,
-         "a record reaches the terminal");
+    require(line.find('\x1b') == std::string::npos && line.find('\n') == std::string::npos,
+            "a record reaches the terminal");
   require_records(folder, 5);
   cut_records_after(folder + "/metrics.jsonl", 5);
-  hold(text_of(folder + "/metrics.jsonl").size() <= parts[0].size(), "a file grows when it is cut");
+  require(text_of(folder + "/metrics.jsonl").size() <= parts[0].size(), "a file grows when it is cut");
 }
 
 void run_claim(std::string_view bytes) {
@@ -144,7 +144,7 @@ void run_claim(std::string_view bytes) {
 void run_machine_profile(std::string_view bytes) {
   const MachineProfile profile = parse_machine_profile(std::string(bytes), "profile.json");
   const std::string text = machine_profile_json(profile);
-  hold(machine_profile_json(parse_machine_profile(text, "its own text")) == text, "a profile reads back as another");
+  require(machine_profile_json(parse_machine_profile(text, "its own text")) == text, "a profile reads back as another");
   profile.product_rate(DType::kFloat32, 64, 64, 64);
 }
 

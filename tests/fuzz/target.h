@@ -30,7 +30,7 @@ void run_target(const Target& target, std::string_view bytes);
 
 // Prints which property does not hold and aborts the process.
 [[noreturn]] void broken(const std::string& what);
-inline void hold(bool promise, const char* what) {
+inline void require(bool promise, const char* what) {
   if (!promise) broken(what);
 }
 

@@ -24,18 +24,18 @@ constexpr std::string_view kText = "Hello  it's 1234 caf\u00e9 \u65e5\u672c \U00
 constexpr size_t kLongText = 1 << 12;  // a backtracking engine is slow on longer texts
 
 void check_spans(const std::vector<uint32_t>& ids, const std::vector<size_t>& ends, size_t bytes) {
-  hold(ids.size() == ends.size(), "not one end a token");
-  hold(std::is_sorted(ends.begin(), ends.end()) && (ends.empty() || ends.back() <= bytes),
-       "tokens end beyond their text");
+  require(ids.size() == ends.size(), "not one end a token");
+  require(std::is_sorted(ends.begin(), ends.end()) && (ends.empty() || ends.back() <= bytes),
+          "tokens end beyond their text");
 }
 
 void use_tokenizer(const Tokenizer& tokenizer, std::string_view text) {
   std::vector<size_t> ends;
   const auto ids = tokenizer.encode(text, true, &ends);
   check_spans(ids, ends, text.size());
-  for (const uint32_t id : ids) hold(id < tokenizer.vocabulary(), "an id beyond the vocabulary");
+  for (const uint32_t id : ids) require(id < tokenizer.vocabulary(), "an id beyond the vocabulary");
   const std::string back = tokenizer.decode(ids, false);
-  hold(first_invalid_utf8(back) == std::string_view::npos, "decoded text is no UTF-8");
+  require(first_invalid_utf8(back) == std::string_view::npos, "decoded text is no UTF-8");
   tokenizer.decode(ids, true);
 }
 
@@ -70,11 +70,11 @@ void run_tokenizer_text(std::string_view bytes) {
   const bool good = first_invalid_utf8(bytes) == std::string_view::npos;
   for (const auto& tokenizer : tokenizers) {
     use_tokenizer(*tokenizer, bytes);  // throws if the text is not UTF-8
-    hold(good, "text that is no UTF-8 was taken");
+    require(good, "text that is no UTF-8 was taken");
   }
   // Any bytes survive encoding and decoding.
   const auto ids = tokenizers[0]->encode(bytes, false);
-  hold(tokenizers[0]->decode(ids, false) == bytes, "GPT-2's tokens are not the text they are of");
+  require(tokenizers[0]->decode(ids, false) == bytes, "GPT-2's tokens are not the text they are of");
 }
 
 void run_regular_expression(std::string_view bytes) {
@@ -84,14 +84,14 @@ void run_regular_expression(std::string_view bytes) {
   if (first_invalid_utf8(text) != std::string_view::npos) return;
   size_t last = 0;
   for_each_match(expression, text, [&](size_t begin, size_t end) {
-    hold(last <= begin && begin <= end && end <= text.size(), "matches overlap or leave their text");
+    require(last <= begin && begin <= end && end <= text.size(), "matches overlap or leave their text");
     last = end;
   });
 }
 
 void run_sentence_piece_file(std::string_view bytes) {
   const auto file = SentencePieceFile::parse(std::string(bytes), "tokenizer.model");
-  hold(file.pieces.size() <= bytes.size(), "more pieces than bytes");
+  require(file.pieces.size() <= bytes.size(), "more pieces than bytes");
 }
 
 // Runs Debian's library, which is not instrumented, so memory errors in it show only if it crashes.
@@ -138,7 +138,7 @@ void run_chat(std::string_view bytes) {
     if (value.is(jinja::Kind::kDict))
       for (const auto& [key, entry] : value.dict().entries) variables.emplace_back(key.text(), entry);
     const auto made = jinja::Template(parts[0]).render(variables, small_limits());
-    hold(made.text.size() <= (1U << 20), "a template wrote more than it may");
+    require(made.text.size() <= (1U << 20), "a template wrote more than it may");
   } catch (const jinja::TemplateError&) {
     return;
   } catch (const std::invalid_argument&) {
@@ -149,7 +149,7 @@ void run_chat(std::string_view bytes) {
   const auto made = chat->render(row, TrainOn::kAssistant, "rows.jsonl:1");
   size_t last = 0;
   for (const auto& [from, to] : made.trained) {
-    hold(last <= from && from < to && to <= made.text.size(), "trained bytes overlap or leave their text");
+    require(last <= from && from < to && to <= made.text.size(), "trained bytes overlap or leave their text");
     last = to;
   }
 }
@@ -183,11 +183,11 @@ void read_rows(const std::string& path) {
   DocumentReader reader({path}, options);
   Document document;
   while (reader.next(document)) {
-    hold(document.weights.empty() || document.weights.size() == document.tokens.size(), "not one weight a token");
-    for (const uint32_t token : document.tokens) hold(token < options.vocabulary, "an id beyond the vocabulary");
-    for (const double weight : document.weights) hold(weight >= 0 && weight < 1e300, "a weight that is none");
+    require(document.weights.empty() || document.weights.size() == document.tokens.size(), "not one weight a token");
+    for (const uint32_t token : document.tokens) require(token < options.vocabulary, "an id beyond the vocabulary");
+    for (const double weight : document.weights) require(weight >= 0 && weight < 1e300, "a weight that is none");
   }
-  hold(reader.targets() <= reader.tokens(), "more targets than tokens");
+  require(reader.targets() <= reader.tokens(), "more targets than tokens");
 }
 void run_rows(std::string_view bytes) { read_rows(write_file("rows.jsonl", bytes)); }
 

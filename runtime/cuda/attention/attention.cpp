@@ -15,9 +15,9 @@ using namespace cuda;
 AttentionRows rows_of_state(const AttentionState& state) { return rows_of(state.accumulator, state.maximum); }
 
 // The parts of a call's tensors that belong to a piece.
-class Of {
+class PieceView {
  public:
-  explicit Of(const MaskPiece& piece) : piece_(piece) {}
+  explicit PieceView(const MaskPiece& piece) : piece_(piece) {}
   Tensor rows(const Tensor& x, int dim) const { return x.slice(dim, piece_.row, piece_.row + piece_.rows); }
   Tensor keys(const Tensor& x, int dim = 1) const { return x.slice(dim, piece_.key, piece_.key + piece_.keys); }
   AttentionMask mask(const AttentionMask& mask) const {
@@ -87,11 +87,11 @@ void CudaBackend::attention_forward(const AttentionState& state, Tensor q, Tenso
   const bool joined = alone && all[0].kind == MaskPiece::Kind::kIntervals;
   if (ends.first && !joined) attention_begin(state, ends.sinks);
   for (const MaskPiece& piece : all) {
-    const Of of(piece);
-    const AttentionState part{of.rows(state.accumulator, 1), of.rows(state.maximum, 2), of.rows(state.sum, 2)};
-    const Tensor queries = of.rows(q, 1), keys = of.keys(k), values = of.keys(v);
-    if (fused_forward(part, queries, keys, values, of.mask(mask), piece.kind, scale)) continue;
-    AttentionForward args{problem_of(queries, keys, values, of.mask(mask), scale), heads_view(part.accumulator, wide),
+    const PieceView view(piece);
+    const AttentionState part{view.rows(state.accumulator, 1), view.rows(state.maximum, 2), view.rows(state.sum, 2)};
+    const Tensor queries = view.rows(q, 1), keys = view.keys(k), values = view.keys(v);
+    if (fused_forward(part, queries, keys, values, view.mask(mask), piece.kind, scale)) continue;
+    AttentionForward args{problem_of(queries, keys, values, view.mask(mask), scale), heads_view(part.accumulator, wide),
                           statistic_view(part.maximum, wide), statistic_view(part.sum, wide)};
     if (joined) {
       args.first = ends.first;
@@ -152,19 +152,20 @@ void CudaBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, 
   const bool joined = alone && !engine;
   if (!joined) begin_attention_gradients(*this, dq, dk, dv, dout, out, delta, ends);
   for (const MaskPiece& piece : all) {
-    const Of of(piece);
-    const Tensor queries = of.rows(q, 1), keys = of.keys(k), values = of.keys(v), gradient = of.rows(dout, 1),
-                 statistic = of.rows(lse, 2), dqueries = of.rows(dq, 1), dkeys = of.keys(dk), dvalues = of.keys(dv);
-    if (fused_backward(dqueries, dkeys, dvalues, queries, keys, values, gradient, of.rows(out, 1), statistic,
-                       of.mask(mask), piece.kind, scale))
+    const PieceView view(piece);
+    const Tensor queries = view.rows(q, 1), keys = view.keys(k), values = view.keys(v), gradient = view.rows(dout, 1),
+                 statistic = view.rows(lse, 2), dqueries = view.rows(dq, 1), dkeys = view.keys(dk),
+                 dvalues = view.keys(dv);
+    if (fused_backward(dqueries, dkeys, dvalues, queries, keys, values, gradient, view.rows(out, 1), statistic,
+                       view.mask(mask), piece.kind, scale))
       continue;
-    AttentionBackward args{problem_of(queries, keys, values, of.mask(mask), scale),
+    AttentionBackward args{problem_of(queries, keys, values, view.mask(mask), scale),
                            heads_view(dqueries, wide),
                            heads_view(dkeys, wide),
                            heads_view(dvalues, wide),
                            heads_view(gradient, q.dtype()),
                            statistic_view(statistic, wide),
-                           statistic_view(of.rows(delta, 2), wide)};
+                           statistic_view(view.rows(delta, 2), wide)};
     if (joined) {
       args.first = ends.first, args.first_keys = ends.first_keys;
       if (ends.first) args.out = heads_view(out, q.dtype());
