@@ -14,8 +14,8 @@
 #include "model/config.h"
 #include "model/parameters.h"
 #include "model/rope.h"
-#include "runtime/buffer.h"
 #include "runtime/backend.h"
+#include "runtime/buffer.h"
 
 namespace carillon {
 

@@ -18,6 +18,11 @@ void CpuBackend::attention_forward(const AttentionState& state, Tensor q, Tensor
   if (ends.first) attention_begin(state, ends.sinks);
   Scratch& work = scratch();
   find_visible(mask, threads_, work.visible);
+  if (takes_few_rows(q)) {
+    few_rows_attention(state, q, k, v, scale);
+    if (ends.out) attention_finish(ends.out, ends.lse, state);
+    return;
+  }
   dispatch_floating(q.dtype(), [&](auto zero) {
     using T = decltype(zero);
     using A = accumulate_t<T>;
@@ -91,7 +96,7 @@ void CpuBackend::attention_finish(Tensor out, Tensor lse, const AttentionState& 
     using A = accumulate_t<T>;
     const Kernels<T>& kernel = kernels<T>(instruction_set_);
     const int64_t batch = out.size(0), rows = out.size(1), heads = out.size(2), width = out.size(3);
-#pragma omp parallel for collapse(2) schedule(static) num_threads(threads_)
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads_for(out.count()))
     for (int64_t b = 0; b < batch; ++b)
       for (int64_t i = 0; i < rows; ++i)
         for (int64_t h = 0; h < heads; ++h) {
@@ -112,7 +117,7 @@ void CpuBackend::attention_delta(Tensor delta, Tensor dout, Tensor out) {
     using A = accumulate_t<T>;
     const Kernels<T>& kernel = kernels<T>(instruction_set_);
     const int64_t batch = out.size(0), rows = out.size(1), heads = out.size(2), width = out.size(3);
-#pragma omp parallel for collapse(2) schedule(static) num_threads(threads_)
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads_for(out.count()))
     for (int64_t b = 0; b < batch; ++b)
       for (int64_t i = 0; i < rows; ++i)
         for (int64_t h = 0; h < heads; ++h)

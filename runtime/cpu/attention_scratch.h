@@ -47,11 +47,11 @@ class Progress {
 };
 
 struct CpuBackend::Scratch {
-  std::vector<cpu::Visible> visible;  // [b][row]
-  GrowingBuffer k, v;                          // forward: packed keys and values of all heads
-  struct Thread {                     // blocks of one thread
-    GrowingBuffer q, out, numbers, scores;     // forward
-    GrowingBuffer p, ds, ds_across, dk, dv;    // backward
+  std::vector<cpu::Visible> visible;         // [b][row]
+  GrowingBuffer k, v;                        // forward: packed keys and values of all heads
+  struct Thread {                            // blocks of one thread
+    GrowingBuffer q, out, numbers, scores;   // forward
+    GrowingBuffer p, ds, ds_across, dk, dv;  // backward
   };
   struct Head {  // backward: one key/value head and one of its query heads
     GrowingBuffer k_rows, k_lanes, v_rows, q_panels, q_lanes, dout_panels, dout_lanes, rows, dq;

@@ -29,7 +29,8 @@ int default_threads() {
 
 CpuBackend::CpuBackend(const BackendOptions& options)
     : instruction_set_(choose_instruction_set(options.instruction_set)),
-      threads_(options.threads > 0 ? options.threads : default_threads()) {
+      threads_(options.threads > 0 ? options.threads : default_threads()),
+      few_rows_threads_(threads_) {
   if (options.lower_libraries || std::getenv("CARILLON_ISA") != nullptr) lower_libraries(instruction_set_);
 }
 

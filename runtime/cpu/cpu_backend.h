@@ -1,8 +1,9 @@
 // The fast backend for CPUs: matrix products through oneDNN (float64 through OpenBLAS), all else by kernels chosen at
 // run time for the processor's instruction set, with OpenMP threads. Ops not overridden here run as in the reference.
 //
-// Deterministic: the order of summation depends only on shapes, not on the number of threads. Products are the
-// exception: oneDNN and OpenBLAS split their work by the number of threads, so their order depends on it too.
+// Deterministic: the order of summation depends only on shapes, not on the number of threads. Products of more than a
+// few rows are the exception: oneDNN and OpenBLAS split their work by the number of threads, so their order depends on
+// it too.
 #pragma once
 
 #include <memory>
@@ -10,6 +11,7 @@
 
 #include "runtime/cpu/growing_buffer.h"
 #include "runtime/cpu/kernels.h"
+#include "runtime/cpu/thread_choice.h"
 #include "runtime/reference/reference_backend.h"
 
 namespace carillon {
@@ -65,12 +67,22 @@ class CpuBackend : public ReferenceBackend {
   // Whether update() should compute c += a · op(b): products of adapters, at which oneDNN is slow (update.cpp).
   bool takes_update(const Tensor& c, const Tensor& a, bool transpose_a, bool accumulate) const;
   void update(Tensor c, Tensor a, Tensor b, bool transpose_b);
+  // Whether c = a · bᵀ, or attention of the queries q, has so few rows that reading b, or the keys, decides its time;
+  // and how it is then computed (few_rows.cpp). The attention finds what the rows see in the scratch.
+  bool takes_few_rows(const Tensor& c, bool transpose_a, bool transpose_b) const;
+  bool takes_few_rows(const Tensor& q) const;
+  void few_rows_product(Tensor c, Tensor a, Tensor b, bool accumulate);
+  void few_rows_attention(const AttentionState& state, Tensor q, Tensor k, Tensor v, double scale);
+  // Threads for an op on `elements` elements: one below the size at which waking the others pays.
+  int threads_for(int64_t elements) const { return elements > 16384 ? threads_ : 1; }
 
   InstructionSet instruction_set_;
   int threads_;
   std::unique_ptr<Products, ProductsDeleter> products_;
   std::unique_ptr<Scratch, ScratchDeleter> scratch_;
   GrowingBuffer packed_right_;  // of update()
+  GrowingBuffer few_rows_;      // widened rows of a product; the numbers of attention's pieces
+  cpu::ThreadChoice few_rows_threads_;
 };
 
 std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options);

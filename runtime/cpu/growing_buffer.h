@@ -13,7 +13,8 @@ namespace carillon {
 class GrowingBuffer {
  public:
   GrowingBuffer() = default;
-  GrowingBuffer(GrowingBuffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  GrowingBuffer(GrowingBuffer&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
   ~GrowingBuffer() { std::free(data_); }
   template <class A>
   A* get(int64_t count) {

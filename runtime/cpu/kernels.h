@@ -104,6 +104,33 @@ struct UpdateBlock {
   int64_t rows, columns, inner;
 };
 
+// sums[row][column] = left[row] · right[column] for a few rows, with `right` as it is stored (few_rows.h).
+template <class T>
+struct FewRowsProduct {
+  using A = accumulate_t<T>;
+  const A* left;  // [rows][inner], widened
+  const T* right;
+  int64_t right_stride;
+  A* sums;
+  int64_t sums_stride;
+  int64_t rows, columns, inner;
+};
+
+// One query row of the heads that share keys, over some consecutive keys, at least one, all of which the row sees.
+template <class T>
+struct FewRowsAttention {
+  using A = accumulate_t<T>;
+  const A* q;  // [heads][head_dim], widened
+  const T *k, *v;
+  int64_t k_stride, v_stride;
+  int64_t heads, keys, head_dim;
+  A scale;
+  A* scores;  // [heads][keys] scratch
+  // For each head: the largest of its scores times scale, Σ exp(score · scale - largest), and [head_dim] Σ exp(…) · v.
+  A* result;
+  int64_t result_stride;
+};
+
 // The parameters of the norm of one row (backend.h, NormOptions).
 template <class A>
 struct NormNumbers {
@@ -127,6 +154,8 @@ struct Kernels {
   void (*attention_forward)(const ForwardBlock<A>& block);
   void (*attention_backward)(const BackwardBlock<A>& block);
   void (*update_rows)(const UpdateBlock<T>& block);
+  void (*few_rows_product)(const FewRowsProduct<T>& product);
+  void (*few_rows_attention)(const FewRowsAttention<T>& piece);
 
   // One row each. rmsnorm_forward returns 1/rms; backward adds to dweight and, if `add`, to dx, and gives y again where
   // that is not null.

@@ -1,5 +1,6 @@
-// Matrix products. float32 and bfloat16 use oneDNN, whose primitives are cached by shape; float64, which oneDNN does
-// not support, uses OpenBLAS. Without hardware for bfloat16, operands are converted to and multiplied in float32.
+// Matrix products of more than a few rows (few_rows.cpp). float32 and bfloat16 use oneDNN, whose primitives are cached
+// by shape; float64, which oneDNN does not support, uses OpenBLAS. Without hardware for bfloat16, operands are
+// converted to and multiplied in float32.
 #include <cblas.h>
 #include <omp.h>
 
@@ -221,6 +222,7 @@ void CpuBackend::matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Tra
     if (!accumulate) fill(c, 0);
     return;
   }
+  if (takes_few_rows(c, ta, tb)) return few_rows_product(c, a, b, accumulate);
   if (a.dtype() == DType::kFloat64) return gemm64(c, a, b, ta, tb, accumulate, threads_);
   if (takes_update(c, a, ta, accumulate)) return update(c, a, b, tb);
   omp_set_num_threads(threads_);

@@ -59,7 +59,7 @@ void CpuBackend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight,
     const T* w = weight.span<T>().data();
     const int64_t channels = x.size(2);
     const NormNumbers<A> norm = numbers_of<A>(options, epsilon, channels);
-#pragma omp parallel for schedule(static) num_threads(threads_)
+#pragma omp parallel for schedule(static) num_threads(threads_for(x.count()))
     for (int64_t n = 0; n < x.size(0); ++n)
       for (int64_t h = 0; h < x.size(1); ++h)
         *row<A>(rstd, n, h) = kernel.rmsnorm_forward(row<T>(y, n, h), row<T>(x, n, h), w, channels, of_row(norm, n));
@@ -83,7 +83,7 @@ void CpuBackend::sum_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x
     const T* w = weight.span<T>().data();
     const int64_t channels = x.size(1);
     const NormNumbers<A> norm = numbers_of<A>(options, epsilon, channels);
-#pragma omp parallel for schedule(static) num_threads(threads_)
+#pragma omp parallel for schedule(static) num_threads(threads_for(x.count()))
     for (int64_t n = 0; n < x.size(0); ++n) {
       kernel.add_rows(row<T>(sum, n), row<T>(x, n), row<T>(branch, n), channels);
       *row<A>(statistic, n, 0) = kernel.rmsnorm_forward(row<T>(y, n), row<T>(sum, n), w, channels, of_row(norm, n));
@@ -105,7 +105,7 @@ void CpuBackend::rmsnorm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x
     const int64_t channels = x.size(2), rows = x.size(0);
     const NormNumbers<A> norm = numbers_of<A>(options, 0, channels);
     std::vector<A> partial(static_cast<size_t>(kRuns * channels));
-#pragma omp parallel for schedule(static) num_threads(threads_)
+#pragma omp parallel for schedule(static) num_threads(threads_for(x.count()))
     for (int64_t run = 0; run < kRuns; ++run) {
       A* sums = partial.data() + run * channels;
       for (int64_t n = rows * run / kRuns; n < rows * (run + 1) / kRuns; ++n)
@@ -135,7 +135,7 @@ void CpuBackend::rotate(Tensor x, Tensor position, Tensor cosine, Tensor sine, b
     using A = accumulate_t<T>;
     const Kernels<T>& kernel = kernels<T>(instruction_set_);
     const A sign = inverse ? A(-1) : A(1);
-#pragma omp parallel for schedule(static) num_threads(threads_)
+#pragma omp parallel for schedule(static) num_threads(threads_for(x.count()))
     for (int64_t n = 0; n < x.size(0); ++n) {
       kernel.rotate(row<T>(x, n), x.stride(1), x.size(1), cosine.data<A>() + at[n] * pairs,
                     sine.data<A>() + at[n] * pairs, sign, pairs);
@@ -156,7 +156,7 @@ void CpuBackend::dropout(Tensor y, Tensor x, Tensor row_of_rng, const Dropout& d
     const uint32_t threshold = dropout.threshold();
     const int64_t* rows = row_of_rng.data<int64_t>();
     const int64_t first = dropout.first_column, end = first + x.size(1);
-#pragma omp parallel for schedule(static) num_threads(threads_)
+#pragma omp parallel for schedule(static) num_threads(threads_for(x.count()))
     for (int64_t n = 0; n < x.size(0); ++n) {
       const T* from = row<T>(x, n);
       T* to = row<T>(y, n);
@@ -182,7 +182,7 @@ void CpuBackend::scale_rows(Tensor x, Tensor factor) {
     using T = decltype(zero);
     using A = accumulate_t<T>;
     const A* by = factor.span<A>().data();
-#pragma omp parallel for schedule(static) num_threads(threads_)
+#pragma omp parallel for schedule(static) num_threads(threads_for(x.count()))
     for (int64_t n = 0; n < all.size(0); ++n)
       for (int64_t h = 0; h < all.size(1); ++h) {
         T* to = row<T>(all, n, h);
@@ -201,7 +201,7 @@ void CpuBackend::row_dot(Tensor sums, Tensor a, Tensor b, Tensor weight, double 
     const Kernels<T>& kernel = kernels<T>(instruction_set_);
     A* to = sums.span<A>().data();
     const T* w = weight ? weight.span<T>().data() : nullptr;
-#pragma omp parallel for schedule(static) num_threads(threads_)
+#pragma omp parallel for schedule(static) num_threads(threads_for(a.count()))
     for (int64_t n = 0; n < a.size(0); ++n)
       to[n] = w == nullptr
                   ? kernel.row_dot(row<T>(a, n), row<T>(b, n), a.size(1))
@@ -213,7 +213,7 @@ void CpuBackend::swiglu_forward(Tensor y, Tensor gate, Tensor up, GateActivation
   dispatch_floating(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const Kernels<T>& kernel = kernels<T>(instruction_set_);
-#pragma omp parallel for schedule(static) num_threads(threads_)
+#pragma omp parallel for schedule(static) num_threads(threads_for(y.count()))
     for (int64_t n = 0; n < y.size(0); ++n)
       kernel.swiglu_forward[static_cast<int>(activation)](row<T>(y, n), row<T>(gate, n), row<T>(up, n), y.size(1));
   });
@@ -224,7 +224,7 @@ void CpuBackend::swiglu_backward(Tensor dgate, Tensor dup, Tensor y, Tensor dy, 
   dispatch_floating(dy.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const Kernels<T>& kernel = kernels<T>(instruction_set_);
-#pragma omp parallel for schedule(static) num_threads(threads_)
+#pragma omp parallel for schedule(static) num_threads(threads_for(dy.count()))
     for (int64_t n = 0; n < dy.size(0); ++n)
       kernel.swiglu_backward[static_cast<int>(activation)](row<T>(dgate, n), row<T>(dup, n), row<T>(y, n),
                                                            row<T>(dy, n), row<T>(gate, n), row<T>(up, n), dy.size(1));
@@ -238,7 +238,7 @@ void CpuBackend::cross_entropy_maximum(Tensor maximum, Tensor logits) {
     using A = accumulate_t<T>;
     const Kernels<A>& kernel = kernels<A>(instruction_set_);
     A* to = maximum.span<A>().data();
-#pragma omp parallel for schedule(static) num_threads(threads_)
+#pragma omp parallel for schedule(static) num_threads(threads_for(logits.count()))
     for (int64_t n = 0; n < logits.size(0); ++n) to[n] = kernel.row_maximum(row<A>(logits, n), logits.size(1));
   });
 }
@@ -252,7 +252,7 @@ void CpuBackend::cross_entropy_sums(Tensor sums, Tensor logits, Tensor maximum, 
     const Kernels<A>& kernel = kernels<A>(instruction_set_);
     const A* largest = maximum.span<A>().data();
     const int64_t* wanted = target.span<int64_t>().data();
-#pragma omp parallel for schedule(static) num_threads(threads_)
+#pragma omp parallel for schedule(static) num_threads(threads_for(logits.count()))
     for (int64_t n = 0; n < logits.size(0); ++n) {
       const A* z = row<A>(logits, n);
       const int64_t column = wanted[n] - first_column;
@@ -277,7 +277,7 @@ void CpuBackend::cross_entropy_finish(Tensor loss, Tensor gradient, Tensor logit
     A* losses = loss.span<A>().data();
     const int64_t* wanted = target.span<int64_t>().data();
     const int64_t columns = logits.size(1);
-#pragma omp parallel for schedule(static) num_threads(threads_)
+#pragma omp parallel for schedule(static) num_threads(threads_for(logits.count()))
     for (int64_t n = 0; n < logits.size(0); ++n) {
       const A sum = *row<A>(sums, 0, n);
       losses[n] = wanted[n] >= 0 ? std::log(sum) - *row<A>(sums, 1, n) : A(0);

@@ -19,7 +19,8 @@ TEST_P(BackendTest, Matmul) {
   struct Size {
     int64_t m, n, k;
   };
-  for (const Size s : {Size{1, 1, 1}, Size{7, 5, 3}, Size{65, 33, 17}, Size{96, 130, 64}, Size{3, 4, 0}})
+  for (const Size s : {Size{1, 1, 1}, Size{7, 5, 3}, Size{65, 33, 17}, Size{96, 130, 64}, Size{3, 4, 0},
+                       Size{1, 70, 300}, Size{2, 33, 1000}, Size{4, 130, 67}})
     for (const bool ta : {false, true})
       for (const bool tb : {false, true})
         for (const bool accumulate : {false, true})
@@ -70,6 +71,21 @@ TEST_P(BackendTest, MatmulInPieces) {
     fast_->matmul(c, a, b, Transpose{s.ta}, Transpose{s.tb}, s.accumulate);
     ASSERT_LT(relative_distance(c, expected), bound_of(s.out)) << s.m << " " << s.n << " " << s.k;
   }
+}
+
+// So that a token is generated alike alone, in a batch, and on any number of threads.
+TEST_P(BackendTest, ARowOfAFewIsTheSameAloneAndOnAnyThreads) {
+  if (GetParam().device == "cuda") return;  // promises this for no product
+  const RandomTensor a(type_, {4, 600}, 1, 3), b(type_, {900, 600}, 2, 5);
+  const RandomTensor together(wide_, {4, 900}, 3), alone(wide_, {4, 900}, 4);
+  fast_->matmul(together, a, b, Transpose::kNo, Transpose::kYes);
+  for (int threads : {1, 2, 3})
+    for (int64_t row = 0; row < 4; ++row) {
+      make(threads)->matmul(alone.tensor().rows(row, row + 1), a.tensor().rows(row, row + 1), b, Transpose::kNo,
+                            Transpose::kYes);
+      ASSERT_EQ(values_of(alone.tensor().rows(row, row + 1)), values_of(together.tensor().rows(row, row + 1)))
+          << threads << " threads, row " << row;
+    }
 }
 
 TEST_P(BackendTest, CopiesAndSums) {

@@ -3,6 +3,7 @@
 // tile), and CARILLON_KERNELS (the namespace), and includes one each of operand_*.h, power_of_two*.h and products_*.h.
 #include "runtime/cpu/kernels/attention_backward.h"
 #include "runtime/cpu/kernels/attention_forward.h"
+#include "runtime/cpu/kernels/few_rows.h"
 #include "runtime/cpu/kernels/packing.h"
 #include "runtime/cpu/kernels/rows.h"
 #include "runtime/cpu/kernels/sums.h"
@@ -23,6 +24,8 @@ constexpr Kernels<T> make_table() {
   table.attention_forward = attention_forward<T>;
   table.attention_backward = attention_backward<T>;
   table.update_rows = update_rows<T>;
+  table.few_rows_product = few_rows_product<T>;
+  table.few_rows_attention = few_rows_attention<T>;
   table.rmsnorm_forward = rmsnorm_forward<T, A>;
   table.rmsnorm_backward = rmsnorm_backward<T, A>;
   table.rotate = rotate<T, A>;
