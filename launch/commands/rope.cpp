@@ -8,6 +8,7 @@
 #include "data/files/posix_file.h"
 #include "launch/config/run_config.h"
 #include "launch/report/rope_chart.h"
+#include "launch/session/unused_rope.h"
 #include "model/rope_laws.h"
 #include "model/rope_report.h"
 #include "runtime/parse_json.h"
@@ -213,6 +214,8 @@ ExitCode run_rope(Program& program, const CommandLine& line) {
   require_bounded_work(config.head_dim, wanted, static_cast<double>(rope.original_max_position_embeddings));
   const auto length = static_cast<int64_t>(wanted);
   if (!program.main_rank()) return ExitCode::kDone;
+  note_unused_rope(config.rope.settings, rope, program.notice());
+  if (config.svg) check_output(*config.svg, {config.pair_power.value_or("")}, OutputKind::kChart, config.overwrite);
   if (rope.type == RopeType::kClex)
     program.warning("what rope type clex learns is in a model's weights: these are the frequencies it begins with");
   const std::vector<double> power = config.pair_power ? pair_power_of(*config.pair_power) : std::vector<double>();
