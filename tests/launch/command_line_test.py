@@ -166,6 +166,30 @@ class CommandLine(unittest.TestCase):
         finally:
             subprocess.run(["umount", str(small)], check=True)
 
+    def test_a_disk_without_a_byte_ends_every_start(self):
+        """Also that of a sweep, whose claims then cannot be written; nothing is left behind."""
+        if os.geteuid() != 0:
+            self.skipTest("mounting a small disk needs root")
+        small = self.folder / "none"
+        small.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], stderr=subprocess.DEVNULL).returncode:
+            self.skipTest("no mount here")
+        try:
+            with open(small / "fill", "wb", buffering=0) as fill:
+                try:
+                    while fill.write(bytes(4096)):
+                        pass
+                except OSError:
+                    pass
+            sweep = self.folder / "full.yaml"
+            sweep.write_text(f"models: [{self.folder}/run]\ncheckpoints: newest\nlengths: [16]\n"
+                             f"tasks: [{{task: posgen, count: 2, train_length: 8}}]\noutput: {small}/sweep\n")
+            self.refused(74, "claim", "sweep", sweep)
+            self.refused(74, ".running", "train", self.config, f"output={small}/run")
+            self.assertFalse((small / "run").exists())
+        finally:
+            subprocess.run(["umount", str(small)], check=True)
+
     def test_nonfinite_losses_end_the_run(self):
         self.refused(76, "not finite", "train", self.config, f"output={self.folder}/nan", "train.learning_rate=1e300",
                      "runtime.dtype=float32", "train.max_steps=50", "train.warmup_steps=0")
