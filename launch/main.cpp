@@ -45,7 +45,7 @@ int run(Program& program, int count, char** arguments) {
     if (program.main_rank()) finish_standard_output();
     return static_cast<int>(code);
   } catch (...) {
-    const Error error = error_in_flight();
+    const Error error = naming_standard_output(error_in_flight());
     return program.leave_with_error(static_cast<int>(error.code()), error.what());
   }
 }

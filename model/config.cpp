@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <optional>
 
 #include "model/export_config.h"
 #include "model/families/config_fields.h"
 #include "model/families/family.h"
 #include "model/rope.h"
+#include "model/same_model.h"
 
 namespace carillon {
 namespace {
@@ -55,6 +57,15 @@ Json text_model_of(const Json& wrapper) {
   return text;
 }
 
+// Refuses settings that do not fit the head, longrope's list for long sequences included.
+void require_fit(const ModelRope& ropes, int64_t head_dim) {
+  for (const RopeConfig* rope : {&ropes.rope, ropes.sliding_rope ? &*ropes.sliding_rope : nullptr}) {
+    if (rope == nullptr) continue;
+    make_rope_table(*rope, head_dim, 1);
+    if (rope->type == RopeType::kLongRope) make_rope_table(*rope, head_dim, std::numeric_limits<int64_t>::max());
+  }
+}
+
 class ConfigReader {
  public:
   ConfigReader(const Json& json, const std::string& where, ExitCode code, bool wrapped)
@@ -85,11 +96,13 @@ class ConfigReader {
     config_.family->read(fields_, config_);
     if (wrapped_) say_sizes();
     remark_dropout();
-    if (has_unsupported_partial_rotary(config_))
-      config_.remarks.push_back(fmt::format("partial_rotary_factor is applied, in {}: transformers' {} leaves it out",
-                                            fields_.where(), config_.family->class_name));
-    for (const RopeConfig* rope : {&config_.rope, config_.sliding_rope ? &*config_.sliding_rope : nullptr})
-      if (rope != nullptr) make_rope_table(*rope, config_.head_dim, 1);  // refuses settings that do not fit the head
+    try {
+      require_fit(config_, config_.head_dim);
+    } catch (const Error& error) {
+      fail(fields_.code(), "{}, in {}", error.what(), fields_.where());
+    }
+    remark_differences();
+    remark_unused();
     return config_;
   }
 
@@ -145,6 +158,38 @@ class ConfigReader {
       if (fields_.has(key)) fields_.wrong(key, "models with it are not supported, use one without it");
   }
 
+  // Whether transformers wrote the file, or a person for it: its own keys, which ours need not have, are there.
+  bool of_transformers() const {
+    return fields_.code() == ExitCode::kBadInput &&
+           (fields_.has("architectures") || fields_.has("transformers_version"));
+  }
+
+  // Names every key that counts here although the family's class in transformers computes something else.
+  void remark_differences() {
+    const auto remark = [&](const std::string& key) {
+      config_.remarks.push_back(fmt::format("{} is applied, in {}: transformers' {} leaves it out", key,
+                                            fields_.where(), config_.family->class_name));
+    };
+    for (const LeftOut& left_out : left_out_by_transformers(config_))
+      if (left_out.key == "partial_rotary_factor" || of_transformers()) remark(left_out.key);
+    if (!of_transformers()) return;
+    const bool unused = config_.windows() == std::vector<int64_t>{0} && fields_.window(0) > 0;
+    if (config_.family->windows == Family::Windows::kAll && unused && fields_.has("use_sliding_window"))
+      remark("use_sliding_window");
+    if (config_.rope.type == RopeType::kDynamic && config_.rope.alpha &&
+        std::string(config_.family->model_type) != "hunyuan_v1_dense")
+      remark("alpha of a dynamic rotation");
+  }
+
+  // A run's own geometry holds only keys that somebody wrote. Files hold many that mean nothing here.
+  void remark_unused() {
+    if (fields_.code() != ExitCode::kUsage) return;
+    for (const auto& [key, value] : json().items())
+      if (!value.is_null() && !fields_.was_asked(key))
+        config_.remarks.push_back(fmt::format("model.{} has no effect with architecture {}, in the configuration", key,
+                                              config_.family->model_type));
+  }
+
   void remark_dropout() {
     std::string keys;
     for (const char* key : {"attention_dropout", "residual_dropout", "resid_pdrop", "embd_pdrop", "hidden_dropout"})
@@ -183,6 +228,12 @@ class ConfigReader {
   void rotation() {
     const ModelRope said = public_rope();
     static_cast<ModelRope&>(config_) = said;
+    const bool nested = config_.family->defaults.sliding_rope[0] != '\0';
+    if (nested && fields_.has("rope_scaling") && json()["rope_scaling"].contains("type") &&
+        !json()["rope_scaling"].contains("rope_type"))
+      config_.remarks.push_back(fmt::format(
+          "the type of rope_scaling does not count, in {}: transformers' {} looks for rope_type, which says {}",
+          fields_.where(), config_.family->class_name, name_of(said.rope.type)));
     if (!fields_.has("carillon_rope") || !json()["carillon_rope"].is_object()) return;
     Json exact = json()["carillon_rope"];
     std::optional<Json> sliding;
@@ -191,8 +242,9 @@ class ConfigReader {
       exact.erase("sliding_attention");
     }
     ModelRope ours{parse(exact), sliding ? std::optional(parse(*sliding)) : std::nullopt};
-    if (same_rotation(ours.rope, said.rope) && ours.sliding_rope.has_value() == said.sliding_rope.has_value() &&
-        (!ours.sliding_rope || same_rotation(*ours.sliding_rope, *said.sliding_rope)))
+    if (same_rotation(ours.rope, said.rope, config_.head_dim) &&
+        ours.sliding_rope.has_value() == said.sliding_rope.has_value() &&
+        (!ours.sliding_rope || same_rotation(*ours.sliding_rope, *said.sliding_rope, config_.head_dim)))
       static_cast<ModelRope&>(config_) = std::move(ours);
     else
       config_.remarks.push_back(fmt::format(
@@ -202,23 +254,6 @@ class ConfigReader {
 
   RopeConfig parse(const Json& settings) const {
     return parse_rope_config(settings, config_.max_position_embeddings, fields_.where(), fields_.code());
-  }
-
-  // Compares frequencies and attention factor, at lengths on both sides of the original one.
-  bool same_rotation(RopeConfig a, RopeConfig b) const {
-    a.length.reset();
-    b.length.reset();
-    if (rotary_pairs(a, config_.head_dim) != rotary_pairs(b, config_.head_dim)) return false;
-    for (const double stretch : {1.0, 2.0, 8.0}) {
-      const auto length = static_cast<int64_t>(stretch * static_cast<double>(a.original_max_position_embeddings));
-      const RopeTable x = make_rope_table(a, config_.head_dim, length),
-                      y = make_rope_table(b, config_.head_dim, length);
-      const auto near = [](double u, double v) { return std::abs(u - v) <= 1e-9 * std::max(std::abs(u), std::abs(v)); };
-      if (!near(x.attention_factor, y.attention_factor)) return false;
-      for (size_t i = 0; i < x.inverse_frequency.size(); ++i)
-        if (!near(x.inverse_frequency[i], y.inverse_frequency[i])) return false;
-    }
-    return true;
   }
 
   // v5's rope_parameters, by kind of layer or for all layers; or v4's rope_scaling, which replaces them unless it is
@@ -251,8 +286,11 @@ class ConfigReader {
         full = all, given = true;  // the nested classes read only the two kinds
       }
     }
-    if (scaling && (!nested || !given)) {
-      full = json()["rope_scaling"], given = true;
+    if (scaling) {
+      // The nested classes put it over what there is for full attention, at least a rope_type, which outranks `type`.
+      if (!nested || !given) full = nested ? Json{{"rope_type", "default"}} : Json::object();
+      full.update(json()["rope_scaling"]);
+      given = true;
       full.erase("full_attention");
       full.erase("sliding_attention");
     }
@@ -263,7 +301,7 @@ class ConfigReader {
     if (!full.contains("partial_rotary_factor") && fields_.has("partial_rotary_factor"))
       full["partial_rotary_factor"] = json()["partial_rotary_factor"];
     if (given && !full.contains("rope_theta") && !full.contains("base")) full["rope_theta"] = plain["rope_theta"];
-    if (nested && fields_.has("rope_local_base_freq") && !parameters)
+    if (std::string(config_.family->model_type) == "gemma3_text" && fields_.has("rope_local_base_freq") && !parameters)
       (*sliding)["rope_theta"] = json()["rope_local_base_freq"];
     if (sliding && !sliding->contains("rope_theta"))
       (*sliding)["rope_theta"] = nested ? Json::parse(otherwise.sliding_rope)["rope_theta"] : full["rope_theta"];
@@ -361,8 +399,7 @@ ModelRope merge_model_rope(const ModelConfig& config, const Json& overrides, con
   if (windowed)
     result.sliding_rope = merge_rope_config(result.sliding_rope ? *result.sliding_rope : result.rope, *windowed,
                                             where + ".sliding_attention");
-  for (const RopeConfig* rope : {&result.rope, result.sliding_rope ? &*result.sliding_rope : nullptr})
-    if (rope != nullptr) make_rope_table(*rope, config.head_dim, 1);
+  require_fit(result, config.head_dim);
   return result;
 }
 

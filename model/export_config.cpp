@@ -24,6 +24,8 @@ bool known_elsewhere(const RopeConfig& rope, const Family& family) {
       return false;
     case RopeType::kYarn:
       return !rope.wavelength_blend && name != "llama" && name != "mistral" && name != "qwen2" && name != "qwen3";
+    case RopeType::kDynamic:
+      return !rope.alpha || name == "hunyuan_v1_dense";
     default:
       return true;
   }
@@ -106,17 +108,8 @@ void require_exportable(const ModelConfig& config) {
     fail(ExitCode::kUsage, "{}, which transformers' {} does not compute, export, keep the model in Carillon's own file",
          what, family.class_name);
   };
-  const std::vector<int64_t> windows = config.windows();
-  if (windows.size() > 2) refuse("windows of several widths");
-  if (windows.size() == 2 && family.windows != Family::Windows::kByLayer)
-    refuse("sliding windows on some layers (layer_types)");
-  if (windows.front() > 0 && family.windows == Family::Windows::kNone) refuse("a sliding window");
-  if (!family.can_mark_no_rope && config.any([](const LayerSpec& layer) { return !layer.attention.rotates; }))
-    refuse("layers that do not rotate (no_rope_layers)");
-  if (config.any([](const LayerSpec& layer) { return layer.attention.sinks; })) refuse("attention sinks");
-  if (config.sliding_rope && family.defaults.sliding_rope[0] == '\0')
-    refuse("a rotation of their own for windowed layers (rope.sliding_attention)");
-  if (has_unsupported_partial_rotary(config)) refuse("a rotation of part of each head (rope.partial_rotary_factor)");
+  if (config.windows().size() > 2) refuse("windows of several widths");
+  for (const LeftOut& left_out : left_out_by_transformers(config)) refuse(left_out.what);
 }
 
 void write_layers(const ModelConfig& config, Json& json) {
@@ -143,12 +136,30 @@ void write_layers(const ModelConfig& config, Json& json) {
 
 }  // namespace
 
-bool has_unsupported_partial_rotary(const ModelConfig& config) {
+std::vector<LeftOut> left_out_by_transformers(const ModelConfig& config) {
+  const Family& family = *config.family;
+  std::vector<LeftOut> left_out;
+  const std::vector<int64_t> windows = config.windows();
+  const bool listed = config.source.contains("layer_types") && !config.source["layer_types"].is_null();
+  if (windows.size() == 2 && family.windows != Family::Windows::kByLayer)
+    left_out.push_back({listed ? "layer_types" : "max_window_layers", "sliding windows on some layers (layer_types)"});
+  else if (windows.front() > 0 && family.windows == Family::Windows::kNone)
+    left_out.push_back({"sliding_window", "a sliding window"});
+  if (!family.can_mark_no_rope && config.any([](const LayerSpec& layer) { return !layer.attention.rotates; }))
+    left_out.push_back({"no_rope_layers", "layers that do not rotate (no_rope_layers)"});
+  if (config.any([](const LayerSpec& layer) { return layer.attention.sinks; }))
+    left_out.push_back({"attention_sinks", "attention sinks"});
+  if (config.sliding_rope && family.defaults.sliding_rope[0] == '\0')
+    left_out.push_back({"sliding_attention of rope_parameters",
+                        "a rotation of their own for windowed layers (rope.sliding_attention)"});
+  // `proportional` rotates whole heads, some pairs by zero.
   const auto in_part = [](const RopeConfig& rope) {
     return rope.partial_rotary_factor != 1 && rope.type != RopeType::kProportional && rope.type != RopeType::kNone;
   };
-  return std::string(config.family->model_type) != "phi3" &&
-         (in_part(config.rope) || (config.sliding_rope && in_part(*config.sliding_rope)));
+  if (std::string(family.model_type) != "phi3" &&
+      (in_part(config.rope) || (config.sliding_rope && in_part(*config.sliding_rope))))
+    left_out.push_back({"partial_rotary_factor", "a rotation of part of each head (rope.partial_rotary_factor)"});
+  return left_out;
 }
 
 Json exact_rope(const ModelConfig& config) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "model/config.h"
 
@@ -19,10 +20,13 @@ std::string export_model_config(const ModelConfig& config, const std::string& dt
 // The exact definition of the model's rotation, as stored in `carillon_rope`.
 Json exact_rope(const ModelConfig& config);
 
-// Whether only part of each head is rotated (partial_rotary_factor) although the family's class in transformers rotates
-// all of it, whatever its config.json says: true of all classes but phi3's. (`proportional` rotates whole heads, some
-// pairs by zero.)
-bool has_unsupported_partial_rotary(const ModelConfig& config);
+// What the model does and its family's class in transformers does not, whatever its config.json says: one entry for
+// each, with the key that says it and words for it. Such a model is not exported, and a file of transformers' that asks
+// for it gets a remark.
+struct LeftOut {
+  std::string key, what;
+};
+std::vector<LeftOut> left_out_by_transformers(const ModelConfig& config);
 
 // The largest difference, over positions [0, length), between our cosines and sines and those that transformers
 // computes in float32 from an exported config.json.

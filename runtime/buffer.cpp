@@ -6,17 +6,23 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "runtime/available_memory.h"
+
 namespace carillon {
 
 Buffer Buffer::host(size_t bytes) {
   constexpr size_t kHugePage = size_t{2} << 20;
   const size_t alignment = bytes >= kHugePage ? kHugePage : Arena::kAlignment;
   const size_t rounded = (std::max<size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
-  void* data = std::aligned_alloc(alignment, rounded);
+  // The system promises more than it has, and ends the process without a word when the pages are touched.
+  constexpr size_t kWorthAsking = size_t{64} << 20;
+  const int64_t available = bytes >= kWorthAsking ? available_memory(Swap::kCounts) : -1;
+  const bool too_much = available >= 0 && bytes > static_cast<size_t>(available);
+  void* data = too_much ? nullptr : std::aligned_alloc(alignment, rounded);
   if (data == nullptr)
     fail(ExitCode::kInputOutput,
-         "cannot allocate {} MiB of host memory, on this rank, use more ranks, a shorter sequence or recompute: full",
-         bytes >> 20);
+         "cannot allocate {} MiB of host memory{}, on this rank, use more ranks, a shorter sequence or recompute: full",
+         bytes >> 20, too_much ? fmt::format(" ({} MiB are available)", available >> 20) : "");
   if (alignment == kHugePage) madvise(data, rounded, MADV_HUGEPAGE);
   std::memset(data, 0, rounded);
   return Buffer(data, bytes, [](void* pointer) { std::free(pointer); });

@@ -25,7 +25,11 @@ Json parse_json_object(std::string_view text, const std::string& place, std::str
 JsonLines::JsonLines(const std::string& path, LastLine last, std::string remedy)
     : path_(path), last_(last), remedy_(std::move(remedy)) {
   std::error_code error;
-  if (!std::filesystem::is_directory(path, error)) file_.open(path, std::ios::binary);
+  const auto status = std::filesystem::status(path, error);
+  // Opening a pipe would wait for its other end.
+  if (std::filesystem::is_fifo(status))
+    fail(ExitCode::kBadInput, "is not a regular file, {}, remove it or name a file", path);
+  if (!std::filesystem::is_directory(status)) file_.open(path, std::ios::binary);
   opened_ = file_.is_open();
 }
 

@@ -241,7 +241,8 @@ std::unique_ptr<ChatTemplate> ChatTemplate::open(const std::string& choice, cons
   const std::string config = text_of("tokenizer_config.json").value_or("");
   made->read_tokens({config, text_of("special_tokens_map.json").value_or(""), ""}, folder.string());
   if (!choice.empty()) {
-    if (fs::exists(choice)) {
+    std::error_code error;  // a name that is too long is none of a file
+    if (fs::exists(choice, error)) {
       made->add("default", choice, read_whole_file(choice));
     } else if (const std::string_view text = built_in_chat_template(choice); !text.empty()) {
       made->add("default", "the built-in template " + choice, std::string(text));

@@ -1,25 +1,13 @@
 #include "data/checkpoint/background_save.h"
 
-#include <fstream>
 #include <new>
 #include <system_error>
 #include <utility>
 
+#include "runtime/available_memory.h"
 #include "runtime/signals_blocked.h"
 
 namespace carillon {
-namespace {
-
-// Memory that is available without swapping; -1 if the kernel does not tell.
-int64_t available_memory() {
-  std::ifstream file("/proc/meminfo");
-  std::string word;
-  for (int64_t kib = 0; file >> word;)
-    if (word == "MemAvailable:" && file >> kib) return kib * 1024;
-  return -1;
-}
-
-}  // namespace
 
 BackgroundSave::BackgroundSave(Communicator& world, std::string folder, int64_t keep)
     : world_(world), folder_(std::move(folder)), keep_(keep) {}
@@ -32,7 +20,7 @@ BackgroundSave::~BackgroundSave() {
 std::string BackgroundSave::reserve(const std::vector<NamedShard>& shards) {
   const size_t bytes = CheckpointCopy::bytes_for(shards);
   std::string lack;
-  const int64_t available = available_memory();
+  const int64_t available = available_memory(Swap::kLeftOut);
   if (available >= 0 && 1.2 * static_cast<double>(bytes) > static_cast<double>(available))
     lack = fmt::format("{:.1f} MiB are available", static_cast<double>(available) / (1 << 20));
   try {

@@ -98,6 +98,9 @@ bool is_own(const std::string& path, OutputKind kind) {
       return beginning_of(path).starts_with("[\n{\"ph\":");
     case OutputKind::kModelFolder:
       return false;  // a file where a folder is wanted
+    case OutputKind::kChart:
+      return beginning_of(path).starts_with("<svg ") &&
+             beginning_of(path).find("aria-label=\"wavelength, tokens") != std::string::npos;
   }
   return false;
 }

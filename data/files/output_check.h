@@ -24,6 +24,7 @@ enum class OutputKind {
   kTrace,        // a list of events, as runtime.trace writes
   kModelFolder,  // a folder with config.json beside safetensors weights: a model, which an export replaces
                  // whole
+  kChart,        // an SVG of wavelengths, as `rope svg=` writes
 };
 
 // Error 64 naming the input, or what to do about a foreign file; also for an output without a name, one that begins

@@ -26,7 +26,8 @@ void declare(Schema& schema, BenchConfig& config) {
   schema
       .number("bench.seconds", config.bench.seconds,
               "Approximate total time. Measurements that do not fit are skipped, the largest shapes first, and listed.")
-      .above(0);
+      .above(0)
+      .at_most(86400);
   schema.text("bench.output", config.output, "File for the profile. `carillon plan` reads the default path.")
       .default_is("$CARILLON_PROFILE, else ~/.config/carillon/profile.json");
   const auto set = [&schema, &config](const YamlNode& node) {
@@ -50,6 +51,7 @@ void declare(Schema& schema, BenchConfig& config) {
                 "Number types of products and attention, which share the time.", set, get);
   schema.integer("bench.longest", config.bench.longest, "Number of tokens in the longest attention measured.")
       .at_least(1)
+      .at_most(1 << 24)
       .default_is(fmt::format("{}, on a device {}", kLongest, kLongestOnDevice));
   schema.text("bench.folder", config.bench.folder,
               "Folder whose disk is measured; use the one where checkpoints will be written.");

@@ -18,7 +18,7 @@ void declare(Schema& schema, EvalConfig& config) {
   schema.section("", "What is evaluated.");
   schema.text("model", config.model, "Model file, checkpoint, run folder, Hugging Face or PEFT folder.").required();
   declare_adapter_path(schema, config.sweep.adapter);
-  schema.integer("length", config.length, "Window length in tokens.").at_least(2).required();
+  schema.integer("length", config.length, "Window length in tokens.").at_least(2).at_most(4294967296.0).required();
   schema
       .custom(
           "task", "mapping",

@@ -151,6 +151,7 @@ ExitCode run_generate(Program& program, const CommandLine& line) {
   std::unique_ptr<OutputFile> output;
   std::unique_ptr<ChatTemplate> chat;
   agree(session.world(), [&] {
+    if (config.chat_template) (void)ChatTemplate::open(config.chat_template, nullptr);
     documents = read_prompts(config, model.config.vocab_size, [&] {
       if (!tokenizer)
         fail(ExitCode::kUsage,

@@ -4,10 +4,12 @@
 #include "launch/commands/commands.h"
 #include "launch/commands/rope_search.h"
 
+#include "data/files/output_check.h"
 #include "data/files/output_file.h"
 #include "data/files/posix_file.h"
 #include "launch/config/run_config.h"
 #include "launch/report/rope_chart.h"
+#include "launch/session/unused_rope.h"
 #include "model/rope_laws.h"
 #include "model/rope_report.h"
 #include "runtime/parse_json.h"
@@ -22,6 +24,7 @@ struct RopeCommandConfig {
   std::optional<std::string> svg;
   std::optional<int64_t> distance;
   std::optional<std::string> pair_power;
+  bool overwrite = false;
   int64_t head_dim = 128;
   int64_t max_position_embeddings = 2048;
 };
@@ -43,6 +46,7 @@ void declare(Schema& schema, RopeCommandConfig& config) {
             "Output of `carillon eval` with task: {task: attention} for a model: how much each pair contributes to the "
             "attention logits.")
       .default_is("all pairs alike");
+  schema.boolean("overwrite", config.overwrite, "Allows svg to replace a file that carillon did not write.");
   schema.section("model", "Geometry of the attention head.");
   schema.integer("model.head_dim", config.head_dim, "Width of a head.").at_least(2).at_most(65536);
   schema.integer("model.max_position_embeddings", config.max_position_embeddings, "The model's own length.")
@@ -213,14 +217,14 @@ ExitCode run_rope(Program& program, const CommandLine& line) {
   require_bounded_work(config.head_dim, wanted, static_cast<double>(rope.original_max_position_embeddings));
   const auto length = static_cast<int64_t>(wanted);
   if (!program.main_rank()) return ExitCode::kDone;
+  note_unused_rope(config.rope.settings, rope, program.notice());
+  if (config.svg) check_output(*config.svg, {config.pair_power.value_or("")}, OutputKind::kChart, config.overwrite);
   if (rope.type == RopeType::kClex)
     program.warning("what rope type clex learns is in a model's weights: these are the frequencies it begins with");
   const std::vector<double> power = config.pair_power ? pair_power_of(*config.pair_power) : std::vector<double>();
   const RopeReport report = report_rope(rope, config.head_dim, length, config.distance.value_or(0), power);
   const Laws laws = laws_of(rope, config.head_dim, length);
-  if (config.svg) {
-    write_whole_file(*config.svg, rope_wavelength_chart({{describe(rope), report}}));
-  }
+  if (config.svg) write_whole_file(*config.svg, rope_wavelength_chart({{describe(rope), report}}));
   if (line.json)
     fmt::print("{}\n", to_json(report, rope, laws).dump(2));
   else

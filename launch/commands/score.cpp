@@ -1,5 +1,6 @@
 // carillon score: the log-probability of every token of every document.
 #include <algorithm>
+#include <filesystem>
 
 #include "data/files/output_check.h"
 #include "data/files/output_file.h"
@@ -114,7 +115,14 @@ ExitCode run_score(Program& program, const CommandLine& line) {
   session.open_model(config.model, config.rope.settings, config.adapter.value_or(""));
   const OpenedModel& model = session.model();
   DataFiles files;
-  agree(session.world(), [&] { files = find_data_files({config.input}); });
+  agree(session.world(), [&] {
+    files = find_data_files({config.input});
+    // A name that is mistyped is said, whether the rows need what it names or not.
+    std::error_code error;
+    if (config.tokenizer && !std::filesystem::exists(*config.tokenizer, error))
+      fail(ExitCode::kMissingInput, "there is no such tokenizer, {}, correct the path", *config.tokenizer);
+    if (config.chat_template) (void)ChatTemplate::open(config.chat_template, nullptr);
+  });
   for (const std::string& text : files.notices) program.say(text);
   require_same_text(session.world(), "the files of " + config.input, fmt::format("{}", fmt::join(files.paths, "\n")));
   require_same_files(session.world(), files.paths);

@@ -14,7 +14,7 @@ struct VerifyConfig {
 
 void declare(Schema& schema, VerifyConfig& config) {
   schema.section("verify", "The comparison.");
-  schema.integer("verify.steps", config.check.steps, "Number of updates on both layouts.").at_least(1);
+  schema.integer("verify.steps", config.check.steps, "Number of updates on both layouts.").at_least(1).at_most(1000000);
   schema.choice("verify.dtype", config.check.dtype,
                 {{"float64", DType::kFloat64}, {"float32", DType::kFloat32}, {"bfloat16", DType::kBFloat16}},
                 "Number type of the comparison; ~: the run's own. In float64, rounding cannot hide a mistake.");

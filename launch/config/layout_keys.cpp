@@ -1,4 +1,5 @@
 // The keys of `parallel`, `runtime`, `checkpoint` and `eval`: a run's layout and operation.
+#include "launch/config/rope_settings.h"
 #include "launch/config/run_config.h"
 
 namespace carillon {
@@ -197,8 +198,15 @@ void declare_eval(Schema& schema, EvalSection& eval) {
   schema.duration("eval.every", eval.every, "Time between evaluations.").above(0).may_change();
   sizes("eval.at", eval.at, "Steps after which to evaluate.").at_least(1).may_change();
   schema.boolean("eval.at_end", eval.at_end, "Evaluate after the last step.").may_change();
-  sizes("eval.lengths", eval.lengths, "Window lengths in tokens.").at_least(2).may_change();
-  free("eval.rope", "mapping", eval.rope, "Named rope settings, each merged over the run's.").may_change();
+  sizes("eval.lengths", eval.lengths, "Window lengths in tokens.").at_least(2).at_most(4294967296.0).may_change();
+  schema
+      .custom(
+          "eval.rope", "mapping", "Named rope settings, each merged over the run's.",
+          [&eval](const YamlNode& node) {
+            eval.rope = node.kind == YamlNode::Kind::kNull ? Json::object() : read_rope_settings("eval.rope", node);
+          },
+          [&eval] { return eval.rope.empty() ? std::nullopt : std::optional(eval.rope); })
+      .may_change();
   free("eval.tasks", "list", eval.tasks, "List of tasks.").may_change();
 }
 

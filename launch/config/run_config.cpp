@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "model/config.h"
+#include "model/same_model.h"
 #include "runtime/text.h"
 
 namespace carillon {
@@ -155,8 +157,45 @@ Json to_json(const RunConfig& config) {
   return with_schema(config, [](const Schema& schema) { return schema.json(); });
 }
 
+namespace {
+
+// A model of its own geometry with the rotation of `rope:`. Nothing if it has a base, or cannot be made out.
+std::optional<ModelConfig> model_of(const Json& run) {
+  try {
+    ModelSection section;
+    if (run.contains("model")) section.geometry = run["model"];
+    if (section.geometry.contains("base") || section.geometry.empty()) return std::nullopt;
+    ModelConfig model = parse_model_config(section.config_json(), "model", ExitCode::kUsage);
+    static_cast<ModelRope&>(model) = merge_model_rope(model, run.value("rope", Json::object()), "rope");
+    return model;
+  } catch (const Error&) {
+    return std::nullopt;
+  } catch (const Json::exception&) {
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
 std::vector<std::string> changes_since(const Json& saved, const RunConfig& config, const std::string& where) {
-  return with_schema(config, [&](const Schema& schema) { return schema.changes_since(saved, where); });
+  Json before = saved;
+  const Json now = to_json(config);
+  // A default that is written out, or no longer, is no change: what counts is the model that the keys make.
+  const auto makes_the_same = [](Json run, const char* section, const std::string& key, const Json& value) {
+    const std::optional<ModelConfig> without = model_of(run);
+    run[section][key] = value;
+    const std::optional<ModelConfig> with = model_of(run);
+    return without && with && same_model(*without, *with);
+  };
+  for (const char* section : {"model", "rope"}) {
+    if (!saved.is_object() || !saved.value(section, Json::object()).is_object()) continue;  // damaged: says the schema
+    const Json was = saved.value(section, Json::object()), is = now.value(section, Json::object());
+    for (const auto& [key, value] : is.items())
+      if (!was.contains(key) && makes_the_same(saved, section, key, value)) before[section][key] = value;
+    for (const auto& [key, value] : was.items())
+      if (!is.contains(key) && makes_the_same(now, section, key, value)) before[section].erase(key);
+  }
+  return with_schema(config, [&](const Schema& schema) { return schema.changes_since(before, where); });
 }
 
 }  // namespace carillon

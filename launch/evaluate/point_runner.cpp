@@ -9,6 +9,9 @@
 namespace carillon {
 namespace {
 
+// "cannot allocate 12 MiB of host memory (8 MiB are available)", without place and remedy.
+std::string first_clause(const std::string& message) { return message.substr(0, message.find(", ")); }
+
 // One token more than the longest window, for PosGen's leading EOS.
 int64_t longest(const SweepConfig& config) {
   return *std::max_element(config.lengths.begin(), config.lengths.end()) + 1;
@@ -18,8 +21,15 @@ Scorer make_scorer(Backend& backend, ProcessGrid& grid, const ModelConfig& model
                    Parameters* shared) {
   const DType compute = config.runtime.dtype;
   const LayoutKind layout = config.parallel.layout;
-  if (shared == nullptr) return Scorer(backend, grid, model, compute, layout, longest(config));
-  return Scorer(backend, grid, model, compute, layout, longest(config), *shared);
+  try {
+    if (shared == nullptr) return Scorer(backend, grid, model, compute, layout, longest(config));
+    return Scorer(backend, grid, model, compute, layout, longest(config), *shared);
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::kInputOutput) throw;
+    fail(error.code(),
+         "a window of {} tokens does not fit ({}), in length or lengths, give shorter ones or more context ranks",
+         longest(config) - 1, first_clause(error.what()));
+  }
 }
 
 }  // namespace

@@ -47,11 +47,15 @@ SweepClaims::~SweepClaims() { give_back(); }
 
 bool SweepClaims::create(const std::string& path) const {
   const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (descriptor < 0) return false;
-  const bool good = write(descriptor, mine_.data(), mine_.size()) == static_cast<ssize_t>(mine_.size());
+  if (descriptor < 0) {
+    if (errno == EEXIST) return false;
+    fail_to_create("the point cannot be claimed", errno, path, "make the sweep's folder writable");
+  }
+  const int reason = write_all(descriptor, 0, mine_.data(), static_cast<int64_t>(mine_.size()));
   close(descriptor);
-  if (!good) fs::remove(path);
-  return good;
+  if (reason == 0) return true;
+  unlink(path.c_str());
+  fail_to_write("the point cannot be claimed", reason, path);
 }
 
 bool SweepClaims::stale(const std::string& path) const {

@@ -6,6 +6,7 @@
 
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/tensor_hash.h"
+#include "launch/config/rope_settings.h"
 #include "launch/evaluate/sweep_comparisons.h"
 #include "launch/evaluate/tasks/task.h"
 #include "runtime/text.h"
@@ -117,11 +118,9 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
   schema.custom(
       "rope", "mapping", "Named settings, merged over the model's own.",
       [&config](const YamlNode& node) {
-        config.rope = detail::free_json(node);
-        if (!config.rope.is_object() || config.rope.empty())
+        config.rope = read_rope_settings("rope", node);
+        if (config.rope.empty())
           fail(ExitCode::kUsage, "rope names no settings, {}, write {{own: {{}}, name: {{type: …}}}}", node.where);
-        for (auto& [name, settings] : config.rope.items())
-          if (settings.is_null()) settings = Json::object();
       },
       [&config] { return std::optional<Json>(config.rope); });
   schema
@@ -182,8 +181,6 @@ SweepConfig training_sweep(const RunConfig& run) {
   SweepConfig config;
   config.lengths = run.eval.lengths.empty() ? std::vector<int64_t>{run.data.sequence_length} : run.eval.lengths;
   if (!run.eval.rope.empty()) config.rope = run.eval.rope;
-  for (auto& [name, settings] : config.rope.items())
-    if (settings.is_null()) settings = Json::object();
   config.tasks = run.eval.tasks.empty() ? Json::array({{{"task", "perplexity"}}}) : run.eval.tasks;
   config.data = run.data;
   config.parallel = run.parallel;

@@ -4,11 +4,10 @@
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <limits>
-#include <sstream>
 
 #include "data/files/output_file.h"
+#include "data/files/posix_file.h"
 #include "runtime/text.h"
 
 namespace carillon {
@@ -37,13 +36,12 @@ const Entry* nearest_entry(const std::map<DType, std::vector<Entry>>& by_type, D
 }
 
 MachineProfile read_profile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file || std::filesystem::is_directory(path))
+  std::error_code error;
+  if (!std::filesystem::exists(path, error) || std::filesystem::is_directory(path, error))
     fail(ExitCode::kMissingInput, "there is no machine profile, {}, measure this machine with carillon bench",
          printable(path));
-  std::ostringstream bytes;
-  bytes << file.rdbuf();
-  return parse_machine_profile(bytes.str(), path);
+  constexpr int64_t kMostBytes = 64 << 20;
+  return parse_machine_profile(read_whole_file(path, kMostBytes), path);
 }
 
 }  // namespace

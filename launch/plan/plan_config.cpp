@@ -1,9 +1,8 @@
 #include "launch/plan/plan_config.h"
 
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 
+#include "data/files/posix_file.h"
 #include "launch/session/opened_model.h"
 #include "launch/session/run_checks.h"
 #include "launch/train/training_step.h"
@@ -106,11 +105,9 @@ ModelConfig planned_model(const RunConfig& config, const Notice& notice) {
   const auto world = solo_communicator("world");
   if (!config.model.base) return open_run_model(*world, config, notice).config;
   const std::string text_file = *config.model.base + "/config.json";
-  std::ifstream file(text_file, std::ios::binary);
-  if (!file) return open_run_model(*world, config, notice).config;
-  std::ostringstream text;
-  text << file.rdbuf();
-  ModelConfig model = parse_model_config(text.str(), text_file);
+  std::error_code error;
+  if (!std::filesystem::exists(text_file, error)) return open_run_model(*world, config, notice).config;
+  ModelConfig model = parse_model_config(read_whole_file(text_file), text_file);
   static_cast<ModelRope&>(model) = merge_model_rope(model, config.rope.settings, "rope");
   const auto adapter = config.adapter.on() && config.adapter.base
                            ? ModelSource::open_adapter(resolve_model_path(*config.adapter.base, notice))

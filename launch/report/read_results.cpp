@@ -50,7 +50,7 @@ void add_rope(ReportInput& input, const std::string& model, const Json& record, 
     const ModelConfig config = parse_model_config(source->config_json(), path);
     const RopeConfig rope = merge_model_rope(config, record.value("rope", Json::object()), "the record").rope;
     const int64_t reach = std::max(length, rope.original_max_position_embeddings);
-    constexpr int64_t kMostTurns = int64_t{1} << 28;  // of all pairs over all positions: takes seconds
+    constexpr int64_t kMostTurns = int64_t{1} << 26;  // of all pairs over all positions: takes seconds
     if (reach > kMostTurns / std::max<int64_t>(config.head_dim / 2, 1)) return;
     input.ropes.emplace_back(model + ", " + record.value("rope_name", "own"),
                              report_rope(rope, config.head_dim, reach));

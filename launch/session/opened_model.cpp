@@ -13,6 +13,7 @@
 #include "launch/session/model_tensors.h"
 #include "launch/session/run_checks.h"
 #include "launch/session/same_inputs.h"
+#include "launch/session/unused_rope.h"
 #include "model/clex.h"
 #include "runtime/foreign_error.h"
 #include "runtime/progress.h"
@@ -69,6 +70,12 @@ void identify_base(Communicator& world, const ModelSource& base, OpenedModel& mo
   model.base_hash = content_hash(world, base);
 }
 
+void note_remarks(Communicator& world, const ModelConfig& model, const Json& rope, const Notice& notice) {
+  if (world.rank() != 0) return;
+  for (const std::string& remark : model.remarks) notice(remark);
+  note_unused_rope(rope, model.rope, notice);
+}
+
 OpenedModel open_source(Communicator& world, const std::string& path, const std::string& adapter, const Json& rope,
                         const Notice& notice, bool has_adapter) {
   const Activity activity("opening the model");
@@ -100,8 +107,7 @@ OpenedModel open_source(Communicator& world, const std::string& path, const std:
     if (model.source->adapter()) model.config.adapter = adapter_in(*model.source, model.config);
     static_cast<ModelRope&>(model.config) = merge_model_rope(model.config, rope, "rope");
   });
-  if (world.rank() == 0)
-    for (const std::string& remark : model.config.remarks) notice(remark);
+  note_remarks(world, model.config, rope, notice);
   return model;
 }
 
@@ -133,6 +139,7 @@ OpenedModel open_run_model(Communicator& world, const RunConfig& config, const N
       fail(ExitCode::kUsage, "adapter.base belongs to a model, in the configuration, name that in model.base");
     model.config = parse_model_config(config.model.config_json(), "the configuration's model:", ExitCode::kUsage);
     static_cast<ModelRope&>(model.config) = merge_model_rope(model.config, config.rope.settings, "rope");
+    note_remarks(world, model.config, config.rope.settings, notice);
   }
   model.config.adapter = adapter_of(config, model.config, model.source.get());
   if (model.config.adapter && model.config.rope.type == RopeType::kClex &&

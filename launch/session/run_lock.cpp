@@ -110,9 +110,14 @@ RunLock::RunLock(const std::string& folder, const std::function<void(const std::
       return result >= 0;
     };
     if (!again([&] { return ftruncate(descriptor_, 0); }) ||
-        !again([&] { return pwrite(descriptor_, mine.data(), mine.size(), 0); }))
-      fail(ExitCode::kInputOutput, "cannot be written ({}), {}, make room and start again", std::strerror(errno),
+        !again([&] { return pwrite(descriptor_, mine.data(), mine.size(), 0); })) {
+      const int reason = errno;
+      unlink(path_.c_str());  // locked, and by nobody else's hand
+      fail(ExitCode::kInputOutput, "cannot be written ({}), {}, make room and start again", std::strerror(reason),
            path_);
+    }
+    struct stat status {};
+    if (stat(folder_.c_str(), &status) == 0) folder_device_ = status.st_dev, folder_number_ = status.st_ino;
   } catch (...) {
     if (descriptor_ >= 0) close(descriptor_);
     for (auto made = made_.rbegin(); made != made_.rend(); ++made) rmdir(made->c_str());
@@ -128,9 +133,24 @@ RunLock::~RunLock() {
   }
   stop_condition_.notify_all();
   toucher_.join();
-  unlink(path_.c_str());
+  if (has_folder()) unlink(path_.c_str());
   close(descriptor_);
   for (auto made = made_.rbegin(); made != made_.rend(); ++made) rmdir(made->c_str());  // those that are still empty
+}
+
+bool RunLock::has_folder() const {
+  struct stat status {};
+  if (folder_number_ == 0) return true;  // it could not be told at the start
+  if (stat(folder_.c_str(), &status) == 0) return status.st_dev == folder_device_ && status.st_ino == folder_number_;
+  return errno != ENOENT && errno != ENOTDIR;  // a server that does not answer says nothing about the folder
+}
+
+void RunLock::require_folder() const {
+  if (!has_folder())
+    fail(ExitCode::kCannotCreate,
+         "the run's folder was moved, removed or replaced while the run was at work, {}, move it back (what has its "
+         "name now is left as it is) or name another output, and start again",
+         folder_);
 }
 
 void RunLock::make_folder() {

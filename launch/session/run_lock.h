@@ -8,6 +8,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstdint>
 #include <functional>
 #include <mutex>
 #include <string>
@@ -31,6 +32,12 @@ class RunLock {
   ~RunLock();
   RunLock(const RunLock&) = delete;
 
+  // Whether the folder's name still leads to the folder that is locked. Otherwise it was moved, removed or replaced,
+  // and what has the name now is not this run's.
+  bool has_folder() const;
+  // Error 73 if not.
+  void require_folder() const;
+
  private:
   void make_folder();
   [[noreturn]] void refuse(const std::string& holder) const;
@@ -41,6 +48,7 @@ class RunLock {
   RunLockTimes times_;
   std::vector<std::string> made_;  // folders created here, outermost first
   int descriptor_ = -1;
+  uint64_t folder_device_ = 0, folder_number_ = 0;  // inode
   std::thread toucher_;
   std::mutex mutex_;
   std::condition_variable stop_condition_;

@@ -1,6 +1,7 @@
 // Handles requests to stop: SIGUSR1, SIGUSR2 (Slurm's warning before the time limit; mpirun forwards both), SIGTERM,
-// and SIGHUP (the terminal has closed) unless it is already ignored, as under nohup. Handlers are installed at the
-// start of main(), so no signal is lost during start-up. The effect depends on what the process is doing:
+// SIGXCPU (the soft limit on processor time; Grid Engine sends it as a warning), and SIGHUP (the terminal has closed)
+// unless it is already ignored, as under nohup. Handlers are installed at the start of main(), so no signal is lost
+// during start-up. The effect depends on what the process is doing:
 //   preparing   starting, reading data, loading a model, running a sweep's points: everything done so far is kept, or
 //               repeated by the same command. The flag is set (runtime/stop_request.h); a process that has not checked
 //               it 1.5 s later is made to exit with 85.

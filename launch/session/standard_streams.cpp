@@ -17,11 +17,14 @@ int reason_of_loss = 0;  // of the first loss
 }  // namespace
 
 void reserve_standard_descriptors() {
-  // Writing to a descriptor opened for reading fails, as it should on a closed standard output.
+  // Writing to a descriptor opened for reading fails, as it should on a closed standard output. An output named
+  // /dev/stdout opens the same device again, for writing: of these only /dev/full refuses what is written then.
   constexpr int kModes[] = {O_RDONLY, O_RDONLY, O_WRONLY};
   for (int descriptor = 0; descriptor < 3; ++descriptor) {
     if (fcntl(descriptor, F_GETFD) >= 0 || errno != EBADF) continue;
-    const int opened = open("/dev/null", kModes[descriptor]);  // the lowest free number: this one
+    int opened = -1;  // becomes the lowest free number: this one
+    if (descriptor == STDOUT_FILENO) opened = open("/dev/full", kModes[descriptor]);
+    if (opened < 0) opened = open("/dev/null", kModes[descriptor]);
     if (opened >= 0 && opened != descriptor) {
       dup2(opened, descriptor);
       close(opened);
@@ -50,7 +53,17 @@ void finish_standard_output() {
   }
   if (lost)
     fail(ExitCode::kInputOutput, "cannot be written ({}), standard output, make room or name another place",
-         reason_of_loss != 0 ? std::strerror(reason_of_loss) : "something was lost");
+         reason_of_loss != 0 ? std::strerror(reason_of_loss) : "it is full, closed or without a reader");
+}
+
+Error naming_standard_output(const Error& error) {
+  if (error.code() != ExitCode::kInputOutput || std::ferror(stdout) == 0) return error;
+  try {
+    finish_standard_output();
+  } catch (const Error& clearer) {
+    return clearer;
+  }
+  return error;
 }
 
 }  // namespace carillon

@@ -4,6 +4,8 @@
 #include <string>
 #include <string_view>
 
+#include "runtime/error.h"
+
 namespace carillon {
 
 // Opens descriptors 0 to 2 if they are closed, so that no file of ours gets their numbers and receives lines meant for
@@ -17,5 +19,9 @@ void write_to_screen(std::string_view text);
 // Flushes standard output and asks the system whether everything was written. Fails with error 74 if anything has been
 // lost since the program started. Called once at the end of every command.
 void finish_standard_output();
+
+// Returns `error`, or one that names standard output if that is what could not be written: fmt's exception does not say
+// where.
+Error naming_standard_output(const Error& error);
 
 }  // namespace carillon

@@ -80,7 +80,7 @@ MetricsFile::MetricsFile(const std::string& folder, int64_t step)
     : path_(folder + "/metrics.jsonl"), evals_path_(folder + "/evals.jsonl") {
   cut_records_after(path_, step);
   cut_records_after(evals_path_, step);
-  descriptor_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  descriptor_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0644);
   if (descriptor_ < 0) fail_to_create("cannot be created", errno, path_, "make the folder writable");
 }
 

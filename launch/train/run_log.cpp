@@ -1,5 +1,6 @@
 #include "launch/train/run_log.h"
 
+#include <fcntl.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -50,8 +51,10 @@ RunLog::~RunLog() {
 
 void RunLog::open_file() {
   if (!speaks_) return;
-  file_ = std::fopen(path_.c_str(), "a");
-  if (file_ == nullptr) fail_to_create("cannot be created", errno, path_, "make the folder writable");
+  // A pipe without a reader is an error, not a wait.
+  const int descriptor = open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0666);
+  if (descriptor < 0) fail_to_create("cannot be created", errno, path_, "make the folder writable");
+  file_ = fdopen(descriptor, "a");
   std::fputs(before_file_.c_str(), file_);
   std::fflush(file_);
   before_file_.clear();

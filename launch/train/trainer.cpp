@@ -91,7 +91,8 @@ bool Trainer::anyone_signalled() { return grid_.world->max(int64_t{stop_requeste
 // a retry and requested stops do not end the run.
 void Trainer::note_failure(const Error& error) {
   const ExitCode code = error.code();
-  if (code == ExitCode::kInputOutput || code == ExitCode::kLostPeer || code == ExitCode::kStopped || lock_ == nullptr)
+  if (code == ExitCode::kInputOutput || code == ExitCode::kLostPeer || code == ExitCode::kStopped || lock_ == nullptr ||
+      !lock_->has_folder())
     return;
   try {
     write_whole_file(config_.output + "/ended", fmt::format("{}\nexit code {}\n", state_.step, static_cast<int>(code)));
@@ -104,6 +105,7 @@ void Trainer::note_failure(const Error& error) {
 void Trainer::finish_folder() {
   if (grid_.world->rank() != 0) return;
   try {
+    if (lock_) lock_->require_folder();
     write_whole_file(config_.output + "/ended", fmt::format("{}\n", state_.step));
     write_whole_file(config_.output + "/report.html", report_html(read_results(config_.output)));
   } catch (const Error& error) {

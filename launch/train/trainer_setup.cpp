@@ -190,6 +190,7 @@ CheckpointContents Trainer::checkpoint_contents() {
                                  corpus_.template_hash, corpus_.end_of_document);
           },
           [this] {
+            if (lock_) lock_->require_folder();
             if (metrics_) metrics_->sync();
           }};
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -20,8 +21,13 @@ class ConfigFields {
   const std::string& where() const { return where_; }
   ExitCode code() const { return code_; }
 
-  bool has_key(const char* key) const { return json_.contains(key); }
-  bool has(const char* key) const { return json_.contains(key) && !json_[key].is_null(); }
+  bool has_key(const char* key) const {
+    asked_.insert(key);
+    return json_.contains(key);
+  }
+  bool has(const char* key) const { return has_key(key) && !json_[key].is_null(); }
+  // Whether any getter was asked for this key: without that it has no effect.
+  bool was_asked(const std::string& key) const { return asked_.contains(key); }
   [[noreturn]] void wrong(const char* key, const std::string& remedy) const;
 
   int64_t size(const char* key, int64_t otherwise) const;  // above 0
@@ -45,6 +51,7 @@ class ConfigFields {
   const Json& json_;
   std::string where_;
   ExitCode code_;
+  mutable std::set<std::string, std::less<>> asked_;
 };
 
 // Sets L equal layers, with scale 1/sqrt(HD) unless `spec` sets one.

@@ -117,6 +117,30 @@ class Tensors(Case):
                       expect=64)
         self.assertIn("rope.factor", done.stderr)
 
+    def test_what_transformers_leaves_out_is_said(self):
+        two = {**tiny.CONFIG, "architectures": ["LlamaForCausalLM"]}
+        for key, settings in {"sliding_window": {"sliding_window": 3},
+                              "layer_types": {"sliding_window": 3, "layer_types": ["sliding_attention"]},
+                              "no_rope_layers": {"no_rope_layers": [0]},
+                              "alpha": {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0, "alpha": 5.0}},
+                              "partial_rotary_factor": {"partial_rotary_factor": 0.5}}.items():
+            model = tiny.folder(self.folder / f"out-{key}", config={**two, **settings})
+            self.score(model)
+            self.assertIn(f"{'sliding_window' if key == 'layer_types' else key}", self.said)
+            self.assertIn("transformers' LlamaForCausalLM leaves it out", self.said, key)
+            self.assertEqual(self.said.count("leaves it out"), 1, self.said)
+        self.score(tiny.folder(self.folder / "said", config={**two, "sliding_window": None, "layer_types": ["full_attention"]}))
+        self.assertNotIn("leaves it out", self.said)
+
+    def test_lists_of_factors_that_do_not_fit_are_the_files_fault(self):
+        pairs = tiny.CONFIG["hidden_size"] // tiny.CONFIG["num_attention_heads"] // 2
+        for short, long in ((pairs + 1, pairs), (pairs, pairs + 1)):
+            shutil.rmtree(self.folder / "m", ignore_errors=True)
+            scaling = {"rope_type": "longrope", "short_factor": [1.0] * short, "long_factor": [2.0] * long, "factor": 2.0,
+                       "original_max_position_embeddings": 16}
+            self.refused(tiny.folder(self.folder / "m", config={**tiny.CONFIG, "rope_scaling": scaling}),
+                         "short_factor" if short > pairs else "long_factor", f"{pairs} rotary pairs", str(self.folder / "m"))
+
     def test_sizes_are_bounded_by_what_is_stored(self):
         for key, value in (("num_hidden_layers", 10**9), ("vocab_size", 10**12), ("intermediate_size", 10**12)):
             shutil.rmtree(self.folder / "m", ignore_errors=True)

@@ -193,6 +193,20 @@ class Outputs(unittest.TestCase):
         for output in ("first", "second"):
             bb.run(1, "train", run, f"runtime.trace={self.folder}/trace.json", f"output={self.folder}/{output}")
 
+    def test_a_diagram_over_a_diagram(self):
+        chart = self.folder / "chart.svg"
+        bb.run(1, "rope", f"svg={chart}")
+        bb.run(1, "rope", f"svg={chart}", "rope.type=yarn", "rope.factor=4")
+        self.kept(self.input, "rope", f"svg={self.input}", word="not a file of this command")
+        drawing = self.folder / "drawing.svg"
+        drawing.write_text("<svg xmlns=\"http://www.w3.org/2000/svg\"><circle r=\"1\"/></svg>")
+        self.kept(drawing, "rope", f"svg={drawing}", word="overwrite=true")
+        bb.run(1, "rope", f"svg={drawing}", "overwrite=true")
+        self.assertIn("wavelength", drawing.read_text())
+        power = self.folder / "power.json"
+        power.write_text(json.dumps({"metrics": {"pair_power": [1.0] * 64}}))
+        self.kept(power, "rope", f"svg={power}", f"pair_power={power}", "overwrite=true")
+
     def test_a_page_over_a_page(self):
         results = self.folder / "sweep"
         results.mkdir()

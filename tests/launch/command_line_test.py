@@ -122,6 +122,29 @@ class CommandLine(unittest.TestCase):
         done = bb.run(1, "train", self.config, "train.learning_rate=1e-3", "train.max_steps=5")
         self.assertIn("train.learning_rate", done.stderr)
 
+    def test_a_default_that_is_written_out_is_no_change(self):
+        defaults = ["model.rms_norm_eps=1e-6", "model.attention_bias=false", "model.architecture=llama", "model.mlp_bias=false",
+                    "rope.base=10000", "rope.beta_fast=32", "rope.cope=0"]
+        output = f"output={self.folder}/written"
+        bb.run(1, "train", self.config, output, "train.max_steps=4")
+        self.assertNotIn("resuming with another", bb.run(1, "train", self.config, output, "train.max_steps=5", *defaults).stderr)
+        # And left out again.
+        self.assertNotIn("resuming with another", bb.run(1, "train", self.config, output, "train.max_steps=6").stderr)
+        self.refused(64, "model.rms_norm_eps", "train", self.config, output, "train.max_steps=7", "model.rms_norm_eps=1e-5")
+        self.refused(64, "model.attention_bias", "train", self.config, output, "train.max_steps=7", "model.attention_bias=true")
+        done = bb.run(1, "train", self.config, output, "train.max_steps=7", "rope.factor=8")
+        self.assertIn("resuming with another rope.factor", done.stderr)
+
+    def test_settings_without_effect_are_named(self):
+        run = bb.run(1, "train", self.config, f"output={self.folder}/effect", "train.max_steps=1", "model.logits_scaling=4",
+                     "rope.long_factor=[1,1,1,1]")
+        self.assertIn("warning: model.logits_scaling has no effect with architecture llama", run.stderr)
+        self.assertIn("warning: rope.long_factor has no effect with rope.type yarn", run.stderr)
+        done = bb.run(1, "rope", "rope.factor=8")
+        self.assertIn("rope.factor has no effect with rope.type default", done.stderr)
+        self.assertIn("yarn", done.stderr)
+        self.assertEqual(bb.run(1, "rope", "rope.factor=8", "rope.type=yarn", "rope.beta_fast=16").stderr, "")
+
     def test_a_full_disk_keeps_what_was_there(self):
         if os.geteuid() != 0:
             self.skipTest("mounting a small disk needs root")
@@ -140,6 +163,30 @@ class CommandLine(unittest.TestCase):
                 newest = sorted((output / "checkpoints").glob("step-*"))[-1]
                 bb.run(1, "inspect", newest)
                 shutil.rmtree(output)
+        finally:
+            subprocess.run(["umount", str(small)], check=True)
+
+    def test_a_disk_without_a_byte_ends_every_start(self):
+        """Also that of a sweep, whose claims then cannot be written; nothing is left behind."""
+        if os.geteuid() != 0:
+            self.skipTest("mounting a small disk needs root")
+        small = self.folder / "none"
+        small.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], stderr=subprocess.DEVNULL).returncode:
+            self.skipTest("no mount here")
+        try:
+            with open(small / "fill", "wb", buffering=0) as fill:
+                try:
+                    while fill.write(bytes(4096)):
+                        pass
+                except OSError:
+                    pass
+            sweep = self.folder / "full.yaml"
+            sweep.write_text(f"models: [{self.folder}/run]\ncheckpoints: newest\nlengths: [16]\n"
+                             f"tasks: [{{task: posgen, count: 2, train_length: 8}}]\noutput: {small}/sweep\n")
+            self.refused(74, "claim", "sweep", sweep)
+            self.refused(74, ".running", "train", self.config, f"output={small}/run")
+            self.assertFalse((small / "run").exists())
         finally:
             subprocess.run(["umount", str(small)], check=True)
 

@@ -91,6 +91,14 @@ class Evaluation(unittest.TestCase):
         process.communicate(timeout=20)
         self.assertEqual(process.returncode, 85)
 
+    def test_rope_settings_are_read_as_a_runs(self):
+        for setting, says in (("{x: {facto: 2}}", "rope.factor"), ("{x: 5}", "the setting x of eval.rope"),
+                              ("[yarn]", "eval.rope"), ("{x: {type: yarn, factor: none}}", "rope.factor")):
+            done = bb.run(1, "train", self.config, f"output={self.folder}/settings", "eval.at_end=true", f"eval.rope={setting}",
+                          expect=64)
+            self.assertIn(says, done.stderr)
+        self.assertFalse((self.folder / "settings").exists())
+
     def test_mistakes_are_found_before_the_first_step(self):
         done = bb.run(1, "train", self.config, f"output={self.folder}/x", "eval.every_steps=2", expect=64)
         self.assertIn("data", done.stderr)

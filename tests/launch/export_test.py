@@ -22,6 +22,8 @@ ROPES = {
     "cope": ["rope.cope=3"], "cope_yarn": ["rope.type=resonance_yarn", "rope.factor=4", "rope.cope=2"],
     "cope_proportional": ["rope.type=proportional", "rope.partial_rotary_factor=0.75", "rope.cope=3"],
     "cope_ntk": ["rope.type=ntk", "rope.factor=4", "rope.cope=2"],
+    # Only Hunyuan's class knows alpha: elsewhere the changed base is written as factors.
+    "alpha": ["rope.type=dynamic", "rope.factor=4", "rope.alpha=8"],
     "llama3": ["rope.type=llama3", "rope.factor=8", "rope.low_freq_factor=1", "rope.high_freq_factor=4"],
 }
 

@@ -75,6 +75,42 @@ class Guards(unittest.TestCase):
             steps = [r["step"] for r in bb.metrics(output)]
             self.assertEqual(steps, list(range(1, len(steps) + 1)))
 
+    def test_a_folder_that_is_taken_away_is_not_replaced(self):
+        """Moved, removed, or its name given to another run: the run ends at its next checkpoint and writes nothing there."""
+        keys = ["train.max_steps=100000", "train.lr_scheduler=constant", "checkpoint.every_steps=50"]
+        for how in ("moved", "removed", "replaced"):
+            output, aside = self.folder / f"away-{how}", self.folder / f"aside-{how}"
+            process = bb.start(1, "train", self.config, f"output={output}", *keys)
+            bb.wait_for_steps(output, 2, process)
+            os.rename(output, aside)
+            if how == "removed":
+                shutil.rmtree(aside)
+            if how == "replaced":
+                shutil.copytree(self.folder / "run", output)
+                (output / ".running").write_text("elsewhere 1 1\n")
+                before = look(output)
+            stderr = process.communicate(timeout=120)[1]
+            self.assertEqual(process.returncode, 73, (how, stderr))
+            self.assertIn("moved, removed or replaced", stderr)
+            if how == "replaced":
+                self.assertEqual(look(output), before)
+            else:
+                self.assertFalse((output / "ended").exists())
+                self.assertEqual(self.steps(output), [])
+            if how == "moved":
+                self.assertFalse((aside / "ended").exists())
+                self.assertGreater(len(bb.metrics(aside)), 2)
+
+    def test_pipes_in_a_folder_are_not_waited_for(self):
+        for name in ("metrics.jsonl", "evals.jsonl", "log.txt"):
+            output = self.folder / f"pipe-{name}"
+            shutil.copytree(self.folder / "run", output)
+            (output / name).unlink(missing_ok=True)
+            os.mkfifo(output / name)
+            done = bb.run(1, "train", self.config, f"output={output}", "train.max_steps=14", expect=None, timeout=60)
+            self.assertIn(done.returncode, (65, 73), done.stderr)
+            self.assertIn(name, done.stderr)
+
     def test_a_killed_run_leaves_no_lock_behind(self):
         output = self.folder / "killed"
         process = bb.start(1, "train", self.config, f"output={output}", "train.max_steps=100000", "train.lr_scheduler=constant",

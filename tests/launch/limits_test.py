@@ -67,6 +67,46 @@ class Limits(unittest.TestCase):
         self.refused(64, "train", epochs, f"output={self.folder}/epochs", says="train.epochs")
         self.assertFalse((self.folder / "wrap").exists())
 
+    def test_counts_that_would_never_end_are_refused(self):
+        run = f"model={self.folder}/run"
+        task = "task={task: perplexity, data: [{path: %s}]}" % (self.folder / "train.jsonl")
+        self.refused(64, "eval", run, task, f"length={2**63 - 1}", says="4294967296")
+        self.refused(64, "train", self.config, f"output={self.folder}/n", f"eval.lengths=[{2**40}]", says="eval.lengths")
+        for setting in ("bench.seconds=1e300", "bench.seconds=99999999999999999999", f"bench.longest={2**63 - 1}"):
+            self.refused(64, "bench", setting, f"bench.output={self.folder}/p.json")
+        self.refused(64, "verify", self.config, f"verify.steps={2**62}")
+
+    def test_memory_that_is_not_there_is_said_before_it_is_taken(self):
+        run = f"model={self.folder}/run"
+        task = "task={task: perplexity, data: [{path: %s}]}" % (self.folder / "train.jsonl")
+        self.refused(74, "eval", run, task, "length=4g", says=["a window of 4294967296 tokens does not fit", "lengths"])
+        # More than there is, and less than the system would promise: it would end the process without a word.
+        lines = [line.split() for line in pathlib.Path("/proc/meminfo").read_text().splitlines()]
+        memory = sum(int(line[1]) << 10 for line in lines if line[0] in ("MemAvailable:", "SwapFree:"))
+        per_token = 1000  # at least, of this model
+        self.refused(74, "eval", run, task, f"length={min(memory // per_token * 2, 2**32)}", says="MiB are available")
+
+    def test_endless_files_are_not_read(self):
+        pipe = self.folder / "pipe"
+        os.mkfifo(pipe)
+        for path in ("/dev/zero", pipe):
+            self.refused(65, "plan", self.config, f"plan.profile={path}", says="is not a regular file")
+        base = self.folder / "base"
+        base.mkdir()
+        os.mkfifo(base / "config.json")
+        plan = self.folder / "plan.yaml"
+        plan.write_text(f"model: {{base: {base}}}\ndata: {{train: [{{path: x.jsonl}}], sequence_length: 16}}\n"
+                        "train: {max_steps: 1}\noutput: x\n")
+        self.refused(65, "plan", plan, "plan.profile=h100-sxm", says="config.json")
+
+    def test_names_that_lead_nowhere_are_said_although_nothing_needs_them(self):
+        run, data = f"model={self.folder}/run", f"input={self.folder}/train.jsonl"
+        for name in ("nowhere", "n" * 5000):
+            for key in ("tokenizer", "chat_template"):
+                self.refused(66, "score", run, data, f"output={self.folder}/s.jsonl", f"{key}={name}", says=key.replace("_", " "))
+            self.refused(66, "generate", run, "tokens=[1]", "max_new_tokens=1", f"chat_template={name}", says="chat template")
+        self.assertFalse((self.folder / "s.jsonl").exists())
+
     def test_an_override_that_yaml_takes_for_nothing_is_refused(self):
         for value in ("%j", "# none", " %x"):
             done = bb.run(1, "train", self.config, f"data.tokenizer={value}", f"output={self.folder}/nothing", expect=64)

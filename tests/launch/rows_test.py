@@ -140,6 +140,17 @@ class Rows(unittest.TestCase):
         os.utime(parts / "a.jsonl", (1, 1))
         self.assertNotEqual(first_loss("g"), grown)
 
+    def test_a_pipe_in_the_cache_is_replaced(self):
+        cache = self.folder / "cache-pipe"
+        arguments = ["train", self.config, f"data.train=[{{path: {self.folder}/parts}}]", "train.max_steps=1"]
+        bb.run(1, *arguments, f"output={self.folder}/pipe-1", environment={"CARILLON_CACHE": str(cache)})
+        (entry,) = cache.iterdir()
+        entry.unlink()
+        os.mkfifo(entry)
+        bb.run(1, *arguments, f"output={self.folder}/pipe-2", environment={"CARILLON_CACHE": str(cache)}, timeout=60)
+        self.assertTrue(entry.is_file())
+        self.assertEqual(bb.raw_fields(self.folder / "pipe-1"), bb.raw_fields(self.folder / "pipe-2"))
+
     def test_two_runs_at_once_share_a_cache(self):
         environment = {"CARILLON_CACHE": str(self.folder / "cache-shared"), "OMP_NUM_THREADS": "1"}
         runs = [bb.start(1, "train", self.config, f"data.train=[{{path: {self.folder}/parts}}]", f"output={self.folder}/both-{i}", "train.max_steps=2",

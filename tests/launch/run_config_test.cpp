@@ -161,6 +161,22 @@ TEST_F(RunConfigTest, ResumeAllowsWarnsAndRefuses) {
                [&] { changes_since(saved, load({"model.hidden_size=64"}), "manifest.json"); });
 }
 
+TEST_F(RunConfigTest, ADefaultThatIsWrittenOutIsNoChangeOnResume) {
+  const std::vector<std::string> defaults{"model.rms_norm_eps=0.000001",
+                                          "model.attention_bias=false",
+                                          "model.architecture=llama",
+                                          "model.initializer_range=0.02",
+                                          "rope.base=10000",
+                                          "rope.cope=0"};
+  const Json saved = to_json(load({})), written = to_json(load(defaults));
+  EXPECT_TRUE(changes_since(saved, load(defaults), "m").empty());
+  EXPECT_TRUE(changes_since(written, load({}), "m").empty());
+  expect_error(ExitCode::kUsage, {"model.rms_norm_eps"},
+               [&] { changes_since(written, load({"model.rms_norm_eps=1e-5"}), "m"); });
+  EXPECT_EQ(changes_since(saved, load({"rope.base=20000"}), "m").size(), 1u);
+  EXPECT_EQ(changes_since(saved, load({"rope.length=64"}), "m").size(), 1u);
+}
+
 TEST(Schema, EveryDefaultIsInItsOwnBoundsAndEveryKeyHasHelp) {
   RunConfig config;
   Schema schema;

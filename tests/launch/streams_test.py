@@ -47,10 +47,22 @@ class Streams(unittest.TestCase):
                 done = subprocess.run(bb.command(1, *arguments), stdout=full, stderr=subprocess.PIPE, text=True)
             self.assertEqual(done.returncode, 74, arguments)
             self.assertIn("carillon: error: ", done.stderr)
+            self.assertIn("standard output", done.stderr)
         for how in (">&-", "> >(exec <&-; sleep 1)"):
             done = subprocess.run(["bash", "-c", f"sleep 0.2; exec \"$@\" {how}", "_", *bb.command(1, "rope")],
                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
             self.assertEqual(done.returncode, 74, how)
+
+    def test_an_output_called_standard_output_is_lost_with_it(self):
+        score = ["score", f"model={self.folder}/run", f"input={self.folder}/train.jsonl", "output=/dev/stdout"]
+        for arguments in (["posgen", "/dev/stdout", "task=recursive", "length=8", "count=2"], score,
+                          ["report", self.folder / "run", "/dev/stdout"]):
+            whole = bb.run(1, *arguments)
+            self.assertTrue(whole.stdout)
+            done = subprocess.run(["bash", "-c", "exec \"$@\" >&-", "_", *bb.command(1, *arguments)], stderr=subprocess.PIPE,
+                                  text=True)
+            self.assertEqual(done.returncode, 74, arguments)
+            self.assertIn("/dev/stdout", done.stderr)
 
     def test_a_reader_of_the_log_that_goes_away_does_not_end_training(self):
         output = self.folder / "reader"
@@ -71,6 +83,19 @@ class Streams(unittest.TestCase):
             process.communicate(timeout=60)
             self.assertEqual(process.returncode, 85, number.name)
             self.assertEqual(len(list((output / "checkpoints").glob("step-*"))), 1)
+
+    def test_a_limit_on_processor_time_ends_a_run_after_a_checkpoint(self):
+        """The system repeats SIGXCPU every second of the processor: one request, however long the step takes."""
+        output = self.folder / "processor"
+        process = bb.start(1, "train", self.config, f"output={output}", *LONG)
+        bb.wait_for_steps(output, 3, process)
+        process.send_signal(signal.SIGXCPU)
+        process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 85)
+        self.assertEqual(len(list((output / "checkpoints").glob("step-*"))), 1)
+        limited = subprocess.run(["bash", "-c", "ulimit -S -t 3; exec \"$@\"", "_", *bb.command(
+            1, "train", self.config, f"output={self.folder}/limited", *LONG)], capture_output=True, text=True, timeout=300)
+        self.assertEqual(limited.returncode, 85, limited.stderr)
 
     def test_a_terminal_that_closes_ends_a_run_after_a_checkpoint_and_nohup_outlives_it(self):
         output = self.folder / "hangup"

@@ -235,6 +235,18 @@ class Sweep(unittest.TestCase):
         refused("names no data", tasks=[{"task": "perplexity"}])
         refused("two tasks", tasks=[{"task": "posgen"}, {"task": "posgen"}])
         refused("it takes integer ≥ 2", lengths=[1])
+        # Rope settings are read as a run's `rope:` is: a typing error does not score the model's own rope under another name.
+        for setting in ({"facto": 2}, {"type": "yarn", "factor": 4, "beta_fst": 16}, {"sliding_attention": {"facto": 2}}):
+            refused("unknown key", rope={"x": setting})
+        refused("did you mean rope.factor?", rope={"own": {}, "x": {"facto": 2}})
+        refused("rope.factor", rope={"x": {"type": "yarn", "factor": -1}})
+        refused("rope.factor", rope={"x": {"type": "yarn", "factor": "4"}})
+        refused("rope.type", rope={"x": {"type": "yran", "factor": 4}})
+        for setting in (5, "yarn", [1]):
+            refused("the setting x of rope", rope={"own": {}, "x": setting})
+        refused("rope is ", rope=["yarn"])
+        done = bb.run(1, "eval", "model=x", "length=8", "task={task: posgen}", "rope.facto=2", expect=64)
+        self.assertIn("did you mean rope.factor?", done.stderr)
         for empty in ("lengths", "models", "tasks"):
             refused(f"{empty} is empty", **{empty: []})
         bb.run(1, "sweep", self.config("refused", models=["nowhere"]), expect=66)

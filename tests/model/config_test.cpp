@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "model/rope.h"
+#include "model/same_model.h"
 
 namespace carillon {
 namespace {
@@ -149,6 +150,110 @@ TEST(ModelConfig, RopeInEverySpelling) {
   EXPECT_THAT(message_of(with(llama(), "rope_scaling", Json{{"rope_type", "spiral"}})),
               HasSubstr("unknown rope type 'spiral'"));
   EXPECT_EQ(parse(with(llama(), "rope_scaling", nullptr)).rope.type, RopeType::kDefault);
+}
+
+// The classes with a rotation for each kind of layer put rope_scaling over what they have for full attention, where a
+// rope_type already stands.
+TEST(ModelConfig, ScalingOfClassesWithTwoRotations) {
+  for (const char* name : {"gemma3_text", "olmo3"}) {
+    const Json plain = with(with(with(llama(), "model_type", name), "sliding_window", 8), "rope_theta", 5000.0);
+    const ModelConfig new_spelling = parse(with(plain, "rope_scaling", Json{{"rope_type", "linear"}, {"factor", 8.0}}));
+    EXPECT_EQ(new_spelling.rope.type, RopeType::kLinear);
+    EXPECT_TRUE(new_spelling.remarks.empty());
+    const ModelConfig old_spelling = parse(with(plain, "rope_scaling", Json{{"type", "linear"}, {"factor", 8.0}}));
+    EXPECT_EQ(old_spelling.rope.type, RopeType::kDefault);
+    EXPECT_EQ(old_spelling.rope.base, 5000);
+    ASSERT_EQ(old_spelling.remarks.size(), 1u);
+    EXPECT_THAT(old_spelling.remarks[0], HasSubstr("the type of rope_scaling does not count"));
+    const Json kinds{{"full_attention", {{"rope_type", "linear"}, {"factor", 2.0}, {"rope_theta", 100.0}}},
+                     {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", 200.0}}}};
+    const ModelConfig both = parse(with(with(plain, "rope_parameters", kinds), "rope_scaling", Json{{"factor", 4.0}}));
+    EXPECT_EQ(both.rope.type, RopeType::kLinear);
+    EXPECT_EQ(both.rope.factor, 4);
+    EXPECT_EQ(both.rope.base, 100);
+    EXPECT_EQ(both.sliding_rope.value().base, 200);
+  }
+  // Only gemma3's class reads this key.
+  const auto local = [](const char* name) {
+    return parse(with(with(with(llama(), "model_type", name), "sliding_window", 8), "rope_local_base_freq", 77.0))
+        .sliding_rope.value()
+        .base;
+  };
+  EXPECT_EQ(local("gemma3_text"), 77);
+  EXPECT_EQ(local("olmo3"), 500000);
+}
+
+TEST(ModelConfig, SaysWhatTransformersLeavesOut) {
+  const auto remark = [](const Json& json) {
+    const ModelConfig config = parse(json);
+    return config.remarks.empty() ? std::string() : config.remarks[0];
+  };
+  const Json mistral = family("mistral", "MistralForCausalLM");
+  EXPECT_EQ(remark(with(mistral, "sliding_window", 8)), "");
+  EXPECT_THAT(remark(with(with(mistral, "sliding_window", 8), "max_window_layers", 1)), HasSubstr("max_window_layers"));
+  EXPECT_THAT(
+      remark(with(with(mistral, "sliding_window", 8), "use_sliding_window", false)),
+      HasSubstr("use_sliding_window is applied, in config.json: transformers' MistralForCausalLM leaves it out"));
+  EXPECT_THAT(remark(with(llama(), "sliding_window", 8)), HasSubstr("sliding_window is applied"));
+  EXPECT_THAT(remark(with(llama(), "no_rope_layers", Json{1, 0})), HasSubstr("no_rope_layers is applied"));
+  const Json kinds{{"full_attention", {{"rope_type", "default"}, {"rope_theta", 100.0}}},
+                   {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", 200.0}}}};
+  EXPECT_THAT(remark(with(llama(), "rope_parameters", kinds)), HasSubstr("sliding_attention of rope_parameters"));
+  const Json alpha{{"rope_type", "dynamic"}, {"factor", 1.0}, {"alpha", 10.0}};
+  EXPECT_THAT(remark(with(llama(), "rope_scaling", alpha)), HasSubstr("alpha of a dynamic rotation is applied"));
+  EXPECT_EQ(remark(with(family("hunyuan_v1_dense", "HunYuanDenseV1ForCausalLM"), "rope_scaling", alpha)), "");
+  // A run's own configuration, and the files made of it, mean what they say.
+  Json own = with(llama(), "sliding_window", 8);
+  for (const char* key : {"architectures", "something_else"}) own.erase(key);
+  EXPECT_TRUE(parse_model_config(own.dump(), "model", ExitCode::kUsage).remarks.empty());
+  EXPECT_EQ(remark(own), "");
+}
+
+TEST(ModelConfig, SaysWhichKeysOfARunHaveNoEffect) {
+  Json own = llama();
+  for (const char* key : {"architectures", "something_else"}) own.erase(key);
+  const auto remarks = [](const Json& json) {
+    return parse_model_config(json.dump(), "model", ExitCode::kUsage).remarks;
+  };
+  EXPECT_TRUE(remarks(own).empty());
+  EXPECT_THAT(remarks(with(own, "logits_scaling", 8.0)),
+              ElementsAre(HasSubstr("model.logits_scaling has no effect with architecture llama")));
+  EXPECT_TRUE(remarks(with(with(own, "model_type", "granite"), "logits_scaling", 8.0)).empty());
+  EXPECT_THAT(remarks(with(with(own, "model_type", "mistral"), "attention_bias", true)), testing::SizeIs(1));
+  EXPECT_TRUE(parse(with(llama(), "logits_scaling", 8.0)).remarks.empty());  // a file's: no concern of ours
+}
+
+TEST(ModelConfig, ListsThatDoNotFitTheHeadAreTheFilesFault) {
+  const Json right = Json(std::vector<double>(8, 1.0)), wrong = Json(std::vector<double>(7, 1.0));
+  const auto scaling = [](const Json& short_factor, const Json& long_factor) {
+    return with(llama(), "rope_scaling",
+                Json{{"rope_type", "longrope"},
+                     {"factor", 2.0},
+                     {"short_factor", short_factor},
+                     {"long_factor", long_factor},
+                     {"original_max_position_embeddings", 16}});
+  };
+  EXPECT_EQ(message_of(scaling(right, right)), "accepted");
+  EXPECT_THAT(message_of(scaling(wrong, right)), HasSubstr("65: rope.short_factor has 7 entries"));
+  EXPECT_THAT(message_of(scaling(right, wrong)), HasSubstr("65: rope.long_factor has 7 entries"));
+  EXPECT_THAT(message_of(scaling(right, wrong)), HasSubstr("in config.json"));
+  EXPECT_THAT(message_of(scaling(right, wrong), ExitCode::kUsage), HasSubstr("64: rope.long_factor"));
+}
+
+TEST(ModelConfig, ADefaultThatIsWrittenOutIsTheSameModel) {
+  const ModelConfig plain = parse(llama());
+  EXPECT_TRUE(same_model(plain, parse(with(with(llama(), "head_dim", 16), "attention_bias", false))));
+  EXPECT_TRUE(same_model(plain, parse(with(llama(), "rope_scaling", Json{{"rope_type", "default"}}))));
+  for (const auto& [key, value] : {std::pair<const char*, Json>("rms_norm_eps", 1e-6),
+                                   {"rope_theta", 10000.0},
+                                   {"attention_bias", true},
+                                   {"mlp_bias", true},
+                                   {"sliding_window", 8},
+                                   {"no_rope_layers", Json{1, 0}},
+                                   {"vocab_size", 101},
+                                   {"eos_token_id", 2},
+                                   {"rope_scaling", Json{{"rope_type", "linear"}, {"factor", 2.0}}}})
+    EXPECT_FALSE(same_model(plain, parse(with(llama(), key, value)))) << key;
 }
 
 TEST(ModelConfig, WritesWhatItRead) {
