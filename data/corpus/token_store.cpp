@@ -211,7 +211,7 @@ std::string_view bytes_of(const void* data, size_t bytes) { return {static_cast<
 void build_token_cache(const std::string& path, DocumentReader& reader,
                        const std::function<void(const std::string&)>& notice,
                        const std::function<void()>& before_commit) {
-  // What is no file (a pipe) would be written into, not replaced.
+  // Anything but a regular file, such as a pipe, would be written into instead of replaced.
   std::error_code error;
   const auto there = std::filesystem::status(path, error);
   if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there)) std::filesystem::remove(path, error);

@@ -117,7 +117,7 @@ ExitCode run_score(Program& program, const CommandLine& line) {
   DataFiles files;
   agree(session.world(), [&] {
     files = find_data_files({config.input});
-    // A name that is mistyped is said, whether the rows need what it names or not.
+    // A mistyped name is reported even if no row needs what it names.
     std::error_code error;
     if (config.tokenizer && !std::filesystem::exists(*config.tokenizer, error))
       fail(ExitCode::kMissingInput, "there is no such tokenizer, {}, correct the path", *config.tokenizer);

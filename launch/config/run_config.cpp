@@ -159,7 +159,8 @@ Json to_json(const RunConfig& config) {
 
 namespace {
 
-// A model of its own geometry with the rotation of `rope:`. Nothing if it has a base, or cannot be made out.
+// The model that a run describes by its keys, with the rotation of `rope:`. Nothing if it has a base, or if the keys
+// are wrong.
 std::optional<ModelConfig> model_of(const Json& run) {
   try {
     ModelSection section;
@@ -180,7 +181,7 @@ std::optional<ModelConfig> model_of(const Json& run) {
 std::vector<std::string> changes_since(const Json& saved, const RunConfig& config, const std::string& where) {
   Json before = saved;
   const Json now = to_json(config);
-  // A default that is written out, or no longer, is no change: what counts is the model that the keys make.
+  // Writing out a default, or leaving it out again, is not a change if the keys still describe the same model.
   const auto makes_the_same = [](Json run, const char* section, const std::string& key, const Json& value) {
     const std::optional<ModelConfig> without = model_of(run);
     run[section][key] = value;

@@ -112,7 +112,7 @@ RunLock::RunLock(const std::string& folder, const std::function<void(const std::
     if (!again([&] { return ftruncate(descriptor_, 0); }) ||
         !again([&] { return pwrite(descriptor_, mine.data(), mine.size(), 0); })) {
       const int reason = errno;
-      unlink(path_.c_str());  // locked, and by nobody else's hand
+      unlink(path_.c_str());  // this process holds the lock
       fail(ExitCode::kInputOutput, "cannot be written ({}), {}, make room and start again", std::strerror(reason),
            path_);
     }
@@ -140,7 +140,7 @@ RunLock::~RunLock() {
 
 bool RunLock::has_folder() const {
   struct stat status {};
-  if (folder_number_ == 0) return true;  // it could not be told at the start
+  if (folder_number_ == 0) return true;  // unknown: stat() failed at the start
   if (stat(folder_.c_str(), &status) == 0) return status.st_dev == folder_device_ && status.st_ino == folder_number_;
   return errno != ENOENT && errno != ENOTDIR;  // a server that does not answer says nothing about the folder
 }
