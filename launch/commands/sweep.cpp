@@ -101,8 +101,13 @@ class Sweep {
       for (const SweepPoint& point : points_) {
         const auto record = records.find(point.id);
         const bool settled =
-            record != records.end() && (record->second["status"] == "ok" || failed_.contains(point.id));
+            record != records.end() && (is_result_of(record->second, point) || failed_.contains(point.id));
         if (settled) continue;
+        if (record != records.end() && record->second["status"] == "ok" && replaced_.insert(point.path).second)
+          session_.notice()(
+              fmt::format("this is not the checkpoint that was evaluated before, {}, its points are "
+                          "evaluated again",
+                          point.path));
         if (!claims_->take(point.id)) {
           others = true;
           continue;
@@ -110,7 +115,7 @@ class Sweep {
         // Another process may have finished it between the reading and the claim.
         const auto& now = results_.read();
         const auto finished = now.find(point.id);
-        if (finished != now.end() && finished->second["status"] == "ok") {
+        if (finished != now.end() && is_result_of(finished->second, point)) {
           claims_->give_back();
           continue;
         }
@@ -175,6 +180,7 @@ class Sweep {
   WatchedRuns watched_;
   std::vector<SweepPoint> points_;
   std::unique_ptr<SweepClaims> claims_;  // rank 0
+  std::set<std::string> replaced_;       // checkpoints that a line was printed about
   std::set<std::string> failed_;         // in this start: not tried again until the next
   Evaluator evaluator_{session_, config_};
 };

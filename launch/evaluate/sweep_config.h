@@ -47,6 +47,9 @@ struct SweepPoint {
   Json rope;
   int64_t length = 0;
   Json task;
+  // A hash of what a checkpoint holds (of its manifest, which has a hash of every tensor); empty for other models. A
+  // run that was trained anew under the same name has the same points with other content.
+  std::string content;
 };
 
 Json to_json(const SweepPoint& point);

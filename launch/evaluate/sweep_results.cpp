@@ -19,15 +19,17 @@ namespace carillon {
 namespace {
 
 Json common(const SweepPoint& point, double seconds) {
-  return {{"point", point.id},
-          {"model", point.model},
-          {"step", point.step ? Json(*point.step) : Json()},
-          {"rope_name", point.rope_name},
-          {"rope", point.rope},
-          {"length", point.length},
-          {"task", point.task["name"]},
-          {"status", "ok"},
-          {"seconds", seconds}};
+  Json record = {{"point", point.id},
+                 {"model", point.model},
+                 {"step", point.step ? Json(*point.step) : Json()},
+                 {"rope_name", point.rope_name},
+                 {"rope", point.rope},
+                 {"length", point.length},
+                 {"task", point.task["name"]},
+                 {"status", "ok"},
+                 {"seconds", seconds}};
+  if (!point.content.empty()) record["content"] = point.content;
+  return record;
 }
 
 // Returns a field of a CSV file, quoted if necessary. Spreadsheets execute text that begins with one of = + - @, a tab
@@ -44,6 +46,12 @@ std::string csv(const std::string& name) {
 std::string step_text(const SweepPoint& point) { return point.step ? std::to_string(*point.step) : ""; }
 
 }  // namespace
+
+bool is_result_of(const Json& record, const SweepPoint& point) {
+  if (record["status"] != "ok") return false;
+  const auto content = record.find("content");  // absent in records of earlier versions
+  return content == record.end() || point.content.empty() || *content == point.content;
+}
 
 Json record_of(const SweepPoint& point, const Json& metrics, double seconds) {
   Json record = common(point, seconds);

@@ -157,6 +157,34 @@ class Sweep(unittest.TestCase):
         again = bb.run(1, "sweep", config)
         self.assertEqual(again.stderr, "", "nothing is left to do")
 
+    def test_a_run_trained_anew_under_its_old_name_is_evaluated_anew(self):
+        def train(seed):
+            shutil.rmtree(self.folder / "anew", ignore_errors=True)
+            config = bb.tiny_run(self.folder / "anew", count=20)
+            bb.run(1, "train", config, "train.max_steps=2", f"train.seed={seed}")
+            return self.folder / "anew"
+
+        folder = train(1)
+        output = next(path for path in folder.rglob("checkpoints")).parent
+        settings = {"models": [str(output)], "checkpoints": "newest", "lengths": [16],
+                    "tasks": [{"task": "perplexity", "data": [{"path": str(self.run_config.parent / "train.jsonl")}]}]}
+        config = self.config("anew-sweep", **settings)
+        bb.run(1, "sweep", config)
+        self.assertEqual(bb.run(1, "sweep", config).stderr, "")
+        before = self.records("anew-sweep")
+        self.assertEqual(len(before), 2)
+
+        train(2)
+        self.assertIn(f"this is not the checkpoint that was evaluated before, {output}", bb.run(1, "sweep", config).stderr)
+        after = self.records("anew-sweep")
+        self.assertEqual(len(after), 4)
+        bb.run(1, "sweep", self.config("anew-fresh", **settings))
+        fresh = {r["point"]: r["metrics"]["loss"] for r in self.records("anew-fresh")}
+        self.assertEqual({r["point"]: r["metrics"]["loss"] for r in after}, fresh)
+        self.assertNotEqual({r["point"]: r["metrics"]["loss"] for r in before}, fresh)
+        bb.run(1, "sweep", config)
+        self.assertEqual(len(self.records("anew-sweep")), 4)
+
     def test_four_workers_share_one_grid(self):
         bb.run(1, "sweep", self.many("alone"))
         config = self.many("shared")
