@@ -1,11 +1,11 @@
-// Products and attention of a few rows, as in generating a token (kernels/few_rows.h). Threads take pieces of equal
-// size one after another, so that a thread whose core is taken by another process does not hold up a fixed share. The
-// pieces depend on shapes alone, so the numbers do not depend on the threads.
+// Products and attention of a few rows, as in generating a token (kernels/few_rows.h). Threads take pieces one after
+// another, so that a thread whose core another process takes does not hold up a fixed share, and their number adapts
+// (thread_choice.h). Pieces depend on shapes alone, so results do not depend on the threads.
 #include <omp.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
-#include <limits>
 
 #include "runtime/cpu/attention_scratch.h"
 #include "runtime/cpu/cpu_backend.h"
@@ -17,7 +17,7 @@ constexpr int64_t kMostRows = 4;           // from 5 rows on oneDNN's and attent
 constexpr int64_t kPieceBytes = 32 << 10;  // of weights that a thread takes at a time
 constexpr int64_t kKeysAtOnce = 256;       // of a head that a thread takes at a time
 
-// Reports the time until its end.
+// Reports the time from its construction to its destruction.
 class Timed {
  public:
   Timed(cpu::ThreadChoice& choice, int64_t work) : choice_(choice), work_(work) {}
