@@ -228,8 +228,9 @@ SweepPoint sweep_point_of(const Json& json) {
 
 namespace {
 
-// Hashes the manifest of the checkpoint at `path`; empty if there is none. Kept by name, because a watching sweep asks
-// every second: a checkpoint that was written is not changed, only replaced.
+// Hashes the manifest of the checkpoint at `path`; empty if there is none, or if its run removes it in this moment.
+// Kept by name, because a watching sweep asks every second: a checkpoint that was written is only replaced, not
+// changed.
 std::string content_of(const std::string& path) {
   struct Known {
     fs::file_time_type written;
@@ -241,8 +242,11 @@ std::string content_of(const std::string& path) {
   const auto written = fs::last_write_time(manifest, error);
   if (error) return {};
   Known& entry = known[path];
-  if (entry.content.empty() || entry.written != written)
-    entry = {written, hash_of_text(read_whole_file(manifest)).substr(0, 16)};
+  if (entry.content.empty() || entry.written != written) try {
+      entry = {written, hash_of_text(read_whole_file(manifest)).substr(0, 16)};
+    } catch (const Error&) {
+      entry = {};
+    }
   return entry.content;
 }
 

@@ -25,7 +25,6 @@
 #include "parallel/context/ring_masks.h"
 #include "parallel/context/sequence_layout.h"
 #include "parallel/transport/communicator.h"
-#include "runtime/attention_pieces.h"
 #include "runtime/backend.h"
 #include "runtime/buffer.h"
 

@@ -13,7 +13,7 @@
 namespace carillon {
 namespace {
 
-constexpr int64_t kMostRows = 4;           // from 5 rows on oneDNN's and attention's tiles are faster
+constexpr int64_t kMostRows = 4;           // more have not been measured
 constexpr int64_t kPieceBytes = 32 << 10;  // of weights that a thread takes at a time
 constexpr int64_t kKeysAtOnce = 256;       // of a head that a thread takes at a time
 

@@ -61,7 +61,8 @@ TEST_P(BackendTest, MatmulInPieces) {
   for (const Case s : {Case{128, 3000, 1100, false, true, false, type_},
                        {130, 3000, 1100, true, false, true, wide_},
                        {130, 1100, 3000, false, false, false, wide_},
-                       {2050, 1100, 3000, true, true, true, type_}}) {
+                       {2050, 1100, 3000, true, true, true, type_},
+                       {4100, 3000, 1100, false, true, false, type_}}) {  // packed with AMX too
     const Tensor a = values(a64, a_memory, type_, s.ta ? s.k : s.m, s.ta ? s.m : s.k, 1);
     const Tensor b = values(b64, b_memory, type_, s.tb ? s.n : s.k, s.tb ? s.k : s.n, 2);
     const Tensor c = values(c64, c_memory, s.out, s.m, s.n, 3);
