@@ -9,6 +9,7 @@
 #include "data/files/posix_file.h"
 #include "launch/commands/commands.h"
 #include "launch/evaluate/evaluator.h"
+#include "launch/evaluate/point_inputs.h"
 #include "launch/evaluate/sweep_claims.h"
 #include "launch/evaluate/sweep_comparisons.h"
 #include "launch/evaluate/sweep_results.h"
@@ -34,6 +35,7 @@ class Sweep {
     agree(*world_, [&] {
       points_ = sweep_points(config_);
       if (world_->rank() != 0) return;
+      identify_inputs(points_, config_);
       check_folder();
       std::error_code error;
       fs::create_directories(fs::path(config_.output) / "losses", error);
@@ -103,11 +105,7 @@ class Sweep {
         const bool settled =
             record != records.end() && (is_result_of(record->second, point) || failed_.contains(point.id));
         if (settled) continue;
-        if (record != records.end() && record->second["status"] == "ok" && replaced_.insert(point.path).second)
-          session_.notice()(
-              fmt::format("this is not the checkpoint that was evaluated before, {}, its points are "
-                          "evaluated again",
-                          point.path));
+        if (record != records.end() && record->second["status"] == "ok") report_replaced(record->second, point);
         if (!claims_->take(point.id)) {
           others = true;
           continue;
@@ -126,6 +124,19 @@ class Sweep {
     }
   }
 
+  // Says once why the points of a model or a task are evaluated again.
+  void report_replaced(const Json& record, const SweepPoint& point) {
+    const bool model = !is_of_model(record, point);
+    const std::string task = point.task["name"].get<std::string>();
+    if (!replaced_.insert(model ? point.path : "task " + task).second) return;
+    session_.notice()(model ? fmt::format("this is not the model that was evaluated before, {}, its points are "
+                                          "evaluated again",
+                                          point.path)
+                            : fmt::format("the data or settings of task {} are not those of its records, {}, its "
+                                          "points are evaluated again",
+                                          task, config_.read_from));
+  }
+
   // A run that ended, or was given up, before its first checkpoint leaves nothing to evaluate.
   void require_some_points() {
     agree(*world_, [&] {
@@ -140,6 +151,7 @@ class Sweep {
   // Lists new checkpoints; finished points stay in the table when their run removes the checkpoint.
   void look_again() {
     std::vector<SweepPoint> now = sweep_points(config_);
+    identify_inputs(now, config_);
     const auto& records = results_.read();
     for (SweepPoint& known : points_)
       if (records.contains(known.id) &&
@@ -180,7 +192,7 @@ class Sweep {
   WatchedRuns watched_;
   std::vector<SweepPoint> points_;
   std::unique_ptr<SweepClaims> claims_;  // rank 0
-  std::set<std::string> replaced_;       // checkpoints that a line was printed about
+  std::set<std::string> replaced_;       // models and tasks that report_replaced() named
   std::set<std::string> failed_;         // in this start: not tried again until the next
   Evaluator evaluator_{session_, config_};
 };

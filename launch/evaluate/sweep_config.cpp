@@ -7,7 +7,6 @@
 
 #include "data/checkpoint/checkpoint.h"
 #include "data/checkpoint/tensor_hash.h"
-#include "data/files/posix_file.h"
 #include "launch/config/rope_settings.h"
 #include "launch/evaluate/sweep_comparisons.h"
 #include "launch/evaluate/tasks/task.h"
@@ -216,41 +215,16 @@ bool may_be_run_folder(const std::string& model) {
 Json to_json(const SweepPoint& point) {
   return {{"id", point.id},         {"model", point.model},    {"step", point.step ? Json(*point.step) : Json()},
           {"path", point.path},     {"name", point.rope_name}, {"rope", point.rope},
-          {"length", point.length}, {"task", point.task},      {"content", point.content}};
+          {"length", point.length}, {"task", point.task},      {"content", point.content},
+          {"inputs", point.inputs}};
 }
 
 SweepPoint sweep_point_of(const Json& json) {
-  SweepPoint point{json["id"],   json["model"],  std::nullopt, json["path"],   json["name"],
-                   json["rope"], json["length"], json["task"], json["content"]};
+  SweepPoint point{json["id"],   json["model"],  std::nullopt, json["path"],    json["name"],
+                   json["rope"], json["length"], json["task"], json["content"], json["inputs"]};
   if (!json["step"].is_null()) point.step = json["step"].get<int64_t>();
   return point;
 }
-
-namespace {
-
-// Hashes the manifest of the checkpoint at `path`; empty if there is none, or if its run removes it in this moment.
-// Kept by name, because a watching sweep asks every second: a checkpoint that was written is only replaced, not
-// changed.
-std::string content_of(const std::string& path) {
-  struct Known {
-    fs::file_time_type written;
-    std::string content;
-  };
-  static std::map<std::string, Known> known;
-  const std::string manifest = (fs::path(path) / "manifest.json").string();
-  std::error_code error;
-  const auto written = fs::last_write_time(manifest, error);
-  if (error) return {};
-  Known& entry = known[path];
-  if (entry.content.empty() || entry.written != written) try {
-      entry = {written, hash_of_text(read_whole_file(manifest)).substr(0, 16)};
-    } catch (const Error&) {
-      entry = {};
-    }
-  return entry.content;
-}
-
-}  // namespace
 
 std::vector<SweepPoint> sweep_points(const SweepConfig& config) {
   std::vector<SweepPoint> points;
@@ -264,12 +238,11 @@ std::vector<SweepPoint> sweep_points(const SweepConfig& config) {
       const int64_t step = step_of_folder(model);
       paths.emplace_back(step >= 0 ? std::optional(step) : std::nullopt, model);
     }
-    for (const auto& [step, path] : paths) {
-      const std::string content = content_of(path);
+    for (const auto& [step, path] : paths)
       for (const auto& [name, settings] : config.rope.items())
         for (const int64_t length : config.lengths)
           for (const Json& task : config.tasks) {
-            SweepPoint point{"", model, step, path, name, settings, length, task, content};
+            SweepPoint point{"", model, step, path, name, settings, length, task, "", ""};
             Json identity = {{"model", model},
                              {"step", step ? Json(*step) : Json()},
                              {"rope", settings},
@@ -279,7 +252,6 @@ std::vector<SweepPoint> sweep_points(const SweepConfig& config) {
             point.id = hash_of_text(identity.dump()).substr(0, 16);
             points.push_back(std::move(point));
           }
-    }
   }
   return points;
 }

@@ -47,9 +47,9 @@ struct SweepPoint {
   Json rope;
   int64_t length = 0;
   Json task;
-  // A hash of what a checkpoint holds (of its manifest, which has a hash of every tensor); empty for other models. A
-  // run that was trained anew under the same name has the same points with other content.
-  std::string content;
+  // Hashes of the model and of what else the task reads (point_inputs.h), empty until they are computed. A run that was
+  // trained anew under the same name has the same points with another model.
+  std::string content, inputs;
 };
 
 Json to_json(const SweepPoint& point);

@@ -29,6 +29,7 @@ Json common(const SweepPoint& point, double seconds) {
                  {"status", "ok"},
                  {"seconds", seconds}};
   if (!point.content.empty()) record["content"] = point.content;
+  if (!point.inputs.empty()) record["inputs"] = point.inputs;
   return record;
 }
 
@@ -47,10 +48,20 @@ std::string step_text(const SweepPoint& point) { return point.step ? std::to_str
 
 }  // namespace
 
+namespace {
+
+// Records of earlier versions lack the hashes, and a point lacks them while its files cannot be read.
+bool agrees(const Json& record, const char* key, const std::string& hash) {
+  const auto found = record.find(key);
+  return found == record.end() || hash.empty() || *found == hash;
+}
+
+}  // namespace
+
+bool is_of_model(const Json& record, const SweepPoint& point) { return agrees(record, "content", point.content); }
+
 bool is_result_of(const Json& record, const SweepPoint& point) {
-  if (record["status"] != "ok") return false;
-  const auto content = record.find("content");  // absent in records of earlier versions
-  return content == record.end() || point.content.empty() || *content == point.content;
+  return record["status"] == "ok" && is_of_model(record, point) && agrees(record, "inputs", point.inputs);
 }
 
 Json record_of(const SweepPoint& point, const Json& metrics, double seconds) {

@@ -34,7 +34,9 @@ class SweepResults {
   mutable int64_t read_to_ = 0, lines_ = 0;  // bytes and lines of evals.jsonl read into records_
 };
 
-// Whether a record is the finished result of a point: of the checkpoint that is there now, not of one that it replaced.
+// Whether a record was made with the model that is there now, not with one that it replaced.
+bool is_of_model(const Json& record, const SweepPoint& point);
+// Whether a record is the finished result of a point, with the model and the files that are there now.
 bool is_result_of(const Json& record, const SweepPoint& point);
 // Return a point's record, done or failed; point_runner.h runs the point.
 Json record_of(const SweepPoint& point, const Json& metrics, double seconds);

@@ -175,7 +175,7 @@ class Sweep(unittest.TestCase):
         self.assertEqual(len(before), 2)
 
         train(2)
-        self.assertIn(f"this is not the checkpoint that was evaluated before, {output}", bb.run(1, "sweep", config).stderr)
+        self.assertIn(f"this is not the model that was evaluated before, {output}", bb.run(1, "sweep", config).stderr)
         after = self.records("anew-sweep")
         self.assertEqual(len(after), 4)
         bb.run(1, "sweep", self.config("anew-fresh", **settings))
@@ -184,6 +184,42 @@ class Sweep(unittest.TestCase):
         self.assertNotEqual({r["point"]: r["metrics"]["loss"] for r in before}, fresh)
         bb.run(1, "sweep", config)
         self.assertEqual(len(self.records("anew-sweep")), 4)
+
+    def test_a_model_or_data_replaced_under_its_old_name_is_evaluated_anew(self):
+        model = self.folder / "replaced-model"
+        data = self.folder / "replaced.jsonl"
+
+        def provide(checkpoint, first_line):
+            shutil.rmtree(model, ignore_errors=True)
+            bb.run(1, "export", checkpoint, model)
+            lines = (self.run_config.parent / "train.jsonl").read_text().splitlines(True)
+            data.write_text("".join(lines[first_line:first_line + 4]))
+
+        checkpoints = sorted(next((self.folder / "run").rglob("checkpoints")).glob("*[0-9]"))
+        provide(checkpoints[0], 0)
+        config = self.config("replaced", models=[str(model)], lengths=[16],
+                             tasks=[{"task": "perplexity", "data": [{"path": str(data)}]}, {"task": "posgen", "count": 4}])
+
+        def sweep(*overrides):
+            before = len(self.records("replaced")) if (self.folder / "replaced").exists() else 0
+            return bb.run(1, "sweep", config, *overrides).stderr, len(self.records("replaced")) - before
+
+        settings = 2  # of rope
+        self.assertEqual(sweep()[1], 2 * settings)
+        self.assertEqual(sweep(), ("", 0))
+
+        provide(checkpoints[0], 0)  # written anew with the same content
+        self.assertEqual(sweep(), ("", 0))
+        provide(checkpoints[0], 4)
+        said, count = sweep()
+        self.assertIn("the data or settings of task perplexity are not those of its records", said)
+        self.assertEqual(count, settings)
+        provide(checkpoints[-1], 4)
+        said, count = sweep()
+        self.assertIn(f"this is not the model that was evaluated before, {model}", said)
+        self.assertEqual(count, 2 * settings)
+        self.assertEqual(sweep("runtime.dtype=float32")[1], 2 * settings)
+        self.assertEqual(sweep("runtime.dtype=float32"), ("", 0))
 
     def test_four_workers_share_one_grid(self):
         bb.run(1, "sweep", self.many("alone"))

@@ -5,6 +5,10 @@
 
 namespace carillon {
 
+bool reads_documents(const Json& task) {
+  return task.contains("data") && (task["task"] != "needle" || !task["data"].is_null());
+}
+
 std::vector<std::string> data_paths(const Json& task, const SweepConfig& config) {
   std::vector<std::string> paths;
   if (task["data"].is_null()) {

@@ -13,7 +13,7 @@ namespace {
 
 // Reads a needle's haystack from the user's files: text, or tokens if the model has no tokenizer.
 void read_haystack(const TaskContext& context, RetrievalOptions& options) {
-  if (!context.point.task.contains("data") || context.point.task["data"].is_null()) return;
+  if (!reads_documents(context.point.task)) return;
   for_each_document(context, /*count_bytes=*/false, [&](Document& document) {
     std::vector<uint32_t>& tokens = document.tokens;
     if (context.tokenizer != nullptr)

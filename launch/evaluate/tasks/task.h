@@ -68,7 +68,9 @@ std::vector<Window> windows_of(int64_t tokens, const std::string& kind, int64_t 
 // are not text). The error handling is collective.
 using UseDocument = std::function<void(Document& document)>;
 void for_each_document(const TaskContext& context, bool count_bytes, const UseDocument& use);
-// Returns the files a task reads. Error 64.
+// Whether a task reads documents; a needle without `data` generates its haystack.
+bool reads_documents(const Json& task);
+// Returns the files and patterns of such a task. Error 64.
 std::vector<std::string> data_paths(const Json& task, const SweepConfig& config);
 
 // Returns LongPPL's selection (Fang et al., 2410.23771, section 3): the tokens that the evaluator (the context's scorer

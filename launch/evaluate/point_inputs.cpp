@@ -1,0 +1,132 @@
+#include "launch/evaluate/point_inputs.h"
+
+#include <sys/stat.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "data/checkpoint/tensor_hash.h"
+#include "data/corpus/data_files.h"
+#include "data/files/posix_file.h"
+#include "launch/evaluate/tasks/task.h"
+
+namespace carillon {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kBlock = int64_t{64} << 10;
+constexpr int64_t kSampledBlocks = 64;
+constexpr int64_t kAllBlocks = -1;
+
+// Hashes `blocks` blocks spread evenly over the file, the first and the last among them; all of a file with fewer.
+uint64_t hash_blocks(const std::string& path, int64_t blocks) {
+  const InputFile file(path);
+  const int64_t all = (file.size() + kBlock - 1) / kBlock;
+  const int64_t count = blocks == kAllBlocks ? all : std::min(all, blocks);
+  const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(), XXH3_freeState);
+  XXH3_64bits_reset(state.get());
+  const int64_t size = file.size();
+  XXH3_64bits_update(state.get(), &size, sizeof size);
+  std::vector<char> bytes(static_cast<size_t>(kBlock));
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t place = kBlock * (count == all ? i : i * (all - 1) / (count - 1));
+    const int64_t length = std::min(kBlock, size - place);
+    file.read(place, bytes.data(), length);
+    XXH3_64bits_update(state.get(), bytes.data(), static_cast<size_t>(length));
+  }
+  return XXH3_64bits_digest(state.get());
+}
+
+// A watching sweep asks every second, so a hash is kept while the file's inode, size and times stay the same.
+uint64_t hash_of_file(const std::string& path, int64_t blocks) {
+  using Identity = std::array<int64_t, 5>;
+  static std::map<std::pair<std::string, int64_t>, std::pair<Identity, uint64_t>> known;
+  struct stat status {};
+  Identity identity{};
+  if (stat(path.c_str(), &status) == 0)
+    identity = {static_cast<int64_t>(status.st_dev), static_cast<int64_t>(status.st_ino), status.st_size,
+                status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
+  const auto found = known.find({path, blocks});
+  if (found != known.end() && found->second.first == identity) return found->second.second;
+  const uint64_t hash = hash_blocks(path, blocks);
+  known[{path, blocks}] = {identity, hash};
+  return hash;
+}
+
+// A folder's own files that decide what a model computes; subfolders and notes beside them do not.
+std::vector<std::string> model_files(const std::string& path) {
+  if (!fs::is_directory(path)) return {path};
+  const fs::path manifest = fs::path(path) / "manifest.json";
+  if (fs::exists(manifest)) return {manifest.string()};
+  std::vector<std::string> files;
+  for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
+    const std::string extension = entry.path().extension().string();
+    for (const char* kind : {".safetensors", ".json", ".gguf", ".h5", ".model", ".jinja"})
+      if (extension == kind && entry.is_regular_file()) files.push_back(entry.path().string());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+std::string describe_model(const std::string& path) {
+  std::string text;
+  for (const std::string& file : model_files(path))
+    text += fmt::format("{} {:016x}\n", fs::path(file).filename().string(), hash_of_file(file, kSampledBlocks));
+  return text;
+}
+
+// Runs `describe` and hashes its text. Empty if a file cannot be read: the evaluation will say why, with place and
+// remedy.
+template <typename Describe>
+std::string short_hash(const Describe& describe) {
+  try {
+    const std::string text = describe();
+    return text.empty() ? text : hash_of_text(text).substr(0, 16);
+  } catch (const Error&) {
+    return {};
+  } catch (const fs::filesystem_error&) {
+    return {};
+  }
+}
+
+std::string hash_of_model(const std::string& path, const std::optional<std::string>& adapter) {
+  return short_hash([&] { return describe_model(path) + (adapter ? "adapter\n" + describe_model(*adapter) : ""); });
+}
+
+std::string hash_of_task_inputs(const Json& task, const SweepConfig& config) {
+  return short_hash([&] {
+    std::string text = fmt::format("{}\n", name_of(config.runtime.dtype));
+    if (reads_documents(task)) {
+      for (const std::string& path : find_data_files(data_paths(task, config)).paths)
+        text += fmt::format("{:016x}\n", hash_of_file(path, kAllBlocks));
+      const std::string chat = config.data.chat_template.value_or("");
+      const bool is_file = fs::is_regular_file(chat);
+      text += fmt::format("chat {} {}\n", is_file ? fmt::format("{:016x}", hash_of_file(chat, kAllBlocks)) : chat,
+                          static_cast<int>(config.data.train_on));
+    }
+    if (task.contains("evaluator")) text += "evaluator\n" + describe_model(task["evaluator"].get<std::string>());
+    return text;
+  });
+}
+
+}  // namespace
+
+void identify_inputs(std::vector<SweepPoint>& points, const SweepConfig& config) {
+  std::map<std::string, std::string> models, tasks;
+  for (SweepPoint& point : points) {
+    const auto [model, new_model] = models.try_emplace(point.path);
+    if (new_model) model->second = hash_of_model(point.path, config.adapter);
+    const auto [task, new_task] = tasks.try_emplace(point.task["name"].get<std::string>());
+    if (new_task) task->second = hash_of_task_inputs(point.task, config);
+    point.content = model->second;
+    point.inputs = task->second;
+  }
+}
+
+}  // namespace carillon
