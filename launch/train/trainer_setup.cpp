@@ -93,6 +93,11 @@ Trainer::Trainer(std::unique_ptr<Communicator> world, RunConfig config, bool qui
   if (world_->rank() != 0) return;
   const int64_t length = std::max(config_.data.sequence_length, network().options().positions);
   if (const auto warning = base_bound_warning(model_.config, length)) log_.warning(*warning);
+  if (schedule_.warmup_steps > max_steps_)
+    log_.warning(
+        fmt::format("the warm-up of {} steps is longer than the {} steps of the run: train.learning_rate is "
+                    "never reached",
+                    schedule_.warmup_steps, max_steps_));
 }
 
 // What the run would replace is its own, or was meant to be.

@@ -123,6 +123,12 @@ class Limits(unittest.TestCase):
         self.assertEqual(len(rates), 16)
         self.assertLess(rates[-1], 1e-3 * max(rates))
 
+    def test_a_warm_up_that_outlasts_the_run_is_named(self):
+        run = lambda name, warm_up: bb.run(1, "train", self.config, f"output={self.folder}/{name}", "train.max_steps=2",
+                                           f"train.warmup_steps={warm_up}").stderr
+        self.assertIn("the warm-up of 3 steps is longer than the 2 steps of the run", run("warm-up-of-3", 3))
+        self.assertNotIn("longer than", run("warm-up-of-2", 2))
+
     def test_absurd_plans_and_rotations_end_at_once(self):
         for setting in ("model.head_dim=1000000000", "length=1000000000000", "rope.factor=1e300",
                         "rope.original_max_position_embeddings=1000000000000", "model.max_position_embeddings=1000000000000"):
