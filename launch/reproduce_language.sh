@@ -64,7 +64,18 @@ keys_of() {  # METHOD FACTOR HEAD BASE: prints the method's keys
       print
     }' "$METHODS")
   [[ $keys != *SEARCHED* ]] || keys=${keys/SEARCHED/$(searched "$2" "$3" "$4")}
+  [[ $keys != *PASSAGES* ]] || keys=${keys/PASSAGES/$(passages)}
   echo "$keys"
+}
+passages() {  # once: the training documents as rows of half a prompt and half a completion, of about the short length
+  local rows=$OUT/text/passages.jsonl file=$OUT/passages.h5
+  (
+    flock 9
+    [ -f "$file" ] && exit
+    python3 launch/experiments/passages.py "$OUT/text/train.jsonl" "$rows" $((SHORT * 3))
+    "$CARILLON" tokenize "$rows" tokenizer="$OUT/tokenizer" output="$file" >&2
+  ) 9>"$file.lock"
+  echo "[{\"path\":\"$file\"}]"
 }
 last_of_each() {  # KEY=VALUE…: prints one word a line, of each key the last: a method may replace what the script sets
   printf '%s\n' "$@" | tac | awk -F= '!seen[$1]++' | tac
@@ -227,7 +238,7 @@ status() {
 }
 known_methods
 export vocabulary METHODS
-export -f one base short train score names keys_of last_of_each folder_of searched
+export -f one base short train score names keys_of last_of_each folder_of searched passages
 
 case ${1:-all} in
   status) status ;;

@@ -24,6 +24,7 @@ yarn            rope.type=yarn rope.factor=FACTOR
 resonance_yarn  rope.type=yarn rope.factor=FACTOR rope.resonance=true
 none            rope.type=default
 yarn_short      rope.type=yarn rope.factor=FACTOR data.sequence_length=ORIGINAL train.micro_batch_size=ROWS
+skipalign       rope.type=yarn rope.factor=FACTOR data.train=PASSAGES data.positions=skipalign data.positions_length=LENGTH
 """
 
 
@@ -90,8 +91,8 @@ class Language(Script):
 
         self.to_the_end()
         self.assertIn("2 of 2", self.status("base"))
-        self.assertIn("8 of 8", self.status("extended ×4"))
-        self.assertIn("6 of 6", self.status("from the start"))
+        self.assertIn("10 of 10", self.status("extended ×4"))
+        self.assertIn("8 of 8", self.status("from the start"))
         # The duplicate and the document without words are dropped; held-out documents are not trained on.
         ids = {part: [json.loads(line)["id"] for line in (self.out / "text" / f"{part}.jsonl").read_text().splitlines()]
                for part in ("train", "validation", "test")}
@@ -108,11 +109,17 @@ class Language(Script):
         records = [json.loads(line) for line in
                    (self.out / "head64-base10000" / "extended-x4" / "sweep" / "evals.jsonl").read_text().splitlines()]
         loss = {(pathlib.Path(r["model"]).name, r["length"]): r["metrics"]["loss"] for r in records}
-        self.assertEqual(len(loss), 8 * 3)
+        self.assertEqual(len(loss), 10 * 3)
         # A method's keys replace those of the script.
         for name, expected in (("yarn", "128"), ("yarn_short", "32")):
             config = (self.out / "head64-base10000" / "extended-x4" / f"{name}-1" / "config.yaml").read_text()
             self.assertEqual(re.findall(r"sequence_length: (\d+)", config), [expected])
+        # Rows of a prompt and its completion lose no text, and every second half is trained.
+        source, = [json.loads(line)["text"] for line in (self.out / "text" / "train.jsonl").read_text().splitlines()][:1]
+        rows = [json.loads(line) for line in (self.out / "text" / "passages.jsonl").read_text().splitlines()]
+        text = "".join(row["prompt"] + row["completion"] for row in rows)
+        self.assertGreater(len(source) // 96, 10)
+        self.assertTrue(text.startswith(source[:len(source) - 96]))
         expected = sum(loss[f"resonance_yarn-{seed}", 256] - loss[f"yarn-{seed}", 256] for seed in (1, 2)) / 2
         self.assertAlmostEqual(float(row[8].split("±")[0]), expected, delta=1e-5)
         self.assertIn("±", row[9])
