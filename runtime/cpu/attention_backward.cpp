@@ -196,9 +196,10 @@ void CpuBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, T
         kernels<T>(instruction_set_),       dq, dk, dv, q, k, v, dout, lse, delta, work.visible.data(),
         static_cast<accumulate_t<T>>(scale)};
     const int64_t groups = q.size(0) * k.size(2), kv_heads = k.size(2);
+    const int threads = threads_for_products(q.count() * k.size(1));
     // The first `whole` heads get one thread each, the others share all threads; both give the same order of sums.
-    const int64_t whole = backward.key_blocks <= kBlocksOfOneThread ? groups / threads_ * threads_ : 0;
-#pragma omp parallel for schedule(dynamic) num_threads(threads_) if (whole > 0)
+    const int64_t whole = backward.key_blocks <= kBlocksOfOneThread ? groups / threads * threads : 0;
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (whole > 0)
     for (int64_t item = 0; item < whole; ++item) {
       const size_t thread = static_cast<size_t>(omp_get_thread_num());
       backward.run_group(work.heads[thread], &work.threads[thread], work.progress[thread], item / kv_heads,
@@ -206,7 +207,7 @@ void CpuBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor q, T
     }
     for (int64_t item = whole; item < groups; ++item)
       backward.run_group(work.heads[0], work.threads.data(), work.progress[0], item / kv_heads, item % kv_heads,
-                         threads_);
+                         threads);
   });
   end_attention_gradients(*this, dq, dk, dv, ends);
 }

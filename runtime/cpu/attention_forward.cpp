@@ -33,9 +33,10 @@ void CpuBackend::attention_forward(const AttentionState& state, Tensor q, Tensor
     const int64_t depth = kernel.words(width), panel_words = depth * kPanel,
                   lane_words = kPanel / kernel.depth * padded;  // of one panel's keys
     if (rows == 0 || keys == 0) return;
+    const int threads = threads_for_products(batch * heads * rows * keys * width);
     A* packed_k = work.k.get<A>(batch * kv_heads * panels * panel_words);
     A* packed_v = work.v.get<A>(batch * kv_heads * panels * lane_words);
-#pragma omp parallel for schedule(static) num_threads(threads_)
+#pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t item = 0; item < batch * kv_heads * panels; ++item) {
       const int64_t bg = item / panels, b = bg / kv_heads, g = bg % kv_heads, first = item % panels * kPanel,
                     count = std::min(kPanel, keys - first);
@@ -44,7 +45,7 @@ void CpuBackend::attention_forward(const AttentionState& state, Tensor q, Tensor
     }
     const int64_t blocks = (rows + kForwardRows - 1) / kForwardRows;
     // Late blocks see the most keys, so they go first. Blocks are independent; any thread may compute any of them.
-#pragma omp parallel for schedule(dynamic) num_threads(threads_)
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int64_t item = 0; item < batch * heads * blocks; ++item) {
       Scratch::Thread& own = work.threads[static_cast<size_t>(omp_get_thread_num())];
       const int64_t block = blocks - 1 - item / (batch * heads), b = item % (batch * heads) / heads, h = item % heads;

@@ -73,8 +73,10 @@ class CpuBackend : public ReferenceBackend {
   bool takes_few_rows(const Tensor& q) const;
   void few_rows_product(Tensor c, Tensor a, Tensor b, bool accumulate);
   void few_rows_attention(const AttentionState& state, Tensor q, Tensor k, Tensor v, double scale);
-  // Threads for an op on `elements` elements: one below the size at which waking the others pays.
+  // Threads for an op on `elements` elements, and for one of so many multiply-adds: one below the size at which waking
+  // the others pays. On a busy machine it never does for small ops: each waits for a thread that is not running.
   int threads_for(int64_t elements) const { return elements > 16384 ? threads_ : 1; }
+  int threads_for_products(int64_t multiply_adds) const { return multiply_adds > int64_t{1} << 18 ? threads_ : 1; }
 
   InstructionSet instruction_set_;
   int threads_;

@@ -30,7 +30,7 @@ void CpuBackend::dequantize(Tensor y, const QuantizedMatrix& x) {
     using A = accumulate_t<T>;
     const uint8_t* codes = x.codes.data<uint8_t>();
     const int64_t blocks = x.row_blocks();
-#pragma omp parallel for schedule(static) num_threads(threads_)
+#pragma omp parallel for schedule(static) num_threads(threads_for(y.count()))
     for (int64_t row = 0; row < x.rows; ++row) {
       T* to = y.data<T>() + row * y.stride(0);
       const int64_t flat = x.flat(row), first = x.first_block(row);

@@ -222,10 +222,11 @@ void CpuBackend::matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Tra
     if (!accumulate) fill(c, 0);
     return;
   }
+  const int threads = threads_for_products(c.count() * inner);
   if (takes_few_rows(c, ta, tb)) return few_rows_product(c, a, b, accumulate);
-  if (a.dtype() == DType::kFloat64) return gemm64(c, a, b, ta, tb, accumulate, threads_);
+  if (a.dtype() == DType::kFloat64) return gemm64(c, a, b, ta, tb, accumulate, threads);
   if (takes_update(c, a, ta, accumulate)) return update(c, a, b, tb);
-  omp_set_num_threads(threads_);
+  omp_set_num_threads(threads);
   Products& p = products();
   if (a.dtype() == DType::kFloat32 || multiplies_bfloat16(instruction_set_)) return p.run(c, a, b, ta, tb, accumulate);
   const auto widen = [&](std::vector<float>& values, const Tensor& x) {

@@ -48,7 +48,7 @@ void CpuBackend::update(Tensor c, Tensor a, Tensor b, bool transpose_b) {
   const cpu::Kernels<T>& kernels = cpu::kernels<T>(instruction_set_);
   const Right right = pack_right(kernels, packed_right_, b, transpose_b);
   const int64_t rows = c.size(0), inner = a.size(1), blocks = (rows + kRowsAtOnce - 1) / kRowsAtOnce;
-#pragma omp parallel for schedule(static) num_threads(threads_)
+#pragma omp parallel for schedule(static) num_threads(threads_for_products(c.count() * inner))
   for (int64_t block = 0; block < blocks; ++block) {
     const int64_t first = block * kRowsAtOnce, count = std::min(kRowsAtOnce, rows - first);
     alignas(64) accumulate_t<T> left[kRowsAtOnce * kMostInner];
