@@ -124,8 +124,8 @@ void identify_inputs(std::vector<SweepPoint>& points, const SweepConfig& config)
     if (new_model) model->second = hash_of_model(point.path, config.adapter);
     const auto [task, new_task] = tasks.try_emplace(point.task["name"].get<std::string>());
     if (new_task) task->second = hash_of_task_inputs(point.task, config);
-    point.content = model->second;
-    point.inputs = task->second;
+    point.model_hash = model->second;
+    point.inputs_hash = task->second;
   }
 }
 

@@ -213,15 +213,21 @@ bool may_be_run_folder(const std::string& model) {
 }
 
 Json to_json(const SweepPoint& point) {
-  return {{"id", point.id},         {"model", point.model},    {"step", point.step ? Json(*point.step) : Json()},
-          {"path", point.path},     {"name", point.rope_name}, {"rope", point.rope},
-          {"length", point.length}, {"task", point.task},      {"content", point.content},
-          {"inputs", point.inputs}};
+  return {{"id", point.id},
+          {"model", point.model},
+          {"step", point.step ? Json(*point.step) : Json()},
+          {"path", point.path},
+          {"name", point.rope_name},
+          {"rope", point.rope},
+          {"length", point.length},
+          {"task", point.task},
+          {"model_hash", point.model_hash},
+          {"inputs_hash", point.inputs_hash}};
 }
 
 SweepPoint sweep_point_of(const Json& json) {
-  SweepPoint point{json["id"],   json["model"],  std::nullopt, json["path"],    json["name"],
-                   json["rope"], json["length"], json["task"], json["content"], json["inputs"]};
+  SweepPoint point{json["id"],   json["model"],  std::nullopt, json["path"],       json["name"],
+                   json["rope"], json["length"], json["task"], json["model_hash"], json["inputs_hash"]};
   if (!json["step"].is_null()) point.step = json["step"].get<int64_t>();
   return point;
 }

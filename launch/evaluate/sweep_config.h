@@ -49,7 +49,7 @@ struct SweepPoint {
   Json task;
   // Hashes of the model and of what else the task reads (point_inputs.h), empty until they are computed. A run that was
   // trained anew under the same name has the same points with another model.
-  std::string content, inputs;
+  std::string model_hash, inputs_hash;
 };
 
 Json to_json(const SweepPoint& point);

@@ -28,8 +28,8 @@ Json common(const SweepPoint& point, double seconds) {
                  {"task", point.task["name"]},
                  {"status", "ok"},
                  {"seconds", seconds}};
-  if (!point.content.empty()) record["content"] = point.content;
-  if (!point.inputs.empty()) record["inputs"] = point.inputs;
+  if (!point.model_hash.empty()) record["model_hash"] = point.model_hash;
+  if (!point.inputs_hash.empty()) record["inputs_hash"] = point.inputs_hash;
   return record;
 }
 
@@ -58,10 +58,10 @@ bool agrees(const Json& record, const char* key, const std::string& hash) {
 
 }  // namespace
 
-bool is_of_model(const Json& record, const SweepPoint& point) { return agrees(record, "content", point.content); }
+bool is_of_model(const Json& record, const SweepPoint& point) { return agrees(record, "model_hash", point.model_hash); }
 
 bool is_result_of(const Json& record, const SweepPoint& point) {
-  return record["status"] == "ok" && is_of_model(record, point) && agrees(record, "inputs", point.inputs);
+  return record["status"] == "ok" && is_of_model(record, point) && agrees(record, "inputs_hash", point.inputs_hash);
 }
 
 Json record_of(const SweepPoint& point, const Json& metrics, double seconds) {
