@@ -33,6 +33,18 @@ float float16_to_float(uint16_t bits) {
   return std::bit_cast<float>(sign | (exponent + 112) << 23 | mantissa << 13);
 }
 
+uint16_t float16_of(double value) {
+  const uint16_t sign = std::signbit(value) ? 0x8000 : 0;
+  const double size = std::abs(value);
+  if (std::isnan(value)) return sign | 0x7E00;
+  if (size >= 65520) return sign | 0x7C00;
+  // A mantissa that is rounded up to the next power of two carries into the exponent, as it should.
+  if (size < 0x1p-14) return sign | static_cast<uint16_t>(std::nearbyint(size * 0x1p24));
+  int exponent;
+  const double mantissa = std::nearbyint(std::frexp(size, &exponent) * 2048);  // in [1024, 2048]
+  return sign | static_cast<uint16_t>(((exponent + 14) << 10) + static_cast<int>(mantissa) - 1024);
+}
+
 void convert_stored(Tensor to, const void* from, StoredType type) {
   if (to.empty()) return;
   CHECK(to.packed(), "conversions fill packed tensors", describe(to));
@@ -65,7 +77,7 @@ void store_values(const std::vector<double>& values, StoredType type, std::vecto
     case StoredType::kFloat32:
       return each(float{}, [](double value) { return static_cast<float>(value); });
     case StoredType::kFloat16:
-      return each(_Float16{}, [](double value) { return static_cast<_Float16>(value); });
+      return each(uint16_t{}, [](double value) { return float16_of(value); });
     case StoredType::kBFloat16:
       return each(bfloat16{}, [](double value) { return bfloat16(static_cast<float>(value)); });
     default:

@@ -21,5 +21,8 @@ void store_values(const std::vector<double>& values, StoredType type, std::vecto
 
 // Converts float16 (IEEE binary16) to float exactly.
 float float16_to_float(uint16_t bits);
+// Rounds to float16: to nearest, ties to even; to infinity from 65520 on. A NaN stays a (quiet) NaN. By integers,
+// because not every compiler has _Float16 for every processor (clang 14 on x86-64 has not).
+uint16_t float16_of(double value);
 
 }  // namespace carillon

@@ -118,6 +118,19 @@ TEST(StoredValues, Float16OfEveryBitPattern) {
   EXPECT_TRUE(std::isnan(float16_to_float(0x7e00)));
   // Increasing over all positive finite patterns.
   for (uint16_t bits = 1; bits < 0x7c00; ++bits) ASSERT_LT(float16_to_float(bits - 1), float16_to_float(bits));
+
+  for (uint16_t bits = 0; bits < 0x7c00; ++bits) {
+    const double value = float16_to_float(bits), next = bits == 0x7bff ? 65536 : float16_to_float(bits + 1);
+    ASSERT_EQ(float16_of(value), bits);
+    ASSERT_EQ(float16_of(-value), bits | 0x8000);
+    const double middle = (value + next) / 2;
+    ASSERT_EQ(float16_of(middle), bits + bits % 2) << "ties to even";
+    ASSERT_EQ(float16_of(std::nextafter(middle, 0)), bits);
+    ASSERT_EQ(float16_of(std::nextafter(middle, 1e9)), bits + 1);
+  }
+  EXPECT_EQ(float16_of(1e300), 0x7c00);
+  EXPECT_EQ(float16_of(-INFINITY), 0xfc00);
+  EXPECT_TRUE(std::isnan(float16_to_float(float16_of(NAN))));
 }
 
 }  // namespace
