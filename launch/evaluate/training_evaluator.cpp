@@ -63,8 +63,8 @@ bool TrainingEvaluator::run(int64_t step, const std::function<bool()>& stop,
           if (grid_.world->rank() != 0) return;
           results_.append(record);
           recorded(record);
-          say(fmt::format("evaluation after step {}: {} {} {}: {}", step, name, length, task["name"].get<std::string>(),
-                          outcome_of(point, record)));
+          say(fmt::format("evaluation after step {}: {} {} {}: {}", step, point.rope_name, length,
+                          task["name"].get<std::string>(), outcome_of(point, record)));
         });
       }
   return true;

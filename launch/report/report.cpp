@@ -210,7 +210,8 @@ std::string sources_table(const std::vector<ReportRun>& runs) {
       if (found == step.end() || !found->is_object()) continue;
       for (const auto& [name, tokens] : found->items()) {
         if (!tokens.is_number()) continue;
-        auto sum = std::find_if(sums.begin(), sums.end(), [&](const auto& known) { return known.first == name; });
+        auto sum =
+            std::find_if(sums.begin(), sums.end(), [&name = name](const auto& known) { return known.first == name; });
         if (sum == sums.end()) sum = sums.insert(sums.end(), {name, 0});
         sum->second += tokens.get<double>();
         all += tokens.get<double>();

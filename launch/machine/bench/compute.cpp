@@ -145,10 +145,10 @@ void bench_products(Backend& backend, Communicator& world, DType dtype, double s
     const Tensor a = weight ? make(dtype, {inner, rows}) : make(dtype, {rows, inner});
     const Tensor b = form == Form::kForward ? make(dtype, {columns, inner}) : make(dtype, {inner, columns});
     const Tensor c = make(weight ? accumulate_type(dtype) : dtype, {rows, columns});
-    const Timing timing = time_alone(backend, world, share, [&] {
-      backend.matmul(c, a, b, weight ? Transpose::kYes : Transpose::kNo,
-                     form == Form::kForward ? Transpose::kYes : Transpose::kNo, weight);
-    });
+    const Transpose transpose_a = weight ? Transpose::kYes : Transpose::kNo,
+                    transpose_b = form == Form::kForward ? Transpose::kYes : Transpose::kNo;
+    const Timing timing =
+        time_alone(backend, world, share, [&] { backend.matmul(c, a, b, transpose_a, transpose_b, weight); });
     const double rate = costs[i] / timing.seconds;
     result.profile.products[dtype].push_back({rows, inner, columns, rate});
     const char* formula = weight ? "dyᵀ·x" : form == Form::kForward ? "x·Wᵀ" : "dy·W";
