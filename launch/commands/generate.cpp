@@ -66,7 +66,8 @@ void declare(Schema& schema, GenerateConfig& config) {
       .default_is("the tokenizer's");
   schema.integer("max_new_tokens", config.max_new_tokens, "Maximum number of tokens to generate.")
       .at_least(1)
-      .at_most(1 << 30);
+      .at_most(1 << 30)
+      .aliases({"max_tokens", "max_length", "n_predict", "num_tokens"});
   schema.number("temperature", config.temperature, "Sampling temperature. 0: greedy, always the most likely token.")
       .at_least(0);
   schema.integer("top_k", config.top_k, "Samples from this many most likely tokens; 0: from all.").at_least(0);

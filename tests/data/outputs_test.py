@@ -216,6 +216,12 @@ class Outputs(unittest.TestCase):
         for _ in range(2):
             bb.run(1, "report", results, results / "report.html")
         self.kept(results / "evals.jsonl", "report", results, results / "evals.jsonl", "overwrite=true")
+        whole = (results / "evals.jsonl").read_text()
+        for key, value in (("task", 5), ("length", "8"), ("metrics", 3), ("rope", "yarn"), ("rope_name", None)):
+            (results / "evals.jsonl").write_text(whole + json.dumps({**json.loads(whole), "point": "b", key: value}) + "\n")
+            done = bb.run(1, "report", results, results / "report.html", expect=65)
+            self.assertIn(f"`{key}` is not", done.stderr)
+            self.assertIn("evals.jsonl:2", done.stderr)
         # A page that somebody else put into a run's folder outlives `watch`.
         run = self.folder / "run"
         run.mkdir()
