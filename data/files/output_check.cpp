@@ -109,12 +109,18 @@ bool is_own(const std::string& path, OutputKind kind) {
 void check_folder(const std::string& folder, bool overwrite) {
   std::error_code error;
   bool weights = false;
-  std::string taken;
+  std::string taken, other;
   for (const auto& entry : fs::directory_iterator(folder, error)) {
     const std::string name = entry.path().filename().string();
     if (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")) weights = true;
+    if (name == "checkpoints" || name == "evals.jsonl" || name == "metrics.jsonl") other = name;
     if (name == "config.json" || name == "tokenizer.json" || name == "tokenizer.model") taken = name;
   }
+  if (!overwrite && !other.empty())
+    fail(ExitCode::kUsage,
+         "the folder {} has {}: it is that of a run or a sweep, on the command line, name a folder of its own or "
+         "add overwrite=true",
+         folder, other);
   if (overwrite || weights || taken.empty()) return;
   fail(ExitCode::kUsage,
        "the folder {} has a {} and is not a model's, on the command line, name another folder or add overwrite=true",
@@ -146,6 +152,10 @@ void check_output(const std::string& output, const std::vector<std::string>& inp
   std::string file = output;  // FILE/ is told what FILE would be
   while (file.size() > 1 && file.back() == '/') file.pop_back();
   const auto there = identity_of(file);
+  std::error_code ignored;
+  if (!there && kind == OutputKind::kModelFolder && fs::is_symlink(file, ignored))
+    fail(ExitCode::kUsage, "the output {} is a link to something that does not exist, on the command line, remove it",
+         output);
   if (!there) return;
   const bool folder = S_ISDIR(there->mode);
   if (!folder && !S_ISREG(there->mode)) {

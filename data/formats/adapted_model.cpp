@@ -29,6 +29,13 @@ class PeftFolder : public ModelSource {
     if (config.is_object() && config.contains("base_model_name_or_path") &&
         config["base_model_name_or_path"].is_string())
       info_.base = config["base_model_name_or_path"].get<std::string>();
+    std::error_code ignored;
+    const fs::path own = fs::path(path) / kBaseConfig;
+    if (fs::exists(own, ignored)) {
+      base_config_ = read_whole_file(own.string());
+      check_json_limits(base_config_, own.string());
+      notices_.push_back("the rope is that of " + own.string() + ", which the adapter was trained with");
+    }
     for (const auto& [tensor, entry] : file_.entries())
       if (!tensor.starts_with(kAdapterTensors))
         fail(ExitCode::kBadInput,
@@ -37,7 +44,7 @@ class PeftFolder : public ModelSource {
              tensor, kAdapterTensors, file_.path());
   }
   const std::string& path() const override { return path_; }
-  std::string config_json() const override { return ""; }
+  std::string config_json() const override { return base_config_; }
   std::optional<AdapterInfo> adapter() const override { return info_; }
   const std::vector<std::string>& notices() const override { return notices_; }
   std::vector<std::string> tensor_names() const override {
@@ -90,6 +97,7 @@ class PeftFolder : public ModelSource {
   std::string path_;
   SafetensorsFile file_;
   AdapterInfo info_;
+  std::string base_config_;  // empty: the base's own
   std::vector<std::string> notices_;
 };
 
@@ -105,7 +113,7 @@ class AdaptedModel : public ModelSource {
     notices_.insert(notices_.end(), more.begin(), more.end());
   }
   const std::string& path() const override { return adapter_->path(); }
-  // A run's own config, if it has one, because it includes the run's rope.
+  // The adapter's own config, if it has one, because it includes the rope that the adapter was trained with.
   std::string config_json() const override {
     const std::string own = adapter_->config_json();
     return own.empty() ? base_->config_json() : own;

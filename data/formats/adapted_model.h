@@ -1,6 +1,8 @@
 // Presents an adapter (LoRA) and the model it belongs to as one source: the base's tensors, and the adapter's under
 // their names in PEFT's state dict. An adapter is a PEFT folder (adapter_config.json, adapter_model.safetensors) or a
-// checkpoint whose manifest has config.adapter; model/adapter_config.h interprets its text.
+// checkpoint whose manifest has config.adapter; model/adapter_config.h interprets its text. PEFT's files cannot say
+// that the adapter was trained with another rotation than its base's; our export then writes the base's config.json
+// with that rotation as kBaseConfig into the folder, and it is read back with the adapter.
 #pragma once
 
 #include <memory>
@@ -10,6 +12,8 @@
 #include "parallel/transport/communicator.h"
 
 namespace carillon {
+
+inline constexpr const char* kBaseConfig = "base_config/config.json";
 
 // Whether the tensor belongs to an adapter rather than to a model.
 bool is_adapter_tensor(const std::string& name);

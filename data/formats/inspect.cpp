@@ -95,6 +95,7 @@ Json inspect(const std::string& path, const std::function<void(const std::string
     if (step_of_folder(path) >= 0 || fs::exists(fs::path(path) / "manifest.json", ignored))
       return inspect_checkpoint(path);
     if (fs::exists(fs::path(path) / "adapter_config.json", ignored)) return inspect_adapter(path);
+    if (!fs::exists(fs::path(path) / "config.json", ignored)) (void)ModelSource::open(path);  // says what is missing
     return inspect_hugging_face(path, notice);
   }
   refuse_foreign_model_file(path);

@@ -3,10 +3,12 @@
 #include "data/checkpoint/stored_values.h"
 #include "data/formats/adapted_model.h"
 #include "data/formats/forwarding_source.h"
-#include "runtime/check.h"
+#include "data/formats/hugging_face_folder.h"
 
 namespace carillon {
 namespace {
+
+constexpr std::string_view kModelGroup = "model/";
 
 class MergedSource : public ForwardingSource {
  public:
@@ -25,7 +27,26 @@ class MergedSource : public ForwardingSource {
     if (dataset && type_) dataset->type = *type_;
     return dataset;
   }
-  void read(std::vector<NamedShard>&) const override { throw InternalError("a merged source is for the export"); }
+  // Parts of a tensor are usually read one after the other, so the last one is kept.
+  void read(std::vector<NamedShard>& shards) const override {
+    std::vector<TensorShape> shapes;
+    for (const NamedShard& shard : shards)
+      shapes.push_back({shard.name.substr(kModelGroup.size()), shard.rectangle.global_shape});
+    require(shapes);
+    std::vector<char> bytes;
+    for (size_t i = 0; i < shards.size(); ++i) {
+      const std::string& name = shapes[i].name;
+      if (last_name_ != name) {
+        last_name_.clear();
+        read_stored(name, last_bytes_);
+        last_name_ = name;
+      }
+      const HuggingFaceFolder::StoredTensor whole{stored(name).type, shapes[i].shape,
+                                                  reinterpret_cast<const std::byte*>(last_bytes_.data()), path()};
+      copy_rectangle(whole, shards[i].rectangle, bytes);
+      fill_shard(shards[i], bytes.data(), whole.type);
+    }
+  }
   void read_stored(const std::string& name, std::vector<char>& bytes) const override {
     const StoredType from = source_->stored(name).type, to = stored(name).type;
     const auto merge = merges_.find(name);
@@ -59,6 +80,8 @@ class MergedSource : public ForwardingSource {
 
   std::map<std::string, Merge> merges_;
   std::optional<StoredType> type_;
+  mutable std::string last_name_;  // of the tensor in last_bytes_; empty: none
+  mutable std::vector<char> last_bytes_;
 };
 
 }  // namespace

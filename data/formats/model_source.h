@@ -34,7 +34,8 @@ class ModelSource {
   // `path` must be resolved. An adapter is opened together with the base that it names. Errors: 66 if it does not
   // exist, 65 if it is damaged or of no known kind.
   static std::unique_ptr<ModelSource> open(const std::string& path);
-  // Opens the adapter at `path` (resolved) without its base: its own tensors, and config.json only if it is a run's.
+  // Opens the adapter at `path` (resolved) without its base: its own tensors, and config.json only if it has one of its
+  // own: a run's, or a PEFT folder's with another rotation than its base's.
   // Error 64 if it is not an adapter.
   static std::unique_ptr<ModelSource> open_adapter(const std::string& path);
   // The adapter's information and its base; nothing and null for a model.

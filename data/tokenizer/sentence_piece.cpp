@@ -160,8 +160,7 @@ std::string SentencePieceTokenizer::decode(std::span<const uint32_t> ids, bool s
       first = false;
       continue;
     }
-    if (id >= static_cast<uint32_t>(model_->processor.GetPieceSize()))
-      fail(ExitCode::kBadInput, "no token has id {}, {}, use the model's own tokenizer", id, model_->path);
+    if (id >= static_cast<uint32_t>(model_->processor.GetPieceSize())) continue;
     if (skip_special && model_->processor.IsControl(static_cast<int>(id))) continue;
     known.push_back(static_cast<int>(id));
   }

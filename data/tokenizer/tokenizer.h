@@ -38,8 +38,8 @@ class Tokenizer {
   virtual std::vector<uint32_t> encode(std::string_view text, bool with_special,
                                        std::vector<size_t>* ends = nullptr) const = 0;
 
-  // Bytes that are not UTF-8 become U+FFFD. skip_special omits tokens that the file marks as special. Error 65 for an
-  // id that the tokenizer does not have.
+  // Bytes that are not UTF-8 become U+FFFD. skip_special omits tokens that the file marks as special. Ids without a
+  // token are left out, as in transformers: models pad their vocabulary beyond the tokenizer's, and may generate those.
   virtual std::string decode(std::span<const uint32_t> ids, bool skip_special) const = 0;
 
   // One more than the largest id: a model's vocab_size must be at least this.

@@ -1,4 +1,6 @@
 // carillon generate: continues a prompt, or every prompt of a file.
+#include <algorithm>
+
 #include "data/files/output_check.h"
 #include "data/files/output_file.h"
 #include "data/tokenizer/token_configuration.h"
@@ -29,6 +31,7 @@ struct GenerateConfig {
 std::vector<int64_t> read_ids(const char* name, const YamlNode& node) {
   Key key;
   key.name = name;
+  key.type = "integers";
   key.at_least(0).at_most(INT32_MAX);  // the range of an id's type
   if (node.kind != YamlNode::Kind::kSequence)
     fail(ExitCode::kUsage, "{} is not a list, {}, write [1, 2]", name, node.where);
@@ -63,7 +66,8 @@ void declare(Schema& schema, GenerateConfig& config) {
       .default_is("the tokenizer's");
   schema.integer("max_new_tokens", config.max_new_tokens, "Maximum number of tokens to generate.")
       .at_least(1)
-      .at_most(1 << 30);
+      .at_most(1 << 30)
+      .aliases({"max_tokens", "max_length", "n_predict", "num_tokens"});
   schema.number("temperature", config.temperature, "Sampling temperature. 0: greedy, always the most likely token.")
       .at_least(0);
   schema.integer("top_k", config.top_k, "Samples from this many most likely tokens; 0: from all.").at_least(0);
@@ -141,6 +145,12 @@ ExitCode run_generate(Program& program, const CommandLine& line) {
   if (config.prompt.has_value() + config.tokens.has_value() + config.input.has_value() != 1)
     fail(ExitCode::kUsage, "generate takes one of prompt, tokens and input, on the command line, give exactly one");
 
+  if (config.temperature == 0)
+    for (const char* key : {"top_k", "top_p", "seed"})
+      if (schema.given(key))
+        program.notice()(
+            fmt::format("{} has no effect at temperature 0, {}, add temperature=1", key, schema.where(key)));
+
   Session session(program.make_world(), config.parallel, config.runtime, program.notice());
   session.open_model(config.model, config.rope.settings, config.adapter.value_or(""));
   session.open_tokenizer(config.tokenizer.value_or(""));
@@ -183,10 +193,14 @@ ExitCode run_generate(Program& program, const CommandLine& line) {
       for (const int64_t end : end_tokens(model, *tokenizer)) request.stop.push_back(end);
     });
   const Activity activity("generating");
+  int64_t without_text = 0;
   generator.generate(prompts, request, [&](size_t index, const std::vector<int64_t>& tokens) {
     Json record = {{"id", documents[index].id}, {"tokens", tokens}};
-    if (tokenizer)
+    if (tokenizer) {
+      without_text +=
+          std::count_if(tokens.begin(), tokens.end(), [&](int64_t token) { return token >= tokenizer->vocabulary(); });
       record["text"] = tokenizer->decode(std::vector<uint32_t>(tokens.begin(), tokens.end()), /*skip_special=*/true);
+    }
     const std::string text = record.dump(-1, ' ', false, Json::error_handler_t::replace);
     if (output)
       output->write(text + "\n");
@@ -198,6 +212,11 @@ ExitCode run_generate(Program& program, const CommandLine& line) {
   agree(session.world(), [&] {
     if (output) output->commit();
   });
+  if (without_text > 0)
+    program.warning(fmt::format(
+        "{} generated tokens have no text: the vocabulary of the model has {} ids and its tokenizer {}, {}, check that "
+        "it is the model's own",
+        without_text, model.config.vocab_size, tokenizer->vocabulary(), printable(tokenizer->path())));
   return ExitCode::kDone;
 }
 

@@ -111,14 +111,22 @@ class Search {
     RopeSearch search(config_.search, factor_, seeds);
     const std::vector<RopeCandidate> found =
         search.run([&](int64_t iteration, const RopeFactors& factors) { return loss_of(iteration, factors); });
+    // Earlier searches in this folder, with another seed or population, may have found better ones.
+    RopeCandidate best = found.front();
+    for (const auto& [factors, loss] : known_)
+      if (loss < best.loss) best = {factors, loss};
     agree(*world_, [&] {
       if (!session_.main_rank()) return;
-      write_whole_file(config_.sweep.output + "/best.yaml", best_yaml(found.front()));
+      write_whole_file(config_.sweep.output + "/best.yaml", best_yaml(best));
       fmt::print("{} candidates; perplexity by the divisors of\n", found.size());
       const char* const names[] = {"yarn", "ntk", "linear"};
       for (size_t i = 0; i < seeds.size(); ++i)
         fmt::print("  {:<8} {:.6g}\n", names[i], perplexity_of(found, seeds[i]));
-      fmt::print("  {:<8} {:.6g}, in {}/best.yaml\n", "search", std::exp(found.front().loss), config_.sweep.output);
+      fmt::print("  {:<8} {:.6g}{}, in {}/best.yaml\n", "search", std::exp(found.front().loss),
+                 best.loss < found.front().loss
+                     ? fmt::format("; an earlier search in this folder found {:.6g}", std::exp(best.loss))
+                     : "",
+                 printable(config_.sweep.output));
       std::fflush(stdout);
     });
     return ExitCode::kDone;

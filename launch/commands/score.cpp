@@ -72,8 +72,19 @@ std::string record_of(const ScoreDocument& document, const std::vector<double>& 
   return line + "}\n";
 }
 
+// Counts the documents whose log-probabilities are not all numbers; the output has null in their place.
+struct NotFinite {
+  int64_t documents = 0;
+  Json first;  // its id
+  void add(const ScoreDocument& document, const std::vector<double>& loss) {
+    if (std::all_of(loss.begin(), loss.end(), [](double value) { return std::isfinite(value); })) return;
+    if (documents++ == 0) first = document.id;
+  }
+};
+
 // A few documents at a time, because a record needs both results.
-void score_and_embed(Scorer& scorer, const std::vector<ScoreDocument>& documents, Pooling pooling, OutputFile* output) {
+void score_and_embed(Scorer& scorer, const std::vector<ScoreDocument>& documents, Pooling pooling, OutputFile* output,
+                     NotFinite& not_finite) {
   constexpr size_t kAtOnce = 64;
   for (size_t begin = 0; begin < documents.size(); begin += kAtOnce) {
     std::vector<ScoreDocument> some;
@@ -88,6 +99,7 @@ void score_and_embed(Scorer& scorer, const std::vector<ScoreDocument>& documents
     Embedder(scorer).embed(tokens, options,
                            [&](size_t, const std::vector<double>& embedding) { embeddings.push_back(embedding); });
     scorer.score(some, [&](size_t index, const TokenScores& scores) {
+      not_finite.add(some[index], scores.loss);
       output->write(record_of(some[index], scores.loss, &embeddings[index]));
     });
   }
@@ -165,15 +177,23 @@ ExitCode run_score(Program& program, const CommandLine& line) {
                 static_cast<int64_t>(longest));
   session.load_weights(scorer.network().parameters());
   const Activity activity("scoring");
+  NotFinite not_finite;
   if (!config.embedding)
     scorer.score(documents, [&](size_t index, const TokenScores& scores) {
+      not_finite.add(documents[index], scores.loss);
       output->write(record_of(documents[index], scores.loss, nullptr));
     });
   else
-    score_and_embed(scorer, documents, *config.embedding, output.get());
+    score_and_embed(scorer, documents, *config.embedding, output.get(), not_finite);
   agree(session.world(), [&] {
     if (output) output->commit();
   });
+  if (not_finite.documents > 0)
+    program.warning(fmt::format(
+        "{} of {} documents have log-probabilities that are not finite and are null (the first is id {}), {}, try "
+        "runtime.dtype=float64, or take weights from before they grew beyond {}",
+        not_finite.documents, documents.size(), not_finite.first.dump(-1, ' ', false, Json::error_handler_t::replace),
+        printable(config.output), name_of(config.runtime.dtype)));
   return ExitCode::kDone;
 }
 

@@ -1,10 +1,13 @@
 // carillon tokenize: converts text, conversations or JSON lines to a token file.
 #include <unistd.h>
 
+#include <filesystem>
+
 #include "data/chat/chat_template.h"
 #include "data/corpus/document_reader.h"
 #include "data/corpus/token_file.h"
 #include "data/files/output_check.h"
+#include "data/formats/model_source.h"
 #include "launch/commands/commands.h"
 #include "launch/config/run_config.h"
 #include "runtime/progress.h"
@@ -38,6 +41,16 @@ void declare(Schema& schema, TokenizeConfig& config) {
   schema.boolean("overwrite", config.overwrite, "Allows an output to replace a file that carillon did not write.");
   declare_chat(schema, "", config.chat_template, config.train_on);
   schema.integer("show", config.show, "Prints this many documents first, with their targets marked.").at_least(0);
+}
+
+// The tokenizer with which a run of this model.base reads text; null if it has none, which token ids do not need.
+std::unique_ptr<Tokenizer> tokenizer_of_base(const std::string& base,
+                                             const std::function<void(const std::string&)>& notice) {
+  for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
+    std::error_code error;
+    if (std::filesystem::exists(std::filesystem::path(base) / name, error)) return Tokenizer::open(base);
+  }
+  return ModelSource::open(resolve_model_path(base, notice))->tokenizer();
 }
 
 // Prints documents as text: what is trained in green on a terminal, otherwise between ⟦ and ⟧.
@@ -75,7 +88,7 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
   Schema schema;
   declare(schema, config);
   std::vector<std::string> entries;
-  std::optional<std::string> run_tokenizer, run_chat_template;
+  std::optional<std::string> run_tokenizer, run_base, run_chat_template;
   for (const std::string& argument : line.overrides) schema.apply_override(argument);
   schema.finish("tokenize");
   for (const std::string& file : line.files) {
@@ -85,9 +98,10 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
     }
     const RunConfig run = load_run_config(file, {});
     for (const DataSource& source : run.data.train) entries.push_back(source.path);
-    run_tokenizer = run.data.tokenizer ? run.data.tokenizer : run.model.base;
+    run_tokenizer = run.data.tokenizer;
+    run_base = run.model.base;
     run_chat_template = run.data.chat_template;
-    if (config.train_on == TrainOn::kAssistant) config.train_on = run.data.train_on;
+    if (!schema.given("train_on")) config.train_on = run.data.train_on;
   }
   if (entries.empty())
     fail(ExitCode::kUsage,
@@ -103,8 +117,11 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
     std::unique_ptr<Tokenizer> tokenizer;
     DocumentReaderOptions options;
     options.between_batches = [] { throw_if_stop_requested("reading data"); };
-    if (config.tokenizer) {
+    if (config.tokenizer)
       tokenizer = Tokenizer::open(*config.tokenizer);
+    else if (run_base)
+      tokenizer = tokenizer_of_base(*run_base, program.notice());
+    if (tokenizer) {
       options.tokenizer = tokenizer.get();
       if (config.end_of_document) options.end_of_document = tokenizer->eos();
       if (config.end_of_document && !tokenizer->eos())
@@ -126,6 +143,7 @@ ExitCode run_tokenize(Program& program, const CommandLine& line) {
     std::vector<std::string> inputs(files);
     inputs.insert(inputs.end(), line.files.begin(), line.files.end());
     inputs.push_back(config.tokenizer.value_or(""));
+    inputs.push_back(run_base.value_or(""));
     inputs.push_back(config.chat_template.value_or(""));
     check_output(config.output, inputs, OutputKind::kTokenFile, config.overwrite);
     const TokenFileCounts counts =

@@ -1,5 +1,6 @@
 // carillon train: trains from scratch or fine-tunes; resumes automatically.
 #include "launch/commands/commands.h"
+#include "launch/config/unused_keys.h"
 #include "launch/train/trainer.h"
 
 namespace carillon {
@@ -36,6 +37,7 @@ ExitCode run_train(Program& program, const CommandLine& line) {
   config.runtime.profile = line.profile;
   std::unique_ptr<Communicator> world = program.make_world();
   require_same_configuration(*world, config);
+  for (const std::string& text : unused_keys(line.files[0], line.overrides)) program.notice()(text);
   Trainer trainer(std::move(world), std::move(config), line.quiet);
   return trainer.run();
 }

@@ -51,6 +51,9 @@ ExitCode run_verify(Program& program, const CommandLine& line) {
   auto world = program.make_world();
   const int ranks = world->size();
   const bool main_rank = world->rank() == 0;
+  if (ranks == 1)
+    program.notice()(
+        "only one rank was started, and is compared with itself: mpirun -n N carillon verify compares a layout of N");
   const LayoutCheck check = check_layout(std::move(world), config.run, config.check, program.notice());
   if (main_rank && line.json) {
     Json tensors = Json::object();

@@ -2,11 +2,14 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <thread>
 
+#include "data/files/output_check.h"
 #include "data/files/output_file.h"
 #include "launch/commands/commands.h"
 #include "launch/config/schema.h"
@@ -14,6 +17,7 @@
 #include "launch/report/run_view.h"
 #include "launch/session/run_lock.h"
 #include "launch/session/signals.h"
+#include "runtime/foreign_error.h"
 #include "runtime/json_lines.h"
 
 namespace carillon {
@@ -38,7 +42,7 @@ void declare(Schema& schema, WatchConfig& config) {
 }
 
 // A file of records that grows, and is cut when the run resumes: then it is read again, otherwise only what is new is
-// read.
+// read. Error 65 naming a line that is not a record.
 class GrowingRecords {
  public:
   explicit GrowingRecords(std::string path) : path_(std::move(path)) {}
@@ -47,19 +51,21 @@ class GrowingRecords {
     std::error_code error;
     const auto size = static_cast<int64_t>(fs::file_size(path_, error));
     if (error || size == seen_) return false;
-    if (size < seen_) read_to_ = 0;
     seen_ = size;
-    if (read_to_ == 0) records.clear();
     std::ifstream file(path_, std::ios::binary);
-    file.seekg(read_to_);
+    if (!goes_on(file)) read_to_ = number_ = 0, last_.clear(), file.clear(), file.seekg(0);
+    if (read_to_ == 0) records.clear();
     bool any = false;
     for (std::string line; std::getline(file, line) && !file.eof();) {  // the last line may still be written
       read_to_ += static_cast<int64_t>(line.size()) + 1;
+      last_ = line;
+      ++number_;
       if (is_blank(line)) continue;
-      Json record = parse_json_object(line, path_, "this line is not a record, fix it");
+      Json record =
+          parse_json_object(line, fmt::format("{}:{}", path_, number_), "fix or remove this line, it is not a record");
       // A run that rolled back writes steps again.
-      if (record.contains("loss") && record["step"].is_number())
-        while (!records.empty() && records.back().value("step", int64_t{0}) >= record["step"]) records.pop_back();
+      if (const auto step = step_of(record); step && record.contains("loss"))
+        while (!records.empty() && step_of(records.back()).value_or(0) >= *step) records.pop_back();
       records.push_back(std::move(record));
       any = true;
     }
@@ -67,8 +73,22 @@ class GrowingRecords {
   }
 
  private:
-  std::string path_;
-  int64_t seen_ = -1, read_to_ = 0;
+  static std::optional<double> step_of(const Json& record) {
+    const auto step = record.find("step");
+    return step != record.end() && step->is_number() ? std::optional(step->get<double>()) : std::nullopt;
+  }
+
+  // Moves to where reading ended last time. False if the line before it is not the one that was read: the file was cut,
+  // and perhaps has grown since.
+  bool goes_on(std::ifstream& file) const {
+    if (read_to_ == 0) return true;
+    file.seekg(read_to_ - static_cast<int64_t>(last_.size()) - 1);
+    std::string line;
+    return std::getline(file, line) && !file.eof() && line == last_;
+  }
+
+  std::string path_, last_;  // last_: the line before read_to_
+  int64_t seen_ = -1, read_to_ = 0, number_ = 0;
 };
 
 // Columns of the terminal; otherwise enough for a log.
@@ -89,8 +109,7 @@ class Watch {
   }
 
   void run() {
-    for (Clock::time_point moved = Clock::now();;
-         std::this_thread::sleep_for(std::chrono::duration<double>(config_.every))) {
+    for (Clock::time_point moved = Clock::now();; std::this_thread::sleep_for(std::chrono::duration<double>(pause()))) {
       // Read before the records, so that those of an ended run are complete.
       const bool ended = look_for_end();
       const bool at_work = !ended && run_is_active(view_.folder);
@@ -109,6 +128,9 @@ class Watch {
   }
 
  private:
+  // No longer than patience, or it would run out unnoticed.
+  double pause() const { return std::min(config_.every, std::max(config_.patience, 0.1)); }
+
   // `ended` contains the step and, in a second line, the exit code of a run that failed.
   bool look_for_end() {
     std::ifstream file(view_.folder + "/ended");
@@ -121,6 +143,7 @@ class Watch {
 
   // Redraws in place on a terminal; elsewhere prints only what is new.
   void show(bool is_new) {
+    const WorkingOn here(view_.folder);
     const std::vector<std::string> lines = lines_of(view_, columns());
     if (!terminal_ && !is_new) return;
     std::string text;
@@ -139,10 +162,21 @@ class Watch {
     written_ = Clock::now();
     page_is_old_ = false;
     try {
+      require_own_page();
       write_whole_file(view_.folder + "/report.html", report_html(read_results(view_.folder)));
     } catch (const Error& error) {
       page_failed_ = true;
       program_.warning(fmt::format("the page is not written again: {}", error.what()));
+    }
+  }
+
+  void require_own_page() const {
+    const std::string page = view_.folder + "/report.html";
+    try {
+      check_output(page, {}, OutputKind::kPage, /*overwrite=*/false);
+    } catch (const Error& error) {
+      if (error.code() != ExitCode::kUsage) throw;
+      fail(ExitCode::kUsage, "what stands there is no page of carillon's, {}, move it away", page);
     }
   }
 

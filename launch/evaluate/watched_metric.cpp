@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "launch/evaluate/tasks/task.h"
 #include "launch/evaluate/training_evaluator.h"
 #include "runtime/text.h"
 
@@ -29,7 +30,15 @@ WatchedMetric::WatchedMetric(const std::string& metric, const RunConfig& run, co
   task_ = (*task)["name"].get<std::string>();
   rope_ = sweep.rope.items().begin().key();
   length_ = *std::max_element(sweep.lengths.begin(), sweep.lengths.end());
-  higher_ = metric_.find("accuracy") != std::string::npos;
+  const TaskKind& kind = task_kinds().at((*task)["task"].get<std::string>());
+  const auto has = [&](const std::vector<std::string>& names) {
+    return std::ranges::find(names, metric_) != names.end();
+  };
+  higher_ = has(kind.better_higher);
+  if (higher_ || has(kind.better_lower)) return;
+  std::vector<std::string> names = kind.better_lower;
+  names.insert(names.end(), kind.better_higher.begin(), kind.better_higher.end());
+  fail(ExitCode::kUsage, "task {} has no metric {}, {}, use one of {}", task_, metric_, kWhere, join(names, ", "));
 }
 
 std::optional<double> WatchedMetric::value_in(const std::vector<Json>& records, int64_t step) const {

@@ -3,8 +3,8 @@
 //   validation.loss    the loss of the task named validation, or else of the first perplexity task that reads
 //                      data.validation
 //   passkey.accuracy   a metric of the task of that name
-// The longest of several lengths and the first of several rope settings are used. Accuracies are better when higher,
-// everything else when lower.
+// The longest of several lengths and the first of several rope settings are used. Whether lower or higher is better is
+// declared with the task (tasks/task.h).
 #pragma once
 
 #include <optional>
@@ -17,7 +17,7 @@ namespace carillon {
 class WatchedMetric {
  public:
   // `sweep`: what the run evaluates (training_sweep). Throws error 64 naming checkpoint.best.metric if there is no such
-  // task or nothing is evaluated.
+  // task or metric, or nothing is evaluated.
   WatchedMetric(const std::string& metric, const RunConfig& run, const SweepConfig& sweep);
 
   const std::string& name() const { return name_; }

@@ -159,11 +159,27 @@ std::vector<std::vector<int64_t>> Generator::generate_group(const Group& group, 
     for (size_t b = 0; b < group.size(); ++b) {
       if (ended[b]) continue;
       result[b].push_back(tokens[b]);
-      ended[b] = std::find(request.stop.begin(), request.stop.end(), tokens[b]) != request.stop.end();
+      ended[b] =
+          tokens[b] == kNoToken || std::find(request.stop.begin(), request.stop.end(), tokens[b]) != request.stop.end();
     }
+    std::replace(tokens.begin(), tokens.end(), kNoToken, int64_t{0});  // in rows that have ended
     if (std::find(ended.begin(), ended.end(), false) == ended.end()) break;
   }
   return result;
+}
+
+// Fails on every rank if a prompt's logits were not finite. `all`: of the prompts from `first` on, in rows of `width`.
+void Generator::require_finite(const std::vector<int64_t>& all, size_t width, size_t first) const {
+  agree(*grid_.world, [&] {
+    for (size_t i = 0; i * width < all.size(); ++i) {
+      const auto count = static_cast<size_t>(all[i * width]);
+      if (all[i * width + count] == kNoToken)
+        fail(ExitCode::kNumeric,
+             "the logits of token {} of prompt {} (from 0) are not finite, generating, try runtime.dtype=float64, or "
+             "take weights from before they grew beyond {}",
+             count - 1, first + i, name_of(compute_));
+    }
+  });
 }
 
 void Generator::generate(const std::vector<std::vector<int32_t>>& prompts, const Request& request, const Done& done) {
@@ -196,6 +212,7 @@ void Generator::generate(const std::vector<std::vector<int32_t>>& prompts, const
     std::vector<int64_t> all(static_cast<size_t>(std::accumulate(counts.begin(), counts.end(), int64_t{0})));
     grid_.dp->all_gather(Tensor::of(all, {static_cast<int64_t>(all.size())}),
                          Tensor::of(own, {static_cast<int64_t>(own.size())}), counts);
+    require_finite(all, width, round);
     if (grid_.world->rank() != 0) continue;
     for (size_t i = 0; i * width < all.size(); ++i) {
       const auto begin = all.begin() + static_cast<std::ptrdiff_t>(i * width);

@@ -31,7 +31,7 @@ class Generator {
   };
   // Continues prompts (of at least one token each), distributed over the data-parallel ranks in groups that share a
   // pass. On the world's rank 0, `done(index, tokens)` is called for each in order with the new tokens. Collective over
-  // the world.
+  // the world. Error 76 if logits are not finite.
   using Done = std::function<void(size_t index, const std::vector<int64_t>& tokens)>;
   void generate(const std::vector<std::vector<int32_t>>& prompts, const Request& request, const Done& done);
 
@@ -39,6 +39,7 @@ class Generator {
   struct Parts;  // the cache and the two transformers for groups of one size
   using Group = std::vector<const std::vector<int32_t>*>;
   std::vector<std::vector<int64_t>> generate_group(const Group& group, size_t first_index, const Request& request);
+  void require_finite(const std::vector<int64_t>& all, size_t width, size_t first) const;
   void prepare(int64_t batch, int64_t length, int64_t rotation_length);
   void fill_cache(const Group& group, int64_t longest);
   std::vector<int64_t> next_tokens(const std::vector<int64_t>& tokens, const std::vector<int64_t>& pads, int64_t index,

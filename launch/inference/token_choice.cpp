@@ -11,6 +11,8 @@ namespace carillon {
 
 int64_t choose_token(std::span<const double> logits, const SamplingOptions& options, uint64_t prompt, uint64_t step) {
   const auto largest = std::max_element(logits.begin(), logits.end());
+  if (!std::isfinite(*largest) || std::any_of(logits.begin(), logits.end(), [](double x) { return std::isnan(x); }))
+    return kNoToken;
   if (options.temperature == 0) return largest - logits.begin();
 
   std::vector<int64_t> order(logits.size());

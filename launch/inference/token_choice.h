@@ -14,8 +14,9 @@ struct SamplingOptions {
   uint64_t seed = 42;
 };
 
-// Returns the token chosen from `logits`. Random numbers are a function of (seed, prompt, step): the same on every
-// layout and in every batch.
+// Returns the token chosen from `logits`, or kNoToken if they hold NaN or their largest is infinite. Random numbers are
+// a function of (seed, prompt, step): the same on every layout and in every batch.
+constexpr int64_t kNoToken = -1;
 int64_t choose_token(std::span<const double> logits, const SamplingOptions& options, uint64_t prompt, uint64_t step);
 
 }  // namespace carillon

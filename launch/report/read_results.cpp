@@ -18,10 +18,30 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<Json> read_lines(const fs::path& path) {
+// Error 65 at `place` if what the page reads of an evaluation's record has another type.
+void check_types(const Json& record, const std::string& place) {
+  const auto check = [&](const char* key, bool (*fits)(const Json&), const char* type) {
+    const auto found = record.find(key);
+    if (found != record.end() && !fits(*found))
+      fail(ExitCode::kBadInput, "`{}` is not {}, {}, fix or remove this line, it is not a record", key, type, place);
+  };
+  for (const char* key : {"task", "rope_name", "model", "status", "error"})
+    check(
+        key, [](const Json& value) { return value.is_string(); }, "text");
+  check(
+      "length", [](const Json& value) { return value.is_number(); }, "a number");
+  for (const char* key : {"rope", "metrics"})
+    check(
+        key, [](const Json& value) { return value.is_object() || value.is_null(); }, "an object");
+}
+
+std::vector<Json> read_lines(const fs::path& path, bool evaluations) {
   std::vector<Json> records;
   JsonLines lines(path, JsonLines::LastLine::kMustEnd, "fix or remove this line, it is not a record");
-  while (auto record = lines.next()) records.push_back(std::move(*record));
+  while (auto record = lines.next()) {
+    if (evaluations) check_types(*record, lines.place());
+    records.push_back(std::move(*record));
+  }
   return records;
 }
 
@@ -69,7 +89,7 @@ ReportInput read_results(const std::string& given) {
   ReportInput input;
   input.title = folder.empty() ? given : folder.string();
   std::map<std::string, size_t> place;
-  for (Json& record : read_lines(folder / "evals.jsonl")) {
+  for (Json& record : read_lines(folder / "evals.jsonl", /*evaluations=*/true)) {
     const auto [at, fresh] = place.emplace(key_of(record), input.records.size());
     if (fresh)
       input.records.push_back(std::move(record));
@@ -91,7 +111,8 @@ ReportInput read_results(const std::string& given) {
     fail(ExitCode::kMissingInput,
          "there is neither evals.jsonl nor metrics.jsonl, {}, name a sweep's or a run's folder", given);
   for (const std::string& run : runs)
-    input.runs.push_back({run, read_lines(fs::path(run) / "metrics.jsonl"), read_text(fs::path(run) / "config.yaml")});
+    input.runs.push_back({run, read_lines(fs::path(run) / "metrics.jsonl", /*evaluations=*/false),
+                          read_text(fs::path(run) / "config.yaml")});
   std::set<std::string> drawn;
   for (const Json& record : input.records) {
     const std::string model = record.value("model", folder.string());

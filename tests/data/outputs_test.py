@@ -216,6 +216,39 @@ class Outputs(unittest.TestCase):
         for _ in range(2):
             bb.run(1, "report", results, results / "report.html")
         self.kept(results / "evals.jsonl", "report", results, results / "evals.jsonl", "overwrite=true")
+        whole = (results / "evals.jsonl").read_text()
+        for key, value in (("task", 5), ("length", "8"), ("metrics", 3), ("rope", "yarn"), ("rope_name", None)):
+            (results / "evals.jsonl").write_text(whole + json.dumps({**json.loads(whole), "point": "b", key: value}) + "\n")
+            done = bb.run(1, "report", results, results / "report.html", expect=65)
+            self.assertIn(f"`{key}` is not", done.stderr)
+            self.assertIn("evals.jsonl:2", done.stderr)
+        # A page that somebody else put into a run's folder outlives `watch`.
+        run = self.folder / "run"
+        run.mkdir()
+        (run / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+        (run / "ended").write_text("1\n")
+        bb.run(1, "watch", run)
+        self.assertIn('content="carillon', (run / "report.html").read_text())
+        bb.run(1, "watch", run)
+        (run / "report.html").write_text("mine")
+        self.assertIn("is no page of carillon's", bb.run(1, "watch", run).stderr)
+        self.assertEqual((run / "report.html").read_text(), "mine")
+
+    def test_a_model_is_not_exported_into_a_run(self):
+        for name in ("metrics.jsonl", "evals.jsonl", "checkpoints/latest"):
+            folder = self.folder / name.split(".")[0].replace("/", "-")
+            (folder / name).parent.mkdir(parents=True)
+            (folder / name).write_text("{}\n")
+            self.kept(folder / name, "export", self.model, folder, word="it is that of a run or a sweep")
+            self.assertFalse((folder / "config.json").exists())
+        bb.run(1, "export", self.model, folder / "export")  # within is well
+
+    def test_a_link_to_nothing(self):
+        link = self.folder / "link"
+        link.symlink_to("nothing")
+        done = bb.run(1, "export", self.model, link, expect=64)
+        self.assertIn("is a link to something that does not exist", done.stderr)
+        self.assertTrue(link.is_symlink())
 
 
 if __name__ == "__main__":

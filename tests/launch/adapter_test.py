@@ -187,6 +187,34 @@ class Adapter(unittest.TestCase):
         self.assertIn("base_config", done.stderr)
         config = json.loads((self.folder / "turned-peft/base_config/config.json").read_text())
         self.assertNotEqual(config["rope_parameters"]["rope_type"], "default")
+        # Read back, the adapter has the rope it was trained with, whoever reads it.
+        folder = self.folder / "turned-peft"
+        expected = self.score(f"model={output}")
+        self.differ(expected, self.score(f"model={output}", "rope.type=default"))
+        self.close(self.score(f"model={folder}"), expected, 1e-12)
+        self.close(self.score(f"model={self.base}", f"adapter={folder}"), expected, 1e-12)
+        bb.run(1, "export", self.base, self.folder / "turned-merged", f"adapter={folder}")
+        self.close(self.score(f"model={self.folder}/turned-merged"), expected, 0.3)
+        bb.run(1, "export", folder, self.folder / "turned-again", "format=peft")
+        self.assertEqual(json.loads((self.folder / "turned-again/base_config/config.json").read_text()), config)
+        again = self.folder / "turned-go-on.yaml"
+        again.write_text(self.config.read_text().replace("rank: 3, alpha: 6", f"base: {folder}"))
+        going_on = self.train("turned-go-on", config=again, keys=["train.max_steps=1", "train.learning_rate=0"])
+        self.close(self.score(f"model={going_on}"), expected, 1e-12)
+
+    def test_an_adapter_as_one_file_for_llama_cpp(self):
+        """Its tensors are those of the merged folder as such a file, whatever their type."""
+        folder, merged = self.folder / "gguf-peft", self.folder / "gguf-merged"
+        bb.run(1, "export", self.run_folder, folder, "format=peft")
+        for source, dtype in ((self.run_folder, "f32"), (self.run_folder, "q8_0"), (folder, "bf16")):
+            bb.run(1, "export", source, merged)
+            ends = []
+            for model in (source, merged):
+                file = self.folder / f"{dtype}.gguf"
+                bb.run(1, "export", model, file, "format=gguf", f"dtype={dtype}")
+                ends.append(file.read_bytes()[-4000:])  # weights alone
+            self.assertEqual(*ends, dtype)
+            self.assertGreater(len(set(ends[0])), 50)
 
     def test_fused_layers(self):
         """phi3's files hold q, k, v in one tensor: an adapter for each is merged into it; PEFT's adapter has the sum of

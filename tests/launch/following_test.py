@@ -125,11 +125,26 @@ class Following(unittest.TestCase):
             self.assertEqual(len(bb.metrics(self.folder / "cut-early")), expected)
 
     def test_what_is_never_measured_is_refused(self):
-        for keys in (["checkpoint.best.metric=nothing.loss"], ["checkpoint.best.metric=loss"], ["checkpoint.best.metric=validation.loss", "eval.every_steps=~"],
+        for keys in (["checkpoint.best.metric=nothing.loss"], ["checkpoint.best.metric=validation.los", "train.early_stopping.patience=1"], ["checkpoint.best.metric=loss"], ["checkpoint.best.metric=validation.loss", "eval.every_steps=~"],
                      ["train.early_stopping.patience=2", "data.validation=[]"]):
             done = self.train("refused", *keys, expect=64)
             self.assertRegex(done.stderr, "checkpoint.best.metric|data.validation")
             self.assertFalse((self.folder / "refused").exists())
+
+    def test_keys_that_change_nothing_are_named(self):
+        for keys, says in ((["train.longce.context=8"], "train.longce.context has no effect without train.loss longce"),
+                           (["train.spike.window=20"], "train.spike.window has no effect without"),
+                           (["train.early_stopping.min_delta=0.1"], "train.early_stopping.min_delta has no effect without"),
+                           (["train.decay_ratio=0.5"], "train.decay_ratio has no effect without"),
+                           (["train.min_lr_ratio=0.1"], "train.min_lr_ratio has no effect with train.lr_scheduler constant"),
+                           (["eval.every_steps=~", "eval.lengths=[16]"], "eval.lengths has no effect without a schedule"),
+                           (["eval.every_steps=50"], "eval.every_steps has no effect within train.max_steps 2"),
+                           (["train.warmup_steps=2"], "2 warm-up steps take all of train.max_steps 2")):
+            self.assertIn(says, self.train("unused", "train.max_steps=2", *keys).stderr)
+        # A resolved configuration lists every key, and none of them was asked for.
+        again = bb.run(1, "train", self.folder / "full/config.yaml", f"output={self.folder}/unused2", "train.max_steps=2")
+        self.assertNotIn("no effect", again.stderr)
+        self.assertNotIn("no effect", self.train("unused", "train.max_steps=2", "train.spike={window: 20, factor: 3}", "eval.at_end=true").stderr)
 
     @unittest.skipIf(event_accumulator is None, "tensorboard is not installed (tests/requirements.txt)")
     def test_tensorboard_reads_the_events(self):

@@ -265,6 +265,37 @@ class Guards(unittest.TestCase):
                                     "runtime": {"dtype": "float64"}, "output": str(self.folder / name), **changes}))
         return path
 
+    def test_watch_names_a_line_that_is_no_record(self):
+        run = self.folder / "watched"
+        run.mkdir()
+        (run / "ended").write_text("2\n")
+        metrics = run / "metrics.jsonl"
+        for line in ("5", "{", "\u00ff"):
+            metrics.write_text('{"step": 1, "loss": 2.0}\n' + line + "\n")
+            self.assertIn("watched/metrics.jsonl:2", bb.run(1, "watch", run, expect=65).stderr)
+        # Another program's keys and types are no reason to end.
+        metrics.write_text('{"step": "a", "loss": 2.0}\n{"step": 2, "loss": 2.0}\n')
+        self.assertIn("step 2", bb.run(1, "watch", run).stdout)
+
+    def test_watch_reads_again_what_was_cut_and_grew(self):
+        """Between two reads the run was resumed from an earlier step, and its file is longer than before."""
+        run = self.folder / "regrown"
+        run.mkdir()
+        metrics = run / "metrics.jsonl"
+        record = lambda step, more="": json.dumps({"step": step, "loss": 2.0, "more": more}) + "\n"
+        metrics.write_text("".join(record(step) for step in range(1, 6)))
+        process = bb.start(1, "watch", run, "every=0.05s", "patience=60s")
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        self.assertIn("step 5", process.stdout.readline())
+        fresh = run / "fresh"
+        fresh.write_text(record(1) + "".join(record(step, "a longer record") for step in range(2, 9)))
+        os.replace(fresh, metrics)
+        (run / "ended").write_text("8\n")
+        out, err = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 0, err)
+        self.assertIn("step 8", out)
+
     def test_checkpoints_takes_known_words_and_steps(self):
         for word in ("newset", "[]", "[-4]", "[all]", "4", "{a: 1}"):
             done = bb.run(1, "sweep", self.sweep("words"), f"checkpoints={word}", expect=64)

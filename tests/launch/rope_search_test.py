@@ -76,6 +76,13 @@ output: {cls.folder}/straight
         for pair, factor in zip(yarn["pairs"], records[0]["factors"], strict=True):
             self.assertAlmostEqual(100.0 ** (-2 * pair["pair"] / 8) / pair["theta"], factor, places=12)
 
+    def test_a_second_search_forgets_nothing_better(self):
+        shutil.copytree(self.folder / "straight", self.folder / "twice")
+        best = (self.folder / "twice/best.yaml").read_text()
+        done = self.search("twice", "search.iterations=0")
+        self.assertEqual((self.folder / "twice/best.yaml").read_text(), best)
+        self.assertIn("an earlier search in this folder found", done.stdout)
+
     def test_killed_stopped_and_started_again_it_is_the_same(self):
         straight = (self.folder / "straight/search.jsonl").read_text()
         process = bb.start(1, "rope", "search", self.config, f"output={self.folder}/killed")

@@ -12,6 +12,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import black_box as bb
+import tiny_model
 
 TOKENIZERS = pathlib.Path(__file__).resolve().parents[1] / "golden/tokenizers"
 TEMPLATE = "{% for m in messages %}{% if m.role == 'assistant' %}A:{% generation %}{{ m.content }};{% endgeneration %}{% else %}U:{{ m.content }};{% endif %}{% endfor %}"
@@ -74,6 +75,29 @@ class Rows(unittest.TestCase):
             bb.run(1, "tokenize", self.folder / source, f"output={self.folder}/{name}.h5", "vocab_size=22")
         hashes = [json.loads(bb.run(1, "inspect", self.folder / f"{name}.h5", "--json").stdout)["content_hash"] for name in ("plain", "packed")]
         self.assertEqual(*hashes)
+
+    def test_tokenize_reads_a_configuration_as_training_does(self):
+        """Token ids need no tokenizer, whatever model.base is; a base's own is found in model files and runs."""
+        tokens = self.folder / "of-config.h5"
+        config = self.folder / "based.yaml"
+        for base in (self.folder / "run", tiny_model.folder(self.folder / "no-tokenizer")):
+            config.write_text(f"model: {{base: {base}}}\ndata: {{train: [{{path: {self.folder}/train.jsonl}}], sequence_length: 33}}\n"
+                              f"train: {{max_steps: 1}}\noutput: {self.folder}/based\n")
+            self.assertIn("64 documents", bb.run(1, "tokenize", config, f"output={tokens}").stdout)
+        # Text: the tokenizer in a model file.
+        text = json.loads(json.dumps(tiny_model.CONFIG)) | {"vocab_size": 49152}
+        folder = tiny_model.folder(self.folder / "with-tokenizer", tiny_model.weights(1, text), text)
+        shutil.copy(TOKENIZERS / "smollm/tokenizer.json", folder)
+        bb.run(1, "import", folder, self.folder / "with-tokenizer.h5")
+        (self.folder / "chat.jsonl").write_text(json.dumps({"messages": [
+            {"role": "user", "content": "hi"}, {"role": "assistant", "content": "hi there"}]}) + "\n")
+        for base in (folder, self.folder / "with-tokenizer.h5"):
+            config.write_text(f"model: {{base: {base}}}\ndata: {{train: [{{path: {self.folder}/chat.jsonl}}], sequence_length: 33, "
+                              f"train_on: all, chat_template: chatml}}\ntrain: {{max_steps: 1}}\noutput: {self.folder}/based\n")
+            everything = bb.run(1, "tokenize", config, f"output={tokens}").stdout
+            self.assertNotIn("are targets", everything)
+            # What the command line says outranks the configuration, even where it says the default.
+            self.assertIn("are targets", bb.run(1, "tokenize", config, f"output={tokens}", "train_on=assistant").stdout)
 
     def test_score_and_evaluations_take_them(self):
         scores = {}

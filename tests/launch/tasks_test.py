@@ -5,6 +5,7 @@ import json
 import math
 import pathlib
 import shutil
+import struct
 import sys
 import tempfile
 import unittest
@@ -14,6 +15,7 @@ sys.path[:0] = [str(HERE.parent / part) for part in ("support", "golden")]
 import black_box as bb
 import cases
 import golden_folder
+import tiny_model
 from retrieval_prompts import Prompts
 
 LAYOUTS = {"1": (1, []), "cp2": (2, ["parallel.context=2"]), "cp4": (4, ["parallel.context=4"]),
@@ -195,6 +197,30 @@ class Tasks(unittest.TestCase):
         for part in ("by position in equal parts, 150 tokens", "trained length"):
             self.assertTrue(part in page, part)
 
+    def test_logits_that_are_not_finite_are_no_token(self):
+        """Finite weights whose products overflow: every rank says so; score has null, and a word."""
+        weights = {}
+        for name, (dtype, shape, raw) in tiny_model.weights().items():
+            huge = {"lm_head.weight": 3e38, "model.norm.weight": 1e5}.get(name)
+            weights[name] = (dtype, shape, struct.pack("<f", huge) * (len(raw) // 4) if huge else raw)
+        model = tiny_model.folder(self.folder / "huge", weights)
+        documents = tiny_model.documents(self.folder / "huge.jsonl")
+        for ranks in (1, 2):
+            for temperature in (0, 1):
+                done = bb.run(ranks, "generate", f"model={model}", f"input={documents}", f"temperature={temperature}",
+                              "runtime.dtype=float32", expect=76)
+                self.assertIn("token 0 of prompt 0 (from 0) are not finite", done.stderr)
+                self.assertEqual(done.stdout, "")
+        done = bb.run(1, "score", f"model={model}", f"input={documents}", f"output={self.folder}/huge.out", "runtime.dtype=float32")
+        self.assertIn("2 of 2 documents have log-probabilities that are not finite", done.stderr)
+        done = bb.run(1, "score", f"model={self.model}", f"input={documents}", f"output={self.folder}/huge.out")
+        self.assertNotIn("finite", done.stderr)
+
+    def test_sampling_keys_without_sampling_are_named(self):
+        common = ["generate", f"model={self.model}", "tokens=[1]", "max_new_tokens=1"]
+        self.assertIn("top_k has no effect at temperature 0", bb.run(1, *common, "top_k=3").stderr)
+        self.assertNotIn("no effect", bb.run(1, *common, "top_k=3", "temperature=1").stderr)
+
     def test_bad_requests(self):
         def refused(says, *arguments, code=64):
             self.assertIn(says, bb.run(1, *arguments, expect=code).stderr)
@@ -202,6 +228,7 @@ class Tasks(unittest.TestCase):
         refused("exactly one", "generate", f"model={self.model}", "prompt=x", "tokens=[1]")
         refused("no tokenizer", "generate", f"model={self.model}", "prompt=x")
         refused("61", "generate", f"model={self.model}", "tokens=[61]")
+        refused("it takes integers", "generate", f"model={self.model}", "tokens=[1]", "stop=[a]")
         refused("evaluator", "sweep", self.config("refused", lengths=[8], tasks=[{"task": "longppl", "data": []}]))
         refused("subtask", "sweep", self.config("refused", lengths=[8], tasks=[{"task": "ruler", "subtask": "vz"}]))
         refused("in part", "sweep", self.config("refused", lengths=[8], tasks=[{"task": "needle", "needle": "It is blue."}]))

@@ -43,6 +43,16 @@ TEST(WatchedMetric, IsOfTheLongestLengthAndTheFirstRope) {
   EXPECT_TRUE(accuracy.better(2, 1)) << "accuracies are better when higher";
 }
 
+TEST(WatchedMetric, HigherIsBetterForWhatMeasuresSuccess) {
+  const RunConfig run =
+      run_with(Json::array({{{"task", "embedding"}}, {{"task", "passkey"}}, {{"task", "perplexity"}}}));
+  for (const char* metric : {"embedding.ndcg_10", "embedding.mean_reciprocal_rank", "embedding.margin",
+                             "embedding.accuracy", "passkey.perfect", "passkey.accuracy"})
+    EXPECT_TRUE(watched(metric, run).better(2, 1)) << metric;
+  for (const char* metric : {"perplexity.loss", "perplexity.bits_per_byte"})
+    EXPECT_TRUE(watched(metric, run).better(1, 2)) << metric;
+}
+
 TEST(WatchedMetric, WhatIsNeverMeasuredIsRefused) {
   const Json both = Json::array({{{"task", "posgen"}, {"name", "far"}}, {{"task", "perplexity"}}});
   RunConfig without_schedule = run_with(both), without_data = run_with(both), without_task = run_with(both);
@@ -55,7 +65,9 @@ TEST(WatchedMetric, WhatIsNeverMeasuredIsRefused) {
                                     {"posgen.accuracy", run_with(both)},
                                     {"loss", run_with(both)},
                                     {".loss", run_with(both)},
-                                    {"far.", run_with(both)}}) {
+                                    {"far.", run_with(both)},
+                                    {"far.accuracy", run_with(both)},
+                                    {"validation.losses", run_with(both)}}) {
     try {
       watched(metric, run);
       ADD_FAILURE() << metric;
@@ -65,7 +77,7 @@ TEST(WatchedMetric, WhatIsNeverMeasuredIsRefused) {
                                                  ::testing::HasSubstr("data.validation")));
     }
   }
-  EXPECT_NO_THROW(watched("far.accuracy", run_with(both)));
+  EXPECT_NO_THROW(watched("far.ood_accuracy", run_with(both)));
 }
 
 TEST(BestSoFar, BestIsStrictAndGainsAreLargerThanTheirLeast) {

@@ -46,6 +46,8 @@ struct TaskKind {
   Json keys;                // in addition to `task` and `name`, with their defaults; null: none
   void (*check)(const Json& task, const SweepConfig& config);  // error 64
   RunTask run;
+  // The metrics by which models can be compared.
+  std::vector<std::string> better_lower, better_higher;
 };
 const std::map<std::string, TaskKind>& task_kinds();
 inline Json run_task(const TaskContext& context) {

@@ -61,9 +61,18 @@ void check_attention(const Json& task, const SweepConfig& config) {
 }
 
 void check_posgen(const Json& task, const SweepConfig&) {
+  check_at_least(task, "count", 1);
   parse_posgen_task(task["subtask"].get<std::string>());
   parse_posgen_split(task["split"].get<std::string>());
   parse_posgen_prefixes(task["prefixes"].get<std::string>());
+}
+
+std::vector<std::string> posgen_accuracies() {
+  std::vector<std::string> names;
+  for (const char* how : {"", "_free"})
+    for (const char* which : {"", "_fresh", "_leaky"})
+      for (const char* where : {"id_accuracy", "ood_accuracy"}) names.push_back(std::string(where) + which + how);
+  return names;
 }
 
 void check_retrieval(const Json& task, const SweepConfig&) {
@@ -104,6 +113,7 @@ void check_needle(const Json& task, const SweepConfig& config) {
 
 const std::map<std::string, TaskKind>& task_kinds() {
   static const Json generation = {{"trials", 20}, {"digits", 0}, {"new_tokens", 0}, {"seed", 42}, {"samples", false}};
+  static const std::vector<std::string> answers{"accuracy", "perfect"};
   const auto with = [](Json keys, const Json& more) {
     keys.update(more);
     return keys;
@@ -113,7 +123,9 @@ const std::map<std::string, TaskKind>& task_kinds() {
        {"perplexity",
         {{"data", nullptr}, {"window", "full"}, {"stride", 256}, {"aggregation", "token"}},
         check_perplexity,
-        run_perplexity}},
+        run_perplexity,
+        {"loss", "perplexity", "bits_per_byte"},
+        {}}},
       {"longppl",
        {"longppl",
         {{"data", nullptr},
@@ -123,12 +135,16 @@ const std::map<std::string, TaskKind>& task_kinds() {
          {"short_length", 4096},
          {"stride", 1024}},
         check_long_perplexity,
-        run_long_perplexity}},
+        run_long_perplexity,
+        {"longppl", "loss", "perplexity"},
+        {}}},
       {"attention",
        {"entropy",
         {{"data", nullptr}, {"windows", 8}, {"queries", 64}, {"first_tokens", 4}},
         check_attention,
-        run_attention}},
+        run_attention,
+        {"entropy", "loss", "first_tokens_mass"},
+        {}}},
       {"posgen",
        {"ood_accuracy",
         {{"subtask", "recursive"},
@@ -142,12 +158,17 @@ const std::map<std::string, TaskKind>& task_kinds() {
          {"prefixes", "random"},
          {"free_running", false}},
         check_posgen,
-        run_posgen}},
-      {"passkey", {"accuracy", with({{"depths", 11}}, generation), check_retrieval, run_retrieval}},
+        run_posgen,
+        {"loss"},
+        posgen_accuracies()}},
+      {"passkey", {"accuracy", with({{"depths", 11}}, generation), check_retrieval, run_retrieval, {}, answers}},
       {"needle",
        {"accuracy",
         with({{"depths", 11}, {"data", nullptr}, {"needle", ""}, {"question", ""}, {"keywords", nullptr}}, generation),
-        check_needle, run_retrieval}},
+        check_needle,
+        run_retrieval,
+        {},
+        answers}},
       {"embedding",
        {"accuracy",
         {{"subtask", "passkey"},
@@ -159,8 +180,10 @@ const std::map<std::string, TaskKind>& task_kinds() {
          {"digits", 0},
          {"seed", 42}},
         check_embedding,
-        run_embedding}},
-      {"ruler", {"accuracy", with({{"subtask", "niah_single"}}, generation), check_ruler, run_retrieval}},
+        run_embedding,
+        {},
+        {"accuracy", "ndcg_10", "mean_reciprocal_rank", "margin"}}},
+      {"ruler", {"accuracy", with({{"subtask", "niah_single"}}, generation), check_ruler, run_retrieval, {}, answers}},
   };
   return kinds;
 }
