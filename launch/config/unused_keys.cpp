@@ -38,9 +38,6 @@ std::vector<std::string> unused_keys(const Schema& schema, const RunConfig& conf
     unused("train.min_lr_ratio",
            "with train.lr_scheduler " + schema.find("train.lr_scheduler")->get()->get<std::string>(),
            "use linear, cosine or wsd");
-  if (train.max_steps && train.warmup_steps >= *train.max_steps && *train.max_steps > 1 && train.warmup_steps > 0)
-    lines.push_back(fmt::format("{} warm-up steps take all of train.max_steps {}, {}, shorten the warm-up",
-                                train.warmup_steps, *train.max_steps, schema.where("train.warmup_steps")));
   const bool scheduled = config.eval.every_steps || config.eval.every || !config.eval.at.empty() || config.eval.at_end;
   for (const char* name : {"eval.tasks", "eval.lengths", "eval.rope"})
     if (!scheduled) unused(name, "without a schedule", "add eval.every_steps, eval.at or eval.at_end");
