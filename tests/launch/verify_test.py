@@ -54,6 +54,12 @@ class Verify(unittest.TestCase):
         self.assertNotIn("layers.1.", self.verify(2, "parallel.context=2", "model.num_hidden_layers=1").stdout)
         self.assertNotIn("layers.2.", self.verify(2, "parallel.context=2", "model.num_hidden_layers=4", "verify.shrink=true").stdout)
 
+    def test_gradients_that_are_zero_do_not_count(self):
+        """A key bias moves all scores of a row alike where keys do not rotate: its updates are rounding errors over epsilon."""
+        for keys in (["train.learning_rate=1e-2"], ["verify.dtype=float32"], ["verify.dtype=bfloat16", "train.learning_rate=2e-5"]):
+            keys += ["rope.type=none", "model.attention_bias=true", "parallel.tensor=2"]
+            self.assertIn("the layout changes nothing", self.verify(2, *keys).stdout, keys)
+
     def test_mistakes_are_found(self):
         for mistake, ranks, keys in (("ring_wrong_chunk_order", 2, ["parallel.context=2"]),
                                      ("ring_drops_last_gradient_hop", 2, ["parallel.context=2"]),
