@@ -43,17 +43,17 @@ std::vector<double> values_of(Backend& backend, const NamedShard& shard) {
 
 // A tensor's difference is relative to its own largest entry, but at least to this share of the largest entry of all
 // tensors: some gradients are mathematically zero (a key bias in a layer that does not rotate) and contain only
-// rounding errors. Those of bfloat16 are 4e-3 of the terms that cancel.
-double smallest_share(DType dtype) { return dtype == DType::kBFloat16 ? 1e-2 : 1e-3; }
+// rounding errors.
+constexpr double kSmallestShare = 1e-3;
 
 // How far AdamW may carry apart the weights of runs whose gradients agree. It divides an averaged gradient by its size
 // √v + ε, so a gradient that is mathematically zero moves its weight by rounding errors / ε in every step.
 class CarriedRounding {
  public:
-  // one: the run on one rank, after `steps` updates. A gradient counts as agreeing within `tolerance` of `share` of the
-  // largest, as in differences().
+  // one: the run on one rank, after `steps` updates. A gradient counts as agreeing within `tolerance` of kSmallestShare
+  // of the largest, as in differences().
   CarriedRounding(Backend& backend, const std::vector<NamedShard>& one, const TrainSection& train, int64_t steps,
-                  double tolerance, double share)
+                  double tolerance)
       : distance_(2 * train.learning_rate * static_cast<double>(steps)), epsilon_(train.adamw.epsilon) {
     const double correction = 1 - std::pow(train.adamw.beta2, static_cast<double>(steps));
     double largest = 0;
@@ -65,7 +65,7 @@ class CarriedRounding {
         largest = std::max(largest, size);
       }
     }
-    gradient_ = tolerance * share * largest;
+    gradient_ = tolerance * kSmallestShare * largest;
   }
 
   // Of entry `index` of the weight called `name`.
@@ -83,9 +83,8 @@ class CarriedRounding {
 
 // Returns, for each tensor of `one` whose name begins with `role`, in order, the largest difference from this rank's
 // part in `many`, relative as above. carried: for weights, what is not counted of an entry's difference.
-std::vector<double> differences(Backend& backend, const std::string& role, double share,
-                                const std::vector<NamedShard>& one, const std::vector<NamedShard>& many,
-                                const CarriedRounding* carried = nullptr) {
+std::vector<double> differences(Backend& backend, const std::string& role, const std::vector<NamedShard>& one,
+                                const std::vector<NamedShard>& many, const CarriedRounding* carried = nullptr) {
   std::map<std::string, std::vector<const NamedShard*>> parts;
   for (const NamedShard& shard : many) parts[shard.name].push_back(&shard);
   std::vector<double> result, sizes;
@@ -110,7 +109,7 @@ std::vector<double> differences(Backend& backend, const std::string& role, doubl
     result.push_back(worst);
     sizes.push_back(largest);
   }
-  const double floor = sizes.empty() ? 0 : share * *std::max_element(sizes.begin(), sizes.end());
+  const double floor = sizes.empty() ? 0 : kSmallestShare * *std::max_element(sizes.begin(), sizes.end());
   for (size_t i = 0; i < result.size(); ++i)
     if (result[i] > 0) result[i] /= std::max({sizes[i], floor, 1e-300});
   return result;
@@ -173,7 +172,6 @@ LayoutCheck check_layout(std::unique_ptr<Communicator> world, RunConfig config, 
                     0,
                     0,
                     {}};
-  const double share = smallest_share(check.dtype);
   const std::string first_moments = "optimizer/exp_avg/", weights = "model/";
   std::vector<double> gradient;
   for (int64_t step = 0; step < options.steps; ++step) {
@@ -182,11 +180,11 @@ LayoutCheck check_layout(std::unique_ptr<Communicator> world, RunConfig config, 
     check.loss = std::max(check.loss, relative(loss, loss_alone));
     check.gradient_norm = std::max(check.gradient_norm, relative(norm, norm_alone));
     // After one update the first moment is the gradient, averaged and clipped, times 1 - beta1.
-    if (step == 0) gradient = differences(session.backend(), first_moments, share, one->shards(), many.shards());
+    if (step == 0) gradient = differences(session.backend(), first_moments, one->shards(), many.shards());
   }
   const std::vector<NamedShard> shards = one->shards();
-  const CarriedRounding carried(session.backend(), shards, config.train, options.steps, check.tolerance, share);
-  std::vector<double> weight = differences(session.backend(), weights, share, shards, many.shards(), &carried);
+  const CarriedRounding carried(session.backend(), shards, config.train, options.steps, check.tolerance);
+  std::vector<double> weight = differences(session.backend(), weights, shards, many.shards(), &carried);
   std::vector<double> scalars = {check.loss, check.gradient_norm};
   for (auto* values : {&gradient, &weight, &scalars}) largest_over_ranks(session.world(), *values);
   check.loss = scalars[0], check.gradient_norm = scalars[1];

@@ -56,7 +56,7 @@ class Verify(unittest.TestCase):
 
     def test_gradients_that_are_zero_do_not_count(self):
         """A key bias moves all scores of a row alike where keys do not rotate: its updates are rounding errors over epsilon."""
-        for keys in (["train.learning_rate=1e-2"], ["verify.dtype=float32"], ["verify.dtype=bfloat16", "train.learning_rate=2e-5"]):
+        for keys in (["train.learning_rate=1e-2"], ["verify.dtype=float32"]):
             keys += ["rope.type=none", "model.attention_bias=true", "parallel.tensor=2"]
             self.assertIn("the layout changes nothing", self.verify(2, *keys).stdout, keys)
 
