@@ -13,12 +13,21 @@
 namespace carillon {
 namespace {
 
+constexpr size_t kAddressable = size_t{1} << 46;  // half of a process's 128 TiB
+
 // Reserves addresses that use memory only where they are written, with no memory committed.
 Buffer reserve(size_t bytes, std::function<void(void*)> forget) {
   const size_t wanted = std::max<size_t>(bytes, 1);
   void* data = mmap(nullptr, wanted, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data == MAP_FAILED && wanted >= kAddressable)
+    fail(ExitCode::kUsage,
+         "tensors of {} TiB on one rank are more than can be addressed, in the configuration, use more ranks or a "
+         "smaller data.sequence_length or train.micro_batch_size",
+         wanted >> 40);
   if (data == MAP_FAILED)
-    fail(ExitCode::kInputOutput, "cannot reserve {} MiB of addresses, to count the ops of a step", bytes >> 20);
+    fail(ExitCode::kInputOutput,
+         "cannot reserve {} MiB of addresses to count the ops of a step, on this machine, raise its limit (ulimit -v)",
+         wanted >> 20);
   return {data, bytes, [wanted, forget = std::move(forget)](void* pointer) {
             forget(pointer);
             munmap(pointer, wanted);

@@ -136,7 +136,8 @@ class Limits(unittest.TestCase):
             factor = ["rope.factor=2"] if setting.startswith("rope.original") else []
             self.refused(64, "rope", *kind, *factor, setting)
         for setting in ("plan.ranks=1000000000", "plan.nodes=9223372036854775807", "plan.ranks_per_node=4294967297",
-                        "model.num_hidden_layers=1000000000", "data.sequence_length=1t", "model.vocab_size=1000000000000000"):
+                        "model.num_hidden_layers=1000000000", "data.sequence_length=4g", "data.sequence_length=1t",
+                        "model.vocab_size=1000000000000000"):
             self.refused(64, "plan", self.config, "plan.profile=h100-sxm", setting)
         self.refused(64, "plan", self.config, "plan.profile=h100-sxm", "plan.nodes=100000", "plan.ranks_per_node=100000")
         for setting in ("far=4611686018427387904", "near=4611686018427387904", "modulus=9223372036854775807", "length=9223372036854775807"):
