@@ -191,7 +191,7 @@ ExitCode run_score(Program& program, const CommandLine& line) {
   if (not_finite.documents > 0)
     program.warning(fmt::format(
         "{} of {} documents have log-probabilities that are not finite and are null (the first is id {}), {}, try "
-        "runtime.dtype=float64, or take weights from before they grew beyond {}",
+        "runtime.dtype=float64 or an earlier checkpoint: some values exceed the range of {}",
         not_finite.documents, documents.size(), not_finite.first.dump(-1, ' ', false, Json::error_handler_t::replace),
         printable(config.output), name_of(config.runtime.dtype)));
   return ExitCode::kDone;

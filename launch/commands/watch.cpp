@@ -176,7 +176,7 @@ class Watch {
       check_output(page, {}, OutputKind::kPage, /*overwrite=*/false);
     } catch (const Error& error) {
       if (error.code() != ExitCode::kUsage) throw;
-      fail(ExitCode::kUsage, "what stands there is no page of carillon's, {}, move it away", page);
+      fail(ExitCode::kUsage, "this page was not written by carillon and is not replaced, {}, move it away", page);
     }
   }
 

@@ -175,8 +175,8 @@ void Generator::require_finite(const std::vector<int64_t>& all, size_t width, si
       const auto count = static_cast<size_t>(all[i * width]);
       if (all[i * width + count] == kNoToken)
         fail(ExitCode::kNumeric,
-             "the logits of token {} of prompt {} (from 0) are not finite, generating, try runtime.dtype=float64, or "
-             "take weights from before they grew beyond {}",
+             "the logits of token {} of prompt {} (from 0) are not finite, generating, try runtime.dtype=float64 "
+             "or an earlier checkpoint: some values exceed the range of {}",
              count - 1, first + i, name_of(compute_));
     }
   });

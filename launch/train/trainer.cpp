@@ -331,8 +331,8 @@ void Trainer::judge() {
   const BestSoFar before = state_.best;
   const auto value = evaluator_->value(*watched_, state_.step);
   if (!value)
-    log_.notice(fmt::format("the evaluation after step {} gave no number for {}: it counts as no gain", state_.step,
-                            watched_->name()));
+    log_.notice(fmt::format("the evaluation after step {} has no number for {}: it counts as no improvement",
+                            state_.step, watched_->name()));
   if (!state_.best.judge(*watched_, value, state_.step, config_.train.early_stopping.min_delta)) return;
   log_.notice(fmt::format("the best {} so far: {:.6g}, after step {}", watched_->name(), *value, state_.step));
   checkpoints_->keep_as_best(before);

@@ -231,7 +231,7 @@ class Outputs(unittest.TestCase):
         self.assertIn('content="carillon', (run / "report.html").read_text())
         bb.run(1, "watch", run)
         (run / "report.html").write_text("mine")
-        self.assertIn("is no page of carillon's", bb.run(1, "watch", run).stderr)
+        self.assertIn("was not written by carillon", bb.run(1, "watch", run).stderr)
         self.assertEqual((run / "report.html").read_text(), "mine")
 
     def test_a_model_is_not_exported_into_a_run(self):
