@@ -14,6 +14,8 @@
 #include "data/corpus/data_files.h"
 #include "data/files/posix_file.h"
 #include "launch/evaluate/tasks/task.h"
+#include "runtime/progress.h"
+#include "runtime/stop_request.h"
 
 namespace carillon {
 namespace {
@@ -37,6 +39,7 @@ uint64_t hash_blocks(const std::string& path, int64_t blocks) {
   for (int64_t i = 0; i < count; ++i) {
     const int64_t place = kBlock * (count == all ? i : i * (all - 1) / (count - 1));
     const int64_t length = std::min(kBlock, size - place);
+    throw_if_stop_requested("hashing what a sweep evaluates");
     file.read(place, bytes.data(), length);
     XXH3_64bits_update(state.get(), bytes.data(), static_cast<size_t>(length));
   }
@@ -88,7 +91,8 @@ std::string short_hash(const Describe& describe) {
   try {
     const std::string text = describe();
     return text.empty() ? text : hash_of_text(text).substr(0, 16);
-  } catch (const Error&) {
+  } catch (const Error& error) {
+    if (error.code() == ExitCode::kStopped) throw;
     return {};
   } catch (const fs::filesystem_error&) {
     return {};
@@ -118,6 +122,7 @@ std::string hash_of_task_inputs(const Json& task, const SweepConfig& config) {
 }  // namespace
 
 void identify_inputs(std::vector<SweepPoint>& points, const SweepConfig& config) {
+  const Activity activity("hashing what a sweep evaluates");
   std::map<std::string, std::string> models, tasks;
   for (SweepPoint& point : points) {
     const auto [model, new_model] = models.try_emplace(point.path);
