@@ -229,7 +229,7 @@ output: nowhere
 
     def test_wrong_words(self):
         for words, code, says in ((["plan.nods=2"], 64, "plan.nodes"), (["plan.profile=nosuch"], None, "nosuch"),
-                                  (["plan.nodes=2", "plan.ranks=9"], 64, "16"),
+                                  (["plan.profile=h100-sxm", "plan.nodes=2", "plan.ranks=9"], 64, "16"),
                                   (["plan.gpus_per_node=2"], 64, "plan.ranks_per_node")):
             done = bb.run(1, "plan", self.config, *words, expect=code)
             self.assertNotEqual(done.returncode, 0)
