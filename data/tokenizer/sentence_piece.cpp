@@ -25,9 +25,15 @@ struct SentencePieceTokenizer::Model {
   bool keeps_blanks = false;  // blanks at the beginning of a text are encoded as tokens
 
   void load(sentencepiece::SentencePieceProcessor& into, const std::string& model) const {
-    const auto status = into.LoadFromSerializedProto(model);
-    if (!status.ok())
-      fail(ExitCode::kBadInput, "is not a SentencePiece model ({}), {}, fetch it again", status.ToString(), path);
+    std::string reason;
+    try {
+      const auto status = into.LoadFromSerializedProto(model);
+      if (status.ok()) return;
+      reason = status.ToString();
+    } catch (const std::exception& error) {  // of the library's tree of pieces, for example if a piece is empty
+      reason = error.what();
+    }
+    fail(ExitCode::kBadInput, "is not a SentencePiece model ({}), {}, fetch it again", reason, path);
   }
 };
 
