@@ -24,7 +24,7 @@ yarn            rope.type=yarn rope.factor=FACTOR
 resonance_yarn  rope.type=yarn rope.factor=FACTOR rope.resonance=true
 none            rope.type=default
 yarn_short      rope.type=yarn rope.factor=FACTOR data.sequence_length=ORIGINAL train.micro_batch_size=ROWS
-skipalign       rope.type=yarn rope.factor=FACTOR data.train=PASSAGES data.positions=skipalign data.positions_length=LENGTH
+skipalign       rope.type=yarn rope.factor=FACTOR data.train=PASSAGES data.sequence_length=ORIGINAL train.micro_batch_size=ROWS data.positions=skipalign data.positions_length=LENGTH
 """
 
 
