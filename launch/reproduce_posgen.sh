@@ -33,8 +33,8 @@ mkdir -p "$out"
 
 rope_of() {
   case $1 in
-    rope) echo "rope.type=default rope.resonance=false" ;;
-    resonance) echo "rope.type=default rope.resonance=true" ;;
+    rope) echo "rope.type=default rope.factor=null rope.resonance=false" ;;
+    resonance) echo "rope.type=default rope.factor=null rope.resonance=true" ;;
     yarn) echo "rope.type=yarn rope.factor=4 rope.original_max_position_embeddings=64 rope.resonance=false" ;;
     resonance_yarn) echo "rope.type=yarn rope.factor=4 rope.original_max_position_embeddings=64 rope.resonance=true" ;;
   esac

@@ -22,7 +22,7 @@ import english_text
 METHODS = """# the script's table in small
 yarn            rope.type=yarn rope.factor=FACTOR
 resonance_yarn  rope.type=yarn rope.factor=FACTOR rope.resonance=true
-none            rope.type=default
+none            rope.type=default rope.factor=null
 yarn_short      rope.type=yarn rope.factor=FACTOR data.sequence_length=ORIGINAL train.micro_batch_size=ROWS
 skipalign       rope.type=yarn rope.factor=FACTOR data.train=PASSAGES data.sequence_length=ORIGINAL train.micro_batch_size=ROWS data.positions=skipalign data.positions_length=LENGTH
 """
