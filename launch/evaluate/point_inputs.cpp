@@ -13,6 +13,7 @@
 #include "data/checkpoint/tensor_hash.h"
 #include "data/corpus/data_files.h"
 #include "data/files/posix_file.h"
+#include "data/formats/model_source.h"
 #include "launch/evaluate/tasks/task.h"
 #include "runtime/progress.h"
 #include "runtime/stop_request.h"
@@ -63,8 +64,11 @@ uint64_t hash_of_file(const std::string& path, int64_t blocks) {
 }
 
 // A folder's own files that decide what a model computes; subfolders and notes beside them do not.
-std::vector<std::string> model_files(const std::string& path) {
-  if (!fs::is_directory(path)) return {path};
+std::vector<std::string> model_files(const std::string& given) {
+  if (!fs::is_directory(given)) return {given};
+  // A run that is an adapter or LongPPL's evaluator stands for its newest checkpoint.
+  const std::string path =
+      fs::is_directory(fs::path(given) / "checkpoints") ? resolve_model_path(given, [](const std::string&) {}) : given;
   const fs::path manifest = fs::path(path) / "manifest.json";
   if (fs::exists(manifest)) return {manifest.string()};
   std::vector<std::string> files;

@@ -221,6 +221,23 @@ class Sweep(unittest.TestCase):
         self.assertEqual(sweep("runtime.dtype=float32")[1], 2 * settings)
         self.assertEqual(sweep("runtime.dtype=float32"), ("", 0))
 
+    def test_an_evaluator_trained_anew_counts(self):
+        """A run that selects LongPPL's tokens stands for its newest checkpoint."""
+        def train(seed):
+            shutil.rmtree(self.folder / "selects", ignore_errors=True)
+            config = bb.tiny_run(self.folder / "selects", count=20)
+            bb.run(1, "train", config, "train.max_steps=2", f"train.seed={seed}")
+            return next((self.folder / "selects").rglob("checkpoints")).parent
+
+        task = {"task": "longppl", "evaluator": str(train(1)), "short_length": 4, "stride": 2, "alpha": -100, "beta": -100,
+                "data": [{"path": str(self.run_config.parent / "train.jsonl")}]}
+        config = self.config("selected", models=[str(next((self.folder / "run").rglob("checkpoints")).parent)], checkpoints="newest",
+                             lengths=[16], rope={"own": {}}, tasks=[task])
+        bb.run(1, "sweep", config)
+        self.assertEqual(bb.run(1, "sweep", config).stderr, "")
+        train(2)
+        self.assertIn("the data or settings of task longppl are not those of its records", bb.run(1, "sweep", config).stderr)
+
     def test_four_workers_share_one_grid(self):
         bb.run(1, "sweep", self.many("alone"))
         config = self.many("shared")
