@@ -1,5 +1,6 @@
 #include "launch/config/early_patience.h"
 
+#include <filesystem>
 #include <optional>
 #include <string_view>
 
@@ -13,6 +14,8 @@ namespace {
 
 std::optional<double> patience_of_file(const std::string& path) {
   try {
+    std::error_code error;
+    if (!std::filesystem::is_regular_file(path, error)) return std::nullopt;  // a pipe can be read only once
     const YamlNode document = parse_yaml_file(path);
     const YamlNode* runtime = document.kind == YamlNode::Kind::kMapping ? document.find("runtime") : nullptr;
     if (runtime == nullptr || runtime->kind != YamlNode::Kind::kMapping) return std::nullopt;

@@ -1,6 +1,7 @@
 #include "launch/config/unused_keys.h"
 
 #include <algorithm>
+#include <filesystem>
 
 namespace carillon {
 namespace {
@@ -49,6 +50,8 @@ std::vector<std::string> unused_keys(const Schema& schema, const RunConfig& conf
 }
 
 std::vector<std::string> unused_keys(const std::string& path, const std::vector<std::string>& overrides) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) return {};  // a pipe can be read only once
   RunConfig config;
   Schema schema;
   declare_run(schema, config);

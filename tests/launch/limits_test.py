@@ -129,6 +129,14 @@ class Limits(unittest.TestCase):
         self.assertIn("the warm-up of 3 steps is longer than the 2 steps of the run", run("warm-up-of-3", 3))
         self.assertNotIn("longer than", run("warm-up-of-2", 2))
 
+    def test_a_configuration_from_a_named_pipe_is_read_once(self):
+        pipe = self.folder / "pipe.yaml"
+        os.mkfifo(pipe)
+        process = bb.start(1, "train", pipe, f"output={self.folder}/piped", "train.max_steps=1", "train.warmup_steps=0")
+        pipe.write_text(self.config.read_text())
+        said = process.communicate(timeout=120)[1]
+        self.assertEqual(process.returncode, 0, said)
+
     def test_absurd_plans_and_rotations_end_at_once(self):
         for setting in ("model.head_dim=1000000000", "length=1000000000000", "rope.factor=1e300",
                         "rope.original_max_position_embeddings=1000000000000", "model.max_position_embeddings=1000000000000"):
