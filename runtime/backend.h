@@ -405,6 +405,9 @@ struct BackendOptions {
   // size only. 0: unknown; the comparison uses heads of 64 and of 128 channels.
   int64_t head_size = 0;
   int64_t head_group = 2;  // query heads per key/value head
+  // Time several of the product algorithms that the device's library offers, once for each shape, and keep the fastest
+  // (CUDA). Off: the one its heuristics put first. With it the last bits differ from run to run, because the times do.
+  bool tune = false;
 };
 
 // Throws error 64 if the device is unknown, not built into this program, or not present.

@@ -108,6 +108,12 @@ void declare_runtime(Schema& schema, RuntimeSection& runtime) {
       .may_change()
       .aliases({"instruction_set", "cpu_isa"});
   schema
+      .boolean("runtime.tune", runtime.tune,
+               "On CUDA devices, times up to eight of cuBLASLt's algorithms for each product's shape when it first "
+               "comes, and keeps the fastest. The last bits then differ from run to run.")
+      .may_change()
+      .aliases({"autotune", "max_autotune", "cudnn_benchmark"});
+  schema
       .duration("runtime.patience", runtime.patience,
                 "How long a rank may make no progress (stopped, spinning, lost) before the job ends with exit code 75. "
                 "0: no limit. A slow rank does make progress.")

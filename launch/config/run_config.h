@@ -159,6 +159,7 @@ struct RuntimeSection {
   std::optional<int64_t> threads;
   std::string attention = "auto";
   std::string isa = "auto";  // as BackendOptions::instruction_set
+  bool tune = false;         // as BackendOptions::tune
   double patience = 1800;    // seconds; 0: unlimited
   std::optional<std::string> trace;
   bool tensorboard = false;

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <mutex>
 #include <string_view>
+#include <utility>
 
 #include "parallel/tensor/row_shards.h"
 #include "parallel/transport/device_index.h"
@@ -107,6 +108,7 @@ std::unique_ptr<Backend> make_backend(Communicator& world, const NodeMap& nodes,
   options.threads = static_cast<int>(runtime.threads.value_or(0));
   options.instruction_set = runtime.isa;
   options.lower_libraries = runtime.isa != "auto";
+  options.tune = runtime.tune;
   options.traced = runtime.profile || runtime.trace;
   std::vector<DeviceId> visible;
   agree(world, [&] { visible = visible_devices(runtime.device); });
@@ -117,6 +119,8 @@ std::unique_ptr<Backend> make_backend(Communicator& world, const NodeMap& nodes,
   if (runtime.dtype == DType::kBFloat16 && !device.bfloat16_native)
     notice(fmt::format("{} has no bfloat16 products: they are computed in float32, on the same rounded numbers",
                        device.processor));
+  if (runtime.tune && device.name != "cuda")
+    notice(fmt::format("runtime.tune has no effect on {}, in runtime.tune: true, leave it out", device.name));
   if (device.name == "cpu") mention_idle_processors(nodes.local_ranks(), runtime, device, notice);
   return backend;
 }

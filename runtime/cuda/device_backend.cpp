@@ -10,7 +10,7 @@
 
 namespace carillon {
 
-CudaBackend::CudaBackend(const BackendOptions& options) : device_(options.device_index) {
+CudaBackend::CudaBackend(const BackendOptions& options) : device_(options.device_index), tune_(options.tune) {
   const CudaSurvey survey = cuda::survey();
   if (!survey.problem.empty()) throw Error(ExitCode::kUsage, survey.problem);
   const auto count = static_cast<int>(survey.devices.size());

@@ -87,6 +87,7 @@ class CudaBackend : public Backend {
   Products& products();
 
   int device_;
+  bool tune_ = false;  // BackendOptions::tune
   DeviceDescription description_;
   // Bytes of allocate(); shared with its buffers, which may outlive this.
   std::shared_ptr<std::atomic<int64_t>> allocated_ = std::make_shared<std::atomic<int64_t>>(0);

@@ -26,13 +26,13 @@ class CountedRuns(unittest.TestCase):
     def tearDownClass(cls):
         shutil.rmtree(cls.folder)
 
-    def counted(self, name, ranks, steps, keys, environment=None):
-        """Returns the counters of every rank, and the records of the steps."""
+    def counted(self, name, ranks, steps, keys, environment=None, emulation=""):
+        """Returns the counters of every rank, and the records of the steps. `emulation`: further options of it."""
         folder = self.folder / f"{name}-{steps}".replace(" ", "").replace(",", "-")
         counters = folder.with_suffix(".counters")
         counters.mkdir()
         bb.run(ranks, "train", self.config, f"output={folder}", f"train.max_steps={steps}", *self.keys, *keys,
-               environment={"CARILLON_EMULATION": f"counters={counters}", **(environment or {})})
+               environment={"CARILLON_EMULATION": f"counters={counters}{emulation and ','}{emulation}", **(environment or {})})
         found = [json.loads(path.read_text()) for path in sorted(counters.glob("*.json"))]
         self.assertEqual(len(found), ranks, "a file a rank")
         return found, bb.metrics(folder)

@@ -6,6 +6,7 @@
 struct CarillonEmulationCounters {
   std::uint64_t launches;          // kernels; products of cuBLASLt are counted separately
   std::uint64_t products;          // cublasLtMatmul
+  std::uint64_t slow_products;     // of those, with another algorithm than the fastest (algorithms=N:FASTEST)
   std::uint64_t product_searches;  // cublasLtMatmulAlgoGetHeuristic
   std::uint64_t allocations;       // cudaMalloc
   std::uint64_t allocated_bytes;   // current

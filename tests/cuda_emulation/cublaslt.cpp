@@ -36,12 +36,15 @@ namespace {
 struct Algorithm {
   std::uint64_t mark, workspace;
   std::uint32_t alignment[4];
+  std::int32_t number;
 };
 static_assert(sizeof(Algorithm) <= sizeof(cublasLtMatmulAlgo_t));
 constexpr std::uint64_t kMark = 0x6361726c6c6f6e21;
 
 // The workspace that the heuristic requests, if allowed: large enough to detect its use.
 constexpr std::uint64_t kWorkspace = 64 * 1024;
+// How much longer a product takes with another algorithm than the fastest: more than a loaded machine adds.
+constexpr std::uint64_t kSlower = 60'000'000'000;
 
 template <class T>
 cublasStatus_t set(T& member, const void* value, std::size_t bytes) {
@@ -234,14 +237,17 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
       if (layouts[i]->type == CUDA_R_16BF && (layouts[i]->leading * 2 % 16 != 0 || preference->alignment[i] % 16 != 0))
         return CUBLAS_STATUS_NOT_SUPPORTED;
   }
-  Algorithm algorithm{kMark, std::min(preference->workspace, kWorkspace), {}};
+  Algorithm algorithm{kMark, std::min(preference->workspace, kWorkspace), {}, 0};
   std::copy_n(preference->alignment, 4, algorithm.alignment);
-  results[0] = {};
-  std::memcpy(&results[0].algo, &algorithm, sizeof(algorithm));
-  results[0].workspaceSize = algorithm.workspace;
-  results[0].state = CUBLAS_STATUS_SUCCESS;
-  results[0].wavesCount = 1;
-  *returned = 1;
+  for (; algorithm.number < std::min(asked, state->options.algorithms); ++algorithm.number) {
+    cublasLtMatmulHeuristicResult_t& result = results[algorithm.number];
+    result = {};
+    std::memcpy(&result.algo, &algorithm, sizeof(algorithm));
+    result.workspaceSize = algorithm.workspace;
+    result.state = CUBLAS_STATUS_SUCCESS;
+    result.wavesCount = 1;
+  }
+  *returned = algorithm.number;
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -302,6 +308,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
   product.beta = factor;
   product.workspace = algorithm.workspace > 0 ? workspace : nullptr;
   product.workspace_bytes = algorithm.workspace;
+  const bool slow = chosen && algorithm.number != state->options.fastest_algorithm;
+  product.delay = slow ? kSlower : 0;
+  state->slow_products += slow ? 1 : 0;
   ++state->products;
   const HostTaskCommand command{do_product, 0};
   submit(*state, *stream, CommandKind::kHostTask, &command, sizeof(command), &product, sizeof(product));

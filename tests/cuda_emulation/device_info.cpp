@@ -154,6 +154,7 @@ void carillon_emulation_counters(CarillonEmulationCounters* counters) {
   *counters = state->shared->counters;
   counters->launches = state->launches;
   counters->products = state->products;
+  counters->slow_products = state->slow_products;
   counters->product_searches = state->product_searches;
   counters->allocations = state->allocations;
   counters->allocated_bytes = state->used_bytes();

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "nccl_task.h"
+#include "product.h"
 
 namespace carillon_emulation {
 namespace {
@@ -207,7 +208,7 @@ void Executor::perform(int stream) {
     }
     case CommandKind::kRecord:
       shared_.event_nanoseconds[at_start<RecordCommand>(command.payload).event].store(
-          static_cast<std::uint64_t>(now() * 1e9));
+          static_cast<std::uint64_t>(now() * 1e9) + product_delays());
       break;
     case CommandKind::kExchange:
       command.task = start_exchange(at_start<ExchangeCommand>(command.payload),

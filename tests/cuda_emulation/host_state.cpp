@@ -51,6 +51,7 @@ void leave_counters() {
   if (!file) return std::perror(path.c_str());
   const std::pair<const char*, std::uint64_t> numbers[] = {{"launches", c.launches},
                                                            {"products", c.products},
+                                                           {"slow_products", c.slow_products},
                                                            {"product_searches", c.product_searches},
                                                            {"allocations", c.allocations},
                                                            {"allocated_bytes", c.allocated_bytes},

@@ -65,7 +65,7 @@ struct HostState {
   std::multimap<std::size_t, void*> free_staging;  // by bytes: existing pages for reuse
   std::size_t free_staging_bytes = 0;
   std::uint64_t host_waits = 0, allocations = 0, peak_bytes = 0, registered_bytes = 0;
-  std::uint64_t launches = 0, products = 0, fills = 0, records = 0, event_waits = 0;
+  std::uint64_t launches = 0, products = 0, slow_products = 0, fills = 0, records = 0, event_waits = 0;
   std::int64_t attention_calls = 0;  // of the substitute for cuDNN
   std::uint64_t to_device = 0, to_host = 0, on_device = 0, nccl_operations = 0, nccl_threads = 0, product_searches = 0,
                 nccl_bytes = 0, nccl_communicators = 0, nccl_connections = 0;

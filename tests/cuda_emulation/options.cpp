@@ -38,7 +38,12 @@ void read_one(Options& options, std::string_view key, const std::string& value) 
     options.memory_mib = std::strtoull(value.c_str(), nullptr, 10);
   else if (key == "products")
     options.products_aligned = either(value, "any", "aligned");
-  else if (key == "pitch")
+  else if (key == "algorithms") {
+    options.algorithms = std::atoi(value.c_str());
+    const auto colon = value.find(':');
+    if (colon != std::string::npos) options.fastest_algorithm = std::atoi(value.c_str() + colon + 1);
+    if (options.fastest_algorithm < 0 || options.fastest_algorithm >= options.algorithms) refuse(value);
+  } else if (key == "pitch")
     options.pitch = std::strtoull(value.c_str(), nullptr, 10);
   else if (key == "context")
     options.context_mib = std::strtoull(value.c_str(), nullptr, 10);

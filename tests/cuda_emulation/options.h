@@ -18,6 +18,8 @@ struct Options {
   std::size_t memory_mib = 16384;  // memory=MiB of each device
   std::size_t context_mib = 0;     // context=MiB of each device that a context, kernel code etc. use
   bool products_aligned = false;   // products=any|aligned: cuBLASLt refuses bfloat16 rows not aligned to 16 bytes
+  int algorithms = 1;              // algorithms=N or N:FASTEST: how many cuBLASLt's heuristics know for a product …
+  int fastest_algorithm = 0;       // … and the number of the one that takes no longer than it does here
   std::size_t pitch = 0x7fffffff;  // pitch=BYTES: maximum distance between rows in two-dimensional copies
   std::string driver = "present";  // driver=present|none|old
 #if defined(__SANITIZE_THREAD__)

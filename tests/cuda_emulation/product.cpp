@@ -72,11 +72,16 @@ void multiply(const Product& p) {
   }
 }
 
+std::uint64_t delays = 0;
+
 }  // namespace
+
+std::uint64_t product_delays() { return delays; }
 
 void do_product(const void* bytes) {
   Product product;
   std::memcpy(&product, bytes, sizeof(product));
+  delays += product.delay;
   // Overwrite the workspace, so that work sharing it gets NaN.
   if (product.workspace) std::memset(product.workspace, 0xFF, product.workspace_bytes);
   if (product.wide)

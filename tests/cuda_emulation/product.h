@@ -22,8 +22,11 @@ struct Product {
   double alpha, beta;
   void* workspace;
   std::uint64_t workspace_bytes;
+  std::uint64_t delay;  // nanoseconds that the product takes longer, by the events' clock
 };
 
 void do_product(const void* product);
+// The delays of all products so far in this process, which the clock of events is ahead of real time.
+std::uint64_t product_delays();
 
 }  // namespace carillon_emulation

@@ -1,5 +1,6 @@
 // Matrix products through cuBLASLt. Per shape, its descriptions and the algorithm that its heuristics prefer are found
-// once and kept. The workspace is the backend's scratch.
+// once and kept. The workspace is the backend's scratch. With runtime.tune the first call of a shape times several
+// algorithms on its own operands, and the fastest is kept (see fastest()).
 //
 // cuBLASLt is column-major and sees a row-major matrix as its transpose, so c = op(a)·op(b) is computed as
 // cᵀ = op(b)ᵀ·op(a)ᵀ, with b as the first operand.
@@ -14,6 +15,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <limits>
 #include <map>
 #include <vector>
 
@@ -68,6 +70,35 @@ Layout make_layout(const Tensor& x) {
 
 constexpr int64_t kGranule = 8;
 
+// How many algorithms of the heuristics are timed, and how often each after a first run that loads its kernel.
+constexpr int kTuned = 8, kTimedRuns = 3;
+
+// The number of the fastest of `count` algorithms on this stream, by the shortest of its runs; run(i) queues one and
+// returns whether the library accepts it. If none is accepted, 0.
+template <class Run>
+size_t fastest(size_t count, cudaStream_t stream, const Run& run) {
+  cudaEvent_t begin = nullptr, end = nullptr;
+  CHECK_CUDA(cudaEventCreate(&begin));
+  CHECK_CUDA(cudaEventCreate(&end));
+  size_t best = 0;
+  float shortest = std::numeric_limits<float>::infinity();
+  for (size_t i = 0; i < count; ++i) {
+    bool accepted = run(i);
+    for (int timed = 0; accepted && timed < kTimedRuns; ++timed) {
+      CHECK_CUDA(cudaEventRecord(begin, stream));
+      accepted = run(i);
+      CHECK_CUDA(cudaEventRecord(end, stream));
+      CHECK_CUDA(cudaEventSynchronize(end));
+      float milliseconds = 0;
+      CHECK_CUDA(cudaEventElapsedTime(&milliseconds, begin, end));
+      if (accepted && milliseconds < shortest) shortest = milliseconds, best = i;
+    }
+  }
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
+  return best;
+}
+
 // Whether padding would change nothing: all dims and strides are multiples of 8 and all addresses of 16 bytes.
 bool whole(const Tensor& c, const Tensor& a, const Tensor& b) {
   for (const Tensor* x : {&c, &a, &b})
@@ -83,8 +114,8 @@ struct CudaBackend::Products {
   struct Made {
     Description description;
     Layout a, b, c;  // cuBLASLt's operands: its a is our b
-    cublasLtMatmulAlgo_t algorithm;
-    bool padded = false;  // there is no algorithm: use copies with padded dims
+    // Those found, best first; only the fastest once they were timed. None: use copies with padded dims.
+    std::vector<cublasLtMatmulAlgo_t> algorithms;
   };
   using Key = std::vector<int64_t>;
 
@@ -97,7 +128,8 @@ struct CudaBackend::Products {
     handle.reset(created);
   }
 
-  const Made& find(const Tensor& c, const Tensor& a, const Tensor& b, bool ta, bool tb, bool accumulate) {
+  // Finds at most `wanted` algorithms.
+  Made& find(const Tensor& c, const Tensor& a, const Tensor& b, bool ta, bool tb, bool accumulate, int wanted) {
     const Key key{static_cast<int64_t>(a.dtype()),
                   static_cast<int64_t>(c.dtype()),
                   c.size(0),
@@ -136,14 +168,17 @@ struct CudaBackend::Products {
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(a));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of(c));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of(c));
-    cublasLtMatmulHeuristicResult_t best{};
+    std::vector<cublasLtMatmulHeuristicResult_t> results(static_cast<size_t>(wanted));
     int count = 0;
     const cublasStatus_t status =
         cublasLtMatmulAlgoGetHeuristic(handle.get(), description, fresh.a.get(), fresh.b.get(), fresh.c.get(),
-                                       fresh.c.get(), preference.get(), 1, &best, &count);
-    if (status != CUBLAS_STATUS_NOT_SUPPORTED) check_cublas(status, "cublasLtMatmulAlgoGetHeuristic", __LINE__);
-    fresh.padded = status != CUBLAS_STATUS_SUCCESS || count == 0 || best.state != CUBLAS_STATUS_SUCCESS;
-    if (fresh.padded) {
+                                       fresh.c.get(), preference.get(), wanted, results.data(), &count);
+    if (status != CUBLAS_STATUS_NOT_SUPPORTED) {
+      check_cublas(status, "cublasLtMatmulAlgoGetHeuristic", __LINE__);
+      for (const auto& result : std::span(results).first(static_cast<size_t>(count)))
+        if (result.state == CUBLAS_STATUS_SUCCESS) fresh.algorithms.push_back(result.algo);
+    }
+    if (fresh.algorithms.empty()) {
       CHECK(!whole(c, a, b), "cuBLASLt has no algorithm for a product", carillon::describe(c), carillon::describe(a),
             carillon::describe(b));
       std::fprintf(stderr,
@@ -151,7 +186,6 @@ struct CudaBackend::Products {
                    "(sizes that are multiples of 8 avoid it)\n",
                    carillon::describe(c).c_str(), carillon::describe(a).c_str(), carillon::describe(b).c_str());
     }
-    fresh.algorithm = best.algo;
     return made.emplace(key, std::move(fresh)).first->second;
   }
 };
@@ -202,17 +236,40 @@ void CudaBackend::matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Tr
   }
   const cudaStream_t stream = on_device();
   Products& known = products();
-  const Products::Made& product = known.find(c, a, b, ta, tb, accumulate);
-  if (product.padded) return padded_matmul(c, a, b, transpose_a, transpose_b, accumulate);
+  Products::Made& product = known.find(c, a, b, ta, tb, accumulate, tune_ ? kTuned : 1);
+  if (product.algorithms.empty()) return padded_matmul(c, a, b, transpose_a, transpose_b, accumulate);
   void* workspace = scratch(size_t{cuda::kScratchBytes});
   const double one64 = 1, zero64 = 0;
   const float one32 = 1, zero32 = 0;
   const bool wide = a.dtype() == DType::kFloat64;
   const void* alpha = wide ? static_cast<const void*>(&one64) : &one32;
   const void* zero = wide ? static_cast<const void*>(&zero64) : &zero32;
-  CHECK_CUBLAS(cublasLtMatmul(known.handle.get(), product.description.get(), alpha, b.raw(), product.a.get(), a.raw(),
-                              product.b.get(), accumulate ? alpha : zero, c.raw(), product.c.get(), c.raw(),
-                              product.c.get(), &product.algorithm, workspace, size_t{cuda::kScratchBytes}, stream));
+  const auto multiply = [&](void* result, const cublasLtMatmulAlgo_t& algorithm) {
+    return cublasLtMatmul(known.handle.get(), product.description.get(), alpha, b.raw(), product.a.get(), a.raw(),
+                          product.b.get(), accumulate ? alpha : zero, c.raw(), product.c.get(), result, product.c.get(),
+                          &algorithm, workspace, size_t{cuda::kScratchBytes}, stream);
+  };
+  if (product.algorithms.size() > 1) {
+    // The timed runs write where the product belongs, or beside it if its former value is needed.
+    void* result = c.raw();
+    if (accumulate) {
+      const auto elements = static_cast<size_t>((c.size(0) - 1) * leading(c) + c.size(1));
+      if (cudaMalloc(&result, elements * size_of(c.dtype())) != cudaSuccess) {
+        cudaGetLastError();
+        result = nullptr;
+        std::fprintf(stderr,
+                     "carillon: runtime.tune has no memory for %s: the algorithm that cuBLASLt prefers is used\n",
+                     carillon::describe(c).c_str());
+      }
+    }
+    size_t chosen = 0;
+    if (result != nullptr)
+      chosen = fastest(product.algorithms.size(), stream,
+                       [&](size_t i) { return multiply(result, product.algorithms[i]) == CUBLAS_STATUS_SUCCESS; });
+    if (accumulate) cudaFree(result);
+    product.algorithms = {product.algorithms[chosen]};
+  }
+  CHECK_CUBLAS(multiply(c.raw(), product.algorithms.front()));
 }
 
 }  // namespace carillon
