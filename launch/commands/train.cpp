@@ -1,6 +1,5 @@
 // carillon train: trains from scratch or fine-tunes; resumes automatically.
 #include "launch/commands/commands.h"
-#include "launch/config/unused_keys.h"
 #include "launch/train/trainer.h"
 
 namespace carillon {
@@ -33,11 +32,12 @@ ExitCode run_train(Program& program, const CommandLine& line) {
          "train takes one configuration file, not {}, on the command line, carillon train CONFIG.yaml "
          "[key=value …]",
          line.files.size());
-  RunConfig config = load_run_config(line.files[0], line.overrides);
+  std::vector<std::string> unused;
+  RunConfig config = load_run_config(line.files[0], line.overrides, &unused);
   config.runtime.profile = line.profile;
   std::unique_ptr<Communicator> world = program.make_world();
   require_same_configuration(*world, config);
-  for (const std::string& text : unused_keys(line.files[0], line.overrides)) program.notice()(text);
+  for (const std::string& text : unused) program.notice()(text);
   Trainer trainer(std::move(world), std::move(config), line.quiet);
   return trainer.run();
 }

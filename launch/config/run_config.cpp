@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "launch/config/unused_keys.h"
 #include "model/config.h"
 #include "model/same_model.h"
 #include "runtime/text.h"
@@ -138,7 +139,8 @@ void check_run(const Schema& schema, const RunConfig& config) {
   need("output", "output: runs/name");
 }
 
-RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides) {
+RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides,
+                          std::vector<std::string>* unused) {
   RunConfig config;
   Schema schema;
   declare_run(schema, config);
@@ -146,6 +148,7 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
   for (size_t i = 0; i < overrides.size(); ++i) schema.apply_override(overrides[i]);
   check_run(schema, config);
   config.read_from = path;
+  if (unused != nullptr) *unused = unused_keys(schema, config);
   return config;
 }
 

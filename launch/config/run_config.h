@@ -228,8 +228,9 @@ void require_decay_steps(const TrainSection& train, int64_t steps, const std::st
 void check_run(const Schema& schema, const RunConfig& config);
 
 // Applies the file, then the `key=value` arguments, then check_run. Pure: the same on every rank. Errors 64, 66 (no
-// such file).
-RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides);
+// such file). `unused`, unless null, receives the lines of unused_keys().
+RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides,
+                          std::vector<std::string>* unused = nullptr);
 
 // The resolved configuration, written to a run's folder (load_run_config of it gives the same) and a checkpoint's
 // manifest.

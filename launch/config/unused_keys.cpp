@@ -1,7 +1,6 @@
 #include "launch/config/unused_keys.h"
 
 #include <algorithm>
-#include <filesystem>
 
 namespace carillon {
 namespace {
@@ -47,17 +46,6 @@ std::vector<std::string> unused_keys(const Schema& schema, const RunConfig& conf
       unused(name, fmt::format("within train.max_steps {}", *train.max_steps),
              "add eval.at_end: true, or evaluate earlier");
   return lines;
-}
-
-std::vector<std::string> unused_keys(const std::string& path, const std::vector<std::string>& overrides) {
-  std::error_code error;
-  if (!std::filesystem::is_regular_file(path, error)) return {};  // a pipe can be read only once
-  RunConfig config;
-  Schema schema;
-  declare_run(schema, config);
-  schema.apply_file(path);
-  for (const std::string& argument : overrides) schema.apply_override(argument);
-  return unused_keys(schema, config);
 }
 
 }  // namespace carillon

@@ -12,8 +12,5 @@ namespace carillon {
 // Returns a line for each such key with a value other than its default: a resolved configuration, which lists every
 // key, gives none. `schema`: after its keys were set, with `config` as their target.
 std::vector<std::string> unused_keys(const Schema& schema, const RunConfig& config);
-// The same for a configuration file and `key=value` arguments that load_run_config() has accepted; none for a
-// pipe, which cannot be read again.
-std::vector<std::string> unused_keys(const std::string& path, const std::vector<std::string>& overrides);
 
 }  // namespace carillon

@@ -109,7 +109,7 @@ std::unique_ptr<Backend> make_backend(Communicator& world, const NodeMap& nodes,
   options.instruction_set = runtime.isa;
   options.lower_libraries = runtime.isa != "auto";
   options.tune = runtime.tune;
-  options.traced = runtime.profile || runtime.trace;
+  options.traced = trains && (runtime.profile || runtime.trace);
   std::vector<DeviceId> visible;
   agree(world, [&] { visible = visible_devices(runtime.device); });
   options.device_index = device_index(world, nodes, visible, ranks_may_share_a_device());
@@ -121,6 +121,9 @@ std::unique_ptr<Backend> make_backend(Communicator& world, const NodeMap& nodes,
                        device.processor));
   if (runtime.tune && device.name != "cuda")
     notice(fmt::format("runtime.tune has no effect on {}, in runtime.tune: true, leave it out", device.name));
+  for (const auto& [key, given] : {std::pair{"trace", runtime.trace.has_value()}, {"tensorboard", runtime.tensorboard}})
+    if (given && !trains)
+      notice(fmt::format("runtime.{} has no effect here, in runtime, leave it out: train alone writes it", key));
   if (device.name == "cpu") mention_idle_processors(nodes.local_ranks(), runtime, device, notice);
   return backend;
 }

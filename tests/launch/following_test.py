@@ -139,6 +139,10 @@ class Following(unittest.TestCase):
                            (["train.min_lr_ratio=0.1"], "train.min_lr_ratio has no effect with train.lr_scheduler constant"),
                            (["eval.every_steps=~", "eval.lengths=[16]"], "eval.lengths has no effect without a schedule"),
                            (["eval.every_steps=50"], "eval.every_steps has no effect within train.max_steps 2"),
+                           (["rope.type=yarn", "rope.factor=2", "rope.mscale=0.7"], "rope.mscale has no effect without mscale_all_dim"),
+                           (["rope.type=yarn", "rope.factor=2", "rope.mscale=0.7", "rope.mscale_all_dim=1", "rope.attention_factor=1"],
+                            "rope.mscale has no effect beside attention_factor"),
+                           (["rope.type=none", "rope.resonance=true"], "rope.resonance has no effect with rope.type none"),
                            (["runtime.tune=true"], "runtime.tune has no effect on cpu"),
                            (["train.warmup_steps=3"], "the warm-up of 3 steps is longer than the 2 steps of the run")):
             self.assertIn(says, self.train("unused", "train.max_steps=2", *keys).stderr)
