@@ -179,6 +179,14 @@ void Trainer::start_or_resume() {
     if (!changes.empty())
       log_.warning(fmt::format("the data changed since {}: {}; the run goes on after sequence {} of what there is now",
                                resumed->path, fmt::join(changes, "; "), state_.sequences));
+    std::error_code error;
+    const std::string records = config_.output + "/metrics.jsonl";
+    if (state_.step > 0 && fs::path(resumed->path).parent_path() == fs::path(checkpoints_folder(config_)) &&
+        !fs::exists(records, error))
+      log_.warning(
+          fmt::format("the records of the {} steps so far are missing, {}, put the file back before the next "
+                      "start, or go on without",
+                      state_.step, records));
   } else {
     training_->start_fresh(model_, session_.notice());
   }

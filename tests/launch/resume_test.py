@@ -207,6 +207,19 @@ class Resume(unittest.TestCase):
             self.assertEqual(bb.raw_fields(output), self.straight, damage)
             self.assertTrue(any(p.name.startswith(".bad-step-00000012") for p in (output / "checkpoints").iterdir()))
 
+    def test_lost_records_are_named(self):
+        output = self.folder / "lost"
+        bb.run(1, "train", self.config, f"output={output}", "train.max_steps=4")
+        (output / "metrics.jsonl").unlink()
+        done = bb.run(1, "train", self.config, f"output={output}", "train.max_steps=6")
+        self.assertIn(f"warning: the records of the 4 steps so far are missing, {output}/metrics.jsonl", done.stderr)
+        self.assertEqual([r["step"] for r in bb.metrics(output)], [5, 6])
+        done = bb.run(1, "train", self.config, f"output={output}", "train.max_steps=7")
+        self.assertNotIn("missing", done.stderr)
+        done = bb.run(1, "train", self.config, f"output={self.folder}/branch", "train.max_steps=8",
+                      f"checkpoint.resume={output}/checkpoints/step-00000007")
+        self.assertNotIn("missing", done.stderr, "another run's checkpoint has its records there")
+
     def test_only_invalid_checkpoints_is_no_fresh_start(self):
         output = self.folder / "all-bad"
         shutil.copytree(self.folder / "straight", output)
