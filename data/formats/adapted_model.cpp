@@ -53,17 +53,14 @@ class PeftFolder : public ModelSource {
     return names;
   }
   void read(std::vector<NamedShard>& shards) const override {
-    std::vector<TensorShape> shapes;
-    for (const NamedShard& shard : shards)
-      shapes.push_back({shard.name.substr(kModelGroup.size()), shard.rectangle.global_shape});
+    const std::vector<TensorShape> shapes = shapes_of(shards);
     require(shapes);
     std::vector<char> bytes;
-    for (const NamedShard& shard : shards) {
-      const std::string name = shard.name.substr(kModelGroup.size());
-      const auto tensor = tensor_of(name);
-      copy_rectangle(*tensor, shard.rectangle, bytes);
-      refuse_non_finite(name, shard.rectangle, bytes.data(), tensor->type, tensor->path);
-      fill_shard(shard, bytes.data(), tensor->type);
+    for (size_t i = 0; i < shards.size(); ++i) {
+      const auto tensor = tensor_of(shapes[i].name);
+      copy_rectangle(*tensor, shards[i].rectangle, bytes);
+      refuse_non_finite(shapes[i].name, shards[i].rectangle, bytes.data(), tensor->type, tensor->path);
+      fill_shard(shards[i], bytes.data(), tensor->type);
     }
   }
   std::optional<Hdf5File::Dataset> find(const std::string& name) const override {

@@ -8,8 +8,6 @@
 namespace carillon {
 namespace {
 
-constexpr std::string_view kModelGroup = "model/";
-
 class MergedSource : public ForwardingSource {
  public:
   MergedSource(std::unique_ptr<ModelSource> source, std::map<std::string, Merge> merges, std::optional<StoredType> type)
@@ -29,9 +27,7 @@ class MergedSource : public ForwardingSource {
   }
   // Parts of a tensor are usually read one after the other, so the last one is kept.
   void read(std::vector<NamedShard>& shards) const override {
-    std::vector<TensorShape> shapes;
-    for (const NamedShard& shard : shards)
-      shapes.push_back({shard.name.substr(kModelGroup.size()), shard.rectangle.global_shape});
+    const std::vector<TensorShape> shapes = shapes_of(shards);
     require(shapes);
     std::vector<char> bytes;
     for (size_t i = 0; i < shards.size(); ++i) {

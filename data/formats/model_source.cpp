@@ -26,12 +26,6 @@ std::string without_group(const std::string& name) {
   return name.starts_with(kModelGroup) ? name.substr(kModelGroup.size()) : name;
 }
 
-std::vector<TensorShape> shapes_of(const std::vector<NamedShard>& shards) {
-  std::vector<TensorShape> shapes;
-  for (const NamedShard& shard : shards) shapes.push_back({without_group(shard.name), shard.rectangle.global_shape});
-  return shapes;
-}
-
 bool has_tokenizer(const fs::path& folder) {
   std::error_code ignored;
   return fs::exists(folder / "tokenizer.json", ignored) || fs::exists(folder / "tokenizer.model", ignored);
@@ -318,6 +312,12 @@ std::unique_ptr<ModelSource> open(const std::string& path, const std::vector<std
 }
 
 }  // namespace
+
+std::vector<TensorShape> shapes_of(const std::vector<NamedShard>& shards) {
+  std::vector<TensorShape> shapes;
+  for (const NamedShard& shard : shards) shapes.push_back({without_group(shard.name), shard.rectangle.global_shape});
+  return shapes;
+}
 
 std::unique_ptr<ModelSource> ModelSource::open(const std::string& path) {
   auto source = carillon::open(path, {});

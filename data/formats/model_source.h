@@ -66,6 +66,9 @@ class ModelSource {
   virtual std::unique_ptr<Tokenizer> tokenizer() const = 0;
 };
 
+// The global shapes of shards that are named "model/NAME", under NAME.
+std::vector<TensorShape> shapes_of(const std::vector<NamedShard>& shards);
+
 // Makes the checks of ModelSource::require; `find` returns the shape of a tensor.
 void require_tensors(const std::vector<TensorShape>& tensors,
                      const std::function<std::optional<std::vector<int64_t>>(const std::string& name)>& find,

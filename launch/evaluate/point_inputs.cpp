@@ -13,6 +13,7 @@
 #include "data/checkpoint/tensor_hash.h"
 #include "data/corpus/data_files.h"
 #include "data/files/posix_file.h"
+#include "data/formats/adapted_model.h"
 #include "data/formats/model_source.h"
 #include "launch/evaluate/tasks/task.h"
 #include "runtime/progress.h"
@@ -77,6 +78,7 @@ std::vector<std::string> model_files(const std::string& given) {
     for (const char* kind : {".safetensors", ".json", ".gguf", ".h5", ".model", ".jinja"})
       if (extension == kind && entry.is_regular_file()) files.push_back(entry.path().string());
   }
+  if (const fs::path config = fs::path(path) / kBaseConfig; fs::exists(config)) files.push_back(config.string());
   std::sort(files.begin(), files.end());
   return files;
 }
@@ -86,6 +88,13 @@ std::string describe_model(const std::string& path) {
   for (const std::string& file : model_files(path))
     text += fmt::format("{} {:016x}\n", fs::path(file).filename().string(), hash_of_file(file, kSampledBlocks));
   return text;
+}
+
+// The base that a PEFT folder names. A checkpoint's manifest has the hash of its base, which opening it compares.
+std::string base_of_adapter(const std::string& path) {
+  if (!fs::exists(fs::path(path) / "adapter_config.json")) return {};
+  const auto adapter = ModelSource::open_adapter(path)->adapter();
+  return adapter ? adapter->base : std::string();
 }
 
 // Runs `describe` and hashes its text. Empty if a file cannot be read: the evaluation will say why, with place and
@@ -104,7 +113,12 @@ std::string short_hash(const Describe& describe) {
 }
 
 std::string hash_of_model(const std::string& path, const std::optional<std::string>& adapter) {
-  return short_hash([&] { return describe_model(path) + (adapter ? "adapter\n" + describe_model(*adapter) : ""); });
+  return short_hash([&] {
+    std::string text = describe_model(path);
+    if (const std::string base = base_of_adapter(path); !base.empty()) text += "base\n" + describe_model(base);
+    if (adapter) text += "adapter\n" + describe_model(*adapter);
+    return text;
+  });
 }
 
 std::string hash_of_task_inputs(const Json& task, const SweepConfig& config) {

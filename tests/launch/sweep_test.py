@@ -221,6 +221,32 @@ class Sweep(unittest.TestCase):
         self.assertEqual(sweep("runtime.dtype=float32")[1], 2 * settings)
         self.assertEqual(sweep("runtime.dtype=float32"), ("", 0))
 
+    def test_the_base_of_an_exported_adapter_counts(self):
+        base, adapter = self.folder / "adapted-base", self.folder / "adapted"
+        checkpoints = sorted(next((self.folder / "run").rglob("checkpoints")).glob("*[0-9]"))
+        bb.run(1, "export", checkpoints[0], base)
+        lora = self.folder / "lora.yaml"
+        lora.write_text(json.dumps({
+            "model": {"base": str(base)}, "adapter": {"type": "lora", "rank": 2}, "rope": {"type": "yarn", "factor": 2},
+            "data": {"train": [{"path": str(self.run_config.parent / "train.jsonl")}], "sequence_length": 32},
+            "train": {"max_steps": 1, "learning_rate": 1e-3}, "output": str(self.folder / "adapted-run")}))
+        bb.run(1, "train", lora)
+        bb.run(1, "export", self.folder / "adapted-run", adapter, "format=peft")
+        config = self.config("adapted-sweep", models=[str(adapter)], lengths=[16], rope={"own": {}},
+                             tasks=[{"task": "posgen", "count": 4}])
+        bb.run(1, "sweep", config)
+        self.assertEqual(bb.run(1, "sweep", config).stderr.count("before"), 0)
+        evaluated = len(self.records("adapted-sweep"))
+
+        rotation = adapter / "base_config/config.json"
+        rotation.write_text(rotation.read_text().replace('"factor": 2', '"factor": 3'))
+        self.assertIn(f"this is not the model that was evaluated before, {adapter}", bb.run(1, "sweep", config).stderr)
+        self.assertEqual(len(self.records("adapted-sweep")), 2 * evaluated)
+        shutil.rmtree(base)
+        bb.run(1, "export", checkpoints[-1], base)
+        self.assertIn(f"this is not the model that was evaluated before, {adapter}",
+                      bb.run(1, "sweep", config, expect=None).stderr)
+
     def test_an_evaluator_trained_anew_counts(self):
         """A run that selects LongPPL's tokens stands for its newest checkpoint."""
         def train(seed):
