@@ -99,6 +99,23 @@ size_t fastest(size_t count, cudaStream_t stream, const Run& run) {
   return best;
 }
 
+// The same for a product: run(result, i) writes it to `result`, memory like that of c. The timed runs write to c
+// itself, or, if its former value is needed, to other memory; if there is none, 0.
+template <class Run>
+size_t fastest_for(const Tensor& c, bool keep, size_t count, cudaStream_t stream, const Run& run) {
+  void* result = c.raw();
+  const auto elements = static_cast<size_t>((c.size(0) - 1) * leading(c) + c.size(1));
+  if (keep && cudaMalloc(&result, elements * size_of(c.dtype())) != cudaSuccess) {
+    cudaGetLastError();
+    std::fprintf(stderr, "carillon: runtime.tune has no memory for %s: the algorithm that cuBLASLt prefers is used\n",
+                 describe(c).c_str());
+    return 0;
+  }
+  const size_t best = fastest(count, stream, [&](size_t i) { return run(result, i); });
+  if (keep) cudaFree(result);
+  return best;
+}
+
 // Whether padding would change nothing: all dims and strides are multiples of 8 and all addresses of 16 bytes.
 bool whole(const Tensor& c, const Tensor& a, const Tensor& b) {
   for (const Tensor* x : {&c, &a, &b})
@@ -249,25 +266,11 @@ void CudaBackend::matmul(Tensor c, Tensor a, Tensor b, Transpose transpose_a, Tr
                           product.b.get(), accumulate ? alpha : zero, c.raw(), product.c.get(), result, product.c.get(),
                           &algorithm, workspace, size_t{cuda::kScratchBytes}, stream);
   };
-  if (product.algorithms.size() > 1) {
-    // The timed runs write where the product belongs, or beside it if its former value is needed.
-    void* result = c.raw();
-    if (accumulate) {
-      const auto elements = static_cast<size_t>((c.size(0) - 1) * leading(c) + c.size(1));
-      if (cudaMalloc(&result, elements * size_of(c.dtype())) != cudaSuccess) {
-        cudaGetLastError();
-        result = nullptr;
-        std::fprintf(stderr,
-                     "carillon: runtime.tune has no memory for %s: the algorithm that cuBLASLt prefers is used\n",
-                     carillon::describe(c).c_str());
-      }
-    }
-    size_t chosen = 0;
-    if (result != nullptr)
-      chosen = fastest(product.algorithms.size(), stream,
-                       [&](size_t i) { return multiply(result, product.algorithms[i]) == CUBLAS_STATUS_SUCCESS; });
-    if (accumulate) cudaFree(result);
-    product.algorithms = {product.algorithms[chosen]};
+  if (const size_t count = product.algorithms.size(); count > 1) {
+    const auto accepted = [&](void* result, size_t i) {
+      return multiply(result, product.algorithms[i]) == CUBLAS_STATUS_SUCCESS;
+    };
+    product.algorithms = {product.algorithms[fastest_for(c, accumulate, count, stream, accepted)]};
   }
   CHECK_CUBLAS(multiply(c.raw(), product.algorithms.front()));
 }
