@@ -2,27 +2,28 @@
 # The experiment of Resonance RoPE (Wang et al., 2403.00071, section 6.1): PosGen subtasks × {RoPE, Resonance, YaRN,
 # Resonance YaRN} × seeds, trained at 64 tokens. Measures accuracy in and out of distribution up to 256, on leaky and on
 # fresh positions, and ends with a table next to the published one.
-#   SEEDS=3 STEPS=500 TASKS="recursive cot semi_recursive" COUNT=500 OUT=runs/posgen bash launch/reproduce_posgen.sh
-#   SCALE=two_cores   launch/configs/paper/posgen_two_cores.yaml: 36 runs of a minute each, one per core
+#   SEEDS=3 STEPS=1500 COURSE=6 TASKS="recursive cot semi_recursive" COUNT=500 OUT=runs/posgen bash launch/reproduce_posgen.sh
+#   SCALE=two_cores   launch/configs/paper/posgen_two_cores.yaml: 36 runs of three to six minutes each, one per core
 #   SCALE=published   posgen.yaml: the paper's size and its five seeds, 150 epochs (11850 steps) each: 60 runs, for a GPU
 #                     with KEYS="runtime.device=cuda" JOBS=1
 #   SCALE=far_token   posgen_far_token.yaml: a task that cannot be answered from nearby tokens
-# COURSE=12 evaluates each run 12 times during training, under its own rotation at 64, 128 and 256 tokens, and ends with
-# a table of accuracy and training loss; STEPS=6000 COURSE=12 trains until the loss is flat. KEYS: further keys for
-# every run. A restart continues where the script stopped.
+# COURSE=N evaluates each run N times during training, under its own rotation at 64, 128 and 256 tokens, and ends with a
+# table of accuracy and training loss and a picture of each subtask, OUT/course-SUBTASK.svg: settings can be compared
+# where their losses are flat and equal. COURSE=0: not. KEYS: further keys for every run. A restart continues where the
+# script stopped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scale=${SCALE:-two_cores}
 case $scale in
-  two_cores) default=(500 10000 "recursive cot semi_recursive" "1 2 3" runs/posgen) ;;
-  published) default=("" 10000 "recursive cot semi_recursive" "5549 4955 42 3701 49" runs/posgen-published) ;;
-  far_token) default=(6000 60000 semi_recursive_strict "1 2 3" runs/posgen-far-token) ;;
+  two_cores) default=(1500 10000 "recursive cot semi_recursive" "1 2 3" runs/posgen 6) ;;
+  published) default=("" 10000 "recursive cot semi_recursive" "5549 4955 42 3701 49" runs/posgen-published 12) ;;
+  far_token) default=(6000 60000 semi_recursive_strict "1 2 3" runs/posgen-far-token 12) ;;
   *) echo "SCALE is $scale: two_cores, published or far_token" >&2; exit 64 ;;
 esac
 config=launch/configs/paper/posgen.yaml
 [ "$scale" = published ] || config=launch/configs/paper/posgen_$scale.yaml
 steps=${STEPS:-${default[0]}} sequences=${SEQUENCES:-${default[1]}} tasks=${TASKS:-${default[2]}} out=${OUT:-${default[4]}}
-count=${COUNT:-500} course=${COURSE:-0} keys=${KEYS:-} jobs=${JOBS:-$(nproc)}
+count=${COUNT:-500} course=${COURSE:-${default[5]}} keys=${KEYS:-} jobs=${JOBS:-$(nproc)}
 read -r -a seed_list <<<"${default[3]}"
 [ -z "${SEEDS:-}" ] || [ "$SEEDS" -le "${#seed_list[@]}" ] || mapfile -t seed_list < <(seq "$SEEDS")
 seed_list=("${seed_list[@]:0:${SEEDS:-${#seed_list[@]}}}")

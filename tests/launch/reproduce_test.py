@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import unittest
+import xml.etree.ElementTree
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -202,6 +203,10 @@ class PosGen(Script):
         self.assertEqual(len(accuracy), 2)
         self.assertAlmostEqual(float(course[1][7].split("±")[0]), 50 * sum(accuracy), delta=1e-2)
         self.assertEqual(len([row for row in rows if row[3].strip() == "own"]), 1)
+        picture = xml.etree.ElementTree.parse(self.out / "course-semi_recursive.svg").getroot()
+        lines = picture.findall(".//{http://www.w3.org/2000/svg}polyline")
+        self.assertEqual(len(lines), 2 * 4, "loss and accuracy of four rotations")
+        self.assertEqual({len(line.get("points").split()) for line in lines}, {2}, "at both evaluations")
 
     def test_scales(self):
         """The configurations of the published size and of the far-token task are read, up to their first step."""
