@@ -135,6 +135,15 @@ void require_name(const std::string& output) {
          "the output {} begins with ~, which only a shell replaces, on the command line, write the "
          "whole path",
          output);
+  // A folder that is created on the way would change what MISSING/../NAME means after the checks below.
+  fs::path before;
+  for (const fs::path& part : fs::path(output)) {
+    if (part == ".." && !before.empty() && !identity_of(before.string()))
+      fail(ExitCode::kUsage,
+           "the output {} leads through {}, which does not exist, and back, on the command line, name it without",
+           output, before.string());
+    before /= part;
+  }
 }
 
 // Error 64 when what `there` is, at `output`, is one of the inputs.

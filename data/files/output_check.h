@@ -28,8 +28,9 @@ enum class OutputKind {
 };
 
 // Error 64 naming the input, or what to do about a foreign file; also for an output without a name, one that begins
-// with ~/, and an HDF5 file that would be a device or a pipe. For a folder: 64 when it is an input itself, or holds
-// files under an export's names without being a model's folder.
+// with ~/ or leads through a missing folder and back (MISSING/../NAME), and an HDF5 file that would be a device or a
+// pipe. For a folder: 64 when it is an input itself, or holds files under an export's names without being a model's
+// folder.
 void check_output(const std::string& output, const std::vector<std::string>& inputs, OutputKind kind, bool overwrite);
 
 // A folder in which a command keeps results under names of its own, beside what else may lie there.

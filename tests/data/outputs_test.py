@@ -128,11 +128,14 @@ class Outputs(unittest.TestCase):
             self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["in.jsonl", "model"])
 
     def test_names_that_are_none(self):
-        for output, word in (("", "no name"), ("~/out", "shell")):
+        around = f"{self.folder}/missing/../out"
+        for output, word in (("", "no name|not empty"), ("~/out", "shell"), (around, "missing, which does not exist")):
             for arguments in (*(self.commands(output)[name] for name in ("score", "tokenize", "import")),
                               ["export", self.model, output], ["posgen", output, *POSGEN]):
                 done = bb.run(1, *arguments, expect=64)
                 self.assertEqual(done.stderr.count("carillon: error:"), 1, done.stderr)
+                self.assertRegex(done.stderr, word)
+                self.assertFalse((self.folder / "missing").exists())
         self.kept(self.input, "export", self.model, f"{self.input}/", word="is a file")
         template = self.folder / "chat.jinja"
         template.write_text("{{ messages }}")
@@ -184,6 +187,10 @@ class Outputs(unittest.TestCase):
             done = bb.run(1, "train", run, f"output={folder}", expect=64)
             self.assertIn("another kind", done.stderr)
             self.assertEqual(sorted(folder.iterdir()), before)
+        # Nor by way of a folder that the check does not find and the start would make.
+        self.kept(page, "sweep", sweep, f"output={self.folder}/missing/../run", word="missing, which does not exist")
+        self.assertEqual(bb.run(1, "train", run, f"output={self.folder}/missing/../sweep", expect=64).stdout, "")
+        self.assertFalse((self.folder / "missing").exists())
 
     def test_profiles_and_traces(self):
         run, _ = self.results()
