@@ -342,9 +342,15 @@ void DocumentReader::parse_line(Item& item) const {
 void DocumentReader::parse_chat(const Item& item, Document& document) const {
   const std::string here = where(item);
   if (tools().tokenizer == nullptr)
-    fail(ExitCode::kUsage, "holds a conversation, but the model has no tokenizer, {}, set data.tokenizer", here);
+    fail(ExitCode::kUsage,
+         "holds a conversation, but there is no tokenizer, {}, name one: data.tokenizer, or a command's own "
+         "tokenizer",
+         here);
   if (tools().chat == nullptr)
-    fail(ExitCode::kUsage, "holds a conversation, but there is no chat template, {}, set data.chat_template", here);
+    fail(ExitCode::kUsage,
+         "holds a conversation, but there is no chat template, {}, name one: data.chat_template, or a command's own "
+         "chat_template",
+         here);
   const ChatTemplate& chat = *tools().chat;
   ChatTokens made = tokenize_chat(
       options_.prompts ? chat.render_prompt(item.raw, here) : chat.render(item.raw, options_.train_on, here),
@@ -356,7 +362,9 @@ void DocumentReader::parse_chat(const Item& item, Document& document) const {
 
 void DocumentReader::encode(const std::string& text, const Item& item, Document& document) const {
   if (tools().tokenizer == nullptr)
-    fail(ExitCode::kUsage, "holds text, but the model has no tokenizer, {}, set data.tokenizer", where(item));
+    fail(ExitCode::kUsage,
+         "holds text, but there is no tokenizer, {}, name one: data.tokenizer, or a command's own tokenizer",
+         where(item));
   if (text.empty()) fail(ExitCode::kBadInput, "the document is empty, {}, remove it", where(item));
   const size_t bad = first_invalid_utf8(text);
   if (bad != std::string::npos)

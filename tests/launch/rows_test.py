@@ -98,6 +98,12 @@ class Rows(unittest.TestCase):
             self.assertNotIn("are targets", everything)
             # What the command line says outranks the configuration, even where it says the default.
             self.assertIn("are targets", bb.run(1, "tokenize", config, f"output={tokens}", "train_on=assistant").stdout)
+        # The remedy is a key that the command has.
+        (self.folder / "plain.txt").write_text("hello\n")
+        for rows in ("chat.jsonl", "plain.txt"):
+            refused = bb.run(1, "tokenize", self.folder / rows, f"output={tokens}", expect=64).stderr
+            self.assertIn("no tokenizer", refused)
+            self.assertIn("or a command's own tokenizer", refused)
 
     def test_score_and_evaluations_take_them(self):
         scores = {}
