@@ -14,7 +14,7 @@ constexpr int64_t kGiB = int64_t{1} << 30;
 
 // Shares of the peak used for planning. cuDNN's attention is assumed to reach FlashAttention-3's rate (arXiv
 // 2407.08608; causal, heads of 128, 16k tokens on an H100): 620 to 650 TFLOP/s forward, 65 % of 989. The shares of
-// products, of the backward pass and of the B200 are assumptions. Carillon's own kernels (Gpu::own_forward,
+// products, of the backward pass and of the B200 are assumptions. Carillon's own (native) kernels (Gpu::own_forward,
 // own_backward) use mma.sync, whose operands pass through shared memory. Its bytes per cycle limit them to 40 and 26 %
 // of an H100's peak, and on a B200 to the same FLOP per multiprocessor and cycle. On an A100 the tensor cores are
 // slower than that limit; its shares are those of kernels of this kind, with 7 products for 5 in the backward pass.
@@ -79,11 +79,12 @@ MachineProfile profile_of(const Gpu& gpu) {
   profile.disk_write_bytes_per_second = 2 * kGiga;
   profile.disk_read_bytes_per_second = 4 * kGiga;
   profile.assumptions = {
-      fmt::format("products reach {:.0f} % of the peak ({:.1f} TFLOP/s bfloat16, {:.1f} float32), attention by the own "
-                  "kernels {:.0f} % forward and {:.0f} % backward{}",
-                  100 * kProducts, peaks.flops_per_second.at(DType::kBFloat16) / kTera,
-                  peaks.flops_per_second.at(DType::kFloat32) / kTera, 100 * gpu.own_forward, 100 * gpu.own_backward,
-                  gpu.cudnn ? fmt::format(", by cuDNN {:.0f} and {:.0f} %", 100 * kForward, 100 * kBackward) : ""),
+      fmt::format(
+          "products reach {:.0f} % of the peak ({:.1f} TFLOP/s bfloat16, {:.1f} float32), attention by the native "
+          "kernels {:.0f} % forward and {:.0f} % backward{}",
+          100 * kProducts, peaks.flops_per_second.at(DType::kBFloat16) / kTera,
+          peaks.flops_per_second.at(DType::kFloat32) / kTera, 100 * gpu.own_forward, 100 * gpu.own_backward,
+          gpu.cudnn ? fmt::format(", by cuDNN {:.0f} and {:.0f} %", 100 * kForward, 100 * kBackward) : ""),
       fmt::format("NVLink {:.0f} % of {:.0f} GB/s, network {:.0f} % of {:.0f} GB/s per GPU, HBM {:.0f} % of {:.2f} "
                   "TB/s, PCIe {:.0f} GB/s each way",
                   100 * kNvLink, gpu.nvlink / kGiga, 100 * kInfiniBand, gpu.network / kGiga, 100 * kMemory,

@@ -150,7 +150,7 @@ class Plan(unittest.TestCase):
         measured = bb.metrics(self.folder / "tiny" / "planned run")
         self.assertEqual(len(measured), 2)
         text = bb.run(1, "plan", config, "plan.profile=h100-sxm", "plan.ranks=2").stdout
-        for word in ("memory of the fullest rank", "time of a step", "assumed", "by the own kernels 40 % forward and 26 % backward, by cuDNN 65 and 52 %", "PCIe", "gradients are reduced", "best layouts", "mpirun -n 2 carillon train", "#SBATCH"):
+        for word in ("memory of the fullest rank", "time of a step", "assumed", "by the native kernels 40 % forward and 26 % backward, by cuDNN 65 and 52 %", "PCIe", "gradients are reduced", "best layouts", "mpirun -n 2 carillon train", "#SBATCH"):
             self.assertIn(word, text)
 
     def test_the_configurations_of_a_million_tokens_run(self):
