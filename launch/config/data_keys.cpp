@@ -79,11 +79,12 @@ void declare_data(Schema& schema, DataSection& data) {
   };
   sources("data.train", data.train, /*mixes=*/true,
           "Files, folders or patterns (`parts/*.jsonl.zst`), read in this order: .jsonl with `tokens` (and "
-          "`loss_mask`, weights of the targets, or `labels`, where -100 is not a target), `text` or `messages` on each "
-          "line; .txt (one document); both also as .gz or .zst; .h5 (from `carillon tokenize`). If any entry has a "
+          "`loss_mask`, weights of the targets, or `labels`, where -100 is not a target), `text`, `messages` (or "
+          "`conversations`), or `prompt` and `completion` on each line; .txt (one document); both also as .gz or .zst; "
+          ".h5 (from `carillon tokenize`). If any entry has a "
           "`weight`, sequences are drawn from the entries in proportion to their weights (default 1), and an entry "
           "starts over when it is used up. `name` identifies an entry in metrics and log.")
-      .default_is("required")
+      .default_is("required in training")
       .aliases({"dataset", "train_file", "data_path", "train_data"});
   sources("data.validation", data.validation, /*mixes=*/false,
           "Held-out data in the same formats; read by evaluation tasks that name no data.")
@@ -98,7 +99,7 @@ void declare_data(Schema& schema, DataSection& data) {
                "nothing is dropped. Memory and the share of time spent in attention grow with it.")
       .at_least(2)
       .at_most(kMostTokens)
-      .default_is("required")
+      .default_is("required in training")
       .aliases({"max_seq_len", "max_seq_length", "seq_length", "seq_len", "block_size", "context_length", "max_length",
                 "cutoff_len"});
   schema

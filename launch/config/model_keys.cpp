@@ -92,7 +92,7 @@ void declare_model(Schema& schema, ModelSection& model) {
   };
   std::vector<std::string> architectures;
   for (const Family& family : families()) architectures.push_back(family.model_type);
-  keys.word("architecture", architectures, "Hugging Face's model_type. model/README.md describes each family.")
+  keys.word("architecture", architectures, "Hugging Face's model_type. tests/golden/FAMILIES.md describes each family.")
       .must_not_change()
       .default_is("llama")
       .aliases({"model_type", "arch"});
