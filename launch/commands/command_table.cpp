@@ -11,16 +11,19 @@ const std::vector<Command>& command_table() {
        true},
       {"score", "score model=M input=F output=F [rope.*=…] [parallel.*=…] [runtime.*=…]",
        "log-probability of every token of every document",
-       "Documents are JSON lines with `tokens` or `text`. The output has one line per document, in the same order, in "
-       "nats.",
-       "carillon score model=runs/quickstart/run input=test.jsonl output=scores.jsonl", run_score, help_score},
+       "Documents are JSON lines with `tokens`, `text` or `messages`. The output has one line per document, in the "
+       "same "
+       "order, in nats.",
+       "carillon score model=runs/quickstart/run input=runs/quickstart/test.jsonl output=scores.jsonl", run_score,
+       help_score},
       {"import", "import SOURCE OUT.h5 [overwrite=true]", "convert a Hugging Face folder to one model file",
        "Keeps the type and bytes of every weight, and the tokenizer's files. The file can be opened with h5py and "
        "h5dump. Missing tensors, wrong shapes and non-finite weights are refused.",
        "carillon import SmolLM2-135M/ smol.h5", run_import, help_import},
-      {"export", "export MODEL OUT [format=hf] [overwrite=true]",
-       "write a model, checkpoint or run as a Hugging Face folder",
-       "Unmodified transformers loads the result: YaRN, NTK-by-parts and everything with resonance are written as "
+      {"export", "export MODEL OUT [format=hf|peft|gguf] [overwrite=true]",
+       "write a model, checkpoint or run for transformers, PEFT or llama.cpp",
+       "Unmodified transformers loads a Hugging Face folder: YaRN, NTK-by-parts and everything with resonance are "
+       "written as "
        "longrope factors, which represent any frequencies exactly.",
        "carillon export runs/quickstart/run exported/", run_export, help_export},
       {"inspect", "inspect FILE [--json]",
@@ -37,8 +40,10 @@ const std::vector<Command>& command_table() {
       {"posgen", "posgen OUT.jsonl task=… count=… length=… seed=…", "generate PosGen sequences",
        "Synthetic tasks whose answer depends on positions (Wang et al., 2024).",
        "carillon posgen train.jsonl task=recursive count=1000 length=64 seed=1", run_posgen, help_posgen},
-      {"tokenize", "tokenize FILES… tokenizer=T output=OUT.h5", "convert text or JSON lines to a token file",
-       "The token file can be used wherever a data path is expected.",
+      {"tokenize", "tokenize FILES…|CONFIG.yaml tokenizer=T output=OUT.h5",
+       "convert text or JSON lines to a token file",
+       "Of a configuration, its data.train is converted, with its tokenizer and chat template. The token file can be "
+       "used wherever a data path is expected.",
        "carillon tokenize book.txt tokenizer=SmolLM2-135M/ output=book.h5", run_tokenize, help_tokenize},
       {"eval", "eval [CONFIG.yaml] model=M length=N task={…} [key=value…]", "run one evaluation: model, task, length",
        "Prints one JSON object. For many evaluations, use sweep.",
