@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs missing packages, builds, and runs every test. The second of the README's two commands.
+# Installs missing packages, builds, and runs the tests. The second of the README's two commands.
 #   bash tests/run.sh             all tests except those labelled `long`
 #   LONG=1 bash tests/run.sh      all tests
 set -euo pipefail
