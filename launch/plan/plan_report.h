@@ -5,9 +5,10 @@
 //   machine       profile, processor, device, nodes, ranks_per_node, ranks, threads, memory_bytes (of a rank),
 //                 usable_bytes (what a plan may fill), memory_bytes_per_second, peak_flops_per_second (of the run's
 //                 dtype; null: not known)
-//   layout        data, context, tensor, zero, recompute, offload, mlp_tile (null: all rows), kind (zigzag |
-//                 contiguous), dtype, sequence_length, tokens_per_rank, micro_batch_size, gradient_accumulation_steps,
-//                 sequences_per_step, tokens_per_step; null if the ranks cannot be laid out
+//   layout        data, context, tensor, ring_inner (null: a flat ring), zero, recompute, offload, mlp_tile (null: all
+//                 rows), kind (zigzag | contiguous), dtype, sequence_length, tokens_per_rank, micro_batch_size,
+//                 gradient_accumulation_steps, sequences_per_step, tokens_per_step; null if the ranks cannot be laid
+//                 out
 //   memory        peak_bytes, allocated_bytes (the run's one allocation), host_bytes (of a rank), host_by_role,
 //                 host_node_bytes (all ranks of a node), by_role {role: bytes}, tensors {name: bytes},
 //                 groups [{name, ranks, peak_bytes, host_bytes, by_role}], longest_sequence (tokens, 0: none)
@@ -15,10 +16,11 @@
 //                 hardware_flops (per step, all ranks), product_rate, product_rate_fraction, peak_rate, mfu (null: no
 //                 peak is known), assumptions [text], offload {checkpoint_bytes, state_bytes (one way), checkpoints
 //                 (seconds one way, without overlap), beside (of the compute that hides them), exposed (both ways, not
-//                 hidden)}, tensor {chunks (of a gather or scatter over tensor ranks), exchanges, exposed (seconds per
-//                 micro-step)}, gradients {reduction (total, without overlap), exposed (of that, in the step)},
-//                 ring {forward, backward: {compute, hops, exposed, tokens_to_hide, tokens_to_hide_two_level, bytes}}
-//                 (one pass of one layer, the mean; bytes sent or received by the rank that was recorded)
+//                 hidden)}, attention {forward, backward: native, cudnn, both, or empty on a CPU}, tensor {chunks (of a
+//                 gather or scatter over tensor ranks), exchanges, exposed (seconds per micro-step)}, gradients
+//                 {reduction (total, without overlap), exposed (of that, in the step)}, ring {forward, backward:
+//                 {compute, hops, exposed, tokens_to_hide, tokens_to_hide_two_level, bytes}} (one pass of one layer,
+//                 the mean; bytes sent or received by the rank that was recorded)
 //   counts        [{rank, ops {op: calls}, work {op and shape: {calls, flop, bytes}}, launches (kernels), products
 //                 (cuBLASLt's), allocations, to_device_bytes, to_host_bytes, nccl_operations, nccl_sent_bytes,
 //                 communication {axis: {bytes, calls}}}]: exact, for a step after the first; of every rank in a run of
