@@ -53,9 +53,9 @@ std::optional<std::string> base_bound_warning(const ModelConfig& model, int64_t 
   const std::optional<int64_t> negative = first_negative_similarity(table.inverse_frequency, reach, 1 << 16);
   if (!negative) return std::nullopt;
   return fmt::format(
-      "from {} tokens away a key that is like the query scores below a random one (2405.14591), and sequences have {}: "
-      "however low the loss, what lies further back may not be found; raise rope.base or rope.factor (carillon rope "
-      "shows what holds)",
+      "from a distance of {} tokens on, a key similar to the query scores below a random one (2405.14591), and "
+      "positions reach {}: what lies further back may not be found, however low the loss; raise rope.base or "
+      "rope.factor (carillon rope shows the bound)",
       *negative, length);
 }
 
