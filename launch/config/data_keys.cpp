@@ -20,13 +20,23 @@ void declare_chat(Schema& schema, const std::string& prefix, std::optional<std::
 
 namespace {
 
+// The key of an entry that a foreign one stands for: a name from other programs, or a typing error.
+std::string meant_by(const std::string& key, bool mixes) {
+  for (const char* habit : {"file", "files", "filename", "file_name", "folder", "dataset", "data_files"})
+    if (key == habit) return "path";
+  if (!mixes) return "path";
+  for (const char* habit : {"ratio", "proportion", "probability", "sampling_weight"})
+    if (key == habit) return "weight";
+  return nearest(key, {"path", "weight", "name"});
+}
+
 // Reads one entry of a list of sources. mixes: whether it may have weight and name.
 DataSource read_source(const std::string& list, const YamlNode& item, bool mixes) {
   const bool mapping = item.kind == YamlNode::Kind::kMapping;
   for (const YamlNode& key : item.keys) {
     if (key.text == "path" || (mixes && (key.text == "weight" || key.text == "name"))) continue;
     fail(ExitCode::kUsage, "unknown key '{}' in {}, {}, did you mean {}?", printable(key.text), list, key.where,
-         mixes ? nearest(key.text, {"path", "weight", "name"}) : "path");
+         meant_by(key.text, mixes));
   }
   const YamlNode* path = mapping ? item.find("path") : nullptr;
   if (path == nullptr || path->kind != YamlNode::Kind::kScalar || path->text.empty())

@@ -87,6 +87,8 @@ TEST_F(RunConfigTest, UnknownKeysNameTheNearest) {
   refuse({"here it is called train.recompute"}, {"gradient-checkpointing=true"});
   refuse({"here it is called train.recompute"}, {"train.gradient_checkpointing=true"});
   refuse({"unknown key 'pth' in data.train", "did you mean path?"}, {"data.train=[{pth: x}]"});
+  refuse({"unknown key 'file' in data.train", "did you mean path?"}, {"data.train=[{file: x}]"});
+  refuse({"unknown key 'ratio' in data.train", "did you mean weight?"}, {"data.train=[{path: x, ratio: 1}]"});
 }
 
 TEST_F(RunConfigTest, WrongValuesNameKeyPlaceAndWhatIsTaken) {
