@@ -53,6 +53,7 @@ ExitCode Trainer::train() {
   // Makes up what was due when a signal came, or was requested since; completed points are not repeated.
   state_.evaluation_due = evaluator_ && state_.step > 0 && (state_.evaluation_due || evaluation_is_due());
   if (state_.evaluation_due && !stop_requested_) evaluate();
+  const bool had_ended = state_.step >= max_steps_;
   while (state_.step < max_steps_ && !stop_requested_ && !is_out_of_patience()) {
     checkpoints_->forget_unsaved_best();
     train_step();
@@ -78,6 +79,11 @@ ExitCode Trainer::train() {
           watched_->name(), state_.best.without_gain,
           state_.best.value ? fmt::format("; the best was {:.6g}, after step {}", *state_.best.value, state_.best.step)
                             : ""));
+    else if (had_ended)
+      log_.notice(
+          fmt::format("nothing was left to do: the run has taken {} of {} steps; a larger train.max_steps (or "
+                      "train.epochs) continues it",
+                      state_.step, max_steps_));
     finish_folder();
     return ExitCode::kDone;
   }

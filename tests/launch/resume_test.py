@@ -42,6 +42,16 @@ class Resume(unittest.TestCase):
         self.assertEqual(len(losses), 12)
         self.assertLess(losses[-1], losses[0])
 
+    def test_a_run_that_has_ended_says_so(self):
+        output = self.folder / "ended-before"
+        first = bb.run(1, "train", self.config, f"output={output}").stderr
+        again = bb.run(1, "train", self.config, f"output={output}").stderr
+        self.assertNotIn("nothing was left to do", first)
+        self.assertIn("nothing was left to do: the run has taken 12 of 12 steps", again)
+        shorter = bb.run(1, "train", self.config, f"output={output}", "train.max_steps=6").stderr
+        self.assertIn("12 of 6 steps", shorter)
+        self.assertEqual(bb.raw_fields(output), self.straight)
+
     def test_killed_at_any_moment_gives_the_same_characters(self):
         chance = random.Random(1)
         for ranks, straight, extra in ((1, self.straight, []), (2, self.straight2, ["parallel.context=2"])):
