@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "data/corpus/token_file.h"
+#include "data/formats/model_source.h"
 #include "runtime/json_fields.h"
 #include "runtime/progress.h"
 
@@ -72,6 +73,49 @@ ResumePoint resume_point(const std::string& path) {
   return point;
 }
 
+bool is_same_path(const std::string& one, const std::string& other) {
+  std::error_code error;
+  return one == other || fs::equivalent(one, other, error);
+}
+
+// Whether the run that wrote `checkpoint` was told to resume from `resume`.
+bool began_at(const std::string& checkpoint, const std::string& resume) {
+  try {
+    const Json config = read_manifest(checkpoint).config;
+    const Json::json_pointer key("/run/checkpoint/resume");
+    return config.contains(key) && config[key].is_string() && is_same_path(config[key].get<std::string>(), resume);
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::kBadInput) throw;
+    return false;
+  }
+}
+
+// Returns the checkpoint that checkpoint.resume names; of a run, its newest. Nothing if the run began there and has
+// later checkpoints of its own `present`: the same command, given again, goes on from those.
+std::optional<ResumePoint> named_point(const RunConfig& config, const std::vector<CheckpointFolder>& present,
+                                       const Notice& notice) {
+  const std::string& resume = config.checkpoint.resume;
+  if (!fs::exists(resume)) fail(ExitCode::kMissingInput, "no such checkpoint, {}, correct checkpoint.resume", resume);
+  const bool is_run = fs::is_directory(fs::path(resume) / "checkpoints");
+  ResumePoint point = resume_point(is_run ? resolve_model_path(resume, notice) : resume);
+  if (present.empty() || present.front().step <= point.state.step) return point;
+  const CheckpointFolder& newest = present.front();
+  fs::path named = fs::path(point.path).lexically_normal();
+  if (!named.has_filename()) named = named.parent_path();  // "…/step-00000100/"
+  const fs::path parent = named.parent_path();
+  if (is_same_path(parent.empty() ? "." : parent.string(), checkpoints_folder(config)))
+    fail(ExitCode::kUsage,
+         "checkpoint.resume names a step with later ones beside it ({}), {}, remove those or name another output",
+         newest.path, resume);
+  if (!began_at(newest.path, resume))
+    fail(ExitCode::kUsage,
+         "the output has later checkpoints ({}) than the one to begin with, checkpoint.resume {}, remove those or name "
+         "another output",
+         newest.path, resume);
+  notice(fmt::format("the run began at {} and goes on from its own checkpoints", resume));
+  return std::nullopt;
+}
+
 // Looks only at the manifests; bytes are checked when they are loaded.
 std::vector<ResumePoint> look(const RunConfig& config, const Notice& notice) {
   const std::string folder = checkpoints_folder(config);
@@ -85,19 +129,7 @@ std::vector<ResumePoint> look(const RunConfig& config, const Notice& notice) {
     return {};
   }
   if (resume != "auto") {
-    if (!fs::exists(resume)) fail(ExitCode::kMissingInput, "no such checkpoint, {}, correct checkpoint.resume", resume);
-    for (const CheckpointFolder& other : present) {
-      const bool own_folder =
-          fs::exists(folder) && fs::equivalent(fs::path(resume).lexically_normal().parent_path().empty()
-                                                   ? fs::path(".")
-                                                   : fs::path(resume).lexically_normal().parent_path(),
-                                               folder);
-      if (own_folder && other.step > step_of_folder(resume))
-        fail(ExitCode::kUsage,
-             "checkpoint.resume names a step with later ones beside it ({}), {}, remove those or name another output",
-             other.path, resume);
-    }
-    return {resume_point(resume)};
+    if (auto point = named_point(config, present, notice)) return {std::move(*point)};
   }
   std::vector<ResumePoint> points;
   for (const CheckpointFolder& found : present) {
@@ -195,24 +227,51 @@ std::optional<ResumePoint> load_resume_point(const ProcessGrid& grid, const std:
   return std::nullopt;
 }
 
+namespace {
+
+std::string text(const Json& entry, const char* key) {
+  const auto found = entry.find(key);
+  return found != entry.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+// Pairs the files by content, then by name. A file that only moved is no change; one that stands elsewhere in the list
+// is, because sequences are taken in the list's order.
+std::vector<std::string> file_changes(const Json& before, const std::vector<FileContent>& sources) {
+  std::vector<std::string> changes;
+  std::vector<bool> is_paired(before.size());
+  std::vector<std::optional<size_t>> partner(sources.size());
+  const auto pair = [&](const auto& fits) {
+    for (size_t i = 0; i < sources.size(); ++i)
+      for (size_t j = 0; j < before.size() && !partner[i]; ++j)
+        if (!is_paired[j] && fits(sources[i], before[j])) partner[i] = j, is_paired[j] = true;
+  };
+  const auto same_hash = [](const FileContent& now, const Json& then) { return text(then, "hash") == now.hash; };
+  const auto same_path = [](const FileContent& now, const Json& then) { return text(then, "path") == now.path; };
+  pair([&](const FileContent& now, const Json& then) { return same_hash(now, then) && same_path(now, then); });
+  pair(same_hash);
+  pair(same_path);
+  for (size_t i = 0; i < sources.size(); ++i)
+    if (!partner[i])
+      changes.push_back(fmt::format("{} is new among the data", sources[i].path));
+    else if (!same_hash(sources[i], before[*partner[i]]))
+      changes.push_back(fmt::format("{} has other content than when it was trained on", sources[i].path));
+  for (size_t j = 0; j < before.size(); ++j)
+    if (!is_paired[j])
+      changes.push_back(fmt::format("{} was trained on and is no longer among the data", text(before[j], "path")));
+  if (changes.empty() && !std::is_sorted(partner.begin(), partner.end()))
+    changes.emplace_back("its files are in another order");
+  return changes;
+}
+
+}  // namespace
+
 std::vector<std::string> data_changes(const Manifest& manifest, const std::vector<FileContent>& sources,
                                       const Tokenizer* tokenizer, const std::string& template_hash,
                                       std::optional<uint32_t> end_of_document) {
   std::vector<std::string> changes;
   const Json before = manifest.data.value("sources", Json());
   if (!before.is_array()) return changes;  // an old checkpoint
-  const auto text = [](const Json& entry, const char* key) {
-    const auto found = entry.find(key);
-    return found != entry.end() && found->is_string() ? found->get<std::string>() : "";
-  };
-  for (size_t i = 0; i < std::max(before.size(), sources.size()); ++i) {
-    if (i >= sources.size())
-      changes.push_back(fmt::format("{} was trained on and is no longer among the data", text(before[i], "path")));
-    else if (i >= before.size())
-      changes.push_back(fmt::format("{} is new among the data", sources[i].path));
-    else if (text(before[i], "hash") != sources[i].hash)
-      changes.push_back(fmt::format("{} has other content than when it was trained on", sources[i].path));
-  }
+  for (std::string& change : file_changes(before, sources)) changes.push_back(std::move(change));
   const std::string ids = text(manifest.data, "tokenizer_hash"), now = tokenizer ? tokenizer_hash_text(*tokenizer) : "";
   if (ids != now) changes.push_back(fmt::format("the tokenizer is another one (hash '{}', it was '{}')", now, ids));
   // Absent from old checkpoints, and empty if the data had no conversations.

@@ -54,6 +54,15 @@ class CommandLine(unittest.TestCase):
         self.refused(64, "train.max_steps", "train", self.config, "train.max_steps=many")
         self.refused(64, ["factr", "rope.sliding_attention"], "train", self.config, "rope.sliding_attention.factr=2")
         self.refused(66, "nowhere.yaml", "train", "nowhere.yaml")
+        # Settings as other programs, or hurried hands, write them.
+        self.refused(64, "write train.max_steps=3", "train", self.config, "--train.max_steps=3")
+        self.refused(64, "write output=x", "train", self.config, "--output=x")
+        self.refused(64, "write train.max_steps=VALUE", "train", self.config, "--train.max_steps", "3")
+        for words in (("train.max_steps", "=", "3"), ("train.max_steps=", "3"), ("train.max_steps", "=3")):
+            self.refused(64, "write key=value", "train", self.config, *words)
+        for text in ("a: b", "[a] b", "{a} b", "[a"):
+            self.refused(64, ["put the text into quotes", "output="], "train", self.config, f"output={text}")
+        self.refused(64, "carillon slurm", "train", self.config, "slurm.time=1h")
         self.refused(64, "model", "score", "input=a", "output=b")
         bad = self.folder / "bad.yaml"
         bad.write_text("train:\n  max_steps: 3\n  max_steps: 4\n")
@@ -117,10 +126,38 @@ class CommandLine(unittest.TestCase):
         bb.run(1, "train", self.config, f"output={self.folder}/two", "checkpoint.every_steps=2", "train.max_steps=4")
         self.refused(64, "later", "train", self.config, f"output={self.folder}/two",
                      f"checkpoint.resume={self.folder}/two/checkpoints/step-00000002")
+        self.refused(64, "later", "train", self.config, f"output={self.folder}/two",
+                     f"checkpoint.resume={self.folder}/two/checkpoints/step-00000002/")
         self.refused(66, "nothing", "train", self.config, f"output={self.folder}/two", "checkpoint.resume=nothing")
         self.refused(64, "model", "train", self.config, "model.hidden_size=16", "train.max_steps=8")
         done = bb.run(1, "train", self.config, "train.learning_rate=1e-3", "train.max_steps=5")
         self.assertIn("train.learning_rate", done.stderr)
+
+    def test_a_run_that_begins_at_another_runs_checkpoint(self):
+        source, other = self.folder / "source", self.folder / "other"
+        bb.run(1, "train", self.config, f"output={source}", "checkpoint.every_steps=2", "train.max_steps=4")
+        begin = [self.config, f"output={other}", f"checkpoint.resume={source}/checkpoints/step-00000002", "train.seed=5",
+                 "checkpoint.every_steps=2"]
+        bb.run(1, "train", *begin, "train.max_steps=6")
+        # The same command again, as a requeued job gives it, goes on from the run's own checkpoints.
+        done = bb.run(1, "train", *begin, "train.max_steps=8")
+        self.assertIn(f"resuming from {other}/checkpoints/step-00000006", done.stderr)
+        self.assertEqual([record["step"] for record in bb.metrics(other)], [3, 4, 5, 6, 7, 8])
+        # A folder with later checkpoints of another origin keeps them.
+        before = sorted(path.name for path in (source / "checkpoints").iterdir())
+        bb.run(1, "train", self.config, f"output={self.folder}/short", "train.max_steps=3")
+        self.refused(64, "later checkpoints", "train", self.config, f"output={source}",
+                     f"checkpoint.resume={self.folder}/short/checkpoints/step-00000003")
+        self.assertEqual(sorted(path.name for path in (source / "checkpoints").iterdir()), before)
+        # A run's folder stands for its newest checkpoint.
+        done = bb.run(1, "train", self.config, f"output={self.folder}/newest", f"checkpoint.resume={source}", "train.max_steps=5")
+        self.assertIn(f"resuming from {source}/checkpoints/step-00000004", done.stderr)
+
+    def test_a_run_that_is_over_says_so(self):
+        bb.run(1, "train", self.config, f"output={self.folder}/over", "train.max_steps=4")
+        for steps in (4, 3):
+            done = bb.run(1, "train", self.config, f"output={self.folder}/over", f"train.max_steps={steps}")
+            self.assertIn(f"nothing was left to do: the run has taken 4 of {steps} steps", done.stderr)
 
     def test_a_default_that_is_written_out_is_no_change(self):
         defaults = ["model.rms_norm_eps=1e-6", "model.attention_bias=false", "model.architecture=llama", "model.mlp_bias=false",

@@ -74,6 +74,12 @@ TEST_F(TrainingStateTest, OtherDataIsNamedAndMovedDataIsNot) {
   EXPECT_THAT(data_changes(manifest, {{"a", 1, "z"}, {"b", 1, "y"}}, nullptr),
               ::testing::ElementsAre(::testing::HasSubstr("a has other content")));
   EXPECT_THAT(data_changes(manifest, {{"a", 1, "x"}}, nullptr), ::testing::ElementsAre(::testing::HasSubstr("b was")));
+  EXPECT_THAT(data_changes(manifest, {{"b", 1, "y"}, {"a", 1, "x"}}, nullptr),
+              ::testing::ElementsAre(::testing::HasSubstr("another order")));
+  EXPECT_THAT(data_changes(manifest, {{"c", 1, "w"}, {"a", 1, "x"}, {"b", 1, "y"}}, nullptr),
+              ::testing::ElementsAre("c is new among the data"));
+  EXPECT_THAT(data_changes(manifest, {{"c", 1, "w"}, {"b", 1, "y"}}, nullptr),
+              ::testing::ElementsAre("c is new among the data", ::testing::HasSubstr("a was trained on")));
   EXPECT_EQ(data_changes(manifest, {{"a", 1, "x"}, {"b", 1, "y"}, {"c", 1, "w"}}, nullptr).size(), 1u);
   manifest.data["tokenizer_hash"] = "0123";
   EXPECT_THAT(data_changes(manifest, {{"a", 1, "x"}, {"b", 1, "y"}}, nullptr),
