@@ -191,6 +191,15 @@ void RunLock::keep_touching() {
     (void)futimens(descriptor_, nullptr);
 }
 
+std::string run_holder(const std::string& folder) {
+  const std::string path = folder + kName;
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (descriptor < 0) return "";
+  const std::string text = content_of(descriptor);
+  close(descriptor);
+  return text;
+}
+
 bool run_is_active(const std::string& folder) {
   const std::string path = folder + kName;
   const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);

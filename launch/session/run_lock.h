@@ -55,6 +55,9 @@ class RunLock {
   bool stopping_ = false;
 };
 
+// The line of .running that names the holder; empty if there is none.
+std::string run_holder(const std::string& folder);
+
 // Whether a run is active in `folder`, as far as this machine can tell: its lock is held, or another host's file was
 // touched within the last minute.
 bool run_is_active(const std::string& folder);

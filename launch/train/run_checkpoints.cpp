@@ -1,21 +1,62 @@
 #include "launch/train/run_checkpoints.h"
 
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <thread>
+
 #include "data/files/output_file.h"
+#include "data/files/posix_file.h"
+#include "launch/session/process_id.h"
+#include "launch/session/run_lock.h"
 #include "launch/train/replica_check.h"
 #include "runtime/progress.h"
+#include "runtime/stop_request.h"
 #include "runtime/trace.h"
 
 namespace carillon {
 namespace {
 
+namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+// Every rank writes its part of a checkpoint, so every rank must see the folder that rank 0 has locked, and may write
+// there: a working directory or a disk of its own would otherwise be noticed only at the first checkpoint. A network
+// file system may show a new folder to other machines seconds later. Error 73. Collective.
+void require_one_folder(Communicator& world, const std::string& folder) {
+  constexpr double kSecondsUntilVisible = 10;
+  const std::string holder = broadcast_text(world, world.rank() == 0 ? run_holder(folder) : "");
+  if (holder.empty()) return;  // not locked
+  const std::string host = broadcast_text(world, host_name());
+  agree(world, [&] {
+    if (world.rank() == 0) return;
+    const std::string shown = fs::absolute(folder).string();
+    const Clock::time_point begin = Clock::now();
+    while (run_holder(folder) != holder) {
+      throw_if_stop_requested("looking for the run's folder");
+      if (seconds_since(begin) > kSecondsUntilVisible)
+        fail(ExitCode::kCannotCreate,
+             "rank {} on {} does not find the folder that rank 0 on {} writes to, {}, name an output that all ranks "
+             "share (absolute if their working directories differ)",
+             world.rank(), host_name(), host, shown);
+      std::error_code ignored;
+      fs::directory_iterator(fs::path(shown).parent_path(), ignored);  // makes a network file system look again
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    if (access(folder.c_str(), W_OK | X_OK) != 0)
+      fail_to_create(fmt::format("rank {} on {} cannot write to the run's folder", world.rank(), host_name()), errno,
+                     shown, "make it writable or name another output");
+  });
+}
 
 }  // namespace
 
 RunCheckpoints::RunCheckpoints(const RunConfig& config, ProcessGrid& grid, TrainingState& state, RunLog& log,
                                CheckpointContents contents, int64_t saved_step)
     : config_(config), grid_(grid), state_(state), log_(log), contents_(std::move(contents)), saved_step_(saved_step) {
+  require_one_folder(*grid_.world, config_.output);
   if (!config_.checkpoint.async) return;
   background_ = std::make_unique<BackgroundSave>(*grid_.world, checkpoints_folder(config_), config_.checkpoint.keep);
   const std::string lack = background_->reserve(contents_.shards());

@@ -26,7 +26,7 @@ class RunCheckpoints {
  public:
   // Allocates the memory that background saves copy into; if it is insufficient, gives a warning, and training waits
   // for every save. All arguments must outlive this object. `saved_step`: the step of an existing checkpoint, -1 for
-  // none. Collective.
+  // none. Fails with error 73 if a rank does not find the run's locked folder or cannot write there. Collective.
   RunCheckpoints(const RunConfig& config, ProcessGrid& grid, TrainingState& state, RunLog& log,
                  CheckpointContents contents, int64_t saved_step);
 

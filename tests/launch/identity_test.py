@@ -153,6 +153,28 @@ class Identity(unittest.TestCase):
                            "parallel.tensor=2", "max_new_tokens=2")
         self.assertIn("model.safetensors", error)
 
+    @unittest.skipUnless(can_unshare(), "needs root and mount namespaces")
+    def test_an_output_that_one_rank_does_not_share_is_refused_before_the_first_step(self):
+        for name in ("shared", "own"):
+            (self.folder / name).mkdir()
+        shared = self.folder / "shared"
+        train = ["train", self.config, f"output={shared}/run", "train.max_steps=4", "checkpoint.every_steps=2"]
+        error = self.apart(shared, self.folder / "own", *train, expect=73)
+        self.assertIn("rank 1 on", error)
+        self.assertIn(f"{shared}/run", error)
+        self.assertEqual(list(shared.iterdir()), [], "a refused start leaves nothing")
+        # A folder of the same name that an earlier run left on the other disk is another one.
+        bb.run(1, "train", self.config, f"output={self.folder}/own/run", "train.max_steps=1")
+        self.assertIn("rank 1 on", self.apart(shared, self.folder / "own", *train, expect=73))
+        self.apart(shared, shared, *train, expect=0)
+
+    def test_a_token_cache_without_room_goes_to_the_runs_folder(self):
+        os.environ["CARILLON_CACHE"] = "/proc"  # root may write there, as far as access() knows, and cannot
+        done = self.train(1, "train.max_steps=1")
+        if os.geteuid() == 0:
+            self.assertIn(f"the token cache goes to {self.output}/.cache", done.stderr)
+            self.assertEqual(len(list((self.output / ".cache").glob("*.tokens"))), 1)
+
     def test_a_run_keeps_its_tokenizer(self):
         golden = sorted((pathlib.Path(os.environ["SOURCE"]) / "tests/golden/tokenizers").glob("*/tokenizer.json"))
         self.assertTrue(golden)
