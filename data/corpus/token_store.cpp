@@ -94,8 +94,11 @@ void remove_leftovers(const std::string& folder) {
   }
 }
 
-// The first writable folder.
-std::string cache_folder(const std::string& fallback) {
+// The first writable folder of those that the environment names, and the one for a cache that it has no room for.
+struct CacheFolders {
+  std::string first, fallback;
+};
+CacheFolders cache_folders(const std::string& fallback) {
   std::vector<std::string> candidates;
   if (const char* own = std::getenv("CARILLON_CACHE")) candidates.emplace_back(own);
   if (const char* xdg = std::getenv("XDG_CACHE_HOME")) candidates.push_back(std::string(xdg) + "/carillon");
@@ -104,7 +107,7 @@ std::string cache_folder(const std::string& fallback) {
   for (const std::string& folder : candidates) {
     std::error_code error;
     fs::create_directories(folder, error);
-    if (access(folder.c_str(), W_OK | X_OK) == 0) return folder;
+    if (access(folder.c_str(), W_OK | X_OK) == 0) return {folder, candidates.back()};
   }
   fail(ExitCode::kCannotCreate, "no folder for the token cache can be written, {}, set CARILLON_CACHE",
        candidates.back());
@@ -325,14 +328,28 @@ TokenStore TokenStore::open(Communicator& world, const std::vector<std::string>&
   const std::vector<int> machines = machines_of_ranks(world);
   std::string path;
   const auto make = [&] {
-    const std::string folder = cache_folder(fallback_folder);
-    path = folder + "/" + key + ".tokens";
-    if (usable(path, warn)) return;
-    remove_leftovers(folder);
-    DocumentReader reader(paths, options);
-    build_token_cache(path, reader, notice, [&] {
-      for (const FileContent& file : sources) require_unchanged(file);
-    });
+    const auto make_in = [&](const std::string& folder) {
+      path = folder + "/" + key + ".tokens";
+      if (usable(path, warn)) return;
+      std::error_code error;
+      fs::create_directories(folder, error);
+      remove_leftovers(folder);
+      DocumentReader reader(paths, options);
+      build_token_cache(path, reader, notice, [&] {
+        for (const FileContent& file : sources) require_unchanged(file);
+      });
+    };
+    const CacheFolders folders = cache_folders(fallback_folder);
+    try {
+      make_in(folders.first);
+    } catch (const Error& error) {
+      // A home with a quota is full long before the disk that the run writes to.
+      const bool of_disk = error.code() == ExitCode::kInputOutput || error.code() == ExitCode::kCannotCreate;
+      if (!of_disk || folders.first == folders.fallback) throw;
+      warn(fmt::format("the token cache goes to {}, because: {} (CARILLON_CACHE names another folder)",
+                       folders.fallback, error.what()));
+      make_in(folders.fallback);
+    }
   };
   // Rank 0 builds first, then one rank of each machine if it does not see rank 0's file, then every rank that sees
   // neither.
