@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <map>
-#include <memory>
 #include <numeric>
 
 #include "data/files/posix_file.h"
@@ -45,6 +44,10 @@ std::string identity_of(const InputFile& file) {
                      status.st_mtim.tv_nsec, status.st_ctim.tv_sec, status.st_ctim.tv_nsec);
 }
 
+[[noreturn]] void fail_changed(const std::string& path) {
+  fail(ExitCode::kBadInput, "was written to while it was read, {}, start again when it is whole", path);
+}
+
 std::string name_of_rank(const std::vector<std::string>& hosts, size_t rank) {
   return fmt::format("rank {} ({})", rank, hosts[rank]);
 }
@@ -73,18 +76,20 @@ std::vector<FileContent> compare(Communicator& world, const std::vector<std::str
   if (paths.empty()) return {};
   const std::vector<std::string> hosts = gather_texts(world, host_name());
   const std::string machine = machine_id(world.rank());
-  std::vector<std::unique_ptr<InputFile>> files;
+  // Files are opened one at a time: there may be more of them than a process may have open.
+  std::vector<int64_t> sizes;
   std::vector<std::string> own;
   std::string mine;
   agree(world, [&] {
     for (const std::string& path : paths) {
       try {
-        files.push_back(std::make_unique<InputFile>(path, Links::kFollow));
+        const InputFile file(path, Links::kFollow);
+        sizes.push_back(file.size());
+        own.push_back(identity_of(file));
       } catch (const Error& error) {
         if (world.size() == 1) throw;
         throw Error(error.code(), fmt::format("{} [on {}]", error.what(), name_of_rank(hosts, world.rank())));
       }
-      own.push_back(identity_of(*files.back()));
       const std::string identity = machine + " " + own.back();
       mine += fmt::format("{:016x}\n", XXH3_64bits(identity.data(), identity.size()));
     }
@@ -110,13 +115,14 @@ std::vector<FileContent> compare(Communicator& world, const std::vector<std::str
         if (rank < me) ++index;
         ++members;
       }
-      shares[file] = hash_share(*files[file], index, members);
+      const InputFile opened(paths[file], Links::kFollow);
+      if (identity_of(opened) != own[file]) fail_changed(paths[file]);
+      shares[file] = hash_share(opened, index, members);
     }
   });
   world.all_gather(Tensor(all.data(), DType::kInt64, {2 * static_cast<int64_t>(all.size())}),
                    Tensor(shares.data(), DType::kInt64, {2 * static_cast<int64_t>(shares.size())}));
-  std::vector<int64_t> sizes, all_sizes(all.size());
-  for (const auto& file : files) sizes.push_back(file->size());
+  std::vector<int64_t> all_sizes(all.size());
   world.all_gather(Tensor::of(all_sizes, {static_cast<int64_t>(all_sizes.size())}),
                    Tensor::of(sizes, {static_cast<int64_t>(sizes.size())}));
 
@@ -184,8 +190,7 @@ void require_same_text(Communicator& world, const std::string& what, const std::
 }
 
 void require_unchanged(const FileContent& file) {
-  if (identity_of(InputFile(file.path)) != file.identity)
-    fail(ExitCode::kBadInput, "was written to while it was read, {}, start again when it is whole", file.path);
+  if (identity_of(InputFile(file.path)) != file.identity) fail_changed(file.path);
 }
 
 std::vector<FileContent> agree_on_content(Communicator& world, const std::vector<std::string>& paths) {

@@ -86,6 +86,17 @@ class Limits(unittest.TestCase):
         per_token = 1000  # at least, of this model
         self.refused(74, "eval", run, task, f"length={min(memory // per_token * 2, 2**32)}", says="MiB are available")
 
+    def test_more_files_of_data_than_may_be_open(self):
+        shards = self.folder / "shards"
+        shards.mkdir()
+        line = (self.folder / "train.jsonl").read_text().splitlines()[0]
+        for i in range(100):
+            (shards / f"{i:03}.jsonl").write_text(line + "\n")
+        done = subprocess.run(["bash", "-c", 'ulimit -n 64 && exec "$@"', "bash", bb.CARILLON, "train", self.config,
+                               f"data.train=[{{path: {shards}}}]", "train.max_steps=1", f"output={self.folder}/from-shards"],
+                              capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
     def test_endless_files_are_not_read(self):
         pipe = self.folder / "pipe"
         os.mkfifo(pipe)
