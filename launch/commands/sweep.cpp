@@ -3,6 +3,7 @@
 #include <chrono>
 #include <filesystem>
 #include <set>
+#include <utility>
 
 #include "data/files/output_check.h"
 #include "data/files/output_file.h"
@@ -23,6 +24,8 @@ namespace carillon {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr auto kSilentWait = std::chrono::seconds(10);  // for other processes' points
 
 class Sweep {
  public:
@@ -93,6 +96,7 @@ class Sweep {
   }
 
   std::optional<SweepPoint> choose() {
+    const auto begin = std::chrono::steady_clock::now();
     for (;;) {
       throw_if_stop_requested("waiting for the next point of the sweep");
       // Asked before the list is made, because a run completes its last checkpoint before it reports its end.
@@ -100,6 +104,7 @@ class Sweep {
       if (config_.watch) look_again();
       const auto& records = results_.read();
       bool others = false;
+      std::string elsewhere;  // a point that another process has claimed
       for (const SweepPoint& point : points_) {
         const auto record = records.find(point.id);
         const bool settled =
@@ -107,6 +112,7 @@ class Sweep {
         if (settled) continue;
         if (record != records.end() && record->second["status"] == "ok") report_replaced(record->second, point);
         if (!claims_->take(point.id)) {
+          if (!others) elsewhere = point.id;
           others = true;
           continue;
         }
@@ -120,6 +126,9 @@ class Sweep {
         return point;
       }
       if (!others && last_look) return std::nullopt;
+      if (others && std::chrono::steady_clock::now() - begin > kSilentWait && !std::exchange(waits_, true))
+        session_.notice()(fmt::format("waiting for points that others have claimed, such as {} ({})",
+                                      config_.output + "/claims/" + elsewhere, claims_->holder_of(elsewhere)));
       std::this_thread::sleep_for(std::chrono::milliseconds(others ? 200 : 1000));
     }
   }
@@ -158,6 +167,12 @@ class Sweep {
           std::none_of(now.begin(), now.end(), [&](const SweepPoint& point) { return point.id == known.id; }))
         now.push_back(std::move(known));
     points_ = std::move(now);
+    const auto place = [&](const SweepPoint& point) {
+      const auto model = std::find(config_.models.begin(), config_.models.end(), point.model);
+      return std::pair(model - config_.models.begin(), point.step.value_or(-1));
+    };
+    std::stable_sort(points_.begin(), points_.end(),
+                     [&](const SweepPoint& a, const SweepPoint& b) { return place(a) < place(b); });
   }
 
   void evaluate(const SweepPoint& point) {
@@ -193,6 +208,7 @@ class Sweep {
   std::vector<SweepPoint> points_;
   std::unique_ptr<SweepClaims> claims_;  // rank 0
   std::set<std::string> replaced_;       // models and tasks that report_replaced() named
+  bool waits_ = false;                   // said that other processes are waited for
   std::set<std::string> failed_;         // in this start: not tried again until the next
   Evaluator evaluator_{session_, config_};
 };

@@ -28,6 +28,8 @@ Json read_rope_settings(const std::string& name, const YamlNode& node) {
     fail(ExitCode::kUsage, "{} is {}, {}, write {{own: {{}}, name: {{type: …}}}}", name, node.describe(), node.where);
   Json settings = detail::free_json(node);
   for (size_t i = 0; i < node.keys.size(); ++i) {
+    if (node.keys[i].text.find_first_not_of(" \t") == std::string::npos)
+      fail(ExitCode::kUsage, "a setting of {} has no name, {}, write {{name: {{type: …}}}}", name, node.keys[i].where);
     Json& setting = settings[node.keys[i].text];
     if (setting.is_null()) setting = Json::object();
     if (!setting.is_object())

@@ -124,6 +124,8 @@ std::string hash_of_model(const std::string& path, const std::optional<std::stri
 std::string hash_of_task_inputs(const Json& task, const SweepConfig& config) {
   return short_hash([&] {
     std::string text = fmt::format("{}\n", name_of(config.runtime.dtype));
+    // Otherwise the tokenizer is among the model's files.
+    if (config.data.tokenizer) text += "tokenizer\n" + describe_model(*config.data.tokenizer);
     if (reads_documents(task)) {
       for (const std::string& path : find_data_files(data_paths(task, config)).paths)
         text += fmt::format("{:016x}\n", hash_of_file(path, kAllBlocks));

@@ -58,7 +58,7 @@ bool SweepClaims::create(const std::string& path) const {
   fail_to_write("the point cannot be claimed", reason, path);
 }
 
-bool SweepClaims::stale(const std::string& path) const {
+bool SweepClaims::stale(const std::string& path) {
   std::ifstream file(path);
   std::string host, pid, began;
   if (!(file >> host >> pid >> began)) {
@@ -67,7 +67,20 @@ bool SweepClaims::stale(const std::string& path) const {
   }
   if (host == host_name()) return start_time(pid) != began;
   struct stat status {};
-  return stat(path.c_str(), &status) == 0 && std::time(nullptr) - status.st_mtime > kSecondsUntilStale;
+  if (stat(path.c_str(), &status) != 0) return false;
+  if (std::time(nullptr) - status.st_mtime > kSecondsUntilStale) return true;
+  // A clock that is ahead, or was set back, dates touches in the future: then only that they stop tells.
+  const Touch seen{status.st_mtim.tv_sec, status.st_mtim.tv_nsec, std::chrono::steady_clock::now()};
+  const auto [known, is_new] = seen_.try_emplace(path, seen);
+  if (!is_new && (known->second.seconds != seen.seconds || known->second.nanoseconds != seen.nanoseconds))
+    known->second = seen;
+  return seen.when - known->second.when > std::chrono::seconds(kSecondsUntilStale);
+}
+
+std::string SweepClaims::holder_of(const std::string& id) const {
+  std::ifstream file(folder_ + "/" + id);
+  std::string host, pid;
+  return file >> host >> pid ? fmt::format("process {} on {}", pid, host) : "another process";
 }
 
 bool SweepClaims::take(const std::string& id) {

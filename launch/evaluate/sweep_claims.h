@@ -3,7 +3,10 @@
 // touched for a while.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
+#include <cstdint>
+#include <map>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -20,15 +23,23 @@ class SweepClaims {
   // Claims a point; takes over stale claims. Returns whether this process has the point now.
   bool take(const std::string& id);
   void give_back();
+  // "process 123 on host", for a message; "another process" if the claim cannot be read.
+  std::string holder_of(const std::string& id) const;
 
  private:
+  struct Touch {
+    int64_t seconds, nanoseconds;  // the claim's time of modification
+    std::chrono::steady_clock::time_point when;
+  };
+
   bool create(const std::string& path) const;
-  bool stale(const std::string& path) const;
+  bool stale(const std::string& path);
   void keep_touching();
 
   std::string folder_;
   std::string mine_;  // contents of this process's claims
   std::string held_;
+  std::map<std::string, Touch> seen_;  // other hosts' claims: when this process first saw their last touch
   std::thread toucher_;
   std::mutex mutex_;
   std::condition_variable stop_condition_;

@@ -189,7 +189,8 @@ class Comparer {
     return list;
   }
 
-  // Groups runs of one configuration with the same rope setting and step.
+  // Groups runs of one configuration with the same rope setting and step. A seed counts once: a second run of it, or
+  // the same run under another path, says nothing about the spread over seeds.
   void group(const Json& task, const std::vector<const SweepPoint*>& here) {
     std::vector<std::pair<std::string, std::vector<const SweepPoint*>>> groups;
     for (const SweepPoint* point : here) {
@@ -198,7 +199,11 @@ class Comparer {
       const std::string key = Json{seed->second.others, step_of(*point), point->rope_name}.dump();
       auto found = std::find_if(groups.begin(), groups.end(), [&](const auto& entry) { return entry.first == key; });
       if (found == groups.end()) found = groups.insert(groups.end(), {key, {}});
-      found->second.push_back(point);
+      const bool known = std::any_of(found->second.begin(), found->second.end(), [&](const SweepPoint* member) {
+        const Seed& other = seeds_.at(member->model);
+        return other.seed == seed->second.seed && other.before == seed->second.before;
+      });
+      if (!known) found->second.push_back(point);
     }
     for (const auto& [key, members] : groups)
       if (members.size() > 1) add_group(task, members);

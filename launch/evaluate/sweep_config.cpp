@@ -32,7 +32,11 @@ Json resolve_task(const Json& given) {
          nearest(type, names), join(names));
   }
   const Json& known = found->second.keys;
-  Json task = {{"task", type}, {"name", given.value("name", type)}};
+  const Json name = given.value("name", Json(type));
+  if (!name.is_string() || name.get<std::string>().empty())
+    fail(ExitCode::kUsage, "name of task {} is {}, in tasks, give a word (in quotes if it is a number)", type,
+         name.dump());
+  Json task = {{"task", type}, {"name", name}};
   std::vector<std::string> keys;
   for (const auto& [key, value] : known.items()) {
     keys.push_back(key);
@@ -60,6 +64,19 @@ Json resolve_task(const Json& given) {
     task[key] = value;
   }
   return task;
+}
+
+// A point that is listed twice would count twice in every mean and standard error.
+template <typename Value>
+void refuse_repeated(const char* key, const std::vector<Value>& values) {
+  std::set<Value> seen;
+  for (const Value& value : values)
+    if (!seen.insert(value).second) {
+      if constexpr (std::is_same_v<Value, std::string>)
+        fail(ExitCode::kUsage, "{} is given twice, in {}, keep one of them", printable(value), key);
+      else
+        fail(ExitCode::kUsage, "{} is given twice, in {}, keep one of them", value, key);
+    }
 }
 
 std::vector<CheckpointFolder> chosen(const SweepConfig& config, const std::string& model) {
@@ -114,6 +131,7 @@ void declare_sweep(Schema& schema, SweepConfig& config) {
           fail(ExitCode::kUsage,
                "checkpoints cannot be {}, {}, it takes all, newest or a list of steps such as [100, 200]",
                node.describe(), node.where);
+        if (steps) refuse_repeated("checkpoints", config.checkpoints.get<std::vector<int64_t>>());
       },
       [&config] { return std::optional<Json>(config.checkpoints); });
   schema.custom(
@@ -192,6 +210,8 @@ SweepConfig training_sweep(const RunConfig& run) {
 }
 
 void resolve_tasks(SweepConfig& config) {
+  refuse_repeated("models", config.models);
+  refuse_repeated("lengths", config.lengths);
   for (const int64_t length : config.lengths)
     if (length < 2) fail(ExitCode::kUsage, "a length is {}, in lengths, give at least 2", length);
   std::set<std::string> names;

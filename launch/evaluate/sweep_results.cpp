@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "data/checkpoint/tensor_hash.h"
 #include "data/files/output_file.h"
 #include "data/files/posix_file.h"
 #include "launch/evaluate/sweep_claims.h"
@@ -18,6 +19,8 @@
 namespace carillon {
 namespace {
 
+std::string task_hash(const Json& task) { return hash_of_text(task.dump()).substr(0, 16); }
+
 Json common(const SweepPoint& point, double seconds) {
   Json record = {{"point", point.id},
                  {"model", point.model},
@@ -28,6 +31,7 @@ Json common(const SweepPoint& point, double seconds) {
                  {"task", point.task["name"]},
                  {"status", "ok"},
                  {"seconds", seconds}};
+  record["task_hash"] = task_hash(point.task);
   if (!point.model_hash.empty()) record["model_hash"] = point.model_hash;
   if (!point.inputs_hash.empty()) record["inputs_hash"] = point.inputs_hash;
   return record;
@@ -54,6 +58,22 @@ namespace {
 bool agrees(const Json& record, const char* key, const std::string& hash) {
   const auto found = record.find(key);
   return found == record.end() || hash.empty() || *found == hash;
+}
+
+}  // namespace
+
+namespace {
+
+// Whether a line has what every reader of a sweep's records takes for granted.
+bool is_record(const Json& line) {
+  const auto has = [&](const char* key, bool (*fits)(const Json&)) {
+    const auto found = line.find(key);
+    return found != line.end() && fits(*found);
+  };
+  const auto is_text = [](const Json& value) { return value.is_string(); };
+  const auto is_object = [](const Json& value) { return value.is_object(); };
+  return line.is_object() && has("point", is_text) && has("status", is_text) &&
+         (line["status"] != "ok" || has("metrics", is_object));
 }
 
 }  // namespace
@@ -92,8 +112,7 @@ const std::map<std::string, Json>& SweepResults::read() const {
     if (file.eof()) break;  // no newline: from a process that died or is still writing
     ++lines_;
     Json record = Json::parse(line, nullptr, false);
-    if (record.is_discarded() || !record.is_object() || !record.contains("point") || !record["point"].is_string() ||
-        !record.contains("status"))
+    if (!is_record(record))
       fail(ExitCode::kBadInput, "this line is not a record, {}/evals.jsonl:{}, fix it or name another output", folder_,
            lines_);
     read_to_ += static_cast<int64_t>(line.size()) + 1;
@@ -187,7 +206,14 @@ void SweepResults::write_files(const std::vector<SweepPoint>& points, const Json
                         std::string(metric) == "difference" ? "loss_difference" : "loss_difference_standard_error",
                         entry[metric].dump());
   write_whole_file(folder_ + "/table.csv", rows);
-  write_whole_file(folder_ + "/comparisons.json", comparisons.dump(1) + "\n");
+  // By these the page knows records of an earlier sweep whose names stood for other settings.
+  Json written = comparisons;
+  written["settings"] = {{"rope", Json::object()}, {"task_hash", Json::object()}};
+  for (const SweepPoint& point : points) {
+    written["settings"]["rope"][point.rope_name] = point.rope;
+    written["settings"]["task_hash"][point.task["name"].get<std::string>()] = task_hash(point.task);
+  }
+  write_whole_file(folder_ + "/comparisons.json", written.dump(1) + "\n");
   write_whole_file(folder_ + "/lm_eval.json", lm.dump(2) + "\n");
   write_whole_file(folder_ + "/report.html", report_html(read_results(folder_)));
 }

@@ -4,6 +4,7 @@
 
 #include "data/corpus/data_files.h"
 #include "launch/evaluate/tasks/task.h"
+#include "runtime/foreign_error.h"
 
 namespace carillon {
 namespace {
@@ -19,6 +20,7 @@ bool evaluates(const EvalSection& eval) { return eval.every_steps || eval.every 
 TrainingEvaluator::TrainingEvaluator(Backend& backend, ProcessGrid& grid, const ModelConfig& config,
                                      const RunConfig& run, Parameters& weights, const Tokenizer* tokenizer)
     : grid_(grid),
+      model_(config),
       schedule_(run.eval),
       sweep_(training_sweep(run)),
       runner_(backend, grid, config, sweep_, tokenizer, "eval.rope", &weights),
@@ -30,6 +32,11 @@ std::vector<std::string> TrainingEvaluator::foreseen_failures() const {
       if (task.contains("data")) find_data_files(data_paths(task, sweep_));
     } catch (const Error& error) {
       failures.push_back(fmt::format("task {} of eval will fail: {}", task["name"].get<std::string>(), error.what()));
+    }
+  for (const auto& [name, settings] : sweep_.rope.items()) try {
+      merge_model_rope(model_, settings, "eval.rope." + name);
+    } catch (const Error& error) {
+      failures.push_back(fmt::format("setting {} of eval.rope will fail: {}", name, error.what()));
     }
   return failures;
 }
@@ -74,6 +81,7 @@ std::optional<double> TrainingEvaluator::value(const WatchedMetric& metric, int6
   std::vector<double> found{0, 0};  // the value, and whether it exists
   agree(*grid_.world, [&] {
     if (grid_.world->rank() != 0) return;
+    const WorkingOn here(sweep_.output + "/evals.jsonl");
     if (const auto value = metric.value_in(results_.read_lines(), step)) found = {*value, 1};
   });
   grid_.world->broadcast(Tensor::of(found, {2}), 0);
@@ -84,6 +92,7 @@ std::set<std::string> TrainingEvaluator::points_done(int64_t step) const {
   std::string lines;
   agree(*grid_.world, [&] {
     if (grid_.world->rank() != 0) return;
+    const WorkingOn here(sweep_.output + "/evals.jsonl");
     for (const Json& record : results_.read_lines())
       if (record.value("step", Json()) == step && record.value("status", "") == "ok")
         lines +=

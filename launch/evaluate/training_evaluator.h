@@ -22,7 +22,8 @@ class TrainingEvaluator {
   TrainingEvaluator(Backend& backend, ProcessGrid& grid, const ModelConfig& config, const RunConfig& run,
                     Parameters& weights, const Tokenizer* tokenizer);
 
-  // The tasks whose documents are not there now: a run that nobody watches would fail at them again and again.
+  // The tasks whose documents are not there now, and the rope settings that the model cannot have: a run that nobody
+  // watches would fail at them again and again.
   std::vector<std::string> foreseen_failures() const;
 
   // Whether the schedule asks for one after step `step` (from 1): every_steps, at, at_end.
@@ -42,6 +43,7 @@ class TrainingEvaluator {
   std::set<std::string> points_done(int64_t step) const;  // the same on every rank
 
   ProcessGrid& grid_;
+  const ModelConfig& model_;
   EvalSection schedule_;
   SweepConfig sweep_;
   PointRunner runner_;

@@ -60,6 +60,19 @@ std::string key_of(const Json& record) {
       .dump();
 }
 
+// Whether a record was made when the name of its rope setting or of its task stood for other settings than in the last
+// sweep, which are in `settings`. Its row would otherwise join values of both.
+bool is_superseded(const Json& record, const Json& settings) {
+  const auto differs = [&](const char* kind, const char* name_key, const char* key) {
+    const Json known = settings.value(kind, Json());
+    const auto name = record.find(name_key), value = record.find(key);
+    if (!known.is_object() || name == record.end() || value == record.end()) return false;  // of an earlier version
+    const auto now = known.find(name->get<std::string>());
+    return now != known.end() && *now != *value;
+  };
+  return differs("rope", "rope_name", "rope") || differs("task_hash", "task", "task_hash");
+}
+
 // Adds the rotation that a model has with a record's settings, if the model can still be read.
 void add_rope(ReportInput& input, const std::string& model, const Json& record, int64_t length) {
   try {
@@ -98,6 +111,9 @@ ReportInput read_results(const std::string& given) {
   }
   if (const fs::path file = folder / "comparisons.json"; fs::exists(file))
     input.comparisons = parse_json(read_text(file), file.string());
+  if (input.comparisons.is_object() && input.comparisons.value("settings", Json()).is_object())
+    input.superseded = static_cast<int64_t>(std::erase_if(
+        input.records, [&](const Json& record) { return is_superseded(record, input.comparisons["settings"]); }));
   std::vector<std::string> runs;
   if (fs::exists(folder / "metrics.jsonl")) runs.push_back(folder.string());
   int64_t longest = 0;

@@ -279,7 +279,12 @@ std::string report_html(const ReportInput& input) {
   const auto failed = std::count_if(input.records.begin(), input.records.end(),
                                     [](const Json& record) { return record.value("status", "ok") == "failed"; });
   if (!input.records.empty())
-    body += fmt::format("<p>{} evaluations, {} of them failed.</p>\n", input.records.size(), failed);
+    body += fmt::format("<p>{} evaluations, {} of them failed.{}</p>\n", input.records.size(), failed,
+                        input.superseded == 0
+                            ? ""
+                            : fmt::format(" {} more are not shown: a name of theirs stood for other settings than in "
+                                          "the last sweep.",
+                                          input.superseded));
   for (const Task& task : tasks_of(input.records)) {
     body += "<h2>" + safe(task.name) + "</h2>\n" + metric_by_length(task) + "<h3>" + safe(task.metric) + "</h3>\n" +
             metric_table(task, task.metric);

@@ -23,6 +23,7 @@ struct ReportRun {
 struct ReportInput {
   std::string title;
   std::vector<Json> records;  // evals.jsonl: the last record of each point, in order
+  int64_t superseded = 0;     // points left out: made when a rope's or task's name stood for other settings
   std::vector<ReportRun> runs;
   std::vector<std::pair<std::string, RopeReport>> ropes;
   Json comparisons;  // comparisons.json; null if there is none

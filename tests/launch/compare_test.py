@@ -312,6 +312,14 @@ class Compare(unittest.TestCase):
         self.assertGreater(abs(compared["difference_standard_error_over_documents"] - error), 1e-6)
         self.assertIn("over seeds", done.stdout)
         self.assertIn("over seeds", (self.folder / "seeds-sweep" / "report.html").read_text())
+        # A second run of a seed, or the same run under another path, is no further seed.
+        copy = self.folder / "copy"
+        copy.symlink_to(runs["3e-3", 2])
+        self.sweep("seeds-again", models=[runs["3e-3", 1], runs["3e-3", 2], str(copy)], rope={"own": {}}, lengths=[32], tasks=tasks,
+                   compare={})
+        entry, = self.comparisons("seeds-again")["seeds"]
+        self.assertEqual(entry["seeds"], [1, 2])
+        self.near(entry["standard_error"], over([perplexity[runs["3e-3", s]] for s in (1, 2)])[1], "error")
 
 
     def test_seeds_of_bases(self):

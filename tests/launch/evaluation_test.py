@@ -115,6 +115,9 @@ class Evaluation(unittest.TestCase):
         self.assertEqual(record["status"], "failed")
         self.assertIn("nowhere.jsonl", record["error"])
         self.assertEqual(bb.metrics(self.folder / "missing")[-1]["step"], 12)
+        done = bb.run(1, "train", self.config, f"output={self.folder}/incomplete", "eval.at_end=true", "train.max_steps=2",
+                      f"data.validation=[{{path: {self.folder}/train.jsonl}}]", "eval.rope={own: {}, y: {type: linear}}")
+        self.assertLess(done.stderr.index("setting y of eval.rope will fail"), done.stderr.index("step 1/"), done.stderr)
 
 
 if __name__ == "__main__":

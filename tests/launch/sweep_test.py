@@ -2,8 +2,10 @@
 
 import json
 import math
+import os
 import pathlib
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -220,6 +222,9 @@ class Sweep(unittest.TestCase):
         self.assertEqual(count, 2 * settings)
         self.assertEqual(sweep("runtime.dtype=float32")[1], 2 * settings)
         self.assertEqual(sweep("runtime.dtype=float32"), ("", 0))
+        tokenizer = f"data.tokenizer={pathlib.Path(os.environ['SOURCE']) / 'tests/golden/tokenizers/gpt2'}"
+        self.assertEqual(sweep("runtime.dtype=float32", tokenizer)[1], 2 * settings)
+        self.assertEqual(sweep("runtime.dtype=float32", tokenizer), ("", 0))
 
     def test_the_base_of_an_exported_adapter_counts(self):
         base, adapter = self.folder / "adapted-base", self.folder / "adapted"
@@ -352,11 +357,79 @@ class Sweep(unittest.TestCase):
         for setting in (5, "yarn", [1]):
             refused("the setting x of rope", rope={"own": {}, "x": setting})
         refused("rope is ", rope=["yarn"])
+        for name in ("", " "):
+            refused("a setting of rope has no name", rope={"own": {}, name: {"type": "yarn", "factor": 4}})
+        config = self.config("named", lengths=[8])
+        for factor, name in enumerate(("x~y", "x/y", "x~0"), 2):  # '~' and '/' are special in JSON pointers
+            bb.run(1, "sweep", config, f"rope.{name}.factor={factor}", f"rope.{name}.type=linear")
+            self.assertIn({"factor": factor, "type": "linear"}, [r["rope"] for r in self.records("named") if r["rope_name"] == name])
         done = bb.run(1, "eval", "model=x", "length=8", "task={task: posgen}", "rope.facto=2", expect=64)
         self.assertIn("did you mean rope.factor?", done.stderr)
         for empty in ("lengths", "models", "tasks"):
             refused(f"{empty} is empty", **{empty: []})
         bb.run(1, "sweep", self.config("refused", models=["nowhere"]), expect=66)
+        # Points listed twice would count twice in means and standard errors.
+        refused("16 is given twice, in lengths", lengths=[16, 40, 16])
+        refused("model is given twice, in models", models=[str(self.model), str(self.model)])
+        refused("4 is given twice, in checkpoints", models=[str(self.folder / "run/run")], checkpoints=[4, 2, 4])
+        for name in (5, None, True, ""):
+            refused("name of task posgen is", tasks=[{"task": "posgen", "name": name}])
+        for data in ([], ["text.txt"], [{"path": 5}], [{"pth": "text.txt"}], "text.txt"):
+            refused("data of task perplexity is", tasks=[{"task": "perplexity", "data": data}])
+        refused("modulus of task posgen is 1", tasks=[{"task": "posgen", "modulus": 1}])
+        refused("far of task posgen is -1", tasks=[{"task": "posgen", "far": -1}])
+
+    def test_a_name_that_stands_for_other_settings_mixes_no_row(self):
+        """The page shows what table.csv shows: values of a name's former settings are left out."""
+        data = [{"path": str(self.folder / "data.jsonl")}]
+        def sweep(factor, window, lengths):
+            bb.run(1, "sweep", self.config("renamed", rope={"own": {}, "y": {"type": "yarn", "factor": factor}}, lengths=lengths,
+                                           tasks=[{"task": "perplexity", "data": data, "window": window}]))
+            page = (self.folder / "renamed/report.html").read_text()
+            return page, re.findall(r"<tr><td>[^<]*</td><td>(\w+)</td><td>(.*?)</td><td>(.*?)</td></tr>", page[:page.index("</table>")])
+        page, rows = sweep(2, "full", [16, 40])
+        self.assertNotIn("not shown", page)
+        self.assertEqual([name for name, *values in rows if "&ndash;" not in values], ["own", "y"])
+        page, rows = sweep(8, "full", [40])
+        self.assertIn("2 more are not shown", page)
+        self.assertEqual([name for name, short, long in rows if short != "&ndash;"], ["own"], "another length of the same settings stays")
+        self.assertIn("&ndash;", dict((name, short) for name, short, _ in rows)["y"])
+        page, rows = sweep(8, "blocks", [40])
+        self.assertIn("5 more are not shown", page)
+        bb.run(1, "report", self.folder / "renamed", self.folder / "renamed.html")
+        self.assertEqual((self.folder / "renamed.html").read_text(), page)
+
+    def test_a_line_that_is_no_record_is_named(self):
+        config = self.config("lines", lengths=[8], rope={"own": {}})
+        bb.run(1, "sweep", config)
+        evals = self.folder / "lines/evals.jsonl"
+        whole = evals.read_text()
+        record = json.loads(whole)
+        for change in ({"metrics": None}, {"metrics": [1]}, {"status": 5}, {"point": 5}, {"point": None}):
+            evals.write_text(json.dumps({key: value for key, value in {**record, **change}.items() if value is not None}) + "\n")
+            self.assertIn("this line is not a record, " + f"{evals}:1", bb.run(1, "sweep", config, expect=65).stderr)
+        evals.write_text(whole)
+        bb.run(1, "sweep", config)
+
+    def test_watched_checkpoints_are_listed_in_order(self):
+        run = self.folder / "ordered"
+        def train(steps):
+            bb.run(1, "train", self.run_config, f"train.max_steps={steps}", "checkpoint.every_steps=2", f"output={run}")
+        train(4)
+        (run / "ended").unlink()
+        data = [{"path": str(self.run_config.parent / "train.jsonl")}]
+        sweep = bb.start(1, "sweep", self.config("ordered-sweep", models=[str(run)], lengths=[16], rope={"own": {}}, watch=True,
+                                                 tasks=[{"task": "perplexity", "data": data}]))
+        records = self.folder / "ordered-sweep/evals.jsonl"
+        deadline = time.monotonic() + 60
+        while (not records.exists() or records.read_text().count("\n") < 2) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        shutil.rmtree(run / "checkpoints/step-00000002")  # as rotation does
+        train(6)
+        errors = sweep.communicate(timeout=120)[1]
+        self.assertEqual(sweep.returncode, 0, errors)
+        rows = [line.split(",") for line in (self.folder / "ordered-sweep/table.csv").read_text().splitlines()]
+        self.assertEqual([row[1] for row in rows if row[5] == "perplexity"], ["2", "4", "6"])
 
 
 if __name__ == "__main__":

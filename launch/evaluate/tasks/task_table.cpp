@@ -25,9 +25,11 @@ void check_data(const Json& task, const SweepConfig& config) {
   if (task["data"].is_null() && config.data.validation.empty())
     fail(ExitCode::kUsage, "task {} names no data, in tasks, add data: [{{path: FILE}}] or data.validation",
          task["name"].get<std::string>());
-  if (!task["data"].is_null() && !task["data"].is_array())
-    fail(ExitCode::kUsage, "data of task {} is not a list, in tasks, write [{{path: FILE}}]",
-         task["name"].get<std::string>());
+  if (task["data"].is_null()) return;
+  if (!task["data"].is_array() || task["data"].empty())
+    fail(ExitCode::kUsage, "data of task {} is {}, in tasks, write [{{path: FILE}}]", task["name"].get<std::string>(),
+         task["data"].is_array() ? "empty" : "not a list");
+  (void)data_paths(task, config);  // refuses entries without a path
 }
 
 void check_perplexity(const Json& task, const SweepConfig& config) {
@@ -62,6 +64,9 @@ void check_attention(const Json& task, const SweepConfig& config) {
 
 void check_posgen(const Json& task, const SweepConfig&) {
   check_at_least(task, "count", 1);
+  check_at_least(task, "modulus", 2);
+  check_at_least(task, "far", 1);
+  check_at_least(task, "near", 1);
   parse_posgen_task(task["subtask"].get<std::string>());
   parse_posgen_split(task["split"].get<std::string>());
   parse_posgen_prefixes(task["prefixes"].get<std::string>());
