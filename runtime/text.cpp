@@ -25,6 +25,19 @@ size_t utf8_length(std::string_view text) {
   return overlong || surrogate || too_large ? 0 : length;
 }
 
+// The code of a character that shows nothing or turns the direction of what follows, so that one name passes for
+// another: U+200B, U+200E, U+200F, U+2028 … U+202E, U+2060 … U+206F, U+FEFF. 0 for others; those that join letters and
+// emoji (U+200C, U+200D) belong to names.
+uint32_t hidden_character(std::string_view sequence) {
+  if (sequence.size() != 3) return 0;
+  uint32_t code = 0;
+  for (const char c : sequence) code = code << 6 | (static_cast<unsigned char>(c) & 0x3F);
+  code &= 0xFFFF;
+  const bool hidden = code == 0x200B || code == 0x200E || code == 0x200F || (code >= 0x2028 && code <= 0x202E) ||
+                      (code >= 0x2060 && code <= 0x206F) || code == 0xFEFF;
+  return hidden ? code : 0;
+}
+
 }  // namespace
 
 std::string printable(std::string_view text) {
@@ -35,7 +48,9 @@ std::string printable(std::string_view text) {
     const auto byte = static_cast<unsigned char>(text[0]);
     // C1 controls are U+0080 … U+009F: C2 80 … C2 9F.
     const bool c1 = length == 2 && byte == 0xC2 && static_cast<unsigned char>(text[1]) < 0xA0;
-    if (byte == '\n') {
+    if (const uint32_t hidden = hidden_character(text.substr(0, length)); hidden != 0) {
+      result += fmt::format("\\u{:04x}", hidden);
+    } else if (byte == '\n') {
       result += "\\n";
     } else if (byte == '\r') {
       result += "\\r";

@@ -8,8 +8,8 @@
 namespace carillon {
 
 // `text` with everything escaped that could forge a line or control a terminal: C0 and C1 controls and DEL become \xNN
-// (\n, \r and \t keep their names), bytes that are not valid UTF-8 become \xNN. Apply it to names from files, keys and
-// paths before printing or logging them.
+// (\n, \r and \t keep their names), bytes that are not valid UTF-8 become \xNN, characters that are not seen or turn
+// the direction of writing \uNNNN. Apply it to names from files, keys and paths before printing or logging them.
 std::string printable(std::string_view text);
 
 bool is_utf8(std::string_view text);

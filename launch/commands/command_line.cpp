@@ -48,6 +48,30 @@ const Command& known(const std::string& name) {
        nearest(name, names));
 }
 
+// Settings have no dashes before them and an equals sign between key and value.
+[[noreturn]] void refuse_option(const std::string& word) {
+  const std::string setting = word.substr(std::min(word.find_first_not_of('-'), word.size()));
+  const bool is_setting = setting.find_first_of("=._") != std::string::npos;
+  fail(ExitCode::kUsage, "there is no option {}, on the command line, {}", printable(word),
+       is_setting
+           ? fmt::format("write {}{}", printable(setting), setting.find('=') == std::string::npos ? "=VALUE" : "")
+           : fmt::format("did you mean {}? (settings are written key=value)",
+                         nearest(word, {"--help", "--version", "--json", "--quiet", "--profile"})));
+}
+
+// A shell splits `key = value` into three words.
+void refuse_blanks(const std::vector<std::string>& words) {
+  for (size_t i = 1; i < words.size(); ++i) {
+    std::error_code no_file;
+    const bool starts = words[i].starts_with('=') && i > 1;
+    const bool ends = i + 1 < words.size() && words[i].ends_with('=') && !words[i + 1].starts_with('-') &&
+                      words[i + 1].find('=') == std::string::npos && !std::filesystem::exists(words[i + 1], no_file);
+    if (starts || ends)
+      fail(ExitCode::kUsage, "blanks around '=' make {} a word of its own, on the command line, write key=value",
+           printable(words[i]));
+  }
+}
+
 }  // namespace
 
 ParsedLine parse_command_line(int count, char** arguments) {
@@ -68,10 +92,7 @@ ParsedLine parse_command_line(int count, char** arguments) {
   }
   std::vector<std::string> words = app.remaining();
   for (const std::string& word : words)
-    if (word.size() > 1 && word[0] == '-')
-      fail(ExitCode::kUsage,
-           "there is no option {}, on the command line, did you mean {}? (settings are written key=value)",
-           printable(word), nearest(word, {"--help", "--version", "--json", "--quiet", "--profile"}));
+    if (word.size() > 1 && word[0] == '-') refuse_option(word);
   if (version) {
     parsed.print = fmt::format("carillon {}\n", kVersion);
     return parsed;
@@ -90,6 +111,7 @@ ParsedLine parse_command_line(int count, char** arguments) {
     return parsed;
   }
   parsed.line.command = words[0];
+  refuse_blanks(words);
   for (size_t i = 1; i < words.size(); ++i) {
     // An existing name that contains `=` means that file. A word that no file system can look up (a prompt of more than
     // 255 bytes) is not a file.

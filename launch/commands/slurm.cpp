@@ -36,7 +36,7 @@ ExitCode run_slurm(Program& program, const CommandLine& line) {
   // Keys other than slurm.* belong to the command and are checked now, before the job waits a day in a queue.
   std::vector<std::string> arguments{line.files[0]}, overrides;
   for (const std::string& argument : line.overrides) {
-    if (argument.starts_with("slurm.")) {
+    if (argument.starts_with("slurm.") || argument.starts_with("slurm=")) {
       schema.apply_override(argument);
     } else {
       arguments.push_back(argument);

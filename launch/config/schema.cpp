@@ -252,7 +252,19 @@ void Schema::apply_override(std::string_view argument) {
     if (begin != std::string_view::npos && (text[begin] == '%' || text[begin] == '#'))
       fail(ExitCode::kUsage, "a value begins with {}, {}, put it into quotes of its own: {}='\"…\"'",
            std::string(1, text[begin]), place, printable(name));
-    value = parse_yaml(text, place);
+    const bool is_text = key != nullptr && key->type == "text";
+    const auto refuse_text = [&](const std::string& why) {
+      fail(ExitCode::kUsage, "to YAML this is {}, {}, put the text into quotes of its own: {}='\"…\"'", why, place,
+           name);
+    };
+    try {
+      value = parse_yaml(text, place);
+    } catch (const Error&) {
+      if (is_text) refuse_text("no plain text");
+      throw;
+    }
+    if (is_text && (value.kind == YamlNode::Kind::kMapping || value.kind == YamlNode::Kind::kSequence))
+      refuse_text(value.describe());
     if (value.where.empty() || value.where == place + ":1:1") value.where = place;
   }
   if (key != nullptr) {
@@ -274,8 +286,10 @@ bool Schema::apply_nested(const std::string& name, std::string_view text, const 
     const Key* key = find(std::string_view(name).substr(0, dot));
     if (key == nullptr) continue;
     if (key->type != "mapping") return false;
-    std::string inner = "/" + name.substr(dot + 1);
-    std::replace(inner.begin(), inner.end(), '.', '/');
+    // As a JSON pointer, in which a name's own '~' and '/' are ~0 and ~1.
+    std::string inner = "/";
+    for (const char c : std::string_view(name).substr(dot + 1))
+      inner += c == '.' ? "/" : c == '~' ? "~0" : c == '/' ? "~1" : std::string(1, c);
     Json all = key->get().value_or(Json::object());
     if (!all.is_object()) all = Json::object();
     all[Json::json_pointer(inner)] = detail::free_json(parse_yaml(text, place));
@@ -290,6 +304,8 @@ bool Schema::apply_nested(const std::string& name, std::string_view text, const 
 void Schema::unknown(const std::string& name, const std::string& where) const {
   const std::string wanted = canonical(leaf_of(name));
   const std::string shown = printable(std::string_view(name).substr(0, 128));
+  if (name == "slurm" || name.starts_with("slurm."))
+    fail(ExitCode::kUsage, "unknown key '{}', {}, give slurm.* to carillon slurm, on its command line", shown, where);
   // 1. A name that other programs use, or the right name in the wrong section.
   for (const Key& key : keys_) {
     const bool alias = std::any_of(key.alias_names.begin(), key.alias_names.end(),

@@ -36,6 +36,17 @@ class Builder : public YAML::EventHandler {
     return fmt::format("{}:{}:{}", name_, mark.line + 1, mark.column + 1);
   }
 
+  // Whether a tab is among the blanks that the line at the mark, or the one before it, begins with.
+  bool is_tab_before(const YAML::Mark& mark) const {
+    for (int line = std::max(mark.line - 1, 0); line <= mark.line; ++line) {
+      if (static_cast<size_t>(line) >= line_begin_.size()) return false;
+      const std::string_view rest = text_.substr(line_begin_[static_cast<size_t>(line)]);
+      const size_t text_begin = rest.find_first_not_of(" \t");
+      if (rest.substr(0, text_begin).find('\t') != std::string_view::npos) return true;
+    }
+    return false;
+  }
+
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (++documents_ > 1) {
       fail(ExitCode::kUsage, "a second YAML document begins, {}, keep one document a file and remove the '---'",
@@ -152,6 +163,11 @@ void check_bytes(std::string_view text, const std::string& name) {
     fail(ExitCode::kUsage, "the configuration has {} bytes, {}, at most {} are read", text.size(), name,
          kYamlMaximumBytes);
   }
+  // One of the first two bytes is NUL where a character takes two or four.
+  const std::string_view start = text.substr(0, 2);
+  if (start.starts_with("\xFF\xFE") || start.starts_with("\xFE\xFF") ||
+      (start.size() > 1 && start.find('\0') != std::string_view::npos))
+    fail(ExitCode::kUsage, "the file is UTF-16 or UTF-32 text, {}:1:1, save it as UTF-8", name);
   int line = 1;
   size_t line_begin = 0;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -204,8 +220,9 @@ YamlNode parse_yaml(std::string_view text, const std::string& name) {
     while (parser.HandleNextDocument(builder)) {
     }
   } catch (const YAML::Exception& error) {
-    fail(ExitCode::kUsage, "not readable as YAML ({}), {}, correct the syntax there", error.msg,
-         builder.place(error.mark.is_null() ? YAML::Mark() : error.mark));
+    const YAML::Mark mark = error.mark.is_null() ? YAML::Mark() : error.mark;
+    fail(ExitCode::kUsage, "not readable as YAML ({}), {}, {}", error.msg, builder.place(mark),
+         builder.is_tab_before(mark) ? "indent with blanks, YAML allows no tabs there" : "correct the syntax there");
   }
   return builder.take();
 }

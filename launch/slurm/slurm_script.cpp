@@ -106,6 +106,9 @@ std::string slurm_script(const SlurmSection& slurm, const std::string& device, c
     fail(ExitCode::kUsage, "slurm.array is for sweeps, on the command line, leave it out: one job trains one run");
   std::string text = "#!/bin/bash\n# Written by carillon slurm. Site settings first; the rest need not be touched.\n";
   const auto line = [&](const std::string& option) { text += "#SBATCH " + option + "\n"; };
+  if (slurm.job_name && slurm.job_name->find('/') != std::string::npos)
+    fail(ExitCode::kUsage, "slurm.job_name is {}, on the command line, leave out the '/': the log is named after it",
+         *slurm.job_name);
   line("--job-name=" + directive(slurm.job_name.value_or("carillon"), "job_name"));
   if (slurm.partition) line("--partition=" + directive(*slurm.partition, "partition"));
   if (slurm.account) line("--account=" + directive(*slurm.account, "account"));
@@ -158,7 +161,7 @@ std::string slurm_script(const SlurmSection& slurm, const std::string& device, c
       "retry() {\n"
       "  local file=\"$output/.retries-$SLURM_JOB_ID\" failures=0 before='' now\n"
       "  now=$(done_so_far)\n"
-      "  mkdir -p \"$output\"; [ -f \"$file\" ] && read -r failures before <\"$file\"\n"
+      "  mkdir -p -- \"$output\"; [ -f \"$file\" ] && read -r failures before <\"$file\"\n"
       "  [ \"$before\" = \"$now\" ] || failures=0\n"
       "  [ \"$failures\" -lt 3 ] || { echo \"failed $failures times without progress: not started again\"; return; }\n"
       "  echo \"$((failures + 1)) $now\" >\"$file\"; again\n"

@@ -60,6 +60,9 @@ TEST(ConfigValues, Durations) {
 TEST(Text, PrintableHidesNothing) {
   EXPECT_EQ(printable("a\nb\x1b[2J\x7f"), "a\\nb\\x1b[2J\\x7f");
   EXPECT_EQ(printable("h\xc3\xa9"), "h\xc3\xa9");
+  // Not seen, or turning the direction of writing: two names would look alike.
+  EXPECT_EQ(printable("max\xe2\x80\x8b_steps\xe2\x80\xae\xef\xbb\xbf"), "max\\u200b_steps\\u202e\\ufeff");
+  EXPECT_EQ(printable("\xe2\x80\x8d\xe2\x82\xac"), "\xe2\x80\x8d\xe2\x82\xac");
   EXPECT_EQ(printable("\xc2\x9b"
                       "1m\xff"),
             "\\x9b"
