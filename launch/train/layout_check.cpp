@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <map>
 
 #include "launch/session/session.h"
@@ -146,10 +145,6 @@ LayoutCheck check_layout(std::unique_ptr<Communicator> world, RunConfig config, 
     model.source.reset();
   }
   session.start_device(/*trains=*/true);
-  agree(session.world(), [&] {
-    std::error_code error;
-    if (session.main_rank()) std::filesystem::create_directories(config.output, error);
-  });
   const Corpus corpus = open_training_data(
       session.world(), config, model.config, session.tokenizer(), [](const std::string&) {}, notice);
   session.make_grid();

@@ -36,6 +36,7 @@ class Verify(unittest.TestCase):
             self.assertLess(result["loss"], 1e-12)
             self.assertIn("model.layers.1.mlp.down_proj.weight", result["tensors"])
             self.assertGreater(max(t["gradient"] for t in result["tensors"].values()), 0, "compared with itself")
+        self.assertFalse((self.folder / "run").exists(), "the run's folder is the run's to make")
 
     def test_tensor_ranks_exchange_in_chunks(self):
         for ranks, keys in ((2, ["parallel.tensor=2"]), (4, ["parallel.tensor=2", "parallel.context=2", "train.mlp_tile=5"])):
