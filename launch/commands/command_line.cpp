@@ -26,7 +26,7 @@ std::string general_help() {
   return text +
          "\noptions:\n  --help       this, or after a command its keys with their defaults\n"
          "  --version    which carillon this is\n"
-         "  --json       one JSON object instead of a table (inspect, rope, info, plan, bench)\n"
+         "  --json       one JSON object instead of a table (inspect, rope, info, plan, verify, bench)\n"
          "  --quiet      no progress on standard error\n"
          "  --profile    where the time went, as a table at the end (train)\n";
 }

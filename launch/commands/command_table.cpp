@@ -70,7 +70,8 @@ const std::vector<Command>& command_table() {
        "runtime.device=cuda also prints the free memory of each CUDA device, which creates a context on it, and fails "
        "if there is no device.",
        "carillon info", run_info, help_info},
-      {"verify", "verify CONFIG.yaml [verify.*=…] [key=value…]", "prove that the layout does not change the result",
+      {"verify", "verify CONFIG.yaml [verify.*=…] [key=value…] [--json]",
+       "prove that the layout does not change the result",
        "Runs the same steps on this layout and on one rank and compares every tensor; exit code 70 if they differ.",
        "mpirun -n 2 carillon verify launch/configs/posgen_quickstart.yaml", run_verify, help_verify},
       {"generate", "generate model=M prompt=\"…\" | tokens=[…] | input=F output=F [key=value…]",
