@@ -20,22 +20,48 @@ bool is_inside_model(const std::string& name) {
   return name.starts_with("layers.") || name.starts_with("embed_tokens.") || name.starts_with("norm.");
 }
 
+// What stands before the names of a wrapper's text model (model.language_model., model.text_model., …): the same before
+// its embedding, its first layer and its last norm. Nothing if no prefix or several fit.
+std::optional<std::string> prefix_of_text_model(const std::vector<std::string>& stored) {
+  constexpr std::string_view kEnd = "embed_tokens.weight";
+  const std::set<std::string> present(stored.begin(), stored.end());
+  std::optional<std::string> found;
+  for (const std::string& name : stored) {
+    if (!name.ends_with(kEnd)) continue;
+    const std::string prefix = name.substr(0, name.size() - kEnd.size());
+    if (!(prefix.empty() || prefix.ends_with('.')) || !present.contains(prefix + "norm.weight") ||
+        !present.contains(prefix + "layers.0.self_attn.o_proj.weight"))
+      continue;
+    if (found) return std::nullopt;
+    found = prefix;
+  }
+  return found;
+}
+
 // The text model's name for a tensor of a wrapper around it (text_config in config.json), as transformers 4 and 5 write
 // them; nothing for a tensor of another part.
-std::optional<std::string> name_in_text_model(const std::string& name) {
+std::optional<std::string> name_in_text_model(const std::string& name, const std::optional<std::string>& prefix) {
   if (name == "language_model.lm_head.weight" || name == kHead) return kHead;
-  for (const std::string_view prefix : {"model.language_model.", "language_model.model.", "language_model."})
-    if (name.starts_with(prefix)) return "model." + name.substr(prefix.size());
+  if (prefix) {
+    if (name.ends_with(std::string(".") + kHead) &&
+        prefix->starts_with(name.substr(0, name.size() - std::string_view(kHead).size())))
+      return kHead;
+    const bool inside = name.starts_with(*prefix) && is_inside_model(name.substr(prefix->size()));
+    return inside ? std::optional("model." + name.substr(prefix->size())) : std::nullopt;
+  }
+  for (const std::string_view known : {"model.language_model.", "language_model.model.", "language_model."})
+    if (name.starts_with(known)) return "model." + name.substr(known.size());
   if (is_inside_model(name) || (name.starts_with("model.") && is_inside_model(name.substr(6)))) return name;
   return std::nullopt;
 }
 
 std::map<std::string, std::string> names_of_text_model(const std::vector<std::string>& stored, const std::string& path,
                                                        std::vector<std::string>& notices) {
+  const std::optional<std::string> prefix = prefix_of_text_model(stored);
   std::map<std::string, std::string> ours;
   int64_t others = 0;
   for (const std::string& name : stored) {
-    if (const auto inside = name_in_text_model(name))
+    if (const auto inside = name_in_text_model(name, prefix))
       ours[*inside] = name;
     else
       ++others;

@@ -13,8 +13,8 @@ namespace carillon {
 // Maps our names to the stored ones, for every stored tensor; a name without a rule stays. `config` is the parsed
 // config.json, for rules that depend on the model family. The rules are those of transformers:
 //   a model saved without its head lacks `model.`: it is added unless that name is stored too;
-//   in a wrapper (text_config in config.json) the text model's tensors lose the prefix `language_model.`, and the
-//   vision part is left out, with one line in `notices` that counts its tensors;
+//   in a wrapper (text_config in config.json) the text model's tensors lose their prefix (`language_model.`,
+//   `model.text_model.`, …), and the vision part is left out, with one line in `notices` that counts its tensors;
 //   a tied model may store its only matrix as the head: lm_head.weight is then model.embed_tokens.weight.
 // Error 65 for a prefix that a wrapper class put before all names (`_orig_mod.` of torch.compile, `module.` of
 // DataParallel): transformers does not recognise it either and draws random weights instead.

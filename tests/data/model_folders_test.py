@@ -75,6 +75,22 @@ class Names(Case):
             shutil.rmtree(self.folder / "m", ignore_errors=True)
             self.refused(tiny.folder(self.folder / "m", tensors), prefix, "rename")
 
+    def test_the_text_model_of_a_wrapper_by_any_prefix(self):
+        """Wrappers call their text model differently; the tower beside it has names of its own."""
+        expected = self.score(tiny.folder(self.folder / "plain"))
+        config = {"architectures": ["SmolVLMForConditionalGeneration"], "model_type": "smolvlm",
+                  "text_config": tiny.CONFIG, "tie_word_embeddings": False}
+        for number, (body, head) in enumerate((
+                ("model.text_model.", ""), ("model.language_model.", ""), ("language_model.model.", "language_model."),
+                ("text_model.model.", "text_model."), ("model.", ""), ("llm.", "llm."))):
+            tensors = {"model.vision_model.encoder.layers.0.self_attn.q_proj.weight": ("F32", [1], bytes(4))}
+            for name, value in tiny.weights().items():
+                tensors[head + name if name.startswith("lm_head") else body + name.removeprefix("model.")] = value
+            folder = tiny.folder(self.folder / f"w{number}", tensors, config)
+            self.assertEqual(self.same_everywhere(folder), expected)
+            self.imported(folder)
+            self.assertIn("holds 1 tensor of the vision part, left out", self.said)
+
     def test_names_that_no_hdf5_file_holds(self):
         for number, name in enumerate(("", ".", "lm_head.weight/x", "lm_head.weight\0x")):
             folder = tiny.folder(self.folder / f"n{number}", {**tiny.weights(), name: ("F32", [1], bytes(4))})
