@@ -45,6 +45,7 @@ ExitCode run_import(Program& program, const CommandLine& line) {
     check_output(line.files[1], {line.files[0]}, OutputKind::kModelFile, overwrite);
     for (const std::string& text : folder.notices()) program.warning(text);
     const ModelConfig config = parse_model_config(folder.config_json(), line.files[0]);
+    require_readable(folder);
     int64_t elements = 0;
     const std::vector<std::string> names = folder.tensor_names();
     for (const std::string& name : names) elements += Rectangle::whole(folder.find(name)->shape).count();

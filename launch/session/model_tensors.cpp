@@ -31,6 +31,7 @@ std::vector<TensorShape> tensors_of(const ModelConfig& config, int64_t stored, i
 }
 
 std::vector<TensorShape> tensors_of(const ModelConfig& config, const ModelSource& source) {
+  require_readable(source);
   int64_t stored = 0, elements = 0;
   for (const std::string& name : source.tensor_names()) {
     ++stored;

@@ -173,6 +173,10 @@ class Tensors(Case):
         dtype, shape, raw = tensors["model.norm.weight"]
         tensors["model.norm.weight"] = ("U8", shape, bytes(8))
         self.refused(tiny.folder(self.folder / "quantised", tensors), "model.norm.weight is U8")
+        # All matrices in 8 bits, and no quantization_config.
+        narrow = {name: ("F8_E4M3", shape, bytes(len(raw) // 4)) if len(shape) == 2 else (dtype, shape, raw)
+                  for name, (dtype, shape, raw) in tiny.weights().items()}
+        self.refused(tiny.folder(self.folder / "narrow", narrow), "weight is F8_E4M3", "dequantise")
 
     def test_lost_weights_are_named(self):
         for name, index, bits in (("model.norm.weight", "[5]", 0x7FC00000), ("lm_head.weight", "[2, 3]", 0x7F800000),
