@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <optional>
 
 #include "model/export_config.h"
@@ -15,6 +16,8 @@ namespace carillon {
 namespace {
 
 constexpr int64_t kMostLayers = 100000;  // larger values are mistakes, and their list of layers would fill memory
+
+constexpr const char* kOtherHeads[] = {"ForSequence", "ForToken", "ForQuestion", "ForImageClassification"};
 
 // Python writes Infinity and NaN, which JSON does not have. No key that Carillon reads may hold one, so they become
 // null. Strings are left alone.
@@ -42,11 +45,50 @@ std::string without_python_numbers(std::string_view text) {
   return result;
 }
 
+// architectures[0], empty if there is none.
+std::string class_of(const Json& config) {
+  const auto found = config.find("architectures");
+  const bool named = found != config.end() && found->is_array() && !found->empty() && (*found)[0].is_string();
+  return named ? (*found)[0].get<std::string>() : "";
+}
+
+// Whether a class of this name has a head for something else than the next token.
+bool has_other_head(const std::string& class_name) {
+  return std::any_of(std::begin(kOtherHeads), std::end(kOtherHeads),
+                     [&](const char* head) { return class_name.find(head) != std::string::npos; });
+}
+
+// The model_type of a text_config that names none: the default of the wrapper's class in transformers 5.24. Empty for
+// wrappers that have no default, or whose default is not read here.
+std::string default_text_model(const std::string& wrapper) {
+  static const std::map<std::string, std::vector<std::string>> wrappers = {
+      {"gemma", {"paligemma"}},
+      {"gemma3_text", {"gemma3"}},
+      {"granite", {"granite_speech", "granite_speech_plus"}},
+      {"llama",
+       {"deepseek_vl", "deepseek_vl_hybrid", "idefics3", "janus", "llava", "llava_next", "llava_next_video",
+        "perception_lm", "smolvlm", "video_llava", "vipllava"}},
+      {"mistral", {"idefics2", "mistral3"}},
+      {"qwen2",
+       {"audioflamingo3", "fast_vlm", "got_ocr2", "internvl", "llava_onevision", "musicflamingo", "ovis2",
+        "qwen2_audio", "vibevoice", "vibevoice_asr", "video_llama_3"}},
+      {"qwen3", {"lighton_ocr", "qianfan_ocr", "qwen3_asr"}}};
+  for (const auto& [text, names] : wrappers)
+    if (std::find(names.begin(), names.end(), wrapper) != names.end()) return text;
+  return "";
+}
+
 // The config.json of the text model in a wrapper's (vision) one; keys given only at the top level are kept.
-Json text_model_of(const Json& wrapper) {
+Json text_model_of(const Json& wrapper, const std::string& where, ExitCode code) {
   Json text = wrapper["text_config"];
-  const std::string outer = wrapper.value("model_type", "");
-  if (!text.contains("model_type")) text["model_type"] = outer == "gemma3" ? "gemma3_text" : "mistral";
+  const auto type = wrapper.find("model_type");
+  const std::string outer = type != wrapper.end() && type->is_string() ? type->get<std::string>() : "";
+  if (!text.contains("model_type") || text["model_type"].is_null()) {
+    text["model_type"] = default_text_model(outer);
+    if (text["model_type"] == "")
+      fail(code, "text_config has no model_type, in {}, add that of the text model of {}", where,
+           outer.empty() ? "this wrapper" : outer);
+  }
   if (outer == "gemma3") text["model_type"] = "gemma3_text";
   text["tie_word_embeddings"] = wrapper.value("tie_word_embeddings", Json(true));
   for (const char* key : {"eos_token_id", "bos_token_id", "pad_token_id", "torch_dtype", "dtype", "initializer_range",
@@ -54,6 +96,7 @@ Json text_model_of(const Json& wrapper) {
     if (wrapper.contains(key) && !text.contains(key)) text[key] = wrapper[key];
   text.erase("final_logit_softcapping");  // the wrapper's class does not apply it
   text.erase("architectures");
+  if (has_other_head(class_of(wrapper))) text["architectures"] = wrapper["architectures"];  // refused by its name
   return text;
 }
 
@@ -131,13 +174,8 @@ class ConfigReader {
   // is not a causal model.
   void find_family() {
     const std::string name = fields_.text("model_type");
-    std::string class_name;
-    if (fields_.has("architectures") && json()["architectures"].is_array() && !json()["architectures"].empty() &&
-        json()["architectures"][0].is_string())
-      class_name = json()["architectures"][0].get<std::string>();
-    const bool other_head = class_name.find("ForSequence") != std::string::npos ||
-                            class_name.find("ForToken") != std::string::npos ||
-                            class_name.find("ForQuestion") != std::string::npos;
+    const std::string class_name = fields_.has_key("architectures") ? class_of(json()) : "";
+    const bool other_head = has_other_head(class_name);
     for (const Family& family : families())
       if (!other_head && (name == family.model_type || (name.empty() && class_name == family.class_name)))
         config_.family = &family;
@@ -360,7 +398,7 @@ ModelConfig parse_model_config(std::string_view text, const std::string& where, 
   if (json.is_discarded()) json = Json::parse(without_python_numbers(text), nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) fail(code, "not a JSON object, in {}, use a Hugging Face config.json", where);
   const bool wrapped = json.contains("text_config") && json["text_config"].is_object();
-  if (wrapped) json = text_model_of(json);
+  if (wrapped) json = text_model_of(json, where, code);
   return ConfigReader(json, where, code, wrapped).read();
 }
 
