@@ -187,13 +187,28 @@ class ConfigReader {
   }
 
   void refuse_unsupported() const {
-    for (const char* key : {"quantization_config", "num_experts", "num_local_experts", "n_routed_experts",
-                            "moe_intermediate_size", "attention_chunk_size", "kv_lora_rank"})
+    for (const char* key : {"quantization_config", "attention_chunk_size", "kv_lora_rank"})
       if (fields_.has(key)) fields_.wrong(key, "models with it are not supported, use one without it");
+    refuse_experts();
     if (!fields_.boolean("is_causal", true)) fields_.wrong("is_causal", "only causal attention is supported");
     if (std::string(config_.family->model_type) == "gemma3_text") return;
     for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"})
       if (fields_.has(key)) fields_.wrong(key, "models with it are not supported, use one without it");
+  }
+
+  // Dense models of a family with experts may hold these keys too, and then say that there is one expert, or none.
+  void refuse_experts() const {
+    bool dense = false;
+    for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts"}) {
+      if (!fields_.has(key)) continue;
+      const Json& value = json()[key];
+      const Json counts = value.is_array() ? value : Json::array({value});
+      dense = std::all_of(counts.begin(), counts.end(),
+                          [](const Json& count) { return count.is_number() && count.get<double>() <= 1; });
+      if (!dense) fields_.wrong(key, "mixtures of experts are not supported, use a dense model");
+    }
+    if (fields_.has("moe_intermediate_size") && !dense)
+      fields_.wrong("moe_intermediate_size", "mixtures of experts are not supported, use a dense model");
   }
 
   // Whether transformers wrote the file, or a person for it: its own keys, which ours need not have, are there.

@@ -113,6 +113,11 @@ TEST(ModelConfig, RefusesByName) {
   EXPECT_THAT(message_of(with(llama(), "quantization_config", Json{{"bits", 4}})), HasSubstr("quantization_config"));
   EXPECT_THAT(message_of(with(llama(), "hidden_act", "gelu")), HasSubstr("hidden_act is \"gelu\""));
   EXPECT_THAT(message_of(with(llama(), "num_local_experts", 8)), HasSubstr("num_local_experts"));
+  EXPECT_THAT(message_of(with(llama(), "moe_intermediate_size", 64)), HasSubstr("moe_intermediate_size"));
+  EXPECT_THAT(message_of(with(llama(), "num_experts", Json{1, 8})), HasSubstr("num_experts is [1,8]"));
+  // One expert, or none, is a dense model.
+  EXPECT_EQ(message_of(with(with(llama(), "num_experts", 1), "moe_intermediate_size", Json{64})), "accepted");
+  EXPECT_EQ(message_of(with(llama(), "num_local_experts", 0)), "accepted");
   EXPECT_THAT(message_of(with(llama(), "num_key_value_heads", 3)),
               HasSubstr("num_key_value_heads is 3, in config.json"));
   EXPECT_THAT(message_of(with(llama(), "hidden_size", -1), ExitCode::kUsage), HasSubstr("64: hidden_size is -1"));
