@@ -311,7 +311,7 @@ class ConfigReader {
 
   // v5's rope_parameters, by kind of layer or for all layers; or v4's rope_scaling, which replaces them unless it is
   // empty, with rope_theta of the top level; otherwise the defaults of the family's class.
-  ModelRope public_rope() const {
+  ModelRope public_rope() {
     const Family::Defaults& otherwise = config_.family->defaults;
     const bool nested = otherwise.sliding_rope[0] != '\0';
     const Json plain = Json::parse(otherwise.rope);
@@ -335,6 +335,11 @@ class ConfigReader {
         if (all.contains("sliding_attention") && (nested || all["sliding_attention"] != full))
           sliding = all["sliding_attention"];
         if (!all.contains("full_attention") && !nested) full = all["sliding_attention"], given = true;
+        if (!nested && !sliding && of_transformers())
+          config_.remarks.push_back(
+              fmt::format("rope_parameters by kind of layer is applied, in {}: transformers' {} "
+                          "leaves it out",
+                          fields_.where(), config_.family->class_name));
       } else if (!nested) {
         full = all, given = true;  // the nested classes read only the two kinds
       }
@@ -358,12 +363,30 @@ class ConfigReader {
       (*sliding)["rope_theta"] = json()["rope_local_base_freq"];
     if (sliding && !sliding->contains("rope_theta"))
       (*sliding)["rope_theta"] = nested ? Json::parse(otherwise.sliding_rope)["rope_theta"] : full["rope_theta"];
+    if (nested) truncate_of_nested(full, *sliding);
     adjust_phi3(full);
     // Phi-3 and transformers v5: the top level wins.
     if (fields_.has("original_max_position_embeddings"))
       full["original_max_position_embeddings"] = json()["original_max_position_embeddings"];
     if (fields_.boolean("resonance_rope", false)) full["resonance"] = true;
     return {parse(full), sliding ? std::optional(parse(*sliding)) : std::nullopt};
+  }
+
+  // For YaRN, the nested classes read `truncate` beside the kinds of layer, for all of them, and only there.
+  void truncate_of_nested(Json& full, Json& sliding) {
+    const Json* const common = fields_.has("rope_parameters") && json()["rope_parameters"].contains("truncate")
+                                   ? &json()["rope_parameters"]["truncate"]
+                                   : nullptr;
+    for (Json* rope : {&full, &sliding}) {
+      if (rope->value("rope_type", rope->value("type", Json())) != "yarn") continue;
+      if (common == nullptr && rope->value("truncate", Json(true)) != true)
+        config_.remarks.push_back(
+            fmt::format("truncate of a kind of layer does not count, in {}: transformers' {} reads it in "
+                        "rope_parameters itself",
+                        fields_.where(), config_.family->class_name));
+      rope->erase("truncate");
+      if (common != nullptr) (*rope)["truncate"] = *common;
+    }
   }
 
   // Phi-3's class has older names for longrope and its own default length.
@@ -429,9 +452,11 @@ std::string write_model_config(const ModelConfig& config) {
     return result;
   };
   json["rope_parameters"] = settings(config.rope);
-  if (config.sliding_rope)
+  if (config.sliding_rope) {
     json["rope_parameters"] = {{"full_attention", settings(config.rope)},
                                {"sliding_attention", settings(*config.sliding_rope)}};
+    if (untruncated(config)) json["rope_parameters"]["truncate"] = false;
+  }
   json["rope_theta"] = config.rope.base;
   return json.dump(2);
 }
@@ -452,6 +477,14 @@ ModelRope merge_model_rope(const ModelConfig& config, const Json& overrides, con
   if (windowed)
     result.sliding_rope = merge_rope_config(result.sliding_rope ? *result.sliding_rope : result.rope, *windowed,
                                             where + ".sliding_attention");
+  const bool differ = result.sliding_rope && result.rope.type == RopeType::kYarn &&
+                      result.sliding_rope->type == RopeType::kYarn &&
+                      result.rope.truncate != result.sliding_rope->truncate;
+  if (apart && differ)
+    fail(ExitCode::kUsage,
+         "{0}.truncate and {0}.sliding_attention.truncate differ, in the configuration, give both the "
+         "same: {1} has one for both",
+         where, config.family->class_name);
   require_fit(result, config.head_dim);
   return result;
 }

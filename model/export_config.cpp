@@ -162,6 +162,11 @@ std::vector<LeftOut> left_out_by_transformers(const ModelConfig& config) {
   return left_out;
 }
 
+bool untruncated(const ModelRope& ropes) {
+  const auto is = [](const RopeConfig& rope) { return rope.type == RopeType::kYarn && !rope.truncate; };
+  return is(ropes.rope) || (ropes.sliding_rope && is(*ropes.sliding_rope));
+}
+
 Json exact_rope(const ModelConfig& config) {
   const auto exact = [](const RopeConfig& of) {
     Json settings = of.settings;
@@ -194,7 +199,7 @@ std::string export_model_config(const ModelConfig& config, const std::string& dt
     json["rope_parameters"] = {{"full_attention", settings},
                                {"sliding_attention", public_form(*config.sliding_rope, config)}};
     // These classes read it from the outer level.
-    if (!rope.truncate && settings["rope_type"] == "yarn") json["rope_parameters"]["truncate"] = false;
+    if (untruncated(config)) json["rope_parameters"]["truncate"] = false;
     json.erase("rope_theta");
   } else {
     json["rope_parameters"] = settings;

@@ -20,6 +20,10 @@ std::string export_model_config(const ModelConfig& config, const std::string& dt
 // The exact definition of the model's rotation, as stored in `carillon_rope`.
 Json exact_rope(const ModelConfig& config);
 
+// Whether the ramp of a YaRN among these rotations is not rounded. The classes whose rotation differs by kind of layer
+// read this beside the kinds, for all of them: it is the same for both.
+bool untruncated(const ModelRope& ropes);
+
 // What the model does and its family's class in transformers does not, whatever its config.json says: one entry for
 // each, with the key that says it and words for it. Such a model is not exported, and a file of transformers' that asks
 // for it gets a remark.

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "model/families/family.h"
 #include "model/rope.h"
 #include "model/same_model.h"
 
@@ -126,6 +127,50 @@ TEST(ModelConfig, RefusesByName) {
   EXPECT_THAT(message_of(Json::array()), HasSubstr("not a JSON object"));
 }
 
+// The text model of a wrapper is by default that of the wrapper's class in transformers.
+TEST(ModelConfig, WrappersWithoutATextModelType) {
+  Json text = llama();
+  for (const char* key : {"model_type", "architectures"}) text.erase(key);
+  const auto wrapped = [&](const char* wrapper) { return Json{{"model_type", wrapper}, {"text_config", text}}; };
+  const auto type_of = [&](const char* wrapper) { return std::string(parse(wrapped(wrapper)).family->model_type); };
+  for (const char* wrapper : {"llava", "llava_next", "smolvlm", "idefics3"}) EXPECT_EQ(type_of(wrapper), "llama");
+  for (const char* wrapper : {"internvl", "llava_onevision"}) EXPECT_EQ(type_of(wrapper), "qwen2");
+  EXPECT_EQ(type_of("mistral3"), "mistral");
+  EXPECT_EQ(type_of("gemma3"), "gemma3_text");
+  EXPECT_THAT(message_of(wrapped("something_new")), HasSubstr("65: text_config has no model_type"));
+  EXPECT_THAT(message_of(Json{{"text_config", text}}), HasSubstr("65: text_config has no model_type"));
+  EXPECT_THAT(message_of(with(wrapped("gemma3"), "architectures", Json{"Gemma3ForSequenceClassification"})),
+              HasSubstr("(Gemma3ForSequenceClassification) is not supported"));
+}
+
+// YaRN's truncate stands beside the kinds of layer; within one of them, transformers does not see it.
+TEST(ModelConfig, TruncateOfClassesWithTwoRotations) {
+  const Json plain = with(with(llama(), "model_type", "olmo3"), "sliding_window", 8);
+  const Json yarn{{"rope_type", "yarn"}, {"factor", 8.0}, {"rope_theta", 100.0}};
+  const auto read = [&](const Json& full, const Json& truncate) {
+    Json kinds{{"full_attention", full}, {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", 200.0}}}};
+    if (!truncate.is_null()) kinds["truncate"] = truncate;
+    return parse(with(plain, "rope_parameters", kinds));
+  };
+  const ModelConfig inside = read(with(yarn, "truncate", false), nullptr);
+  EXPECT_TRUE(inside.rope.truncate);
+  ASSERT_EQ(inside.remarks.size(), 1u);
+  EXPECT_THAT(inside.remarks[0], HasSubstr("truncate of a kind of layer does not count"));
+  EXPECT_TRUE(read(with(yarn, "truncate", true), nullptr).remarks.empty());
+  const ModelConfig beside = read(yarn, false);
+  EXPECT_FALSE(beside.rope.truncate);
+  EXPECT_TRUE(beside.remarks.empty());
+  EXPECT_TRUE(same_model(parse_model_config(write_model_config(beside), "model.h5"), beside));
+  const ModelConfig merged = [&] {
+    ModelConfig config = read(yarn, nullptr);
+    static_cast<ModelRope&>(config) = merge_model_rope(config, Json{{"truncate", false}}, "rope");
+    return parse_model_config(write_model_config(config), "model.h5");
+  }();
+  EXPECT_FALSE(merged.rope.truncate);
+  const Json differing{{"truncate", false}, {"sliding_attention", {{"type", "yarn"}, {"factor", 2.0}}}};
+  EXPECT_THROW(merge_model_rope(read(yarn, nullptr), differing, "rope"), Error);
+}
+
 TEST(ModelConfig, RopeInEverySpelling) {
   const Json v4 =
       Json{{"type", "yarn"}, {"rope_type", "yarn"}, {"factor", 8.0}, {"original_max_position_embeddings", 512}};
@@ -204,6 +249,8 @@ TEST(ModelConfig, SaysWhatTransformersLeavesOut) {
   const Json kinds{{"full_attention", {{"rope_type", "default"}, {"rope_theta", 100.0}}},
                    {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", 200.0}}}};
   EXPECT_THAT(remark(with(llama(), "rope_parameters", kinds)), HasSubstr("sliding_attention of rope_parameters"));
+  const Json full{{"full_attention", {{"rope_type", "linear"}, {"factor", 2.0}, {"rope_theta", 100.0}}}};
+  EXPECT_THAT(remark(with(llama(), "rope_parameters", full)), HasSubstr("rope_parameters by kind of layer is applied"));
   const Json alpha{{"rope_type", "dynamic"}, {"factor", 1.0}, {"alpha", 10.0}};
   EXPECT_THAT(remark(with(llama(), "rope_scaling", alpha)), HasSubstr("alpha of a dynamic rotation is applied"));
   EXPECT_EQ(remark(with(family("hunyuan_v1_dense", "HunYuanDenseV1ForCausalLM"), "rope_scaling", alpha)), "");
