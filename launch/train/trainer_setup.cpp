@@ -239,14 +239,15 @@ void Trainer::open_run_folder() {
 std::string Trainer::describe_run() const {
   const GridShape& shape = grid_.shape;
   return fmt::format(
-      "{} parameters{}, {}, {} tokens per sequence{}; {} ranks (data {}, context {}{}, tensor {}), ZeRO {}, {} on {}; "
+      "{} parameters{}, {}, {} tokens per sequence{}; {} (data {}, context {}{}, tensor {}), ZeRO {}, {} on {}; "
       "{}; {:.1f} MiB per rank: {}{}",
       model_.config.parameter_count(), describe_adapter(model_.config),
       describe(model_.config.rope) + (model_.config.rope.resonance ? "" : " rope"), config_.data.sequence_length,
       network().options().positions > 0 ? fmt::format(" at positions below {}", network().options().positions) : "",
-      shape.size(), shape.data, shape.context, shape.context == 1 ? "" : " in a " + describe_ring(shape), shape.tensor,
-      config_.parallel.zero, name_of(config_.runtime.dtype), describe_device(backend()) + describe_transport(grid_),
-      loader().describe(), static_cast<double>(network().bytes()) / (1 << 20), network().memory_summary(),
+      shape.size() == 1 ? "1 rank" : fmt::format("{} ranks", shape.size()), shape.data, shape.context,
+      shape.context == 1 ? "" : " in a " + describe_ring(shape), shape.tensor, config_.parallel.zero,
+      name_of(config_.runtime.dtype), describe_device(backend()) + describe_transport(grid_), loader().describe(),
+      static_cast<double>(network().bytes()) / (1 << 20), network().memory_summary(),
       network().host_bytes() == 0 ? ""
                                   : fmt::format("; {:.1f} MiB per rank in host memory",
                                                 static_cast<double>(network().host_bytes()) / (1 << 20)));
