@@ -8,8 +8,8 @@
 #                     with KEYS="runtime.device=cuda" JOBS=1
 #   SCALE=far_token   posgen_far_token.yaml: a task that cannot be answered from nearby tokens
 # COURSE=N evaluates each run N times during training, under its own rotation at 64, 128 and 256 tokens, and ends with a
-# table of accuracy and training loss and a picture of each subtask, OUT/course-SUBTASK.svg: settings can be compared
-# where their losses are flat and equal. COURSE=0: not. KEYS: further keys for every run. A restart continues where the
+# table of accuracy and training loss and two pictures of each subtask, OUT/course-SUBTASK.svg and accuracy-SUBTASK.svg:
+# settings can be compared where their losses are flat and equal. COURSE=0: not. KEYS: further keys for every run. A restart continues where the
 # script stopped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -85,7 +85,9 @@ published() {
     recursive-rope) echo 65.29 ;; recursive-resonance) echo 62.64 ;; recursive-yarn) echo 95.93 ;; recursive-resonance_yarn) echo 98.30 ;;
     cot-rope) echo 69.56 ;; cot-resonance) echo 75.25 ;; cot-yarn) echo 98.71 ;; cot-resonance_yarn) echo 99.58 ;;
     semi_recursive-rope) echo 17.96 ;; semi_recursive-resonance) echo 29.78 ;; semi_recursive-yarn) echo 33.70 ;;
-    semi_recursive-resonance_yarn) echo 48.46 ;; *) echo - ;;
+    semi_recursive-resonance_yarn) echo 48.46 ;;
+    # The authors' code trains with the plain or the rounded frequencies.
+    *-yarn_in_evaluation | *-resonance_yarn_in_evaluation) published "$1" "${2%_in_evaluation}" ;; *) echo - ;;
   esac
 }
 table() {
@@ -97,7 +99,7 @@ table() {
   for task in $tasks; do for setting in rope/own resonance/own yarn/own resonance_yarn/own rope/yarn_in_evaluation resonance/resonance_yarn_in_evaluation; do
     rope=${setting%/*}
     cat "$out/$task-$rope"-*/sweep/table.csv | awk -F, -v task="$task" -v rope="$rope" -v with="${setting#*/}" \
-      -v paper="$([ "${setting#*/}" = own ] && published "$task" "$rope" || echo -)" '
+      -v paper="$(case $setting in */own) published "$task" "$rope" ;; *) published "$task" "${setting#*/}" ;; esac)" '
       $(NF-4) != with { next }
       function keep(name) { n[name]++; s[name] += 100 * $NF; q[name] += 10000 * $NF * $NF }
       function show(name,   m, v) { if (!n[name]) return "-"; m = s[name] / n[name]; v = q[name] - n[name] * m * m

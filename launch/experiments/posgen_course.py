@@ -4,8 +4,10 @@
 One row per subtask, rotation and step: mean over seeds ± standard deviation. The loss is the mean of the previous 50 steps. Leaky
 positions can be answered from the last few tokens; fresh ones need a distant token. OUT/course-SUBTASK.svg shows training loss and
 accuracy out of distribution by step, a line per rotation (mean over seeds) in a band from the lowest to the highest seed.
+OUT/accuracy-SUBTASK.svg shows the accuracy of every trained model at 256 tokens under each rotation of its sweep, a dot per seed.
 """
 
+import csv
 import json
 import math
 import pathlib
@@ -47,6 +49,13 @@ def read(folder):
     return rows
 
 
+STYLE = "<style>text{fill:#222;font:12px system-ui,sans-serif}.axis{stroke:#ccc}</style>"
+# Trained with, evaluated with, and how the picture names it.
+SETTINGS = [("rope", "own", "RoPE"), ("resonance", "own", "Resonance"), ("yarn", "own", "YaRN"),
+            ("resonance_yarn", "own", "Resonance YaRN"), ("rope", "yarn_in_evaluation", "RoPE, then YaRN"),
+            ("resonance", "resonance_yarn_in_evaluation", "Resonance, then Resonance YaRN")]
+
+
 def panel(left, title, series, low, high, last_step):
     """One chart of 250 × 190 at `left`; series: {rotation: [(step, values)]}."""
     def x(step):
@@ -57,12 +66,13 @@ def panel(left, title, series, low, high, last_step):
 
     parts = [f'<text x="{left}" y="18">{title}</text>']
     for i in range(5):
-        value = low + (high - low) * i / 4
+        value = round(low + (high - low) * i / 4, 2)
         parts.append(f'<line class="axis" x1="{left}" x2="{left + 250}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
-                     f'<text x="{left - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.3g}</text>')
+                     f'<text x="{left - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:g}</text>')
     for i in range(4):
         step = last_step * i // 3
-        parts.append(f'<text x="{x(step):.1f}" y="238" text-anchor="middle">{step}</text>')
+        name = f"step {step}" if i == 0 else step
+        parts.append(f'<text x="{x(step):.1f}" y="238" text-anchor="middle">{name}</text>')
     for rope, points in series.items():
         colour = ROTATIONS[rope][1]
         upper = [f"{x(step):.1f},{y(max(values)):.1f}" for step, values in points]
@@ -82,18 +92,54 @@ def picture(rows, subtask):
     losses, accuracy = series("loss"), series((256, "ood_accuracy"), 100)
     last_step = max(step for points in losses.values() for step, _ in points)
     values = [value for points in losses.values() for _, seeds in points for value in seeds]
-    parts = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 290" role="img" '
-             f'aria-label="training loss and accuracy out of distribution during training on {subtask}"><style>'
-             'text{fill:#222;font:12px system-ui,sans-serif}.axis{stroke:#ccc}</style>'
-             '<rect width="640" height="290" fill="#fff"/>']
-    parts += panel(50, "training loss (nats per token)", losses, math.floor(10 * min(values)) / 10,
-                   math.ceil(10 * max(values)) / 10, last_step)
-    parts += panel(370, "accuracy out of distribution at 256 tokens (%)", accuracy, 0, 100, last_step)
-    parts.append('<text x="300" y="238" text-anchor="start">step</text>')
+    parts = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 660 290" role="img" '
+             f'aria-label="training loss and accuracy out of distribution during training on {subtask}">{STYLE}'
+             '<rect width="660" height="290" fill="#fff"/>']
+    low = math.floor(5 * min(values)) / 5
+    parts += panel(50, "training loss, nats per token", losses, low, low + 0.4 * math.ceil((max(values) - low) / 0.4),
+                   last_step)
+    parts += panel(370, "accuracy at 65 to 256 tokens, %", accuracy, 0, 100, last_step)
     for i, rope in enumerate(losses):
         name, colour = ROTATIONS[rope]
         parts.append(f'<rect x="{50 + 145 * i}" y="262" width="14" height="4" fill="{colour}"/>'
                      f'<text x="{70 + 145 * i}" y="269">{name}</text>')
+    return "\n".join(parts) + "\n</svg>\n"
+
+
+def accuracies(folder, subtask):
+    """{(trained with, evaluated with): [(accuracy within 64 tokens, from 65 to 256), a pair per seed]} from the sweeps."""
+    found = {}
+    for path in sorted(pathlib.Path(folder).glob(f"{subtask}-*/sweep/table.csv")):
+        with path.open(newline="") as file:
+            values = {(row["rope"], row["metric"]): float(row["value"]) for row in csv.DictReader(file)
+                      if row["task"] == "posgen" and row["length"] == "256"}
+        for rotation in {rotation for rotation, _ in values}:
+            found.setdefault((path.parent.parent.name.split("-")[1], rotation), []).append(
+                (values[rotation, "id_accuracy"], values[rotation, "ood_accuracy"]))
+    return found
+
+
+def dots(found, subtask):
+    settings = [setting for setting in SETTINGS if setting[:2] in found]
+    values = [value for setting in settings for pair in found[setting[:2]] for value in pair]
+    top = math.ceil(5 * max(values, default=1)) / 5
+
+    def x(accuracy):
+        return 230 + 380 * accuracy / top
+
+    height = 40 + 26 * len(settings)
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 660 {height + 44}" role="img" '
+             f'aria-label="accuracy on {subtask} by rotation and seed">{STYLE}<rect width="660" height="{height + 44}" fill="#fff"/>']
+    for percent in range(0, round(100 * top) + 1, 20):
+        parts.append(f'<line class="axis" x1="{x(percent / 100):.1f}" x2="{x(percent / 100):.1f}" y1="24" y2="{height - 8}"/>'
+                     f'<text x="{x(percent / 100):.1f}" y="{height + 8}" text-anchor="middle">{percent} %</text>')
+    for i, (trained, evaluated, name) in enumerate(settings):
+        y, colour = 40 + 26 * i, ROTATIONS[trained][1]
+        parts.append(f'<text x="218" y="{y + 4}" text-anchor="end">{name}</text>')
+        for within, beyond in found[trained, evaluated]:
+            parts.append(f'<circle cx="{x(within):.1f}" cy="{y}" r="5" fill="none" stroke="{colour}" stroke-width="1.5"/>'
+                         f'<circle cx="{x(beyond):.1f}" cy="{y}" r="5" fill="{colour}" opacity=".8"/>')
+    parts.append(f'<text x="14" y="{height + 32}">filled: at 65 to 256 tokens; open: within the trained 64; a dot per seed</text>')
     return "\n".join(parts) + "\n</svg>\n"
 
 
@@ -106,7 +152,9 @@ def main():
         print(f"| {subtask} | {rope} | {step} | {shown(row['loss'], 1, 3)} | " +
               " | ".join(shown(row.get((length, metric), []), 100, 2) for _, length, metric in FIGURES) + " |")
     for subtask in {subtask for subtask, _, _ in rows}:
-        (pathlib.Path(sys.argv[1]) / f"course-{subtask}.svg").write_text(picture(rows, subtask))
+        out = pathlib.Path(sys.argv[1])
+        (out / f"course-{subtask}.svg").write_text(picture(rows, subtask))
+        (out / f"accuracy-{subtask}.svg").write_text(dots(accuracies(out, subtask), subtask))
 
 
 if __name__ == "__main__":

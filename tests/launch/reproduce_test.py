@@ -207,6 +207,9 @@ class PosGen(Script):
         lines = picture.findall(".//{http://www.w3.org/2000/svg}polyline")
         self.assertEqual(len(lines), 2 * 4, "loss and accuracy of four rotations")
         self.assertEqual({len(line.get("points").split()) for line in lines}, {2}, "at both evaluations")
+        picture = xml.etree.ElementTree.parse(self.out / "accuracy-semi_recursive.svg").getroot()
+        dots = picture.findall(".//{http://www.w3.org/2000/svg}circle")
+        self.assertEqual(len(dots), 6 * 2 * 2, "six settings, two seeds, within and beyond the trained length")
 
     def test_scales(self):
         """The configurations of the published size and of the far-token task are read, up to their first step."""
