@@ -337,8 +337,7 @@ class ConfigReader {
         if (!all.contains("full_attention") && !nested) full = all["sliding_attention"], given = true;
         if (!nested && !sliding && of_transformers())
           config_.remarks.push_back(
-              fmt::format("rope_parameters by kind of layer is applied, in {}: transformers' {} "
-                          "leaves it out",
+              fmt::format("rope_parameters by kind of layer is applied, in {}: transformers' {} leaves it out",
                           fields_.where(), config_.family->class_name));
       } else if (!nested) {
         full = all, given = true;  // the nested classes read only the two kinds

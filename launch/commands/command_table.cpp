@@ -12,8 +12,7 @@ const std::vector<Command>& command_table() {
       {"score", "score model=M input=F output=F [rope.*=…] [parallel.*=…] [runtime.*=…]",
        "log-probability of every token of every document",
        "Documents are JSON lines with `tokens`, `text` or `messages`. The output has one line per document, in the "
-       "same "
-       "order, in nats.",
+       "same order, in nats.",
        "carillon score model=runs/quickstart/run input=runs/quickstart/test.jsonl output=scores.jsonl", run_score,
        help_score},
       {"import", "import SOURCE OUT.h5 [overwrite=true]", "convert a Hugging Face folder to one model file",

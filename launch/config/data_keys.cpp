@@ -22,11 +22,11 @@ namespace {
 
 // The key of an entry that a foreign one stands for: a name from other programs, or a typing error.
 std::string meant_by(const std::string& key, bool mixes) {
-  for (const char* habit : {"file", "files", "filename", "file_name", "folder", "dataset", "data_files"})
-    if (key == habit) return "path";
+  for (const char* alias : {"file", "files", "filename", "file_name", "folder", "dataset", "data_files"})
+    if (key == alias) return "path";
   if (!mixes) return "path";
-  for (const char* habit : {"ratio", "proportion", "probability", "sampling_weight"})
-    if (key == habit) return "weight";
+  for (const char* alias : {"ratio", "proportion", "probability", "sampling_weight"})
+    if (key == alias) return "weight";
   return nearest(key, {"path", "weight", "name"});
 }
 
